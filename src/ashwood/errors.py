@@ -1,0 +1,75 @@
+"""Every exception that Ashwood raises, on one page.
+
+Each message says what was wrong, where, what was expected and what to do.  The
+command line prints the message alone; a traceback is for bugs in Ashwood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class AshwoodError(Exception):
+    """The base of all errors that a user can act on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an experiment file.
+
+    Attributes:
+        key: dotted path of the key, for example ``searcher.max_length``; empty for the whole file.
+        message: what is wrong, what was expected, and the nearest right spelling where there is one.
+        file: the file as the user named it; None where the experiment was built in Python.
+        line: 1-based line in the file, None where there is none.
+    """
+
+    key: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        return ": ".join(part for part in (place, self.key, self.message) if part)
+
+
+class ConfigError(AshwoodError):
+    """An experiment's description is wrong; ``problems`` holds everything that is, not only the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class SearchError(AshwoodError):
+    """A search method was told something that can't have happened; its state is unchanged."""
+
+
+class IllegalEvent(AshwoodError):
+    """An experiment was told something that can't have happened; its state is unchanged."""
+
+
+class EventLogError(AshwoodError):
+    """The durable record can't be read or written."""
+
+
+class NotFound(AshwoodError):
+    """There is no such experiment, trial, checkpoint or home."""
+
+
+class ExperimentBusy(AshwoodError):
+    """Another driver owns this experiment."""
+
+
+class ReplayDivergence(EventLogError):
+    """Replaying a log decided otherwise than was recorded; the message names the entry."""
+
+
+class BackendError(AshwoodError):
+    """The backend can't run trials at all (as opposed to one trial failing)."""
+
+
+class TrainingCodeError(AshwoodError):
+    """The user's training code can't be loaded or was called in the wrong way."""

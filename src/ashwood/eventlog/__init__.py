@@ -1,0 +1,1 @@
+"""The durable record: every event with the decisions that it caused."""

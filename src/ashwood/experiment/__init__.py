@@ -1,0 +1,1 @@
+"""Pure: one experiment as a fold of events.  ``handle(event) -> decisions``."""

@@ -1,0 +1,99 @@
+"""What an experiment is, as plain data: the outcome of reading a file or of a few lines of Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from ashwood.search.settings import SearchSettings
+from ashwood.search.space import Space
+
+
+class Unit(StrEnum):
+    """What a training length counts."""
+
+    BATCHES = "batches"
+    RECORDS = "records"
+    EPOCHS = "epochs"
+    STEPS = "steps"
+    """A bare number: whatever the training code counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A training length as somebody wrote it; the search itself counts in the unit of max_length."""
+
+    count: int
+    unit: Unit
+
+
+class EntrypointKind(StrEnum):
+    """How the training code is found."""
+
+    FUNCTION = "function"
+    """``target`` is ``module:function``, the module being importable from the work directory."""
+    SCRIPT = "script"
+    """``target`` is ``path/to/file.py:function``: a function of a script that was run itself."""
+    PICKLE = "pickle"
+    """``target`` is a file made by cloudpickle: a function of a notebook."""
+    COMMAND = "command"
+    """``target`` is a shell command; ``{lr}`` in it stands for the hyperparameter ``lr``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrypoint:
+    """The training code."""
+
+    kind: EntrypointKind
+    target: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentSpec:
+    """One experiment.
+
+    Attributes:
+        name: for people.
+        space: the hyperparameters.
+        search: the search's settings; its lengths count in ``unit``.
+        metric: the name of the metric that the search compares.
+        smaller_is_better: whether a smaller metric is better.
+        unit: what lengths count.
+        entrypoint: the training code.
+        workdir: absolute path of the directory that training code runs in and is imported from.
+        seed: every random draw of the search, and every trial's own seed, follows from it.
+        data: handed to the training code as it is.
+        records_per_epoch: size of the training set, to convert between units; None: unknown.
+        min_validation_period: validate at least this often; None: at the rungs only.
+        min_checkpoint_period: save at least this often; None: when a trial leaves its worker.
+        max_restarts: how many times a trial whose process died is started again.
+        checkpoint_storage: directory for checkpoints; None: inside the home.
+        source_checkpoint: a checkpoint directory that every new trial starts from.
+        slots_per_trial: how many slots (GPUs, or CPU cores where there are none) a trial takes.
+        environment: environment variables for the training code.
+        config_text: the experiment file, word for word, for the record.
+    """
+
+    name: str
+    space: Space
+    search: SearchSettings
+    metric: str
+    smaller_is_better: bool = True
+    unit: Unit
+    entrypoint: Entrypoint
+    workdir: str
+    seed: int
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    records_per_epoch: int | None = None
+    min_validation_period: Length | None = None
+    min_checkpoint_period: Length | None = None
+    max_restarts: int = 5
+    checkpoint_storage: str | None = None
+    source_checkpoint: str | None = None
+    slots_per_trial: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    config_text: str = ""

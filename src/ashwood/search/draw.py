@@ -1,0 +1,29 @@
+"""Random draws that have an address instead of a state.
+
+A draw is a pure function of its address, so the value of ``lr`` of the n-th trial of a
+bracket is the same whatever was drawn before it, on any machine, for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+
+Address = int | str
+
+
+def bits(seed: int, *address: Address) -> int:
+    """64 uniform bits for an address."""
+    # JSON keeps ("a", "b") apart from ("a,b",) and 1 apart from "1".
+    name = json.dumps([seed, *address], separators=(",", ":")).encode()
+    return int.from_bytes(blake2b(name, digest_size=8, person=b"ashwood").digest(), "big")
+
+
+def unit_draw(seed: int, *address: Address) -> float:
+    """A uniform draw from [0, 1) for an address, on a grid of 2**-53."""
+    return (bits(seed, *address) >> 11) * 2.0**-53
+
+
+def training_seed(seed: int, bracket: int, index: int) -> int:
+    """The seed that a trial's training code gets: uniform in [0, 2**31)."""
+    return bits(seed, "training_seed", bracket, index) >> 33

@@ -1,0 +1,56 @@
+"""What a search is asked to do, as plain data with the documented defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+
+class Method(StrEnum):
+    """The search methods, by the names that experiment files use."""
+
+    ADAPTIVE_ASHA = "adaptive_asha"
+    ASYNC_HALVING = "async_halving"
+    SYNC_HALVING = "sync_halving"
+    RANDOM = "random"
+    GRID = "grid"
+    SINGLE = "single"
+
+
+class Mode(StrEnum):
+    """Which brackets adaptive ASHA runs, from one that stops early to many that hardly do."""
+
+    AGGRESSIVE = "aggressive"
+    STANDARD = "standard"
+    CONSERVATIVE = "conservative"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """The settings of a search.
+
+    Attributes:
+        method: the search method.
+        max_length: the longest training length, a total in the experiment's unit; at least 1.
+        max_trials: how many trials to create in all; for ``grid`` the number of grid points, for
+            ``single`` 1.
+        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
+        mode: the brackets of adaptive ASHA.
+        divisor: one trial in so many goes on to the next rung; any real above 1, held exactly.
+        max_rungs: the most rungs of a bracket of adaptive ASHA.
+        bracket_rungs: the number of rungs of each bracket, instead of what ``mode`` gives.
+        num_rungs: the number of rungs of the one bracket of ``async_halving`` and ``sync_halving``.
+        stop_once: decide once, when a trial reports: go on or stop for good; nothing pauses.
+    """
+
+    method: Method
+    max_length: int
+    max_trials: int
+    max_concurrent_trials: int = 16
+    mode: Mode = Mode.STANDARD
+    divisor: Fraction = Fraction(4)
+    max_rungs: int = 5
+    bracket_rungs: tuple[int, ...] = ()
+    num_rungs: int | None = None
+    stop_once: bool = False

@@ -1,0 +1,181 @@
+"""Hyperparameters: what can be searched, how values are drawn, and the grid over them.
+
+A space is a tree: maps of names to hyperparameters or to further maps.  Values come
+back in the same shape.  Drawing is by address (see `ashwood.search.draw`), so adding or
+removing one hyperparameter leaves the values of all others as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Context, Decimal
+from math import prod
+from typing import Any, TypeAlias
+
+from ashwood.search.draw import unit_draw
+
+Value: TypeAlias = Any
+"""A JSON value: what training code receives for a hyperparameter."""
+
+# Decimal rather than float powers: libraries of C differ in the last bit of pow(), and a
+# recorded search must replay to the same values on any machine.
+_EXACT = Context(prec=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """Always ``val``."""
+
+    val: Value
+
+    def at(self, unit: float) -> Value:
+        """The value; ``unit`` is ignored."""
+        return self.val
+
+    def grid(self) -> tuple[Value, ...]:
+        """The one value."""
+        return (self.val,)
+
+
+@dataclass(frozen=True, slots=True)
+class Int:
+    """An integer from ``minval`` to ``maxval``, both included."""
+
+    minval: int
+    maxval: int
+    count: int | None = None
+
+    def at(self, unit: float) -> int:
+        """The value at ``unit`` of [0, 1): every integer has the same share."""
+        return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
+
+    def grid(self) -> tuple[int, ...]:
+        """``count`` evenly spaced integers, ends included, no more than there are."""
+        span = self.maxval - self.minval
+        count = min(_count(self.count), span + 1)
+        if count == 1:
+            return (self.minval + span // 2,)
+        steps = count - 1
+        return tuple(self.minval + (2 * i * span + steps) // (2 * steps) for i in range(count))
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A real number from ``minval`` to ``maxval``."""
+
+    minval: float
+    maxval: float
+    count: int | None = None
+
+    def at(self, unit: float) -> float:
+        """The value at ``unit`` of [0, 1], linear."""
+        return _between(self.minval, self.maxval, unit)
+
+    def grid(self) -> tuple[float, ...]:
+        """``count`` evenly spaced values, ends included."""
+        return tuple(self.at(unit) for unit in _units(self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A real number ``base**x`` with x uniform from ``minval`` to ``maxval``: the bounds are exponents."""
+
+    minval: float
+    maxval: float
+    base: float = 10.0
+    count: int | None = None
+
+    def at(self, unit: float) -> float:
+        """The value at ``unit`` of [0, 1], linear in the exponent."""
+        exponent = _between(self.minval, self.maxval, unit)
+        return float(_EXACT.power(Decimal(self.base), Decimal(exponent)))
+
+    def grid(self) -> tuple[float, ...]:
+        """``count`` values evenly spaced in the exponent, ends included."""
+        return tuple(self.at(unit) for unit in _units(self.count))
+
+
+@dataclass(frozen=True, slots=True)
+class Categorical:
+    """One of ``vals``."""
+
+    vals: tuple[Value, ...]
+
+    def at(self, unit: float) -> Value:
+        """The value at ``unit`` of [0, 1): every value has the same share."""
+        return self.vals[int(unit * len(self.vals))]
+
+    def grid(self) -> tuple[Value, ...]:
+        """All values."""
+        return self.vals
+
+
+Hyperparameter: TypeAlias = Const | Int | Double | Log | Categorical
+Tree: TypeAlias = Mapping[str, "Hyperparameter | Tree"]
+Path: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The hyperparameters of an experiment, nested to any depth."""
+
+    tree: Tree
+
+    def leaves(self) -> Iterator[tuple[Path, Hyperparameter]]:
+        """Every hyperparameter with its path, in the order of the file."""
+        return _leaves((), self.tree)
+
+    def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
+        """The hyperparameter values of the ``index``-th trial of a bracket.
+
+        Each value is a function of (seed, bracket, index, its own path) alone.
+        """
+        return _nest((path, leaf.at(unit_draw(seed, "hparams", bracket, index, *path))) for path, leaf in self.leaves())
+
+    def grid_size(self) -> int:
+        """How many points the grid has."""
+        return prod(len(leaf.grid()) for _, leaf in self.leaves())
+
+    def grid_point(self, index: int) -> dict[str, Value]:
+        """The ``index``-th point of the grid; the last hyperparameter varies fastest."""
+        digits: list[tuple[Path, Value]] = []
+        for path, leaf in reversed(list(self.leaves())):
+            values = leaf.grid()
+            index, digit = divmod(index, len(values))
+            digits.append((path, values[digit]))
+        return _nest(reversed(digits))
+
+
+def _leaves(prefix: Path, tree: Tree) -> Iterator[tuple[Path, Hyperparameter]]:
+    for name, node in tree.items():
+        if isinstance(node, Mapping):
+            yield from _leaves((*prefix, name), node)
+        else:
+            yield (*prefix, name), node
+
+
+def _nest(pairs: Iterator[tuple[Path, Value]]) -> dict[str, Value]:
+    nested: dict[str, Value] = {}
+    for path, value in pairs:
+        level = nested
+        for name in path[:-1]:
+            level = level.setdefault(name, {})
+        level[path[-1]] = value
+    return nested
+
+
+def _between(low: float, high: float, unit: float) -> float:
+    # Clamped: rounding may otherwise step a last bit past the bound.
+    return min(high, low + unit * (high - low))
+
+
+def _units(count: int | None) -> list[float]:
+    n = _count(count)
+    return [0.5] if n == 1 else [i / (n - 1) for i in range(n)]
+
+
+def _count(count: int | None) -> int:
+    if count is None:
+        raise ValueError("a grid needs a count for every int, double and log hyperparameter")
+    return count
