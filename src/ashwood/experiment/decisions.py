@@ -7,26 +7,10 @@ one is safe: the attempt number tells repeats apart.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias
 
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.vocabulary import BracketFinished, Reason, TrialId
-
-
-class ExperimentState(StrEnum):
-    """Where an experiment stands."""
-
-    CREATED = "created"
-    RUNNING = "running"
-    PAUSING = "pausing"
-    PAUSED = "paused"
-    COMPLETED = "completed"
-    ERRORED = "errored"
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more can happen."""
-        return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED)
 
 
 class Retried(NamedTuple):
@@ -46,6 +30,22 @@ class Recovered(NamedTuple):
         return "goes on after a restart of the driver"
 
 
+class RejectedHparams(NamedTuple):
+    """The training code declared the hyperparameters invalid."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"invalid hyperparameters: {self.why}"
+
+
+class StoppedItself(NamedTuple):
+    """The training code called ``trial.stop()``."""
+
+    def __str__(self) -> str:
+        return "its training code stopped it"
+
+
 class GaveUp(NamedTuple):
     """The trial failed more often than max_restarts allows."""
 
@@ -55,19 +55,12 @@ class GaveUp(NamedTuple):
         return f"failed {self.failures} times"
 
 
-class ExperimentPauses(NamedTuple):
-    """The experiment pauses; the trial will go on where it stopped."""
-
-    def __str__(self) -> str:
-        return "the experiment pauses"
-
-
 class CreateTrial(NamedTuple):
     """Create a trial and train it to ``target``: its first attempt."""
 
     trial: TrialId
     bracket: int
-    index: int
+    nth: int
     hparams: Mapping[str, Any]
     seed: int
     target: int
@@ -101,11 +94,10 @@ class PauseTrial(NamedTuple):
 
 
 class SuspendTrial(NamedTuple):
-    """Let the process save the trial as soon as it can and let go of it; its job remains."""
+    """The experiment pauses: let the process save the trial as soon as it can; its job remains."""
 
     trial: TrialId
     attempt: int
-    why: ExperimentPauses
 
 
 class CompleteTrial(NamedTuple):
@@ -128,8 +120,8 @@ class CloseTrial(NamedTuple):
     """A trial that waited, or whose process is gone, ends for good."""
 
     trial: TrialId
-    state: str
-    why: BracketFinished | GaveUp | str
+    state: TrialState
+    why: BracketFinished | GaveUp | RejectedHparams | StoppedItself
 
 
 class Warn(NamedTuple):
@@ -139,7 +131,7 @@ class Warn(NamedTuple):
 
 
 class EndExperiment(NamedTuple):
-    """The experiment is over (or paused): it takes this state."""
+    """The driver is done: the experiment takes this state."""
 
     state: ExperimentState
     why: str

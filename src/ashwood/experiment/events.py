@@ -89,8 +89,8 @@ class PauseRequested(NamedTuple):
     """Somebody wants the experiment to pause: running trials save and let go of their workers."""
 
 
-class ActivateRequested(NamedTuple):
-    """Somebody wants a paused experiment to go on."""
+class DriverStopped(NamedTuple):
+    """The driver has let go of the experiment; no process of its works on a trial any more."""
 
 
 Event: TypeAlias = (
@@ -104,5 +104,5 @@ Event: TypeAlias = (
     | HparamsRejected
     | TrialStopped
     | PauseRequested
-    | ActivateRequested
+    | DriverStopped
 )

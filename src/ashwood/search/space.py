@@ -29,8 +29,8 @@ class Const:
 
     val: Value
 
-    def at(self, unit: float) -> Value:
-        """The value; ``unit`` is ignored."""
+    def at(self, _unit: float, /) -> Value:
+        """The value, whatever was drawn."""
         return self.val
 
     def grid(self) -> tuple[Value, ...]:
@@ -46,7 +46,7 @@ class Int:
     maxval: int
     count: int | None = None
 
-    def at(self, unit: float) -> int:
+    def at(self, unit: float, /) -> int:
         """The value at ``unit`` of [0, 1): every integer has the same share."""
         return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
 
@@ -68,7 +68,7 @@ class Double:
     maxval: float
     count: int | None = None
 
-    def at(self, unit: float) -> float:
+    def at(self, unit: float, /) -> float:
         """The value at ``unit`` of [0, 1], linear."""
         return _between(self.minval, self.maxval, unit)
 
@@ -86,7 +86,7 @@ class Log:
     base: float = 10.0
     count: int | None = None
 
-    def at(self, unit: float) -> float:
+    def at(self, unit: float, /) -> float:
         """The value at ``unit`` of [0, 1], linear in the exponent."""
         exponent = _between(self.minval, self.maxval, unit)
         return float(_EXACT.power(Decimal(self.base), Decimal(exponent)))
@@ -102,7 +102,7 @@ class Categorical:
 
     vals: tuple[Value, ...]
 
-    def at(self, unit: float) -> Value:
+    def at(self, unit: float, /) -> Value:
         """The value at ``unit`` of [0, 1): every value has the same share."""
         return self.vals[int(unit * len(self.vals))]
 

@@ -23,13 +23,13 @@ Snapshot: TypeAlias = Mapping[str, Any]
 
 
 class Created(NamedTuple):
-    """A new trial: the ``index``-th of bracket ``bracket``."""
+    """A new trial: the ``nth`` of bracket ``bracket``, counted from 0."""
 
     bracket: int
-    index: int
+    nth: int
 
     def __str__(self) -> str:
-        return f"trial {self.index} of bracket {self.bracket}"
+        return f"trial {self.nth} of bracket {self.bracket}"
 
 
 class Promoted(NamedTuple):
@@ -142,7 +142,7 @@ class Retired(NamedTuple):
     """A waiting trial that will never be named again."""
 
     trial: TrialId
-    why: Reason
+    why: BracketFinished
 
 
 class Exit(StrEnum):
@@ -191,7 +191,7 @@ class SearchMethod(Protocol):
         ...
 
     def address(self, trial: TrialId) -> tuple[int, int]:
-        """The bracket of a trial and its index in there: where its random draws live."""
+        """The bracket of a trial and which of its trials it is: where its random draws live."""
         ...
 
     def snapshot(self) -> Snapshot:

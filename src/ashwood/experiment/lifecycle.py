@@ -1,0 +1,87 @@
+"""The states of experiments and trials, and the table of a trial's life.
+
+::
+
+                    ┌────────── promoted ──────────┐
+                    ▼                              │
+    (created) ──► running ── waits at a rung ──► paused ── bracket finished ──► stopped
+                    │ ▲ │                          │
+          goes on,  └─┘ ├── reached max_length ──► completed
+          retried       ├── dropped, stop() ─────► stopped
+                        ├── failed too often ────► errored
+                        └── rejected ────────────► invalid
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from ashwood.errors import IllegalEvent
+
+
+class ExperimentState(StrEnum):
+    """Where an experiment stands."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ERRORED = "errored"
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more can happen."""
+        return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED)
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    RUNNING = "running"
+    """It has a job: a process works on it, or will as soon as a slot is free."""
+    PAUSED = "paused"
+    """It waits at a rung, and may be promoted."""
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    ERRORED = "errored"
+    INVALID = "invalid"
+
+
+class Step(StrEnum):
+    """What can happen to a trial."""
+
+    GOES_ON = "goes on"
+    RETRIED = "retried"
+    WAITS = "waits at a rung"
+    PROMOTED = "promoted"
+    REACHED_END = "reached max_length"
+    DROPPED = "dropped"
+    CLOSED = "bracket finished"
+    GAVE_UP = "failed too often"
+    REJECTED = "rejected"
+
+
+TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
+    (TrialState.RUNNING, Step.GOES_ON): TrialState.RUNNING,
+    (TrialState.RUNNING, Step.RETRIED): TrialState.RUNNING,
+    (TrialState.RUNNING, Step.WAITS): TrialState.PAUSED,
+    (TrialState.RUNNING, Step.REACHED_END): TrialState.COMPLETED,
+    (TrialState.RUNNING, Step.DROPPED): TrialState.STOPPED,
+    (TrialState.RUNNING, Step.GAVE_UP): TrialState.ERRORED,
+    (TrialState.RUNNING, Step.REJECTED): TrialState.INVALID,
+    (TrialState.PAUSED, Step.PROMOTED): TrialState.RUNNING,
+    (TrialState.PAUSED, Step.CLOSED): TrialState.STOPPED,
+}
+
+
+def after(state: TrialState, step: Step) -> TrialState:
+    """The state that a step leads to.
+
+    Raises:
+        IllegalEvent: no such step from this state.
+    """
+    try:
+        return TRANSITIONS[state, step]
+    except KeyError:
+        raise IllegalEvent(f"a trial that is {state} can't be: {step}") from None

@@ -1,0 +1,64 @@
+"""Asynchronous successive halving, by promotion.
+
+Whenever a worker is free, the best trial that deserves a longer training gets it, from
+the highest rung down; if none does, a new trial starts.  Nobody ever waits for a rung to
+fill, at the price that early arrivals may be promoted while their rung is small.
+
+Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"
+(arXiv:1810.05934), Algorithm 2.  Beyond the paper: every bracket trains at least one
+trial to the end, and trials that can't be promoted any more are closed.
+"""
+
+from __future__ import annotations
+
+from ashwood.search.bracket import Bracket, reached_end
+from ashwood.search.rung import Candidate, Rung
+from ashwood.search.vocabulary import Job, LastChance, Pause, Promoted, TrialId, Verdict, Waits
+
+
+class AsyncHalving(Bracket):
+    """One bracket of ASHA.  With a single rung, every trial trains to the end: random and grid search."""
+
+    def _promotion(self) -> Job | None:
+        for at in range(len(self.rungs) - 2, -1, -1):
+            if (found := self._candidate(at)) is not None:
+                return self._promote(at, found, Promoted(at, found.rank, found.of, found.best))
+        if (chance := self._last_chance()) is not None:
+            at, found = chance
+            return self._promote(at, found, LastChance(at, found.rank, found.of))
+        return None
+
+    def _candidate(self, at: int) -> Candidate | None:
+        """Who deserves to go on from a rung now."""
+        return self.rungs[at].candidate()
+
+    def _last_chance(self) -> tuple[int, Candidate] | None:
+        """The best of the highest rung that has one to give, when otherwise no trial would reach the end."""
+        if not self._dry or self.rungs[-1].has_live_results():
+            return None
+        for at in range(len(self.rungs) - 2, -1, -1):
+            if (found := self.rungs[at].best_waiting()) is not None:
+                return at, found
+        return None
+
+    def _promote(self, at: int, found: Candidate, why: Promoted | LastChance) -> Job:
+        self.rungs[at].promote(found.trial)
+        self._send(found.trial, at + 1)
+        return Job(found.trial, self.rungs[at + 1].length, why)
+
+    def _judge(self, trial: TrialId, at: int, _length: int, loss: float) -> Verdict:
+        rung = self.rungs[at]
+        rank = rung.add(trial, loss)
+        if rung is self.rungs[-1]:
+            return reached_end(self)
+        return Pause(Waits(at, rank, len(rung), rung.best()))
+
+    def _rung_to_fail(self, trial: TrialId) -> Rung | None:
+        if (towards := self.training.get(trial)) is not None:
+            return self.rungs[towards]
+        return next((rung for rung in self.rungs[:-1] if rung.waits(trial)), None) if not self.finished else None
+
+    def _settle(self) -> None:
+        if self._dry:
+            idle = all(self._candidate(at) is None for at in range(len(self.rungs) - 1))
+            self.finished = idle and self._last_chance() is None

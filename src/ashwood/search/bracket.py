@@ -1,0 +1,160 @@
+"""What every bracket does: create its trials, know who trains towards which rung, replace invalid ones.
+
+How a trial that reached a rung is judged is the business of the rules:
+`ashwood.search.asha`, `ashwood.search.sha` and `ashwood.search.stopping`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from fractions import Fraction
+from typing import Any, ClassVar
+
+from ashwood.errors import SearchError
+from ashwood.search.plan import BracketPlan
+from ashwood.search.rung import Rung
+from ashwood.search.vocabulary import (
+    BracketFinished,
+    Created,
+    Exit,
+    Job,
+    ReachedEnd,
+    Retired,
+    Snapshot,
+    Stop,
+    TrialId,
+    Verdict,
+)
+
+
+class Bracket(ABC):
+    """One ladder of rungs and the trials on it.
+
+    Attributes:
+        number: which bracket of the search this is, from 0.
+        rungs: from the shortest to max_length.
+        training: the rung that each training trial is on its way to.
+        finished: nothing trains and nothing will.
+    """
+
+    least: ClassVar[int] = 0
+    """How many trials of a rung go on at least, however few results it has."""
+
+    def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:
+        self.number = number
+        self.rungs = [Rung(length, divisor, self.least) for length in plan.lengths]
+        self.training: dict[TrialId, int] = {}
+        self.finished = False
+        self._heading = [0] * len(self.rungs)
+        self._to_create = plan.trials
+        self._created = 0
+
+    # -- asked and told -------------------------------------------------------------------
+
+    def next_job(self, fresh: TrialId) -> Job | None:
+        """What a free worker should do; a new trial takes the id ``fresh``."""
+        job = self._promotion()
+        if job is None and self._created < self._to_create:
+            job = Job(fresh, self.rungs[0].length, Created(self.number, self._created))
+            self._created += 1
+            self._send(fresh, 0)
+        return job
+
+    def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
+        """A trial validated at the target of its job or past it.
+
+        Raises:
+            SearchError: the trial doesn't train, or ``length`` is short of its target.
+        """
+        at = self.training.get(trial)
+        if at is None:
+            raise SearchError(f"trial {trial} reported a length of {length}, but the search gave it no job")
+        if length < self.rungs[at].length:
+            raise SearchError(
+                f"trial {trial} reported a length of {length}, but its job ends at {self.rungs[at].length}"
+            )
+        self._arrive(trial)
+        verdict = self._judge(trial, at, length, loss)
+        self._settle()
+        return verdict
+
+    def exited(self, trial: TrialId, how: Exit, *, replace: bool) -> None:
+        """A trial of this bracket, training or waiting, ended by itself.
+
+        Raises:
+            SearchError: the trial had already ended.
+        """
+        rung = self._rung_to_fail(trial)
+        if rung is None:
+            raise SearchError(f"trial {trial} is said to have {how}, but it had already ended")
+        self._arrive(trial)
+        if how is Exit.INVALID:
+            for entered in self.rungs:
+                entered.remove(trial)
+            self._to_create += replace
+        else:
+            rung.fail(trial)
+        self._settle()
+
+    def retired(self) -> list[Retired]:
+        """The trials that wait, of a bracket that has finished."""
+        why = BracketFinished(self.number)
+        return [Retired(trial, why) for rung in self.rungs[:-1] for trial in rung.waiting()]
+
+    # -- the rule -------------------------------------------------------------------------
+
+    @abstractmethod
+    def _promotion(self) -> Job | None:
+        """A trial that waits and should go on now, noted as training."""
+
+    @abstractmethod
+    def _judge(self, trial: TrialId, at: int, length: int, loss: float, /) -> Verdict:
+        """Take the result, at ``length``, of a trial that was on its way to rung ``at``."""
+
+    @abstractmethod
+    def _rung_to_fail(self, trial: TrialId) -> Rung | None:
+        """The rung in which the trial counts as the worst if it fails now; None: it has already ended."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Note whether the bracket has finished."""
+
+    def _send(self, trial: TrialId, towards: int) -> None:
+        self.training[trial] = towards
+        self._heading[towards] += 1
+
+    def _arrive(self, trial: TrialId) -> None:
+        if (towards := self.training.pop(trial, None)) is not None:
+            self._heading[towards] -= 1
+
+    @property
+    def _dry(self) -> bool:
+        """No further result can come unless a trial that waits is promoted."""
+        return not self.training and self._created >= self._to_create
+
+    # -- state --------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as JSON-able data."""
+        return {
+            "rungs": [rung.snapshot() for rung in self.rungs],
+            "training": [[trial, rung] for trial, rung in self.training.items()],
+            "finished": self.finished,
+            "to_create": self._to_create,
+            "created": self._created,
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take back what `snapshot` gave."""
+        for rung, state in zip(self.rungs, snapshot["rungs"], strict=True):
+            rung.restore(state)
+        for trial, towards in snapshot["training"]:
+            self._send(trial, towards)
+        self.finished = snapshot["finished"]
+        self._to_create = snapshot["to_create"]
+        self._created = snapshot["created"]
+
+
+def reached_end(bracket: Bracket) -> Stop:
+    """What a trial does that trained to max_length."""
+    return Stop(ReachedEnd(bracket.rungs[-1].length))

@@ -1,0 +1,120 @@
+"""How many rungs, brackets and trials a search has: exact arithmetic, no floats.
+
+Floats are a known source of off-by-one rungs here: log(1000)/log(10) is 2.9999999999999996.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ashwood.search.settings import Method, Mode, SearchSettings
+
+DEFAULT_NUM_RUNGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BracketPlan:
+    """One bracket before it starts.
+
+    Attributes:
+        lengths: the rungs' total lengths, rising; the last is max_length.
+        trials: how many trials it creates, replacements of invalid ones aside.
+        share: how many trials at once it is entitled to, relative to the other brackets.
+    """
+
+    lengths: tuple[int, ...]
+    trials: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """A whole search before it starts.
+
+    Attributes:
+        brackets: the most aggressive (most rungs) first.
+        dropped: the numbers of rungs of brackets that max_trials is too small for.
+        max_concurrent_trials: raised to the number of brackets where it was less; 0: no bound.
+    """
+
+    brackets: tuple[BracketPlan, ...]
+    dropped: tuple[int, ...]
+    max_concurrent_trials: int
+
+
+def floor_log(base: Fraction, value: int) -> int:
+    """The largest k with base**k <= value, for base > 1 and value >= 1."""
+    exponent, power = 0, base
+    while power <= value:
+        exponent += 1
+        power *= base
+    return exponent
+
+
+def rung_limit(divisor: Fraction, max_length: int) -> int:
+    """The most rungs that a longest length leaves room for: 1 + floor(log_d L)."""
+    return 1 + floor_log(divisor, max_length)
+
+
+def rung_lengths(max_length: int, divisor: Fraction, rungs: int) -> tuple[int, ...]:
+    """The total length of every rung of a bracket: ceil(L / d**(R-1-i)), equal ones merged.
+
+    Rounded up, because users are promised that no trial is judged before L / d**(R-1).
+    """
+    exact = (Fraction(max_length) / divisor ** (rungs - 1 - i) for i in range(rungs))
+    return tuple(sorted({-(-length.numerator // length.denominator) for length in exact}))
+
+
+def plan_search(settings: SearchSettings) -> SearchPlan:
+    """The brackets of a search and the trials and concurrency of each."""
+    counts = sorted(_bracket_rungs(settings), reverse=True)
+    kept, trials = list(counts), _share_trials(settings.max_trials, counts, settings.divisor)
+    while sum(trials) > settings.max_trials and len(kept) > 1:
+        kept.pop()
+        trials = _share_trials(settings.max_trials, kept, settings.divisor)
+    concurrency = settings.max_concurrent_trials and max(settings.max_concurrent_trials, len(kept))
+    shares = _share_slots(concurrency or len(kept), len(kept))
+    return SearchPlan(
+        brackets=tuple(
+            BracketPlan(rung_lengths(settings.max_length, settings.divisor, rungs), n, share)
+            for rungs, n, share in zip(kept, trials, shares, strict=True)
+        ),
+        dropped=tuple(counts[len(kept) :]),
+        max_concurrent_trials=concurrency,
+    )
+
+
+def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
+    """The number of rungs of each bracket."""
+    match settings.method:
+        case Method.RANDOM | Method.GRID | Method.SINGLE:
+            return [1]
+        case Method.ASYNC_HALVING | Method.SYNC_HALVING:
+            return [_max_rungs(settings, settings.num_rungs or DEFAULT_NUM_RUNGS)]
+        case Method.ADAPTIVE_ASHA if settings.bracket_rungs:
+            return settings.bracket_rungs
+        case Method.ADAPTIVE_ASHA:
+            most = _max_rungs(settings, settings.max_rungs)
+            fewest = {Mode.AGGRESSIVE: most, Mode.STANDARD: (most - 1) // 2 + 1, Mode.CONSERVATIVE: 1}[settings.mode]
+            return range(fewest, most + 1)
+
+
+def _max_rungs(settings: SearchSettings, wanted: int) -> int:
+    by_trials = 1 + floor_log(settings.divisor, settings.max_trials)
+    return min(wanted, rung_limit(settings.divisor, settings.max_length), by_trials)
+
+
+def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> list[int]:
+    """Trials per bracket for a roughly equal budget each: weight d**(R-1) / R, at least 1, the rest to the first."""
+    weights = [divisor ** (r - 1) / r for r in rungs]
+    total = sum(weights)
+    trials = [max(1, int(max_trials * weight / total)) for weight in weights]
+    trials[0] += max(0, max_trials - sum(trials))
+    return trials
+
+
+def _share_slots(slots: int, brackets: int) -> list[int]:
+    each, rest = divmod(slots, brackets)
+    return [each + (b < rest) for b in range(brackets)]

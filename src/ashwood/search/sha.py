@@ -1,0 +1,27 @@
+"""Synchronous successive halving: a rung starts when the one below is complete.
+
+Source: Jamieson and Talwalkar 2016, "Non-stochastic Best Arm Identification and
+Hyperparameter Optimization" (arXiv:1502.07943), Figure 3.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from ashwood.search.asha import AsyncHalving
+from ashwood.search.rung import Candidate
+
+
+class SyncHalving(AsyncHalving):
+    """One bracket of SHA: ASHA's ranking and bookkeeping, but nobody goes on from an incomplete rung."""
+
+    least: ClassVar[int] = 1
+
+    def _candidate(self, at: int) -> Candidate | None:
+        return super()._candidate(at) if self._complete(at) else None
+
+    def _complete(self, at: int) -> bool:
+        """Whether every trial that will ever belong to a rung has its result there."""
+        if self._created < self._to_create or any(self._heading[: at + 1]):
+            return False
+        return all(self.rungs[below].candidate() is None for below in range(at))

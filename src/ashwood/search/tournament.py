@@ -1,0 +1,129 @@
+"""A search: brackets side by side that share the workers.
+
+All six methods are tournaments.  Adaptive ASHA has several brackets, from aggressive to
+conservative early stopping; `async_halving` and `sync_halving` have one; `random`, `grid`
+and `single` have one with a single rung, so that every trial trains to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ashwood.errors import SearchError
+from ashwood.search.asha import AsyncHalving
+from ashwood.search.bracket import Bracket
+from ashwood.search.plan import SearchPlan, plan_search
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.sha import SyncHalving
+from ashwood.search.stopping import StoppingHalving
+from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
+
+
+class Tournament:
+    """The search method for any settings; see `ashwood.search.vocabulary.SearchMethod`.
+
+    A free worker goes to the bracket that uses the least of its share, so that all
+    brackets advance side by side with any number of workers.  A bracket that has nothing
+    to do lends its share to the others: no worker idles while any bracket has a job.
+    """
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.plan: SearchPlan = plan_search(settings)
+        rule = _rule(settings)
+        self.brackets: list[Bracket] = [
+            rule(number, plan, settings.divisor) for number, plan in enumerate(self.plan.brackets)
+        ]
+        self._shares = [plan.share for plan in self.plan.brackets]
+        self._replace_invalid = settings.method is not Method.GRID
+        # Of each trial, in order of creation: its bracket and which trial of the bracket it is.
+        self._addresses: list[tuple[int, int]] = []
+        self._created = [0] * len(self.brackets)
+        self._retired: list[Retired] = []
+
+    def next_job(self) -> Job | None:
+        """A worker is free: what should it do?  None: nothing now."""
+        fresh = len(self._addresses)
+        for number in self._neediest_first():
+            bracket = self.brackets[number]
+            if not bracket.finished and (job := bracket.next_job(fresh)) is not None:
+                if job.trial == fresh:
+                    self._addresses.append((number, self._created[number]))
+                    self._created[number] += 1
+                return job
+        return None
+
+    def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
+        """The trial validated at ``length``, at or past the target of its job.
+
+        Raises:
+            SearchError: the trial has no job, or ``length`` is short of its target.
+        """
+        bracket = self._bracket(trial)
+        verdict = bracket.report(trial, length, loss)
+        if bracket.finished:
+            self._retired += bracket.retired()
+        return verdict
+
+    def exited(self, trial: TrialId, how: Exit) -> None:
+        """The trial ended by itself, while it trained or while it waited.
+
+        Raises:
+            SearchError: the trial is unknown or had already ended.
+        """
+        bracket = self._bracket(trial)
+        bracket.exited(trial, how, replace=self._replace_invalid)
+        if bracket.finished:
+            self._retired += bracket.retired()
+
+    def retired(self) -> Sequence[Retired]:
+        """Trials that waited and never will be named again; each is returned once."""
+        retired, self._retired = self._retired, []
+        return retired
+
+    @property
+    def done(self) -> bool:
+        """Nothing trains and nothing will."""
+        return all(bracket.finished for bracket in self.brackets)
+
+    def address(self, trial: TrialId) -> tuple[int, int]:
+        """The bracket of a trial and which trial of the bracket it is."""
+        return self._addresses[trial]
+
+    def snapshot(self) -> Snapshot:
+        """The whole state, as plain JSON-able data."""
+        return {
+            "addresses": [bracket for bracket, _ in self._addresses],
+            "brackets": [bracket.snapshot() for bracket in self.brackets],
+            "retired": [retired.trial for retired in self._retired],
+        }
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take the place of the search that made the snapshot, from equal settings."""
+        self._created = [0] * len(self.brackets)
+        self._addresses = []
+        for number in snapshot["addresses"]:
+            self._addresses.append((number, self._created[number]))
+            self._created[number] += 1
+        for bracket, state in zip(self.brackets, snapshot["brackets"], strict=True):
+            bracket.restore(state)
+        waiting = {retired.trial: retired for b in self.brackets if b.finished for retired in b.retired()}
+        self._retired = [waiting[trial] for trial in snapshot["retired"]]
+
+    def _bracket(self, trial: TrialId) -> Bracket:
+        if not 0 <= trial < len(self._addresses):
+            raise SearchError(f"there is no trial {trial}; {len(self._addresses)} were created")
+        return self.brackets[self._addresses[trial][0]]
+
+    def _neediest_first(self) -> Sequence[int]:
+        if len(self.brackets) == 1:
+            return (0,)
+        loads = sorted(
+            (len(b.training) / share, b.number) for b, share in zip(self.brackets, self._shares, strict=True)
+        )
+        return [number for _, number in loads]
+
+
+def _rule(settings: SearchSettings) -> type[Bracket]:
+    if settings.method is Method.SYNC_HALVING:
+        return SyncHalving
+    return StoppingHalving if settings.stop_once else AsyncHalving
