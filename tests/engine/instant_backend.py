@@ -1,0 +1,84 @@
+"""A backend whose trials train in no time: what the engine says comes back as events at once."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ashwood.backends.port import Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    ValidationReported,
+)
+
+Objective = Callable[[Mapping[str, Any], int], float]
+
+
+class InstantBackend:
+    """Runs every attempt to its target as soon as it may; checks that the engine keeps its promises."""
+
+    def __init__(
+        self, objective: Objective, *, slots: int = 2, crash: Callable[[int, int], bool] | None = None
+    ) -> None:
+        self.slots = slots
+        self.live: dict[int, StartAttempt] = {}
+        self.started: list[StartAttempt] = []
+        self.closed = False
+        self.woken = False
+        self._objective = objective
+        self._crash = crash or (lambda trial, attempt: False)
+        self._events: deque[Event] = deque()
+        self._lengths: dict[int, int] = {}
+
+    def dispatch(self, commands: Sequence[Command]) -> None:
+        assert not self.closed
+        for command in commands:
+            match command:
+                case StartAttempt():
+                    assert command.trial not in self.live, "two live attempts of one trial"
+                    assert len(self.live) < self.slots, "more live attempts than slots"
+                    self.live[command.trial] = command
+                    self.started.append(command)
+                    self._lengths[command.trial] = command.length
+                    self._events.append(AttemptStarted(command.trial, command.attempt, 0, command.length))
+                    self._train(command.trial, command.target)
+                case GoOn(trial=trial, target=target):
+                    self._train(trial, target)
+                case Finish(trial=trial, save=save):
+                    self._let_go(trial, save)
+                case Suspend(trial=trial):
+                    self._let_go(trial, save=True)
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        # One at a time, in the order in which the attempts' events came about.
+        return [self._events.popleft()] if self._events else []
+
+    def wake(self) -> None:
+        self.woken = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _train(self, trial: int, target: int) -> None:
+        if (attempt := self.live.get(trial)) is None:
+            return
+        if self._crash(trial, attempt.attempt):
+            del self.live[trial]
+            self._events.append(AttemptFailed(trial, attempt.attempt, "boom\ndetails"))
+            return
+        for length in range(self._lengths[trial] + 1, target + 1):
+            metrics = {"loss": self._objective(attempt.hparams, length)}
+            self._events.append(ValidationReported(trial, attempt.attempt, length, metrics))
+        self._lengths[trial] = target
+
+    def _let_go(self, trial: int, save: bool) -> None:
+        if (attempt := self.live.pop(trial, None)) is None:
+            return
+        length = self._lengths[trial]
+        if save:
+            path = f"/checkpoints/{trial}/{length}"
+            self._events.append(CheckpointSaved(trial, attempt.attempt, length, path))
+        self._events.append(AttemptEnded(trial, attempt.attempt, length))
