@@ -1,0 +1,271 @@
+"""The search from a script or a notebook: the same experiments as the command line's, the same record."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+from ashwood.cli.progress import make_reporter
+from ashwood.config import build_experiment
+from ashwood.engine import Home, Session, open_home
+from ashwood.errors import AshwoodError, TrainingCodeError
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.views.trials import TrialRow, TrialTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], int]
+"""``{"epochs": 27}``, or a bare number of whatever the training code counts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Searcher:
+    name: ClassVar[str]
+
+    metric: str
+    max_length: LengthLike
+    smaller_is_better: bool = True
+    max_concurrent_trials: int = 16
+
+    def to_config(self) -> dict[str, Any]:
+        """The ``searcher`` section of the experiment file that says the same."""
+        settings = {key: value for key, value in asdict(self).items() if value is not None}
+        return {"name": self.name, **settings}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveASHA(_Searcher):
+    """Several brackets of asynchronous successive halving, from aggressive to conservative."""
+
+    name: ClassVar[str] = "adaptive_asha"
+
+    max_trials: int
+    mode: Literal["aggressive", "standard", "conservative"] = "standard"
+    divisor: float = 4
+    max_rungs: int = 5
+    bracket_rungs: Sequence[int] | None = None
+    stop_once: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncHalving(_Searcher):
+    """One bracket of asynchronous successive halving."""
+
+    name: ClassVar[str] = "async_halving"
+
+    max_trials: int
+    num_rungs: int | None = None
+    divisor: float = 4
+    stop_once: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncHalving(_Searcher):
+    """One bracket of synchronous successive halving."""
+
+    name: ClassVar[str] = "sync_halving"
+
+    max_trials: int
+    num_rungs: int | None = None
+    divisor: float = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSearch(_Searcher):
+    """Every trial trains to the end."""
+
+    name: ClassVar[str] = "random"
+
+    max_trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(_Searcher):
+    """Every point of a grid trains to the end; int, double and log hyperparameters need a ``count``."""
+
+    name: ClassVar[str] = "grid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single(_Searcher):
+    """One trial, trained to the end."""
+
+    name: ClassVar[str] = "single"
+
+
+class Experiment:
+    """An experiment of a home, read from its record whenever it is asked.
+
+    Attributes:
+        id: its number.
+        spec: what it is.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId) -> None:
+        self._home = home
+        self.id = experiment
+        self.spec: ExperimentSpec = home.store.spec(experiment)
+
+    @property
+    def state(self) -> ExperimentState:
+        """Where it stands."""
+        return self._home.store.record(self.id).state
+
+    @property
+    def best_trial(self) -> TrialRow | None:
+        """The trial with the best value of the searcher's metric; None: no trial has reported a number yet."""
+        ranked = self._table().best(1)
+        return ranked[0] if ranked else None
+
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: its state, lengths, metrics, and a column ``hparams.NAME`` for each hyperparameter.
+
+        Raises:
+            AshwoodError: pandas is not installed.
+        """
+        from ashwood.cli.export import trial_records, trials_frame
+
+        return trials_frame(trial_records(self._table().rows.values()))
+
+    def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
+        """Go on with it, to its end; returns itself."""
+        _drive(self._home, Session(self._home, self.id), workers, progress)
+        return self
+
+    def _table(self) -> TrialTable:
+        table = TrialTable(self.spec)
+        for _, entry in self._home.store.log(self.id).read():
+            table.apply(*entry)
+        return table
+
+    def __repr__(self) -> str:
+        return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"
+
+
+def run(
+    train: Callable[..., Any] | str,
+    *,
+    hparams: Mapping[str, Any],
+    searcher: _Searcher | Mapping[str, Any],
+    name: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    home: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **fields: Any,
+) -> Experiment:
+    """Run an experiment to its end and return it.
+
+    Args:
+        train: the training code: a function that takes a `Trial`, or what ``entrypoint`` takes in a file.
+        hparams: hyperparameters and their ranges, nested as you like; plain values are constants.
+        searcher: `AdaptiveASHA` or another searcher, or the ``searcher`` section of a file.
+        name: for people; the function's name if None.
+        data: handed to the training code as ``trial.data``.
+        seed: fixes every random draw of the search; drawn and recorded if None.
+        home: where experiments live; None: ``ASHWOOD_HOME`` or ``.ashwood``.
+        workers: slots to use; None: all GPUs, or all cores where there are none.
+        progress: whether to show how it goes.
+        fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.
+
+    Raises:
+        ConfigError: the description is wrong; says everything that is.
+        AshwoodError: the experiment could not be run, or every trial of it failed.
+    """
+    opened = open_home(home, create=True)
+    entrypoint: Entrypoint | str = train if isinstance(train, str) else _entrypoint(train, opened.path / "functions")
+    tree: dict[str, Any] = {
+        "name": name or (train if isinstance(train, str) else train.__name__),
+        "entrypoint": entrypoint,
+        "hyperparameters": hparams,
+        "searcher": searcher.to_config() if isinstance(searcher, _Searcher) else searcher,
+        **({} if data is None else {"data": data}),
+        **({} if seed is None else {"reproducibility": {"experiment_seed": seed}}),
+        **fields,
+    }
+    loaded = build_experiment(tree, workdir=_workdir(train), default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
+    session = Session.create(opened, loaded.spec, at=time.time())
+    _drive(opened, session, workers, progress, loaded.warnings)
+    return Experiment(opened, session.id)
+
+
+def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | None = None) -> Experiment:
+    """An experiment that is recorded already.
+
+    Raises:
+        NotFound: there is none of that number.
+    """
+    return Experiment(open_home(home), experiment)
+
+
+def _drive(
+    home: Home, session: Session, workers: int | None, progress: bool, warnings: Sequence[str] = ()
+) -> ExperimentState:
+    reporter = make_reporter("text" if progress else "quiet", session.id, session.spec)
+    for warning in warnings:
+        reporter.warn(warning)
+    with reporter:
+        state = session.run(
+            workers=workers,
+            observers=[reporter.observe],
+            summarize=reporter.summary,
+            on_ready=reporter.ready,
+            on_interrupt=reporter.interrupted,
+        )
+    if state is ExperimentState.ERRORED:
+        raise AshwoodError(f"experiment {session.id} failed: {reporter.why_it_ended}")
+    return state
+
+
+def _entrypoint(train: Callable[..., Any], functions: Path) -> Entrypoint:
+    """How worker processes find a function.
+
+    A function of a module is imported; one of a script that is run itself is imported from
+    the script's file; one of a notebook is pickled.
+    """
+    if "<locals>" in train.__qualname__ or train.__name__ == "<lambda>" or train.__module__ not in sys.modules:
+        return _pickled(train, functions)
+    if train.__module__ != "__main__":
+        return Entrypoint(EntrypointKind.FUNCTION, f"{train.__module__}:{train.__qualname__}")
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None:
+        return _pickled(train, functions)
+    return Entrypoint(EntrypointKind.SCRIPT, f"{Path(script).absolute()}:{train.__qualname__}")
+
+
+def _pickled(train: Callable[..., Any], functions: Path) -> Entrypoint:
+    import hashlib
+
+    import cloudpickle
+
+    try:
+        content = cloudpickle.dumps(train)
+    except Exception as error:
+        raise TrainingCodeError(
+            f"the function {train.__name__!r} can't be sent to worker processes ({error}); move it into a module"
+        ) from error
+    functions.mkdir(parents=True, exist_ok=True)
+    path = functions / f"{train.__name__.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
+    path.write_bytes(content)
+    return Entrypoint(EntrypointKind.PICKLE, str(path))
+
+
+def _workdir(train: Callable[..., Any] | str) -> Path:
+    """Where the training code runs: the directory that its module is imported from."""
+    if isinstance(train, str) or train.__module__ == "__main__" or train.__module__ not in sys.modules:
+        return Path.cwd()
+    file = inspect.getsourcefile(train)
+    if file is None:
+        return Path.cwd()
+    # A module of a package is imported from the directory that the package lies in.
+    return Path(file).absolute().parents[train.__module__.count(".")]

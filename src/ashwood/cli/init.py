@@ -1,0 +1,124 @@
+"""A starter: files that run as they are and ask to be changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ashwood.errors import AshwoodError
+
+_EXPERIMENT = """\
+# Run this search:             ashwood run experiment.yaml
+# See first what it would do:  ashwood preview-search experiment.yaml
+name: {name}
+entrypoint: train:train # the function `train` in train.py
+
+hyperparameters:
+  learning_rate: {{type: log, minval: -4, maxval: 0}} # exponents: 10^-4 to 10^0
+  width: {{type: int, minval: 4, maxval: 64}}
+  activation: {{type: categorical, vals: [tanh, relu]}}
+
+searcher:
+  name: adaptive_asha # stops poor trials early; others: async_halving, sync_halving, random, grid, single
+  metric: validation_loss # what train.py reports
+  smaller_is_better: true
+  max_length: {{epochs: 27}} # how long the best trials train
+  max_trials: 60
+  divisor: 3 # one in three goes on to a training three times as long
+"""
+
+_TRAIN = '''\
+"""Fit a noisy sine with a tiny neural network, in plain Python: replace this by your own model."""
+
+import json
+import math
+import random
+
+import ashwood
+
+
+class Network:
+    """One hidden layer, trained by stochastic gradient descent."""
+
+    def __init__(self, width, activation, seed):
+        rng = random.Random(seed)
+        self.activation = activation
+        self.hidden = [[rng.gauss(0, 2), rng.gauss(0, 1), rng.gauss(0, 0.5)] for _ in range(width)]
+        self.bias = 0.0
+
+    def predict(self, x):
+        return self.bias + sum(out * self._act(w * x + b) for w, b, out in self.hidden)
+
+    def fit_one(self, x, y, rate):
+        error = self.predict(x) - y
+        self.bias -= rate * error
+        for unit in self.hidden:
+            w, b, out = unit
+            h = self._act(w * x + b)
+            slope = (1 - h * h) if self.activation == "tanh" else float(h > 0)
+            unit[2] -= rate * error * h
+            unit[1] -= rate * error * out * slope
+            unit[0] -= rate * error * out * slope * x
+
+    def _act(self, z):
+        return math.tanh(z) if self.activation == "tanh" else max(0.0, z)
+
+
+def make_data(n, seed):
+    rng = random.Random(seed)
+    xs = [rng.uniform(-3, 3) for _ in range(n)]
+    return [(x, math.sin(x) + rng.gauss(0, 0.1)) for x in xs]
+
+
+train_data, valid_data = make_data(200, seed=1), make_data(100, seed=2)
+
+
+def train(trial: ashwood.Trial):
+    # Values that the search chose; a typo here is an error that names the nearest one.
+    rate, width, activation = trial.hparams.learning_rate, trial.hparams.width, trial.hparams.activation
+    network = Network(width, activation, trial.seed)
+    if trial.checkpoint:  # left by an earlier stretch of this trial
+        network.__dict__ = json.loads((trial.checkpoint / "network.json").read_text())
+
+    # From where the trial stopped, up to what the search wants next.
+    for epoch in trial.epochs():
+        for x, y in train_data:
+            network.fit_one(x, y, rate / width)
+        loss = sum((network.predict(x) - y) ** 2 for x, y in valid_data) / len(valid_data)
+        trial.report(
+            validation_loss=loss,
+            # Called only when a checkpoint is due.
+            checkpoint=lambda directory: (directory / "network.json").write_text(json.dumps(network.__dict__)),
+        )
+
+
+if __name__ == "__main__":
+    # Without a search, to debug: python train.py
+    train(ashwood.get_trial(hparams={"learning_rate": 0.1, "width": 16, "activation": "tanh"}, epochs=5))
+'''
+
+
+def make_starter(directory: Path) -> None:
+    """Write the starter's files.
+
+    Raises:
+        AshwoodError: a file is there already, or the directory can't be written to.
+    """
+    name = directory.absolute().name
+    files = {directory / "experiment.yaml": _EXPERIMENT.format(name=name), directory / "train.py": _TRAIN}
+    for path in files:
+        if path.exists():
+            raise AshwoodError(f"{path} is there already; nothing was written. Choose another directory.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text)
+    except OSError as error:
+        raise AshwoodError(f"can't write to {directory}: {error.strerror}") from error
+    typer.echo(f"Made {' and '.join(str(path) for path in files)}.")
+    typer.echo("Next:")
+    if directory.absolute() != Path.cwd():
+        typer.echo(f"  cd {directory}")
+    typer.echo("  ashwood preview-search experiment.yaml   # what the search will do")
+    typer.echo("  ashwood run experiment.yaml              # do it")

@@ -1,0 +1,25 @@
+import subprocess
+import sys
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_importing_ashwood_imports_nothing_heavy() -> None:
+    loaded = set(run("import sys, ashwood; print(*sys.modules)").split())
+    assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "pandas", "sqlite3", "ashwood.api"}
+
+
+def test_training_code_gets_by_with_the_standard_library() -> None:
+    loaded = set(run("import sys, ashwood; ashwood.Trial, ashwood.get_trial; print(*sys.modules)").split())
+    ours = {name for name in loaded if name.startswith("ashwood.")}
+    assert {name.split(".")[1] for name in ours} == {"trial", "errors"}
+    assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "sortedcontainers", "cloudpickle", "asyncio"}
+
+
+def test_every_public_name_is_there() -> None:
+    import ashwood
+
+    assert all(hasattr(ashwood, name) for name in ashwood.__all__)
+    assert set(dir(ashwood)) == set(ashwood.__all__)
