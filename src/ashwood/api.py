@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from ashwood.cli.export import make_frame, read_trials, trial_records
 from ashwood.cli.progress import make_reporter
 from ashwood.config import build_experiment
 from ashwood.engine import Home, Session, open_home
@@ -18,7 +19,7 @@ from ashwood.errors import AshwoodError, TrainingCodeError
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,8 +124,8 @@ class Experiment:
     @property
     def best_trial(self) -> TrialRow | None:
         """The trial with the best value of the searcher's metric; None: no trial has reported a number yet."""
-        ranked = self._table().best(1)
-        return ranked[0] if ranked else None
+        _, table = read_trials(self._home, self.id)
+        return table.leader
 
     def trials(self) -> pd.DataFrame:
         """One row a trial: its state, lengths, metrics, and a column ``hparams.NAME`` for each hyperparameter.
@@ -132,20 +133,13 @@ class Experiment:
         Raises:
             AshwoodError: pandas is not installed.
         """
-        from ashwood.cli.export import trial_records, trials_frame
-
-        return trials_frame(trial_records(self._table().rows.values()))
+        _, table = read_trials(self._home, self.id)
+        return make_frame(trial_records(table.rows.values(), self.spec.metric))
 
     def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
         """Go on with it, to its end; returns itself."""
-        _drive(self._home, Session(self._home, self.id), workers, progress)
+        _drive(Session(self._home, self.id), workers, progress)
         return self
-
-    def _table(self) -> TrialTable:
-        table = TrialTable(self.spec)
-        for _, entry in self._home.store.log(self.id).read():
-            table.apply(*entry)
-        return table
 
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"
@@ -195,7 +189,7 @@ def run(
     }
     loaded = build_experiment(tree, workdir=_workdir(train), default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
     session = Session.create(opened, loaded.spec, at=time.time())
-    _drive(opened, session, workers, progress, loaded.warnings)
+    _drive(session, workers, progress, loaded.warnings)
     return Experiment(opened, session.id)
 
 
@@ -208,9 +202,7 @@ def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | 
     return Experiment(open_home(home), experiment)
 
 
-def _drive(
-    home: Home, session: Session, workers: int | None, progress: bool, warnings: Sequence[str] = ()
-) -> ExperimentState:
+def _drive(session: Session, workers: int | None, progress: bool, warnings: Sequence[str] = ()) -> None:
     reporter = make_reporter("text" if progress else "quiet", session.id, session.spec)
     for warning in warnings:
         reporter.warn(warning)
@@ -224,7 +216,6 @@ def _drive(
         )
     if state is ExperimentState.ERRORED:
         raise AshwoodError(f"experiment {session.id} failed: {reporter.why_it_ended}")
-    return state
 
 
 def _entrypoint(train: Callable[..., Any], functions: Path) -> Entrypoint:

@@ -52,7 +52,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _ashwood(
-    version: Annotated[  # noqa: ARG001: Typer calls back
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:

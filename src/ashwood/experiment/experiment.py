@@ -62,6 +62,7 @@ class Trial:
         attempt: the process that works on it, or is to; counts from 1.
         target: total length that its job ends at.
         length: the longest total length that a report came from.
+        reported: attempt and length of the latest report of the metric.
         checkpoint: directory to go on from, None: none yet.
         checkpoint_length: total length of that checkpoint.
         failures: how many attempts failed.
@@ -75,6 +76,7 @@ class Trial:
     state: TrialState = TrialState.RUNNING
     attempt: int = 1
     length: int = 0
+    reported: tuple[int, int] = (0, 0)
     checkpoint_length: int = 0
     failures: int = 0
 
@@ -139,7 +141,7 @@ class Experiment:
     def _driver_started(self, event: DriverStarted) -> Iterable[Decision]:
         self.state = ExperimentState.RUNNING
         self._slots = event.slots
-        for trial in self.outstanding():
+        for trial in self.outstanding() if self._gives_jobs else ():
             trial.attempt += 1
             yield TrainTrial(trial.id, trial.attempt, trial.target, Recovered())
         yield from self._pull()
@@ -176,6 +178,11 @@ class Experiment:
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
         trial.length = max(trial.length, event.length)
+        # A later attempt may come by the same length again; one attempt may not.
+        if metric is not None:
+            previously, trial.reported = trial.reported, (event.attempt, event.length)
+            if trial.reported == previously:
+                return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
         if event.length < trial.target:
             return ()
         if metric is None:
@@ -214,7 +221,7 @@ class Experiment:
 
         The trial that reports right now still has its process: if it is named, it trains on in there.
         """
-        while self.state is ExperimentState.RUNNING and len(self._running) < self._limit:
+        while self._gives_jobs and len(self._running) < self._limit:
             if (job := self.search.next_job()) is None:
                 break
             if isinstance(job.why, Created):
@@ -231,6 +238,10 @@ class Experiment:
         for retired in self.search.retired():
             self._step(self.trials[retired.trial], Step.CLOSED)
             yield CloseTrial(retired.trial, TrialState.STOPPED, retired.why)
+
+    @property
+    def _gives_jobs(self) -> bool:
+        return self.state is ExperimentState.RUNNING and self._failure is None
 
     @property
     def _limit(self) -> int:
@@ -282,7 +293,10 @@ class Experiment:
         if trial.failures <= self.spec.max_restarts:
             self._step(trial, Step.RETRIED)
             trial.attempt += 1
-            yield TrainTrial(trial.id, trial.attempt, trial.target, Retried(trial.failures, self.spec.max_restarts))
+            # While the experiment pauses no process may start; the trial keeps its job for the next driver.
+            if self._gives_jobs:
+                why = Retried(trial.failures, self.spec.max_restarts)
+                yield TrainTrial(trial.id, trial.attempt, trial.target, why)
         else:
             self.search.exited(trial.id, Exit.ERRORED)
             self._step(trial, Step.GAVE_UP)
@@ -302,8 +316,7 @@ class Experiment:
                 f"max_trials ({self.spec.search.max_trials}); the latest said: {event.why}"
             )
         yield CloseTrial(trial.id, trial.state, RejectedHparams(event.why))
-        if self._failure is None:
-            yield from self._pull()
+        yield from self._pull()
 
     def _trial_stopped(self, event: TrialStopped) -> Iterable[Decision]:
         trial = self.trials[event.trial]

@@ -148,6 +148,7 @@ class Bracket(ABC):
         """Take back what `snapshot` gave."""
         for rung, state in zip(self.rungs, snapshot["rungs"], strict=True):
             rung.restore(state)
+        self.training, self._heading = {}, [0] * len(self.rungs)
         for trial, towards in snapshot["training"]:
             self._send(trial, towards)
         self.finished = snapshot["finished"]

@@ -44,10 +44,10 @@ class SearchPlan:
     max_concurrent_trials: int
 
 
-def floor_log(base: Fraction, value: int) -> int:
-    """The largest k with base**k <= value, for base > 1 and value >= 1."""
+def floor_log(base: Fraction, value: int, most: int | None = None) -> int:
+    """The largest k with base**k <= value, for base > 1 and value >= 1; no more than ``most``, where given."""
     exponent, power = 0, base
-    while power <= value:
+    while power <= value and exponent != most:
         exponent += 1
         power *= base
     return exponent
@@ -102,8 +102,10 @@ def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
 
 
 def _max_rungs(settings: SearchSettings, wanted: int) -> int:
-    by_trials = 1 + floor_log(settings.divisor, settings.max_trials)
-    return min(wanted, rung_limit(settings.divisor, settings.max_length), by_trials)
+    # No further than wanted: a divisor close to 1 has logarithms without end.
+    by_length = 1 + floor_log(settings.divisor, settings.max_length, wanted)
+    by_trials = 1 + floor_log(settings.divisor, settings.max_trials, wanted)
+    return min(wanted, by_length, by_trials)
 
 
 def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> list[int]:

@@ -166,8 +166,9 @@ def _nest(pairs: Iterator[tuple[Path, Value]]) -> dict[str, Value]:
 
 
 def _between(low: float, high: float, unit: float) -> float:
-    # Clamped: rounding may otherwise step a last bit past the bound.
-    return min(high, low + unit * (high - low))
+    # low + unit * (high - low) would miss high (0.2 to 0.9 would end at 0.8999999999999999) and overflow for a
+    # wide range.  Clamped, because rounding may otherwise step a last bit past a bound.
+    return min(high, max(low, low * (1 - unit) + high * unit))
 
 
 def _units(count: int | None) -> list[float]:

@@ -3,6 +3,9 @@
 No trial waits, so training code needs no checkpoints.  A trial that reports is compared
 with those that reported before it, never with those that come later.
 
+Somebody trains to the end unless trials fail: who was stopped can't be called back when
+the one ahead fails later.  Only the last trial left goes on whatever its rank.
+
 Source: Liaw et al. 2018, "Tune: A Research Platform for Distributed Model Selection and
 Training" (arXiv:1807.05118), its ASHA; and Klein et al. 2020 (arXiv:2003.10865), section 3.1.
 """
@@ -13,13 +16,17 @@ from typing import ClassVar
 
 from ashwood.search.bracket import Bracket, reached_end
 from ashwood.search.rung import Rung
-from ashwood.search.vocabulary import Dropped, GoOn, Job, LastChance, Promoted, Stop, TrialId, Verdict
+from ashwood.search.vocabulary import Dropped, GoOn, Job, LastChance, Promoted, Retired, Stop, TrialId, Verdict
 
 
 class StoppingHalving(Bracket):
     """One bracket of the stopping variant (``stop_once``)."""
 
     least: ClassVar[int] = 1
+
+    def retired(self) -> list[Retired]:
+        """None: no trial waits."""
+        return []
 
     def _promotion(self) -> Job | None:
         return None

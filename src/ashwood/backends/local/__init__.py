@@ -1,0 +1,22 @@
+"""Runs trials in processes on this machine.
+
+Workers import this package too, and start faster without the driver's side of it; so
+that is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ashwood.backends.local.backend import LocalBackend
+
+__all__ = ["LocalBackend"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LocalBackend":
+        from ashwood.backends.local.backend import LocalBackend
+
+        return LocalBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

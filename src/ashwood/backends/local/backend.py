@@ -1,0 +1,349 @@
+"""The local backend: one worker process a slot, spoken to over sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ashwood.backends.local import warden
+from ashwood.backends.local.command import fill_in
+from ashwood.backends.local.exits import describe_exit
+from ashwood.backends.local.logs import tail, trial_log, worker_log
+from ashwood.backends.local.process import WorkerProcess
+from ashwood.backends.local.setup import Setup
+from ashwood.backends.local.slots import Slot, plan, survey
+from ashwood.backends.port import Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.errors import BackendError, TrainingCodeError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    HparamsRejected,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
+from ashwood.search.vocabulary import TrialId
+from ashwood.trial.channel import Message
+
+_CLOSE_SECONDS = 1.0
+_LAST = frozenset({"ended", "failed", "invalid", "stopped"})
+
+
+@dataclass(slots=True)
+class _Place:
+    """A slot, the worker in it, and the attempt that the worker has."""
+
+    slot: Slot
+    worker: WorkerProcess | None = None
+    attempt: tuple[TrialId, int] | None = None
+
+
+class LocalBackend:
+    """Runs attempts in processes on this machine.
+
+    A worker starts when it is first needed, imports the training code once, and stays.  One that
+    dies takes its attempt with it, and nothing else; its slot gets a new one.
+    """
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        *,
+        checkpoints: Path,
+        logs: Path,
+        workers: int | None = None,
+        process_per_attempt: bool | None = None,
+    ) -> None:
+        """Look the machine over; no process starts yet.
+
+        Args:
+            spec: the experiment.
+            checkpoints: directory under which trials' checkpoints are published.
+            logs: directory for what trials and workers print.
+            workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
+            process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
+                held is surely free afterwards; None: on GPUs only.
+
+        Raises:
+            BackendError: not even one trial fits, or the command names an unknown hyperparameter.
+        """
+        self._spec = spec
+        self._logs = logs.absolute()
+        base = dict(os.environ)
+        slots = plan(spec, survey(base | dict(spec.environment)), workers, base)
+        per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
+        self._places = [_Place(slot) for slot in slots]
+        self._live: dict[tuple[TrialId, int], _Place] = {}
+        self._loaded_once = False
+        self._broken: str | None = None
+        self._closed = False
+        if spec.entrypoint.kind is EntrypointKind.COMMAND:
+            _check_command(spec)
+        if not Path(spec.workdir).is_dir():
+            raise BackendError(f"the work directory {spec.workdir} isn't there")
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._setup = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt)).encode())
+        self._setup.flush()
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wakeful = socket.socketpair()
+        self._waker.setblocking(False)
+        self._selector.register(self._wakeful, selectors.EVENT_READ, None)
+        self._warden: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def slots(self) -> int:
+        """How many attempts can be live at once: one a worker."""
+        return len(self._places)
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def dispatch(self, commands: Sequence[Command]) -> None:
+        """Carry commands out; see `ashwood.backends.port.Backend`."""
+        if self._broken is not None or self._closed:
+            raise BackendError(self._broken or "the backend is closed")
+        for command in commands:
+            if isinstance(command, StartAttempt):
+                self._start(command)
+            elif (place := self._live.get((command.trial, command.attempt))) is not None and place.worker is not None:
+                place.worker.send(*_message(command))
+
+    def _start(self, command: StartAttempt) -> None:
+        attempt = (command.trial, command.attempt)
+        if attempt in self._live:
+            return
+        free = [place for place in self._places if place.attempt is None]
+        if not free:
+            raise BackendError(f"no slot is free for trial {command.trial}: all {self.slots} are taken")
+        place = next((place for place in free if place.worker is not None), free[0])
+        worker = place.worker or self._spawn(place)
+        place.attempt = attempt
+        self._live[attempt] = place
+        worker.send("job", command._asdict())
+
+    def _spawn(self, place: _Place) -> WorkerProcess:
+        slot = place.slot
+        log = worker_log(self._logs, slot.number)
+        try:
+            if self._warden is None:
+                self._warden = _start_warden()
+            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log)
+        except OSError as error:
+            raise BackendError(f"can't start a worker process: {error}") from error
+        place.worker = worker
+        self._tell_warden(f"+{worker.pid}")
+        for source, tells_end in worker.sources.items():
+            self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
+        return worker
+
+    def _tell_warden(self, line: str) -> None:
+        if self._warden is not None and self._warden.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._warden.stdin.write(f"{line}\n".encode())
+
+    # -- events -------------------------------------------------------------------------------
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        """What happened since the last call; see `ashwood.backends.port.Backend`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        events: list[Event] = []
+        while not events:
+            if self._broken is not None:
+                raise BackendError(self._broken)
+            ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            woken = False
+            for key, _ in ready:
+                if key.data is None:
+                    woken = bool(self._wakeful.recv(4096))
+                else:
+                    events.extend(self._hear(*key.data))
+            if not ready or woken:
+                break
+        return events
+
+    def _hear(self, place: _Place, exited: bool) -> Iterator[Event]:
+        worker = place.worker
+        if worker is None:  # buried earlier in this very round
+            return
+        messages, open_ = worker.read()
+        for message in messages:
+            if (event := self._translate(message, place, worker)) is not None:
+                yield event
+        if exited or not open_:
+            yield from self._bury(place, worker)
+
+    def _translate(self, message: Message, place: _Place, worker: WorkerProcess) -> Event | None:
+        kind = message[0]
+        if kind == "ready":
+            worker.loaded = self._loaded_once = True
+            return None
+        if kind == "cannot_load":
+            self._broken = message[1]
+            return None
+        if place.attempt is None:
+            return None
+        if kind == "group":
+            worker.group = message[1]
+            self._tell_warden(f"+{worker.group}")
+            return None
+        event = _event(message, place.attempt, place.slot.number)
+        if kind in _LAST:
+            self._free(place, worker)
+        return event
+
+    def _free(self, place: _Place, worker: WorkerProcess) -> None:
+        if place.attempt is not None:
+            del self._live[place.attempt]
+            place.attempt = None
+        if worker.group is not None:
+            self._tell_warden(f"-{worker.group}")
+            worker.group = None
+
+    def _bury(self, place: _Place, worker: WorkerProcess) -> Iterator[Event]:
+        """A worker is dead: its attempt has failed, its slot is free."""
+        for source in worker.sources:
+            self._selector.unregister(source)
+        code = worker.bury()
+        place.worker = None
+        self._tell_warden(f"-{worker.pid}")
+        attempt = place.attempt
+        self._free(place, worker)
+        if attempt is None:
+            return
+        story = describe_exit(code, "the worker process")
+        if worker.loaded:
+            yield AttemptFailed(*attempt, story + tail(trial_log(self._logs, attempt[0])))
+            return
+        story = f"{story} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
+        if self._loaded_once:
+            yield AttemptFailed(*attempt, story)
+        else:
+            self._broken = self._broken or story
+
+    def wake(self) -> None:
+        """Make `next_events` return early."""
+        with suppress(OSError):  # full: it is awake already
+            self._waker.send(b"\0")
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End every process that is left: idle workers leave, busy ones are terminated, and killed if need be."""
+        if self._closed:
+            return
+        self._closed = True
+        workers = [place.worker for place in self._places if place.worker is not None]
+        for place in self._places:
+            if place.worker is not None:
+                place.worker.hang_up()
+                if place.attempt is not None:
+                    place.worker.kill(signal.SIGTERM)
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        for worker in workers:
+            worker.wait(deadline - time.monotonic())
+        for worker in workers:
+            worker.kill(signal.SIGKILL)
+            worker.bury()
+        if self._warden is not None and self._warden.stdin is not None:
+            for worker in workers:
+                self._tell_warden(f"-{worker.pid}")
+            self._warden.stdin.close()
+            self._warden.wait()
+        self._selector.close()
+        self._waker.close()
+        self._wakeful.close()
+        self._setup.close()
+
+
+def _start_warden() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-I", "-S", warden.__file__, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _setup(spec: ExperimentSpec, checkpoints: Path, logs: Path, process_per_attempt: bool) -> Setup:
+    return Setup(
+        kind=spec.entrypoint.kind,
+        target=spec.entrypoint.target,
+        workdir=spec.workdir,
+        logs=str(logs),
+        process_per_attempt=process_per_attempt,
+        common={
+            "checkpoints": str(checkpoints.absolute()),
+            "data": dict(spec.data),
+            "metric": spec.metric,
+            "unit": spec.unit,
+            "records_per_epoch": spec.records_per_epoch,
+            "validation_period": _pair(spec.min_validation_period),
+            "checkpoint_period": _pair(spec.min_checkpoint_period),
+        },
+    )
+
+
+def _pair(length: Length | None) -> tuple[int, str] | None:
+    return None if length is None else (length.count, length.unit)
+
+
+def _check_command(spec: ExperimentSpec) -> None:
+    try:
+        fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
+    except TrainingCodeError as error:
+        raise BackendError(f"entrypoint: {error}") from None
+
+
+def _message(command: GoOn | Finish | Suspend) -> Message:
+    match command:
+        case GoOn(target=target):
+            return ["go", target]
+        case Finish(save=save):
+            return ["finish", save]
+        case Suspend():
+            return ["suspend"]
+
+
+def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
+    match message:
+        case ["report", length, metrics]:
+            return ValidationReported(*attempt, length, metrics)
+        case ["started", length]:
+            return AttemptStarted(*attempt, slot, length)
+        case ["checkpoint", length, path]:
+            return CheckpointSaved(*attempt, length, path)
+        case ["ended", length]:
+            return AttemptEnded(*attempt, length)
+        case ["failed", error]:
+            return AttemptFailed(*attempt, error)
+        case ["invalid", why]:
+            return HparamsRejected(*attempt, why)
+        case ["stopped"]:
+            return TrialStopped(*attempt)
+    raise BackendError(f"a worker sent {message!r}, which no version of the protocol knows")

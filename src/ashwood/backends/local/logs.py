@@ -1,0 +1,70 @@
+"""Where the output of workers and trials goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+_TAIL_LINES = 20
+_TAIL_BYTES = 8_000
+
+
+def trial_log(logs: str | Path, trial: int) -> Path:
+    """The file that keeps what a trial prints, in all its attempts."""
+    return Path(logs, f"trial-{trial}.log")
+
+
+def worker_log(logs: str | Path, slot: int) -> Path:
+    """The file that keeps what a worker prints outside trials, such as while it imports the training code."""
+    return Path(logs, f"worker-{slot}.log")
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, as an appendix to an error message; empty where there are none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
+    except OSError:
+        return ""
+    return "\n".join(("", f"The last lines of {log}:", *lines)) if lines else ""
+
+
+class Output:
+    """The standard output and error of this process, down to the descriptors.
+
+    C libraries and child processes write to descriptors 1 and 2, so those are what is redirected.
+    """
+
+    def __init__(self) -> None:
+        """Take what the descriptors lead to now as the place for output between trials."""
+        self._home = os.dup(1)
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+
+    def enter(self, log: Path, header: str) -> None:
+        """Append to a trial's log from now on, after a line that says what begins."""
+        self._flush()
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+        os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
+
+    def leave(self) -> None:
+        """Go back to the output between trials, whatever training code did to ``sys.stdout``."""
+        self._flush()
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        os.dup2(self._home, 1)
+        os.dup2(self._home, 2)
+
+    def _flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+            with suppress(AttributeError, OSError, ValueError):  # replaced or closed by training code
+                stream.flush()  # type: ignore[union-attr]
+        if ctypes := sys.modules.get("ctypes"):  # numeric libraries have loaded it; too slow to load just for this
+            ctypes.CDLL(None).fflush(None)

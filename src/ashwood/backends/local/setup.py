@@ -1,0 +1,26 @@
+"""What a worker is told once, at its start, through its standard input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Setup(NamedTuple):
+    """The experiment, as far as a worker needs it.
+
+    Attributes:
+        kind: how the training code is found, an `ashwood.experiment.spec.EntrypointKind`.
+        target: the training code.
+        workdir: directory that it runs in.
+        logs: directory of the trials' logs.
+        process_per_attempt: run every attempt in a process of its own.
+        common: the fields of `ashwood.trial.job.Job` that all jobs share.
+    """
+
+    kind: str
+    target: str
+    workdir: str
+    logs: str
+    process_per_attempt: bool
+    common: Mapping[str, Any]

@@ -1,0 +1,91 @@
+"""The worker process: loads the training code once, then runs job after job in one slot.
+
+It is single-threaded and imports little, so that the first job starts soon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from ashwood.backends.local.load import load
+from ashwood.backends.local.logs import Output, trial_log
+from ashwood.backends.local.runners import Inline, Runner, TrainingCode
+from ashwood.backends.local.setup import Setup
+from ashwood.errors import TrainingCodeError
+from ashwood.trial.channel import Channel
+from ashwood.trial.job import Job
+from ashwood.trial.run import describe
+
+_OOM_SCORE = "500"
+
+
+def main() -> None:
+    """Run a worker: its setup is on standard input, the number of its socket on the command line."""
+    setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    _settle_in(setup.workdir)
+    output = Output()
+    runner = _prepare(setup, channel)
+    if runner is None:
+        return
+    # What is loaded stays; collecting what a trial leaves behind needn't look at it again.
+    gc.freeze()
+    channel.send("ready")
+    while message := channel.receive():
+        if message[0] == "job":
+            channel.send(*_attempt(message[1], setup, runner, channel, output))
+
+
+def _settle_in(workdir: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    faulthandler.enable()
+    with contextlib.suppress(OSError):  # the kernel shall rather take a worker than the driver
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    sys.argv = ["ashwood-worker"]
+    sys.path[0] = workdir
+
+
+def _prepare(setup: Setup, channel: Channel) -> Runner | None:
+    if setup.kind == "command":
+        from ashwood.backends.local.children import Command  # imports much that other workers don't need
+
+        return Command(setup.target, setup.workdir)
+    try:
+        function = load(setup.kind, setup.target, setup.workdir)
+    except TrainingCodeError as error:
+        channel.send("cannot_load", str(error))
+    except BaseException as error:  # noqa: BLE001 - SystemExit too is a user's mistake at import
+        channel.send("cannot_load", f"the training code {setup.target} can't be imported: {describe(error)}")
+    else:
+        return _in_a_process(function) if setup.process_per_attempt else Inline(function)
+    return None
+
+
+def _in_a_process(function: TrainingCode) -> Runner:
+    from ashwood.backends.local.children import Forked
+
+    return Forked(function)
+
+
+def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: Output) -> list[object]:
+    job = Job(**setup.common, **fields)  # type: ignore[arg-type]
+    log = trial_log(setup.logs, job.trial)
+    begins = f", from length {job.length}" if job.length else ""
+    output.enter(log, f"trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
+    try:
+        return runner(job, channel, log)
+    finally:
+        output.leave()
+        gc.collect()
+        os.chdir(setup.workdir)

@@ -1,0 +1,124 @@
+"""Trials and reports as tables for other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ashwood.cli.output import flatten, to_json
+from ashwood.engine import Home, open_home
+from ashwood.errors import AshwoodError
+from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.experiment.events import ValidationReported
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.trials import TrialRow, TrialTable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Record = dict[str, Any]
+
+
+def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
+    """An experiment's trials, folded from its log."""
+    spec = home.store.spec(experiment)
+    table = TrialTable(spec)
+    for _, entry in home.store.log(experiment).read():
+        table.apply(*entry)
+    return spec, table
+
+
+def trial_records(rows: Iterable[TrialRow], metric: str) -> Iterator[Record]:
+    """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter."""
+    for row in rows:
+        yield {
+            "trial": row.id,
+            "state": str(row.state),
+            "bracket": row.bracket,
+            "length": row.length,
+            f"best_{metric}": row.metric,
+            "best_length": row.metric_length,
+            **row.metrics,
+            **flatten(row.hparams, "hparams."),
+            "seed": row.seed,
+            "attempts": row.attempt,
+            "failures": len(row.errors),
+            "seconds": row.seconds,
+            "created_at": row.created_at,
+            "ended_at": row.ended_at,
+            "checkpoint": None if row.checkpoint is None else row.checkpoint.path,
+            "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
+        }
+
+
+def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
+    """A flat record a report, in the order in which they arrived."""
+    for at, event, _ in entries:
+        if isinstance(event, ValidationReported):
+            yield {
+                "trial": event.trial,
+                "length": event.length,
+                "attempt": event.attempt,
+                "at": at,
+                **event.metrics,
+            }
+
+
+def make_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """A data frame with a row a record.
+
+    Raises:
+        AshwoodError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise AshwoodError("this needs pandas: pip install 'ashwood[pandas]'") from error
+    return pd.DataFrame.from_records(list(records))
+
+
+def export_experiment(home: Path | None, experiment: int, out: Path, *, metrics: bool) -> None:
+    """Write a file whose ending says its format."""
+    write = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}.get(out.suffix.lower())
+    if write is None:
+        raise AshwoodError(f"--out {out}: the file must end in .csv, .parquet or .json")
+    with open_home(home) as opened:
+        if metrics:
+            records = list(report_records(entry for _, entry in opened.store.log(experiment).read()))
+        else:
+            spec, table = read_trials(opened, experiment)
+            records = list(trial_records(table.rows.values(), spec.metric))
+    try:
+        write(records, out)
+    except OSError as error:
+        raise AshwoodError(f"can't write {out}: {error.strerror}") from error
+    typer.echo(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
+
+
+def _write_csv(records: list[Record], out: Path) -> None:
+    columns = list(dict.fromkeys(key for record in records for key in record))
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def _write_json(records: list[Record], out: Path) -> None:
+    out.write_text(json.dumps(to_json(records), indent=1, ensure_ascii=False) + "\n")
+
+
+def _write_parquet(records: list[Record], out: Path) -> None:
+    frame = make_frame(records)
+    # Parquet columns have one type; a hyperparameter may be a number in one trial and a word in the next.
+    mixed = [c for c in frame.columns if frame[c].dtype == object and frame[c].map(type).nunique() > 1]
+    for column in mixed:
+        frame[column] = frame[column].map(lambda value: None if value is None else str(value))
+    try:
+        frame.to_parquet(out)
+    except ImportError as error:
+        raise AshwoodError("Parquet needs pyarrow: pip install 'ashwood[pandas]'") from error

@@ -1,0 +1,95 @@
+"""How the command line prints: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+# Wide enough that nothing is cut when the reader is a file or a pipe.
+_PIPE_WIDTH = 400
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console on standard output, which doesn't fold lines where the reader is no terminal."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> Table:
+    """A plain table; the columns named in ``right`` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    numeric = set(right)
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(format_value(value) for value in row))
+    return table
+
+
+def print_json(data: Any) -> None:
+    """Strict JSON: NaN and infinities, which JSON has not, become null."""
+    print(json.dumps(to_json(data), indent=2, ensure_ascii=False))
+
+
+def to_json(data: Any) -> Any:
+    """Data with everything that JSON has not replaced."""
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case Mapping():
+            return {str(key): to_json(value) for key, value in data.items()}
+        case str() | int() | None:
+            return data
+        case Iterable():
+            return [to_json(value) for value in data]
+    return str(data)
+
+
+def format_value(value: Any) -> str:
+    """A value in a table's cell: numbers with as many digits as a person compares."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6g}"
+    return str(value)
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as people say them: 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_time(at: float | None) -> str:
+    """A time in the zone of the reader."""
+    return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested hyperparameters as one level with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

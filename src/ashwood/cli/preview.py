@@ -1,0 +1,130 @@
+"""``ashwood preview-search``: what a search will do, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from ashwood.cli.output import make_console, make_table, print_json
+from ashwood.config import read_experiment
+from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.preview import Estimate, Preview, preview
+
+
+def preview_file(file: Path, *, workers: int | None, overrides: Sequence[str], json: bool) -> None:
+    """Print the preview of a file's search."""
+    loaded = read_experiment(file, overrides=overrides)
+    shown = preview(loaded.spec.search, workers=workers)
+    if json:
+        print_json({"name": loaded.spec.name, "unit": loaded.spec.unit, **shown.to_json()})
+        return
+    for warning in loaded.warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    console = make_console()
+    console.print(f"[bold]{loaded.spec.name}[/bold]: {_headline(loaded.spec)}")
+    for line in _settings(loaded.spec, shown):
+        console.print(f"  {line}", markup=False)
+    console.print()
+    console.print(
+        make_table(
+            ("bracket", f"rungs ({loaded.spec.unit})", "trials", "share of slots"),
+            [(b.number, " → ".join(map(str, b.lengths)), b.trials, b.share) for b in shown.brackets],
+            right=("bracket", "trials", "share of slots"),
+        )
+    )
+    if shown.dropped:
+        rungs = ", ".join(map(str, shown.dropped))
+        console.print(f"max_trials is too small for the brackets of {rungs} rungs, which are left out.")
+    console.print()
+    _print_lengths(shown, loaded.spec.unit)
+    console.print()
+    for line in _totals(shown, loaded.spec.unit):
+        console.print(line, markup=False)
+
+
+def _headline(spec: ExperimentSpec) -> str:
+    better = "smaller" if spec.smaller_is_better else "larger"
+    return f"{spec.search.method} on {spec.metric} ({better} is better)"
+
+
+def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:
+    search = spec.search
+    at_once = f"{shown.max_concurrent_trials} at once" if shown.max_concurrent_trials else "as many at once as fit"
+    yield f"{_count(shown.total_trials, 'trial')}, each up to {search.max_length} {spec.unit}, {at_once}"
+    if search.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING):
+        yield ", ".join(_halving(search))
+    if shown.max_concurrent_trials > search.max_concurrent_trials > 0:
+        yield f"max_concurrent_trials {search.max_concurrent_trials} is raised: every bracket needs one"
+
+
+def _halving(search: SearchSettings) -> Iterator[str]:
+    if search.method is Method.ADAPTIVE_ASHA and not search.bracket_rungs:
+        yield f"mode {search.mode}"
+        yield f"max_rungs {search.max_rungs}"
+    elif search.bracket_rungs:
+        yield f"bracket_rungs {list(search.bracket_rungs)}"
+    yield f"divisor {float(search.divisor):g}"
+    if search.method is not Method.SYNC_HALVING:
+        yield "stop_once: trials that stop never come back" if search.stop_once else "trials pause and may come back"
+
+
+def _print_lengths(shown: Preview, unit: Unit) -> None:
+    console = make_console()
+    if shown.exact:
+        rows = [(row.length, _number(row.end.middle), _number(row.reach.middle)) for row in shown.lengths]
+        columns = [f"length ({unit})", "trials that end here", "get here"]
+        console.print(make_table(columns, rows, right=columns))
+        return
+    ranges = [
+        (
+            row.length,
+            _number(row.end.middle),
+            _range(row.end),
+            _number(row.reach.least or 0),
+            _number(row.reach.middle),
+            _range(row.reach),
+        )
+        for row in shown.lengths
+    ]
+    columns = [f"length ({unit})", "trials that end here", "5–95 %", "get here: at least", "middle", "5–95 % "]
+    console.print(make_table(columns, ranges, right=columns))
+
+
+def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
+    total, share, full = shown.total_length, shown.share, shown.full_length
+    everything = f"of training all {_count(shown.total_trials, 'trial')} to the end"
+    if shown.exact:
+        yield f"Training in all: {_number(total.middle)} {unit}, {share.middle:.0%} {everything}."
+        yield f"{_count(round(full.middle), 'trial')} will reach {shown.settings.max_length} {unit}."
+        yield "These numbers are exact, failures aside."
+        return
+    yield f"Training in all: {_number(total.middle)} {unit} ({_range(total)}), {share.middle:.0%} {everything}."
+    yield (
+        f"{_count(round(full.middle), 'trial')} ({_range(full)}) will reach {shown.settings.max_length} {unit}, "
+        f"at least {_number(full.least or 0)}."
+    )
+    workers = "any number of workers" if shown.workers is None else _count(shown.workers, "worker")
+    why = (
+        "a trial is judged when it reports, against those that came before"
+        if shown.settings.stop_once
+        else "ASHA promotes early arrivals while a rung is small"
+    )
+    yield (
+        f"Middle and range are of {shown.simulations} simulated searches, on {workers}, failures aside: {why}, "
+        "so how many train long depends on the order in which results arrive."
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _range(estimate: Estimate) -> str:
+    return f"{_number(estimate.low)}–{_number(estimate.high)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,225 @@
+"""What a person, a log file or a program sees of a running experiment."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+import typer
+
+from ashwood.cli.output import flatten, format_duration, format_value, to_json
+from ashwood.eventlog.codec import encode_entry
+from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.experiment.decisions import CloseTrial, GaveUp, Warn
+from ashwood.experiment.events import AttemptFailed
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.progress import Progress
+
+Style = Literal["text", "json", "quiet"]
+
+
+def make_reporter(style: Style, experiment: ExperimentId, spec: ExperimentSpec) -> Reporter:
+    """A reporter in a style; text is a live display on a terminal and plain lines elsewhere."""
+    if style == "json":
+        return JsonReporter(experiment, spec)
+    if style == "quiet":
+        return Reporter(experiment, spec)
+    from ashwood.cli.output import make_console
+
+    console = make_console()
+    if console.is_terminal:
+        from ashwood.cli.live import LiveReporter
+
+        return LiveReporter(experiment, spec, console)
+    return PlainReporter(experiment, spec)
+
+
+class Reporter:
+    """Follows an experiment and says nothing; the others say more.  A context manager around the run.
+
+    Attributes:
+        progress: how the experiment is going.
+    """
+
+    def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        self.id = experiment
+        self.spec = spec
+        self.progress = Progress(spec)
+        self.running = False
+        self._seen_warnings: set[str] = set()
+        # The live display draws in a thread of its own.
+        self._lock = threading.Lock()
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Take durable entries: first those of the log so far, then those of each turn."""
+        with self._lock:
+            for entry in entries:
+                self.progress.apply(*entry)
+                if self.running:
+                    self._tell(entry)
+
+    def summary(self) -> Mapping[str, Any]:
+        """What the list of experiments shows."""
+        with self._lock:
+            return self.progress.summary()
+
+    def ready(self, slots: int) -> None:
+        """The backend has so many slots; trials start now."""
+        self.running = True
+        self.started(slots)
+
+    def interrupted(self, count: int) -> None:
+        """Somebody pressed Ctrl-C for the ``count``-th time."""
+
+    def warn(self, message: str) -> None:
+        """Tell a warning; the same one only once."""
+        if message not in self._seen_warnings:
+            self._seen_warnings.add(message)
+            self.say_warning(message)
+
+    @property
+    def why_it_ended(self) -> str:
+        """Why the driver let go of the experiment."""
+        return self.progress.why_ended
+
+    def _tell(self, entry: Entry) -> None:
+        for decision in entry.decisions:
+            match decision:
+                case Warn(message):
+                    self.warn(message)
+                case CloseTrial(trial, _, GaveUp() as why):
+                    error = entry.event.error if isinstance(entry.event, AttemptFailed) else ""
+                    self.warn(f"trial {trial} {why}; see: ashwood logs {self.id} {trial}\n{_headline(error)}")
+
+    # -- what reporters say -----------------------------------------------------------------------
+
+    def started(self, slots: int) -> None:
+        """Say that it begins."""
+
+    def say_warning(self, message: str) -> None:
+        """Say a warning."""
+
+    def ended(self) -> None:
+        """Say how it ended, and what to do next."""
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.running and error is None:
+            self.ended()
+
+
+class PlainReporter(Reporter):
+    """Lines for a log file: the start, each new best, now and then how far it is, the end."""
+
+    seconds_between_lines = 10.0
+
+    def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        super().__init__(experiment, spec)
+        self._best: float | None = None
+        self._next_line = 0.0
+
+    def started(self, slots: int) -> None:
+        typer.echo(opening(self.id, self.spec, slots))
+        best = self.progress.best
+        self._best = None if best is None else best.metric
+
+    def _tell(self, entry: Entry) -> None:
+        super()._tell(entry)
+        best = self.progress.best
+        if best is not None and best.metric != self._best:
+            self._best = best.metric
+            typer.echo(
+                f"{_clock(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} {format_value(best.metric)} "
+                f"at {best.length} {self.spec.unit}"
+            )
+        if entry.at >= self._next_line:
+            self._next_line = entry.at + self.seconds_between_lines
+            typer.echo(f"{_clock(entry.at)}  {status_line(self.progress, entry.at)}")
+
+    def interrupted(self, count: int) -> None:
+        typer.echo(interruption(count), err=True)
+
+    def say_warning(self, message: str) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+    def ended(self) -> None:
+        typer.echo(closing(self.id, self.progress))
+
+
+class JsonReporter(Reporter):
+    """One line of strict JSON an event, for programs; warnings on standard error."""
+
+    def started(self, slots: int) -> None:
+        typer.echo(json.dumps({"experiment": self.id, "name": self.spec.name, "slots": slots}))
+
+    def _tell(self, entry: Entry) -> None:
+        super()._tell(entry)
+        typer.echo(json.dumps({"at": entry.at, **to_json(json.loads(encode_entry(entry)))}))
+
+    def say_warning(self, message: str) -> None:
+        typer.echo(f"warning: {message}", err=True)
+
+
+def opening(experiment: ExperimentId, spec: ExperimentSpec, slots: int) -> str:
+    """What is about to run."""
+    noun = "worker" if slots == 1 else "workers"
+    return (
+        f"experiment {experiment} ({spec.name}): {spec.search.method}, {spec.search.max_trials} trials up to "
+        f"{spec.search.max_length} {spec.unit}, {slots} {noun}, seed {spec.seed}"
+    )
+
+
+def status_line(progress: Progress, now: float) -> str:
+    """How far it is, in one line."""
+    states = progress.trials.states
+    forecast = progress.forecast(now)
+    return (
+        f"{forecast.fraction:.0%} done, {format_duration(forecast.seconds)} to go; {states.total()} trials, "
+        f"{progress.reports} reports, {progress.length_trained} {progress.spec.unit} trained, "
+        f"workers {progress.utilisation(now):.0%} busy"
+    )
+
+
+def closing(experiment: ExperimentId, progress: Progress) -> str:
+    """How it ended, the best trial, and the command that comes next."""
+    spec, best = progress.spec, progress.best
+    lines = [f"experiment {experiment} {progress.state}: {progress.why_ended}"]
+    if best is not None:
+        lines.append(
+            f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} at {best.length} {spec.unit}"
+        )
+        lines.extend(
+            f"  {name}: {format_value(value)}"
+            for name, value in flatten(progress.trials.rows[best.trial].hparams).items()
+        )
+    if progress.state is ExperimentState.PAUSED:
+        lines.append(f"go on with: ashwood resume {experiment}")
+    elif progress.state is ExperimentState.COMPLETED:
+        lines.append(f"more: ashwood best {experiment} · ashwood describe {experiment} · ashwood trials {experiment}")
+    return "\n".join(lines)
+
+
+def interruption(count: int) -> str:
+    """What a Ctrl-C does."""
+    if count == 1:
+        return "pausing: running trials save a checkpoint (press Ctrl-C again to end at once)"
+    return "ending at once: running trials lose their work since their latest checkpoint"
+
+
+def _headline(error: str) -> str:
+    """The last line of an exception's traceback, or the only line."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    return f"  {lines[0]}" if lines else ""
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

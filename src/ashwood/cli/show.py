@@ -1,0 +1,263 @@
+"""Commands that read the record and change nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from rich.markup import escape
+
+from ashwood.cli.export import Record, read_trials, trial_records
+from ashwood.cli.ladder import render_ladder
+from ashwood.cli.output import format_duration, format_time, make_console, make_table, print_json
+from ashwood.engine import Home, open_home
+from ashwood.errors import AshwoodError, NotFound
+from ashwood.eventlog.port import ExperimentRecord
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.ladder import BracketView
+from ashwood.views.progress import Progress
+from ashwood.views.trials import TrialRow
+
+_FOLLOW_SECONDS = 0.5
+
+
+def show_experiments(home: Path | None, *, json: bool) -> None:
+    """``ashwood list``."""
+    with open_home(home) as opened:
+        records = opened.store.experiments()
+        states = [_state(opened, record) for record in records]
+    if json:
+        print_json([{**r._asdict(), "state": state} for r, state in zip(records, states, strict=True)])
+        return
+    rows = [
+        (
+            record.id,
+            record.name,
+            state,
+            _percent(record.summary.get("fraction")),
+            sum(record.summary.get("trials", {}).values()),
+            (record.summary.get("best") or {}).get("metric"),
+            format_time(record.created_at),
+        )
+        for record, state in zip(records, states, strict=True)
+    ]
+    columns = ("id", "name", "state", "done", "trials", "best", "created")
+    make_console().print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+
+
+def show_experiment(home: Path | None, experiment: int, *, json: bool) -> None:
+    """``ashwood describe``."""
+    with open_home(home) as opened:
+        record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+        state = _state(opened, record)
+        progress = Progress(spec)
+        for _, entry in opened.store.log(experiment).read():
+            progress.apply(*entry)
+        logs = opened.logs(experiment)
+    best = progress.trials.leader
+    if json:
+        summary = {"id": record.id, "name": record.name, "created_at": record.created_at, "seed": spec.seed}
+        print_json(
+            {
+                **summary,
+                **progress.summary(),
+                "state": state,
+                "why_ended": progress.why_ended,
+                "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
+                "best": None if best is None else _record(best, spec),
+                "warnings": list(progress.recent_warnings),
+                "logs": str(logs),
+                "config": spec.config_text,
+            }
+        )
+        return
+    console = make_console()
+    console.print(f"[bold]experiment {record.id}[/bold]  {escape(record.name)}  [bold]{state}[/bold]")
+    if spec.description:
+        console.print(spec.description, markup=False)
+    now = time.time() if state == ExperimentState.RUNNING else None
+    search = spec.search
+    console.print(
+        f"{search.method}, {search.max_trials} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
+    )
+    console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
+    if progress.why_ended:
+        console.print(f"ended: {progress.why_ended}", markup=False)
+    if state in (ExperimentState.PAUSED, "interrupted"):
+        console.print(f"go on with: ashwood resume {record.id}")
+    for warning in progress.recent_warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
+    console.print(f"logs: {logs}", markup=False)
+    console.print()
+    console.print(render_ladder(spec, progress.ladder))
+    console.print()
+    if best is not None:
+        _print_trial(best, spec)
+
+
+def show_trials(home: Path | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
+    """``ashwood trials``."""
+    with open_home(home) as opened:
+        spec, table = read_trials(opened, experiment)
+    records = list(trial_records(table.rows.values(), spec.metric))
+    for condition in where:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise AshwoodError(f"--filter {condition}: expected KEY=VALUE, for example state=completed")
+        column = _column(records, key)
+        records = [record for record in records if _matches(record.get(column), value)]
+    if records:
+        column = _column(records, sort.removeprefix("-"))
+        records.sort(key=_order(column), reverse=sort.startswith("-"))
+        # What has no value comes last, whichever way.
+        records.sort(key=lambda record: _missing(record.get(column)))
+    if limit:
+        records = records[:limit]
+    if json:
+        print_json(records)
+        return
+    hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
+    columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
+    rows = [[record.get(column) for column in columns] for record in records]
+    names = [column.removeprefix("hparams.") for column in columns]
+    numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
+    make_console().print(make_table(names, rows, right=numeric))
+
+
+def show_best(home: Path | None, experiment: int, *, n: int, json: bool) -> None:
+    """``ashwood best``."""
+    with open_home(home) as opened:
+        spec, table = read_trials(opened, experiment)
+    best = table.best(n)
+    if json:
+        print_json([_record(row, spec) for row in best])
+        return
+    if not best:
+        typer.echo(f"No trial of experiment {experiment} has reported {spec.metric!r} yet.")
+    for position, row in enumerate(best):
+        if position:
+            typer.echo()
+        _print_trial(row, spec)
+
+
+def show_logs(home: Path | None, experiment: int, trial: int, *, follow: bool) -> None:
+    """``ashwood logs``."""
+    with open_home(home) as opened:
+        _, table = read_trials(opened, experiment)
+        path = opened.logs(experiment) / f"trial-{trial}.log"
+    if trial not in table.rows:
+        there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
+        raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
+    if not path.exists():
+        typer.echo(f"trial {trial} has not started yet: there is no {path}", err=True)
+        return
+    with path.open(errors="replace") as file:
+        try:
+            while True:
+                while text := file.read(1 << 16):
+                    typer.echo(text, nl=False)
+                if not follow:
+                    break
+                time.sleep(_FOLLOW_SECONDS)
+        except KeyboardInterrupt:
+            pass
+
+
+def _status(progress: Progress, now: float | None) -> str:
+    forecast = progress.forecast(now)
+    to_go = "" if forecast.seconds is None or now is None else f", {format_duration(forecast.seconds)} to go"
+    repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
+    return (
+        f"{forecast.fraction:.0%} done{to_go}, {progress.reports} reports, {progress.length_trained} "
+        f"{progress.spec.unit} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
+    )
+
+
+def _percent(fraction: float | None) -> str | None:
+    return None if fraction is None else f"{fraction:.0%}"
+
+
+def _bracket_record(bracket: BracketView) -> dict[str, Any]:
+    rungs = [
+        {
+            "length": r.length,
+            "arrived": r.arrived,
+            "promoted": r.promoted,
+            "failed": r.failed,
+            "training": len(r.training),
+        }
+        for r in bracket.rungs
+    ]
+    return {"number": bracket.number, "planned": bracket.planned, "created": bracket.created, "rungs": rungs}
+
+
+def _state(home: Home, record: ExperimentRecord) -> str:
+    return "interrupted" if home.is_interrupted(record) else str(record.state)
+
+
+def _record(row: TrialRow, spec: ExperimentSpec) -> dict[str, Any]:
+    checkpoint = row.best_checkpoint
+    return {
+        "trial": row.id,
+        "state": row.state,
+        "metric": row.metric,
+        "length": row.metric_length,
+        "unit": spec.unit,
+        "hyperparameters": row.hparams,
+        "checkpoint": None if checkpoint is None else checkpoint.path,
+        "checkpoint_length": None if checkpoint is None else checkpoint.length,
+        "seed": row.seed,
+    }
+
+
+def _print_trial(row: TrialRow, spec: ExperimentSpec) -> None:
+    """Lines that are comments of the YAML below them, so that all of it can be pasted."""
+    metric = "no number yet" if row.metric is None else f"{row.metric:.6g} at {row.metric_length} {spec.unit}"
+    typer.echo(f"# trial {row.id}, {row.state}: {spec.metric} {metric}")
+    checkpoint = row.best_checkpoint
+    if checkpoint is None:
+        typer.echo("# no checkpoint: its training code saved none")
+    else:
+        typer.echo(f"# checkpoint at {checkpoint.length} {spec.unit}: {checkpoint.path}")
+    typer.echo(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)
+
+
+def _column(records: Sequence[Record], key: str) -> str:
+    """The column that a user means: by its name, or a hyperparameter without its prefix."""
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    for candidate in (key, f"hparams.{key}"):
+        if candidate in columns:
+            return candidate
+    if not records:
+        return key
+    names = ", ".join(column.removeprefix("hparams.") for column in columns)
+    raise AshwoodError(f"there is no column {key!r}; there are: {names}")
+
+
+def _matches(value: Any, wanted: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(wanted) == value
+        except ValueError:
+            return False
+    return str(value).lower() == wanted.lower()
+
+
+def _order(column: str) -> Callable[[Record], tuple[bool, Any]]:
+    """Numbers by size, then everything else by its text."""
+
+    def key(record: Record) -> tuple[bool, Any]:
+        value = record.get(column)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (not number, value if number else str(value))
+
+    return key
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # NaN differs from itself

@@ -1,0 +1,135 @@
+"""``entrypoint``: a function, a function of a file, or a command with placeholders."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from ashwood.config.checking import must_be
+from ashwood.config.hyperparameters import HYPERPARAMETERS, names
+from ashwood.config.report import Report
+from ashwood.config.wording import Path, nearest, shown
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.search.space import Tree
+
+ENTRYPOINT: Path = ("entrypoint",)
+_PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
+"""``{lr}`` in a command, but neither the shell's ``${LR}`` and ``{a,b}`` nor the escaped ``{{lr}}``."""
+
+_FORMS = 'module:function, path/file.py:function, or a command such as "python train.py --lr {lr}"'
+
+
+def read_entrypoint(value: Any, tree: Tree, report: Report) -> Entrypoint | None:
+    """The training code; None where it is wrong, which is reported."""
+    if isinstance(value, Entrypoint):
+        entrypoint: Entrypoint | None = value
+    elif value is None:
+        if not report.known_bad(ENTRYPOINT):
+            report.error(ENTRYPOINT, f"is missing: the training code, {_FORMS}")
+        return None
+    elif isinstance(value, str):
+        entrypoint = _from_text(value.strip(), report)
+    elif isinstance(value, list):
+        entrypoint = _from_words(value, report)
+    else:
+        report.error(ENTRYPOINT, f"{must_be('text or a list', value)}: {_FORMS}")
+        return None
+    if entrypoint is not None and entrypoint.kind is EntrypointKind.COMMAND:
+        _check_placeholders(entrypoint.target, tree, report)
+    return entrypoint
+
+
+def _from_text(text: str, report: Report) -> Entrypoint | None:
+    words = text.split()
+    if not words:
+        report.error(ENTRYPOINT, f"must not be empty: {_FORMS}")
+    elif len(words) > 1:
+        _warn_of_launcher(text, report)
+        return Entrypoint(EntrypointKind.COMMAND, text)
+    elif ":" in text:
+        return _from_reference(text, report)
+    elif text.endswith(".py"):
+        report.error(ENTRYPOINT, f"{text} is a file: write {text}:function, or the command python {text}")
+    elif "/" in text or text.endswith(".sh"):
+        return Entrypoint(EntrypointKind.COMMAND, text)
+    else:
+        report.error(
+            ENTRYPOINT,
+            f"{shown(text)} is neither a function nor a command: write {text}:function, or "
+            f"a command such as python -m {text}",
+        )
+    return None
+
+
+def _from_reference(text: str, report: Report) -> Entrypoint | None:
+    """``module:function`` or ``path/file.py:function``."""
+    place, _, function = text.rpartition(":")
+    if not _is_name(function):
+        report.error(
+            ENTRYPOINT,
+            f"{shown(function)} can't be the name of a function: it must stand in its module, as "
+            f"in {place or 'module'}:train",
+        )
+    elif place.endswith(".py") and (place != ".py"):
+        return Entrypoint(EntrypointKind.SCRIPT, text)
+    elif place and all(_is_name(part) for part in place.split(".")):
+        _warn_of_trial_class(function, report)
+        return Entrypoint(EntrypointKind.FUNCTION, text)
+    else:
+        fix = f"; for a file write {place}.py:{function}" if "/" in place else ""
+        report.error(ENTRYPOINT, f"{shown(place)} can't be the name of a module{fix}")
+    return None
+
+
+def _from_words(words: Sequence[Any], report: Report) -> Entrypoint | None:
+    if not words:
+        report.error(ENTRYPOINT, f"must not be empty: {_FORMS}")
+        return None
+    wrong = [position for position, word in enumerate(words) if not isinstance(word, str)]
+    for position in wrong:
+        report.error((*ENTRYPOINT, position), must_be("text", words[position]))
+    if wrong:
+        return None
+    command = " ".join(_quoted(word) for word in words)
+    _warn_of_launcher(command, report)
+    return Entrypoint(EntrypointKind.COMMAND, command)
+
+
+def _quoted(word: str) -> str:
+    """Like `shlex.quote`, but placeholders stay outside of the quotes, where values put in are quoted themselves."""
+    if not _PLACEHOLDER.search(word):
+        return shlex.quote(word)
+    pieces = _PLACEHOLDER.split(word)  # literal, name, literal, name, …, literal
+    return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
+
+
+def _check_placeholders(command: str, tree: Tree, report: Report) -> None:
+    known = names(tree)
+    for name in dict.fromkeys(_PLACEHOLDER.findall(command)):
+        if name not in known and not report.known_bad((*HYPERPARAMETERS, *name.split("."))):
+            close = nearest(name, known)
+            hint = f"did you mean {{{close}}}?" if close else f"there are {', '.join(known) or 'none'}"
+            report.error(ENTRYPOINT, f"{{{name}}} names no hyperparameter; {hint}")
+
+
+def _warn_of_trial_class(function: str, report: Report) -> None:
+    if function[:1].isupper() and function.endswith("Trial"):
+        report.warn(
+            ENTRYPOINT,
+            f"Ashwood calls {function}(trial) as a function; a Trial class of Determined has to become one",
+        )
+
+
+def _warn_of_launcher(command: str, report: Report) -> None:
+    if "determined.launch" in command:
+        report.warn(
+            ENTRYPOINT,
+            "determined.launch is part of Determined, not of Ashwood: name the training script itself, or torchrun",
+        )

@@ -1,0 +1,214 @@
+"""The map ``hyperparameters`` to a space.
+
+A map with a ``type`` that is no map itself describes one hyperparameter; any other map
+nests.  Everything else is a constant.  In Python, the classes of `ashwood.search.space`
+may stand for the maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ashwood.config import shape
+from ashwood.config.checking import checked_leaf
+from ashwood.config.report import Report
+from ashwood.config.shape import LEAVES, LeafType
+from ashwood.config.wording import Path, all_of, dotted, not_one_of, number, shown
+from ashwood.search import space
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Tree
+
+HYPERPARAMETERS: Path = ("hyperparameters",)
+MOST_GRID_POINTS = 10_000_000
+
+_OBJECTS = {
+    Int: LeafType.INT,
+    Double: LeafType.DOUBLE,
+    Log: LeafType.LOG,
+    Categorical: LeafType.CATEGORICAL,
+    Const: LeafType.CONST,
+}
+_OTHER_NAMES = {
+    "bool": "categorical with vals: [true, false]",
+    "boolean": "categorical with vals: [true, false]",
+    "choice": "categorical",
+    "constant": "const",
+    "discrete": "categorical",
+    "enum": "categorical",
+    "float": "double",
+    "integer": "int",
+    "logarithmic": "log",
+    "loguniform": "log",
+    "log_uniform": "log",
+    "number": "double",
+    "randint": "int",
+    "real": "double",
+    "uniform": "double",
+}
+_STAND_IN = Const(None)
+"""Takes the place of a hyperparameter that is wrong, so that its name is still known."""
+_PROBABLY_AN_ACTUAL_VALUE = 0.1
+_MOST_DIGITS = 300  # a float ends at 1e308, and loses precision below 1e-308
+
+
+def read_space(tree: Mapping[str, Any], report: Report) -> Tree:
+    """The space that a map describes."""
+    return {name: _read(value, (*HYPERPARAMETERS, name), report) for name, value in tree.items()}
+
+
+def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
+    if not str(path[-1]).strip():
+        report.error(path, "a hyperparameter needs a name")
+    if isinstance(value, Hyperparameter):
+        return _read_leaf(_OBJECTS[type(value)], _as_map(value), path, report)
+    if isinstance(value, Mapping):
+        if "type" in value and not isinstance(value["type"], Mapping | Hyperparameter):
+            return _read_typed(value, path, report)
+        if value:
+            return {name: _read(child, (*path, name), report) for name, child in value.items()}
+    return _constant(value, path, report)
+
+
+def _as_map(leaf: Hyperparameter) -> dict[str, Any]:
+    values = {each.name: getattr(leaf, each.name) for each in fields(leaf)}
+    return {"type": _OBJECTS[type(leaf)].value} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
+
+
+def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperparameter:
+    kind = value["type"]
+    if isinstance(kind, str) and kind in LEAVES:
+        return _read_leaf(LeafType(kind), dict(value), path, report)
+    if isinstance(kind, str) and (right := _OTHER_NAMES.get(kind.lower().replace("-", "_"))):
+        message = f"{shown(kind)} isn't a type of hyperparameter; use {right}"
+    else:
+        message = not_one_of(kind, list(LEAVES), "a type of hyperparameter")
+        if "?" not in message:
+            message += f"; for a hyperparameter that is itself named type, write type: {{type: const, val: {kind}}}"
+    report.error((*path, "type"), message)
+    return _STAND_IN
+
+
+def _constant(value: Any, path: Path, report: Report) -> Const:
+    if isinstance(value, list) and any(_is_searched(item) for item in value):
+        report.error(path, "a list is handed over as it is, so nothing inside can be searched: use a map instead")
+    return Const(value)
+
+
+def _is_searched(item: Any) -> bool:
+    if isinstance(item, Mapping):
+        return item.get("type") in tuple(LEAVES) and any(key in item for key in ("minval", "vals", "val"))
+    return isinstance(item, Hyperparameter)
+
+
+def _read_leaf(kind: LeafType, value: dict[str, Any], path: Path, report: Report) -> Hyperparameter:
+    leaf = checked_leaf(LEAVES[kind], value, path, report)
+    match leaf:
+        case shape.IntLeaf():
+            ok = _in_order(leaf.minval, leaf.maxval, path, report)
+            return Int(leaf.minval, leaf.maxval, leaf.count) if ok else _STAND_IN
+        case shape.DoubleLeaf():
+            ok = _in_order(leaf.minval, leaf.maxval, path, report)
+            return Double(leaf.minval, leaf.maxval, leaf.count) if ok else _STAND_IN
+        case shape.LogLeaf():
+            ok = _in_order(leaf.minval, leaf.maxval, path, report)
+            ok = _sound_powers(leaf, path, report) and ok
+            return Log(leaf.minval, leaf.maxval, leaf.base, leaf.count) if ok else _STAND_IN
+        case shape.CategoricalLeaf():
+            if any(_is_searched(item) for item in leaf.vals):
+                message = "values are handed over as they are, so none of them can be searched itself"
+                report.error((*path, "vals"), message)
+            return Categorical(tuple(leaf.vals))
+        case shape.ConstLeaf():
+            return Const(leaf.val)
+        case _:
+            return _STAND_IN
+
+
+def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
+    if low < high:
+        return True
+    if low == high:
+        fixed = f"; for a fixed value write {path[-1]}: {number(low)}"
+        report.error((*path, "maxval"), f"must be above minval, but both are {number(low)}{fixed}")
+    else:
+        report.error((*path, "maxval"), f"must be above minval, but is {number(high)} while minval is {number(low)}")
+    return False
+
+
+def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
+    if leaf.base == 1:
+        report.error((*path, "base"), "must not be 1, since every power of 1 is 1; 10 and 2 are usual")
+        return False
+    for key, exponent in (("minval", leaf.minval), ("maxval", leaf.maxval)):
+        magnitude = exponent * math.log10(leaf.base)
+        if abs(magnitude) > _MOST_DIGITS:
+            size = "large" if magnitude > 0 else "small"
+            message = f"is an exponent, and {leaf.base:g}**{exponent:g} is too {size} a number"
+            report.error((*path, key), message)
+            return False
+    if 0 < leaf.minval < _PROBABLY_AN_ACTUAL_VALUE and leaf.maxval <= 1 < leaf.base:
+        low, high = (math.log(bound, leaf.base) for bound in (leaf.minval, leaf.maxval))
+        report.warn(
+            path,
+            f"minval and maxval of log are exponents, so values run from {leaf.base**leaf.minval:.4g} to "
+            f"{leaf.base**leaf.maxval:.4g}; for {leaf.minval:g} to {leaf.maxval:g} "
+            f"write minval: {low:.4g}, maxval: {high:.4g}",
+        )
+    return True
+
+
+# -- what a grid needs ----------------------------------------------------------------------------
+
+
+def read_grid_size(tree: Tree, report: Report) -> int:
+    """How many points the grid has; what makes it no grid, or too large a one, is reported."""
+    sizes: dict[str, int] = {}
+    for path, leaf in space.Space(tree).leaves():
+        at = (*HYPERPARAMETERS, *path)
+        if isinstance(leaf, Int | Double | Log) and leaf.count is None:
+            report.error(at, "needs count: n, how many values a grid search tries of it")
+        else:
+            sizes[dotted(path)] = _grid_size(leaf)
+    points = math.prod(sizes.values())
+    if points > MOST_GRID_POINTS:
+        factors = " × ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1)
+        report.error(
+            HYPERPARAMETERS,
+            f"the grid has {points:,} points ({factors}), more than {MOST_GRID_POINTS:,}: "
+            "lower some count, or search with adaptive_asha or random",
+        )
+    return points
+
+
+def _grid_size(leaf: Hyperparameter) -> int:
+    """As many as ``leaf.grid()`` has, without making them."""
+    match leaf:
+        case Const():
+            return 1
+        case Categorical():
+            return len(leaf.vals)
+        case Int():
+            return min(leaf.count or 1, leaf.maxval - leaf.minval + 1)
+        case _:
+            return leaf.count or 1
+
+
+def names(tree: Mapping[str, Any]) -> list[str]:
+    """Every name that training code can ask for, maps of hyperparameters included."""
+    found = []
+    for name, node in tree.items():
+        found.append(name)
+        inner = node.val if isinstance(node, Const) else node
+        if isinstance(inner, Mapping):
+            found += [f"{name}.{other}" for other in names(inner)]
+    return found
+
+
+def searched(tree: Tree) -> str:
+    """The names of what varies between trials, for messages; empty where nothing does."""
+    varying = [dotted(path) for path, leaf in space.Space(tree).leaves() if not isinstance(leaf, Const)]
+    return all_of(varying) if varying else ""

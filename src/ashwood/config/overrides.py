@@ -1,0 +1,52 @@
+"""``--set searcher.max_trials=50``: values from the command line over those of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ashwood.config.document import Document, parse
+from ashwood.config.report import OVERRIDE
+from ashwood.config.wording import Path, dotted
+from ashwood.errors import Problem
+
+
+def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path], list[Problem]]:
+    """Put values into the document.
+
+    Returns:
+        the paths that were set, and what is wrong with the overrides that weren't.
+    """
+    done: set[Path] = set()
+    problems: list[Problem] = []
+    for override in overrides:
+        keys, equals, text = override.partition("=")
+        path: Path = tuple(part.strip() for part in keys.split("."))
+        value = parse(text)
+        if not equals or not all(path):
+            message = f"{override!r} must read KEY=VALUE, for example searcher.max_trials=50"
+            problems.append(Problem("", message, OVERRIDE))
+        elif value.flaws:
+            problems.append(Problem(keys, f"{text!r}: {value.flaws[0].message}", OVERRIDE))
+        elif (obstacle := _put(document.data, path, value.data)) is not None:
+            problems.append(Problem(keys, obstacle, OVERRIDE))
+        else:
+            for line in [line for line in document.lines if line[: len(path)] == path]:
+                del document.lines[line]
+            done.add(path)
+    return frozenset(done), problems
+
+
+def _put(tree: dict[str, Any], path: Path, value: Any) -> str | None:
+    """Set a value, making the maps around it; returns what is in the way, if anything is."""
+    level = tree
+    for depth, name in enumerate(path[:-1], start=1):
+        if level.get(str(name)) is None:
+            level[str(name)] = {}
+        inner = level[str(name)]
+        if not isinstance(inner, dict):
+            around = dotted(path[:depth])
+            return f"{around} isn't a map, so nothing can be set inside it: set {around} as a whole"
+        level = inner
+    level[str(path[-1])] = value
+    return None

@@ -1,0 +1,56 @@
+"""Python data to the plain data that a file would give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ashwood.config.report import Report
+from ashwood.config.wording import Path, shown
+from ashwood.experiment.spec import Entrypoint
+from ashwood.search.space import Categorical, Const, Hyperparameter
+
+_DEEPEST = 100
+
+
+def plain(value: Any, report: Report, path: Path = ()) -> Any:
+    """Maps to dicts, tuples to lists, NumPy's numbers to Python's; what no file can hold is reported."""
+    if value is None or isinstance(value, bool | int | float | str | Entrypoint):
+        return value
+    if len(path) > _DEEPEST:
+        report.error((), f"nested more than {_DEEPEST} levels deep, or inside itself")
+    elif isinstance(value, Hyperparameter):
+        return _plain_leaf(value, report, path)
+    elif isinstance(value, Mapping):
+        return _plain_map(value, report, path)
+    elif isinstance(value, list | tuple):
+        return [plain(item, report, (*path, position)) for position, item in enumerate(value)]
+    elif isinstance(value, os.PathLike):
+        return os.fspath(value)
+    elif getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy, PyTorch and others
+        return value.item()
+    else:
+        report.error(path, f"must be text, a number, true or false, a list or a map, not {shown(value)}")
+    return None
+
+
+def _plain_map(value: Mapping[Any, Any], report: Report, path: Path) -> dict[str, Any]:
+    result = {}
+    for key, child in value.items():
+        if not isinstance(key, str):
+            report.error((*path, str(key)), f"the key {key!r} must be text, not {type(key).__name__}")
+        result[str(key)] = plain(child, report, (*path, str(key)))
+    return result
+
+
+def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparameter:
+    match leaf:
+        case Const():
+            return Const(plain(leaf.val, report, (*path, "val")))
+        case Categorical():
+            return Categorical(tuple(plain(list(leaf.vals), report, (*path, "vals"))))
+        case _:
+            numbers = {"minval": plain(leaf.minval, report, path), "maxval": plain(leaf.maxval, report, path)}
+            return replace(leaf, **numbers)

@@ -1,0 +1,181 @@
+"""An experiment file, or the same tree built in Python, to an experiment's spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from ashwood.config import determined
+from ashwood.config import overrides as command_line
+from ashwood.config.checking import checked
+from ashwood.config.document import Document, parse
+from ashwood.config.entrypoint import read_entrypoint
+from ashwood.config.hyperparameters import read_space
+from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
+from ashwood.config.plain import plain
+from ashwood.config.report import Report, Source
+from ashwood.config.runtime import absolute, read_slots, read_storage, read_variables
+from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
+from ashwood.config.shape import ExperimentFile
+from ashwood.errors import ConfigError, NotFound, Problem
+from ashwood.experiment.spec import ExperimentSpec, Length
+from ashwood.search.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An experiment as read.
+
+    Attributes:
+        spec: the experiment, every default filled in.
+        warnings: what the user should know, a line each.
+    """
+
+    spec: ExperimentSpec
+    warnings: tuple[str, ...]
+
+
+def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
+    """Read an experiment file.
+
+    Args:
+        path: the file; relative paths inside it are relative to its directory.
+        overrides: ``key.path=value`` strings that go over what the file says; values are YAML.
+        default_seed: the experiment's seed where the file gives none.
+
+    Raises:
+        NotFound: there is no such file.
+        ConfigError: with all problems of the file and the overrides.
+    """
+    text = _read_text(path)
+    document = parse(text)
+    if not isinstance(document.data, dict):
+        problems = [Problem("", flaw.message, str(path), flaw.line) for flaw in document.flaws]
+        raise ConfigError(problems or [_no_map(path, document)])
+    overridden, bad_overrides = command_line.apply(overrides, document)
+    report = Report(Source(str(path), document.lines, overridden))
+    for flaw in document.flaws:
+        report.error(flaw.path, flaw.message, line=flaw.line)
+    for problem in bad_overrides:
+        report.add(problem)
+    return _load(document.data, path.absolute().parent, path.stem, default_seed, text, report)
+
+
+def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: int = 0) -> Loaded:
+    """An experiment from Python data in the shape of a file.
+
+    Args:
+        tree: as in a file; ``entrypoint`` may be an `Entrypoint`, and the classes of
+            `ashwood.search.space` may stand for hyperparameters.
+        workdir: directory that training code runs in and that paths are relative to.
+        default_seed: the experiment's seed where the tree gives none.
+
+    Raises:
+        ConfigError: with all problems of the tree.
+    """
+    report = Report(Source())
+    data = plain(tree, report)
+    return _load(data, workdir.absolute(), workdir.absolute().name or "experiment", default_seed, "", report)
+
+
+def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, text: str, report: Report) -> Loaded:
+    determined.take_out_ignored(tree, report)
+    determined.take_out_old_searcher_keys(tree, report)
+    file = checked(tree, report)
+    if "searcher" not in file.model_fields_set and not report.known_bad(("searcher",)):
+        report.error(("searcher",), "is missing: how to search, with name, metric, max_length and mostly max_trials")
+    space = read_space(file.hyperparameters, report)
+    longest = read_max_length(file.searcher, report)
+    search = read_search(file.searcher, longest, space, report)
+    entrypoint = read_entrypoint(file.entrypoint, space, report)
+    validation, checkpoint = (_read_period(file, key, report) for key in ("validation", "checkpoint"))
+    if longest is not None:
+        periods = {"min_validation_period": validation, "min_checkpoint_period": checkpoint}
+        check_conversions(longest, periods, file.records_per_epoch or None, space, report)
+        warn_of_unfair_batches(longest, space, report)
+    source = read_source(file.searcher, report)
+    seed = file.reproducibility.experiment_seed
+    slots = read_slots(file.resources, report)
+    variables = read_variables(file.environment.environment_variables, report)
+    storage = read_storage(file.checkpoint_storage, workdir, report)
+    report.check()
+    if longest is None or search is None or entrypoint is None or file.searcher.metric is None:
+        raise AssertionError("what is missing was reported")
+    spec = ExperimentSpec(
+        name=file.name or name,
+        description=file.description,
+        labels=tuple(file.labels),
+        data=file.data,
+        space=Space(space),
+        search=search,
+        metric=file.searcher.metric,
+        smaller_is_better=file.searcher.smaller_is_better,
+        unit=longest.unit,
+        entrypoint=entrypoint,
+        workdir=str(workdir),
+        seed=default_seed if seed is None else seed,
+        records_per_epoch=file.records_per_epoch or None,
+        min_validation_period=validation,
+        min_checkpoint_period=checkpoint,
+        max_restarts=file.max_restarts,
+        checkpoint_storage=storage,
+        source_checkpoint=source if source is None or is_printed_checkpoint(source) else absolute(source, workdir),
+        slots_per_trial=slots,
+        environment=variables,
+        config_text=text,
+    )
+    return Loaded(spec, report.warnings)
+
+
+def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:
+    key = f"min_{what}_period"
+    value = getattr(file, key)
+    period = None if value is None else read_length(value, (key,), report, minimum=0)
+    return period if period is not None and period.count > 0 else None
+
+
+# -- the file itself ----------------------------------------------------------------------------------
+
+
+def _read_text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"{path}: there is no such file{_similar(path)}") from None
+    except IsADirectoryError:
+        raise _unreadable(path, f"is a directory; name the experiment file itself{_inside(path)}") from None
+    except OSError as error:
+        raise _unreadable(path, f"can't be read: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _unreadable(path, "isn't a text file in UTF-8", line=line) from None
+
+
+def _no_map(path: Path, document: Document) -> Problem:
+    if document.data is None:
+        message = "is empty; an experiment needs at least searcher and entrypoint"
+    else:
+        message = "must be a map (key: value) with the keys searcher, entrypoint and others"
+    return Problem("", message, str(path), document.lines.get((), 1))
+
+
+def _unreadable(path: Path, message: str, line: int | None = None) -> ConfigError:
+    return ConfigError([Problem("", message, str(path), line)])
+
+
+def _similar(path: Path) -> str:
+    try:
+        close = get_close_matches(path.name, [each.name for each in path.parent.iterdir()], n=1)
+    except OSError:
+        return f", nor a directory {path.parent}"
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _inside(path: Path) -> str:
+    files = sorted(each for each in path.iterdir() if each.suffix in (".yaml", ".yml"))
+    return f", for example {files[0]}" if files else ""

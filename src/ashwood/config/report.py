@@ -1,0 +1,93 @@
+"""Everything that is wrong with a file, gathered while it is read, each with its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ashwood.config.wording import Path, dotted
+from ashwood.errors import ConfigError, Problem
+
+OVERRIDE = "--set"
+"""Stands for the file in problems of values that the command line gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the values of an experiment come from.
+
+    Attributes:
+        file: the file as the user named it; None where the experiment was built in Python.
+        lines: the line of every key and list item.
+        overridden: the paths whose values the command line gave.
+    """
+
+    file: str | None = None
+    lines: Mapping[Path, int] = field(default_factory=dict)
+    overridden: frozenset[Path] = frozenset()
+
+    def place(self, path: Path) -> tuple[str | None, int | None]:
+        """File and line of a path, or of the nearest thing around it that the file has."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.overridden:
+                return OVERRIDE, None
+            if path[:end] in self.lines:
+                return self.file, self.lines[path[:end]]
+        return self.file, None
+
+
+class Report:
+    """Collects problems and warnings, so that a user learns all of them at once."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._problems: list[Problem] = []
+        self._warnings: list[Problem] = []
+        self._paths: set[Path] = set()
+
+    def error(self, path: Path, message: str, *, line: int | None = None) -> None:
+        """The value at ``path``, or that there is none, is wrong."""
+        self._paths.add(path)
+        self._problems.append(self._placed(path, message, line))
+
+    def add(self, problem: Problem) -> None:
+        """A problem that has its place already."""
+        self._problems.append(problem)
+
+    def warn(self, path: Path, message: str) -> None:
+        """Something at ``path`` is accepted, but the user should know."""
+        self._warnings.append(self._placed(path, message, None))
+
+    def excuse(self, path: Path) -> None:
+        """What is wrong with ``path`` was said elsewhere, as with the misspelling of its key."""
+        self._paths.add(path)
+
+    def known_bad(self, path: Path) -> bool:
+        """A problem at this path or around it was reported, so nothing more need be said."""
+        return any(path[:end] in self._paths for end in range(len(path) + 1))
+
+    def known_bad_within(self, path: Path) -> bool:
+        """A problem at, around or below this path was reported."""
+        return self.known_bad(path) or any(bad[: len(path)] == path for bad in self._paths)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line each, in the order of the file."""
+        return tuple(str(warning) for warning in sorted(self._warnings, key=_by_line))
+
+    def check(self) -> None:
+        """Go on only if nothing is wrong.
+
+        Raises:
+            ConfigError: with every problem, in the order of the file.
+        """
+        if self._problems:
+            raise ConfigError(sorted(self._problems, key=_by_line))
+
+    def _placed(self, path: Path, message: str, line: int | None) -> Problem:
+        file, nearest_line = self._source.place(path)
+        return Problem(key=dotted(path), message=message, file=file, line=line or nearest_line)
+
+
+def _by_line(problem: Problem) -> tuple[bool, int]:
+    return problem.file == OVERRIDE, problem.line or 0

@@ -1,0 +1,279 @@
+"""The shape of an experiment file: which keys there are, of which types, with which defaults.
+
+Reading and the JSON schema both follow from these models.  Whatever depends on several
+keys at once is checked where it is used.  No key is required here, so that one missing key
+doesn't hide what else is wrong; the lists of required keys serve the JSON schema.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from ashwood.search.settings import Method, Mode
+
+UNITS = ("batches", "records", "epochs")
+
+
+def _length(minimum: int) -> dict[str, Any]:
+    count = {"type": "integer", "minimum": minimum}
+    return {
+        "anyOf": [
+            {
+                "type": "object",
+                "properties": {unit: {**count, "description": f"how many {unit}"} for unit in UNITS},
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+            },
+            count,
+        ]
+    }
+
+
+_STRINGS = {"type": "array", "items": {"type": "string"}}
+_DIRECTORY_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                "type": {"enum": ["shared_fs", "directory"]},
+                "host_path": {"type": "string", "description": "the directory, for shared_fs"},
+                "storage_path": {"type": "string", "description": "a directory inside host_path, for shared_fs"},
+                "container_path": {"type": "string", "description": "the directory, for directory"},
+            },
+        },
+    ]
+}
+_VARIABLES_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}},
+        {"type": "object", "additionalProperties": {"anyOf": [{"type": ["string", "integer"]}, _STRINGS]}},
+    ]
+}
+
+MaxLength = Annotated[Any, WithJsonSchema(_length(1))]
+Period = Annotated[Any, WithJsonSchema(_length(0))]
+Command = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {**_STRINGS, "minItems": 1}]})]
+Storage = Annotated[Any, WithJsonSchema(_DIRECTORY_SCHEMA)]
+Variables = Annotated[Any, WithJsonSchema(_VARIABLES_SCHEMA)]
+SourceTrial = Annotated[Any, WithJsonSchema({"type": "string", "pattern": r"^\w+/\d+$"})]
+Hyperparameters = Annotated[
+    dict[str, Any],
+    WithJsonSchema({"type": "object", "additionalProperties": {"$ref": "#/$defs/Hyperparameter"}}),
+]
+
+
+class Section(BaseModel):
+    """A map of the file with fixed keys; a null stands for the default, as in Determined's files."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_default(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        return data
+
+
+class Searcher(Section):
+    """How the search goes."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["name", "metric"]})
+
+    name: Annotated[Method, Field(strict=False)] | None = Field(
+        default=None, description="The search method. adaptive_asha suits nearly every search."
+    )
+    metric: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The metric to compare, by the name that training code reports it under.",
+    )
+    smaller_is_better: bool = Field(default=True, description="Whether a smaller metric is better.")
+    max_length: MaxLength = Field(
+        default=None,
+        description="The longest training of a trial: {epochs: n}, {records: n}, {batches: n} or a bare number.",
+    )
+    time_metric: str | None = Field(
+        default=None, min_length=1, description="With max_time, another way to write max_length: what training counts."
+    )
+    max_time: int | None = Field(default=None, ge=1, description="With time_metric, another way to write max_length.")
+    max_trials: int | None = Field(
+        default=None, ge=1, description="How many trials to create. Not for grid and single, whose number is given."
+    )
+    max_concurrent_trials: int = Field(
+        default=16, ge=0, description="How many trials may train at once; 0: as many as there is room for."
+    )
+    mode: Annotated[Mode, Field(strict=False)] = Field(
+        default=Mode.STANDARD, description="How early adaptive_asha stops trials: aggressive, standard or conservative."
+    )
+    divisor: float = Field(
+        default=4,
+        gt=1,
+        allow_inf_nan=False,
+        description="One trial in so many goes on to the next rung; any number above 1.",
+    )
+    max_rungs: int = Field(default=5, ge=1, description="The most rungs of a bracket of adaptive_asha.")
+    bracket_rungs: list[int] = Field(
+        default=[], description="The number of rungs of each bracket of adaptive_asha, instead of what mode gives."
+    )
+    num_rungs: int | None = Field(
+        default=None,
+        ge=1,
+        description="The number of rungs of async_halving and sync_halving; 5 or what max_length allows.",
+    )
+    stop_once: bool = Field(
+        default=False, description="Stop poor trials for good instead of pausing them, so they need no checkpoints."
+    )
+    source_trial_id: SourceTrial = Field(
+        default=None,
+        description="Start every trial from the latest checkpoint of this trial: EXPERIMENT/TRIAL, such as 3/17.",
+    )
+    source_checkpoint_uuid: str | None = Field(
+        default=None, min_length=1, description="Start every trial from this checkpoint: its directory."
+    )
+
+
+class Resources(Section):
+    """What a trial takes of the machine."""
+
+    slots_per_trial: int | None = Field(
+        default=None, ge=0, description="Slots a trial takes: GPUs, or CPU cores where there are no GPUs. 1 by default."
+    )
+    gpus_per_trial: int | None = Field(default=None, ge=0, description="Slots a trial takes, counted in GPUs.")
+    cpus_per_trial: int | None = Field(default=None, ge=0, description="Slots a trial takes, counted in CPU cores.")
+
+
+class Reproducibility(Section):
+    """What makes the search the same again."""
+
+    experiment_seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**31 - 1,
+        description="Every random draw of the search, and each trial's seed, follows from it.",
+    )
+
+
+class Environment(Section):
+    """What training code finds around it."""
+
+    environment_variables: Variables = Field(
+        default=None, description='Environment variables for training code: a list of "NAME=value", or a map.'
+    )
+
+
+class ExperimentFile(Section):
+    """An experiment of Ashwood: what to train, what to vary, how to search."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["searcher", "entrypoint"]})
+
+    name: str | None = Field(default=None, min_length=1, description="A name for people; the file's name by default.")
+    description: str = Field(default="", description="What the experiment is about, for people.")
+    labels: list[str] = Field(default=[], description="Words to find the experiment by.")
+    data: dict[str, Any] = Field(default={}, description="Anything at all, handed to training code as trial.data.")
+    entrypoint: Command = Field(
+        default=None,
+        description="The training code: module:function, path/file.py:function, or a command in which {name} "
+        "stands for a hyperparameter.",
+    )
+    hyperparameters: Hyperparameters = Field(
+        default={}, description="What training code can be given, and what is searched."
+    )
+    searcher: Searcher = Field(default=Searcher(), description="How the search goes.")
+    records_per_epoch: int | None = Field(
+        default=None, ge=0, description="Records in an epoch, to convert between epochs, records and batches."
+    )
+    min_validation_period: Period = Field(
+        default=None,
+        description="Validate at least this often, besides where the search compares trials; 0: only there.",
+    )
+    min_checkpoint_period: Period = Field(
+        default=None, description="Save a checkpoint at least this often; 0: only when a trial leaves its worker."
+    )
+    max_restarts: int = Field(default=5, ge=0, description="How often a trial whose process failed is started again.")
+    checkpoint_storage: Storage = Field(
+        default=None, description="Directory for checkpoints, relative to this file; inside Ashwood's home by default."
+    )
+    resources: Resources = Field(default=Resources(), description="What a trial takes of the machine.")
+    reproducibility: Reproducibility = Field(
+        default=Reproducibility(), description="What makes the search the same again."
+    )
+    environment: Environment = Field(default=Environment(), description="What training code finds around it.")
+
+
+# -- hyperparameters ------------------------------------------------------------------------
+
+
+class Leaf(BaseModel):
+    """A hyperparameter with ``type``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+_COUNT = "For grid search: how many evenly spaced values to try."
+
+
+class IntLeaf(Leaf):
+    """A whole number from minval to maxval, both included."""
+
+    type: Literal["int"]
+    minval: int = Field(ge=-(2**63), le=2**63 - 1, description="The smallest value.")
+    maxval: int = Field(ge=-(2**63), le=2**63 - 1, description="The largest value.")
+    count: int | None = Field(default=None, ge=1, description=_COUNT)
+
+
+class DoubleLeaf(Leaf):
+    """A number from minval to maxval."""
+
+    type: Literal["double"]
+    minval: float = Field(allow_inf_nan=False, description="The smallest value.")
+    maxval: float = Field(allow_inf_nan=False, description="The largest value.")
+    count: int | None = Field(default=None, ge=1, description=_COUNT)
+
+
+class LogLeaf(Leaf):
+    """A number base**x with x from minval to maxval: minval and maxval are exponents."""
+
+    type: Literal["log"]
+    minval: float = Field(allow_inf_nan=False, description="The smallest exponent: -4 for 0.0001.")
+    maxval: float = Field(allow_inf_nan=False, description="The largest exponent: -1 for 0.1.")
+    base: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="The base of the exponents.")
+    count: int | None = Field(default=None, ge=1, description=_COUNT)
+
+
+class CategoricalLeaf(Leaf):
+    """One of several values."""
+
+    type: Literal["categorical"]
+    vals: list[Any] = Field(min_length=1, description="The values to choose from.")
+
+
+class ConstLeaf(Leaf):
+    """Always the same value; a bare value means the same."""
+
+    type: Literal["const"]
+    val: Any = Field(description="The value.")
+
+
+class LeafType(StrEnum):
+    """The types of hyperparameters, by the names that files use."""
+
+    INT = "int"
+    DOUBLE = "double"
+    LOG = "log"
+    CATEGORICAL = "categorical"
+    CONST = "const"
+
+
+LEAVES: dict[LeafType, type[Leaf]] = {
+    LeafType.INT: IntLeaf,
+    LeafType.DOUBLE: DoubleLeaf,
+    LeafType.LOG: LogLeaf,
+    LeafType.CATEGORICAL: CategoricalLeaf,
+    LeafType.CONST: ConstLeaf,
+}

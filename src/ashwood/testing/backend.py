@@ -1,0 +1,323 @@
+"""The contract of a backend that runs training code, to be run by whoever writes one.
+
+Subclass it in a test module and say how to make one::
+
+    class TestMyBackend(BackendContract):
+        def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
+            return MyBackend(spec, checkpoints=directory / "checkpoints", slots=2)
+
+The backend needs room for two trials.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashwood.backends.port import Backend, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.errors import BackendError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    HparamsRejected,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Space
+
+LAST = (AttemptEnded, AttemptFailed, HparamsRejected, TrialStopped)
+"""The events of which every attempt ends in exactly one."""
+
+_PATIENCE = 30.0
+
+Answer = Callable[[ValidationReported], Command | None]
+
+
+def toy_spec(workdir: Path, **changes: Any) -> ExperimentSpec:
+    """An experiment over `ashwood.testing.training`, in epochs, with metric ``loss``."""
+    fields: dict[str, Any] = {
+        "name": "contract",
+        "space": Space({}),
+        "search": SearchSettings(method=Method.RANDOM, max_length=100, max_trials=100),
+        "metric": "loss",
+        "unit": Unit.EPOCHS,
+        "entrypoint": Entrypoint(EntrypointKind.FUNCTION, "ashwood.testing.training:train"),
+        "workdir": str(workdir),
+        "seed": 0,
+    }
+    return ExperimentSpec(**fields | changes)
+
+
+def job(trial: int = 0, target: int = 1, hparams: Mapping[str, Any] | None = None, **changes: Any) -> StartAttempt:
+    """The first attempt of a trial, unless ``changes`` say otherwise."""
+    first = StartAttempt(trial, 1, target, hparams or {}, seed=trial, length=0, checkpoint=None)
+    return first._replace(**changes)
+
+
+def finish(report: ValidationReported, *, save: bool = True) -> Finish:
+    """The command that lets go of a trial that reported."""
+    return Finish(report.trial, report.attempt, save=save)
+
+
+def drive(backend: Backend, starts: Sequence[StartAttempt], answer: Answer = finish) -> list[Event]:
+    """Run attempts to their ends, answering reports at the target; returns all events.
+
+    ``answer`` is asked about reports at the target of an attempt, which a `GoOn` of its moves.
+    """
+    targets = {(start.trial, start.attempt): start.target for start in starts}
+    backend.dispatch(starts)
+    events: list[Event] = []
+    for event in hear(backend):
+        events.append(event)
+        if isinstance(event, ValidationReported) and event.length >= targets[event.trial, event.attempt]:
+            command = answer(event)
+            if isinstance(command, GoOn):
+                targets[command.trial, command.attempt] = command.target
+            backend.dispatch([] if command is None else [command])
+        if sum(isinstance(event, LAST) for event in events) == len(starts):
+            return events
+    raise AssertionError(f"the attempts have not ended; so far: {events}")
+
+
+def hear(backend: Backend) -> Iterator[Event]:
+    """The events of a backend as they come, until it has been silent for long."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        for event in backend.next_events(timeout=1.0):
+            yield event
+            deadline = time.monotonic() + _PATIENCE
+
+
+class BackendContract(ABC):
+    """What the engine relies on."""
+
+    @abstractmethod
+    def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
+        """A backend with at least two slots for an experiment; files go below ``directory``."""
+
+    @pytest.fixture
+    def backend(self, tmp_path: Path) -> Iterator[Backend]:
+        """A backend for the toy training code, closed after the test."""
+        backend = self.make(toy_spec(tmp_path), tmp_path)
+        yield backend
+        backend.close()
+
+    def test_it_has_room_for_two(self, backend: Backend) -> None:
+        """The contract itself needs two slots."""
+        assert backend.slots >= 2
+
+    def test_an_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend) -> None:
+        """Events come in the order in which things happened, and a checkpoint is there when it is told."""
+        started, *reports, saved, ended = drive(backend, [job(target=3)])
+        assert isinstance(started, AttemptStarted)
+        assert (started.trial, started.attempt, started.length) == (0, 1, 0)
+        assert reports == [ValidationReported(0, 1, length, {"loss": 1 / length}) for length in (1, 2, 3)]
+        assert isinstance(saved, CheckpointSaved)
+        assert saved[:3] == (0, 1, 3)
+        assert Path(saved.path, "length").read_text() == "3"
+        assert ended == AttemptEnded(0, 1, 3)
+
+    def test_finish_without_save_saves_nothing(self, backend: Backend) -> None:
+        """A trial that is stopped for good costs no disk."""
+        events = drive(backend, [job()], lambda report: finish(report, save=False))
+        assert not any(isinstance(event, CheckpointSaved) for event in events)
+        assert events[-1] == AttemptEnded(0, 1, 1)
+
+    def test_go_on_trains_on_in_the_same_process(self, backend: Backend) -> None:
+        """The trial keeps its process and its attempt."""
+
+        def answer(report: ValidationReported) -> Command:
+            return GoOn(report.trial, report.attempt, 4) if report.length == 2 else finish(report)
+
+        events = drive(backend, [job(target=2)], answer)
+        assert [event.length for event in events if isinstance(event, ValidationReported)] == [1, 2, 3, 4]
+        assert sum(isinstance(event, AttemptStarted) for event in events) == 1
+
+    def test_a_later_attempt_starts_from_the_checkpoint(self, backend: Backend) -> None:
+        """The length of the checkpoint is where training resumes."""
+        saved = next(event for event in drive(backend, [job(target=2)]) if isinstance(event, CheckpointSaved))
+        again = job(target=4, attempt=2, length=saved.length, checkpoint=saved.path)
+        events = drive(backend, [again])
+        assert isinstance(events[0], AttemptStarted)
+        assert (events[0].attempt, events[0].length) == (2, 2)
+        assert [event.length for event in events if isinstance(event, ValidationReported)] == [3, 4]
+
+    def test_trials_run_side_by_side_one_live_attempt_each(self, backend: Backend) -> None:
+        """Two trials that both wait for a verdict hold two slots."""
+        backend.dispatch([job(trial=0), job(trial=1)])
+        slots: dict[int, int] = {}
+        waiting: list[ValidationReported] = []
+        for event in hear(backend):
+            if isinstance(event, AttemptStarted):
+                slots[event.trial] = event.slot
+            if isinstance(event, ValidationReported):
+                waiting.append(event)
+            if len(waiting) == 2:
+                break
+        assert len(set(slots.values())) == 2
+        assert all(0 <= slot < backend.slots for slot in slots.values())
+        backend.dispatch([finish(report) for report in waiting])
+
+    def test_a_slot_is_free_when_its_attempt_has_ended(self, backend: Backend) -> None:
+        """Many more trials than slots run one after the other."""
+        for first in range(0, 8, 2):
+            drive(backend, [job(trial=first), job(trial=first + 1)])
+
+    def test_a_start_that_is_repeated_is_ignored(self, backend: Backend) -> None:
+        """Dispatching twice is safe."""
+        start = job()
+        backend.dispatch([start])
+        assert sum(isinstance(event, AttemptStarted) for event in drive(backend, [start])) == 1
+
+    def test_a_suspended_attempt_saves_and_ends(self, backend: Backend) -> None:
+        """Suspend comes at any time, and what was trained is kept."""
+        backend.dispatch([job(target=10_000, hparams={"seconds": 0.01})])
+        events: list[Event] = []
+        for event in hear(backend):
+            events.append(event)
+            if isinstance(event, ValidationReported) and event.length == 2:
+                backend.dispatch([Suspend(0, 1)])
+            if isinstance(event, LAST):
+                break
+        saved, ended = events[-2:]
+        assert isinstance(saved, CheckpointSaved)
+        assert isinstance(ended, AttemptEnded)
+        assert 2 <= saved.length == ended.length < 10_000
+
+    def test_suspend_answers_a_report_at_the_target(self, backend: Backend) -> None:
+        """A trial that waits for a verdict saves and lets go."""
+        events = drive(backend, [job(target=2)], lambda report: Suspend(report.trial, report.attempt))
+        assert isinstance(events[-2], CheckpointSaved)
+        assert events[-1] == AttemptEnded(0, 1, 2)
+
+    def test_training_code_without_checkpoints_is_suspended_too(self, backend: Backend) -> None:
+        """It loses its work, but it lets go."""
+        hparams = {"seconds": 0.01, "save": False}
+        backend.dispatch([job(target=10_000, hparams=hparams)])
+        for event in hear(backend):
+            if isinstance(event, ValidationReported) and event.length == 2:
+                backend.dispatch([Suspend(0, 1)])
+            if isinstance(event, LAST):
+                break
+        assert isinstance(event, AttemptEnded)
+
+    def test_commands_for_an_attempt_that_is_gone_are_ignored(self, backend: Backend) -> None:
+        """Also when the trial has another attempt by then."""
+        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1)]
+        drive(backend, [job()])
+        backend.dispatch(late)
+        backend.dispatch([job(attempt=2, target=2)])
+        backend.dispatch(late)
+        report: list[ValidationReported] = []
+        for event in hear(backend):
+            if isinstance(event, ValidationReported) and event.length == 2:
+                backend.dispatch([*late, finish(event)])
+                report.append(event)
+            if isinstance(event, LAST):
+                break
+        assert [event.attempt for event in report] == [2]
+        assert event == AttemptEnded(0, 2, 2)
+
+    @pytest.mark.parametrize(
+        ("misdeed", "words"),
+        [
+            ("raise", ["ValueError: the training code raised this", "Traceback"]),
+            ("sys_exit", ["sys.exit"]),
+            ("os_exit", ["exit code 3"]),
+            ("kill", ["SIGKILL", "out of memory"]),
+            ("segfault", ["SIGSEGV"]),
+        ],
+    )
+    def test_a_crash_costs_its_attempt_only(self, backend: Backend, misdeed: str, words: Sequence[str]) -> None:
+        """What was reported before comes first, the reason is told, and the slot works on."""
+        bad = job(trial=0, target=5, hparams={"do": misdeed, "at": 2})
+        events = drive(backend, [bad, job(trial=1, target=3)])
+        of_bad = [event for event in events if getattr(event, "trial", None) == 0]
+        assert [event.length for event in of_bad if isinstance(event, ValidationReported)] == [1, 2]
+        assert isinstance(of_bad[-1], AttemptFailed)
+        for word in words:
+            assert word in of_bad[-1].error
+        assert sum(isinstance(event, LAST) for event in of_bad) == 1
+        assert AttemptEnded(1, 1, 3) in events
+        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+
+    def test_training_code_that_returns_too_early_has_failed(self, tmp_path: Path) -> None:
+        """The error says what was expected."""
+        backend = self.make(toy_spec(tmp_path, metric="accuracy"), tmp_path)
+        try:
+            *_, failed = drive(backend, [job(target=2)], lambda _: None)
+        finally:
+            backend.close()
+        assert isinstance(failed, AttemptFailed)
+        assert "'accuracy' at length 2 epochs" in failed.error.partition("\n")[0]
+        assert "'loss' (last at length 2)" in failed.error
+
+    def test_invalid_hyperparameters_and_stop(self, backend: Backend) -> None:
+        """Both are ends of their own."""
+        invalid = job(trial=0, hparams={"do": "invalid"})
+        stops = job(trial=1, hparams={"do": "stop"})
+        events = drive(backend, [invalid, stops])
+        assert HparamsRejected(0, 1, "they make no sense") in events
+        assert TrialStopped(1, 1) in events
+
+    def test_training_code_that_is_not_there(self, tmp_path: Path) -> None:
+        """No trial can ever run, which is no trial's fault."""
+        entrypoint = Entrypoint(EntrypointKind.FUNCTION, "ashwood.testing.training:trian")
+        backend = self.make(toy_spec(tmp_path, entrypoint=entrypoint), tmp_path)
+        try:
+            backend.dispatch([job()])
+            with pytest.raises(BackendError, match=r"did you mean 'train'\?"):
+                list(hear(backend))
+        finally:
+            backend.close()
+
+    def test_next_events_waits_no_longer_than_it_may(self, backend: Backend) -> None:
+        """With nothing to tell it returns nothing."""
+        assert list(backend.next_events(timeout=0)) == []
+        assert list(backend.next_events(timeout=0.01)) == []
+
+    def test_wake_wakes(self, backend: Backend) -> None:
+        """Also when it comes before the wait."""
+        backend.wake()
+        assert list(backend.next_events(timeout=None)) == []
+
+    def test_close_ends_everything_and_may_be_repeated(self, backend: Backend, tmp_path: Path) -> None:
+        """Neither a busy attempt nor what it started outlives the backend."""
+        backend.dispatch([job(target=2, hparams={"do": "fork", "at": 1, "pid_file": str(tmp_path / "pid")})])
+        for event in hear(backend):
+            if isinstance(event, ValidationReported) and event.length == 2:
+                break
+        child = int((tmp_path / "pid").read_text())
+        backend.close()
+        backend.close()
+        wait_for_end(child)
+
+
+def wait_for_end(process: int, patience: float = _PATIENCE) -> None:
+    """Wait until a process, of whatever parent, is gone or a zombie."""
+    deadline = time.monotonic() + patience
+    while _lives(process):
+        assert time.monotonic() < deadline, f"process {process} still lives"
+        time.sleep(0.01)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:  # Linux shows the dead whom nobody has buried yet
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return not Path("/proc/self/stat").exists()

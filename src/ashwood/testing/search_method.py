@@ -1,0 +1,250 @@
+"""The contract of a search method, to be run by whoever writes one.
+
+::
+
+    class TestMyMethod(SearchMethodContract):
+        method = MyMethod
+
+A machine asks and tells the method in any order: workers come and go, trials fail, are
+killed, stop themselves or reject their hyperparameters, losses are ties, NaN and
+infinities, the search is saved and restored in mid-run, and calls that can't be legal are
+tried too.  What must hold is in `ashwood.testing.search_ledger`.
+
+`SearchMethodContract` asks what any method must do.  `HalvingContract` adds the rules of
+successive halving with brackets and rungs, to the last rank.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from math import inf, nan
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from ashwood.errors import SearchError
+from ashwood.search.plan import rung_limit
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.vocabulary import Exit, Job, SearchMethod, TrialId
+from ashwood.testing.search_ledger import HalvingLedger, Ledger
+
+_Answer = TypeVar("_Answer")
+
+# The methods in which trials compete more often than those in which they don't.
+METHODS = (*[Method.ADAPTIVE_ASHA] * 4, *[Method.ASYNC_HALVING, Method.SYNC_HALVING] * 2, *Method)
+DIVISORS = tuple(map(Fraction, ("3/2", "2", "5/2", "3", "4", "10")))
+
+
+def losses() -> st.SearchStrategy[float]:
+    """Losses from a small telling set, so that ties and bad values meet often, and any other float."""
+    return st.sampled_from([nan, inf, -inf, 0.0, 1.0, 2.0]) | st.floats()
+
+
+@st.composite
+def search_settings(
+    draw: st.DrawFn, *, methods: Sequence[Method] = METHODS, max_trials: int = 24, max_length: int = 300
+) -> SearchSettings:
+    """Any legal settings of a search of no more than ``max_trials`` trials and a length of ``max_length``."""
+    method = draw(st.sampled_from(methods))
+    divisor = draw(st.sampled_from(DIVISORS))
+    length = draw(st.integers(max_length // 3, max_length) | st.integers(1, max_length))
+    trials = draw(st.integers(max_trials // 2, max_trials) | st.integers(1, max_trials))
+    rungs = st.integers(1, min(6, rung_limit(divisor, length)))
+    return SearchSettings(
+        method=method,
+        max_length=length,
+        max_trials=1 if method is Method.SINGLE else trials,
+        max_concurrent_trials=draw(st.sampled_from([0, 1, 2, 5, 16])),
+        mode=draw(st.sampled_from(Mode)),
+        divisor=divisor,
+        max_rungs=draw(st.sampled_from([5, 4, 3, 2, 1, 6])),
+        bracket_rungs=draw(st.just(()) | st.lists(rungs, max_size=3).map(tuple)),
+        num_rungs=draw(st.none() | st.integers(1, 6)),
+        stop_once=draw(st.booleans()),
+    )
+
+
+class MakesSearchMethod(Protocol):
+    """A search method's class, or a function that makes one."""
+
+    def __call__(self, settings: SearchSettings, /) -> SearchMethod:
+        """A new search."""
+        ...
+
+
+class SearchMethodContract:
+    """What any search method promises.
+
+    Attributes:
+        method: makes the search method from its settings; a plain function goes into ``staticmethod``.
+        tries: how hard to try; None: as the loaded hypothesis profile says.
+        ledger: keeps the books.
+    """
+
+    method: ClassVar[MakesSearchMethod]
+    tries: ClassVar[hypothesis_settings | None] = None
+    ledger: ClassVar[type[Ledger]] = Ledger
+
+    def settings(self) -> st.SearchStrategy[SearchSettings]:
+        """The settings to try; override it for a method that serves only some."""
+        return search_settings()
+
+    def test_keeps_its_promises_whatever_happens(self) -> None:
+        """Every promise, while anything happens in any order."""
+        machine: type[_Machine] = type("SearchMachine", (_Machine,), {"contract": self})
+        run_state_machine_as_test(machine, settings=self.tries)
+
+
+class HalvingContract(SearchMethodContract):
+    """What successive halving promises: `SearchMethodContract` and every rank, reason and rung."""
+
+    ledger = HalvingLedger
+
+
+_picks = st.integers(0, 1_000)
+_exits = st.sampled_from(Exit)
+
+
+class _Machine(RuleBasedStateMachine):
+    """Workers, users and a driver that restarts, all at odds with one search."""
+
+    contract: ClassVar[SearchMethodContract]
+
+    @initialize(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        self.settings = data.draw(self.contract.settings(), label="settings")
+        self.ledger = self.contract.ledger(self.settings)
+        # The search and a copy of it that was restored in mid-run: both must behave alike.
+        self.searches = [self.make()]
+
+    def make(self) -> SearchMethod:
+        return self.contract.method(self.settings)
+
+    # -- what happens -----------------------------------------------------------------------
+
+    @rule(workers=st.integers(1, 4))
+    def workers_ask(self, workers: int) -> None:
+        for _ in range(workers):
+            self.ask()
+
+    @rule(work=st.lists(st.tuples(_picks, losses(), st.sampled_from([0, 0, 0, 1, 50])), min_size=1, max_size=8))
+    def workers_work(self, work: list[tuple[int, float, int]]) -> None:
+        for pick, loss, further in work:
+            if not self.ledger.targets and self.ask() is None:
+                return
+            trial = _choose(self.ledger.targets, pick)
+            self.report(trial, self.ledger.targets[trial] + further, loss)
+
+    @precondition(lambda self: self.ledger.targets)
+    @rule(pick=_picks, how=_exits)
+    def a_training_trial_ends(self, pick: int, how: Exit) -> None:
+        self.exit(_choose(self.ledger.targets, pick), how)
+
+    @rule(pick=_picks, how=_exits)
+    def a_waiting_trial_ends(self, pick: int, how: Exit) -> None:
+        self.drain()
+        if self.ledger.waiting:
+            self.exit(_choose(self.ledger.waiting, pick), how)
+
+    @rule()
+    def the_search_is_restored(self) -> None:
+        # Through text: what a snapshot holds must survive JSON.  Retired trials may not have been asked for yet.
+        snapshots = [json.dumps(search.snapshot()) for search in self.searches]
+        assert len(set(snapshots)) == 1, "a restored search has another state"
+        restored = self.make()
+        restored.restore(json.loads(snapshots[0]))
+        assert json.dumps(restored.snapshot()) == snapshots[0], "restore(snapshot) loses something"
+        self.searches = [self.searches[0], restored]
+
+    @rule(pick=_picks, loss=losses(), how=_exits)
+    def somebody_talks_nonsense(self, pick: int, loss: float, how: Exit) -> None:
+        self.drain()
+        unknown = self.ledger.created + pick
+        self.refused(lambda search: search.report(unknown, self.settings.max_length, loss))
+        self.refused(lambda search: search.report(-1, self.settings.max_length, loss))
+        self.refused(lambda search: search.exited(unknown, how))
+        if self.ledger.ended:
+            ended = _choose(self.ledger.ended, pick)
+            self.refused(lambda search: search.report(ended, self.settings.max_length, loss))
+            self.refused(lambda search: search.exited(ended, how))
+        if self.ledger.waiting:
+            waits = _choose(self.ledger.waiting, pick)
+            self.refused(lambda search: search.report(waits, self.settings.max_length, loss))
+        if self.ledger.targets:
+            trains = _choose(self.ledger.targets, pick)
+            self.refused(lambda search: search.report(trains, self.ledger.targets[trains] - 1, loss))
+
+    def teardown(self) -> None:
+        """Every search ends, once workers keep working."""
+        if sys.exc_info()[0] is not None or not hasattr(self, "searches"):
+            return
+        most = self.settings.max_trials + self.ledger.invalid
+        # Each trial trains at most once towards each rung, and there are at most L of them.
+        for _ in range(most * min(self.settings.max_length, 20) + 1):
+            while self.ask() is not None:
+                pass
+            if not self.ledger.targets:
+                break
+            trial = _choose(self.ledger.targets, 7 * self.ledger.created)
+            self.report(trial, self.ledger.targets[trial], float(trial * 7919 % 11))
+        assert self.all_say(lambda search: search.done), "the search doesn't end"
+        self.drain()
+        self.ledger.finished()
+        assert self.ledger.created > 0
+
+    # -- asking and telling all copies at once ------------------------------------------------
+
+    def ask(self) -> Job | None:
+        self.drain()
+        job = self.all_say(lambda search: search.next_job())
+        if job is not None:
+            self.ledger.took(job, self.all_say(lambda search: search.address(job.trial)))
+        else:
+            self.ledger.idle()
+        self.check_done(idle=job is None)
+        return job
+
+    def report(self, trial: TrialId, length: int, loss: float) -> None:
+        self.drain()
+        verdict = self.all_say(lambda search: search.report(trial, length, loss))
+        self.ledger.heard(trial, length, loss, verdict)
+        self.check_done()
+
+    def exit(self, trial: TrialId, how: Exit) -> None:
+        self.drain()
+        self.all_say(lambda search: search.exited(trial, how))
+        self.ledger.lost(trial, how)
+        self.check_done()
+
+    def drain(self) -> None:
+        self.ledger.closed(self.all_say(lambda search: list(search.retired())))
+
+    def check_done(self, *, idle: bool = False) -> None:
+        done = self.all_say(lambda search: search.done)
+        assert not (done and self.ledger.targets), "done, but trials train"
+        assert done or self.ledger.targets or not idle, "nothing trains, no job is to be had, and the search isn't done"
+
+    def refused(self, call: Callable[[SearchMethod], Any]) -> None:
+        for search in self.searches:
+            before = json.dumps(search.snapshot())
+            try:
+                call(search)
+            except SearchError:
+                assert json.dumps(search.snapshot()) == before, "a refused call changed the search"
+            else:
+                raise AssertionError("an illegal call was taken")
+
+    def all_say(self, call: Callable[[SearchMethod], _Answer]) -> _Answer:
+        first, *others = [call(search) for search in self.searches]
+        assert all(first == other for other in others), f"a restored search says {others}, the original {first}"
+        return first
+
+
+def _choose(trials: Iterable[TrialId], pick: int) -> TrialId:
+    ordered = sorted(trials)
+    return ordered[pick % len(ordered)]

@@ -1,0 +1,69 @@
+"""Training code that does as its hyperparameters say, for testing backends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ashwood.trial import Trial
+
+
+def train(trial: Trial) -> None:
+    """Count epochs, reporting ``loss`` after each, and misbehave as ``hparams["do"]`` says.
+
+    ``{"save": False}`` offers no checkpoint; ``{"do": NAME, "at": EPOCH}`` does NAME before the report of
+    an epoch; ``{"seconds": S}`` makes each epoch take that long.
+    """
+    hparams = trial.hparams
+    for epoch in trial.epochs():
+        time.sleep(hparams.get("seconds", 0))
+        if hparams.get("do") and epoch == hparams.get("at", 0):
+            MISDEEDS[hparams.do](trial)
+        if hparams.get("save", True):
+            trial.report(loss=1 / (epoch + 1), checkpoint=_saver(epoch + 1))
+        else:
+            trial.report(loss=1 / (epoch + 1))
+
+
+def _saver(length: int) -> Callable[[Path], object]:
+    return lambda directory: (directory / "length").write_text(str(length))
+
+
+def _raise(_trial: Trial) -> None:
+    raise ValueError("the training code raised this")
+
+
+def _fork(trial: Trial) -> None:
+    """Leave a child behind, and its process id in the file ``hparams["pid_file"]``."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(60)
+    Path(trial.hparams.pid_file).write_text(str(child))
+
+
+def _hang(_trial: Trial) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        time.sleep(60)
+
+
+MISDEEDS: dict[str, Callable[[Trial], Any]] = {
+    "raise": _raise,
+    "sys_exit": lambda _: sys.exit(0),
+    "os_exit": lambda _: os._exit(3),
+    "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "invalid": lambda trial: trial.invalid_hparams("they make no sense"),
+    "stop": lambda trial: trial.stop(),
+    "return": lambda _: None,
+    "fork": _fork,
+    "hang": _hang,
+}
+"""What can go wrong in training code, by name."""

@@ -1,0 +1,273 @@
+"""The rules of one attempt: how far to train, when to ask, when to save, how it ended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from ashwood.errors import TrainingCodeError
+from ashwood.trial.channel import Link, Verdict
+from ashwood.trial.checkpoint import publish
+from ashwood.trial.job import Job
+from ashwood.trial.lengths import STEPS, Scale
+from ashwood.trial.loop import Loop
+from ashwood.trial.values import nearest
+
+Save = Callable[[Path], object]
+Place = tuple[str, int]
+"""The unit of a loop and the position in it; ``("", 0)`` before any loop."""
+
+
+class Leave(SystemExit):
+    """The training code asked to end the trial.
+
+    No `Exception`, so that handlers in training code let it pass; and a script of its own ends quietly.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+class Ended(NamedTuple):
+    """The trial was let go in good order."""
+
+    length: int
+
+
+class Failed(NamedTuple):
+    """The training code did something wrong; ``error`` begins with one line for people."""
+
+    error: str
+
+
+class Rejected(NamedTuple):
+    """The training code declared the hyperparameters invalid."""
+
+    why: str
+
+
+class Stopped(NamedTuple):
+    """The training code ended the trial."""
+
+
+class Again(NamedTuple):
+    """The training code returned although the search wants more: call it again with this job."""
+
+    job: Job
+
+
+Outcome = Ended | Failed | Rejected | Stopped | Again
+
+
+class Attempt:
+    """One call of the training code.
+
+    Attributes:
+        job: what it is to do.
+        target: total length at which a report asks the search what to do.
+        loop: where the training code's latest loop stands; None: it has begun none.
+    """
+
+    def __init__(self, job: Job, link: Link) -> None:
+        self.job = job
+        # A checkpoint at the target has no verdict any more, so it takes a step further to get one.
+        self.target = max(job.target, job.length + 1)
+        self._link = link
+        self.loop: Loop | None = None
+        self._suspended = False
+        self._verdict: Verdict | None = None
+        self._went_on_at: int | None = None
+        self._reported: dict[str, int] = {}
+        self._saves = False
+        self._saver: tuple[Place, Save] | None = None
+        self._saved_at: Place | None = None
+        self._saved_position = 0
+        self._checkpoint = (job.length, job.checkpoint)
+        self._departure: Rejected | Stopped | None = None
+        link.started(job.length)
+
+    @property
+    def length(self) -> int:
+        """Total length so far, counting the unit in work."""
+        loop = self.loop
+        return self.job.length if loop is None else loop.scale.length(loop.position)
+
+    # -- loops --------------------------------------------------------------------------------
+
+    def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
+        """The steps of a loop, in chunks, up to what the search wants."""
+        loop = self._enter(unit, step)
+        try:
+            while not self._leaves() and (goal := loop.scale.position(self.target)) > loop.position:
+                yield loop.chunk(min(goal, self._due(loop)), goal)
+                loop.adapt()
+                self._notice()
+        finally:
+            loop.active = False
+
+    def goal(self, unit: str) -> int:
+        """The position at which a loop over ``unit`` ends for now."""
+        return Scale(self.job, unit).position(self.target)
+
+    def _enter(self, unit: str, step: int) -> Loop:
+        if self.loop is not None and self.loop.active:
+            raise TrainingCodeError(
+                f"trial.{unit}() was called inside the loop over trial.{self.loop.unit}(): a trial counts one thing; "
+                f"use an ordinary loop for the other"
+            )
+        scale = Scale(self.job, unit)
+        position = scale.position(self.length)
+        if self.loop is not None and self.loop.unit == unit:
+            position = self.loop.position
+        elif (resumed := _named_position(self.job, unit)) is not None and scale.length(resumed) == self.job.length:
+            position = resumed
+        self._saved_position = position
+        self.loop = Loop(unit, step, scale, position)
+        return self.loop
+
+    def _due(self, loop: Loop) -> int:
+        """The next position at which a report is wanted."""
+        position = loop.position
+        if self._suspended:
+            return position + 1
+        dues = [loop.scale.position(self.target)]
+        if self.job.validation_period is not None:
+            dues.append(loop.scale.next_multiple(self.job.validation_period, position, "min_validation_period"))
+        if self.job.checkpoint_period is not None:
+            dues.append(loop.scale.next_multiple(self.job.checkpoint_period, position, "min_checkpoint_period"))
+        return min(dues)
+
+    def _leaves(self) -> bool:
+        """Whether the trial lets go here, between two steps."""
+        if self._verdict is not None:
+            return True
+        if not self._suspended:
+            return False
+        # A callable from this very position still saves this very state.
+        self._save_if(True)
+        return self._saved_at == self._place() or bool(self._reported and not self._saves)
+
+    # -- reports ------------------------------------------------------------------------------
+
+    def report(self, metrics: dict[str, float], save: Save | None) -> None:
+        """Pass metrics on; at the target, learn what the search wants; save where that is due."""
+        length = self.length
+        if save is not None:
+            self._saves = True
+            self._saver = (self._place(), save)
+        if metrics:
+            self._link.reported(length, metrics)
+            self._reported.update(dict.fromkeys(metrics, length))
+        if length >= self.target and not self._over and self._answers(metrics):
+            self._ask(length)
+        else:
+            self._notice()
+            self._save_if(self._save_stands() or (length < self.target and self._period_passed()))
+
+    def _notice(self) -> None:
+        """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""
+        if not self._suspended and self._link.suspended():
+            self._suspended = True
+            if self.loop is not None:
+                self.loop.cut()
+
+    def _answers(self, metrics: dict[str, float]) -> bool:
+        """Whether these are the metrics that the search decides by."""
+        return self.job.metric in metrics if self.job.metric is not None else bool(metrics)
+
+    def _save_stands(self) -> bool:
+        """Whether the trial is being let go of and has to be saved first."""
+        return self._suspended or (self._verdict is not None and self._verdict.save)
+
+    @property
+    def _over(self) -> bool:
+        return self._suspended or self._verdict is not None
+
+    def _ask(self, length: int) -> None:
+        verdict = self._link.verdict()
+        if verdict is None:
+            self._suspended = True
+            self._save_if(True)
+        elif verdict.target is None:
+            self._verdict = verdict
+            self._save_if(verdict.save)
+        else:
+            self.target = max(verdict.target, length + 1)
+            self._went_on_at = length
+            # Outside a loop the code is about to return, and to be called again from its checkpoint.
+            inside = self.loop is not None and self.loop.active
+            self._save_if(not inside or self._period_passed())
+
+    def _period_passed(self) -> bool:
+        period, loop = self.job.checkpoint_period, self.loop
+        if period is None or loop is None:
+            return False
+        return loop.scale.next_multiple(period, self._saved_position, "min_checkpoint_period") <= loop.position
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def _place(self) -> Place:
+        return ("", 0) if self.loop is None else (self.loop.unit, self.loop.position)
+
+    def _save_if(self, wanted: bool) -> None:
+        """Save what the training code last offered, if that was here and isn't saved yet."""
+        place = self._place()
+        if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
+            return
+        length = self.length
+        directory = Path(self.job.checkpoints, f"trial-{self.job.trial}", self._checkpoint_name(length))
+        publish(directory, self._saver[1])
+        self._saved_at = place
+        self._saved_position = place[1]
+        self._checkpoint = (length, str(directory))
+        self._link.saved(length, str(directory))
+
+    def _checkpoint_name(self, length: int) -> str:
+        name = f"length-{length}-attempt-{self.job.attempt}"
+        loop = self.loop
+        # Where several positions have one length, the position is told apart by the name.
+        return name if loop is None or loop.scale.same else f"{name}-{loop.unit}-{loop.position}"
+
+    # -- how it ends --------------------------------------------------------------------------
+
+    def leave(self, departure: Rejected | Stopped) -> NoReturn:
+        """End the attempt from inside the training code."""
+        self._departure = departure
+        raise Leave
+
+    def outcome(self, returned: Any = None) -> Outcome:
+        """How the attempt ended, now that the training code has returned."""
+        if self._departure is not None:
+            return self._departure
+        if hasattr(returned, "__await__"):
+            if hasattr(returned, "close"):
+                returned.close()
+            return Failed("the training function is asynchronous: make it a plain function (asyncio.run() inside it)")
+        if self._over:
+            return Ended(self.length)
+        if self._went_on_at is not None and self._went_on_at == self.length:
+            length, checkpoint = self._checkpoint
+            if checkpoint is None:
+                length = 0
+            return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
+        return Failed(self._unfinished())
+
+    def _unfinished(self) -> str:
+        metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
+        said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
+        hint = nearest(metric, self._reported) if metric not in self._reported else ""
+        return (
+            f"the training code ended at length {self.length}{unit} without reporting {metric!r} at length "
+            f"{self.target}{unit}{hint}\n"
+            f"It reported {said or 'nothing'}.\n"
+            "It has to loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop "
+            f"ends, and to report {metric!r} at its end; to end a trial early, call trial.stop()."
+        )
+
+
+def _named_position(job: Job, unit: str) -> int | None:
+    """The loop's position that a checkpoint's name tells, see `Attempt._checkpoint_name`."""
+    match = re.search(rf"-{unit}-(\d+)$", job.checkpoint or "")
+    return int(match[1]) if match else None

@@ -1,0 +1,161 @@
+"""The wire between a driver and a worker: JSON, a message a line, over one socket.
+
+A message is an array: its kind, then its arguments.  NaN and infinities are legal numbers.
+
+====================  ================================================================
+driver to worker
+====================  ================================================================
+job JOB               train; JOB holds the fields of `ashwood.trial.job.Job`
+go TARGET             answer to a report at the target: train on to TARGET
+finish SAVE           answer to a report at the target: save if SAVE, then let go
+suspend               at any time: save as soon as the code can, then let go
+====================  ================================================================
+
+==========================  ==========================================================
+worker to driver
+==========================  ==========================================================
+ready                       the training code is loaded
+cannot_load ERROR           it can't be loaded: a user's mistake
+group GROUP                 this job runs in a process group of its own
+started LENGTH              training begins
+report LENGTH METRICS       never answered, except at the target with the search's metric
+checkpoint LENGTH PATH      a complete checkpoint is on disk
+ended LENGTH                the last of a job is one of these four
+failed ERROR
+invalid WHY
+stopped
+==========================  ==========================================================
+
+Only the last message of a job frees the worker for another, and the driver sends no job
+before; so whatever comes between them is a late word about the old job, and is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections import deque
+from typing import Any, NamedTuple, Protocol
+
+Message = list[Any]
+
+encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_CHUNK = 1 << 16
+
+
+class Channel:
+    """The worker's end.  Reads only when asked to; a driver that is gone reads as silence and ``gone``."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._tail = b""
+        self._inbox: deque[Message] = deque()
+        self.gone = False
+
+    def fileno(self) -> int:
+        """The socket's descriptor, for a child that takes over the conversation."""
+        return self._socket.fileno()
+
+    def send(self, *message: Any) -> None:
+        """Send one message; waits only while the driver is far behind."""
+        try:
+            self._socket.sendall(encode(message).encode() + b"\n")
+        except OSError:
+            self.gone = True
+
+    def receive(self) -> Message | None:
+        """The next message, waiting for it; None: the driver is gone."""
+        while not self._inbox and not self.gone:
+            self._read(0)
+        return self._inbox.popleft() if self._inbox else None
+
+    def poll(self) -> Message | None:
+        """The next message that is there already."""
+        if not self._inbox and not self.gone:
+            self._read(socket.MSG_DONTWAIT)
+        return self._inbox.popleft() if self._inbox else None
+
+    def _read(self, flags: int) -> None:
+        try:
+            data = self._socket.recv(_CHUNK, flags)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.gone = True
+            return
+        *lines, self._tail = (self._tail + data).split(b"\n")
+        self._inbox.extend(json.loads(line) for line in lines)
+
+
+class Verdict(NamedTuple):
+    """What the search answers to a report at the target.
+
+    Attributes:
+        target: train on to this total length; None: let go of the trial.
+        save: save the trial before letting go of it.
+    """
+
+    target: int | None
+    save: bool
+
+
+class Link(Protocol):
+    """What a trial needs of the driver."""
+
+    def started(self, length: int) -> None:
+        """Training begins at a total length."""
+        ...
+
+    def reported(self, length: int, metrics: dict[str, float]) -> None:
+        """Training code reported metrics."""
+        ...
+
+    def saved(self, length: int, path: str) -> None:
+        """A complete checkpoint is on disk."""
+        ...
+
+    def suspended(self) -> bool:
+        """Whether the trial is to be saved and let go of as soon as it can; doesn't wait."""
+        ...
+
+    def verdict(self) -> Verdict | None:
+        """The answer to the report at the target, waiting for it; None: the trial is suspended."""
+        ...
+
+
+class DriverLink:
+    """A link to a driver at the other end of a channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def started(self, length: int) -> None:
+        """Training begins at a total length."""
+        self._channel.send("started", length)
+
+    def reported(self, length: int, metrics: dict[str, float]) -> None:
+        """Training code reported metrics."""
+        self._channel.send("report", length, metrics)
+
+    def saved(self, length: int, path: str) -> None:
+        """A complete checkpoint is on disk."""
+        self._channel.send("checkpoint", length, path)
+
+    def suspended(self) -> bool:
+        """Whether the trial is to let go: it was told to, or nobody is there to tell it anything."""
+        while message := self._channel.poll():
+            if message[0] == "suspend":
+                return True
+        return self._channel.gone
+
+    def verdict(self) -> Verdict | None:
+        """The answer to the report at the target, waiting for it; None: the trial is suspended."""
+        match self._channel.receive():
+            case ["go", target]:
+                return Verdict(target, save=False)
+            case ["finish", save]:
+                return Verdict(None, save=save)
+            case _:
+                return None

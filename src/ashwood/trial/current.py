@@ -1,0 +1,97 @@
+"""The trial of this process: the one that Ashwood started it for, or one of its own."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ashwood.errors import TrainingCodeError
+from ashwood.trial.api import Trial
+from ashwood.trial.channel import Channel, DriverLink, encode
+from ashwood.trial.job import Job
+from ashwood.trial.lengths import STEPS
+from ashwood.trial.run import message_of, outcome_of
+from ashwood.trial.standalone import standalone
+
+VARIABLE = "ASHWOOD_TRIAL"
+"""Environment variable of a command that Ashwood runs: the descriptors of socket, job file and outcome file."""
+
+_connected: Trial | None = None
+
+
+def get_trial(
+    hparams: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    *,
+    epochs: int | None = None,
+    batches: int | None = None,
+    records: int | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+) -> Trial:
+    """The trial that this process works on.
+
+    In a command that Ashwood runs (``entrypoint: python train.py``) it is the experiment's, whatever
+    the arguments; the same one at every call.  In a process of its own it is a trial that runs
+    without an experiment: it trains to the given length, prints each report as a line, and tries
+    the checkpoint out::
+
+        if __name__ == "__main__":
+            train(ashwood.get_trial(hparams={"lr": 0.1}, epochs=3))
+
+    Args:
+        hparams: its hyperparameters.
+        data: its data settings.
+        epochs: train so many epochs; exactly one of the four lengths is needed.
+        batches: train so many batches.
+        records: train so many records.
+        steps: train so many unitless steps.
+        seed: its seed.
+        checkpoint_dir: where to leave the checkpoint; None: it is thrown away at exit.
+
+    Raises:
+        TrainingCodeError: not exactly one length was given.
+    """
+    if VARIABLE in os.environ:
+        return _connect(os.environ[VARIABLE])
+    lengths = {"epochs": epochs, "batches": batches, "records": records, STEPS: steps}
+    given = {unit: length for unit, length in lengths.items() if length is not None}
+    if len(given) != 1:
+        raise TrainingCodeError(
+            f"a trial without an experiment needs one length, such as get_trial(epochs=3), but has {given or 'none'}"
+        )
+    ((unit, length),) = given.items()
+    checkpoints = None if checkpoint_dir is None else str(Path(checkpoint_dir).absolute())
+    return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints)
+
+
+def _connect(descriptors: str) -> Trial:
+    global _connected
+    if _connected is None:
+        wire, job_file, outcome = map(int, descriptors.split(","))
+        try:
+            job = Job(*json.loads(os.pread(job_file, os.fstat(job_file).st_size, 0)))
+            channel = Channel(socket.socket(fileno=os.dup(wire)))
+        except OSError as error:
+            raise TrainingCodeError(
+                f"{VARIABLE} is set, but the connection to Ashwood isn't there: call get_trial() in the process that "
+                "the command starts, not in one of its children"
+            ) from error
+        # Registered first, so it runs last: what the code itself does at exit still counts.
+        _connected = Trial(job, DriverLink(channel))
+        atexit.register(_conclude, _connected, outcome, os.getpid())
+    return _connected
+
+
+def _conclude(trial: Trial, descriptor: int, process: int) -> None:
+    """Tell the worker, which sees only an exit code, how the attempt ended."""
+    if os.getpid() == process:
+        sys.stdout.flush()
+        os.write(descriptor, encode(message_of(outcome_of(trial))).encode())

@@ -1,0 +1,35 @@
+"""What a worker is told about a stretch of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Job(NamedTuple):
+    """One stretch of training: this trial, from its checkpoint, up to a total length of ``target``.
+
+    Attributes:
+        length: total length of the checkpoint; 0 without one.
+        checkpoint: directory to start from; None: from scratch.
+        metric: name of the metric that the search compares; None: none, no search is there.
+        unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
+        validation_period: (count, unit) of the experiment's min_validation_period.
+        checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
+        checkpoints: directory under which checkpoints are published.
+    """
+
+    trial: int
+    attempt: int
+    target: int
+    hparams: Mapping[str, Any]
+    seed: int
+    checkpoints: str
+    length: int = 0
+    checkpoint: str | None = None
+    data: Mapping[str, Any] = {}
+    metric: str | None = None
+    unit: str = "steps"
+    records_per_epoch: int | None = None
+    validation_period: tuple[int, str] | None = None
+    checkpoint_period: tuple[int, str] | None = None

@@ -1,0 +1,73 @@
+"""Call the training function until its attempt has an outcome."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ashwood.trial.api import Trial
+from ashwood.trial.attempt import Again, Ended, Failed, Leave, Outcome, Rejected, Stopped
+from ashwood.trial.channel import Link, Message
+from ashwood.trial.job import Job
+
+_OURS = str(Path(__file__).parent.parent)
+_LONGEST = 30_000
+
+
+def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+    """Train a trial as far as the search wants; nothing that the function does raises out of here."""
+    while True:
+        outcome = _call(function, job, link)
+        if not isinstance(outcome, Again):
+            return outcome
+        job = outcome.job
+
+
+def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+    trial = Trial(job, link)
+    try:
+        return outcome_of(trial, function(trial))
+    except Leave:
+        return outcome_of(trial)
+    except SystemExit as error:
+        return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
+    except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
+        return Failed(describe(error))
+
+
+def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
+    """How a trial's attempt ended, now that the training code has returned."""
+    return trial._attempt.outcome(returned)
+
+
+def message_of(outcome: Outcome) -> Message:
+    """An outcome as the last message of a job."""
+    match outcome:
+        case Ended(length):
+            return ["ended", length]
+        case Failed(error):
+            return ["failed", error]
+        case Rejected(why):
+            return ["invalid", why]
+        case Stopped():
+            return ["stopped"]
+        case Again(job):
+            return ["again", job]
+
+
+def describe(error: BaseException) -> str:
+    """An exception for people: one line, then the traceback from the user's code on."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    headline = traceback.format_exception_only(error)[-1].strip()
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
+    return f"{headline}\n{text}"
+
+
+def _is_machinery(file: str) -> bool:
+    return file.startswith((_OURS, "<frozen ")) or "/importlib/" in file or file.endswith("/runpy.py")

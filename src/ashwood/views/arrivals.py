@@ -1,0 +1,96 @@
+"""How many trials reach each rung of a plan: what is certain, and what is to be expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from math import sqrt
+from statistics import fmean
+from typing import TypeAlias
+
+from ashwood.search.plan import BracketPlan, SearchPlan, plan_search
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.simulation import Arrivals, simulate
+
+MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
+"""How many trials reach each rung on average, by bracket."""
+
+# An expectation needs no more: enough trials that rounding doesn't matter, enough searches that luck doesn't.
+_SAMPLE_TRIALS = 2_000
+_SAMPLE_SEARCHES = 30
+
+
+def is_exact(settings: SearchSettings, plan: SearchPlan) -> bool:
+    """Whether the plan alone settles how many trials train how long, errors aside."""
+    if settings.method is Method.SYNC_HALVING:
+        return True
+    return all(len(bracket.lengths) == 1 or bracket.trials == 1 for bracket in plan.brackets)
+
+
+def guaranteed_arrivals(settings: SearchSettings, plan: SearchPlan) -> Arrivals:
+    """How many trials reach each rung at least, by bracket, as long as none fails.
+
+    With promotion, of every rung the best floor(n / divisor) have gone on when the bracket
+    is done, and one trial at least.  The stopping variant never compares with later trials:
+    if each is worse than the one before, only the first goes on.
+    """
+    stopping = settings.stop_once and settings.method is not Method.SYNC_HALVING
+    return tuple(_least(bracket, settings, stopping=stopping) for bracket in plan.brackets)
+
+
+def _least(bracket: BracketPlan, settings: SearchSettings, *, stopping: bool) -> tuple[int, ...]:
+    least = [bracket.trials]
+    for _ in bracket.lengths[1:]:
+        least.append(1 if stopping else max(1, int(least[-1] / settings.divisor)))
+    return tuple(least)
+
+
+def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
+    """How many trials reach each rung on average, by bracket: the mean of a few simulated searches."""
+    plan = plan_search(settings)
+    if is_exact(settings, plan):
+        return guaranteed_arrivals(settings, plan)
+    sample = _sample(settings, plan)
+    searches = min(_SAMPLE_SEARCHES, max(1, 2 * _SAMPLE_TRIALS // sample.max_trials))
+    simulated = [simulate(sample, number=number) for number in range(searches)]
+    return tuple(
+        _scale([fmean(rung) for rung in zip(*counts, strict=True)], bracket.trials, settings.divisor)
+        for bracket, *counts in zip(plan.brackets, *simulated, strict=True)
+    )
+
+
+def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[float, ...]:
+    """Arrivals for another number of trials than was simulated.
+
+    One in ``divisor`` goes on from rung to rung, and those promoted early in addition, whose
+    number grows with the square root of the number of trials.
+
+    Source: Li et al. 2020 (arXiv:1810.05934), section 3.3 and appendix A.1.
+    """
+    factor = trials / means[0]
+    return tuple(
+        trials / float(divisor**rung) + (mean - means[0] / float(divisor**rung)) * sqrt(factor)
+        for rung, mean in enumerate(means)
+    )
+
+
+def expected_length(settings: SearchSettings) -> float:
+    """The total training length to expect; a fraction of a second, unlike a whole preview."""
+    return total_length(plan_search(settings), expected_arrivals(settings))
+
+
+def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float:
+    """The total training length of a search in which so many trials reached each rung."""
+    return sum(
+        count * (length - below)
+        for bracket, counts in zip(plan.brackets, arrivals, strict=True)
+        for length, below, count in zip(bracket.lengths, (0, *bracket.lengths), counts, strict=False)
+    )
+
+
+def _sample(settings: SearchSettings, plan: SearchPlan) -> SearchSettings:
+    """A smaller search with the same rungs, where there is one."""
+    smaller = replace(settings, max_trials=min(settings.max_trials, _SAMPLE_TRIALS))
+    same_rungs = [b.lengths for b in plan_search(smaller).brackets] == [b.lengths for b in plan.brackets]
+    return smaller if same_rungs else settings

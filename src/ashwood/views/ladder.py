@@ -1,0 +1,158 @@
+"""Brackets side by side, their rungs as steps, and who is where."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    Decision,
+    PauseTrial,
+    StopTrial,
+    SuspendTrial,
+    TrainTrial,
+)
+from ashwood.experiment.events import Event, ValidationReported
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.vocabulary import BracketFinished, TrialId
+
+
+@dataclass(slots=True)
+class RungView:
+    """One step of a bracket.
+
+    Attributes:
+        length: total training length.
+        arrived: how many trials were compared here.
+        promoted: of these, how many went on.
+        failed: how many failed, or stopped themselves, on their way here: they count as the worst.
+        training: who is on the way here.
+        waiting: who has arrived and may still go on.
+    """
+
+    length: int
+    arrived: int = 0
+    promoted: int = 0
+    failed: int = 0
+    training: set[TrialId] = field(default_factory=set)
+    waiting: set[TrialId] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class BracketView:
+    """One bracket.
+
+    Attributes:
+        number: which one, from 0; the most aggressive first.
+        planned: how many trials it creates, those that turned out invalid left out.
+        created: how many of them exist.
+        rungs: the shortest first.
+    """
+
+    number: int
+    planned: int
+    rungs: list[RungView]
+    created: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """The total length of every rung."""
+        return [rung.length for rung in self.rungs]
+
+
+class Ladder:
+    """A fold over log entries: O(1) in the number of trials."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.brackets = [
+            BracketView(number, bracket.trials, [RungView(length) for length in bracket.lengths])
+            for number, bracket in enumerate(plan_search(settings).brackets)
+        ]
+        # A point of a grid has no substitute.
+        self._is_grid = settings.method is Method.GRID
+        # Of each trial that hasn't ended: its bracket, and the rung that it is on its way to or waits at.
+        self._places: dict[TrialId, tuple[BracketView, int]] = {}
+
+    def place(self, trial: TrialId) -> tuple[int, int] | None:
+        """The bracket of a trial and the rung that it trains towards or waits at; None: it has ended."""
+        found = self._places.get(trial)
+        return None if found is None else (found[0].number, found[1])
+
+    def apply(self, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take the event and the decisions of an entry."""
+        for decision in decisions:
+            match decision:
+                case CreateTrial(trial, number):
+                    bracket = self.brackets[number]
+                    bracket.created += 1
+                    self._send(trial, bracket, 0)
+                case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
+                    bracket, _ = self._places[trial]
+                    self._climb(trial, bracket.lengths.index(target))
+                case SuspendTrial(trial) if isinstance(event, ValidationReported):
+                    # Just promoted, but the experiment is pausing: its target will be told when it resumes.
+                    self._climb(trial, bisect_right(self._places[trial][0].lengths, event.length))
+                case PauseTrial(trial):
+                    bracket, at = self._places[trial]
+                    rung = bracket.rungs[at]
+                    rung.training.remove(trial)
+                    rung.arrived += 1
+                    rung.waiting.add(trial)
+                case CompleteTrial(trial):
+                    self._climb(trial, len(self._places[trial][0].rungs) - 1)
+                    self._leave(trial).arrived += 1
+                case StopTrial(trial):
+                    self._drop(trial, event)
+                case CloseTrial(trial, state, why):
+                    self._close(trial, state, failed=not isinstance(why, BracketFinished))
+
+    def _send(self, trial: TrialId, bracket: BracketView, to: int) -> None:
+        self._places[trial] = (bracket, to)
+        bracket.rungs[to].training.add(trial)
+
+    def _climb(self, trial: TrialId, to: int) -> None:
+        """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
+        bracket, at = self._places[trial]
+        if to == at:
+            return
+        waited = trial in bracket.rungs[at].waiting
+        self._leave(trial)
+        for rung in bracket.rungs[at:to]:
+            rung.arrived += 1
+            rung.promoted += 1
+        bracket.rungs[at].arrived -= waited
+        self._send(trial, bracket, to)
+
+    def _drop(self, trial: TrialId, event: Event) -> None:
+        """A trial stops where it reported; it counts in every rung that it had trained past."""
+        bracket, at = self._places[trial]
+        self._leave(trial)
+        passed = bisect_right(bracket.lengths, event.length) if isinstance(event, ValidationReported) else at + 1
+        for rung in bracket.rungs[at:passed]:
+            rung.arrived += 1
+
+    def _close(self, trial: TrialId, state: TrialState, *, failed: bool) -> None:
+        bracket, at = self._places[trial]
+        rung = self._leave(trial)
+        if state is TrialState.INVALID:
+            bracket.created -= 1
+            bracket.planned -= self._is_grid
+            for entered in bracket.rungs[:at]:
+                entered.arrived -= 1
+                entered.promoted -= 1
+        elif failed:
+            rung.failed += 1
+
+    def _leave(self, trial: TrialId) -> RungView:
+        bracket, at = self._places.pop(trial)
+        rung = bracket.rungs[at]
+        rung.training.discard(trial)
+        rung.waiting.discard(trial)
+        return rung

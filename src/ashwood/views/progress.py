@@ -1,0 +1,169 @@
+"""How an experiment is going: what a live display shows, and the summary that lists keep."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from ashwood.experiment.decisions import Decision, EndExperiment, Warn
+from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.arrivals import MeanArrivals, expected_arrivals, total_length
+from ashwood.views.ladder import BracketView, Ladder
+from ashwood.views.trials import TrialTable
+
+_KEPT_WARNINGS = 20
+
+
+class Best(NamedTuple):
+    """The best value of the searcher's metric so far, and where and when it came from."""
+
+    trial: TrialId
+    metric: float
+    length: int
+    at: float
+
+
+class Forecast(NamedTuple):
+    """How far the experiment is.
+
+    Attributes:
+        total_length: training to expect of all trials together, repeated work left out.
+        fraction: the share of it that is done, from 0 to 1.
+        seconds: how much longer it will take; None: not known yet, or nothing runs.
+    """
+
+    total_length: float
+    fraction: float
+    seconds: float | None
+
+
+class Progress:
+    """A fold over log entries.
+
+    Attributes:
+        state: where the experiment stands.
+        why_ended: why the driver let go of it; empty while it runs.
+        trials: every trial.
+        ladder: who is at which rung.
+        reports: how many validations were reported.
+        failed_attempts: how many processes failed.
+        warnings: how many warnings there were.
+        recent_warnings: the latest of them.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+        self.state = ExperimentState.CREATED
+        self.why_ended = ""
+        self.trials = TrialTable(spec)
+        self.ladder = Ladder(spec.search)
+        self.reports = 0
+        self.failed_attempts = 0
+        self.warnings = 0
+        self.recent_warnings: deque[str] = deque(maxlen=_KEPT_WARNINGS)
+        self._plan = plan_search(spec.search)
+        self._stops_once = spec.search.stop_once and spec.search.method is not Method.SYNC_HALVING
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        self.trials.apply(at, event, decisions)
+        self.ladder.apply(event, decisions)
+        match event:
+            case ValidationReported():
+                self.reports += 1
+            case AttemptFailed():
+                self.failed_attempts += 1
+            case DriverStarted():
+                self.state, self.why_ended = ExperimentState.RUNNING, ""
+            case PauseRequested():
+                self.state = ExperimentState.PAUSING
+        for decision in decisions:
+            match decision:
+                case Warn(message):
+                    self.warnings += 1
+                    self.recent_warnings.append(message)
+                case EndExperiment(state, why):
+                    self.state, self.why_ended = state, why
+
+    @property
+    def best(self) -> Best | None:
+        """The best so far; None: no trial has reported a number."""
+        row = self.trials.leader
+        if row is None or row.metric is None or row.metric_length is None or row.metric_at is None:
+            return None
+        return Best(row.id, row.metric, row.metric_length, row.metric_at)
+
+    @property
+    def length_trained(self) -> int:
+        """Training that took a trial further than it had ever been, of all trials together."""
+        return self.trials.spending.trained
+
+    @property
+    def length_repeated(self) -> int:
+        """Training that was done again, because no checkpoint held it."""
+        return self.trials.spending.repeated
+
+    def utilisation(self, now: float | None = None) -> float:
+        """The share of the slots' time, over all driver runs, in which a process worked on a trial."""
+        return self.trials.spending.utilisation(now)
+
+    def forecast(self, now: float | None = None) -> Forecast:
+        """How far the experiment is; ``now`` in seconds since 1970, None: no time left is estimated.
+
+        The first call simulates a few searches, for a tenth of a second.
+        """
+        if self.state.ended:
+            return Forecast(self.length_trained, 1.0, 0.0)
+        total = max(total_length(self._plan, self._arrivals_to_come()), self.length_trained)
+        fraction = self.length_trained / total
+        if now is None:
+            return Forecast(total, fraction, None)
+        return Forecast(total, fraction, self.trials.spending.seconds_to_train(total - self.length_trained, now))
+
+    def summary(self) -> dict[str, Any]:
+        """The essence as JSON-able data."""
+        total, fraction, _ = self.forecast()
+        best = self.best
+        return {
+            "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
+            "trials_planned": sum(bracket.planned for bracket in self.ladder.brackets),
+            "best": None if best is None else best._asdict(),
+            "reports": self.reports,
+            "failed_attempts": self.failed_attempts,
+            "warnings": self.warnings,
+            "length_trained": self.length_trained,
+            "length_repeated": self.length_repeated,
+            "length_expected": round(total, 1),
+            "fraction": round(fraction, 4),
+            "utilisation": round(self.utilisation(), 4),
+        }
+
+    @cached_property
+    def _means(self) -> MeanArrivals:
+        return expected_arrivals(self.spec.search)
+
+    def _arrivals_to_come(self) -> list[list[float]]:
+        """How many trials will have reached each rung: more and more what happened, less and less an expectation."""
+        return [
+            self._final_arrivals(bracket, means)
+            for bracket, means in zip(self.ladder.brackets, self._means, strict=True)
+        ]
+
+    def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
+        arrivals = [float(bracket.planned)]
+        for rung, mean in zip(bracket.rungs, means[1:], strict=False):
+            heard_of = min(1.0, (rung.arrived + rung.failed) / arrivals[-1])
+            if self._stops_once:
+                # Who has arrived is settled for good.
+                arrivals.append(max(1.0, rung.promoted + (1 - heard_of) * mean))
+            else:
+                settled = max(rung.promoted, arrivals[-1] // float(self.spec.search.divisor))
+                arrivals.append(max(1.0, rung.promoted, heard_of * settled + (1 - heard_of) * mean))
+        return arrivals

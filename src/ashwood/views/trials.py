@@ -1,0 +1,228 @@
+"""The trials of an experiment, one row each, as the log tells them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from heapq import nsmallest
+from math import inf, isfinite
+from typing import Any, NamedTuple
+
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    Decision,
+    PauseTrial,
+    StopTrial,
+    TrainTrial,
+)
+from ashwood.experiment.events import AttemptFailed, AttemptStarted, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.spending import Spending
+
+
+class Checkpoint(NamedTuple):
+    """A saved state of a trial at a total length; ``metric`` is the searcher's metric there, None: unknown."""
+
+    path: str
+    length: int
+    metric: float | None
+
+
+class Report(NamedTuple):
+    """What a trial reported."""
+
+    at: float
+    attempt: int
+    length: int
+    metrics: Mapping[str, float]
+
+
+class Noted(NamedTuple):
+    """A decision about a trial, and when it was taken."""
+
+    at: float
+    decision: Decision
+
+
+@dataclass(slots=True)
+class TrialRow:
+    """One trial.
+
+    Times are seconds since 1970; None: not yet.
+
+    Attributes:
+        bracket: the bracket it belongs to.
+        nth: which of the bracket's trials it is, from 0.
+        target: total length that its latest job ends at.
+        attempt: the process that works on it, or did last; counts from 1.
+        length: the longest total length that it reported.
+        metrics: its latest report; empty: none yet.
+        metric: the best finite value of the searcher's metric, at ``metric_length`` and ``metric_at``.
+        checkpoint: the latest one.
+        best_checkpoint: the one with the best known metric; the latest where none is known.
+        errors: why attempts failed, in order: one line, then details.
+        created_at: when the search created it.
+        started_at: when a process first worked on it.
+        ended_at: when it was settled that it trains no more.
+        seconds: how long processes worked on it, those at work now left out.
+        reports: everything it reported, if the table keeps history.
+        decisions: everything decided about it, with the reasons, if the table keeps history.
+    """
+
+    id: TrialId
+    bracket: int
+    nth: int
+    hparams: Mapping[str, Any]
+    seed: int
+    target: int
+    created_at: float
+    state: TrialState = TrialState.RUNNING
+    attempt: int = 1
+    length: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    metric: float | None = None
+    metric_length: int | None = None
+    metric_at: float | None = None
+    checkpoint: Checkpoint | None = None
+    best_checkpoint: Checkpoint | None = None
+    errors: tuple[str, ...] = ()
+    started_at: float | None = None
+    ended_at: float | None = None
+    seconds: float = 0.0
+    reports: list[Report] = field(default_factory=list)
+    decisions: list[Noted] = field(default_factory=list)
+
+
+class TrialTable:
+    """A fold over log entries, O(1) each.
+
+    Attributes:
+        rows: every trial, by id, in the order in which they were created.
+        states: how many trials stand where.
+        spending: the time of the slots and the training done.
+    """
+
+    def __init__(self, spec: ExperimentSpec, *, history: bool = False) -> None:
+        """An empty table; with ``history`` every report and decision is kept, else only what sums them up."""
+        self.rows: dict[TrialId, TrialRow] = {}
+        self.states: Counter[TrialState] = Counter()
+        self.spending = Spending()
+        self._metric = spec.metric
+        self._sign = 1 if spec.smaller_is_better else -1
+        self._history = history
+        self._leader: TrialRow | None = None
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        for trial, seconds in self.spending.apply(at, event):
+            self.rows[trial].seconds += seconds
+        match event:
+            case ValidationReported():
+                self._report(at, event)
+            case CheckpointSaved(trial, _, length, path):
+                self._checkpoint(self.rows[trial], path, length)
+            case AttemptStarted(trial):
+                row = self.rows[trial]
+                row.started_at = at if row.started_at is None else row.started_at
+            case AttemptFailed(trial, _, error):
+                self.rows[trial].errors += (error,)
+        for decision in decisions:
+            self._decide(at, decision)
+
+    @property
+    def leader(self) -> TrialRow | None:
+        """The best trial so far; None: none has reported a number."""
+        return self._leader
+
+    def best(self, n: int = 1) -> list[TrialRow]:
+        """The best ``n`` trials by the best metric of each; those that never reported a number are left out."""
+        return nsmallest(n, (row for row in self.rows.values() if self._ranks(row)), key=self.ranking_key)
+
+    def ranked(self) -> list[TrialRow]:
+        """All trials, the best first; those that never reported a number, and invalid ones, last."""
+        return sorted(self.rows.values(), key=self.ranking_key)
+
+    def ranking_key(self, row: TrialRow) -> tuple[float, TrialId]:
+        """Sorts trials, the best first; ties go to the older one."""
+        return (self._sign * row.metric if row.metric is not None and self._ranks(row) else inf, row.id)
+
+    def _ranks(self, row: TrialRow) -> bool:
+        return row.metric is not None and row.state is not TrialState.INVALID
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _report(self, at: float, event: ValidationReported) -> None:
+        row = self.rows[event.trial]
+        if row.state is not TrialState.RUNNING or event.attempt != row.attempt:
+            return  # Late: the experiment warns about it and takes no notice either.
+        row.length = max(row.length, event.length)
+        row.metrics = event.metrics
+        if self._history:
+            row.reports.append(Report(at, event.attempt, event.length, event.metrics))
+        value = self._value(event.metrics)
+        if value is not None and self._improves(value, row.metric):
+            row.metric, row.metric_length, row.metric_at = value, event.length, at
+            if self._leader is None or self.ranking_key(row) < self.ranking_key(self._leader):
+                self._leader = row
+        if row.checkpoint is not None and row.checkpoint.length == event.length:
+            self._keep(row, row.checkpoint._replace(metric=value))
+
+    def _checkpoint(self, row: TrialRow, path: str, length: int) -> None:
+        if row.checkpoint is None or length >= row.checkpoint.length:
+            self._keep(row, Checkpoint(path, length, self._value(row.metrics) if row.length == length else None))
+
+    def _keep(self, row: TrialRow, checkpoint: Checkpoint) -> None:
+        row.checkpoint = checkpoint
+        best = row.best_checkpoint
+        if best is None or best.path == checkpoint.path or self._no_worse(checkpoint.metric, best.metric):
+            row.best_checkpoint = checkpoint
+
+    def _value(self, metrics: Mapping[str, float]) -> float | None:
+        value = metrics.get(self._metric)
+        return value if value is not None and isfinite(value) else None
+
+    def _no_worse(self, value: float | None, than: float | None) -> bool:
+        return than is None or (value is not None and not self._improves(than, value))
+
+    def _improves(self, value: float, on: float | None) -> bool:
+        return on is None or self._sign * value < self._sign * on
+
+    # -- decisions ----------------------------------------------------------------------------
+
+    def _decide(self, at: float, decision: Decision) -> None:
+        match decision:
+            case CreateTrial(trial, bracket, nth, hparams, seed, target):
+                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at)
+                self.states[TrialState.RUNNING] += 1
+            case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
+                row = self.rows[trial]
+                row.attempt, row.target = attempt, target
+                self._move(row, TrialState.RUNNING)
+            case PauseTrial(trial):
+                self._move(self.rows[trial], TrialState.PAUSED)
+            case CompleteTrial(trial):
+                self._end(at, self.rows[trial], TrialState.COMPLETED)
+            case StopTrial(trial):
+                self._end(at, self.rows[trial], TrialState.STOPPED)
+            case CloseTrial(trial, state):
+                self._end(at, self.rows[trial], state)
+        trial_id = getattr(decision, "trial", None)
+        if self._history and trial_id is not None:
+            self.rows[trial_id].decisions.append(Noted(at, decision))
+
+    def _end(self, at: float, row: TrialRow, state: TrialState) -> None:
+        row.ended_at = at
+        self._move(row, state)
+        if row is self._leader and not self._ranks(row):
+            self._leader = next(iter(self.best()), None)
+
+    def _move(self, row: TrialRow, state: TrialState) -> None:
+        self.states[row.state] -= 1
+        self.states[state] += 1
+        row.state = state

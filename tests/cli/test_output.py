@@ -1,0 +1,45 @@
+import json
+import math
+
+import pytest
+
+from ashwood.cli.output import flatten, format_duration, format_value, print_json
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (math.inf, "–"),
+        (0.04, "0.0 s"),
+        (9.94, "9.9 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (185, "3 min 05 s"),
+        (7800, "2 h 10 min"),
+        (273600, "3 d 4 h"),
+    ],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+def test_values() -> None:
+    assert [format_value(value) for value in (None, True, 1, 0.1 + 0.2, math.nan, "x")] == [
+        "–",
+        "true",
+        "1",
+        "0.3",
+        "nan",
+        "x",
+    ]
+
+
+def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": [math.nan, math.inf, 1.5, None, True, "é"], "b": (1, {"c": -math.inf})})
+    strict = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert strict == {"a": [None, None, 1.5, None, True, "é"], "b": [1, {"c": None}]}
+
+
+def test_flatten() -> None:
+    assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {}}) == {"a": 1, "b.c": 2, "b.d.e": 3, "f": {}}

@@ -1,0 +1,244 @@
+"""Experiments described in Python, and that any sound tree builds, whichever way it arrives."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from ashwood.config import Loaded, build_experiment, experiment_schema, read_experiment
+from ashwood.config.shape import ExperimentFile, Searcher
+from ashwood.errors import ConfigError, Problem
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.search.plan import plan_search
+from ashwood.search.space import Categorical, Const, Double, Int, Log
+
+SEARCHER = {"name": "random", "metric": "loss", "max_trials": 3, "max_length": {"epochs": 4}}
+PICKLE = Entrypoint(EntrypointKind.PICKLE, "/x/train.pickle")
+VALIDATOR = Draft202012Validator(experiment_schema())
+
+
+def hyperparameters(**hparams: Any) -> Mapping[str, Any]:
+    tree = {"searcher": SEARCHER, "entrypoint": PICKLE, "hyperparameters": hparams}
+    return build_experiment(tree, workdir=Path("/work")).spec.space.tree
+
+
+class Scalar:
+    """What a number of NumPy looks like."""
+
+    shape = ()
+
+    def item(self) -> int:
+        return 7
+
+
+def test_plain_values_maps_and_objects_at_any_depth() -> None:
+    assert hyperparameters(
+        a=3,
+        b={"type": "int", "minval": 1, "maxval": 3},
+        c=Log(-4, -1),
+        d={"e": {"f": Categorical(("x", Scalar())), "g": Double(0, 1, count=3)}},
+        h=(1, 2),
+        i=Const({"j": (1,)}),
+        k=Int(Scalar(), 9),  # type: ignore[arg-type]
+        type=Int(1, 2),
+    ) == {
+        "a": Const(3),
+        "b": Int(1, 3),
+        "c": Log(-4, -1),
+        "d": {"e": {"f": Categorical(("x", 7)), "g": Double(0, 1, 3)}},
+        "h": Const([1, 2]),
+        "i": Const({"j": [1]}),
+        "k": Int(7, 9),
+        "type": Int(1, 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "fragment"),
+    [
+        (Int(3, 1), "hyperparameters.x.maxval", "above minval"),
+        (Categorical(()), "hyperparameters.x.vals", "at least one"),
+        (Log(0, 1, base=-1), "hyperparameters.x.base", "above 0"),
+        (Double(0, math.inf), "hyperparameters.x.maxval", "finite"),
+        (Int(1.5, 3), "hyperparameters.x.minval", "whole number"),  # type: ignore[arg-type]
+        (object(), "hyperparameters.x", "Python object"),
+        ({1: 2}, "hyperparameters.x.1", "must be text, not int"),
+        ([Int(1, 3)], "hyperparameters.x", "use a map"),
+        ({1, 2}, "hyperparameters.x", "must be text, a number"),
+    ],
+)
+def test_mistakes_in_python_have_keys_but_no_lines(value: object, key: str, fragment: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        hyperparameters(x=value)
+    [problem] = raised.value.problems
+    assert (problem.file, problem.line, problem.key) == (None, None, key)
+    assert fragment in problem.message
+    assert str(problem).startswith(f"{key}: ")
+
+
+def test_a_tree_inside_itself_is_refused() -> None:
+    tree: dict[str, Any] = {}
+    tree["x"] = tree
+    with pytest.raises(ConfigError, match="inside itself"):
+        hyperparameters(a=tree)
+
+
+def test_the_callers_tree_stays_as_it_is() -> None:
+    tree = {"searcher": dict(SEARCHER), "entrypoint": "a:b", "debug": True, "resources": {"priority": 3}}
+    before = json.dumps(tree)
+    loaded = build_experiment(tree, workdir=Path("/work"), default_seed=9)
+    assert json.dumps(tree) == before
+    assert (loaded.spec.name, loaded.spec.workdir, loaded.spec.seed) == ("work", "/work", 9)
+    assert len(loaded.warnings) == 3
+
+
+def test_paths_may_be_path_objects() -> None:
+    tree = {"searcher": SEARCHER, "entrypoint": "a:b", "checkpoint_storage": Path("c")}
+    assert build_experiment(tree, workdir=Path("/work")).spec.checkpoint_storage == "/work/c"
+
+
+# -- any sound tree ------------------------------------------------------------------------------
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8).filter(
+    lambda name: name != "type"
+)
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+constants = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**40), 2**40)
+    | finite
+    | st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=8)
+)
+counts = st.integers(1, 3)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> dict[str, Any]:
+    kind = draw(st.sampled_from(["int", "double", "log"]))
+    bounds = st.integers(-50, 50) if kind == "int" else st.floats(-50, 50, allow_nan=False) | st.integers(-50, 50)
+    low, high = sorted(draw(st.lists(bounds, min_size=2, max_size=2, unique=True)))
+    base = draw(st.fixed_dictionaries({}, optional={"base": st.floats(1.5, 20) | st.integers(2, 20)}))
+    return {"type": kind, "minval": low, "maxval": high, "count": draw(counts)} | (base if kind == "log" else {})
+
+
+leaves = (
+    constants
+    | st.lists(constants, max_size=3)
+    | ranges()
+    | st.builds(lambda vals: {"type": "categorical", "vals": vals}, st.lists(constants, min_size=1, max_size=3))
+    | st.builds(lambda val: {"type": "const", "val": val}, constants)
+)
+spaces = st.dictionaries(
+    names, st.recursive(leaves, lambda inner: st.dictionaries(names, inner, max_size=3), max_leaves=6), max_size=4
+)
+lengths = st.integers(1, 10_000) | st.builds(
+    lambda unit, count: {unit: count}, st.sampled_from(["batches", "records", "epochs"]), st.integers(1, 10_000)
+)
+
+
+@st.composite
+def searchers(draw: st.DrawFn) -> dict[str, Any]:
+    name = draw(st.sampled_from(["adaptive_asha", "async_halving", "sync_halving", "random", "grid", "single"]))
+    extra: dict[str, Any] = {}
+    if name not in ("grid", "single"):
+        extra["max_trials"] = draw(st.integers(1, 1000))
+    if name in ("adaptive_asha", "async_halving", "sync_halving"):
+        extra["divisor"] = draw(st.integers(2, 5) | st.floats(1.2, 5))
+    if name == "adaptive_asha":
+        extra["mode"] = draw(st.sampled_from(["aggressive", "standard", "conservative"]))
+        extra["max_rungs"] = draw(st.integers(1, 8))
+        extra["bracket_rungs"] = draw(st.just([]) | st.just([1]))
+    return {"name": name, "metric": draw(names), "max_length": draw(lengths), **extra}
+
+
+trees = st.fixed_dictionaries(
+    {"searcher": searchers(), "entrypoint": st.sampled_from(["a:b", "x.py:f", "run it", ["run", "it"]])},
+    optional={
+        "hyperparameters": spaces,
+        "labels": st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=5), max_size=2),
+        "data": st.dictionaries(names, constants, max_size=2),
+        "max_restarts": st.integers(0, 9),
+        "resources": st.fixed_dictionaries({}, optional={"slots_per_trial": st.integers(0, 8)}),
+        "scheduling_unit": st.integers(1, 100),
+    },
+)
+
+
+anything = st.recursive(
+    constants | st.just(math.nan) | st.sampled_from(["int", "log", "categorical", "grid", "a:b", "{x}", "epochs"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["type", "minval", "maxval", "vals", "count", "epochs", "x"]), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+PLACES = (
+    [(key,) for key in ExperimentFile.model_fields]
+    + [("searcher", key) for key in Searcher.model_fields]
+    + [
+        ("hyperparameters", "x"),
+        ("hyperparameters", "global_batch_size"),
+        ("environment", "environment_variables"),
+        ("resources", "slots_per_trial"),
+        ("checkpoint_storage", "type"),
+        ("checkpoint_storage", "host_path"),
+        ("frobnicate",),
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(tree=trees, changes=st.lists(st.tuples(st.sampled_from(PLACES), anything), min_size=1, max_size=3))
+def test_whatever_is_wrong_is_a_config_error(tree: dict[str, Any], changes: list[tuple[tuple[str, ...], Any]]) -> None:
+    changed = copy.deepcopy(tree)
+    for (*around, key), value in changes:
+        level: Any = changed
+        for name in around:
+            level = level.setdefault(name, {}) if isinstance(level, dict) else None
+        if isinstance(level, dict):
+            level[key] = value
+    outcome = built_or_problems(changed)
+    if isinstance(outcome, Loaded):
+        plan_search(outcome.spec.search)
+    else:
+        assert outcome
+        assert not any("\n" in problem.message for problem in outcome)
+
+
+def built_or_problems(tree: dict[str, Any]) -> Loaded | Sequence[Problem]:
+    try:
+        return build_experiment(tree, workdir=Path("/work"))
+    except ConfigError as error:
+        return error.problems
+
+
+@settings(max_examples=150, deadline=None)
+@given(tree=trees, seed=st.integers(0, 2**31 - 1))
+def test_any_sound_tree_builds_and_reads_and_validates_alike(
+    tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any], seed: int
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "sound.yaml"
+    file.write_text(yaml.safe_dump({"name": "sound"} | tree, allow_unicode=True), encoding="utf-8")
+
+    built = build_experiment({"name": "sound"} | tree, workdir=file.parent, default_seed=seed)
+    read = read_experiment(file, default_seed=seed)
+
+    assert VALIDATOR.is_valid(tree)
+    assert dict(sorted(read.spec.space.leaves(), key=repr)) == dict(sorted(built.spec.space.leaves(), key=repr))
+    assert read.spec.search == built.spec.search
+    assert read.spec.seed == built.spec.seed == seed
+    assert len(read.warnings) == len(built.warnings)
+    json.dumps(built.spec.space.sample(seed, 0, 0))

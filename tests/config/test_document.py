@@ -1,0 +1,102 @@
+"""YAML to plain data, with lines."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.config.document import parse
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("-1.5e+3", -1500.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1_000", 1000),
+        ("0x1F", 31),
+        ("0b11", 3),
+        ("0o17", 15),
+        ("017", 15),
+        ("-0", 0),
+        ("+7", 7),
+        ("08", 8.0),
+        ("true", True),
+        ("Off", False),
+        ("no", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("'1e-4'", "1e-4"),
+        ("'true'", "true"),
+        ("!!str 5", "5"),
+        ("1:30", "1:30"),
+        ("2024-01-31", "2024-01-31"),
+        ("e5", "e5"),
+        ("1e", "1e"),
+        ("inf", "inf"),
+        ("1.2.3", "1.2.3"),
+        ("y", "y"),
+        ("<<", "<<"),
+    ],
+)
+def test_scalars(text: str, value: object) -> None:
+    document = parse(f"a: {text}\n")
+    assert document.flaws == []
+    assert document.data == {"a": value}
+    assert type(document.data["a"]) is type(value)
+
+
+def test_infinities_and_nan() -> None:
+    values = parse("[.inf, -.INF, .nan]").data
+    assert values[:2] == [math.inf, -math.inf]
+    assert math.isnan(values[2])
+
+
+def test_lines_of_keys_and_items() -> None:
+    document = parse("# first\na: 1\nb:\n  - x\n  - y: 2\n    z: 3\n")
+    assert document.lines == {(): 2, ("a",): 2, ("b",): 3, ("b", 0): 4, ("b", 1): 5, ("b", 1, "y"): 5, ("b", 1, "z"): 6}
+
+
+def test_anchors_and_merge_keys() -> None:
+    document = parse(
+        "base: &base {a: 1, b: 2}\nmore: &more {b: 3, c: 4}\n"
+        "one: {<<: *base, b: 9}\nboth: {<<: [*base, *more]}\nsame: *base\n"
+    )
+    assert document.flaws == []
+    assert document.data["one"] == {"a": 1, "b": 9}
+    assert document.data["both"] == {"a": 1, "b": 2, "c": 4}
+    assert document.data["same"] == {"a": 1, "b": 2}
+    assert document.data["same"] is not document.data["base"]
+    assert document.lines["one", "a"] == 1
+    assert document.lines["one", "b"] == 3
+
+
+def test_aliases_that_multiply_are_refused() -> None:
+    text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for name, inner in zip("bcdefgh", "abcdefg", strict=True):
+        text += f"{name}: &{name} [{', '.join([f'*{inner}'] * 10)}]\n"
+    [flaw] = parse(text).flaws
+    assert "too large" in flaw.message
+
+
+def test_numbers_too_long_to_read_are_refused() -> None:
+    [flaw] = parse("a: " + "9" * 5000).flaws
+    assert flaw.path == ("a",)
+
+
+@given(st.text())
+def test_never_raises(text: str) -> None:
+    document = parse(text)
+    assert document.data is None or not any(flaw.path == () for flaw in document.flaws)
+
+
+@given(st.text(alphabet="ab:-[]{}&*<'\"#|>!%@ \n\t1.e?,~", max_size=60))
+def test_never_raises_on_what_looks_like_yaml(text: str) -> None:
+    parse(text)

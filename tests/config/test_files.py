@@ -1,0 +1,417 @@
+"""Files that are right: what they mean, and what their users are warned of."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from ashwood.config import read_experiment
+from ashwood.errors import ConfigError, NotFound
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+
+FILES = Path(__file__).parent / "files"
+LEAST = """\
+searcher: {name: random, metric: loss, max_trials: 20, max_length: 16}
+entrypoint: train:main
+hyperparameters: {lr: {type: log, minval: -4, maxval: -1}}
+"""
+
+
+def read(tmp_path: Path, text: str) -> tuple[ExperimentSpec, tuple[str, ...]]:
+    file = tmp_path / "my_search.yaml"
+    file.write_text(text)
+    loaded = read_experiment(file)
+    return loaded.spec, tuple(warning.removeprefix(f"{file}:") for warning in loaded.warnings)
+
+
+def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
+    spec, warnings = read(tmp_path, LEAST)
+
+    assert warnings == ()
+    assert spec == ExperimentSpec(
+        name="my_search",
+        space=Space({"lr": Log(-4, -1)}),
+        search=SearchSettings(method=Method.RANDOM, max_length=16, max_trials=20),
+        metric="loss",
+        unit=Unit.STEPS,
+        entrypoint=Entrypoint(EntrypointKind.FUNCTION, "train:main"),
+        workdir=str(tmp_path),
+        seed=0,
+        config_text=LEAST,
+    )
+
+
+def test_default_seed_gives_way_to_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(LEAST)
+    assert read_experiment(file, default_seed=5).spec.seed == 5
+    file.write_text(LEAST + "reproducibility: {experiment_seed: 0}\n")
+    assert read_experiment(file, default_seed=5).spec.seed == 0
+
+
+def test_every_field_arrives(tmp_path: Path) -> None:
+    spec, warnings = read(
+        tmp_path,
+        """\
+name: all of them
+description: every field
+labels: [a, b]
+data: {path: /d, sizes: [1, 2], deep: {x: null}}
+hyperparameters:
+  global_batch_size: {type: categorical, vals: [16, 32]}
+  n: {type: int, minval: 1, maxval: 9, count: 3}
+  x: {type: double, minval: 0, maxval: 1e-4}
+  y: {type: log, minval: -3, maxval: 3, base: 2}
+  c: {type: const, val: {type: free}}
+  none: null
+  list: [1, a, {b: c}]
+  empty: {}
+  block: {type: {type: categorical, vals: [conv, dense]}, width: 3}
+searcher:
+  name: adaptive_asha
+  metric: accuracy
+  smaller_is_better: false
+  max_length: {records: 100_000}
+  max_trials: 7
+  max_concurrent_trials: 0
+  mode: conservative
+  divisor: 2.7
+  max_rungs: 4
+  stop_once: true
+  source_trial_id: 3/17
+entrypoint: sub/train.py:main
+records_per_epoch: 1000
+min_validation_period: {epochs: 2}
+min_checkpoint_period: {batches: 30}
+max_restarts: 0
+checkpoint_storage: ckpt
+resources: {gpus_per_trial: 2}
+reproducibility: {experiment_seed: 2147483647}
+environment: {environment_variables: {A: b=c, N: 3}}
+""",
+    )
+
+    assert warnings == ()
+    assert spec.space.tree == {
+        "global_batch_size": Categorical((16, 32)),
+        "n": Int(1, 9, 3),
+        "x": Double(0, 1e-4),
+        "y": Log(-3, 3, 2),
+        "c": Const({"type": "free"}),
+        "none": Const(None),
+        "list": Const([1, "a", {"b": "c"}]),
+        "empty": Const({}),
+        "block": {"type": Categorical(("conv", "dense")), "width": Const(3)},
+    }
+    assert spec.search == SearchSettings(
+        method=Method.ADAPTIVE_ASHA,
+        max_length=100_000,
+        max_trials=7,
+        max_concurrent_trials=0,
+        mode=Mode.CONSERVATIVE,
+        divisor=Fraction(27, 10),
+        max_rungs=4,
+        stop_once=True,
+    )
+    assert (spec.name, spec.description, spec.labels) == ("all of them", "every field", ("a", "b"))
+    assert spec.data == {"path": "/d", "sizes": [1, 2], "deep": {"x": None}}
+    assert (spec.metric, spec.smaller_is_better, spec.unit) == ("accuracy", False, Unit.RECORDS)
+    assert spec.entrypoint == Entrypoint(EntrypointKind.SCRIPT, "sub/train.py:main")
+    assert (spec.records_per_epoch, spec.max_restarts, spec.seed) == (1000, 0, 2**31 - 1)
+    assert spec.min_validation_period == Length(2, Unit.EPOCHS)
+    assert spec.min_checkpoint_period == Length(30, Unit.BATCHES)
+    assert spec.checkpoint_storage == str(tmp_path / "ckpt")
+    assert (spec.slots_per_trial, spec.source_checkpoint) == (2, "3/17")
+    assert spec.environment == {"A": "b=c", "N": "3"}
+
+
+# -- Determined's files ---------------------------------------------------------------------------
+
+
+def test_mnist_of_determined() -> None:
+    loaded = read_experiment(FILES / "mnist_adaptive.yaml")
+    assert loaded.spec.search.method is Method.ADAPTIVE_ASHA
+    assert (loaded.spec.search.max_length, loaded.spec.unit) == (16, Unit.EPOCHS)
+    assert loaded.spec.search.mode is Mode.AGGRESSIVE
+    assert loaded.spec.min_validation_period == Length(100, Unit.BATCHES)
+    assert [name for (name, *_), _ in loaded.spec.space.leaves()].count("optimizer") == 2
+    [warning] = loaded.warnings
+    assert "Trial class of Determined" in warning
+
+
+def test_imagenet_of_determined() -> None:
+    loaded = read_experiment(FILES / "imagenet_distributed.yaml")
+    spec = loaded.spec
+    assert spec.search.method is Method.ASYNC_HALVING
+    assert (spec.search.num_rungs, spec.search.divisor, spec.search.stop_once) == (3, Fraction(3), True)
+    assert spec.entrypoint == Entrypoint(EntrypointKind.COMMAND, "python3 train.py --data /mnt/data/imagenet")
+    assert spec.checkpoint_storage == "/mnt/checkpoints/imagenet"
+    assert spec.environment["NCCL_SOCKET_IFNAME"] == "ens,eth,ib"
+    assert spec.slots_per_trial == 8
+    head = spec.space.tree["head_schedule"]
+    assert isinstance(head, dict)
+    assert head["warmup_epochs"] == Const(0)
+    assert head["base"] == Log(-2, 0)
+    named = [warning.split(": ")[1] for warning in loaded.warnings]
+    assert named == [
+        "workspace",
+        "project",
+        "bind_mounts",
+        "environment.image",
+        "environment.environment_variables",
+        "resources.resource_pool",
+        "resources.priority",
+        "resources.shm_size",
+        "resources.max_slots",
+        "checkpoint_storage.save_experiment_best",
+        "checkpoint_policy",
+        "optimizations",
+        "scheduling_unit",
+        "perform_initial_validation",
+        "profiling",
+    ]
+    assert not any("\n" in warning for warning in loaded.warnings)
+
+
+def test_time_metric_of_determined() -> None:
+    spec = read_experiment(FILES / "core_api_time_metric.yaml").spec
+    assert (spec.search.max_length, spec.unit) == (12, Unit.EPOCHS)
+    assert spec.entrypoint.kind is EntrypointKind.COMMAND
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "checkpoint_storage: {save_trial_best: 1}",
+        "checkpoint_storage: {type: shared_fs, host_path: /a, propagation: rprivate}",
+        "debug: false",
+        "bind_mounts: []",
+        "resources: {weight: 2}",
+        "environment: {pod_spec: {spec: {}}}",
+        "integrations: {webhooks: {}}",
+    ],
+)
+def test_what_has_no_effect_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+    _, [warning] = read(tmp_path, LEAST + text)
+    assert warning.startswith("4: ")
+    assert "no effect" in warning
+
+
+def test_null_stands_for_the_default_as_in_determined(tmp_path: Path) -> None:
+    text = LEAST.replace("16}", "16, mode: null, stop_once: null}")
+    text += "labels: null\nresources: {slots_per_trial: null, weight: null}\nbind_mounts: null\nenvironment:\n"
+    spec, warnings = read(tmp_path, text)
+    assert warnings == ()
+    assert (spec.labels, spec.slots_per_trial) == ((), 1)
+
+
+# -- the search -------------------------------------------------------------------------------------
+
+
+def with_searcher(searcher: str, hyperparameters: str = "{n: {type: int, minval: 1, maxval: 3, count: 9}}") -> str:
+    return f"entrypoint: a:b\nsearcher: {{metric: loss, {searcher}}}\nhyperparameters: {hyperparameters}\n"
+
+
+def test_grid_has_as_many_trials_as_points(tmp_path: Path) -> None:
+    grid = "{n: {type: int, minval: 1, maxval: 3, count: 9}, in: {o: {type: categorical, vals: [a, b]}}, c: 1}"
+    spec, warnings = read(tmp_path, with_searcher("name: grid, max_length: 3", grid))
+    assert spec.search.max_trials == spec.space.grid_size() == 6
+    assert warnings == ()
+
+
+def test_grid_ignores_max_trials_aloud(tmp_path: Path) -> None:
+    spec, [warning] = read(tmp_path, with_searcher("name: grid, max_length: 3, max_trials: 7"))
+    assert spec.search.max_trials == 3
+    assert "3 points" in warning
+
+
+def test_single_is_one_trial(tmp_path: Path) -> None:
+    spec, [warning] = read(tmp_path, with_searcher("name: single, max_length: 3"))
+    assert spec.search.max_trials == 1
+    assert "n will have one value" in warning
+
+
+@pytest.mark.parametrize(
+    ("searcher", "rungs"),
+    [
+        ("name: adaptive_asha, max_trials: 9, max_length: 1000, divisor: 10, bracket_rungs: [4, 1]", (4, 1)),
+        ("name: adaptive_asha, max_trials: 9, max_length: 16, bracket_rungs: [3]", (3,)),
+    ],
+)
+def test_bracket_rungs_up_to_the_exact_limit(tmp_path: Path, searcher: str, rungs: tuple[int, ...]) -> None:
+    spec, _ = read(tmp_path, with_searcher(searcher))
+    assert spec.search.bracket_rungs == rungs
+
+
+def test_num_rungs_is_capped_only_by_default(tmp_path: Path) -> None:
+    spec, _ = read(tmp_path, with_searcher("name: async_halving, max_trials: 9, max_length: 2"))
+    assert spec.search.num_rungs is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("2.7", Fraction(27, 10)), ("1.1", Fraction(11, 10)), ("3", Fraction(3)), ("1e1", Fraction(10))],
+)
+def test_divisor_is_the_decimal_that_was_written(tmp_path: Path, text: str, number: Fraction) -> None:
+    spec, _ = read(tmp_path, with_searcher(f"name: adaptive_asha, max_trials: 9, max_length: 16, divisor: {text}"))
+    assert spec.search.divisor == number
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "unit"),
+    [
+        ("max_length: 3", 3, Unit.STEPS),
+        ("max_length: {batches: 3}", 3, Unit.BATCHES),
+        ("time_metric: batches, max_time: 3", 3, Unit.BATCHES),
+        ("time_metric: records, max_time: 3", 3, Unit.RECORDS),
+        ("time_metric: tokens, max_time: 3", 3, Unit.STEPS),
+    ],
+)
+def test_lengths_in_either_spelling(tmp_path: Path, text: str, count: int, unit: Unit) -> None:
+    spec, warnings = read(tmp_path, with_searcher(f"name: random, max_trials: 9, {text}"))
+    assert (spec.search.max_length, spec.unit) == (count, unit)
+    assert ("tokens" in text) == any("is no unit" in warning for warning in warnings)
+
+
+def test_period_of_zero_is_none(tmp_path: Path) -> None:
+    spec, _ = read(tmp_path, LEAST + "min_validation_period: {batches: 0}\nmin_checkpoint_period: 0\n")
+    assert (spec.min_validation_period, spec.min_checkpoint_period) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("searcher", "hyperparameters", "fragment"),
+    [
+        (
+            "name: random, max_trials: 9, max_length: {batches: 9}",
+            "{global_batch_size: {type: int, minval: 8, maxval: 64}}",
+            "records or epochs compare trials fairly",
+        ),
+        (
+            "name: random, max_trials: 9, max_length: 9",
+            "{lr: {type: log, minval: 0.0001, maxval: 0.1}}",
+            "write minval: -4, maxval: -1",
+        ),
+        ("name: random, max_trials: 9, max_length: 9", "{lr: 1}", "nothing varies, so all 9 trials"),
+        (
+            "name: adaptive_asha, max_trials: 9, max_length: 9, bracket_rungs: [1], mode: standard",
+            "{n: {type: int, minval: 8, maxval: 64}}",
+            "bracket_rungs says which brackets",
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_is_warned_of(
+    tmp_path: Path, searcher: str, hyperparameters: str, fragment: str
+) -> None:
+    _, [warning] = read(tmp_path, with_searcher(searcher, hyperparameters))
+    assert fragment in warning
+
+
+def test_source_checkpoint_is_a_path_of_the_file_or_a_printed_name(tmp_path: Path) -> None:
+    base = "name: random, max_trials: 9, max_length: 9, source_checkpoint_uuid: "
+    for written, read_as in {
+        "/a/b": "/a/b",
+        "b/c": str(tmp_path / "b/c"),
+        "3/trial-17/length-16-attempt-1": "3/trial-17/length-16-attempt-1",
+    }.items():
+        spec, _ = read(tmp_path, with_searcher(base + written))
+        assert spec.source_checkpoint == read_as
+
+
+# -- entry points and what surrounds them ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "target"),
+    [
+        ("train:main", EntrypointKind.FUNCTION, "train:main"),
+        ("pkg.sub.train:main", EntrypointKind.FUNCTION, "pkg.sub.train:main"),
+        ("train.py:main", EntrypointKind.SCRIPT, "train.py:main"),
+        ("../src/train.py:main", EntrypointKind.SCRIPT, "../src/train.py:main"),
+        ("./hello.sh", EntrypointKind.COMMAND, "./hello.sh"),
+        ("python train.py --lr {lr}", EntrypointKind.COMMAND, "python train.py --lr {lr}"),
+        ("echo ${HOME} {{x}} {a,b} {}", EntrypointKind.COMMAND, "echo ${HOME} {{x}} {a,b} {}"),
+        ("[make]", EntrypointKind.COMMAND, "make"),
+        ("[python, my file.py, '--lr={lr}', '{lr}']", EntrypointKind.COMMAND, "python 'my file.py' --lr={lr} {lr}"),
+        ("[sh, '-c', 'a b{lr}']", EntrypointKind.COMMAND, "sh -c 'a b'{lr}"),
+    ],
+)
+def test_entrypoints(tmp_path: Path, text: str, kind: EntrypointKind, target: str) -> None:
+    quoted = f'"{text}"' if not text.startswith("[") else text
+    spec, _ = read(tmp_path, LEAST.replace("train:main", quoted))
+    assert spec.entrypoint == Entrypoint(kind, target)
+
+
+def test_placeholders_may_name_maps_and_what_constants_hold(tmp_path: Path) -> None:
+    text = LEAST.replace("train:main", '"run {opt} {opt.lr} {c.d}"').replace(
+        "{lr:", "{c: {type: const, val: {d: 1}}, opt: {lr:"
+    )
+    spec, _ = read(tmp_path, text.rstrip() + "}\n")
+    assert spec.entrypoint.kind is EntrypointKind.COMMAND
+
+
+@pytest.mark.parametrize(
+    ("resources", "slots"),
+    [
+        ("{}", 1),
+        ("{slots_per_trial: 0}", 1),
+        ("{slots_per_trial: 4}", 4),
+        ("{cpus_per_trial: 3}", 3),
+        ("{gpus_per_trial: 2}", 2),
+        ("{gpus_per_trial: 0, cpus_per_trial: 3}", 3),
+        ("{gpus_per_trial: 2, slots_per_trial: 2}", 2),
+    ],
+)
+def test_slots(tmp_path: Path, resources: str, slots: int) -> None:
+    spec, _ = read(tmp_path, LEAST + f"resources: {resources}\n")
+    assert spec.slots_per_trial == slots
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected"),
+    [
+        ("/abs", "/abs"),
+        ("file:///abs", "/abs"),
+        ("{type: directory, container_path: /c}", "/c"),
+        ("{type: shared_fs, host_path: /h}", "/h"),
+        ("{type: shared_fs, host_path: /h, storage_path: in}", "/h/in"),
+        ("{type: shared_fs, host_path: /h, storage_path: /h/in}", "/h/in"),
+    ],
+)
+def test_checkpoint_storage(tmp_path: Path, storage: str, expected: str) -> None:
+    spec, warnings = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
+    assert spec.checkpoint_storage == expected
+    assert warnings == ()
+
+
+# -- the file itself -----------------------------------------------------------------------------------
+
+
+def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").write_text(LEAST)
+    with pytest.raises(NotFound, match=r"digit\.yaml: there is no such file; did you mean .*digits\.yaml\?"):
+        read_experiment(tmp_path / "digit.yaml")
+    with pytest.raises(NotFound, match="nor a directory"):
+        read_experiment(tmp_path / "nowhere" / "digit.yaml")
+
+
+def test_directory_names_a_file_inside(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").write_text(LEAST)
+    with pytest.raises(ConfigError, match=r"is a directory; .* for example .*digits\.yaml"):
+        read_experiment(tmp_path)
+
+
+def test_binary_file(tmp_path: Path) -> None:
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"PK\n\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"model\.pt:2: isn't a text file"):
+        read_experiment(file)
+
+
+def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
+    file = tmp_path / "windows.yaml"
+    file.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
+    assert read_experiment(file).spec.metric == "loss"

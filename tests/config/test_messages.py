@@ -1,0 +1,413 @@
+"""What users read when a file is wrong: line, key, what was expected and what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashwood.config import read_experiment
+from ashwood.errors import ConfigError
+
+SOUND = """\
+searcher: {name: random, metric: loss, max_trials: 20, max_length: {epochs: 16}}
+entrypoint: train:main
+hyperparameters: {lr: 0.1, opt: {a: 1, b: 2}}
+"""
+
+
+def with_searcher(fields: str) -> str:
+    return f"entrypoint: train:main\nsearcher: {{{fields}}}\n"
+
+
+def asha(fields: str = "") -> str:
+    return with_searcher(f"name: adaptive_asha, metric: loss, max_trials: 20, max_length: {{epochs: 16}}, {fields}")
+
+
+def with_length(length: str) -> str:
+    return with_searcher(f"name: random, metric: loss, max_trials: 20, {length}")
+
+
+def halving(fields: str, name: str = "async_halving") -> str:
+    return with_searcher(f"name: {name}, metric: loss, max_length: 16, {fields}")
+
+
+def with_hparam(text: str) -> str:
+    return with_length("max_length: 16") + f"hyperparameters:\n  {text}\n"
+
+
+def as_grid(text: str) -> str:
+    return with_hparam(text).replace("max_trials: 20, ", "").replace("random", "grid")
+
+
+def with_entrypoint(text: str) -> str:
+    return SOUND.replace("train:main", text)
+
+
+# text -> line, key, fragments of the message
+UNREADABLE = {
+    "": (1, "", ["is empty"]),
+    "# nothing but this\n": (1, "", ["is empty"]),
+    "- a\n": (1, "", ["must be a map"]),
+    "just text\n": (1, "", ["must be a map"]),
+    "a: [1,\n": (1, "", ["never closed"]),
+    "name: 'x\n": (1, "", ["never closed"]),
+    "a: 1\nb: c: d\n": (2, "", ["not valid YAML", "needs quotes", "b: c: d"]),
+    "a:\n\tb: 1\n": (2, "", ["tab", "spaces"]),
+    "a: 1\n---\nb: 2\n": (2, "", ["several documents"]),
+    "a: &x [*x]\n": (1, "", ["inside its own anchor"]),
+    "a: &x {<<: *x}\n": (1, "", ["into itself"]),
+    "a: *nope\n": (1, "", ["undefined alias 'nope'"]),
+    "a: 1\nb: {<<: 3}\n": (2, "", ["<< merges maps"]),
+    "a: 1\n? [b]\n: 2\n": (2, "", ["can't be a key"]),
+    "a: 1\nb: \x07\n": (2, "", ["control character \\x07"]),
+    "a: " + "[" * 150 + "]" * 150: (1, "", ["100 levels deep"]),
+    "a: " + "[" * 20000: (None, "", ["nested too deeply"]),
+}
+
+IN_THE_TEXT = {
+    SOUND + "name: a\nlabels: []\nname: b\n": (6, "name", ["given twice", "line 4"]),
+    SOUND + "1: x\n": (4, "1", ["is a number", 'write "1" in quotes']),
+    SOUND.replace("lr:", "on:"): (3, "hyperparameters.on", ["true or false", 'write "on" in quotes']),
+    SOUND + "data: !!python/object:os.system {}\n": (4, "data", ["tag !!python/object:os.system"]),
+    SOUND + "data: {a: !!int x}\n": (4, "data.a", ["isn't a number"]),
+}
+
+UNKNOWN_KEYS = {
+    SOUND + "labls: [a]\n": (4, "labls", ["unknown key", "did you mean labels?"]),
+    SOUND + "Name: x\n": (4, "Name", ["did you mean name?"]),
+    SOUND + "max-restarts: 3\n": (4, "max-restarts", ["did you mean max_restarts?"]),
+    SOUND + "max_trials: 5\n": (4, "max_trials", ["wrong place", "searcher.max_trials"]),
+    SOUND + "resource_pool: a\n": (4, "resource_pool", ["wrong place", "resources.resource_pool"]),
+    SOUND + "max_trails: 5\n": (4, "max_trails", ["did you mean searcher.max_trials?"]),
+    SOUND + "frobnicate: 5\n": (4, "frobnicate", ["unknown key", "searcher", "max_restarts"]),
+    SOUND + "reproducibility: {seed: 1}\n": (4, "reproducibility.seed", ["did you mean experiment_seed?"]),
+    SOUND + "environment: {vars: [A=1]}\n": (4, "environment.vars", ["environment_variables"]),
+    asha("max_restarts: 3"): (2, "searcher.max_restarts", ["wrong place", "max_restarts, at the top"]),
+    asha("maxRungs: 3"): (2, "searcher.maxRungs", ["did you mean max_rungs?"]),
+}
+
+WRONG_TYPES = {
+    SOUND + "labels: a\n": (4, "labels", ["must be a list", '"a"', "write [a]"]),
+    SOUND + "labels:\n  - a\n  - 3\n": (6, "labels[1]", ["must be text, not 3", 'write "3" in quotes']),
+    SOUND + "name: 2024\n": (4, "name", ['write "2024" in quotes']),
+    SOUND + "name: ''\n": (4, "name", ["must not be empty"]),
+    SOUND + "description: [a]\n": (4, "description", ["must be text, not a list"]),
+    SOUND + "data: [1]\n": (4, "data", ["must be a map", "not a list"]),
+    SOUND + "max_restarts: -1\n": (4, "max_restarts", ["at least 0, not -1"]),
+    SOUND + "max_restarts: '5'\n": (4, "max_restarts", ["must be a whole number", "write 5 without quotes"]),
+    SOUND + "max_restarts: true\n": (4, "max_restarts", ["must be a whole number, not true"]),
+    SOUND + "max_restarts: 1e1\n": (4, "max_restarts", ["write 10"]),
+    SOUND + "max_restarts: 2.5\n": (4, "max_restarts", ["must be a whole number, not 2.5"]),
+    SOUND + "records_per_epoch: many\n": (4, "records_per_epoch", ["must be a whole number", '"many"']),
+    SOUND + "resources: 3\n": (4, "resources", ["must be a map"]),
+    SOUND + "resources: {slots_per_trial: 0.5}\n": (4, "resources.slots_per_trial", ["whole number, not 0.5"]),
+    SOUND.replace("{lr: 0.1, opt: {a: 1, b: 2}}", "5"): (3, "hyperparameters", ["must be a map"]),
+    "searcher: random\nentrypoint: a:b\n": (1, "searcher", ["must be a map"]),
+    asha("stop_once: 'true'"): (2, "searcher.stop_once", ["true or false", "write true without quotes"]),
+    asha("stop_once: 1"): (2, "searcher.stop_once", ["must be true or false, not 1"]),
+}
+
+OTHER_SECTIONS = {
+    SOUND + "resources: {slots_per_trial: 2, gpus_per_trial: 1}\n": (
+        4,
+        "resources.slots_per_trial",
+        ["is 2, but gpus_per_trial is 1", "keep one"],
+    ),
+    SOUND + "reproducibility:\n  experiment_seed: -1\n": (5, "reproducibility.experiment_seed", ["at least 0"]),
+    SOUND + "reproducibility:\n  experiment_seed: 2147483648\n": (
+        5,
+        "reproducibility.experiment_seed",
+        ["at most 2147483647"],
+    ),
+    SOUND + "environment:\n  environment_variables:\n    - A=1\n    - FOO\n": (
+        7,
+        "environment.environment_variables[1]",
+        ['"NAME=value"', '"FOO"'],
+    ),
+    SOUND + "environment: {environment_variables: [5]}\n": (
+        4,
+        "environment.environment_variables[0]",
+        ["must be text"],
+    ),
+    SOUND + "environment: {environment_variables: ['A B=1']}\n": (
+        4,
+        "environment.environment_variables[0]",
+        ['"A B" can\'t be the name'],
+    ),
+    SOUND + "environment: {environment_variables: {A: true}}\n": (
+        4,
+        "environment.environment_variables.A",
+        ['write "true" in quotes'],
+    ),
+    SOUND + "environment: {environment_variables: A=1}\n": (4, "environment.environment_variables", ["must be a list"]),
+    SOUND + "checkpoint_storage: {type: s3, bucket: b}\n": (
+        4,
+        "checkpoint_storage.type",
+        ["s3 isn't offered", "/path"],
+    ),
+    SOUND + "checkpoint_storage: gs://b/c\n": (4, "checkpoint_storage", ["no directory", "/path"]),
+    SOUND + "checkpoint_storage: {host_path: /a}\n": (4, "checkpoint_storage.type", ["is missing"]),
+    SOUND + "checkpoint_storage: {save_trial_bset: 1}\n": (
+        4,
+        "checkpoint_storage.save_trial_bset",
+        ["did you mean save_trial_best?"],
+    ),
+    SOUND + "checkpoint_storage: {type: shared_sf, host_path: /a}\n": (
+        4,
+        "checkpoint_storage.type",
+        ['did you mean "shared_fs"?'],
+    ),
+    SOUND + "checkpoint_storage: {type: shared_fs}\n": (4, "checkpoint_storage.host_path", ["is missing"]),
+    SOUND + "checkpoint_storage: {type: shared_fs, hostpath: /a}\n": (
+        4,
+        "checkpoint_storage.hostpath",
+        ["did you mean host_path?"],
+    ),
+    SOUND + "checkpoint_storage: {type: directory, container_path: 3}\n": (
+        4,
+        "checkpoint_storage.container_path",
+        ["must be a directory, not 3"],
+    ),
+    SOUND + "checkpoint_storage: {type: shared_fs, host_path: /a, storage_path: ../b}\n": (
+        4,
+        "checkpoint_storage.storage_path",
+        ["inside /a"],
+    ),
+    SOUND + "checkpoint_storage: {type: shared_fs, host_path: /a, storage_path: /b}\n": (
+        4,
+        "checkpoint_storage.storage_path",
+        ["inside /a"],
+    ),
+    SOUND + "checkpoint_storage: ''\n": (4, "checkpoint_storage", ["must not be empty"]),
+    SOUND + "checkpoint_storage: 5\n": (4, "checkpoint_storage", ["must be a directory, not 5"]),
+}
+
+LENGTHS = {
+    with_length("max_lenght: 5"): (2, "searcher.max_lenght", ["did you mean max_length?"]),
+    with_length("max_length: 0"): (2, "searcher.max_length", ["at least 1, not 0"]),
+    with_length("max_length: '8'"): (2, "searcher.max_length", ["write 8 without quotes"]),
+    with_length("max_length: 1e3"): (2, "searcher.max_length", ["write 1000"]),
+    with_length("max_length: 5 epochs"): (2, "searcher.max_length", ["write {epochs: 5}"]),
+    with_length("max_length: true"): (2, "searcher.max_length", ["must be a length", "{epochs: n}", "not true"]),
+    with_length("max_length: [1]"): (2, "searcher.max_length", ["must be a length"]),
+    with_length("max_length: {}"): (2, "searcher.max_length", ["exactly one unit"]),
+    with_length("max_length: {epochs: 1, batches: 2}"): (2, "searcher.max_length", ["exactly one unit", "not 2"]),
+    with_length("max_length: {epoch: 1}"): (2, "searcher.max_length.epoch", ["did you mean epochs?"]),
+    with_length("max_length: {steps: 1}"): (2, "searcher.max_length.steps", ["batches, records or epochs"]),
+    with_length("max_length: {epochs: 0.5}"): (2, "searcher.max_length.epochs", ["count records or batches"]),
+    with_length("max_length: {epochs: -1}"): (2, "searcher.max_length.epochs", ["at least 1, not -1"]),
+    with_length("max_length: 99999999999999999"): (2, "searcher.max_length", ["at most"]),
+    with_length("max_epochs: 5"): (2, "searcher.max_epochs", ["write max_length: {epochs: 5}"]),
+    with_length("epochs: 5"): (2, "searcher.epochs", ["write max_length: {epochs: 5}"]),
+    with_length("target_trial_steps: 5"): (2, "searcher.target_trial_steps", ["max_length: {batches: 500}"]),
+    with_length("budget: 5"): (2, "searcher.budget", ["max_trials and max_length"]),
+    with_length("max_time: 3"): (2, "searcher.time_metric", ["is missing", "write max_length: {epochs: 3}"]),
+    with_length("time_metric: epochs"): (2, "searcher.max_time", ["is missing", "write max_length: {epochs: n}"]),
+    with_length("time_metric: epochs, max_time: {epochs: 3}"): (2, "searcher.max_time", ["whole number, not a map"]),
+    asha("time_metric: epochs, max_time: 3"): (2, "searcher.max_time", ["same as max_length", "keep one"]),
+    asha("time_metric: epochs"): (2, "searcher.time_metric", ["same as max_length", "keep one"]),
+    SOUND + "min_validation_period: {batches: 3}\n": (
+        4,
+        "min_validation_period",
+        ["counts batches, max_length epochs", "records_per_epoch: n", "global_batch_size: n"],
+    ),
+    SOUND + "min_validation_period: {records: 3}\n": (4, "min_validation_period", ["records_per_epoch: n"]),
+    SOUND + "min_checkpoint_period: 3\n": (4, "min_checkpoint_period", ["a bare number", "can't be converted"]),
+    SOUND + "min_checkpoint_period: {epochs: -3}\n": (4, "min_checkpoint_period.epochs", ["at least 0"]),
+    SOUND.replace("lr: 0.1", "global_batch_size: {type: double, minval: 1, maxval: 9}")
+    + "records_per_epoch: 9\nmin_validation_period: {batches: 3}\n": (
+        3,
+        "hyperparameters.global_batch_size",
+        ["whole numbers of at least 1"],
+    ),
+    SOUND.replace("lr: 0.1", "global_batch_size: {type: int, minval: 0, maxval: 9}")
+    + "records_per_epoch: 9\nmin_validation_period: {batches: 3}\n": (
+        3,
+        "hyperparameters.global_batch_size",
+        ["whole numbers of at least 1"],
+    ),
+}
+
+SEARCHER = {
+    "entrypoint: a:b\n": (1, "searcher", ["is missing", "max_length"]),
+    "searcher:\nentrypoint: a:b\n": (1, "searcher", ["is missing"]),
+    "searcher: {name: single, metric: a, max_length: 1}\n": (1, "entrypoint", ["is missing", "module:function"]),
+    with_searcher("metric: a, max_length: 3"): (2, "searcher.name", ["is missing", "adaptive_asha", "single"]),
+    with_searcher("name: single, max_length: 3"): (2, "searcher.metric", ["is missing"]),
+    with_searcher("name: single, metric: a"): (2, "searcher.max_length", ["is missing", "{epochs: n}"]),
+    with_searcher("name: random, metric: a, max_length: 3"): (2, "searcher.max_trials", ["is missing"]),
+    with_searcher("name: adaptiv_asha, metric: a, max_length: 3"): (
+        2,
+        "searcher.name",
+        ["isn't a search method", "grid", 'did you mean "adaptive_asha"?'],
+    ),
+    with_searcher("name: adaptive_simple, metric: a, max_length: 3"): (2, "searcher.name", ["use adaptive_asha"]),
+    with_searcher("name: adaptive, metric: a, max_length: 3"): (2, "searcher.name", ["use adaptive_asha"]),
+    with_searcher("name: pbt, metric: a, max_length: 3"): (2, "searcher.name", ["use adaptive_asha"]),
+    with_searcher("name: custom, metric: a, max_length: 3"): (2, "searcher.name", ["use adaptive_asha"]),
+    with_searcher("name: [grid], metric: a, max_length: 3"): (2, "searcher.name", ["a list isn't a search method"]),
+    with_searcher("name: single, metric: 5, max_length: 3"): (2, "searcher.metric", ["must be text", '"5"']),
+    asha("mode: aggresive"): (2, "searcher.mode", ['"aggresive"', 'did you mean "aggressive"?']),
+    asha("mode: fast"): (2, "searcher.mode", ["aggressive, standard or conservative"]),
+    asha("divisor: 1"): (2, "searcher.divisor", ["above 1, not 1"]),
+    asha("divisor: .inf"): (2, "searcher.divisor", ["finite"]),
+    asha("divisor: '4'"): (2, "searcher.divisor", ["write 4 without quotes"]),
+    asha("divisor: true"): (2, "searcher.divisor", ["must be a number, not true"]),
+    asha("divisor: 1.0001"): (2, "searcher.divisor", ["too close to 1", "use 1.004 or more"]),
+    asha("max_rungs: 0"): (2, "searcher.max_rungs", ["at least 1"]),
+    asha("bracket_rungs: [3, 4]"): (2, "searcher.bracket_rungs[1]", ["from 1 to 3, not 4", "max_length 16"]),
+    asha("bracket_rungs: [0]"): (2, "searcher.bracket_rungs[0]", ["from 1 to 3, not 0"]),
+    asha("bracket_rungs: 3"): (2, "searcher.bracket_rungs", ["write [3]"]),
+    asha("max_concurrent_trials: -1"): (2, "searcher.max_concurrent_trials", ["at least 0"]),
+    asha("num_rungs: 3"): (2, "searcher.num_rungs", ["for async_halving or sync_halving", "not for adaptive_asha"]),
+    asha("population_size: 3"): (2, "searcher.population_size", ["population-based"]),
+    halving("max_trials: 100, num_rungs: 4"): (2, "searcher.num_rungs", ["at most 3", "max_length 16"]),
+    halving("max_trials: 3, num_rungs: 2"): (2, "searcher.num_rungs", ["at most 1", "max_trials 3", "1 rung with"]),
+    halving("max_trials: 9, mode: standard"): (2, "searcher.mode", ["is for adaptive_asha, not for async_halving"]),
+    halving("max_trials: 9, max_rungs: 2"): (2, "searcher.max_rungs", ["is for adaptive_asha"]),
+    halving("max_trials: 9, stop_once: true", "sync_halving"): (2, "searcher.stop_once", ["not for sync_halving"]),
+    halving("max_trials: 9, divisor: 3", "random"): (2, "searcher.divisor", ["not for random"]),
+    halving("max_trials: 9", "single"): (2, "searcher.max_trials", ["one trial", "use random"]),
+    halving("max_concurrent_trials: 9", "single"): (2, "searcher.max_concurrent_trials", ["not for single"]),
+    asha("source_trial_id: 17"): (2, "searcher.source_trial_id", ["EXPERIMENT/17", "3/17", "within their experiment"]),
+    asha("source_trial_id: abc"): (2, "searcher.source_trial_id", ["EXPERIMENT/TRIAL"]),
+    asha("source_trial_id: 3/4, source_checkpoint_uuid: x"): (2, "searcher.source_checkpoint_uuid", ["keep one"]),
+    asha("source_checkpoint_uuid: 0f3e4a5b-0000-1111-2222-333344445555"): (
+        2,
+        "searcher.source_checkpoint_uuid",
+        ["Determined", "directory"],
+    ),
+}
+
+HYPERPARAMETERS = {
+    with_hparam("lr: {type: lgo, minval: 1, maxval: 2}"): (4, "hyperparameters.lr.type", ['did you mean "log"?']),
+    with_hparam("lr: {type: float, minval: 1, maxval: 2}"): (4, "hyperparameters.lr.type", ["use double"]),
+    with_hparam("opt: {type: adam, lr: 3}"): (4, "hyperparameters.opt.type", ["type: {type: const, val: adam}"]),
+    with_hparam("opt: {type: 3}"): (4, "hyperparameters.opt.type", ["isn't a type of hyperparameter"]),
+    with_hparam("lr: {type: log, minval: 2, maxval: 1}"): (4, "hyperparameters.lr.maxval", ["above minval", "is 1"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 1}"): (4, "hyperparameters.n.maxval", ["both are 1", "write n: 1"]),
+    with_hparam("n: {type: int, minval: 1.5, maxval: 3}"): (4, "hyperparameters.n.minval", ["whole number, not 1.5"]),
+    with_hparam("n: {type: int, minval: 1}"): (4, "hyperparameters.n.maxval", ["is missing", "minval and maxval"]),
+    with_hparam("n: {type: int, min: 1, maxval: 3}"): (4, "hyperparameters.n.min", ["did you mean minval?"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 3, base: 2}"): (4, "hyperparameters.n.base", ["is for log"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 3, count: 0}"): (4, "hyperparameters.n.count", ["at least 1"]),
+    with_hparam("n: {type: int, minval: 1, maxval: 99999999999999999999}"): (
+        4,
+        "hyperparameters.n.maxval",
+        ["at most 9223372036854775807"],
+    ),
+    with_hparam("lr: {type: log, minval: -1, maxval: 1, base: 1}"): (4, "hyperparameters.lr.base", ["must not be 1"]),
+    with_hparam("lr: {type: log, minval: -1, maxval: 1, base: 0}"): (4, "hyperparameters.lr.base", ["above 0, not 0"]),
+    with_hparam("lr: {type: log, minval: -1, maxval: 1, base: -2}"): (4, "hyperparameters.lr.base", ["above 0"]),
+    with_hparam("lr: {type: log, minval: -1, maxval: 400}"): (4, "hyperparameters.lr.maxval", ["10**400", "too large"]),
+    with_hparam("lr: {type: log, minval: -400, maxval: 0}"): (4, "hyperparameters.lr.minval", ["too small"]),
+    with_hparam("lr: {type: double, minval: -.inf, maxval: 0}"): (4, "hyperparameters.lr.minval", ["finite"]),
+    with_hparam("lr: {type: double, minval: 0, maxval: .nan}"): (4, "hyperparameters.lr.maxval", ["finite"]),
+    with_hparam("o: {type: categorical, vals: []}"): (4, "hyperparameters.o.vals", ["at least one value"]),
+    with_hparam("o: {type: categorical}"): (4, "hyperparameters.o.vals", ["is missing"]),
+    with_hparam("o: {type: categorical, vals: a}"): (4, "hyperparameters.o.vals", ["must be a list", "write [a]"]),
+    with_hparam("o: {type: categorical, values: [a]}"): (4, "hyperparameters.o.values", ["did you mean vals?"]),
+    with_hparam("o: {type: categorical, vals: [a], count: 3}"): (4, "hyperparameters.o.count", ["int, double or log"]),
+    with_hparam("o: {type: categorical, vals: [{type: int, minval: 1, maxval: 3}]}"): (
+        4,
+        "hyperparameters.o.vals",
+        ["none of them can be searched"],
+    ),
+    with_hparam("c: {type: const}"): (4, "hyperparameters.c.val", ["is missing"]),
+    with_hparam("l: [{type: int, minval: 1, maxval: 3}]"): (4, "hyperparameters.l", ["use a map"]),
+    with_hparam("a:\n    b:\n      c: {type: int, minval: 4, maxval: 3}"): (
+        6,
+        "hyperparameters.a.b.c.maxval",
+        ["is 3 while minval is 4"],
+    ),
+    with_hparam("'': 3"): (4, "hyperparameters.", ["needs a name"]),
+    as_grid("a: {b: {type: int, minval: 1, maxval: 5}}"): (4, "hyperparameters.a.b", ["needs count"]),
+    as_grid("{a: {type: log, minval: 0, maxval: 1, count: 300000000}, b: {type: categorical, vals: [1, 2]}}"): (
+        3,
+        "hyperparameters",
+        ["600,000,000 points", "a 300,000,000 × b 2"],
+    ),
+}
+
+ENTRYPOINTS = {
+    with_entrypoint("model_def"): (2, "entrypoint", ["model_def:function", "python -m model_def"]),
+    with_entrypoint("train.py"): (2, "entrypoint", ["train.py:function", "python train.py"]),
+    with_entrypoint("pkg.train"): (2, "entrypoint", ["pkg.train:function"]),
+    with_entrypoint("''"): (2, "entrypoint", ["must not be empty"]),
+    with_entrypoint("5"): (2, "entrypoint", ["must be text or a list, not 5"]),
+    with_entrypoint("{a: b}"): (2, "entrypoint", ["must be text or a list, not a map"]),
+    with_entrypoint("[]"): (2, "entrypoint", ["must not be empty"]),
+    with_entrypoint("[python, train.py, 3]"): (2, "entrypoint[2]", ['write "3" in quotes']),
+    with_entrypoint("model:class"): (2, "entrypoint", ['"class"', "name of a function"]),
+    with_entrypoint("model:a.b"): (2, "entrypoint", ['"a.b"', "name of a function"]),
+    with_entrypoint("my-model:f"): (2, "entrypoint", ['"my-model"', "name of a module"]),
+    with_entrypoint("src/model:f"): (2, "entrypoint", ["write src/model.py:f"]),
+    with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} names no hyperparameter", "{lr}?"]),
+    with_entrypoint("python train.py {q}"): (2, "entrypoint", ["there are lr, opt, opt.a, opt.b"]),
+    with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),
+}
+
+ALL = UNREADABLE | IN_THE_TEXT | UNKNOWN_KEYS | WRONG_TYPES | OTHER_SECTIONS | LENGTHS | SEARCHER | HYPERPARAMETERS
+ALL |= ENTRYPOINTS
+
+
+@pytest.mark.parametrize(("text", "expected"), ALL.items(), ids=[text[:80] for text in ALL])
+def test_each_mistake_is_named_with_its_place(
+    tmp_path: Path, text: str, expected: tuple[int | None, str, list[str]]
+) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(text)
+    line, key, fragments = expected
+
+    with pytest.raises(ConfigError) as raised:
+        read_experiment(file)
+
+    [problem] = [each for each in raised.value.problems if each.key == key]
+    assert problem.line == line
+    assert problem.file == str(file)
+    assert [fragment for fragment in fragments if fragment not in problem.message] == []
+    assert "\n" not in str(problem)
+
+
+def test_a_mistake_is_told_once(tmp_path: Path) -> None:
+    """A misspelt key isn't missing too, and what is wrong with a section isn't said of its keys again."""
+    file = tmp_path / "experiment.yaml"
+    for text in ALL:
+        file.write_text(text)
+        with pytest.raises(ConfigError) as raised:
+            read_experiment(file)
+        assert len(raised.value.problems) == 1, str(raised.value)
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(
+        "name: 3\n"
+        "labls: [x]\n"
+        "searcher:\n"
+        "  name: adaptive_asha\n"
+        "  metric: loss\n"
+        "  mode: agressive\n"
+        "  max_trials: '50'\n"
+        "hyperparameters:\n"
+        "  lr: {type: log, minval: -1, maxval: -4}\n"
+        "  opt: {type: categorical, vals: []}\n"
+        "min_validation_period: {batches: 0.5}\n"
+        "entrypoint: train\n"
+    )
+
+    with pytest.raises(ConfigError) as raised:
+        read_experiment(file)
+
+    assert [(problem.line, problem.key) for problem in raised.value.problems] == [
+        (1, "name"),
+        (2, "labls"),
+        (3, "searcher.max_length"),
+        (6, "searcher.mode"),
+        (7, "searcher.max_trials"),
+        (9, "hyperparameters.lr.maxval"),
+        (10, "hyperparameters.opt.vals"),
+        (11, "min_validation_period.batches"),
+        (12, "entrypoint"),
+    ]

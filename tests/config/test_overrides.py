@@ -1,0 +1,78 @@
+"""``--set KEY=VALUE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashwood.config import Loaded, read_experiment
+from ashwood.errors import ConfigError
+from ashwood.experiment.spec import Unit
+from ashwood.search.settings import Method
+from ashwood.search.space import Const, Log
+
+TEXT = """\
+searcher: {name: adaptive_asha, metric: loss, max_trials: 20, max_length: {epochs: 16}, mode: standard}
+entrypoint: train:main
+hyperparameters: {opt: {lr: {type: log, minval: -4, maxval: -1}}}
+"""
+
+
+def read(tmp_path: Path, *overrides: str) -> Loaded:
+    file = tmp_path / "a.yaml"
+    file.write_text(TEXT)
+    return read_experiment(file, overrides=overrides)
+
+
+def test_values_are_yaml_and_go_over_the_file(tmp_path: Path) -> None:
+    spec = read(
+        tmp_path,
+        "searcher.max_trials=50",
+        "searcher.max_length={batches: 7}",
+        "resources.slots_per_trial=2",
+        "hyperparameters.opt.lr.minval=-1e1",
+        "hyperparameters.opt.momentum=0.9",
+        "name=a=b",
+        "searcher.max_trials=60",
+    ).spec
+    assert (spec.search.max_trials, spec.search.max_length, spec.unit) == (60, 7, Unit.BATCHES)
+    assert (spec.slots_per_trial, spec.name) == (2, "a=b")
+    assert spec.space.tree == {"opt": {"lr": Log(-10, -1), "momentum": Const(0.9)}}
+    assert spec.config_text == TEXT
+
+
+def test_an_empty_value_takes_a_key_out(tmp_path: Path) -> None:
+    spec = read(tmp_path, "searcher.mode=", "searcher.name=random").spec
+    assert spec.search.method is Method.RANDOM
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "fragment"),
+    [
+        ("searcher.max_trials", "", "must read KEY=VALUE"),
+        ("=5", "", "must read KEY=VALUE"),
+        ("searcher..max_trials=5", "", "must read KEY=VALUE"),
+        ("searcher.max_trials=[", "searcher.max_trials", "never closed"),
+        ("searcher.max_trials=0", "searcher.max_trials", "at least 1"),
+        ("searcher.max_trails=5", "searcher.max_trails", "did you mean max_trials?"),
+        ("searcher.metric.name=5", "searcher.metric.name", "searcher.metric isn't a map"),
+        ("searcher.max_length.epochs=0", "searcher.max_length.epochs", "at least 1"),
+        ("hyperparameters.opt.lr={type: log, minval: 3, maxval: 1}", "hyperparameters.opt.lr.maxval", "above minval"),
+    ],
+)
+def test_a_bad_override_is_a_problem_of_the_command_line(
+    tmp_path: Path, override: str, key: str, fragment: str
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(tmp_path, override)
+    [problem] = raised.value.problems
+    assert (problem.file, problem.line, problem.key) == ("--set", None, key)
+    assert fragment in problem.message
+
+
+def test_problems_of_file_and_overrides_come_together(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(tmp_path, "searcher.max_trials=0", "oops", "searcher.name=random")
+    assert [problem.file == "--set" for problem in raised.value.problems] == [False, True, True]
+    assert raised.value.problems[0].key == "searcher.mode"
