@@ -67,7 +67,7 @@ class Dispatcher:
                 yield Suspend(trial, attempt)
 
     def _starts(self, slots: int) -> Iterator[Command]:
-        if self._experiment.state is not ExperimentState.RUNNING:
+        if self._experiment.state is not ExperimentState.RUNNING or self._experiment.over:
             return
         held: list[tuple[TrialId, int]] = []
         while self._queue and len(self.live) < slots:

@@ -133,7 +133,7 @@ class Experiment:
 
     @property
     def over(self) -> bool:
-        """No trial has a job and none will get one; only the driver has to let go."""
+        """No trial will get a job any more; the driver has to let go once those that train have reported."""
         return self.search.done or self._failure is not None
 
     # -- drivers and capacity -----------------------------------------------------------------

@@ -34,6 +34,7 @@ class Bracket(ABC):
         number: which bracket of the search this is, from 0.
         rungs: from the shortest to max_length.
         training: the rung that each training trial is on its way to.
+        given: total training length that was given out so far.
         finished: nothing trains and nothing will.
     """
 
@@ -44,6 +45,7 @@ class Bracket(ABC):
         self.number = number
         self.rungs = [Rung(length, divisor, self.least) for length in plan.lengths]
         self.training: dict[TrialId, int] = {}
+        self.given = 0
         self.finished = False
         self._heading = [0] * len(self.rungs)
         self._to_create = plan.trials
@@ -122,6 +124,7 @@ class Bracket(ABC):
     def _send(self, trial: TrialId, towards: int) -> None:
         self.training[trial] = towards
         self._heading[towards] += 1
+        self.given += self.rungs[towards].length - (self.rungs[towards - 1].length if towards else 0)
 
     def _arrive(self, trial: TrialId) -> None:
         if (towards := self.training.pop(trial, None)) is not None:
@@ -139,6 +142,7 @@ class Bracket(ABC):
         return {
             "rungs": [rung.snapshot() for rung in self.rungs],
             "training": [[trial, rung] for trial, rung in self.training.items()],
+            "given": self.given,
             "finished": self.finished,
             "to_create": self._to_create,
             "created": self._created,
@@ -151,6 +155,7 @@ class Bracket(ABC):
         self.training, self._heading = {}, [0] * len(self.rungs)
         for trial, towards in snapshot["training"]:
             self._send(trial, towards)
+        self.given = snapshot["given"]
         self.finished = snapshot["finished"]
         self._to_create = snapshot["to_create"]
         self._created = snapshot["created"]

@@ -22,9 +22,10 @@ from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Ver
 class Tournament:
     """The search method for any settings; see `ashwood.search.vocabulary.SearchMethod`.
 
-    A free worker goes to the bracket that uses the least of its share, so that all
-    brackets advance side by side with any number of workers.  A bracket that has nothing
-    to do lends its share to the others: no worker idles while any bracket has a job.
+    A free worker goes to the bracket that uses the least of its share, among equals to the
+    one that was given the least training so far: all brackets advance side by side, also
+    with fewer workers than brackets.  A bracket that has nothing to do lends its share to
+    the others: no worker idles while any bracket has a job.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -117,10 +118,11 @@ class Tournament:
     def _neediest_first(self) -> Sequence[int]:
         if len(self.brackets) == 1:
             return (0,)
-        loads = sorted(
-            (len(b.training) / share, b.number) for b, share in zip(self.brackets, self._shares, strict=True)
-        )
-        return [number for _, number in loads]
+        needs = [
+            (len(bracket.training) / share, bracket.given / share, bracket.number)
+            for bracket, share in zip(self.brackets, self._shares, strict=True)
+        ]
+        return [number for _, _, number in sorted(needs)]
 
 
 def _rule(settings: SearchSettings) -> type[Bracket]:

@@ -1,0 +1,12 @@
+"""How hypothesis attacks: at random, so that every run tries something new, and with the blob that repeats a find."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# Machines are shared and may be slow: time limits are pytest-timeout's business, not hypothesis's.
+settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

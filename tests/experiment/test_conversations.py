@@ -1,0 +1,407 @@
+"""What is said to an experiment, and what it answers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import inf, nan
+
+import pytest
+
+from ashwood.errors import IllegalEvent
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    EndExperiment,
+    GaveUp,
+    PauseTrial,
+    Recovered,
+    RejectedHparams,
+    Retried,
+    StoppedItself,
+    StopTrial,
+    SuspendTrial,
+    TrainTrial,
+    Warn,
+)
+from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.settings import Method
+from ashwood.search.space import Const, Int, Space
+from ashwood.search.vocabulary import (
+    BracketFinished,
+    Created,
+    Dropped,
+    LastChance,
+    Promoted,
+    ReachedEnd,
+    Waits,
+)
+from tests.experiment.conftest import Begin
+from tests.experiment.world import World, state_of
+
+
+def messages(decisions: tuple[object, ...]) -> list[str]:
+    return [decision.message for decision in decisions if isinstance(decision, Warn)]
+
+
+# -- promotion ---------------------------------------------------------------------------------
+
+
+def test_the_best_of_two_goes_on(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2)
+    a, b = world.processes[0], world.processes[1]
+    assert (a.target, b.target) == (2, 2)
+    assert world.report(a, 2, loss=0.9) == (PauseTrial(0, 1, Waits(rung=0, rank=1, of=1, best=0)),)
+    # It still has its process, so it trains on in there.
+    assert world.report(b, 2, loss=0.1) == (ContinueTrial(1, 1, 4, Promoted(rung=0, rank=1, of=2, best=1)),)
+    assert world.report(b, 4, loss=0.1) == (
+        CompleteTrial(1, 1, ReachedEnd(4)),
+        CloseTrial(0, TrialState.STOPPED, BracketFinished(0)),
+    )
+    assert world.experiment.over
+    assert world.stop() == (EndExperiment(ExperimentState.COMPLETED, "the search is done"),)
+
+
+def test_a_trial_that_waits_is_promoted_by_another_ones_report(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2)
+    world.report(world.processes[0], 2, loss=0.1)
+    assert world.report(world.processes[1], 2, loss=0.9) == (
+        PauseTrial(1, 1, Waits(rung=0, rank=2, of=2, best=1)),
+        TrainTrial(0, 2, 4, Promoted(rung=0, rank=1, of=2, best=1)),
+    )
+
+
+def test_one_worker_does_it_all(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2)
+    assert list(world.processes) == [0]
+    paused, created = world.report(world.processes[0], 2, loss=0.5)
+    assert paused == PauseTrial(0, 1, Waits(0, 1, 1, 0))
+    assert isinstance(created, CreateTrial)
+    assert created.why == Created(bracket=0, nth=1)
+
+
+def test_larger_is_better_when_the_spec_says_so(begin: Begin) -> None:
+    world = begin(smaller_is_better=False)
+    world.report(world.processes[0], 2, loss=0.1)
+    assert isinstance(world.report(world.processes[1], 2, loss=0.9)[0], ContinueTrial)
+
+
+@pytest.mark.parametrize("smaller_is_better", [True, False])
+@pytest.mark.parametrize("bad", [inf, -inf, nan])
+def test_infinities_are_worst_in_both_directions(begin: Begin, bad: float, smaller_is_better: bool) -> None:
+    world = begin(smaller_is_better=smaller_is_better)
+    world.report(world.processes[0], 2, loss=bad)
+    (decision,) = world.report(world.processes[1], 2, loss=123.0)
+    assert decision == ContinueTrial(1, 1, 4, Promoted(0, 1, 2, 1))
+
+
+def test_a_bracket_too_small_for_a_promotion_gives_its_best_a_last_chance(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=3, divisor=Fraction(4), method=Method.ADAPTIVE_ASHA, bracket_rungs=(2,))
+    for trial, loss in ((0, 3.0), (1, 1.0)):
+        world.report(world.processes[trial], 1, loss=loss)
+    assert world.report(world.processes[2], 1, loss=2.0) == (
+        PauseTrial(2, 1, Waits(rung=0, rank=2, of=3, best=0)),
+        TrainTrial(1, 2, 4, LastChance(rung=0, rank=1, of=3)),
+    )
+
+
+def test_stop_once_pauses_nobody(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, stop_once=True)
+    assert world.report(world.processes[0], 2, loss=0.1) == (ContinueTrial(0, 1, 4, Promoted(0, 1, 1, 1)),)
+    assert world.report(world.processes[1], 2, loss=0.9) == (StopTrial(1, 1, Dropped(0, 2, 2, 1)),)
+    assert world.report(world.processes[0], 4, loss=0.1) == (CompleteTrial(0, 1, ReachedEnd(4)),)
+    assert world.stop()[0] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+
+
+def test_a_synchronous_rung_goes_on_all_at_once(begin: Begin) -> None:
+    world = begin(method=Method.SYNC_HALVING, slots=4, max_trials=4, num_rungs=2)
+    for trial in range(3):
+        assert len(world.report(world.processes[trial], 2, loss=float(trial))) == 1
+    waits, first, second = world.report(world.processes[3], 2, loss=9.0)
+    assert waits == PauseTrial(3, 1, Waits(0, 4, 4, 2))
+    assert first == TrainTrial(0, 2, 4, Promoted(0, 1, 4, 2))
+    assert second == TrainTrial(1, 2, 4, Promoted(0, 2, 4, 2))
+
+
+def test_a_grid_tries_every_point(begin: Begin) -> None:
+    space = Space({"a": Int(0, 9, 2), "b": Int(1, 3, 3), "c": Const("x")})
+    world = begin(method=Method.GRID, slots=99, max_trials=6, max_concurrent_trials=0, space=space)
+    points = [trial.hparams for trial in world.experiment.trials.values()]
+    assert points == [{"a": a, "b": b, "c": "x"} for a in (0, 9) for b in (1, 2, 3)]
+
+
+# -- reports that decide nothing -------------------------------------------------------------
+
+
+def test_a_report_on_the_way_decides_nothing(begin: Begin) -> None:
+    world = begin(max_length=100)
+    assert world.report(world.processes[0], 7, loss=0.1) == ()
+    assert world.experiment.trials[0].length == 7
+
+
+def test_a_second_report_at_one_length_is_warned_about(begin: Begin) -> None:
+    world = begin(max_length=100)
+    process = world.processes[0]
+    world.report(process, 7, loss=0.1)
+    assert messages(world.report(process, 7, loss=0.2)) == ["trial 0 reported 'loss' at length 7 again"]
+    # Another metric, or the same one from a later attempt that does it all again, is no second report.
+    assert world.report(process, 7, accuracy=0.2) == ()
+    world.fail(process)
+    assert world.report(world.processes[0], 7, loss=0.1) == ()
+
+
+def test_a_second_report_at_the_target_is_no_second_decision(begin: Begin) -> None:
+    world = begin(slots=2, stop_once=True)
+    process = world.processes[0]
+    assert isinstance(world.report(process, 2, loss=0.1)[0], ContinueTrial)
+    assert messages(world.report(process, 2, loss=0.0)) == ["trial 0 reported 'loss' at length 2 again"]
+    world.report(world.processes[1], 2, loss=0.9)
+    assert messages(world.report(world.processes[1], 2, loss=0.0)) == [
+        "trial 1 reported at length 2, but it is stopped"
+    ]
+
+
+def test_a_report_without_the_metric_is_warned_about_and_may_be_made_good(begin: Begin) -> None:
+    world = begin()
+    assert messages(world.report(world.processes[0], 2, accuracy=0.5, f1=0.2)) == [
+        "trial 0 reported accuracy, f1 at length 2, without 'loss'"
+    ]
+    assert messages(world.report(world.processes[0], 2)) == ["trial 0 reported nothing at length 2, without 'loss'"]
+    assert isinstance(world.report(world.processes[0], 2, loss=0.5)[0], PauseTrial)
+
+
+def test_a_report_of_a_dead_attempt_is_warned_about(begin: Begin) -> None:
+    world = begin()
+    dead = world.processes[0]
+    world.fail(dead)
+    assert messages(world.report(dead, 2, loss=0.0)) == [
+        "trial 0 reported at length 2, but it is attempt 2 that counts now, not attempt 1"
+    ]
+
+
+# -- attempts ----------------------------------------------------------------------------------
+
+
+def test_a_failed_attempt_is_retried_until_it_has_failed_too_often(begin: Begin) -> None:
+    world = begin(max_restarts=2)
+    assert world.fail(world.processes[0]) == (TrainTrial(0, 2, 2, Retried(1, 2)),)
+    assert world.fail(world.processes[0]) == (TrainTrial(0, 3, 2, Retried(2, 2)),)
+    assert world.fail(world.processes[0]) == (CloseTrial(0, TrialState.ERRORED, GaveUp(3)),)
+
+
+def test_the_slot_of_a_trial_that_gave_up_is_free_at_once(begin: Begin) -> None:
+    world = begin(slots=1, max_restarts=0)
+    closed, created = world.fail(world.processes[0])
+    assert closed == CloseTrial(0, TrialState.ERRORED, GaveUp(1))
+    assert isinstance(created, CreateTrial)
+
+
+def test_code_that_ends_without_reporting_at_its_target_has_failed(begin: Begin) -> None:
+    world = begin()
+    world.report(world.processes[0], 1, loss=0.5)
+    assert world.end(world.processes[0]) == (TrainTrial(0, 2, 2, Retried(1, 1)),)
+
+
+def test_a_failure_of_a_dead_attempt_changes_nothing(begin: Begin) -> None:
+    world = begin()
+    dead = world.processes[0]
+    world.fail(dead)
+    assert messages(world.fail(dead)) == ["trial 0 failed while it was let go, its results stand: Boom"]
+    assert world.end(dead) == world.reject(dead) == world.give_up(dead) == ()
+    assert world.experiment.trials[0].failures == 1
+
+
+def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> None:
+    world = begin(max_length=100)
+    process = world.processes[0]
+    world.report(process, 20, loss=0.5)
+    assert world.save(process) == ()
+    world.report(process, 30, loss=0.5)
+    world.fail(process)
+    trial = world.experiment.trials[0]
+    assert (trial.checkpoint, trial.checkpoint_length) == ("0/20", 20)
+
+
+def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2)
+    first = world.processes[0]
+    world.report(first, 2, loss=0.1)
+    world.report(world.processes[1], 2, loss=0.9)
+    assert world.experiment.trials[0].attempt == 2
+    world.save(first)
+    assert world.experiment.trials[0].checkpoint == "0/2"
+    assert world.end(first) == ()
+    assert world.experiment.trials[0].state is TrialState.RUNNING
+
+
+def test_an_older_checkpoint_doesn_t_replace_a_later_one(begin: Begin) -> None:
+    world = begin(max_length=100)
+    first = world.processes[0]
+    world.report(first, 10, loss=0.5)
+    world.fail(first)
+    second = world.processes[0]
+    world.report(second, 20, loss=0.5)
+    world.save(second)
+    world.save(first)
+    assert world.experiment.trials[0].checkpoint == "0/20"
+
+
+def test_lost_work_is_warned_about_once(begin: Begin) -> None:
+    world = begin(max_restarts=5)
+    for trial in (0, 1, 0):
+        world.report(world.processes[trial], 1, loss=0.5)
+        world.fail(world.processes[trial])
+    started = [world.begin(world.processes[trial]) for trial in (0, 1)]
+    assert len(messages(started[0])) == 1
+    assert "stop_once" in messages(started[0])[0]
+    assert started[1] == ()
+
+
+def test_a_rejected_trial_is_replaced(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.RANDOM)
+    closed, created = world.reject(world.processes[0])
+    assert closed == CloseTrial(0, TrialState.INVALID, RejectedHparams("too wide"))
+    assert isinstance(created, CreateTrial)
+    assert (created.trial, created.nth) == (1, 1)
+
+
+def test_rejecting_for_ever_is_an_error_that_says_so(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM)
+    for _ in range(20):
+        world.reject(world.processes[min(world.processes)])
+    assert not world.experiment.over
+    left = world.processes[max(world.processes)]
+    # The 21st is one too many: no other trial is created for it, nor for what is reported afterwards.
+    assert len(world.reject(world.processes[min(world.processes)])) == 1
+    assert world.experiment.over
+    assert world.report(left, 4, loss=0.5) == (CompleteTrial(left.trial, 1, ReachedEnd(4)),)
+    (ended,) = world.stop()
+    assert isinstance(ended, EndExperiment)
+    assert ended.state is ExperimentState.ERRORED
+    assert "21 trials declared their hyperparameters invalid, more than 10 times" in ended.why
+    assert "too wide" in ended.why
+
+
+def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9)
+    for _ in range(21):
+        world.reject(world.processes[min(world.processes)])
+    (left,) = world.processes.values()
+    assert world.fail(left) == ()
+    assert world.start(2) == ()
+    assert world.stop()[0] == EndExperiment(ExperimentState.ERRORED, world.experiment._final_state()[1])
+
+
+def test_a_rejected_grid_point_is_not_replaced(begin: Begin) -> None:
+    space = Space({"a": Int(0, 1, 2)})
+    world = begin(slots=1, method=Method.GRID, max_trials=2, space=space)
+    world.reject(world.processes[0])
+    world.reject(world.processes[1])
+    assert world.experiment.over
+    assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)
+
+
+def test_a_trial_that_stops_itself_is_finished_and_its_slot_is_free(begin: Begin) -> None:
+    world = begin(slots=1)
+    closed, created = world.give_up(world.processes[0])
+    assert closed == CloseTrial(0, TrialState.STOPPED, StoppedItself())
+    assert isinstance(created, CreateTrial)
+
+
+def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> None:
+    world = begin(max_restarts=0)
+    world.fail(world.processes[0])
+    world.fail(world.processes[1])
+    assert world.experiment.over
+    assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)
+
+
+# -- drivers -----------------------------------------------------------------------------------
+
+
+def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2)
+    assert world.pause() == (SuspendTrial(0, 1), SuspendTrial(1, 1))
+    assert world.pause() == ()
+    assert world.report(world.processes[0], 2, loss=0.5) == (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)
+    world.save(world.processes[1])
+    assert world.end(world.processes[1]) == ()
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
+    recovered, created = world.start(2)
+    assert recovered == TrainTrial(1, 2, 2, Recovered())
+    assert isinstance(created, CreateTrial)
+
+
+def test_a_trial_that_may_go_on_while_the_experiment_pauses_keeps_its_new_job(begin: Begin) -> None:
+    world = begin(slots=1, stop_once=True)
+    world.pause()
+    assert world.report(world.processes[0], 2, loss=0.5) == (SuspendTrial(0, 1),)
+    world.stop()
+    assert world.start(1) == (TrainTrial(0, 2, 4, Recovered()),)
+
+
+def test_a_failure_while_the_experiment_pauses_starts_no_process(begin: Begin) -> None:
+    world = begin(slots=1)
+    world.pause()
+    assert world.fail(world.processes[0]) == ()
+    assert world.experiment.trials[0].failures == 1
+    assert [trial.id for trial in world.experiment.outstanding()] == [0]
+    world.stop()
+    (recovered,) = world.start(1)
+    assert isinstance(recovered, TrainTrial)
+    assert recovered.why == Recovered()
+
+
+def test_after_a_crash_of_the_driver_everything_that_ran_runs_again(begin: Begin) -> None:
+    world = begin(slots=2)
+    world.save(world.processes[1])
+    assert world.start(1) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
+
+
+def test_a_crash_after_the_last_result_leaves_nothing_to_do(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    world.report(world.processes[0], 4, loss=0.5)
+    assert world.start(4) == ()
+    assert world.experiment.over
+    assert world.stop()[0] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+
+
+def test_capacity_comes_and_goes(begin: Begin) -> None:
+    world = begin(slots=0, max_trials=5)
+    assert world.processes == {}
+    assert len(world.resize(3)) == 3
+    assert world.resize(1) == ()
+    assert len(world.report(world.processes[0], 2, loss=0.5)) == 1
+    assert len(world.processes) == 3
+
+
+def test_no_more_run_than_max_concurrent_trials(begin: Begin) -> None:
+    assert len(begin(slots=99, max_trials=9, max_concurrent_trials=3).processes) == 3
+    assert len(begin(slots=99, max_trials=9, max_concurrent_trials=0).processes) == 9
+
+
+# -- what can't have happened ------------------------------------------------------------------
+
+
+def illegal(world: World, event: object, telling: str) -> None:
+    before = state_of(world.experiment)
+    with pytest.raises(IllegalEvent, match=telling):
+        world.experiment.handle(event)  # type: ignore[arg-type]
+    assert state_of(world.experiment) == before
+
+
+def test_there_is_no_such_trial(begin: Begin) -> None:
+    world = begin()
+    illegal(world, ValidationReported(7, 1, 2, {"loss": 0.5}), "there is no trial 7")
+    illegal(world, AttemptFailed(-1, 1, "Boom"), "there is no trial -1")
+
+
+def test_nothing_happens_after_the_end(begin: Begin) -> None:
+    world = begin(max_restarts=0)
+    world.fail(world.processes[0])
+    world.fail(world.processes[1])
+    world.stop()
+    for event in (DriverStarted(1), PauseRequested(), ValidationReported(0, 1, 2, {"loss": 0.5})):
+        illegal(world, event, "the experiment is errored")

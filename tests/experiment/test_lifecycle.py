@@ -1,0 +1,56 @@
+"""The table of a trial's life is what can happen, no more and no less."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from random import Random
+
+import pytest
+
+from ashwood.errors import IllegalEvent
+from ashwood.experiment import experiment, lifecycle
+from ashwood.experiment.lifecycle import TRANSITIONS, ExperimentState, Step, TrialState, after
+from tests.experiment.test_determinism import play
+from tests.experiment.world import World, make_spec
+
+ENDS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.ERRORED, TrialState.INVALID)
+
+
+def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[TrialState, Step]] = set()
+
+    def watched(state: TrialState, step: Step) -> TrialState:
+        seen.add((state, step))
+        return after(state, step)
+
+    monkeypatch.setattr(experiment, "after", watched)
+    for seed in range(12):
+        world = World(make_spec(max_trials=12, max_length=8, stop_once=seed % 3 == 0, max_concurrent_trials=3))
+        play(world, Random(seed), slots=4, trouble=0.25)
+    assert seen == set(TRANSITIONS)
+
+
+@pytest.mark.parametrize(("state", "step"), sorted(set(product(TrialState, Step)) - set(TRANSITIONS)))
+def test_what_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> None:
+    with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't be: {re.escape(step)}"):
+        after(state, step)
+
+
+def test_every_state_is_reached_and_the_ends_are_final() -> None:
+    assert {TrialState.RUNNING, *TRANSITIONS.values()} == set(TrialState)
+    assert not {state for state, _ in TRANSITIONS} & set(ENDS)
+
+
+def test_the_picture_shows_every_step_of_the_table() -> None:
+    assert lifecycle.__doc__ is not None
+    pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
+    for step in ("promoted", "waits at a rung", "bracket finished", "goes on", "retried", "reached max_length",
+                 "dropped", "failed too often", "rejected"):  # fmt: skip
+        assert step in pictured
+        assert Step(step) in {step for _, step in TRANSITIONS}
+    assert len(Step) == 9
+
+
+def test_only_two_states_end_an_experiment() -> None:
+    assert [state for state in ExperimentState if state.ended] == [ExperimentState.COMPLETED, ExperimentState.ERRORED]

@@ -1,0 +1,157 @@
+"""Anything may happen to an experiment, at any moment; a `World` checks what must hold after each event."""
+
+from __future__ import annotations
+
+import sys
+from random import Random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from ashwood.errors import IllegalEvent
+from ashwood.experiment.decisions import EndExperiment
+from ashwood.experiment.events import AttemptFailed, CheckpointSaved, DriverStarted, TrialStopped
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.settings import SearchSettings
+from ashwood.search.vocabulary import TrialId
+from ashwood.testing.search_method import losses, search_settings
+from tests.experiment.world import Process, World, spec_of, state_of
+
+picks = st.integers(0, 1_000)
+
+
+class ExperimentMachine(RuleBasedStateMachine):
+    world: World
+
+    @initialize(
+        search=search_settings(max_trials=14),
+        max_restarts=st.integers(0, 2),
+        smaller_is_better=st.booleans(),
+        slots=st.integers(0, 5),
+    )
+    def a_driver_starts_it(
+        self, search: SearchSettings, max_restarts: int, smaller_is_better: bool, slots: int
+    ) -> None:
+        self.world = World(spec_of(search, max_restarts=max_restarts, smaller_is_better=smaller_is_better))
+        self.world.start(slots)
+
+    @property
+    def has_driver(self) -> bool:
+        return self.world.experiment.state in (ExperimentState.RUNNING, ExperimentState.PAUSING)
+
+    def training(self) -> list[Process]:
+        return [process for process in self.world.processes.values() if process.told != "let go"]
+
+    # -- work ---------------------------------------------------------------------------------
+
+    @rule(work=st.lists(st.tuples(picks, losses(), st.sampled_from([0, 0, 0, 1, 30])), min_size=1, max_size=8))
+    def processes_reach_their_targets(self, work: list[tuple[int, float, int]]) -> None:
+        for pick, loss, further in work:
+            if training := self.training():
+                process = training[pick % len(training)]
+                self.world.report(process, process.target + further, loss=loss)
+
+    @precondition(lambda self: self.training())
+    @rule(pick=picks, loss=losses(), metric=st.sampled_from(["loss", "accuracy"]))
+    def one_reports_on_the_way_or_without_the_metric(self, pick: int, loss: float, metric: str) -> None:
+        process = _pick(self.training(), pick)
+        length = process.target if metric == "accuracy" else process.target - 1
+        standing = self.world.experiment.search.snapshot()
+        self.world.report(process, length, **{metric: loss})
+        assert self.world.experiment.search.snapshot() == standing
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=picks)
+    def one_starts_or_saves(self, pick: int) -> None:
+        process = _pick(list(self.world.processes.values()), pick)
+        self.world.begin(process)
+        self.world.save(process)
+
+    @precondition(lambda self: self.world.processes)
+    @rule(pick=picks, how=st.sampled_from(["end", "fail", "fail", "reject", "give_up"]))
+    def one_is_gone(self, pick: int, how: str) -> None:
+        getattr(self.world, how)(_pick(list(self.world.processes.values()), pick))
+
+    @precondition(lambda self: self.world.dead and self.has_driver)
+    @rule(pick=picks, loss=losses(), how=st.sampled_from(["end", "fail", "reject", "give_up", "report", "save"]))
+    def a_dead_attempt_speaks(self, pick: int, loss: float, how: str) -> None:
+        process = _pick(self.world.dead, pick)
+        trial = self.world.experiment.trials[process.trial]
+        if trial.attempt == process.attempt and trial.state is TrialState.RUNNING:
+            return  # its driver is gone: nobody hears it until the next one gave it another number
+        standing, state = self.world.experiment.search.snapshot(), trial.state
+        if how == "report":
+            self.world.report(process, process.target, loss=loss)
+        else:
+            getattr(self.world, how)(process)
+        assert (self.world.experiment.search.snapshot(), trial.state) == (standing, state)
+
+    # -- drivers ------------------------------------------------------------------------------
+
+    @rule(slots=st.integers(0, 6))
+    def capacity_changes(self, slots: int) -> None:
+        if self.has_driver:
+            self.world.resize(slots)
+
+    @rule()
+    def somebody_wants_a_pause(self) -> None:
+        if self.has_driver:
+            self.world.pause()
+
+    @precondition(lambda self: not self.world.experiment.over)
+    @rule()
+    def the_driver_stops(self) -> None:
+        if self.has_driver:
+            (ended,) = self.world.stop()
+            assert isinstance(ended, EndExperiment)
+            assert ended.state is ExperimentState.PAUSED
+
+    @rule(slots=st.integers(0, 6))
+    def a_driver_takes_over(self, slots: int) -> None:
+        self.world.start(slots)
+
+    # -- nonsense -----------------------------------------------------------------------------
+
+    @rule(beyond=picks)
+    def somebody_speaks_of_an_unknown_trial(self, beyond: int) -> None:
+        unknown = len(self.world.experiment.trials) + beyond
+        before = state_of(self.world.experiment)
+        for event in (
+            AttemptFailed(unknown, 1, "Boom"),
+            TrialStopped(unknown, 1),
+            CheckpointSaved(unknown, 1, 1, "nowhere"),
+        ):
+            with pytest.raises(IllegalEvent, match=f"no trial {unknown}"):
+                self.world.experiment.handle(event)
+        assert state_of(self.world.experiment) == before
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """Every experiment ends, and its log replays."""
+        if sys.exc_info()[0] is not None or not hasattr(self, "world"):
+            return
+        self.world.start(3)
+        self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
+        (ended,) = self.world.stop()
+        assert isinstance(ended, EndExperiment)
+        ids: set[TrialId] = set(self.world.experiment.trials)
+        assert ids == set(range(len(ids)))
+        fine = {TrialState.COMPLETED, TrialState.STOPPED}
+        alive = any(trial.state in fine for trial in self.world.experiment.trials.values())
+        assert ended.state is (ExperimentState.COMPLETED if alive else ExperimentState.ERRORED) or (
+            self.world.rejected > 10 * self.world.spec.search.max_trials
+        )
+        with pytest.raises(IllegalEvent, match="the experiment is"):
+            self.world.experiment.handle(DriverStarted(1))
+        self.world.replay()
+
+
+def _pick(processes: list[Process], pick: int) -> Process:
+    return processes[pick % len(processes)]
+
+
+ExperimentMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+TestExperiment = ExperimentMachine.TestCase

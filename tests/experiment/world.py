@@ -1,0 +1,281 @@
+"""Workers that are made up: what an experiment decides is done here, in no time, and checked.
+
+A `World` keeps a log like the engine's, and one process a trial like a backend's.  After
+every event it checks what must always hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    Decision,
+    EndExperiment,
+    PauseTrial,
+    Recovered,
+    Retried,
+    StopTrial,
+    SuspendTrial,
+    TrainTrial,
+    Warn,
+)
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CapacityChanged,
+    CheckpointSaved,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    HparamsRejected,
+    PauseRequested,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.search.draw import training_seed
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Categorical, Double, Int, Log, Space
+from ashwood.search.tournament import Tournament
+
+LIVE = (TrialState.RUNNING, TrialState.PAUSED)
+SPACE = Space(
+    {
+        "x": Double(0, 1, count=4),
+        "model": {"width": Log(0, 3, count=4), "act": Categorical(("relu", "tanh"))},
+        "n": Int(1, 9, count=2),
+    }
+)
+
+
+def make_spec(
+    method: Method = Method.ASYNC_HALVING,
+    *,
+    max_restarts: int = 1,
+    seed: int = 0,
+    smaller_is_better: bool = True,
+    space: Space = SPACE,
+    **search: Any,
+) -> ExperimentSpec:
+    """A spec in a line; everything unknown is about the search."""
+    search = {"max_length": 4, "max_trials": 2, "divisor": Fraction(2), **search}
+    return spec_of(
+        SearchSettings(method=method, **search),
+        max_restarts=max_restarts,
+        seed=seed,
+        smaller_is_better=smaller_is_better,
+        space=space,
+    )
+
+
+def spec_of(settings: SearchSettings, *, space: Space = SPACE, seed: int = 0, **rest: Any) -> ExperimentSpec:
+    """A spec for a search."""
+    return ExperimentSpec(
+        name="made up",
+        space=space,
+        search=settings,
+        metric="loss",
+        unit=Unit.STEPS,
+        entrypoint=Entrypoint(EntrypointKind.FUNCTION, "nowhere:train"),
+        workdir="nowhere",
+        seed=seed,
+        **rest,
+    )
+
+
+@dataclass
+class Process:
+    """One attempt.
+
+    Attributes:
+        told: what it was told last: "train", "let go" or "suspend".
+        length: how far it has trained.
+    """
+
+    trial: int
+    attempt: int
+    target: int
+    told: str = "train"
+    length: int = 0
+
+
+class World:
+    """An experiment, its log, and processes that do what it says."""
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+        self.experiment = Experiment(spec)
+        self.log: list[tuple[Event, tuple[Decision, ...]]] = []
+        self.processes: dict[int, Process] = {}
+        self.dead: list[Process] = []
+        self.slots = 0
+
+    # -- what happens -------------------------------------------------------------------------
+
+    def start(self, slots: int) -> tuple[Decision, ...]:
+        """A driver starts; processes of an earlier one are gone."""
+        self._everyone_dies()
+        self.slots = slots
+        return self.handle(DriverStarted(slots))
+
+    def stop(self) -> tuple[Decision, ...]:
+        self._everyone_dies()
+        return self.handle(DriverStopped())
+
+    def pause(self) -> tuple[Decision, ...]:
+        return self.handle(PauseRequested())
+
+    def resize(self, slots: int) -> tuple[Decision, ...]:
+        self.slots = slots
+        return self.handle(CapacityChanged(slots))
+
+    def begin(self, process: Process) -> tuple[Decision, ...]:
+        return self.handle(AttemptStarted(process.trial, process.attempt, 0, process.length))
+
+    def report(self, process: Process, length: int, **metrics: float) -> tuple[Decision, ...]:
+        process.length = max(process.length, length)
+        return self.handle(ValidationReported(process.trial, process.attempt, length, metrics))
+
+    def save(self, process: Process) -> tuple[Decision, ...]:
+        path = f"{process.trial}/{process.length}"
+        return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path))
+
+    def end(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, AttemptEnded(process.trial, process.attempt, process.length))
+
+    def fail(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …"))
+
+    def reject(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, HparamsRejected(process.trial, process.attempt, "too wide"))
+
+    def give_up(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, TrialStopped(process.trial, process.attempt))
+
+    def _dies(self, process: Process, event: Event) -> tuple[Decision, ...]:
+        if self.processes.get(process.trial) is process:
+            del self.processes[process.trial]
+            self.dead.append(process)
+        return self.handle(event)
+
+    def _everyone_dies(self) -> None:
+        self.dead += self.processes.values()
+        self.processes.clear()
+
+    # -- what is done about it ----------------------------------------------------------------
+
+    def handle(self, event: Event) -> tuple[Decision, ...]:
+        """Decide, commit, act, check."""
+        states = {trial.id: trial.state for trial in self.experiment.trials.values()}
+        decisions = self.experiment.handle(event)
+        self.log.append((event, decisions))
+        for decision in decisions:
+            self._act(decision)
+        self._check(event, decisions, states)
+        return decisions
+
+    def _act(self, decision: Decision) -> None:
+        match decision:
+            case CreateTrial(trial, bracket, nth, hparams, seed, target):
+                assert trial not in self.processes
+                grid = self.spec.search.method is Method.GRID
+                space = self.spec.space
+                assert hparams == (space.grid_point(nth) if grid else space.sample(self.spec.seed, bracket, nth))
+                assert seed == training_seed(self.spec.seed, bracket, nth)
+                self.processes[trial] = Process(trial, 1, target)
+            case TrainTrial(trial, attempt, target):
+                # A process that was let go may still save; from now on nobody listens to what else it says.
+                if (old := self.processes.pop(trial, None)) is not None:
+                    assert old.told == "let go", f"{decision}, but a process trains {old}"
+                    self.dead.append(old)
+                assert all(attempt > process.attempt for process in self.dead if process.trial == trial)
+                length = self.experiment.trials[trial].checkpoint_length
+                self.processes[trial] = Process(trial, attempt, target, length=length)
+            case ContinueTrial(trial, attempt, target):
+                process = self._working(trial, attempt)
+                assert target > process.target
+                process.target = target
+            case PauseTrial(trial, attempt) | CompleteTrial(trial, attempt) | StopTrial(trial, attempt):
+                self._working(trial, attempt).told = "let go"
+            case SuspendTrial(trial, attempt):
+                self._working(trial, attempt).told = "suspend"
+            case CloseTrial(trial):
+                assert trial not in self.processes or self.processes[trial].told == "let go"
+            case EndExperiment():
+                self._everyone_dies()
+
+    def _working(self, trial: int, attempt: int) -> Process:
+        process = self.processes[trial]
+        assert process.attempt == attempt
+        assert process.told != "let go", f"trial {trial} was let go already"
+        return process
+
+    # -- what always holds --------------------------------------------------------------------
+
+    def _check(self, event: Event, decisions: tuple[Decision, ...], before: Mapping[int, TrialState]) -> None:
+        experiment = self.experiment
+        running = {trial.id for trial in experiment.trials.values() if trial.state is TrialState.RUNNING}
+        assert [trial.id for trial in experiment.outstanding()] == sorted(running)
+        given = [d for d in decisions if isinstance(d, CreateTrial | TrainTrial)]
+        pulled = [d for d in given if not isinstance(d.why, Retried | Recovered)]
+        if pulled:
+            assert len(running) <= self.limit, f"{len(running)} run after {pulled}"
+        if given:
+            assert experiment.state is ExperimentState.RUNNING
+        for trial, state in before.items():
+            if state not in LIVE:
+                assert experiment.trials[trial].state is state, f"trial {trial} had ended"
+        named = [d.trial for d in decisions if not isinstance(d, Warn | EndExperiment)]
+        assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named)
+        assert len(experiment.trials) <= self.spec.search.max_trials + self.rejected
+        if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
+            twin = Tournament(self.spec.search)
+            twin.restore(experiment.search.snapshot())
+            assert twin.next_job() is None, f"a worker idles after {event}"
+        if experiment.search.done:
+            assert not any(trial.state in LIVE for trial in experiment.trials.values())
+
+    @property
+    def limit(self) -> int:
+        concurrency = self.experiment.search.plan.max_concurrent_trials
+        return min(self.slots, concurrency) if concurrency else self.slots
+
+    @property
+    def rejected(self) -> int:
+        return sum(trial.state is TrialState.INVALID for trial in self.experiment.trials.values())
+
+    def replay(self) -> None:
+        """The same events, told to a fresh experiment, cause the same decisions."""
+        fresh = Experiment(self.spec)
+        for event, decisions in self.log:
+            assert fresh.handle(event) == decisions, f"replay diverges at {event}"
+        assert state_of(fresh) == state_of(self.experiment)
+
+    # -- a whole life -------------------------------------------------------------------------
+
+    def work_to_the_end(self, luck: Random, loss: Callable[[Process], float]) -> None:
+        """Processes train on in some order until the search is done."""
+        while self.processes and not self.experiment.over:
+            process = luck.choice(list(self.processes.values()))
+            if process.told == "train":
+                self.report(process, process.target, loss=loss(process))
+            else:
+                self.end(process)
+        assert self.experiment.over
+
+
+def state_of(experiment: Experiment) -> Any:
+    """Everything that an experiment shows."""
+    trials = {trial.id: repr(trial) for trial in experiment.trials.values()}
+    return experiment.state, trials, experiment.search.snapshot(), experiment.over

@@ -1,0 +1,259 @@
+"""The search once more, in the plainest way that the design allows, to compare with.
+
+Nothing is kept but the calls that were made; every question is answered by going through
+all of them again, and every ranking by sorting the whole rung.  Slow on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import ceil, floor, isfinite, isnan
+from typing import Any
+
+from ashwood.errors import SearchError
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.vocabulary import (
+    BracketFinished,
+    Created,
+    Dropped,
+    Exit,
+    GoOn,
+    Job,
+    LastChance,
+    Pause,
+    Promoted,
+    ReachedEnd,
+    Retired,
+    Snapshot,
+    Stop,
+    TrialId,
+    Verdict,
+    Waits,
+)
+
+
+def powers_up_to(divisor: Fraction, limit: int) -> int:
+    """How many of d**0, d**1, d**2, … are no more than a limit: 1 + floor(log_d limit)."""
+    return next(k for k in range(10_000) if divisor**k > limit)
+
+
+def plan_brackets(s: SearchSettings) -> list[tuple[int, int]]:
+    """(rungs, trials) of every bracket, after section 4 of the design."""
+    room, by_trials = powers_up_to(s.divisor, s.max_length), powers_up_to(s.divisor, s.max_trials)
+    if s.method in (Method.RANDOM, Method.GRID, Method.SINGLE):
+        rungs = [1]
+    elif s.method is not Method.ADAPTIVE_ASHA:
+        rungs = [min(s.num_rungs or 5, room, by_trials)]
+    elif s.bracket_rungs:
+        rungs = sorted(s.bracket_rungs, reverse=True)
+    else:
+        most = min(s.max_rungs, room, by_trials)
+        least = {Mode.AGGRESSIVE: most, Mode.STANDARD: floor((most - 1) / 2) + 1, Mode.CONSERVATIVE: 1}[s.mode]
+        rungs = list(range(most, least - 1, -1))
+    while True:
+        weights = [s.divisor ** (r - 1) / Fraction(r) for r in rungs]
+        trials = [max(1, floor(s.max_trials * w / sum(weights))) for w in weights]
+        if sum(trials) <= s.max_trials:
+            trials[0] += s.max_trials - sum(trials)
+            return list(zip(rungs, trials, strict=True))
+        rungs.pop()
+
+
+@dataclass
+class ReferenceTrial:
+    """One trial's whole story; ``at`` is the rung that it is on its way to, or waits at."""
+
+    id: TrialId
+    bracket: int
+    nth: int
+    at: int = 0
+    state: str = "training"
+    losses: dict[int, float] = field(default_factory=dict)
+    promoted_from: set[int] = field(default_factory=set)
+    failed_at: int | None = None
+
+
+class Reference:
+    """A `SearchMethod` that keeps the calls alone."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
+        self.calls: list[list[Any]] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        s = self.settings
+        plan = plan_brackets(s)
+        self.sync = s.method is Method.SYNC_HALVING
+        self.stops = s.stop_once and not self.sync
+        self.lengths = [
+            sorted({ceil(s.max_length / s.divisor ** (rungs - 1 - i)) for i in range(rungs)}) for rungs, _ in plan
+        ]
+        self.to_create = [trials for _, trials in plan]
+        slots = max(s.max_concurrent_trials or len(plan), len(plan))
+        self.shares = [slots // len(plan) + (b < slots % len(plan)) for b in range(len(plan))]
+        self.given = [0 for _ in plan]
+        self.trials: list[ReferenceTrial] = []
+        self.told = 0
+
+    # -- what a rung looks like -----------------------------------------------------------------
+
+    def members(self, bracket: int) -> list[ReferenceTrial]:
+        return [t for t in self.trials if t.bracket == bracket and t.state != "invalid"]
+
+    def ranking(self, bracket: int, rung: int) -> list[ReferenceTrial]:
+        """Everybody with a result in a rung, best first; who failed there comes last."""
+
+        def key(t: ReferenceTrial) -> tuple[bool, bool, bool, float, TrialId]:
+            loss = t.losses.get(rung, 0.0)
+            return t.failed_at == rung, isnan(loss), not isfinite(loss), loss if isfinite(loss) else 0.0, t.id
+
+        return sorted((t for t in self.members(bracket) if rung in t.losses or t.failed_at == rung), key=key)
+
+    def quota(self, bracket: int, rung: int) -> int:
+        share = floor(Fraction(len(self.ranking(bracket, rung))) / self.settings.divisor)
+        return max(1, share) if self.sync or self.stops else share
+
+    def promotable(self, bracket: int, rung: int, quota: int | None = None) -> ReferenceTrial | None:
+        best = self.ranking(bracket, rung)[:quota]
+        return next((t for t in best if rung not in t.promoted_from and t.failed_at != rung), None)
+
+    def created(self, bracket: int) -> int:
+        return sum(t.bracket == bracket for t in self.trials)
+
+    def exhausted(self, bracket: int) -> bool:
+        trains = any(t.state == "training" for t in self.members(bracket))
+        return not trains and self.created(bracket) == self.to_create[bracket]
+
+    def nobody_at_the_end(self, bracket: int) -> bool:
+        last = len(self.lengths[bracket]) - 1
+        return not any(t.failed_at != last for t in self.ranking(bracket, last))
+
+    def complete(self, bracket: int, rung: int) -> bool:
+        """Nobody that will ever belong to a rung is missing there."""
+        under_way = any(t.state == "training" and t.at <= rung for t in self.members(bracket))
+        to_come = any(self.promotable(bracket, below, self.quota(bracket, below)) for below in range(rung))
+        return self.created(bracket) == self.to_create[bracket] and not under_way and not to_come
+
+    # -- the rules ------------------------------------------------------------------------------
+
+    def promotion(self, bracket: int) -> tuple[ReferenceTrial, Promoted | LastChance] | None:
+        if self.stops:
+            return None
+        downward = range(len(self.lengths[bracket]) - 2, -1, -1)
+        for rung in downward:
+            quota = self.quota(bracket, rung)
+            found = self.promotable(bracket, rung, quota)
+            if found and (not self.sync or self.complete(bracket, rung)):
+                ranking = self.ranking(bracket, rung)
+                return found, Promoted(rung, ranking.index(found) + 1, len(ranking), quota)
+        if self.exhausted(bracket) and self.nobody_at_the_end(bracket):
+            for rung in downward:
+                if found := self.promotable(bracket, rung):
+                    ranking = self.ranking(bracket, rung)
+                    return found, LastChance(rung, ranking.index(found) + 1, len(ranking))
+        return None
+
+    def finished(self, bracket: int) -> bool:
+        return self.exhausted(bracket) and self.promotion(bracket) is None
+
+    def next_job(self) -> Job | None:
+        self.calls.append(["next_job"])
+
+        def load(bracket: int) -> tuple[Fraction, Fraction]:
+            training = sum(t.state == "training" for t in self.members(bracket))
+            return Fraction(training, self.shares[bracket]), Fraction(self.given[bracket], self.shares[bracket])
+
+        for bracket in sorted(range(len(self.shares)), key=load):
+            if promotion := self.promotion(bracket):
+                trial, why = promotion
+                trial.promoted_from.add(why.rung)
+                trial.at, trial.state = why.rung + 1, "training"
+                self.give(trial)
+                return Job(trial.id, self.lengths[bracket][trial.at], why)
+            if (nth := self.created(bracket)) < self.to_create[bracket]:
+                self.trials.append(ReferenceTrial(len(self.trials), bracket, nth))
+                self.give(self.trials[-1])
+                return Job(len(self.trials) - 1, self.lengths[bracket][0], Created(bracket, nth))
+        return None
+
+    def give(self, t: ReferenceTrial) -> None:
+        lengths = [0, *self.lengths[t.bracket]]
+        self.given[t.bracket] += lengths[t.at + 1] - lengths[t.at]
+
+    def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
+        t = self._known(trial)
+        lengths = self.lengths[t.bracket]
+        if t.state != "training" or length < lengths[t.at]:
+            raise SearchError("no")
+        self.calls.append(["report", trial, length, repr(loss)])
+        reached = [i for i in range(t.at, len(lengths)) if lengths[i] <= length] if self.stops else [t.at]
+        t.losses |= dict.fromkeys(reached, loss)
+        t.at = reached[-1]
+        places = []
+        for rung in reached:
+            ranking = self.ranking(t.bracket, rung)
+            places.append((rung, ranking.index(t) + 1, len(ranking), self.quota(t.bracket, rung)))
+        t.state = "ended"
+        if t.at == len(lengths) - 1:
+            return Stop(ReachedEnd(lengths[-1]))
+        if not self.stops:
+            t.state = "waiting"
+            return Pause(Waits(*places[-1]))
+        worse = [place for place in places if place[1] > place[3]]
+        if worse and not (self.exhausted(t.bracket) and self.nobody_at_the_end(t.bracket)):
+            return Stop(Dropped(*worse[0]))
+        t.at, t.state = t.at + 1, "training"
+        self.give(t)
+        return GoOn(lengths[t.at], LastChance(*worse[0][:3]) if worse else Promoted(*places[-1]))
+
+    def exited(self, trial: TrialId, how: Exit) -> None:
+        t = self._known(trial)
+        if t.state == "ended" or t.state == "invalid" or (t.state == "waiting" and self.finished(t.bracket)):
+            raise SearchError("no")
+        self.calls.append(["exited", trial, how])
+        t.state = "ended"
+        if how is not Exit.INVALID:
+            t.failed_at = t.at
+            return
+        t.state = "invalid"
+        self.to_create[t.bracket] += self.settings.method is not Method.GRID
+
+    def retired(self) -> Sequence[Retired]:
+        self.calls.append(["retired"])
+        retired: list[Retired] = []
+        for bracket in range(len(self.shares)):
+            waiting = [t for t in self.members(bracket) if t.state == "waiting"]
+            if waiting and self.finished(bracket):
+                retired += [Retired(t.id, BracketFinished(bracket)) for t in waiting]
+                for t in waiting:
+                    t.state = "ended"
+        return retired
+
+    @property
+    def done(self) -> bool:
+        return all(self.finished(bracket) for bracket in range(len(self.shares)))
+
+    def address(self, trial: TrialId) -> tuple[int, int]:
+        return self.trials[trial].bracket, self.trials[trial].nth
+
+    def snapshot(self) -> Snapshot:
+        # A question that changed nothing is no part of the state.
+        return {"calls": self.calls}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        self._forget()
+        self.calls = []
+        for name, *arguments in snapshot["calls"]:
+            if name == "report":
+                arguments[2] = float(arguments[2])
+            elif name == "exited":
+                arguments[1] = Exit(arguments[1])
+            getattr(self, name)(*arguments)
+
+    def _known(self, trial: TrialId) -> ReferenceTrial:
+        if not 0 <= trial < len(self.trials):
+            raise SearchError("no")
+        return self.trials[trial]

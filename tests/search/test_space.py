@@ -1,0 +1,241 @@
+"""What hyperparameters are drawn and what a grid holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise, product
+from math import inf, isfinite
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space, Tree
+
+units = st.floats(0, 1, exclude_max=True)
+LARGEST_UNIT = 1 - 2**-53
+names = st.text(min_size=1, max_size=4)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def trees(leaves: st.SearchStrategy[Hyperparameter]) -> st.SearchStrategy[Tree]:
+    def deeper(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Tree]:
+        return st.dictionaries(names, inner, min_size=1, max_size=4)
+
+    return deeper(st.recursive(leaves, deeper, max_leaves=8))
+
+
+hyperparameters: st.SearchStrategy[Hyperparameter] = st.one_of(
+    st.builds(Const, st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)),
+    st.builds(Int, st.integers(-9, 0), st.integers(1, 9), st.integers(1, 5)),
+    st.builds(Double, st.floats(-9, 0), st.floats(1, 9), st.integers(1, 5)),
+    st.builds(Log, st.floats(-9, 0), st.floats(1, 9), st.sampled_from([2.0, 10.0, 2.5]), st.integers(1, 5)),
+    st.builds(Categorical, st.lists(st.text(max_size=2), min_size=1, max_size=4, unique=True).map(tuple)),
+)
+
+EVERYTHING = Space(
+    {
+        "lr": Log(-5, -1),
+        "momentum": Double(0.2, 0.9),
+        "layers": Int(1, 6),
+        "model": {"activation": Categorical(("relu", "tanh", "gelu")), "size": {"width": Log(3, 8, base=2.0)}},
+        "epochs": Const(10),
+    }
+)
+
+
+# -- draws -------------------------------------------------------------------------------------
+
+
+def test_the_values_never_change() -> None:
+    # For ever: a recorded search must replay to the same hyperparameters.
+    assert EVERYTHING.sample(seed=0, bracket=0, index=0) == {
+        "lr": 0.014345053120554726,
+        "momentum": 0.4187232898671035,
+        "layers": 1,
+        "model": {"activation": "tanh", "size": {"width": 240.79167493267988}},
+        "epochs": 10,
+    }
+    assert EVERYTHING.sample(seed=2024, bracket=2, index=99) == {
+        "lr": 0.00043793530012811146,
+        "momentum": 0.6756348372455264,
+        "layers": 3,
+        "model": {"activation": "tanh", "size": {"width": 11.743936268194373}},
+        "epochs": 10,
+    }
+
+
+def flatten(values: dict[str, Any], space: Space) -> dict[tuple[str, ...], Any]:
+    found = {}
+    for path, _ in space.leaves():
+        at: Any = values
+        for name in path:
+            at = at[name]
+        found[path] = at
+    return found
+
+
+@settings(max_examples=40)
+@given(one=trees(hyperparameters), other=trees(hyperparameters), seed=st.integers(), index=st.integers(0, 10**6))
+def test_a_value_depends_on_no_other_hyperparameter(one: Tree, other: Tree, seed: int, index: int) -> None:
+    assume(not one.keys() & other.keys())
+    alone = Space(one).sample(seed, 1, index)
+    for both in (Space({**one, **other}), Space({**other, **one})):
+        together = both.sample(seed, 1, index)
+        assert {name: together[name] for name in one} == alone
+
+
+@settings(max_examples=40)
+@given(tree=trees(hyperparameters), seed=st.integers())
+def test_values_come_in_the_shape_and_the_order_of_the_space(tree: Tree, seed: int) -> None:
+    def same_shape(values: Any, node: Any) -> None:
+        if isinstance(node, dict):
+            assert list(values) == list(node)
+            for name in node:
+                same_shape(values[name], node[name])
+
+    space = Space(tree)
+    same_shape(space.sample(seed, 0, 0), tree)
+    same_shape(space.grid_point(0), tree)
+
+
+def test_draws_differ_by_seed_bracket_trial_and_name() -> None:
+    space = Space({"a": Double(0, 1), "b": Double(0, 1), "c": {"a": Double(0, 1)}})
+    drawn = [
+        value
+        for seed, bracket, index in product(range(3), range(3), range(30))
+        for value in flatten(space.sample(seed, bracket, index), space).values()
+    ]
+    assert len(set(drawn)) == len(drawn) == 3 * 3 * 30 * 3
+
+
+@given(low=st.integers(-(2**70), 2**70), span=st.integers(0, 2**70), unit=units)
+@example(low=0, span=2**53, unit=LARGEST_UNIT)
+@example(low=0, span=2, unit=LARGEST_UNIT)
+def test_an_int_is_in_its_range(low: int, span: int, unit: float) -> None:
+    value = Int(low, low + span).at(unit)
+    assert isinstance(value, int)
+    assert low <= value <= low + span
+
+
+def test_an_int_reaches_both_ends_and_all_between_alike() -> None:
+    die = Int(-2, 3)
+    assert (die.at(0.0), die.at(LARGEST_UNIT)) == (-2, 3)
+    assert Counter(die.at(i / 6_000) for i in range(6_000)) == dict.fromkeys(range(-2, 4), 1_000)
+
+
+@given(low=finite, high=finite, unit=units)
+@example(low=-1.7e308, high=1.7e308, unit=0.0)
+@example(low=0.1, high=0.3, unit=LARGEST_UNIT)
+def test_a_double_is_in_its_range(low: float, high: float, unit: float) -> None:
+    low, high = min(low, high), max(low, high)
+    assert low <= Double(low, high).at(unit) <= high
+
+
+@given(low=st.floats(-20, 20), high=st.floats(-20, 20), base=st.sampled_from([0.5, 2.0, 2.718281828459045, 10.0]))
+def test_a_log_is_between_the_powers_of_its_bounds(low: float, high: float, base: float) -> None:
+    low, high = min(low, high), max(low, high)
+    spread = Log(low, high, base=base)
+    ends = sorted((spread.at(0.0), spread.at(1.0)))
+    for unit in (0.1, 0.5, LARGEST_UNIT):
+        assert ends[0] <= spread.at(unit) <= ends[1]
+        assert 0 < spread.at(unit) < inf
+
+
+@pytest.mark.parametrize("exponent", range(-12, 13))
+def test_whole_powers_of_ten_are_exact(exponent: int) -> None:
+    # 10 ** -5.0 is 1.0000000000000001e-05 with some libraries of C; never here.
+    assert Log(exponent, exponent + 1).at(0.0) == float(f"1e{exponent}")
+    assert Log(exponent - 1, exponent).at(1.0) == float(f"1e{exponent}")
+
+
+def test_a_log_is_uniform_in_its_exponent() -> None:
+    assert Log(-4, -2).at(0.5) == 1e-3
+    assert Log(0, 10, base=2.0).at(0.3) == 8.0
+    # Correctly rounded: 10**0.5 to 30 digits is 3.16227766016837933199889354443.
+    assert Log(0, 1).at(0.5) == 3.16227766016837933199889354443
+
+
+@given(count=st.integers(1, 5_000), unit=units)
+@example(count=3, unit=LARGEST_UNIT)
+@example(count=4097, unit=LARGEST_UNIT)
+def test_a_choice_is_one_of_its_values(count: int, unit: float) -> None:
+    assert Categorical(tuple(range(count))).at(unit) == int(unit * count) < count
+
+
+def test_samples_look_uniform() -> None:
+    samples = [EVERYTHING.sample(9, 0, i) for i in range(3_000)]
+    activations = Counter(sample["model"]["activation"] for sample in samples)
+    assert all(abs(n - 1_000) < 130 for n in activations.values())  # five sigma, and the draws are fixed
+    layers = Counter(sample["layers"] for sample in samples)
+    assert set(layers) == {1, 2, 3, 4, 5, 6}
+    assert all(abs(n - 500) < 103 for n in layers.values())
+    assert abs(sum(sample["lr"] < 1e-3 for sample in samples) - 1_500) < 137
+    assert {sample["epochs"] for sample in samples} == {10}
+
+
+# -- grids -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hyperparameter", "values"),
+    [
+        (Int(1, 10, 4), (1, 4, 7, 10)),
+        (Int(0, 10, 4), (0, 3, 7, 10)),
+        (Int(1, 3, 99), (1, 2, 3)),
+        (Int(5, 5, 2), (5,)),
+        (Int(0, 10, 1), (5,)),
+        (Int(-3, 0, 1), (-2,)),
+        (Double(0.0, 1.0, 5), (0.0, 0.25, 0.5, 0.75, 1.0)),
+        (Double(0.2, 0.9, 2), (0.2, 0.9)),
+        (Double(0.0, 1.0, 1), (0.5,)),
+        (Log(-4, 0, count=5), (1e-4, 1e-3, 1e-2, 1e-1, 1.0)),
+        (Log(-4, -2, count=1), (1e-3,)),
+        (Log(3, 5, base=2.0, count=3), (8.0, 16.0, 32.0)),
+        (Categorical(("a", "b")), ("a", "b")),
+        (Const([1, 2]), ([1, 2],)),
+    ],
+)
+def test_the_grid_of_one(hyperparameter: Hyperparameter, values: tuple[Any, ...]) -> None:
+    assert hyperparameter.grid() == values
+
+
+@given(low=st.integers(-50, 50), span=st.integers(0, 60), count=st.integers(1, 80))
+def test_a_grid_of_ints_is_even_and_distinct(low: int, span: int, count: int) -> None:
+    values = Int(low, low + span, count).grid()
+    assert len(values) == len(set(values)) == min(count, span + 1)
+    gaps = {b - a for a, b in pairwise(values)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    if len(values) > 1:
+        assert (values[0], values[-1]) == (low, low + span)
+
+
+@given(low=finite, high=finite, count=st.integers(2, 40))
+@example(low=0.2, high=0.9, count=3)
+@example(low=-1.7e308, high=1.7e308, count=2)
+def test_a_grid_of_doubles_includes_its_ends(low: float, high: float, count: int) -> None:
+    assume(low < high)
+    values = Double(low, high, count).grid()
+    assert len(values) == count
+    assert (values[0], values[-1]) == (low, high)
+    assert all(low <= value <= high and isfinite(value) for value in values)
+    # Between neighbours there is no room to be even.
+    if high - low > 1e-9 * max(abs(low), abs(high)):
+        assert list(values) == sorted(values)
+
+
+@settings(max_examples=40)
+@given(trees(hyperparameters))
+def test_the_grid_is_the_product_and_the_last_varies_fastest(tree: Tree) -> None:
+    space = Space(tree)
+    assume(space.grid_size() <= 500)
+    points = [flatten(space.grid_point(i), space) for i in range(space.grid_size())]
+    expected = product(*(leaf.grid() for _, leaf in space.leaves()))
+    assert [tuple(point.values()) for point in points] == list(expected)
+
+
+def test_a_grid_needs_a_count() -> None:
+    for uncounted in (Int(0, 1), Double(0, 1), Log(0, 1)):
+        with pytest.raises(ValueError, match="count"):
+            uncounted.grid()

@@ -1,0 +1,35 @@
+"""Ashwood's own methods keep the contract that outside authors get, and so does the plain reference."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import SearchMethod
+from ashwood.testing.search_method import HalvingContract, SearchMethodContract, search_settings
+from tests.search.reference import Reference
+
+
+class TestTournament(HalvingContract):
+    method = Tournament
+
+
+class TestReference(HalvingContract):
+    method = Reference
+    tries = settings(max_examples=25)
+
+
+def make(chosen: SearchSettings) -> SearchMethod:
+    return Tournament(chosen)
+
+
+class TestWhatAnOutsideAuthorWrites(SearchMethodContract):
+    """A plain function, for some settings only, of a method whose rungs nobody knows."""
+
+    method = staticmethod(make)
+    tries = settings(max_examples=15)
+
+    def settings(self) -> st.SearchStrategy[SearchSettings]:
+        return search_settings(methods=[Method.RANDOM, Method.ASYNC_HALVING], max_trials=9)
