@@ -90,7 +90,11 @@ def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float
 
 
 def _sample(settings: SearchSettings, plan: SearchPlan) -> SearchSettings:
-    """A smaller search with the same rungs, where there is one."""
-    smaller = replace(settings, max_trials=min(settings.max_trials, _SAMPLE_TRIALS))
-    same_rungs = [b.lengths for b in plan_search(smaller).brackets] == [b.lengths for b in plan.brackets]
-    return smaller if same_rungs else settings
+    """A smaller search with the same rungs, where there is one that is large enough to go by."""
+    trials = _SAMPLE_TRIALS
+    while trials < settings.max_trials:
+        smaller = replace(settings, max_trials=trials)
+        if [b.lengths for b in plan_search(smaller).brackets] == [b.lengths for b in plan.brackets]:
+            return smaller
+        trials *= 2
+    return settings

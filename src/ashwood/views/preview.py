@@ -117,9 +117,8 @@ class Preview:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
-        data = _plain(self)
+        data: dict[str, Any] = _plain(self)
         data["full_length"] = _plain(self.full_length)
-        assert isinstance(data, dict)  # noqa: S101
         return data
 
 

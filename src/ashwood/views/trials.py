@@ -71,8 +71,8 @@ class TrialRow:
         started_at: when a process first worked on it.
         ended_at: when it was settled that it trains no more.
         seconds: how long processes worked on it, those at work now left out.
-        reports: everything it reported, if the table keeps history.
-        decisions: everything decided about it, with the reasons, if the table keeps history.
+        reports: what it reported while it had a job, if the table keeps history.
+        decisions: all that was decided about it, with the reasons, if the table keeps history.
     """
 
     id: TrialId
@@ -180,7 +180,7 @@ class TrialTable:
     def _keep(self, row: TrialRow, checkpoint: Checkpoint) -> None:
         row.checkpoint = checkpoint
         best = row.best_checkpoint
-        if best is None or best.path == checkpoint.path or self._no_worse(checkpoint.metric, best.metric):
+        if best is None or self._no_worse(checkpoint.metric, best.metric):
             row.best_checkpoint = checkpoint
 
     def _value(self, metrics: Mapping[str, float]) -> float | None:

@@ -1,0 +1,64 @@
+"""All sorts of event streams, for properties that hold of any."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import strategies as st
+
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.draw import bits
+from ashwood.search.settings import Method, SearchSettings
+from tests.views.simulate import Curve, Workers, power_law, spec_of
+
+NAN, INF = float("nan"), float("inf")
+
+
+def telling(seed: int) -> Curve:
+    """Metrics from a small set in which ties and bad values meet often."""
+    values = (NAN, INF, -INF, 0.0, 1.0, 2.0)
+    return lambda trial, length: values[bits(seed, trial, length) % len(values)]
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> SearchSettings:
+    method = draw(st.sampled_from(Method))
+    return SearchSettings(
+        method=method,
+        max_length=draw(st.integers(1, 60)),
+        max_trials=1 if method is Method.SINGLE else draw(st.integers(1, 30)),
+        max_concurrent_trials=draw(st.integers(0, 6)),
+        divisor=draw(st.sampled_from([Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2)])),
+        max_rungs=draw(st.integers(1, 5)),
+        num_rungs=draw(st.none() | st.integers(1, 4)),
+        stop_once=draw(st.booleans()),
+    )
+
+
+@st.composite
+def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
+    """Workers that haven't run yet."""
+    seed = draw(st.integers(0, 1_000_000))
+    spec: ExperimentSpec = spec_of(draw(settings()), smaller_is_better=draw(st.booleans()))
+    return Workers(
+        spec,
+        draw(st.sampled_from([power_law(seed), telling(seed)])),
+        workers=draw(st.integers(1, 6)),
+        seed=seed,
+        faults=draw(st.sampled_from([(0.0, 0.0, 0.0), (0.2, 0.1, 0.1)])) if faults else (0.0, 0.0, 0.0),
+        period=draw(st.sampled_from([None, 1, 7])),
+        checkpoints=draw(st.booleans()),
+    )
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> Workers:
+    """Workers that have run: to the end at once, or paused or killed on the way, or not to the end at all."""
+    ran: Workers = draw(workers())
+    for stop_after in draw(st.lists(st.integers(1, 80), max_size=2)):
+        ran.run(stop_after=stop_after, crash=draw(st.booleans()))
+        if ran.experiment.state.ended:
+            return ran
+    if draw(st.booleans()) or not ran.entries:
+        ran.run()
+    return ran

@@ -1,0 +1,99 @@
+"""Who is at which rung: against the search itself."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import given
+
+from ashwood.experiment.decisions import ContinueTrial, TrainTrial
+from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.settings import Method
+from ashwood.search.vocabulary import LastChance, Promoted
+from ashwood.views.ladder import Ladder
+from tests.views.simulate import Workers, asha, spec_of
+from tests.views.streams import runs
+
+
+def ladder_of(ran: Workers) -> Ladder:
+    ladder = Ladder(ran.experiment.spec.search)
+    for _, event, decisions in ran.entries:
+        ladder.apply(event, decisions)
+    return ladder
+
+
+@given(ran=runs())
+def test_the_ladder_agrees_with_the_search(ran: Workers) -> None:
+    ladder, search, trials = ladder_of(ran), ran.experiment.search, ran.experiment.trials
+    for view, bracket in zip(ladder.brackets, search.brackets, strict=True):
+        members = [trial for trial in trials if search.address(trial)[0] == view.number]
+        assert view.created == sum(trials[trial].state is not TrialState.INVALID for trial in members)
+        assert view.lengths == [rung.length for rung in bracket.rungs]
+        for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
+            assert step.arrived + step.failed == len(rung)
+            assert step.training == {trial for trial, towards in bracket.training.items() if towards == at}
+            waiting = {trial for trial in rung.waiting() if trials[trial].state is TrialState.PAUSED}
+            assert step.waiting == waiting
+        if bracket.finished:
+            assert view.created == view.planned
+
+
+@given(ran=runs())
+def test_promotions_are_those_that_were_decided(ran: Workers) -> None:
+    if ran.experiment.spec.search.stop_once:
+        return  # A validation past several rungs promotes from each of them with one decision.
+    ladder, trials = ladder_of(ran), ran.experiment.trials
+    decided: dict[tuple[int, int], int] = {}
+    for entry in ran.entries:
+        for decision in entry.decisions:
+            if isinstance(decision, TrainTrial | ContinueTrial) and isinstance(decision.why, Promoted | LastChance):
+                if trials[decision.trial].state is TrialState.INVALID:
+                    continue
+                bracket, _ = ran.experiment.search.address(decision.trial)
+                decided[bracket, decision.why.rung] = decided.get((bracket, decision.why.rung), 0) + 1
+    shown = {(b.number, at): rung.promoted for b in ladder.brackets for at, rung in enumerate(b.rungs)}
+    assert {place: count for place, count in shown.items() if count} == decided
+
+
+@given(ran=runs())
+def test_every_trial_that_has_not_ended_has_one_place(ran: Workers) -> None:
+    ladder = ladder_of(ran)
+    places = {
+        trial: (bracket.number, at)
+        for bracket in ladder.brackets
+        for at, rung in enumerate(bracket.rungs)
+        for trial in [*rung.training, *rung.waiting]
+    }
+    alive = [
+        trial.id for trial in ran.experiment.trials.values() if trial.state in (TrialState.RUNNING, TrialState.PAUSED)
+    ]
+    assert sorted(places) == alive
+    for trial in ran.experiment.trials:
+        assert ladder.place(trial) == places.get(trial)
+
+
+def test_a_validation_past_several_rungs_counts_in_each() -> None:
+    settings = asha(1, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
+    many = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
+    assert Ladder(settings).brackets[0].lengths == [8]
+    ladder, experiment = Ladder(many), Experiment(spec_of(many))
+    assert ladder.brackets[0].lengths == [2, 4, 8]
+    for event in (
+        DriverStarted(2),
+        ValidationReported(0, 1, 5, {"loss": 1.0}),
+        ValidationReported(1, 1, 4, {"loss": 2.0}),
+    ):
+        ladder.apply(event, experiment.handle(event))
+    assert [(rung.arrived, rung.promoted) for rung in ladder.brackets[0].rungs] == [(2, 1), (2, 1), (0, 0)]
+    assert ladder.place(0) == (0, 2)
+    assert ladder.place(1) is None
+
+
+def test_a_promotion_while_the_experiment_pauses_is_seen_at_once() -> None:
+    settings = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), stop_once=True)
+    ladder, experiment = Ladder(settings), Experiment(spec_of(settings))
+    for event in (DriverStarted(1), PauseRequested(), ValidationReported(0, 1, 1, {"loss": 1.0})):
+        ladder.apply(event, experiment.handle(event))
+    assert ladder.place(0) == (0, 1)

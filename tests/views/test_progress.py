@@ -1,0 +1,124 @@
+"""Progress: counts against the experiment, and forecasts that people can look at."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+
+from ashwood.experiment.decisions import Warn
+from ashwood.experiment.events import AttemptFailed, DriverStarted, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.progress import Forecast, Progress
+from tests.views.simulate import Workers, asha, power_law, spec_of
+from tests.views.streams import runs, workers
+
+
+def progress_of(ran: Workers) -> Progress:
+    progress = Progress(ran.experiment.spec)
+    for entry in ran.entries:
+        progress.apply(*entry)
+    return progress
+
+
+@given(ran=runs())
+def test_progress_agrees_with_the_experiment(ran: Workers) -> None:
+    progress = progress_of(ran)
+    assert progress.state is ran.experiment.state
+    assert progress.reports == sum(isinstance(entry.event, ValidationReported) for entry in ran.entries)
+    assert progress.failed_attempts == sum(isinstance(entry.event, AttemptFailed) for entry in ran.entries)
+    warnings = [decision.message for entry in ran.entries for decision in entry.decisions if isinstance(decision, Warn)]
+    assert progress.warnings == len(warnings)
+    assert list(progress.recent_warnings) == warnings[-20:]
+    if (best := progress.best) is not None:
+        metrics = (row.metric for row in progress.trials.rows.values() if row.state != "invalid")
+        finite = [metric for metric in metrics if metric is not None]
+        assert best.metric == (min if ran.experiment.spec.smaller_is_better else max)(finite)
+
+
+@given(ran=runs())
+def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
+    progress = Progress(ran.experiment.spec)
+    for entry in ran.entries:
+        progress.apply(*entry)
+    summary = progress.summary()
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    total, fraction, seconds = progress.forecast(ran.entries[-1].at)
+    assert 0.0 <= fraction <= 1.0
+    assert total >= progress.length_trained
+    assert seconds is None or seconds >= 0.0
+    if progress.state.ended:
+        assert (fraction, seconds) == (1.0, 0.0)
+    elif progress.state is ExperimentState.PAUSED:
+        assert seconds is None
+
+
+@given(ran=workers(faults=False))
+def test_when_the_search_is_over_nothing_more_is_expected(ran: Workers) -> None:
+    progress = Progress(ran.experiment.spec)
+    for entry in ran.run()[:-1]:
+        progress.apply(*entry)
+    assert progress.forecast().total_length == pytest.approx(progress.length_trained)
+    assert progress.forecast().fraction == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        asha(60),
+        asha(60, stop_once=True),
+        asha(60, method=Method.ASYNC_HALVING, max_length=256),
+        asha(60, method=Method.SYNC_HALVING),
+        asha(30, method=Method.RANDOM),
+    ],
+    ids=lambda settings: f"{settings.method}{'-stop' * settings.stop_once}",
+)
+@pytest.mark.parametrize("slots", [1, 8])
+def test_a_forecast_is_steady_and_about_right(settings: SearchSettings, slots: int) -> None:
+    ran = Workers(spec_of(settings), power_law(3), workers=slots, seed=5)
+    progress = Progress(ran.experiment.spec)
+    forecasts: list[tuple[float, Forecast]] = []
+    for entry in ran.run():
+        progress.apply(*entry)
+        if not progress.state.ended:
+            forecasts.append((entry.at, progress.forecast(entry.at)))
+    trained, begin, end = progress.length_trained, ran.entries[0].at, ran.entries[-1].at
+    fractions = [forecast.fraction for _, forecast in forecasts]
+    assert fractions[0] == 0.0
+    assert fractions[-1] == pytest.approx(1.0, abs=0.02)
+    # It may step back when a promotion comes as a surprise, but never by much.
+    assert all(after > before - 0.04 for before, after in pairwise(fractions))
+    assert all(0.6 * trained < forecast.total_length < 1.5 * trained for _, forecast in forecasts)
+    halfway = begin + (end - begin) / 2
+    seconds = next(forecast.seconds for at, forecast in forecasts if at >= halfway)
+    assert seconds is not None
+    assert 0.3 * (end - halfway) < seconds < 2.0 * (end - halfway)
+
+
+def test_before_anything_was_reported_nobody_knows_how_long_it_takes() -> None:
+    spec = spec_of(asha(20))
+    experiment, progress = Experiment(spec), Progress(spec)
+    assert progress.state is ExperimentState.CREATED
+    assert progress.forecast(1.0).seconds is None
+    progress.apply(1.0, started := DriverStarted(2), experiment.handle(started))
+    assert progress.forecast(2.0).seconds is None
+    assert progress.best is None
+    assert progress.summary()["trials"] == {"running": 2}
+
+
+def test_the_best_says_where_and_when_it_came_from() -> None:
+    spec = spec_of(asha(20, max_length=64))
+    experiment, progress = Experiment(spec), Progress(spec)
+    for at, event in (
+        (1.0, DriverStarted(2)),
+        (2.0, ValidationReported(1, 1, 1, {"loss": 0.5})),
+        (3.0, ValidationReported(0, 1, 1, {"loss": 0.7})),
+    ):
+        progress.apply(at, event, experiment.handle(event))
+    assert progress.best is not None
+    assert progress.best._asdict() == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}
+    assert progress.summary()["best"] == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}
