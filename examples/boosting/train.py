@@ -2,11 +2,12 @@
 
 import pickle
 
-import ashwood
 from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
+
+import ashwood
 
 TREES_PER_STEP = 5
 

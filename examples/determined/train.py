@@ -3,10 +3,11 @@
 import argparse
 import pickle
 
-import ashwood
 from sklearn.datasets import load_iris
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+
+import ashwood
 
 
 def main() -> None:

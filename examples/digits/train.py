@@ -3,11 +3,12 @@
 import pickle
 import warnings
 
-import ashwood
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
+
+import ashwood
 
 images, labels = load_digits(return_X_y=True)
 x_train, x_valid, y_train, y_valid = train_test_split(images / 16, labels, test_size=0.25, random_state=0)

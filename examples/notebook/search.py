@@ -2,10 +2,11 @@
 
 import pickle
 
-import ashwood
 from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 from sklearn.model_selection import train_test_split
+
+import ashwood
 
 images, labels = load_digits(return_X_y=True)
 x_train, x_valid, y_train, y_valid = train_test_split(images / 16, labels, test_size=0.25, random_state=0)

@@ -1,9 +1,10 @@
 """A small convolutional network on scikit-learn's digits, in PyTorch, reporting by batches."""
 
-import ashwood
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+
+import ashwood
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
 digits = load_digits()
