@@ -48,12 +48,6 @@ def _fork(trial: Trial) -> None:
     Path(trial.hparams.pid_file).write_text(str(child))
 
 
-def _hang(_trial: Trial) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    while True:
-        time.sleep(60)
-
-
 MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "raise": _raise,
     "sys_exit": lambda _: sys.exit(0),
@@ -64,6 +58,5 @@ MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "stop": lambda trial: trial.stop(),
     "return": lambda _: None,
     "fork": _fork,
-    "hang": _hang,
 }
 """What can go wrong in training code, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import length_hint
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -120,7 +121,7 @@ class Trial:
         ``min_checkpoint_period``, and when the experiment is about to pause.
         """
         loop = self._attempt.loop
-        return loop is None or (loop.due and loop.last_of_chunk)
+        return loop is None or (loop.due and not length_hint(loop.left))
 
     # -- reports ------------------------------------------------------------------------------
 

@@ -58,10 +58,11 @@ class Channel:
 
     def send(self, *message: Any) -> None:
         """Send one message; waits only while the driver is far behind."""
-        try:
-            self._socket.sendall(encode(message).encode() + b"\n")
-        except OSError:
-            self.gone = True
+        self._send(encode(message).encode() + b"\n")
+
+    def end_line(self) -> None:
+        """End what a child may have left half-said when it died."""
+        self._send(b"\n")
 
     def receive(self) -> Message | None:
         """The next message, waiting for it; None: the driver is gone."""
@@ -74,6 +75,12 @@ class Channel:
         if not self._inbox and not self.gone:
             self._read(socket.MSG_DONTWAIT)
         return self._inbox.popleft() if self._inbox else None
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError:
+            self.gone = True
 
     def _read(self, flags: int) -> None:
         try:

@@ -31,10 +31,12 @@ def publish(directory: Path, write: Callable[[Path], object]) -> None:
     try:
         _fill(hidden, write)
         _sync_tree(hidden)
-        if directory.exists():  # left by a driver that died before it knew of it
-            directory.rename(parent / f"{_WRITING}replaced-{directory.name}")
+        replaced = parent / f"{_WRITING}replaced-{directory.name}"
+        if directory.exists():  # saved for a driver that died before it knew of it
+            directory.rename(replaced)
         hidden.rename(directory)
         _sync(parent)
+        _remove(replaced)
     except BaseException:
         _remove(hidden)
         raise

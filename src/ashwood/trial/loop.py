@@ -27,6 +27,7 @@ class Loop:
         step: how many units one step takes.
         scale: relates its positions to the experiment's lengths.
         due: whether something is due on the last step of the present chunk.
+        left: what is left of the present chunk; `operator.length_hint` counts it.
         active: whether the training code is inside the loop.
     """
 
@@ -39,18 +40,13 @@ class Loop:
         self._size = 1
         self._start = self._stop = position
         self._steps = 0
-        self._left: Iterator[int] = iter(())
+        self.left: Iterator[int] = iter(())
         self._began = perf_counter()
 
     @property
     def position(self) -> int:
         """How many units are trained, counting the step that the training code is in."""
-        return min(self._stop, self._start + self.step * (self._steps - length_hint(self._left)))
-
-    @property
-    def last_of_chunk(self) -> bool:
-        """Whether the training code is in the last step of the chunk."""
-        return not length_hint(self._left)
+        return min(self._stop, self._start + self.step * (self._steps - length_hint(self.left)))
 
     def chunk(self, due: int, goal: int) -> Iterator[int]:
         """The next steps: up to position ``due``, or fewer.  The last step of all ends at ``goal``."""
@@ -59,15 +55,15 @@ class Loop:
         self.due = steps <= self._size
         self._steps = min(steps, self._size)
         self._start, self._stop = start, min(start + self._steps * self.step, goal)
-        self._left = iter(range(start, self._stop, self.step))
+        self.left = iter(range(start, self._stop, self.step))
         self._began = perf_counter()
-        return self._left
+        return self.left
 
     def cut(self) -> None:
         """End the chunk with the step in work."""
         self._start = self._stop = self.position
         self._steps = 0
-        deque(self._left, maxlen=0)  # uses the rest up
+        deque(self.left, maxlen=0)  # uses the rest up
 
     def adapt(self) -> None:
         """After a chunk: fit the size of the next to the time this one took."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from ashwood.trial.attempt import Again, Ended, Failed, Leave, Outcome, Rejected
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
 
-_OURS = str(Path(__file__).parent.parent)
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
 
 

@@ -281,7 +281,7 @@ class LocalBackend:
 
 def _start_warden() -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-I", "-S", warden.__file__, str(os.getpid())],
+        [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(warden.GRACE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -43,6 +44,7 @@ class Forked:
             _kill_group(child)
             message = _read(outcome)
         if message is None or code != 0:
+            channel.end_line()
             return ["failed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 
@@ -89,12 +91,7 @@ class Command:
             process = subprocess.Popen(  # noqa: S603
                 ["/bin/sh", "-c", command],
                 cwd=self._workdir,
-                env=os.environ
-                | {
-                    VARIABLE: ",".join(map(str, descriptors)),
-                    "ASHWOOD_HPARAMS": json.dumps(job.hparams),
-                    "ASHWOOD_SEED": str(job.seed),
-                },
+                env=_environment(job, descriptors),
                 stdin=subprocess.DEVNULL,
                 pass_fds=descriptors,
                 process_group=0,
@@ -106,7 +103,8 @@ class Command:
         if message is not None and message[0] in ("invalid", "stopped"):
             return message
         if code != 0:
-            return ["failed", describe_exit(code if code < 128 else 128 - code, "the command") + tail(log)]
+            channel.end_line()
+            return ["failed", describe_exit(_unshelled(code), "the command") + tail(log)]
         if message is None:
             return [
                 "failed",
@@ -114,6 +112,22 @@ class Command:
                 f"{job.metric!r} there" + tail(log),
             ]
         return message
+
+
+def _environment(job: Job, descriptors: Iterable[int]) -> dict[str, str]:
+    # ``python`` in a command is the one that runs Ashwood, also where nobody activated its environment.
+    path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
+    return os.environ | {
+        "PATH": os.pathsep.join(path),
+        VARIABLE: ",".join(map(str, descriptors)),
+        "ASHWOOD_HPARAMS": json.dumps(job.hparams),
+        "ASHWOOD_SEED": str(job.seed),
+    }
+
+
+def _unshelled(code: int) -> int:
+    """An exit code of a shell, which adds 128 to the number of the signal that ended its command."""
+    return 128 - code if 128 < code <= 128 + signal.NSIG else code
 
 
 def _read(outcome: IO[bytes]) -> Message | None:

@@ -69,7 +69,7 @@ def _script(path: Path) -> ModuleType:
 
 
 def _unpickle(path: Path) -> Any:
-    import cloudpickle  # type: ignore[import-untyped]  # only here: most workers start faster without
+    import cloudpickle  # only here: most workers start faster without
 
     with path.open("rb") as file:
         return cloudpickle.load(file)

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
@@ -42,9 +43,8 @@ class Output:
     def __init__(self) -> None:
         """Take what the descriptors lead to now as the place for output between trials."""
         self._home = os.dup(1)
-        for stream in (sys.__stdout__, sys.__stderr__):
-            if stream is not None:
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        self._streams = [_stream(1), _stream(2)]
+        sys.stdout, sys.stderr = self._streams
 
     def enter(self, log: Path, header: str) -> None:
         """Append to a trial's log from now on, after a line that says what begins."""
@@ -58,13 +58,21 @@ class Output:
     def leave(self) -> None:
         """Go back to the output between trials, whatever training code did to ``sys.stdout``."""
         self._flush()
-        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        self._streams = [
+            _stream(number) if stream.closed else stream for number, stream in enumerate(self._streams, start=1)
+        ]
+        sys.stdout, sys.stderr = self._streams
         os.dup2(self._home, 1)
         os.dup2(self._home, 2)
 
     def _flush(self) -> None:
-        for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        for stream in (sys.stdout, sys.stderr, *self._streams):
             with suppress(AttributeError, OSError, ValueError):  # replaced or closed by training code
-                stream.flush()  # type: ignore[union-attr]
+                stream.flush()
         if ctypes := sys.modules.get("ctypes"):  # numeric libraries have loaded it; too slow to load just for this
             ctypes.CDLL(None).fflush(None)
+
+
+def _stream(descriptor: int) -> TextIO:
+    # Closing it, as training code may, leaves the descriptor open.
+    return open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)

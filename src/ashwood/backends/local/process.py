@@ -86,9 +86,7 @@ class WorkerProcess:
             if len(data) < _CHUNK:
                 break
         lines, _, self._tail = b"".join(pieces).rpartition(b"\n")
-        # One parse for all lines costs a fraction of one for each.
-        messages: list[Message] = json.loads(b"[%b]" % lines.replace(b"\n", b",")) if lines else []
-        return messages, alive
+        return _parse(lines), alive
 
     def bury(self) -> int:
         """Wait for a process that is ending, and end what it leaves; returns its exit code."""
@@ -119,3 +117,17 @@ class WorkerProcess:
         for group in {self.pid, self.group or self.pid}:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, number)
+
+
+def _parse(lines: bytes) -> list[Message]:
+    if not lines:
+        return []
+    messages: list[Message]
+    try:  # one parse for all lines costs a fraction of one for each
+        messages = json.loads(b"[%b]" % lines.replace(b"\n", b","))
+    except ValueError:
+        messages = []
+        for line in lines.split(b"\n"):
+            with suppress(ValueError):  # what a dying child left half-said
+                messages.append(json.loads(line))
+    return messages

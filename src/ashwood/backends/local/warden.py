@@ -15,6 +15,7 @@ import sys
 import time
 
 GRACE = 10.0
+"""Seconds that workers get to save their trials when the driver is gone."""
 _TICK = 0.05
 
 
@@ -33,9 +34,9 @@ def watch(source: int, parent: int) -> set[int]:
             (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
 
 
-def end(groups: set[int]) -> None:
+def end(groups: set[int], grace: float) -> None:
     """Wait for the groups' leaders to leave, then kill what is left."""
-    deadline = time.monotonic() + GRACE
+    deadline = time.monotonic() + grace
     while groups:
         late = time.monotonic() > deadline
         for group in sorted(groups):
@@ -71,4 +72,4 @@ def _kill(group: int) -> None:
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    end(watch(0, int(sys.argv[1])))
+    end(watch(0, int(sys.argv[1])), float(sys.argv[2]))

@@ -53,7 +53,8 @@ def _settle_in(workdir: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.argv = ["ashwood-worker"]
-    sys.path[0] = workdir
+    if sys.path[0] == "":  # the directory that training code may leave; absent where Python runs with -P
+        sys.path[0] = workdir
 
 
 def _prepare(setup: Setup, channel: Channel) -> Runner | None:

@@ -1,0 +1,392 @@
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.logs import trial_log
+from ashwood.errors import BackendError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    HparamsRejected,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.search.space import Const, Space
+from ashwood.testing.backend import drive, hear, job, toy_spec, wait_for_end
+
+Make = Callable[..., LocalBackend]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes local backends over code in ``tmp_path``, and closes them after the test."""
+    made: list[LocalBackend] = []
+
+    def make(
+        target: str,
+        kind: EntrypointKind = EntrypointKind.FUNCTION,
+        *,
+        workers: int = 1,
+        process_per_attempt: bool | None = None,
+        **changes: Any,
+    ) -> LocalBackend:
+        spec = toy_spec(tmp_path, entrypoint=Entrypoint(kind, target), **changes)
+        made.append(
+            LocalBackend(
+                spec,
+                checkpoints=tmp_path / "checkpoints",
+                logs=tmp_path / "logs",
+                workers=workers,
+                process_per_attempt=process_per_attempt,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+def write(directory: Path, name: str, body: str) -> None:
+    """Training code: ``body`` runs in each epoch, and may set ``loss``."""
+    lines = "\n".join(f"        {line}" for line in body.splitlines())
+    (directory / name).write_text(
+        f"import os, sys\ncalls = []\n\ndef train(trial):\n    calls.append(trial.id)\n"
+        f"    for epoch in trial.epochs():\n        loss = 1.0\n{lines}\n        trial.report(loss=loss)\n"
+    )
+
+
+def losses(events: list[Event]) -> list[float]:
+    return [event.metrics["loss"] for event in events if isinstance(event, ValidationReported)]
+
+
+def error(events: list[Event]) -> str:
+    failed = events[-1]
+    assert isinstance(failed, AttemptFailed)
+    return failed.error
+
+
+# -- workers --------------------------------------------------------------------------------
+
+
+def test_imports_are_paid_once_a_worker(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_once.py", "loss = len(calls)")
+    backend = make("code_once:train")
+    assert losses(drive(backend, [job(trial=0)])) == [1]
+    assert losses(drive(backend, [job(trial=1)])) == [2]
+
+
+def test_a_process_per_attempt_keeps_nothing(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_fresh.py", "loss = len(calls)")
+    backend = make("code_fresh:train", process_per_attempt=True)
+    assert losses(drive(backend, [job(trial=0)])) == [1]
+    assert losses(drive(backend, [job(trial=1)])) == [1]
+
+
+def test_what_a_process_per_attempt_started_is_gone_when_it_has_ended(tmp_path: Path, make: Make) -> None:
+    backend = make("ashwood.testing.training:train", process_per_attempt=True)
+    drive(backend, [job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})])
+    wait_for_end(int((tmp_path / "pid").read_text()), patience=1)
+
+
+def test_the_environment_of_a_worker(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    write(tmp_path, "code_env.py", "print(os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])")
+    backend = make("code_env:train", workers=64, environment={"OMP_NUM_THREADS": "5"})
+    drive(backend, [job()])
+    assert trial_log(tmp_path / "logs", 0).read_text().splitlines()[1] == f"{tmp_path} 5 7"
+
+
+def test_data_and_seed_reach_the_training_code(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_data.py", "loss = trial.data.sizes[1] + trial.seed")
+    backend = make("code_data:train", data={"sizes": [1, 20]})
+    assert losses(drive(backend, [job(trial=3)])) == [23]
+
+
+def test_training_code_that_changes_directory_or_output_spoils_nothing(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_spoil.py", "print('in', os.getcwd()); os.chdir('/'); sys.stdout.close(); sys.stdout = None")
+    backend = make("code_spoil:train")
+    drive(backend, [job(trial=0)])
+    assert drive(backend, [job(trial=1)])[-1] == AttemptEnded(1, 1, 1)
+    assert trial_log(tmp_path / "logs", 1).read_text().splitlines()[1] == f"in {tmp_path}"
+
+
+def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_idle.py", "loss = os.getpid()")
+    backend = make("code_idle:train")
+    (first,) = losses(drive(backend, [job(trial=0)]))
+    os.kill(int(first), 9)
+    wait_for_end(int(first))
+    assert list(backend.next_events(timeout=0.5)) == []
+    (second,) = losses(drive(backend, [job(trial=1)]))
+    assert second != first
+
+
+# -- logs -----------------------------------------------------------------------------------
+
+
+def test_all_output_of_a_trial_goes_to_its_log(tmp_path: Path, make: Make) -> None:
+    body = "print('python', trial.id)\nos.system('echo child; echo complaint >&2')\nos.write(1, b'raw\\n')"
+    write(tmp_path, "code_log.py", body)
+    backend = make("code_log:train")
+    for start in (job(trial=0), job(trial=1), job(trial=0, attempt=2, target=2, length=1)):
+        drive(backend, [start])
+    header, *lines = trial_log(tmp_path / "logs", 0).read_text().splitlines()
+    assert header.endswith("trial 0, attempt 1, to length 1")
+    assert lines[:4] == ["python 0", "child", "complaint", "raw"]
+    assert lines[4].endswith("trial 0, attempt 2, from length 1, to length 2")
+    assert "python 1" in trial_log(tmp_path / "logs", 1).read_text()
+
+
+def test_a_crash_tells_the_last_lines_of_the_log(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_crash.py", "print('almost there')\nos.abort()")
+    events = drive(make("code_crash:train"), [job()])
+    assert error(events).startswith("the worker process was killed by SIGABRT: native code gave up\n")
+    assert "almost there" in error(events)
+    assert "Fatal Python error: Aborted" in error(events)  # faulthandler's traceback
+    assert "code_crash.py" in error(events)
+
+
+def test_an_exception_is_in_the_log_too(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_raises.py", "1 / 0")
+    events = drive(make("code_raises:train"), [job()])
+    assert error(events).startswith("ZeroDivisionError: division by zero\nTraceback")
+    assert "ZeroDivisionError" in trial_log(tmp_path / "logs", 0).read_text()
+
+
+# -- entrypoints ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("import nonexistent_library", "code:train", "No module named 'nonexistent_library'"),
+        ("def trian(trial): ...", "code:train", r"code has no function 'train', did you mean 'trian'\?"),
+        ("train = 3", "code:train", "code:train is a int, but has to be a function"),
+        ("", "cod:train", r"there is no module 'cod', did you mean 'code'\?"),
+        ("", "code", "names no function"),
+        ("def train(: ...", "code:train", "SyntaxError"),
+        ("import sys; sys.exit('no')", "code:train", "SystemExit: no"),
+        ("import os; os._exit(4)", "code:train", "exit code 4 while it imported the training code"),
+    ],
+)
+def test_code_that_can_not_be_loaded_stops_everything_with_one_error(
+    tmp_path: Path, make: Make, source: str, target: str, words: str
+) -> None:
+    (tmp_path / "code.py").write_text(source)
+    backend = make(target, workers=2)
+    backend.dispatch([job(trial=0), job(trial=1)])
+    with pytest.raises(BackendError, match=words):
+        list(hear(backend))
+    with pytest.raises(BackendError, match=words):
+        backend.dispatch([])
+
+
+def test_a_function_of_a_script_without_running_its_main(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "script one.py", "loss = helper.VALUE")
+    (tmp_path / "helper.py").write_text("VALUE = 4")
+    with (tmp_path / "script one.py").open("a") as script:
+        script.write("\nimport helper\nif __name__ == '__main__':\n    raise SystemExit('ran as main')\n")
+    assert losses(drive(make("script one.py:train", EntrypointKind.SCRIPT), [job()])) == [4]
+
+
+def test_a_pickled_function(tmp_path: Path, make: Make) -> None:
+    offset = 5
+
+    def train(trial: Any) -> None:
+        for epoch in trial.epochs():
+            trial.report(loss=epoch + offset)
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    try:
+        (tmp_path / "train.pickle").write_bytes(cloudpickle.dumps(train))
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    backend = make(str(tmp_path / "train.pickle"), EntrypointKind.PICKLE)
+    assert losses(drive(backend, [job(target=2)])) == [5, 6]
+
+
+# -- commands -------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from ashwood.trial import get_trial
+
+trial = get_trial(epochs=1000)
+assert get_trial() is trial
+print("arguments", sys.argv[1:])
+match sys.argv[1]:
+    case "stop":
+        trial.stop()
+    case "reject":
+        trial.invalid_hparams("no good")
+    case "fail":
+        sys.exit(5)
+    case "quiet":
+        sys.exit()
+    case "after":
+        list(trial.epochs())
+        trial.report(loss=trial.length, checkpoint=lambda d: (d / "x").touch())
+    case _:
+        for epoch in trial.epochs():
+            trial.report(loss=trial.hparams.optimizer.lr)
+"""
+
+COMMAND = f"{sys.executable} script.py {{mode}} {{optimizer.lr}} $((1 + 1)) ${{HOME}}"
+
+
+@pytest.fixture
+def command(tmp_path: Path, make: Make) -> Callable[[str], LocalBackend]:
+    (tmp_path / "script.py").write_text(SCRIPT)
+
+    def command(mode: str) -> LocalBackend:
+        space = Space({"mode": Const(mode), "optimizer": {"lr": Const(0.5)}})
+        return make(COMMAND, EntrypointKind.COMMAND, space=space, environment={"HOME": "/nowhere"})
+
+    return command
+
+
+def hparams(mode: str) -> dict[str, Any]:
+    return {"mode": mode, "optimizer": {"lr": 0.5}}
+
+
+def test_a_command_trains_with_the_same_api(tmp_path: Path, command: Callable[[str], LocalBackend]) -> None:
+    mode = "it's; exit 1"
+    events = drive(command(mode), [job(target=3, hparams=hparams(mode))])
+    assert isinstance(events[0], AttemptStarted)
+    assert losses(events) == [0.5, 0.5, 0.5]
+    assert events[-1] == AttemptEnded(0, 1, 3)
+    assert f"arguments [\"{mode}\", '0.5', '2', '/nowhere']" in trial_log(tmp_path / "logs", 0).read_text()
+
+
+@pytest.mark.parametrize(("mode", "last"), [("stop", TrialStopped(0, 1)), ("reject", HparamsRejected(0, 1, "no good"))])
+def test_a_command_ends_its_trial(command: Callable[[str], LocalBackend], mode: str, last: Event) -> None:
+    assert drive(command(mode), [job(hparams=hparams(mode))])[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [("fail", "the command ended with exit code 5"), ("quiet", "without reporting 'loss' at length 1 epochs")],
+)
+def test_a_command_that_fails(command: Callable[[str], LocalBackend], mode: str, words: str) -> None:
+    assert words in error(drive(command(mode), [job(hparams=hparams(mode))]))
+
+
+def test_a_command_that_reports_at_its_end_is_run_again(command: Callable[[str], LocalBackend]) -> None:
+    from ashwood.backends.port import Finish, GoOn
+
+    events = drive(
+        command("after"),
+        [job(target=2, hparams=hparams("after"))],
+        lambda report: GoOn(0, 1, 3) if report.length == 2 else Finish(0, 1, save=False),
+    )
+    assert losses(events) == [2, 3]
+    assert [event.length for event in events if isinstance(event, AttemptStarted)] == [0, 2]
+
+
+def test_a_command_that_never_asks_for_its_trial(make: Make) -> None:
+    backend = make("echo nothing to see", EntrypointKind.COMMAND)
+    events = drive(backend, [job()])
+    assert "ashwood.get_trial()" in error(events)
+    assert "nothing to see" in error(events)
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [("exit 255", "exit code 255"), ("kill -9 $$", "killed by SIGKILL"), ("sh -c 'kill -11 $$'; exit $?", "SIGSEGV")],
+)
+def test_how_a_command_ended_is_told(make: Make, shell: str, words: str) -> None:
+    assert words in error(drive(make(shell, EntrypointKind.COMMAND), [job()]))
+
+
+def test_python_in_a_command_is_the_one_that_runs_ashwood(tmp_path: Path, make: Make) -> None:
+    space = Space({"data": Const({"a b": [1]})})
+    command = (
+        "python -c 'import ashwood, os, sys; print(sys.prefix, os.environ[\"ASHWOOD_HPARAMS\"])'; echo {{data}} {data}"
+    )
+    drive(make(command, EntrypointKind.COMMAND, space=space), [job(hparams={"data": {"a b": [1]}})])
+    lines = trial_log(tmp_path / "logs", 0).read_text().splitlines()
+    assert lines[1:] == [f'{sys.prefix} {{"data": {{"a b": [1]}}}}', '{data} {"a b": [1]}']
+
+
+def test_a_command_with_an_unknown_hyperparameter(make: Make) -> None:
+    with pytest.raises(BackendError, match=r"\{learning_rat\}.*did you mean 'learning_rate'\?"):
+        make("train {learning_rat}", EntrypointKind.COMMAND, space=Space({"learning_rate": Const(1)}))
+
+
+# -- nothing outlives the driver --------------------------------------------------------------
+
+DRIVER = """
+import sys
+from pathlib import Path
+from ashwood.backends.local import LocalBackend, warden
+from ashwood.experiment.events import AttemptStarted
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.testing.backend import hear, job, toy_spec
+
+directory, kind, target, do, per_attempt, grace = sys.argv[1:]
+warden.GRACE = float(grace)
+directory = Path(directory)
+spec = toy_spec(directory, entrypoint=Entrypoint(EntrypointKind(kind), target))
+backend = LocalBackend(spec, checkpoints=directory / "cp", logs=directory / "logs", workers=1,
+                       process_per_attempt=per_attempt == "True")
+hparams = {"do": do, "seconds": 0.01, "pid_file": str(directory / "pid")}
+backend.dispatch([job(target=10**6, hparams=hparams)])
+for event in hear(backend):
+    pass
+"""
+
+
+@pytest.mark.parametrize("per_attempt", [False, True])
+def test_when_the_driver_is_killed_trials_save_and_everything_vanishes(tmp_path: Path, per_attempt: bool) -> None:
+    target = "ashwood.testing.training:train"
+    arguments = [str(tmp_path), "function", target, "fork", str(per_attempt), "10"]
+    with subprocess.Popen([sys.executable, "-c", DRIVER, *arguments]) as driver:
+        child = int(wait_for_text(tmp_path / "pid"))
+        driver.kill()
+    wait_for_end(child, patience=5)
+    (saved,) = (tmp_path / "cp" / "trial-0").iterdir()
+    assert (saved / "length").exists()
+
+
+def test_a_command_that_listens_to_nobody_vanishes_too(tmp_path: Path) -> None:
+    target = "trap '' TERM INT HUP; echo $$ > pid; sleep 1000 & wait; wait"
+    arguments = [str(tmp_path), "command", target, "", "False", "0.5"]
+    with subprocess.Popen([sys.executable, "-c", DRIVER, *arguments]) as driver:
+        shell = int(wait_for_text(tmp_path / "pid"))
+        driver.kill()
+    wait_for_end(shell, patience=5)
+
+
+def wait_for_text(path: Path) -> str:
+    deadline = time.monotonic() + 20
+    while not path.exists() or not path.read_text().strip():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return path.read_text()
+
+
+def test_a_busy_worker_that_ignores_signals_is_killed_on_close(tmp_path: Path, make: Make) -> None:
+    body = (
+        "import pathlib, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "pathlib.Path('pid').write_text(str(os.getpid()))\nwhile True: time.sleep(60)"
+    )
+    write(tmp_path, "code_hangs.py", body)
+    backend = make("code_hangs:train")
+    backend.dispatch([job()])
+    worker = int(wait_for_text(tmp_path / "pid"))
+    backend.close()
+    wait_for_end(worker, patience=1)
+    with pytest.raises(BackendError, match="closed"):
+        backend.dispatch([])

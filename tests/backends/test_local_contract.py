@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from ashwood.backends.local import LocalBackend
+from ashwood.backends.port import Backend
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.testing.backend import BackendContract
+
+
+class TestLocalBackend(BackendContract):
+    def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
+        return LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=2)
+
+
+class TestLocalBackendWithAProcessPerAttempt(BackendContract):
+    def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
+        return LocalBackend(
+            spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=2, process_per_attempt=True
+        )

@@ -1,0 +1,50 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ashwood import trial as trial_room
+from ashwood.errors import TrainingCodeError
+from ashwood.trial import Trial
+from tests.trial.links import save
+
+
+def train(trial: Trial) -> None:
+    for epoch in trial.epochs():
+        trial.report(loss=1 / (epoch + 1), checkpoint=save)
+
+
+def test_training_code_runs_by_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(trial_room.get_trial({"lr": 0.1}, epochs=2, checkpoint_dir=tmp_path))
+    assert capsys.readouterr().out.splitlines() == [
+        "length 1 epochs: loss=1",
+        "length 2 epochs: loss=0.5",
+        f"length 2 epochs: saved to {tmp_path}/trial-0/length-2-attempt-1",
+    ]
+
+
+@pytest.mark.parametrize("lengths", [{}, {"epochs": 1, "steps": 2}])
+def test_alone_it_needs_exactly_one_length(lengths: dict[str, int]) -> None:
+    with pytest.raises(TrainingCodeError, match="needs one length"):
+        trial_room.get_trial(**lengths)  # type: ignore[arg-type]
+
+
+def test_alone_a_checkpoint_is_tried_out_and_thrown_away_and_stop_ends_quietly(tmp_path: Path) -> None:
+    code = (
+        "from ashwood.trial import get_trial\n"
+        "trial = get_trial(steps=1)\n"
+        "for step in trial.steps(): trial.report(loss=1, checkpoint=lambda d: (print(d), (d / 'x').touch()))\n"
+        "trial.stop()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    line, directory = done.stdout.splitlines()
+    assert line == "length 1: loss=1"
+    assert done.stderr == ""
+    assert not Path(directory).parent.parent.exists()
+
+
+def test_in_a_child_of_a_command_it_says_that_the_wire_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASHWOOD_TRIAL", "997,998,999")
+    with pytest.raises(TrainingCodeError, match="not in one of its children"):
+        trial_room.get_trial()

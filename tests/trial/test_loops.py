@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.errors import TrainingCodeError
+from ashwood.trial import Trial
+from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
+
+
+def test_a_loop_runs_up_to_what_the_search_wants(tmp_path: Path) -> None:
+    link = ScriptedLink([go(5), PAUSE])
+    trial = Trial(make_job(tmp_path), link)
+    seen = []
+    for epoch in trial.epochs():
+        trial.report(loss=1.0)
+        seen.append(epoch)
+    assert seen == [0, 1, 2, 3, 4]
+    assert link.reports == [1, 2, 3, 4, 5]
+    assert [told for told in link.told if told[0] == "asked"] == [("asked", go(5)), ("asked", PAUSE)]
+
+
+def test_a_loop_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path, length=2, checkpoint="/somewhere", target=4), ScriptedLink())
+    assert list(trial.epochs()) == [2, 3]
+    assert trial.checkpoint == Path("/somewhere")
+
+
+def test_the_length_counts_the_step_in_work(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path, unit="batches", target=100), ScriptedLink())
+    assert trial.length == 0
+    assert all(trial.length == batch + 1 for batch in trial.batches())
+    assert trial.length == trial.target == 100
+
+
+def test_a_million_batches_ask_nobody_anything_each_step(tmp_path: Path) -> None:
+    link = ScriptedLink()
+    trial = Trial(make_job(tmp_path, unit="batches", target=1_000_000), link)
+    assert sum(1 for _ in trial.batches()) == 1_000_000
+    assert link.polls < 1_000
+
+
+def test_a_checkpoint_at_the_target_is_trained_on_to_get_a_verdict(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path, length=3, checkpoint="/somewhere", target=3), ScriptedLink())
+    assert list(trial.epochs()) == [3]
+
+
+def test_validation_is_due_at_its_periods_and_at_the_target(tmp_path: Path) -> None:
+    job = make_job(
+        tmp_path, unit="batches", target=50, validation_period=(20, "batches"), checkpoint_period=(15, "batches")
+    )
+    link = ScriptedLink()
+    trial = Trial(job, link)
+    for _ in trial.batches():
+        if trial.validation_due:
+            trial.report(loss=1.0, checkpoint=save)
+    assert link.reports == [15, 20, 30, 40, 45, 50]
+    assert link.saves == [f"length-{length}-attempt-1" for length in (15, 30, 45, 50)]
+
+
+def test_records_come_in_ranges_and_stop_exactly(tmp_path: Path) -> None:
+    link = ScriptedLink([go(200), DROP])
+    trial = Trial(make_job(tmp_path, unit="records", target=100, hparams={"global_batch_size": 32}), link)
+    ranges = []
+    for records in trial.records():
+        ranges.append(records)
+        if trial.validation_due:
+            trial.report(loss=1.0)
+    assert [i for records in ranges for i in records] == list(range(200))
+    assert [len(records) for records in ranges] == [32, 32, 32, 4, 32, 32, 32, 4]
+    assert link.reports == [100, 200]
+
+
+@pytest.mark.parametrize("size", [0, -1, None, 2.5])
+def test_records_need_a_batch_size(tmp_path: Path, size: int | None) -> None:
+    trial = Trial(make_job(tmp_path, unit="records"), ScriptedLink())
+    with pytest.raises(TrainingCodeError, match="global_batch_size"):
+        next(trial.records(size))
+
+
+@given(
+    unit=st.sampled_from(["epochs", "batches", "records"]),
+    loop=st.sampled_from(["epochs", "batches", "records"]),
+    per_epoch=st.integers(1, 50),
+    batch=st.integers(1, 50),
+    targets=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+)
+def test_any_loop_reaches_its_targets_and_no_further_than_a_step(
+    unit: str, loop: str, per_epoch: int, batch: int, targets: list[int]
+) -> None:
+    totals = [sum(targets[: n + 1]) for n in range(len(targets))]
+    link = ScriptedLink([*map(go, totals[1:]), DROP])
+    hparams = {"global_batch_size": batch}
+    job = make_job(Path("unused"), unit=unit, target=totals[0], records_per_epoch=per_epoch, hparams=hparams)
+    trial = Trial(job, link)
+    size = {"epochs": per_epoch, "batches": batch, "records": 1}
+    steps: list[object] = []
+    asked: list[int] = []
+    for step in getattr(trial, loop)(*[1] if loop == "records" else []):
+        steps.append(step)
+        if trial.validation_due:
+            asked.append(trial.length)
+            trial.report(loss=1.0)
+    trained = len(steps) * size[loop]
+    # A coarse step may pass several targets at once, and then each asks for a step more.
+    assert trained >= totals[-1] * size[unit]
+    assert trained < totals[-1] * size[unit] + len(targets) * (size[loop] + size[unit])
+    assert asked == sorted(asked)
+    assert not link.verdicts
+
+
+def test_unitless_experiments_take_any_one_loop(tmp_path: Path) -> None:
+    for loop in ("steps", "epochs", "batches"):
+        assert list(getattr(Trial(make_job(tmp_path, unit="steps"), ScriptedLink()), loop)()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("unit", "loop", "words"),
+    [
+        ("epochs", "batches", "add records_per_epoch .* and .* global_batch_size .* or loop over trial.epochs"),
+        ("records", "epochs", "add records_per_epoch to the experiment, or loop over trial.records"),
+        ("epochs", "steps", "loop over trial.epochs"),
+    ],
+)
+def test_a_loop_that_can_not_be_converted_says_what_to_do(tmp_path: Path, unit: str, loop: str, words: str) -> None:
+    with pytest.raises(TrainingCodeError, match=words):
+        next(getattr(Trial(make_job(tmp_path, unit=unit), ScriptedLink()), loop)())
+
+
+def test_a_loop_inside_a_loop_is_a_mistake(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path, unit="steps"), ScriptedLink())
+    for _ in trial.epochs():
+        with pytest.raises(TrainingCodeError, match="inside the loop over"):
+            next(trial.batches())
+
+
+def test_after_a_break_the_length_is_where_it_broke_off(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path), ScriptedLink())
+    for epoch in trial.epochs():
+        if epoch == 1:
+            break
+    assert trial.length == 2
+    assert list(trial.epochs()) == [2]
+
+
+def test_a_checkpoint_between_two_lengths_resumes_at_its_very_batch(tmp_path: Path) -> None:
+    job = make_job(tmp_path, target=4, records_per_epoch=100, hparams={"global_batch_size": 30})
+    link = ScriptedLink(suspend_at=1)
+    trial = Trial(job, link)
+    batches = []
+    for batch in trial.batches():
+        batches.append(batch)
+        if batch == 4:
+            trial.report(loss=1.0, checkpoint=save)
+    assert link.saves == ["length-1-attempt-1-batches-5"]
+    path = str(tmp_path / "trial-7" / link.saves[0])
+    again = Trial(job._replace(length=1, checkpoint=path, attempt=2), ScriptedLink())
+    assert next(again.batches()) == 5

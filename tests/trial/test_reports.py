@@ -1,0 +1,238 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ashwood.errors import TrainingCodeError
+from ashwood.trial import Trial
+from ashwood.trial.attempt import Again, Ended, Failed, Outcome, Rejected, Stopped
+from ashwood.trial.channel import Verdict
+from ashwood.trial.run import outcome_of, run
+from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
+
+
+@pytest.mark.parametrize("value", [1, 1.5, np.float32(1.5), np.int64(3), np.array(2.0), float("nan"), float("inf")])
+def test_a_metric_is_anything_that_is_a_number(tmp_path: Path, value: Any) -> None:
+    link = ScriptedLink()
+    Trial(make_job(tmp_path), link).report(loss=value)
+    told = link.told[-1][2]["loss"]
+    assert type(told) is float
+    assert told == float(value) or told != told
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "0.5", b"1", None, [1.0], 1j, np.array([1.0, 2.0]), 10**400])
+def test_what_is_no_number_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(TypeError, match="metric 'accuracy' has to be a number"):
+        Trial(make_job(tmp_path), ScriptedLink()).report(accuracy=value)
+
+
+def test_metrics_come_by_mapping_too(tmp_path: Path) -> None:
+    link = ScriptedLink()
+    trial = Trial(make_job(tmp_path), link)
+    trial.report({"val/loss": 1}, accuracy=0.5)
+    assert link.told[-1] == ("report", 0, {"val/loss": 1.0, "accuracy": 0.5})
+    with pytest.raises(TypeError, match="name of a metric"):
+        trial.report({1: 2.0})  # type: ignore[dict-item]
+    with pytest.raises(TypeError, match="checkpoint has to be a function"):
+        trial.report(loss=1.0, checkpoint="model.pt")  # type: ignore[arg-type]
+
+
+def finish_loop(link: ScriptedLink, tmp_path: Path, **changes: Any) -> Outcome:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=1.0, checkpoint=save)
+
+    return run(train, make_job(tmp_path, **changes), link)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, []), (SUSPEND, ["length-3-attempt-1"])]
+)
+def test_a_trial_is_saved_only_when_that_is_due(tmp_path: Path, verdict: Verdict | None, saves: list[str]) -> None:
+    link = ScriptedLink([verdict])
+    assert finish_loop(link, tmp_path) == Ended(3)
+    assert link.saves == saves
+
+
+def test_a_suspended_trial_is_saved_at_the_next_report(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=3)
+    assert finish_loop(link, tmp_path, target=100) == Ended(2)
+    assert link.told[-2:] == [("report", 2, {"loss": 1.0}), ("saved", 2, "length-2-attempt-1")]
+
+
+def test_a_suspension_between_two_epochs_saves_the_state_just_reported(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=2)
+    assert finish_loop(link, tmp_path, target=100) == Ended(1)
+    assert link.saves == ["length-1-attempt-1"]
+
+
+def test_code_without_checkpoints_is_let_go_at_once(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=1.0)
+
+    assert run(train, make_job(tmp_path, target=100), ScriptedLink(suspend_at=2)) == Ended(1)
+
+
+def test_a_batch_loop_is_asked_for_a_report_when_suspended(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=4)
+
+    def train(trial: Trial) -> None:
+        for _ in trial.batches():
+            if trial.validation_due:
+                trial.report(loss=1.0, checkpoint=save)
+
+    outcome = run(train, make_job(tmp_path, unit="batches", target=10**9), link)
+    assert isinstance(outcome, Ended)
+    assert outcome.length < 10**6
+    assert link.saves == [f"length-{outcome.length}-attempt-1"]
+
+
+def test_several_reports_at_the_target_ask_once_and_save_what_was_offered(tmp_path: Path) -> None:
+    link = ScriptedLink([PAUSE])
+
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(accuracy=0.5, checkpoint=save)
+            trial.report(loss=1.0)
+            trial.report(extra=2.0)
+
+    assert run(train, make_job(tmp_path, target=1), link) == Ended(1)
+    assert [told[0] for told in link.told] == ["started", "report", "report", "asked", "saved", "report"]
+
+
+def test_a_checkpoint_offered_after_the_verdict_counts(tmp_path: Path) -> None:
+    link = ScriptedLink([PAUSE])
+    trial = Trial(make_job(tmp_path, target=1), link)
+    for _ in trial.epochs():
+        trial.report(loss=1.0)
+        trial.report(checkpoint=save)
+    assert link.saves == ["length-1-attempt-1"]
+
+
+def test_code_that_reports_after_its_loop_is_called_again(tmp_path: Path) -> None:
+    calls: list[tuple[int, list[int]]] = []
+
+    def train(trial: Trial) -> None:
+        calls.append((trial.length, list(trial.epochs())))
+        trial.report(loss=1.0, checkpoint=save)
+
+    link = ScriptedLink([go(5), PAUSE])
+    assert run(train, make_job(tmp_path), link) == Ended(5)
+    assert calls == [(0, [0, 1, 2]), (3, [3, 4])]
+    assert link.saves == ["length-3-attempt-1", "length-5-attempt-1"]
+
+
+def test_without_a_checkpoint_it_is_called_again_from_the_start(tmp_path: Path) -> None:
+    calls = []
+
+    def train(trial: Trial) -> None:
+        calls.append(list(trial.epochs()))
+        trial.report(loss=1.0)
+
+    link = ScriptedLink([go(5), PAUSE])
+    assert run(train, make_job(tmp_path), link) == Ended(5)
+    assert calls == [[0, 1, 2], [0, 1, 2, 3, 4]]
+    assert [told for told in link.told if told[0] == "started"] == [("started", 0), ("started", 0)]
+
+
+def test_code_that_returns_too_early_is_told_what_was_expected(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for epoch in trial.epochs():
+            trial.report(losss=1.0)
+            if epoch == 1:
+                return
+
+    outcome = run(train, make_job(tmp_path), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.error.splitlines()[:2] == [
+        "the training code ended at length 2 epochs without reporting 'loss' at length 3 epochs, did you mean 'losss'?",
+        "It reported 'losss' (last at length 2).",
+    ]
+
+
+def test_an_asynchronous_function_is_told_so(tmp_path: Path) -> None:
+    async def train(trial: Trial) -> None: ...
+
+    outcome = run(train, make_job(tmp_path), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert "asynchronous" in outcome.error
+
+
+def test_ends_that_the_code_asks_for_pass_its_own_handlers(tmp_path: Path) -> None:
+    def reject(trial: Trial) -> None:
+        try:
+            trial.invalid_hparams("too many layers")
+        except Exception:  # noqa: BLE001 - as training code does
+            raise AssertionError from None
+
+    def swallow(trial: Trial) -> None:
+        try:
+            trial.stop()
+        except BaseException:  # noqa: BLE001 - as training code does
+            return
+
+    assert run(reject, make_job(tmp_path), ScriptedLink()) == Rejected("too many layers")
+    assert run(swallow, make_job(tmp_path), ScriptedLink()) == Stopped()
+
+
+def test_an_error_shows_the_traceback_from_the_users_code_on(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        trial.hparams.learning_rate  # noqa: B018
+
+    outcome = run(train, make_job(tmp_path, hparams={"learnin_rate": 1}), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    headline, *trace = outcome.error.splitlines()
+    assert "did you mean 'learnin_rate'?" in headline
+    assert trace[0].startswith("Traceback")
+    assert __file__ in trace[1]
+
+
+def test_a_checkpoint_that_fails_fails_the_attempt_and_leaves_nothing(tmp_path: Path) -> None:
+    def broken(directory: Path) -> None:
+        save(directory)
+        raise OSError("disk full")
+
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=1.0, checkpoint=broken)
+
+    link = ScriptedLink()
+    outcome = run(train, make_job(tmp_path), link)
+    assert isinstance(outcome, Failed)
+    assert outcome.error.startswith("OSError: disk full")
+    assert link.saves == []
+    assert list((tmp_path / "trial-7").iterdir()) == []
+
+
+async def save_later(directory: Path) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("write", "words"), [(lambda _: None, "wrote nothing"), (lambda d: d.rmdir(), "wrote"), (save_later, "asynchron")]
+)
+def test_a_checkpoint_without_files_is_a_mistake(tmp_path: Path, write: Any, words: str) -> None:
+    trial = Trial(make_job(tmp_path, target=1), ScriptedLink())
+    next(trial.epochs())
+    with pytest.raises(TrainingCodeError, match=words):
+        trial.report(loss=1.0, checkpoint=write)
+
+
+def test_leftovers_are_removed_and_an_unknown_checkpoint_is_replaced(tmp_path: Path) -> None:
+    home = tmp_path / "trial-7"
+    (home / ".writing-length-1-attempt-1").mkdir(parents=True)
+    (home / "length-3-attempt-1").mkdir()
+    (home / "length-3-attempt-1" / "stale").touch()
+    finish_loop(ScriptedLink(), tmp_path)
+    assert [path.name for path in home.iterdir()] == ["length-3-attempt-1"]
+    assert [path.name for path in (home / "length-3-attempt-1").iterdir()] == ["model"]
+
+
+def test_outcome_of_a_trial_that_waits_to_be_called_again(tmp_path: Path) -> None:
+    trial = Trial(make_job(tmp_path, target=1), ScriptedLink([go(4)]))
+    list(trial.epochs())
+    trial.report(loss=1.0)
+    outcome = outcome_of(trial)
+    assert isinstance(outcome, Again)
+    assert (outcome.job.length, outcome.job.target) == (0, 4)
