@@ -35,7 +35,6 @@ class _Searcher:
     metric: str
     max_length: LengthLike
     smaller_is_better: bool = True
-    max_concurrent_trials: int = 16
 
     def to_config(self) -> dict[str, Any]:
         """The ``searcher`` section of the experiment file that says the same."""
@@ -44,7 +43,12 @@ class _Searcher:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveASHA(_Searcher):
+class _ManyTrials(_Searcher):
+    max_concurrent_trials: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveASHA(_ManyTrials):
     """Several brackets of asynchronous successive halving, from aggressive to conservative."""
 
     name: ClassVar[str] = "adaptive_asha"
@@ -58,7 +62,7 @@ class AdaptiveASHA(_Searcher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncHalving(_Searcher):
+class AsyncHalving(_ManyTrials):
     """One bracket of asynchronous successive halving."""
 
     name: ClassVar[str] = "async_halving"
@@ -70,7 +74,7 @@ class AsyncHalving(_Searcher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyncHalving(_Searcher):
+class SyncHalving(_ManyTrials):
     """One bracket of synchronous successive halving."""
 
     name: ClassVar[str] = "sync_halving"
@@ -81,7 +85,7 @@ class SyncHalving(_Searcher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSearch(_Searcher):
+class RandomSearch(_ManyTrials):
     """Every trial trains to the end."""
 
     name: ClassVar[str] = "random"
@@ -90,7 +94,7 @@ class RandomSearch(_Searcher):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid(_Searcher):
+class Grid(_ManyTrials):
     """Every point of a grid trains to the end; int, double and log hyperparameters need a ``count``."""
 
     name: ClassVar[str] = "grid"

@@ -315,7 +315,7 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
     world.fail(world.processes[0])
     world.fail(world.processes[1])
     assert world.experiment.over
-    assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)
+    assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed, the last with: Boom"),)
 
 
 # -- drivers -----------------------------------------------------------------------------------

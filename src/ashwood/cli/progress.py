@@ -14,9 +14,9 @@ import typer
 from ashwood.cli.output import flatten, format_duration, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
-from ashwood.experiment.decisions import CloseTrial, GaveUp, Warn
+from ashwood.experiment.decisions import Warn
 from ashwood.experiment.events import AttemptFailed
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.progress import Progress
 
@@ -52,6 +52,7 @@ class Reporter:
         self.progress = Progress(spec)
         self.running = False
         self._seen_warnings: set[str] = set()
+        self._seen_errors: set[str] = set()
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
 
@@ -92,9 +93,15 @@ class Reporter:
             match decision:
                 case Warn(message):
                     self.warn(message)
-                case CloseTrial(trial, _, GaveUp() as why):
-                    error = entry.event.error if isinstance(entry.event, AttemptFailed) else ""
-                    self.warn(f"trial {trial} {why}; see: ashwood logs {self.id} {trial}\n{_headline(error)}")
+        if isinstance(entry.event, AttemptFailed):
+            self._tell_failure(entry.event)
+
+    def _tell_failure(self, event: AttemptFailed) -> None:
+        """The first failure of a kind; hundreds of trials may fail in the same way."""
+        error = event.error.partition("\n")[0]
+        if error not in self._seen_errors:
+            self._seen_errors.add(error)
+            self.say_warning(f"trial {event.trial} failed: {error} (see: ashwood logs {self.id} {event.trial})")
 
     # -- what reporters say -----------------------------------------------------------------------
 
@@ -193,6 +200,9 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
     """How it ended, the best trial, and the command that comes next."""
     spec, best = progress.spec, progress.best
     lines = [f"experiment {experiment} {progress.state}: {progress.why_ended}"]
+    if failed := progress.trials.states[TrialState.ERRORED]:
+        see = f"ashwood trials {experiment} --filter state=errored"
+        lines.append(f"{failed} of {progress.trials.states.total()} trials failed; see: {see}")
     if best is not None:
         lines.append(
             f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} at {best.length} {spec.unit}"
@@ -213,12 +223,6 @@ def interruption(count: int) -> str:
     if count == 1:
         return "pausing: running trials save a checkpoint (press Ctrl-C again to end at once)"
     return "ending at once: running trials lose their work since their latest checkpoint"
-
-
-def _headline(error: str) -> str:
-    """The last line of an exception's traceback, or the only line."""
-    lines = [line for line in error.splitlines() if line.strip()]
-    return f"  {lines[0]}" if lines else ""
 
 
 def _clock(at: float) -> str:

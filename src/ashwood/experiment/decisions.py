@@ -52,7 +52,7 @@ class GaveUp(NamedTuple):
     failures: int
 
     def __str__(self) -> str:
-        return f"failed {self.failures} times"
+        return "failed once" if self.failures == 1 else f"failed {self.failures} times"
 
 
 class CreateTrial(NamedTuple):

@@ -100,6 +100,7 @@ class Experiment:
         self._invalid = 0
         self._warned_of_lost_work = False
         self._failure: str | None = None
+        self._last_error = ""
         self._handlers: dict[type, Callable[[Any], Iterable[Decision]]] = {
             DriverStarted: self._driver_started,
             CapacityChanged: self._capacity_changed,
@@ -167,7 +168,8 @@ class Experiment:
         if not self.search.done:
             return ExperimentState.PAUSED, "the driver stopped before the search was done"
         if not any(trial.state in (TrialState.COMPLETED, TrialState.STOPPED) for trial in self.trials.values()):
-            return ExperimentState.ERRORED, "every trial failed"
+            last = f", the last with: {self._last_error}" if self._last_error else ""
+            return ExperimentState.ERRORED, f"every trial failed{last}"
         return ExperimentState.COMPLETED, "the search is done"
 
     # -- reports ------------------------------------------------------------------------------
@@ -283,9 +285,10 @@ class Experiment:
 
     def _attempt_failed(self, event: AttemptFailed) -> Iterable[Decision]:
         trial = self.trials[event.trial]
-        if self._works(trial, event):
-            return self._failed(trial)
         headline = event.error.partition("\n")[0]
+        if self._works(trial, event):
+            self._last_error = headline
+            return self._failed(trial)
         return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
     def _failed(self, trial: Trial) -> Iterable[Decision]:

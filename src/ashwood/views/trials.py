@@ -79,24 +79,24 @@ class TrialRow:
     bracket: int
     nth: int
     hparams: Mapping[str, Any]
-    seed: int
-    target: int
-    created_at: float
+    seed: int = field(repr=False)
+    target: int = field(repr=False)
+    created_at: float = field(repr=False)
     state: TrialState = TrialState.RUNNING
     attempt: int = 1
     length: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     metric: float | None = None
     metric_length: int | None = None
-    metric_at: float | None = None
-    checkpoint: Checkpoint | None = None
+    metric_at: float | None = field(default=None, repr=False)
+    checkpoint: Checkpoint | None = field(default=None, repr=False)
     best_checkpoint: Checkpoint | None = None
-    errors: tuple[str, ...] = ()
-    started_at: float | None = None
-    ended_at: float | None = None
+    errors: tuple[str, ...] = field(default=(), repr=False)
+    started_at: float | None = field(default=None, repr=False)
+    ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
-    reports: list[Report] = field(default_factory=list)
-    decisions: list[Noted] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list, repr=False)
+    decisions: list[Noted] = field(default_factory=list, repr=False)
 
 
 class TrialTable:

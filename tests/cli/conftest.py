@@ -1,0 +1,79 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRAIN = """
+import json
+import ashwood
+
+def train(trial):
+    start = 0
+    if trial.checkpoint:
+        start = json.loads((trial.checkpoint / "state.json").read_text())["epochs"]
+    for epoch in trial.epochs():
+        assert epoch == start, "went on from somewhere else than the checkpoint"
+        start += 1
+        loss = abs(trial.hparams.x - 0.3) + 1 / start
+        print("epoch", epoch)
+        trial.report(
+            loss=loss,
+            checkpoint=lambda directory: (directory / "state.json").write_text(json.dumps({"epochs": start})),
+        )
+"""
+
+EXPERIMENT = """
+name: toy
+entrypoint: train:train
+hyperparameters:
+  x: {type: double, minval: 0.0, maxval: 1.0}
+  optimizer: {name: {type: categorical, vals: [sgd, adam]}}
+searcher: {name: adaptive_asha, metric: loss, max_length: {epochs: 16}, max_trials: 24, divisor: 4}
+reproducibility: {experiment_seed: 5}
+"""
+
+
+class Workplace:
+    """A directory with an experiment in it, and the command line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path / "toy.yaml"
+        self.write(EXPERIMENT, TRAIN)
+
+    def write(self, experiment: str | None = None, train: str | None = None) -> None:
+        if experiment is not None:
+            self.file.write_text(experiment)
+        if train is not None:
+            (self.path / "train.py").write_text(train)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
+        return subprocess.Popen(
+            [sys.executable, "-c", "from ashwood.cli.main import main; main()", *arguments],
+            cwd=self.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ashwood(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints; its exit code must be ``code``."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate()
+        assert process.returncode == code, out + err
+        return out + err
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ashwood(*arguments, "--json"), parse_constant=pytest.fail)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)

@@ -1,0 +1,312 @@
+import csv
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import EXPERIMENT, TRAIN, Workplace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace whose experiment 1 is completed."""
+    workplace = Workplace(tmp_path_factory.mktemp("finished"))
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    return workplace
+
+
+# -- run and resume ----------------------------------------------------------------------------
+
+
+def test_run_tells_how_it_goes_and_what_to_do_next(workplace: Workplace) -> None:
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in said
+    assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs", said)
+    assert "experiment 1 completed: the search is done" in said
+    assert "ashwood best 1" in said
+
+
+def test_the_same_seed_gives_the_same_trials_whatever_the_number_of_workers(workplace: Workplace) -> None:
+    for workers in ("1", "3"):
+        workplace.ashwood("run", "toy.yaml", "--workers", workers)
+
+    def settings(experiment: str) -> set[tuple[Any, ...]]:
+        return {
+            (trial["hparams.x"], trial["hparams.optimizer.name"], trial["seed"], trial["bracket"])
+            for trial in workplace.json("trials", experiment)
+        }
+
+    assert settings("1") == settings("2")
+    assert len(settings("1")) == 24
+
+
+def test_ctrl_c_pauses_and_resume_goes_on_exactly(workplace: Workplace) -> None:
+    slow = TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(0.02)")
+    workplace.write(train=slow)
+    with workplace.start("run", "toy.yaml", "--workers", "2", "--json") as process:
+        assert process.stdout is not None
+        reports = 0
+        while reports < 12:
+            reports += '"is": "ValidationReported"' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    assert process.returncode == 3, err
+    assert workplace.json("describe", "1")["state"] == "paused"
+    paused = {trial["trial"]: trial["length"] for trial in workplace.json("trials", "1")}
+
+    said = workplace.ashwood("resume", "1", "--workers", "3")
+    assert "experiment 1 completed" in said
+    described = workplace.json("describe", "1")
+    # The training code itself checks that it goes on where its checkpoint is; nothing is trained twice.
+    assert described["length_repeated"] == 0
+    assert described["failed_attempts"] == 0
+    assert all(trial["length"] >= paused.get(trial["trial"], 0) for trial in workplace.json("trials", "1"))
+    assert "there is nothing left to run" in workplace.ashwood("resume", "1", code=1)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_nothing_recorded_is_lost(workplace: Workplace) -> None:
+    stuck = TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(3600 if trial.id == 1 else 0)")
+    workplace.write(train=stuck)
+    with workplace.start("run", "toy.yaml", "--workers", "2", "--json") as process:
+        assert process.stdout is not None
+        while '"is": "ValidationReported"' not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        while "PauseRequested" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 3
+    recorded = workplace.json("describe", "1")["reports"]
+    assert recorded >= 1
+    workplace.write(train=TRAIN)
+    workplace.ashwood("resume", "1", "--workers", "2")
+    assert workplace.json("describe", "1")["reports"] > recorded
+
+
+def test_one_driver_an_experiment(workplace: Workplace) -> None:
+    workplace.write(train=TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(3600)"))
+    with workplace.start("run", "toy.yaml", "--workers", "1", "--json") as process:
+        assert process.stdout is not None
+        while "AttemptStarted" not in process.stdout.readline():
+            pass
+        assert "is running this experiment" in workplace.ashwood("resume", "1", code=1)
+        assert workplace.json("list")[0]["state"] == "running"
+        process.kill()
+        process.communicate()
+    assert workplace.json("list")[0]["state"] == "interrupted"
+    assert "go on with: ashwood resume 1" in workplace.ashwood("describe", "1")
+    workplace.write(train=TRAIN)
+    assert "completed" in workplace.ashwood("resume", "1", "--workers", "2")
+
+
+def test_events_as_json_are_strict_and_complete(workplace: Workplace) -> None:
+    workplace.write(train=TRAIN.replace("loss = abs", "loss = float('nan') if trial.id == 2 else abs"))
+    lines = workplace.ashwood("run", "toy.yaml", "--workers", "2", "--json").splitlines()
+    first, *entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert first == {"experiment": 1, "name": "toy", "slots": 2}
+    assert entries[0]["event"] == {"is": "DriverStarted", "slots": 2}
+    assert entries[-1]["decisions"] == [{"is": "EndExperiment", "state": "completed", "why": "the search is done"}]
+    created = [d for entry in entries for d in entry.get("decisions", []) if d["is"] == "CreateTrial"]
+    assert len(created) == 24
+    reasons = {
+        d["why"]["is"]
+        for entry in entries
+        for d in entry.get("decisions", [])
+        if d.get("why", {}) != {} and isinstance(d["why"], dict)
+    }
+    assert {"Created", "Promoted", "Waits", "ReachedEnd", "BracketFinished"} <= reasons
+
+
+def test_values_of_the_file_can_be_set(workplace: Workplace) -> None:
+    workplace.ashwood(
+        "run",
+        "toy.yaml",
+        "--set",
+        "searcher.name=random",
+        "--set",
+        "searcher.max_trials=3",
+        "--set",
+        "searcher.max_length=2",
+        "--set",
+        "searcher.divisor=4",
+        code=2,
+    )
+    workplace.write(EXPERIMENT.replace(", divisor: 4", ""))
+    workplace.ashwood(
+        "run",
+        "toy.yaml",
+        "--set",
+        "searcher.name=random",
+        "--set",
+        "searcher.max_trials=3",
+        "--set",
+        "searcher.max_length={epochs: 2}",
+    )
+    trials = workplace.json("trials", "1")
+    assert [trial["length"] for trial in trials] == [2, 2, 2]
+
+
+# -- what goes wrong ----------------------------------------------------------------------------
+
+
+def test_a_bad_file_names_every_problem_with_its_line(workplace: Workplace) -> None:
+    workplace.write(EXPERIMENT.replace("max_trials: 24", "max_trails: 24").replace("minval: 0.0", "minval: 2.0"))
+    said = workplace.ashwood("run", "toy.yaml", code=2)
+    assert "toy.yaml:5: hyperparameters.x" in said
+    assert "toy.yaml:7: searcher.max_trails: unknown key; did you mean max_trials?" in said
+    assert not (workplace.path / ".ashwood").exists()
+
+
+def test_training_code_that_can_not_be_imported_is_said_once(workplace: Workplace) -> None:
+    workplace.write(train="import numppy\n\ndef train(trial): ...\n")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "No module named 'numppy'" in said
+    assert said.count("Traceback") == 1
+    assert "ashwood resume 1" in said
+    workplace.write(train=TRAIN)
+    assert "completed" in workplace.ashwood("resume", "1")
+
+
+def test_training_code_that_always_fails_ends_in_its_own_message(workplace: Workplace) -> None:
+    workplace.write(EXPERIMENT + "max_restarts: 0\n", "def train(trial):\n    raise ValueError('no such thing')\n")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "ValueError: no such thing" in said
+    assert "experiment 1 errored: every trial failed" in said
+    assert "ValueError: no such thing" in workplace.ashwood("logs", "1", "0")
+
+
+def test_a_crash_costs_one_attempt(workplace: Workplace) -> None:
+    crash = "import os, pathlib\n" + TRAIN.replace(
+        'print("epoch", epoch)',
+        "if trial.id == 3 and trial.attempt == 1 and epoch == 0: os.kill(os.getpid(), 9)",
+    )
+    workplace.write(train=crash)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    described = workplace.json("describe", "1")
+    assert described["failed_attempts"] == 1
+    assert described["state"] == "completed"
+    assert set(described["trials"]) <= {"completed", "stopped"}
+
+
+def test_what_is_not_there_is_said(workplace: Workplace) -> None:
+    assert "no experiments in" in workplace.ashwood("list", code=1)
+    assert "nowhere.yaml" in workplace.ashwood("run", "nowhere.yaml", code=1)
+    workplace.ashwood("run", code=2)
+
+
+# -- looking ------------------------------------------------------------------------------------
+
+
+def test_best_is_the_best_and_can_be_pasted(finished: Workplace) -> None:
+    [best] = finished.json("best", "1")
+    trials = finished.json("trials", "1")
+    assert best["metric"] == min(trial["best_loss"] for trial in trials)
+    assert (Path(best["checkpoint"]) / "state.json").exists()
+    import yaml
+
+    pasted = yaml.safe_load(finished.ashwood("best", "1"))
+    assert pasted == {"hyperparameters": best["hyperparameters"]}
+    assert [row["metric"] for row in finished.json("best", "1", "-n", "5")] == sorted(
+        trial["best_loss"] for trial in trials
+    )[:5]
+
+
+def test_trials_are_sorted_and_filtered(finished: Workplace) -> None:
+    losses = [trial["best_loss"] for trial in finished.json("trials", "1", "--sort", "best_loss")]
+    assert losses == sorted(losses)
+    assert [t["hparams.x"] for t in finished.json("trials", "1", "--sort", "-x", "-n", "3")] == sorted(
+        (t["hparams.x"] for t in finished.json("trials", "1")), reverse=True
+    )[:3]
+    filtered = finished.json("trials", "1", "--filter", "state=completed", "--filter", "optimizer.name=sgd")
+    assert filtered
+    assert all(t["state"] == "completed" and t["hparams.optimizer.name"] == "sgd" for t in filtered)
+    assert "there is no column 'lr'; there are: trial, state" in finished.ashwood("trials", "1", "--sort", "lr", code=1)
+    table = finished.ashwood("trials", "1")
+    assert len(table.splitlines()) == 25
+
+
+def test_list_and_describe(finished: Workplace) -> None:
+    [listed] = finished.json("list")
+    assert (listed["id"], listed["name"], listed["state"]) == (1, "toy", "completed")
+    said = finished.ashwood("describe", "1")
+    assert "bracket 0: " in said
+    assert "finished" in said
+    described = finished.json("describe", "1")
+    assert described["best"] == finished.json("best", "1")[0]
+    assert described["config"] == EXPERIMENT
+
+
+def test_logs(finished: Workplace) -> None:
+    assert "epoch 0" in finished.ashwood("logs", "1", "0")
+    assert "has no trial 99; it has trials 0 to 23" in finished.ashwood("logs", "1", "99", code=1)
+
+
+def test_export(finished: Workplace) -> None:
+    finished.ashwood("export", "1", "--out", "trials.csv")
+    finished.ashwood("export", "1", "--out", "reports.json", "--metrics")
+    finished.ashwood("export", "1", "--out", "trials.parquet")
+    with (finished.path / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert {row["hparams.optimizer.name"] for row in rows} == {"sgd", "adam"}
+    reports = json.loads((finished.path / "reports.json").read_text())
+    assert len(reports) == finished.json("describe", "1")["reports"]
+    import pandas as pd
+
+    frame = pd.read_parquet(finished.path / "trials.parquet")
+    assert frame["best_loss"].tolist() == [float(row["best_loss"]) for row in rows]
+    assert "must end in" in finished.ashwood("export", "1", "--out", "trials.xls", code=1)
+
+
+# -- before it runs -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "searcher",
+    [
+        "{name: sync_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, num_rungs: 3}",
+        "{name: random, metric: loss, max_length: {epochs: 3}, max_trials: 7}",
+        "{name: grid, metric: loss, max_length: {epochs: 2}}",
+        "{name: single, metric: loss, max_length: {epochs: 5}}",
+        "{name: adaptive_asha, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3}",
+        "{name: async_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, stop_once: true}",
+    ],
+)
+def test_what_the_preview_says_holds_for_the_run(workplace: Workplace, searcher: str) -> None:
+    start, _, end = EXPERIMENT.partition("searcher:")
+    workplace.write(
+        f"{start}searcher: {searcher}\n{end.splitlines()[-1]}\n".replace("maxval: 1.0", "maxval: 1.0, count: 4")
+    )
+    preview = workplace.json("preview-search", "toy.yaml")
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    lengths = [trial["length"] for trial in workplace.json("trials", "1")]
+    assert len(lengths) == preview["total_trials"]
+    for row in preview["lengths"]:
+        reached = sum(length >= row["length"] for length in lengths)
+        assert reached >= row["reach"]["least"]
+        if preview["exact"]:
+            assert reached == row["reach"]["middle"]
+            assert lengths.count(row["length"]) == row["end"]["middle"]
+    if preview["exact"]:
+        assert workplace.json("describe", "1")["length_trained"] == preview["total_length"]["middle"]
+
+
+def test_the_preview_is_the_same_every_time_and_runs_nothing(workplace: Workplace) -> None:
+    assert workplace.ashwood("preview-search", "toy.yaml") == workplace.ashwood("preview-search", "toy.yaml")
+    assert not (workplace.path / ".ashwood").exists()
+
+
+def test_the_starter_works_and_overwrites_nothing(workplace: Workplace) -> None:
+    workplace.ashwood("init", "mine")
+    assert "is there already" in workplace.ashwood("init", "mine", code=1)
+    said = workplace.ashwood("run", "mine/experiment.yaml", "--set", "searcher.max_trials=4")
+    assert "completed" in said
+
+
+def test_version_and_schema(workplace: Workplace) -> None:
+    assert re.fullmatch(r"ashwood \d+\.\d+\.\d+\n", workplace.ashwood("--version"))
+    assert json.loads(workplace.ashwood("schema"))["properties"]["searcher"]

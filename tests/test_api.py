@@ -1,0 +1,111 @@
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import ashwood
+from ashwood.errors import AshwoodError, ConfigError
+from ashwood.search.space import Double
+
+
+def objective(trial: ashwood.Trial) -> None:
+    for step in trial.steps():
+        trial.report(loss=(trial.hparams.x - 0.3) ** 2 + 1 / (step + 1))
+
+
+SEARCHER = ashwood.RandomSearch(metric="loss", max_length=2, max_trials=4)
+
+
+def run(tmp_path: Path, **fields: object) -> ashwood.Experiment:
+    given = {"hparams": {"x": Double(0, 1)}, "searcher": SEARCHER, "seed": 3} | fields
+    return ashwood.run(objective, home=tmp_path / "home", workers=2, progress=False, **given)  # type: ignore[arg-type]
+
+
+def test_a_search_from_a_few_lines(tmp_path: Path) -> None:
+    experiment = run(tmp_path)
+    assert experiment.state == "completed"
+    frame = experiment.trials()
+    assert len(frame) == 4
+    best = experiment.best_trial
+    assert best is not None
+    assert best.metric == frame["best_loss"].min()
+    assert best.hparams["x"] == frame.sort_values("best_loss")["hparams.x"].iloc[0]
+    assert ashwood.open_experiment(experiment.id, home=tmp_path / "home").trials().equals(frame)
+    assert repr(experiment) == "<ashwood experiment 1 (objective): completed>"
+
+
+def test_every_searcher_says_what_a_file_would(tmp_path: Path) -> None:
+    searchers = [
+        ashwood.AdaptiveASHA(metric="loss", max_length=4, max_trials=4, divisor=2, mode="conservative"),
+        ashwood.AsyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2, stop_once=True),
+        ashwood.SyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2),
+        ashwood.Single(metric="loss", max_length=1),
+    ]
+    for searcher in searchers:
+        experiment = run(tmp_path, searcher=searcher)
+        assert experiment.spec.search.method == searcher.name
+        assert experiment.state == "completed"
+    grid = run(tmp_path, searcher=ashwood.Grid(metric="loss", max_length=1), hparams={"x": Double(0, 1, count=3)})
+    assert sorted(grid.trials()["hparams.x"]) == [0.0, 0.5, 1.0]
+
+
+def test_what_is_wrong_is_said_in_the_words_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"searcher\.max_trials") as caught:
+        run(tmp_path, searcher={"name": "random", "metric": "loss", "max_length": 2}, hparams={"x": {"type": "duble"}})
+    assert len(caught.value.problems) == 2
+
+
+def broken(trial: ashwood.Trial) -> None:
+    raise ValueError("no such thing")
+
+
+def test_an_experiment_that_fails_raises(tmp_path: Path) -> None:
+    with pytest.raises(AshwoodError, match="every trial failed, the last with: ValueError: no such thing"):
+        ashwood.run(
+            broken, hparams={}, searcher=SEARCHER, home=tmp_path / "home", workers=1, progress=False, max_restarts=0
+        )
+
+
+def test_functions_that_no_module_holds_are_sent_along(tmp_path: Path) -> None:
+    shift = 0.25
+
+    def train(trial: ashwood.Trial) -> None:
+        for _ in trial.steps():
+            trial.report(loss=trial.hparams.x + shift)
+
+    experiment = ashwood.run(
+        train, hparams={"x": 1.0}, searcher=SEARCHER, home=tmp_path / "home", workers=1, progress=False
+    )
+    assert experiment.best_trial is not None
+    assert experiment.best_trial.metric == 1.25
+
+
+def test_functions_of_a_script_that_is_run_itself(tmp_path: Path) -> None:
+    (tmp_path / "search.py").write_text(
+        textwrap.dedent("""
+        import ashwood
+
+        def train(trial):
+            for step in trial.steps():
+                trial.report(loss=trial.hparams.x)
+
+        if __name__ == "__main__":
+            searcher = ashwood.RandomSearch(metric="loss", max_length=1, max_trials=3)
+            experiment = ashwood.run(train, hparams={"x": ashwood.Double(0, 1)}, searcher=searcher, workers=2)
+            print("state:", experiment.state, len(experiment.trials()))
+        """)
+    )
+    done = subprocess.run([sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "state: completed 3" in done.stdout
+
+
+def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(AshwoodError, match="there is no module 'nothing_here'"):
+        ashwood.run("nothing_here:train", hparams={}, searcher=SEARCHER, home=home, workers=1, progress=False)
+    experiment = ashwood.open_experiment(1, home=home)
+    assert experiment.state == "paused"
+    assert experiment.best_trial is None
