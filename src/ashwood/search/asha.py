@@ -21,7 +21,7 @@ class AsyncHalving(Bracket):
 
     def _promotion(self) -> Job | None:
         for at in range(len(self.rungs) - 2, -1, -1):
-            if (found := self._candidate(at)) is not None:
+            if self.rungs[at].ready and (found := self._candidate(at)) is not None:
                 return self._promote(at, found, Promoted(at, found.rank, found.of, found.best))
         if (chance := self._last_chance()) is not None:
             at, found = chance
@@ -51,7 +51,7 @@ class AsyncHalving(Bracket):
         rank = rung.add(trial, loss)
         if rung is self.rungs[-1]:
             return reached_end(self)
-        return Pause(Waits(at, rank, len(rung), rung.best()))
+        return Pause(Waits(at, rank, len(rung), rung.quota))
 
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:
         if (towards := self.training.get(trial)) is not None:

@@ -42,6 +42,8 @@ class Rung:
 
     Attributes:
         length: total training length of this rung.
+        quota: how many of the results seen so far may go on: max(least, floor(n / divisor)).
+        ready: whether `candidate` names a trial; kept up to date because it is asked far more often than it changes.
     """
 
     __slots__ = (
@@ -55,6 +57,8 @@ class Rung:
         "_ranking",
         "_waiting",
         "length",
+        "quota",
+        "ready",
     )
 
     def __init__(self, length: int, divisor: Fraction, least: int = 0) -> None:
@@ -71,16 +75,14 @@ class Rung:
         # The first of them and its rank, kept because a worse arrival changes neither.
         self._best: Key | None = None
         self._best_rank = 0
+        self.quota = least
+        self.ready = False
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __contains__(self, trial: TrialId) -> bool:
         return trial in self._keys
-
-    def best(self) -> int:
-        """How many results of those seen so far may go on: max(least, floor(n / divisor))."""
-        return max(self._least, len(self._keys) * self._multiply // self._divide)
 
     def add(self, trial: TrialId, loss: float) -> int:
         """Take a result; returns its rank, from 1."""
@@ -89,6 +91,7 @@ class Rung:
         rank = self._insert(key)
         if self._best is None or key < self._best:
             self._best, self._best_rank = key, rank
+        self.ready = self._best_rank <= self.quota
         return rank
 
     def fail(self, trial: TrialId) -> None:
@@ -103,6 +106,7 @@ class Rung:
         if trial in self._keys:
             self._ranking.remove(self._keys.pop(trial))
             self._promoted.discard(trial)
+            self._count()
             self._find_best()
 
     def promote(self, trial: TrialId) -> None:
@@ -118,13 +122,13 @@ class Rung:
 
         Source: Li et al. 2020 (arXiv:1810.05934), Algorithm 2, ``get_job``.
         """
-        return self.best_waiting() if self._best is not None and self._best_rank <= self.best() else None
+        return self.best_waiting() if self.ready else None
 
     def best_waiting(self) -> Candidate | None:
         """The best trial that hasn't gone on and hasn't failed, whatever its rank."""
         if self._best is None:
             return None
-        return Candidate(self._best[2], self._best_rank, len(self._keys), self.best())
+        return Candidate(self._best[2], self._best_rank, len(self._keys), self.quota)
 
     def waits(self, trial: TrialId) -> bool:
         """Whether the trial has a result here, hasn't gone on and hasn't failed."""
@@ -153,13 +157,18 @@ class Rung:
         self._promoted = set(snapshot["promoted"])
         self._waiting = [key for key in keys if key[0] != _FAILED and key[2] not in self._promoted]
         heapify(self._waiting)
+        self._count()
         self._find_best()
 
     def _insert(self, key: Key) -> int:
         self._keys[key[2]] = key
         rank: int = self._ranking.bisect_left(key) + 1
         self._ranking.add(key)
+        self._count()
         return rank
+
+    def _count(self) -> None:
+        self.quota = max(self._least, len(self._keys) * self._multiply // self._divide)
 
     def _find_best(self) -> None:
         waiting = self._waiting
@@ -167,3 +176,4 @@ class Rung:
             heappop(waiting)
         self._best = waiting[0] if waiting else None
         self._best_rank = self._ranking.bisect_left(self._best) + 1 if waiting else 0
+        self.ready = 0 < self._best_rank <= self.quota

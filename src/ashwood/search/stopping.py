@@ -39,7 +39,7 @@ class StoppingHalving(Bracket):
             rung = self.rungs[number]
             if length < rung.length:
                 break
-            rank, best = rung.add(trial, loss), rung.best()
+            rank, best = rung.add(trial, loss), rung.quota
             passed = number
             why = Promoted(number, rank, len(rung), best)
             if fell is None and rank > best and rung is not self.rungs[-1]:
