@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import typer
 from typer.main import get_command
 
 from ashwood.cli.main import app
-from ashwood.config import read_experiment
+from ashwood.config import experiment_schema, read_experiment
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -110,6 +110,31 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exec(code, names)
     if "def train(" in block.text:
         names["train"](ashwood.get_trial(hparams={"lr": 0.1}, epochs=2))  # type: ignore[operator]
+
+
+def keys(schema: dict[str, Any], properties: dict[str, Any]) -> Iterator[str]:
+    for name, node in properties.items():
+        if "Of Determined, no effect" not in node.get("description", ""):
+            yield name
+            yield from keys(
+                schema,
+                schema["$defs"][node["$ref"].split("/")[-1]].get("properties", {})
+                if "$ref" in node
+                else node.get("properties", {}),
+            )
+
+
+def test_every_key_of_an_experiment_file_is_documented() -> None:
+    schema = experiment_schema()
+    page = (ROOT / "docs/experiment-file.md").read_text()
+    missing = [key for key in keys(schema, schema["properties"]) if not re.search(rf"\b{key}\b", page)]
+    assert missing == []
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
 def commands_in_text() -> list[str]:
