@@ -20,7 +20,7 @@ class AsyncHalving(Bracket):
     """One bracket of ASHA.  With a single rung, every trial trains to the end: random and grid search."""
 
     def _promotion(self) -> Job | None:
-        for at in range(len(self.rungs) - 2, -1, -1):
+        for at in self._downwards:
             if self.rungs[at].ready and (found := self._candidate(at)) is not None:
                 return self._promote(at, found, Promoted(at, found.rank, found.of, found.best))
         if (chance := self._last_chance()) is not None:
@@ -36,7 +36,7 @@ class AsyncHalving(Bracket):
         """The best of the highest rung that has one to give, when otherwise no trial would reach the end."""
         if not self._dry or self.rungs[-1].has_live_results():
             return None
-        for at in range(len(self.rungs) - 2, -1, -1):
+        for at in self._downwards:
             if (found := self.rungs[at].best_waiting()) is not None:
                 return at, found
         return None

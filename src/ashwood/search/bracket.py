@@ -48,6 +48,7 @@ class Bracket(ABC):
         self.given = 0
         self.finished = False
         self._heading = [0] * len(self.rungs)
+        self._downwards = range(len(self.rungs) - 2, -1, -1)
         self._to_create = plan.trials
         self._created = 0
 
@@ -77,7 +78,8 @@ class Bracket(ABC):
             )
         self._arrive(trial)
         verdict = self._judge(trial, at, length, loss)
-        self._settle()
+        if not self.training:
+            self._settle()
         return verdict
 
     def exited(self, trial: TrialId, how: Exit, *, replace: bool) -> None:
