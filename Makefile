@@ -9,6 +9,7 @@ READY := $(VENV)/.ready
 
 demo: $(READY)
 	cd examples/digits && ../../$(BIN)/ashwood run digits.yaml
+	@echo "Look at it from examples/digits, with ../../$(BIN)/ashwood (or: source ../../$(BIN)/activate)."
 
 test: $(READY)
 	$(BIN)/pytest

@@ -109,3 +109,24 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     experiment = ashwood.open_experiment(1, home=home)
     assert experiment.state == "paused"
     assert experiment.best_trial is None
+
+
+def test_a_script_without_a_guard_is_told_so_and_starts_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "search.py").write_text(
+        textwrap.dedent("""
+        import ashwood
+
+        def train(trial):
+            for step in trial.steps():
+                trial.report(loss=trial.hparams.x)
+
+        searcher = ashwood.RandomSearch(metric="loss", max_length=1, max_trials=3)
+        ashwood.run(train, hparams={"x": 1}, searcher=searcher, workers=2)
+        """)
+    )
+    done = subprocess.run([sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert 'put the call of ashwood.run() under if __name__ == "__main__":' in done.stderr
+    assert ashwood.open_experiment(1, home=tmp_path / ".ashwood").state == "paused"
+    with pytest.raises(AshwoodError, match="no experiment 2"):
+        ashwood.open_experiment(2, home=tmp_path / ".ashwood")

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from ashwood.backends.local.load import IMPORTING
 from ashwood.cli.export import make_frame, read_trials, trial_records
 from ashwood.cli.progress import make_reporter
 from ashwood.config import build_experiment
@@ -180,6 +181,11 @@ def run(
         ConfigError: the description is wrong; says everything that is.
         AshwoodError: the experiment could not be run, or every trial of it failed.
     """
+    if script := os.environ.get(IMPORTING):
+        raise TrainingCodeError(
+            f"{script} starts a search when it is imported, as worker processes do to find its training function: "
+            'put the call of ashwood.run() under if __name__ == "__main__":'
+        )
     opened = open_home(home, create=True)
     entrypoint: Entrypoint | str = train if isinstance(train, str) else _entrypoint(train, opened.path / "functions")
     tree: dict[str, Any] = {

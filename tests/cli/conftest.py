@@ -54,7 +54,7 @@ class Workplace:
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
         return subprocess.Popen(
-            [sys.executable, "-c", "from ashwood.cli.main import main; main()", *arguments],
+            [sys.executable, "-P", "-c", "from ashwood.cli.main import main; main()", *arguments],
             cwd=self.path,
             env=environment,
             stdin=subprocess.DEVNULL,

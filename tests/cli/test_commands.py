@@ -24,7 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def test_run_tells_how_it_goes_and_what_to_do_next(workplace: Workplace) -> None:
     said = workplace.ashwood("run", "toy.yaml", "--workers", "2")
     assert "experiment 1 (toy): adaptive_asha, 24 trials up to 16 epochs, 2 workers, seed 5" in said
-    assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs", said)
+    assert re.search(r"best so far: trial \d+, loss 0\.\d+ at \d+ epochs?", said)
     assert "experiment 1 completed: the search is done" in said
     assert "ashwood best 1" in said
 
@@ -310,3 +310,31 @@ def test_the_starter_works_and_overwrites_nothing(workplace: Workplace) -> None:
 def test_version_and_schema(workplace: Workplace) -> None:
     assert re.fullmatch(r"ashwood \d+\.\d+\.\d+\n", workplace.ashwood("--version"))
     assert json.loads(workplace.ashwood("schema"))["properties"]["searcher"]
+
+
+@pytest.mark.parametrize("name", ["select", "json", "signal", "types"])
+def test_training_code_may_be_named_like_a_module_that_the_worker_needs(workplace: Workplace, name: str) -> None:
+    (workplace.path / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
+    assert "completed" in workplace.ashwood("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=2")
+
+
+def test_a_command_that_fails_says_its_last_words(workplace: Workplace) -> None:
+    workplace.write(EXPERIMENT.replace("train:train", "python nowhere.py") + "max_restarts: 0\n")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=2", code=1)
+    assert "the command ended with exit code 2: " in said
+    assert "No such file or directory" in said
+
+
+def test_a_search_without_a_number_says_so(workplace: Workplace) -> None:
+    workplace.write(train=TRAIN.replace("loss = abs", "loss = float('nan') * abs"))
+    assert "no trial has reported a loss that is a finite number" in workplace.ashwood("run", "toy.yaml")
+    assert "finite number" in workplace.ashwood("best", "1")
+
+
+def test_a_failed_experiment_leaves_no_trial_running(workplace: Workplace) -> None:
+    workplace.write(
+        EXPERIMENT.replace("max_trials: 24", "max_trials: 4"), "def train(trial):\n    trial.invalid_hparams('never')\n"
+    )
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "declared their hyperparameters invalid" in said
+    assert "running" not in {trial["state"] for trial in workplace.json("trials", "1")}

@@ -411,3 +411,21 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         (11, "min_validation_period.batches"),
         (12, "entrypoint"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "said"),
+    [("{minval: 0, maxval: 1}", "a range needs a type"), ("{vals: [1, 2]}", "a choice needs a type")],
+)
+def test_a_forgotten_type_is_no_nested_map(tmp_path: Path, leaf: str, said: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "entrypoint: a:b\nhyperparameters:\n"
+        f"  x: {leaf}\n"
+        "searcher: {name: random, metric: m, max_length: 1, max_trials: 1}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        read_experiment(file)
+    [problem] = caught.value.problems
+    assert (problem.line, problem.key) == (3, "hyperparameters.x")
+    assert said in problem.message

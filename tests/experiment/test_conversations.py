@@ -14,6 +14,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     EndExperiment,
+    ExperimentEnded,
     GaveUp,
     PauseTrial,
     Recovered,
@@ -291,7 +292,9 @@ def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
     (left,) = world.processes.values()
     assert world.fail(left) == ()
     assert world.start(2) == ()
-    assert world.stop()[0] == EndExperiment(ExperimentState.ERRORED, world.experiment._final_state()[1])
+    closed, ended = world.stop()
+    assert closed == CloseTrial(left.trial, TrialState.STOPPED, ExperimentEnded())
+    assert ended == EndExperiment(ExperimentState.ERRORED, world.experiment._final_state()[1])
 
 
 def test_a_rejected_grid_point_is_not_replaced(begin: Begin) -> None:

@@ -51,7 +51,7 @@ class Network:
         return self.bias + sum(out * self._act(w * x + b) for w, b, out in self.hidden)
 
     def fit_one(self, x, y, rate):
-        error = self.predict(x) - y
+        error = max(-10.0, min(10.0, self.predict(x) - y))  # a rate that is too high must not overflow
         self.bias -= rate * error
         for unit in self.hidden:
             w, b, out = unit

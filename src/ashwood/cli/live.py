@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import flatten, format_duration, format_value
+from ashwood.cli.output import flatten, format_duration, format_length, format_value
 from ashwood.cli.progress import Reporter, closing, interruption, opening
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
@@ -91,6 +91,6 @@ def _best(progress: Progress) -> Text:
     return Text.assemble(
         "best: ",
         (f"{spec.metric} {format_value(best.metric)}", "green bold"),
-        f" at {best.length} {spec.unit}, trial {best.trial}\n",
+        f" at {format_length(best.length, spec.unit)}, trial {best.trial}\n",
         ("  ".join(f"{name}={format_value(value)}" for name, value in hparams.items()), "dim"),
     )

@@ -15,10 +15,10 @@ from rich.table import Table
 _PIPE_WIDTH = 400
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """A console on standard output, which doesn't fold lines where the reader is no terminal."""
+def make_console(*, stderr: bool = False, wide: bool = False) -> Console:
+    """A console on standard output, which doesn't fold lines where the reader is no terminal, or if ``wide``."""
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+    return console if console.is_terminal and not wide else Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> Table:
@@ -77,6 +77,11 @@ def format_duration(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_length(length: int, unit: str) -> str:
+    """A training length as people say it: 1 epoch, 4 epochs."""
+    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
 
 
 def format_time(at: float | None) -> str:

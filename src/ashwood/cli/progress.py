@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import typer
 
-from ashwood.cli.output import flatten, format_duration, format_value, to_json
+from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.decisions import Warn
@@ -146,7 +146,7 @@ class PlainReporter(Reporter):
             self._best = best.metric
             typer.echo(
                 f"{_clock(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} {format_value(best.metric)} "
-                f"at {best.length} {self.spec.unit}"
+                f"at {format_length(best.length, self.spec.unit)}"
             )
         if entry.at >= self._next_line:
             self._next_line = entry.at + self.seconds_between_lines
@@ -178,10 +178,10 @@ class JsonReporter(Reporter):
 
 def opening(experiment: ExperimentId, spec: ExperimentSpec, slots: int) -> str:
     """What is about to run."""
-    noun = "worker" if slots == 1 else "workers"
+    trials, length = spec.search.max_trials, spec.search.max_length
     return (
-        f"experiment {experiment} ({spec.name}): {spec.search.method}, {spec.search.max_trials} trials up to "
-        f"{spec.search.max_length} {spec.unit}, {slots} {noun}, seed {spec.seed}"
+        f"experiment {experiment} ({spec.name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
+        f"{format_length(length, spec.unit)}, {format_length(slots, 'workers')}, seed {spec.seed}"
     )
 
 
@@ -190,8 +190,9 @@ def status_line(progress: Progress, now: float) -> str:
     states = progress.trials.states
     forecast = progress.forecast(now)
     return (
-        f"{forecast.fraction:.0%} done, {format_duration(forecast.seconds)} to go; {states.total()} trials, "
-        f"{progress.reports} reports, {progress.length_trained} {progress.spec.unit} trained, "
+        f"{forecast.fraction:.0%} done, {format_duration(forecast.seconds)} to go; "
+        f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
+        f"{format_length(progress.length_trained, progress.spec.unit)} trained, "
         f"workers {progress.utilisation(now):.0%} busy"
     )
 
@@ -205,12 +206,15 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
         lines.append(f"{failed} of {progress.trials.states.total()} trials failed; see: {see}")
     if best is not None:
         lines.append(
-            f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} at {best.length} {spec.unit}"
+            f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} "
+            f"at {format_length(best.length, spec.unit)}"
         )
         lines.extend(
             f"  {name}: {format_value(value)}"
             for name, value in flatten(progress.trials.rows[best.trial].hparams).items()
         )
+    elif progress.reports:
+        lines.append(f"no trial has reported a {spec.metric} that is a finite number")
     if progress.state is ExperimentState.PAUSED:
         lines.append(f"go on with: ashwood resume {experiment}")
     elif progress.state is ExperimentState.COMPLETED:

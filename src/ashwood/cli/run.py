@@ -45,5 +45,8 @@ def _drive(session: Session, reporter: Reporter, workers: int | None) -> int:
                 on_interrupt=reporter.interrupted,
             )
     except BackendError as error:
-        raise BackendError(f"{error}\nMend that, then go on with: ashwood resume {session.id}") from error
+        raise BackendError(
+            f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"
+            "(If the mistake is in the experiment file, which is read once, run it anew.)"
+        ) from error
     return _EXIT_CODES[state]

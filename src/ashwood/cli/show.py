@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from rich.markup import escape
 
 from ashwood.cli.export import Record, read_trials, trial_records
 from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import format_duration, format_time, make_console, make_table, print_json
+from ashwood.cli.output import format_duration, format_length, format_time, make_console, make_table, print_json
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import ExperimentRecord
@@ -92,7 +93,7 @@ def show_experiment(home: Path | None, experiment: int, *, json: bool) -> None:
         console.print(f"go on with: ashwood resume {record.id}")
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
-    console.print(f"logs: {logs}", markup=False)
+    console.print(f"logs: {logs}", markup=False, soft_wrap=True)
     console.print()
     console.print(render_ladder(spec, progress.ladder))
     console.print()
@@ -121,12 +122,16 @@ def show_trials(home: Path | None, experiment: int, *, sort: str, where: Sequenc
     if json:
         print_json(records)
         return
+    if not records:
+        typer.echo(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
+        return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     rows = [[record.get(column) for column in columns] for record in records]
     names = [column.removeprefix("hparams.") for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
-    make_console().print(make_table(names, rows, right=numeric))
+    # A terminal wraps whole lines better than a table folds its cells.
+    make_console(wide=True).print(make_table(names, rows, right=numeric))
 
 
 def show_best(home: Path | None, experiment: int, *, n: int, json: bool) -> None:
@@ -138,7 +143,7 @@ def show_best(home: Path | None, experiment: int, *, n: int, json: bool) -> None
         print_json([_record(row, spec) for row in best])
         return
     if not best:
-        typer.echo(f"No trial of experiment {experiment} has reported {spec.metric!r} yet.")
+        typer.echo(f"No trial of experiment {experiment} has reported a {spec.metric} that is a finite number.")
     for position, row in enumerate(best):
         if position:
             typer.echo()
@@ -217,13 +222,17 @@ def _record(row: TrialRow, spec: ExperimentSpec) -> dict[str, Any]:
 
 def _print_trial(row: TrialRow, spec: ExperimentSpec) -> None:
     """Lines that are comments of the YAML below them, so that all of it can be pasted."""
-    metric = "no number yet" if row.metric is None else f"{row.metric:.6g} at {row.metric_length} {spec.unit}"
+    metric = (
+        "no number yet"
+        if row.metric is None
+        else f"{row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
+    )
     typer.echo(f"# trial {row.id}, {row.state}: {spec.metric} {metric}")
     checkpoint = row.best_checkpoint
     if checkpoint is None:
         typer.echo("# no checkpoint: its training code saved none")
     else:
-        typer.echo(f"# checkpoint at {checkpoint.length} {spec.unit}: {checkpoint.path}")
+        typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {checkpoint.path}")
     typer.echo(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)
 
 
@@ -235,8 +244,10 @@ def _column(records: Sequence[Record], key: str) -> str:
             return candidate
     if not records:
         return key
-    names = ", ".join(column.removeprefix("hparams.") for column in columns)
-    raise AshwoodError(f"there is no column {key!r}; there are: {names}")
+    names = [column.removeprefix("hparams.") for column in columns]
+    near = get_close_matches(key, names, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    raise AshwoodError(f"there is no column {key!r}{hint}; there are: {', '.join(names)}")
 
 
 def _matches(value: Any, wanted: str) -> bool:

@@ -66,6 +66,12 @@ def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
     if isinstance(value, Mapping):
         if "type" in value and not isinstance(value["type"], Mapping | Hyperparameter):
             return _read_typed(value, path, report)
+        if all(isinstance(value.get(bound), int | float) for bound in ("minval", "maxval")):
+            report.error(path, "a range needs a type: add type: int, type: double or type: log")
+            return _STAND_IN
+        if isinstance(value.get("vals"), list | tuple):
+            report.error(path, "a choice needs a type: add type: categorical")
+            return _STAND_IN
         if value:
             return {name: _read(child, (*path, name), report) for name, child in value.items()}
     return _constant(value, path, report)

@@ -34,6 +34,7 @@ _REASONS: Final = {
         *vocabulary.Reason.__args__,
         decisions.Retried,
         decisions.Recovered,
+        decisions.ExperimentEnded,
         decisions.GaveUp,
         decisions.RejectedHparams,
         decisions.StoppedItself,

@@ -55,6 +55,13 @@ class GaveUp(NamedTuple):
         return "failed once" if self.failures == 1 else f"failed {self.failures} times"
 
 
+class ExperimentEnded(NamedTuple):
+    """The experiment failed while the trial still had a job."""
+
+    def __str__(self) -> str:
+        return "the experiment ended"
+
+
 class CreateTrial(NamedTuple):
     """Create a trial and train it to ``target``: its first attempt."""
 
@@ -121,7 +128,7 @@ class CloseTrial(NamedTuple):
 
     trial: TrialId
     state: TrialState
-    why: BracketFinished | GaveUp | RejectedHparams | StoppedItself
+    why: BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself
 
 
 class Warn(NamedTuple):

@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     CreateTrial,
     Decision,
     EndExperiment,
+    ExperimentEnded,
     GaveUp,
     PauseTrial,
     Recovered,
@@ -160,6 +161,9 @@ class Experiment:
 
     def _driver_stopped(self, _event: DriverStopped) -> Iterable[Decision]:
         self.state, why = self._final_state()
+        for trial in self.outstanding() if self.state.ended else ():
+            self._step(trial, Step.DROPPED)
+            yield CloseTrial(trial.id, trial.state, ExperimentEnded())
         yield EndExperiment(self.state, why)
 
     def _final_state(self) -> tuple[ExperimentState, str]:
@@ -266,8 +270,9 @@ class Experiment:
         if trial.checkpoint is None and lost > 0 and not self._warned_of_lost_work:
             self._warned_of_lost_work = True
             yield Warn(
-                f"trial {trial.id} starts again from 0 and repeats {lost} of training, because its code saves no "
-                "checkpoint: pass checkpoint= to trial.report(), or set searcher.stop_once: true, which pauses no trial"
+                f"trial {trial.id} starts again from 0 and repeats {lost} {self.spec.unit} of training: no checkpoint "
+                "of it had been saved. If its code saves none, pass checkpoint= to trial.report(), or set "
+                "searcher.stop_once: true, which pauses no trial; min_checkpoint_period saves more often"
             )
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:

@@ -15,7 +15,7 @@ from typing import IO
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
-from ashwood.backends.local.logs import tail
+from ashwood.backends.local.logs import last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Ended, Failed
@@ -104,7 +104,7 @@ class Command:
             return message
         if code != 0:
             channel.end_line()
-            return ["failed", describe_exit(_unshelled(code), "the command") + tail(log)]
+            return ["failed", describe_exit(_unshelled(code), "the command") + last_line(log) + tail(log)]
         if message is None:
             return [
                 "failed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,9 @@ from ashwood.trial.values import nearest
 
 SCRIPT_NAME = "__ashwood_script__"
 """The name under which a script is imported: not ``__main__``, so that guarded code doesn't run."""
+
+IMPORTING = "ASHWOOD_IMPORTING_SCRIPT"
+"""Environment variable that is set while a worker imports a script: a search that starts then is a mistake."""
 
 
 def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
@@ -64,7 +68,11 @@ def _script(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     module = importlib.util.module_from_spec(spec)
     sys.modules[SCRIPT_NAME] = module  # so that what it defines can be pickled
-    spec.loader.exec_module(module)
+    os.environ[IMPORTING] = str(path)
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del os.environ[IMPORTING]
     return module
 
 

@@ -34,6 +34,12 @@ def tail(log: Path) -> str:
     return "\n".join(("", f"The last lines of {log}:", *lines)) if lines else ""
 
 
+def last_line(log: Path) -> str:
+    """The last line that training code printed in its latest attempt, as the end of a headline; empty if none."""
+    lines = [line for line in tail(log).splitlines() if line.strip()]
+    return f": {lines[-1].strip()}" if lines and not lines[-1].startswith("--- ") else ""
+
+
 class Output:
     """The standard output and error of this process, down to the descriptors.
 

@@ -37,7 +37,7 @@ class WorkerProcess:
         with theirs, log.open("ab") as output:
             try:
                 self._process = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-c", _START, str(theirs.fileno())],
+                    [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
                     stdin=setup,
                     stdout=output,
                     stderr=output,

@@ -79,7 +79,6 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
     slots = []
     for index in range(count):
         environment = dict.fromkeys(_THREADS, threads) | dict(base) | dict(spec.environment)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (spec.workdir, environment.get("PYTHONPATH"))))
         if machine.gpus:
             first = index % (there // share) * share
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(machine.gpus[first : first + share])

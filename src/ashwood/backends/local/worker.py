@@ -53,8 +53,9 @@ def _settle_in(workdir: str) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     sys.argv = ["ashwood-worker"]
-    if sys.path[0] == "":  # the directory that training code may leave; absent where Python runs with -P
-        sys.path[0] = workdir
+    # Only now: a file there may be named like a module of Python that this worker itself needs.
+    sys.path.insert(0, workdir)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (workdir, os.environ.get("PYTHONPATH"))))
 
 
 def _prepare(setup: Setup, channel: Channel) -> Runner | None:
