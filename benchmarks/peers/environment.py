@@ -1,0 +1,62 @@
+"""The peers' environments, one each, and calls into them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+from benchmarks.workload import Workload
+
+PEERS = ("optuna", "ray", "syne_tune")
+
+_BENCHMARKS = Path(__file__).parents[1]
+_HOME = _BENCHMARKS / ".peers"
+
+
+def prepare() -> None:
+    """Make the environments that are missing or out of date."""
+    for peer in PEERS:
+        wanted = _BENCHMARKS / "peers" / f"{peer}.txt"
+        ready = _HOME / peer / wanted.name
+        if ready.exists() and ready.read_text() == wanted.read_text():
+            continue
+        print(f"installing {peer} into {ready.parent}", file=sys.stderr)
+        venv.create(ready.parent, with_pip=True, clear=True)
+        pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement", str(wanted)]
+        subprocess.run([_python(peer), *pip], check=True)
+        # Written last, so that a set-up that broke off is done again.
+        ready.write_text(wanted.read_text())
+
+
+def schedule(peer: str, variant: str, trials: int, repeats: int) -> float:
+    """Reports/s of a peer's scheduler alone; the best of some repeats."""
+    return float(_call(peer, "schedule", variant, str(trials), str(repeats))["reports_per_second"])
+
+
+def search(peer: str, variant: str, workload: Workload, log: Path) -> float:
+    """Run a whole search with a peer, steps written to ``log``; returns when it ended, by the monotonic clock."""
+    numbers = [str(workload.trials), str(workload.workers), str(workload.step_seconds)]
+    return float(_call(peer, "search", variant, *numbers, str(log))["ended"])
+
+
+def _call(peer: str, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.on_{peer}", *arguments],
+        cwd=_BENCHMARKS.parent,
+        env={**os.environ, "PYTHONPATH": str(_BENCHMARKS.parent)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{peer} failed:\n{done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def _python(peer: str) -> str:
+    return str(_HOME / peer / "bin" / "python")
