@@ -47,7 +47,7 @@ def search(peer: str, variant: str, workload: Workload, log: Path) -> float:
 def _call(peer: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.on_{peer}", *arguments],
-        cwd=_BENCHMARKS.parent,
+        cwd=_HOME,  # where what a peer leaves lying about is ignored
         env={**os.environ, "PYTHONPATH": str(_BENCHMARKS.parent)},
         capture_output=True,
         text=True,
