@@ -14,7 +14,7 @@ order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
 train_set, valid_set = order[:1347], order[1347:]
 
 
-def build(hp: ashwood.Trial) -> nn.Module:
+def build(hp) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, hp.channels, kernel_size=3, padding=1),
         nn.ReLU(),
