@@ -104,7 +104,7 @@ def test_the_callers_tree_stays_as_it_is() -> None:
 
 def test_paths_may_be_path_objects() -> None:
     tree = {"searcher": SEARCHER, "entrypoint": "a:b", "checkpoint_storage": Path("c")}
-    assert build_experiment(tree, workdir=Path("/work")).spec.checkpoint_storage == "/work/c"
+    assert build_experiment(tree, workdir=Path("/place")).spec.checkpoint_storage == "/place/c"
 
 
 # -- any sound tree ------------------------------------------------------------------------------
