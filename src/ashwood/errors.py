@@ -55,12 +55,28 @@ class EventLogError(AshwoodError):
     """The durable record can't be read or written."""
 
 
+class DiskFull(EventLogError):
+    """There is no room for the durable record; nothing of what was to be added was added."""
+
+
+class LeaseLost(EventLogError):
+    """Another driver has taken the experiment over; nothing of what was to be added was added."""
+
+
 class NotFound(AshwoodError):
     """There is no such experiment, trial, checkpoint or home."""
 
 
 class ExperimentBusy(AshwoodError):
     """Another driver owns this experiment."""
+
+
+class RequestRefused(AshwoodError):
+    """What was asked of an experiment can't be done; it is as it was."""
+
+
+class CheckpointError(AshwoodError):
+    """A checkpoint is missing or damaged, or the storage of checkpoints can't be reached."""
 
 
 class ReplayDivergence(EventLogError):

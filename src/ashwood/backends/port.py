@@ -2,8 +2,8 @@
 
 The engine promises: no more live attempts than ``slots``; one live attempt a trial; a
 command only for a live attempt that has to expect it.  The backend promises: every
-attempt that was started ends in exactly one of `AttemptEnded`, `AttemptFailed`,
-`HparamsRejected` and `TrialStopped`, after which its slot is free; what it reported and
+attempt that was started ends in exactly one of `AttemptEnded`, `AttemptFailed`, `DiskFilled`,
+`CheckpointDamaged`, `HparamsRejected` and `TrialStopped`, after which its slot is free; what it reported and
 saved before comes first, in order.  A command for an attempt that is gone is ignored.
 """
 
@@ -22,7 +22,8 @@ class StartAttempt(NamedTuple):
     Attributes:
         target: total length to train to; there the process reports and waits for a command.
         length: total length of the checkpoint; 0 without one.
-        checkpoint: directory to start from; None: from scratch.
+        checkpoint: what to start from: relative to the experiment's checkpoint storage, or an absolute directory;
+            None: from scratch.
     """
 
     trial: TrialId
@@ -57,7 +58,14 @@ class Suspend(NamedTuple):
     attempt: int
 
 
-Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend
+class Abort(NamedTuple):
+    """At any time: end the process at once; the attempt ends in `AttemptFailed`."""
+
+    trial: TrialId
+    attempt: int
+
+
+Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | Abort
 
 
 class Backend(Protocol):

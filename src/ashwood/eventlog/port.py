@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ashwood.experiment.decisions import Decision
-from ashwood.experiment.events import Event
+from ashwood.experiment.events import Event, Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 
 ExperimentId: TypeAlias = int
 """Experiments of a home are numbered 1, 2, 3, …"""
+
+RequestId: TypeAlias = int
+"""Requests of a home are numbered 1, 2, 3, …"""
+
+Token: TypeAlias = int
+"""Tells one time of ownership of an experiment from every other; rises with each new owner."""
 
 Seq: TypeAlias = int
 """The place of an entry in its log: 1, 2, 3, … without gaps."""
@@ -36,15 +42,65 @@ class ExperimentRecord(NamedTuple):
     name: str
     state: ExperimentState
     summary: Mapping[str, Any]
+    labels: tuple[str, ...] = ()
+    archived: bool = False
+
+
+class Driver(NamedTuple):
+    """A process that drives an experiment.
+
+    Attributes:
+        host: the machine's name, for people.
+        process: its process id.
+        machine: tells this boot of this machine, and its space of process ids, from every other.
+        started: when the process started, in a measure of the machine's own: process ids are used again.
+    """
+
+    host: str
+    process: int
+    machine: str
+    started: int
+
+
+class LeaseState(NamedTuple):
+    """Who owns an experiment.
+
+    Attributes:
+        token: tells this time of ownership from every other.
+        beat: rises with every sign of life of the owner.
+        driver: the owner.
+        idle: seconds since its last sign of life, by the store's clock: for people, as clocks can jump.
+    """
+
+    token: Token
+    beat: int
+    driver: Driver
+    idle: float
+
+
+class Answer(NamedTuple):
+    """What became of a request; ``refused`` says why it couldn't be done, None: it was."""
+
+    refused: str | None
 
 
 class EventLog(Protocol):
     """The log of one experiment."""
 
-    def append(self, entries: Sequence[Entry], *, summary: Mapping[str, Any] | None = None) -> Seq:
-        """Add entries, all or none; when this returns they survive a power loss.  Returns the last one's place.
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        summary: Mapping[str, Any] | None = None,
+        answers: Mapping[RequestId, Answer] | None = None,
+    ) -> Seq:
+        """Add entries and answer requests, all or none; when this returns they survive a power loss.
+
+        ``entries`` may be empty, where there are only answers.  Returns the place of the last entry of the log.
 
         Raises:
+            DiskFull: there is no room; nothing was added, and it may be tried again.
+            LeaseLost: the log was opened with a token, and another driver owns the experiment now.
             EventLogError: they could not be made durable; nothing was added.
         """
         ...
@@ -53,7 +109,7 @@ class EventLog(Protocol):
         """The entries behind ``after``, in order.
 
         Raises:
-            EventLogError: an entry can't be read; the message names it.
+            EventLogError: an entry is missing, damaged or of a newer Ashwood; the message names it.
         """
         ...
 
@@ -85,11 +141,84 @@ class Store(Protocol):
         """
         ...
 
-    def log(self, experiment: ExperimentId) -> EventLog:
-        """An experiment's log.
+    def log(self, experiment: ExperimentId, token: Token | None = None) -> EventLog:
+        """An experiment's log; with the token of a lease, nothing can be appended once the lease is lost.
 
         Raises:
             NotFound: there is none of that number.
+        """
+        ...
+
+    # -- what people call it --------------------------------------------------------------------
+
+    def annotate(
+        self,
+        experiment: ExperimentId,
+        *,
+        name: str | None = None,
+        labels: Sequence[str] | None = None,
+        archived: bool | None = None,
+    ) -> None:
+        """Change what the list of experiments shows; None: leave it.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        ...
+
+    def delete(self, experiment: ExperimentId) -> None:
+        """Forget an experiment, its log and its requests.  Its number is never used again.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        ...
+
+    # -- who drives it ----------------------------------------------------------------------------
+
+    def lease(self, experiment: ExperimentId) -> LeaseState | None:
+        """Who owns an experiment; None: nobody."""
+        ...
+
+    def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
+        """Own an experiment that nobody owns, or whose owner is still exactly ``over``: same token, same beat.
+
+        Raises:
+            ExperimentBusy: somebody else owns it, or has given a sign of life since.
+        """
+        ...
+
+    def beat(self, experiment: ExperimentId, token: Token) -> None:
+        """Give a sign of life.
+
+        Raises:
+            LeaseLost: another driver owns the experiment now.
+        """
+        ...
+
+    def release_lease(self, experiment: ExperimentId, token: Token) -> None:
+        """Let go of an experiment; nothing happens where the lease is lost already."""
+        ...
+
+    # -- the inbox of requests ----------------------------------------------------------------------
+
+    def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:
+        """Leave a request for whoever drives the experiment, now or next; it survives a power loss.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        ...
+
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
+        """The requests that have no answer yet, the oldest first."""
+        ...
+
+    def answer(self, request: RequestId) -> Answer | None:
+        """What became of a request; None: it waits.
+
+        Raises:
+            NotFound: there is no such request.
         """
         ...
 

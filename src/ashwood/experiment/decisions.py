@@ -46,6 +46,20 @@ class StoppedItself(NamedTuple):
         return "its training code stopped it"
 
 
+class StoppedByUser(NamedTuple):
+    """Somebody asked for it with ``ashwood stop-trial``."""
+
+    def __str__(self) -> str:
+        return "stopped on request, its results stand"
+
+
+class KilledByUser(NamedTuple):
+    """Somebody asked for it with ``ashwood kill-trial``."""
+
+    def __str__(self) -> str:
+        return "killed on request"
+
+
 class GaveUp(NamedTuple):
     """The trial failed more often than max_restarts allows."""
 
@@ -60,6 +74,64 @@ class ExperimentEnded(NamedTuple):
 
     def __str__(self) -> str:
         return "the experiment ended"
+
+
+# -- why an experiment gives no more jobs ----------------------------------------------------
+
+
+class Asked(NamedTuple):
+    """Somebody asked for it; ``what`` says for what: pause, cancel or kill."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} on request"
+
+
+class GoalReached(NamedTuple):
+    """A trial reported the metric that the experiment was to stop at, or a better one."""
+
+    trial: TrialId
+    metric: float
+    goal: float
+
+    def __str__(self) -> str:
+        return f"trial {self.trial} reached {self.metric:.6g}, the goal was {self.goal:.6g}"
+
+
+class TimeIsUp(NamedTuple):
+    """Drivers ran the experiment as long as they may."""
+
+    seconds: float
+    limit: float
+
+    def __str__(self) -> str:
+        return f"it ran for {self.seconds:.0f} s, the most it may run is {self.limit:.0f} s"
+
+
+class CommonFailure(NamedTuple):
+    """So many trials failed in the same way, and none has reported anything."""
+
+    trials: int
+    error: str
+
+    def __str__(self) -> str:
+        return f"{self.trials} trials failed in the same way before any reported anything: {self.error}"
+
+
+class NoSpace(NamedTuple):
+    """There is no room on a disk."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"a disk is full: {self.error}"
+
+
+WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace
+
+
+# -- what is to be done ------------------------------------------------------------------------
 
 
 class CreateTrial(NamedTuple):
@@ -123,12 +195,42 @@ class StopTrial(NamedTuple):
     why: Reason
 
 
+class AbortTrial(NamedTuple):
+    """End the process that works on the trial, at once."""
+
+    trial: TrialId
+    attempt: int
+
+
 class CloseTrial(NamedTuple):
-    """A trial that waited, or whose process is gone, ends for good."""
+    """A trial ends for good: one that waited, whose process is gone, or that a user ended."""
 
     trial: TrialId
     state: TrialState
-    why: BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself
+    why: BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
+
+
+class DeleteCheckpoint(NamedTuple):
+    """Nobody needs this checkpoint any more: remove it from the storage."""
+
+    trial: TrialId
+    path: str
+
+
+class ChangeSettings(NamedTuple):
+    """From now on these hold: every setting that can change, and how many trials each bracket creates in all."""
+
+    max_concurrent_trials: int
+    bracket_trials: tuple[int, ...]
+    stop_at: float | None
+    max_seconds: float | None
+
+
+class LeaveExperiment(NamedTuple):
+    """No trial gets a job any more; when those that run have let go, the experiment takes ``state``."""
+
+    state: ExperimentState
+    why: WhyLeave
 
 
 class Warn(NamedTuple):
@@ -152,7 +254,11 @@ Decision: TypeAlias = (
     | SuspendTrial
     | CompleteTrial
     | StopTrial
+    | AbortTrial
     | CloseTrial
+    | DeleteCheckpoint
+    | ChangeSettings
+    | LeaveExperiment
     | Warn
     | EndExperiment
 )

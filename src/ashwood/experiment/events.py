@@ -46,7 +46,11 @@ class ValidationReported(NamedTuple):
 
 
 class CheckpointSaved(NamedTuple):
-    """A complete checkpoint of a trial at ``length`` is in directory ``path``, safely on disk."""
+    """A complete checkpoint of a trial at ``length`` is in the storage.
+
+    ``path`` is relative to the experiment's checkpoint storage, such as ``trial-3/length-4-attempt-1``; logs of
+    version 1 hold absolute paths.
+    """
 
     trial: TrialId
     attempt: int
@@ -70,6 +74,23 @@ class AttemptFailed(NamedTuple):
     error: str
 
 
+class DiskFilled(NamedTuple):
+    """A process ended because there was no room for what the trial writes; its code is not to blame."""
+
+    trial: TrialId
+    attempt: int
+    error: str
+
+
+class CheckpointDamaged(NamedTuple):
+    """A process ended before it began: the checkpoint that it was to start from is damaged or missing."""
+
+    trial: TrialId
+    attempt: int
+    path: str
+    why: str
+
+
 class HparamsRejected(NamedTuple):
     """Training code called ``trial.invalid_hparams(why)``; its process has let go of the trial."""
 
@@ -86,7 +107,51 @@ class TrialStopped(NamedTuple):
 
 
 class PauseRequested(NamedTuple):
-    """Somebody wants the experiment to pause: running trials save and let go of their workers."""
+    """Somebody wants the experiment to pause: running trials save and let go of their workers.
+
+    ``why`` tells what for, where it wasn't simply asked for.
+    """
+
+    why: str = ""
+
+
+class ActivateRequested(NamedTuple):
+    """Somebody wants an experiment that is pausing to run on."""
+
+
+class CancelRequested(NamedTuple):
+    """Somebody wants the experiment to end for good: running trials save first."""
+
+
+class KillRequested(NamedTuple):
+    """Somebody wants the experiment to end for good, at once."""
+
+
+class TrialKillRequested(NamedTuple):
+    """Somebody wants a trial to end for good, at once, and to count as the worst in its rung."""
+
+    trial: TrialId
+
+
+class TrialStopRequested(NamedTuple):
+    """Somebody wants a trial to count as finished where it is."""
+
+    trial: TrialId
+
+
+class SettingsChanged(NamedTuple):
+    """Somebody changed settings of the experiment; those that are absent stay.
+
+    Keys: ``max_concurrent_trials``, ``max_trials``, ``stop_at`` (a metric or None), ``max_seconds`` (or None).
+    """
+
+    settings: Mapping[str, Any]
+
+
+class TimeRanOut(NamedTuple):
+    """Drivers have run the experiment for ``seconds``, as long as it may run."""
+
+    seconds: float
 
 
 class DriverStopped(NamedTuple):
@@ -101,8 +166,28 @@ Event: TypeAlias = (
     | CheckpointSaved
     | AttemptEnded
     | AttemptFailed
+    | DiskFilled
+    | CheckpointDamaged
     | HparamsRejected
     | TrialStopped
     | PauseRequested
+    | ActivateRequested
+    | CancelRequested
+    | KillRequested
+    | TrialKillRequested
+    | TrialStopRequested
+    | SettingsChanged
+    | TimeRanOut
     | DriverStopped
 )
+
+Request: TypeAlias = (
+    PauseRequested
+    | ActivateRequested
+    | CancelRequested
+    | KillRequested
+    | TrialKillRequested
+    | TrialStopRequested
+    | SettingsChanged
+)
+"""What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""

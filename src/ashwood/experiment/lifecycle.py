@@ -2,6 +2,16 @@
 
 ::
 
+                             resumed
+                    ┌────────────────────────┐
+                    ▼                        │
+    created ──► running ──► pausing ──► paused
+                  │  │
+                  │  └────► stopping ──► stopped (may be resumed) or canceled
+                  └───────► completed or errored
+
+::
+
                     ┌────────── promoted ──────────┐
                     ▼                              │
     (created) ──► running ── waits at a rung ──► paused ── bracket finished ──► stopped
@@ -9,7 +19,8 @@
           goes on,  └─┘ ├── reached max_length ──► completed
           retried       ├── dropped, stop() ─────► stopped
                         ├── failed too often ────► errored
-                        └── rejected ────────────► invalid
+                        ├── rejected ────────────► invalid
+                        └── killed by a user ────► killed (also while it is paused)
 """
 
 from __future__ import annotations
@@ -25,14 +36,25 @@ class ExperimentState(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     PAUSING = "pausing"
+    """Running trials save and let go; then it is paused."""
     PAUSED = "paused"
+    STOPPING = "stopping"
+    """Running trials save and let go; then it is stopped or canceled."""
+    STOPPED = "stopped"
+    """It reached what its user wanted of it; with a higher bound it can be resumed."""
+    CANCELED = "canceled"
     COMPLETED = "completed"
     ERRORED = "errored"
 
     @property
     def ended(self) -> bool:
         """Nothing more can happen."""
-        return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED)
+        return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED, ExperimentState.CANCELED)
+
+    @property
+    def active(self) -> bool:
+        """A driver works on it, or died while it did."""
+        return self in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 
 class TrialState(StrEnum):
@@ -46,6 +68,8 @@ class TrialState(StrEnum):
     STOPPED = "stopped"
     ERRORED = "errored"
     INVALID = "invalid"
+    KILLED = "killed"
+    """By its user; it counts as the worst in its rung."""
 
 
 class Step(StrEnum):
@@ -60,6 +84,7 @@ class Step(StrEnum):
     CLOSED = "bracket finished"
     GAVE_UP = "failed too often"
     REJECTED = "rejected"
+    KILLED = "killed by a user"
 
 
 TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
@@ -70,7 +95,10 @@ TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
     (TrialState.RUNNING, Step.DROPPED): TrialState.STOPPED,
     (TrialState.RUNNING, Step.GAVE_UP): TrialState.ERRORED,
     (TrialState.RUNNING, Step.REJECTED): TrialState.INVALID,
+    (TrialState.RUNNING, Step.KILLED): TrialState.KILLED,
     (TrialState.PAUSED, Step.PROMOTED): TrialState.RUNNING,
+    (TrialState.PAUSED, Step.DROPPED): TrialState.STOPPED,
+    (TrialState.PAUSED, Step.KILLED): TrialState.KILLED,
     (TrialState.PAUSED, Step.CLOSED): TrialState.STOPPED,
 }
 

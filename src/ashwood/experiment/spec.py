@@ -50,6 +50,21 @@ class Entrypoint:
     target: str
 
 
+@dataclass(frozen=True, slots=True)
+class CheckpointPolicy:
+    """Which checkpoints are kept, whatever else is needed to go on with a trial that hasn't ended.
+
+    Attributes:
+        save_experiment_best: of all checkpoints of the experiment, so many with the best metric.
+        save_trial_best: of each trial's, so many with the best metric.
+        save_trial_latest: of each trial's, so many latest.
+    """
+
+    save_experiment_best: int = 0
+    save_trial_best: int = 1
+    save_trial_latest: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentSpec:
     """One experiment.
@@ -69,11 +84,18 @@ class ExperimentSpec:
         min_validation_period: validate at least this often; None: at the rungs only.
         min_checkpoint_period: save at least this often; None: when a trial leaves its worker.
         max_restarts: how many times a trial whose process died is started again.
-        checkpoint_storage: directory for checkpoints; None: inside the home.
+        max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
+            reported anything; 0: never.
+        stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
+        max_seconds: it stops when drivers have run it for so long; None: never.
+        checkpoint_storage: directory or fsspec URL for checkpoints; None: inside the home.
+        checkpoint_policy: which checkpoints are kept; None: all.
         source_checkpoint: a checkpoint directory that every new trial starts from.
         slots_per_trial: how many slots (GPUs, or CPU cores where there are none) a trial takes.
         environment: environment variables for the training code.
         config_text: the experiment file, word for word, for the record.
+        provenance: what the experiment was started with, JSON-able: ``ashwood`` and ``python`` (versions), ``packages``
+            (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None).
     """
 
     name: str
@@ -92,8 +114,13 @@ class ExperimentSpec:
     min_validation_period: Length | None = None
     min_checkpoint_period: Length | None = None
     max_restarts: int = 5
+    max_common_failures: int = 0
+    stop_at: float | None = None
+    max_seconds: float | None = None
     checkpoint_storage: str | None = None
+    checkpoint_policy: CheckpointPolicy | None = None
     source_checkpoint: str | None = None
     slots_per_trial: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
