@@ -96,6 +96,7 @@ def judge(evidence: Evidence, undisturbed: Evidence, *, ordered: bool) -> Findin
         lambda: _reports(evidence, diary),
         lambda: _times(evidence),
         lambda: _attempts(evidence, diary),
+        lambda: _kept(evidence),
         lambda: _trials(evidence, undisturbed),
         lambda: _same_way(evidence, undisturbed) if ordered else iter(()),
     ]
@@ -246,6 +247,17 @@ def _attempts(evidence: Evidence, diary: Diary) -> Iterator[str]:
             yield f"attempt {key} is recorded to start at {length}, training code says {lengths[key]}"
 
 
+def _kept(evidence: Evidence) -> Iterator[str]:
+    """What a trial goes on from was not deleted before."""
+    saved: dict[int, int] = {}
+    for entry in evidence.entries:
+        match entry.event:
+            case CheckpointSaved(trial=trial, length=length):
+                saved[trial] = max(length, saved.get(trial, 0))
+            case AttemptStarted(trial=trial, attempt=attempt, length=length) if length < saved.get(trial, 0):
+                yield f"trial {trial}: attempt {attempt} starts at {length}, though {saved[trial]} had been saved"
+
+
 # -- beside the undisturbed run -----------------------------------------------------------------
 
 
@@ -269,8 +281,8 @@ def _same_way(evidence: Evidence, undisturbed: Evidence) -> Iterator[str]:
             yield f"verdict {number} is {mine}, undisturbed {other}"
             return
     if len(ours) != len(theirs):
-        longer = ours if len(ours) > len(theirs) else theirs
-        yield f"{len(ours)} verdicts, undisturbed {len(theirs)}; the first of the others: {longer[min(map(len, (ours, theirs)))]}"
+        more = (ours if len(ours) > len(theirs) else theirs)[min(len(ours), len(theirs))]
+        yield f"{len(ours)} verdicts, undisturbed {len(theirs)}; the first that one of them lacks: {more}"
 
 
 def _verdicts(evidence: Evidence) -> list[tuple[Any, ...]]:

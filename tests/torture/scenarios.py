@@ -77,12 +77,17 @@ SCENARIOS = (
     ),
     Scenario("sync halving, 1 worker", {"name": "sync_halving", "max_trials": 8, "num_rungs": 2, "max_length": 8}),
     Scenario(
-        "sync halving, 4 workers", {"name": "sync_halving", "max_trials": 16, "num_rungs": 3}, workers=4, odd=True
+        "sync halving, 4 workers, odd trials",
+        {"name": "sync_halving", "max_trials": 16, "num_rungs": 3},
+        workers=4,
+        odd=True,
     ),
     Scenario("stopping, 1 worker", _asha(stop_once=True), checkpoint_period=4),
-    Scenario("stopping, 2 workers", _asha(max_trials=16, stop_once=True), workers=2, odd=True),
+    Scenario("stopping, 2 workers, odd trials", _asha(max_trials=16, stop_once=True), workers=2, odd=True),
     Scenario("random, 1 worker", {"name": "random", "max_trials": 5, "max_length": 8}, checkpoint_period=2),
-    Scenario("random, 4 workers", {"name": "random", "max_trials": 12, "max_length": 8}, workers=4, odd=True),
+    Scenario(
+        "random, 4 workers, odd trials", {"name": "random", "max_trials": 12, "max_length": 8}, workers=4, odd=True
+    ),
     Scenario("command, 1 worker", _asha(max_trials=4, max_length=4), command=True),
     Scenario("command, 2 workers", _asha(max_trials=6, max_length=4), workers=2, command=True, checkpoint_period=1),
 )

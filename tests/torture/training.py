@@ -97,7 +97,7 @@ class Diary:
 def latest_checkpoint(checkpoints: Path, trial: int) -> int:
     """The length of the latest complete checkpoint of a trial; 0: there is none."""
     directory = checkpoints / f"trial-{trial}"
-    names = os.listdir(directory) if directory.is_dir() else []
+    names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
     found = [int(match[1]) for name in names if (match := _CHECKPOINT.match(name))]
     return max(found, default=0)
 
