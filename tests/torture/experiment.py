@@ -12,6 +12,7 @@ from typing import Any
 
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
+from tests.torture.disks import Disk
 from tests.torture.oracle import Evidence
 from tests.torture.points import COUNT, Point
 from tests.torture.scenarios import Scenario
@@ -41,7 +42,13 @@ class Outcome:
 
 
 def torture(
-    scenario: Scenario, directory: Path, seed: int, blows: Iterator[Blow], *, home: str | None = None
+    scenario: Scenario,
+    directory: Path,
+    seed: int,
+    blows: Iterator[Blow],
+    *,
+    home: str | None = None,
+    disk: Disk | None = None,
 ) -> Outcome:
     """Run an experiment to its end, dealing blows until there are no more.
 
@@ -51,8 +58,9 @@ def torture(
         seed: the experiment's.
         blows: whom to kill when.
         home: where the record is; None: in the directory.
+        disk: where the record and the checkpoints are, if that may lose its power.
     """
-    place = Place(directory, home)
+    place = Place(directory, home=home, disk=disk)
     try:
         return _Run(scenario, place, seed, islice(blows, _MANY)).to_the_end()
     finally:
@@ -76,7 +84,7 @@ class _Run:
         self.acknowledged: list[list[dict[str, Any]]] = []
         self._scenario = scenario
         self._place = place
-        self._file = scenario.write(place.path, seed)
+        self._file = scenario.write(place.path, seed, place.storage)
         self._blows = blows
         self._dealt: list[str] = []
         self._manual: list[str] = []

@@ -31,22 +31,22 @@ class Scenario:
         # Where trials fail by themselves they shall soon be through with it; elsewhere kills alone cause failures.
         object.__setattr__(self, "max_restarts", 3 if self.odd else 100)
 
-    def write(self, directory: Path, seed: int) -> Path:
-        """Write the experiment's file into a directory of its own; returns it."""
+    def write(self, directory: Path, seed: int, storage: Path) -> Path:
+        """Write the experiment's file into a directory of its own, and have checkpoints stored in ``storage``."""
         epochs = {"epochs": self.searcher.get("max_length", 16)}
         experiment: dict[str, Any] = {
             "name": self.name,
             "entrypoint": "python -m tests.torture.training" if self.command else "tests.torture.training:train",
             "data": {
                 "diary": str(directory / "diary"),
-                "checkpoints": str(directory / "checkpoints" / "experiment-1"),
+                "checkpoints": str(storage / "experiment-1"),
                 "odd": self.odd,
                 "step_seconds": 0.002,
             },
             "hyperparameters": {"x": {"type": "double", "minval": 0.0, "maxval": 1.0}},
             "searcher": {"metric": "loss", **self.searcher, "max_length": epochs},
             "max_restarts": self.max_restarts,
-            "checkpoint_storage": str(directory / "checkpoints"),
+            "checkpoint_storage": str(storage),
             "reproducibility": {"experiment_seed": seed},
         }
         if self.checkpoint_period is not None:

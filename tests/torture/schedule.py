@@ -19,10 +19,8 @@ class Victim(StrEnum):
     INTERRUPTED = "interrupted driver"
     """Ctrl-C: it pauses in good order."""
 
-    @property
-    def takes_driver(self) -> bool:
-        """Whether the driver is gone afterwards."""
-        return self not in (Victim.WORKER, Victim.FROZEN)
+    POWER = "power of the disk"
+    """Everybody dies, and what isn't safely on the disk is lost."""
 
 
 class Blow(NamedTuple):

@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Self
 
+from tests.torture.disks import Disk
 from tests.torture.points import Point, kill, wardens_of, workers_of
 from tests.torture.schedule import Blow, Victim
 
@@ -18,6 +19,9 @@ _ROOT = Path(__file__).parents[2]
 _MARK = "ASHWOOD_TORTURE_MARK"
 _LONGEST = 90.0
 """Seconds after which a driver of these small experiments hangs."""
+
+
+_DEADLY = (Victim.DRIVER, Victim.BOTH, Victim.WARDEN_TOO)
 
 
 class Hangs(Exception):
@@ -30,11 +34,15 @@ class Place:
     Attributes:
         path: the directory.
         home: what ``--home`` takes.
+        storage: the directory of its checkpoints.
     """
 
-    def __init__(self, path: Path, home: str | None = None) -> None:
+    def __init__(self, path: Path, *, home: str | None = None, disk: Disk | None = None) -> None:
+        """``home``: a store elsewhere; ``disk``: record and checkpoints are on it."""
         self.path = path
-        self.home = home or str(path / "home")
+        self.home = home or str((disk.path if disk else path) / "home")
+        self.storage = (disk.path if disk else path) / "checkpoints"
+        self._disk = disk
         self._mark = f"{_MARK}={uuid.uuid4()}"
 
     def environment(self) -> dict[str, str]:
@@ -56,6 +64,21 @@ class Place:
             time.sleep(0.01)
         return left
 
+    def lose_power(self) -> None:
+        """Lose all processes and what isn't safely on the disk, then come up again."""
+        assert self._disk is not None, "only a disk of its own can lose its power"
+        processes = self.processes()
+        for process in processes:
+            kill(process, signal.SIGSTOP)
+        # A real machine stops at once.  Here a system call that is on its way may return after the cut, and ext4 says
+        # that it has synced what it lost; so wait for them all to be through.
+        while not all(map(_stands_still, processes)):
+            time.sleep(0.001)
+        self._disk.cut_power()
+        self.end_all()
+        self.wait_until_empty(_LONGEST)
+        self._disk.restore_power()
+
     def end_all(self) -> None:
         """End whatever is left."""
         for process in self.processes():
@@ -73,6 +96,7 @@ class Session:
 
     def __init__(self, place: Place, *arguments: str, point: Point | None = None) -> None:
         self.acknowledged: list[dict[str, Any]] = []
+        self._place = place
         self.began = time.monotonic()
         self._errors = (place.path / "errors").open("a+")
         self._errors.seek(0, os.SEEK_END)
@@ -163,13 +187,22 @@ class Session:
                 return kill(driver, signal.SIGCONT)
             case Victim.INTERRUPTED:
                 kill(driver, signal.SIGINT)
+            case Victim.POWER:
+                self._place.lose_power()
         others = {Victim.BOTH: workers_of, Victim.WARDEN_TOO: wardens_of}.get(victim, lambda _: [])(driver)
-        if victim is not Victim.INTERRUPTED:
+        if victim in _DEADLY:
             kill(driver)
         # The driver goes first, so that no worker's death costs a trial one of its restarts.
         for other in others:
             kill(other)
         self.hear()
+        return True
+
+
+def _stands_still(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0] in b"TtZX"
+    except OSError:
         return True
 
 
