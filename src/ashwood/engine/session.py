@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +22,7 @@ from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
-from ashwood.errors import ConfigError, EventLogError, NotFound, Problem, RequestRefused
+from ashwood.errors import CheckpointError, ConfigError, EventLogError, NotFound, Problem, RequestRefused
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId
@@ -27,7 +30,7 @@ from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import open_storage
+from ashwood.trial.storage import join_url
 from ashwood.views.progress import Progress
 
 _SNAPSHOT_ENTRIES = 20_000
@@ -82,7 +85,7 @@ class Session:
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
         """
-        return cls(home, home.store.create(_with_source(home, spec), at=at))
+        return cls(home, home.store.create(_with_own_storage(_with_source(home, spec), at), at=at))
 
     def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
@@ -122,7 +125,7 @@ class Session:
     def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
         """Bring the log up to what happened after its last entry, and end what was to end."""
         experiment, entries = folded.experiment, list[Entry]()
-        storage = open_storage(self._home.checkpoints(self.id, self.spec))
+        storage = self._home.storage(self.id, self.spec)
         for event in unrecorded(experiment, storage) if not experiment.state.ended else ():
             entries += recorder.take([event])
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
@@ -159,15 +162,14 @@ class Session:
         workers: int | None,
     ) -> ExperimentState:
         directory = self._home.directory(self.id)
-        place = self._home.checkpoints(self.id, self.spec)
-        storage = open_storage(place)
+        storage = self._home.storage(self.id, self.spec)
         storage.probe()
         keeper = _SnapshotKeeper(directory / "snapshot", folded)
         with (
             Janitor(storage) as janitor,
             LocalBackend(
                 self.spec,
-                checkpoints=place,
+                checkpoints=self._home.checkpoints(self.id, self.spec),
                 logs=self._home.logs(self.id),
                 workers=workers,
                 fence=directory / "workers.lock",
@@ -254,36 +256,42 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
             signal.signal(number, handler)
 
 
+def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
+    """The spec with a folder of its own in the checkpoint storage, which other homes may share."""
+    if spec.checkpoint_storage is None:
+        return spec
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).strip("-.") or "experiment"
+    folder = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{secrets.token_hex(3)}"
+    return replace(spec, checkpoint_storage=join_url(spec.checkpoint_storage, folder))
+
+
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
-    """The spec with the checkpoint that trials start from as an absolute directory."""
+    """The spec with the checkpoint that trials start from as an absolute directory or a URL."""
     source = spec.source_checkpoint
     if source is None:
         return spec
     path = Path(spec.workdir, source).expanduser()
-    if not path.is_dir():
-        path = _find_checkpoint(home, source)
-    return replace(spec, source_checkpoint=str(path.absolute()))
+    place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
+    return replace(spec, source_checkpoint=place)
 
 
-def _find_checkpoint(home: Home, source: str) -> Path:
-    """The directory of ``EXPERIMENT/TRIAL`` (its latest checkpoint) or ``EXPERIMENT/trial-N/length-N-attempt-N``."""
+def _find_checkpoint(home: Home, source: str) -> str:
+    """The place of ``EXPERIMENT/TRIAL`` (its latest checkpoint) or ``EXPERIMENT/trial-N/length-N-attempt-N``."""
     experiment, _, rest = source.partition("/")
     key = "searcher.source_trial_id" if rest.isdigit() else "searcher.source_checkpoint_uuid"
     try:
         number = int(experiment)
         spec = home.store.spec(number)
-        if rest.isdigit():
-            return _latest_checkpoint(home.store.log(number), int(rest))
-        path = home.checkpoints(number, spec) / rest
-    except (ValueError, NotFound, EventLogError) as error:
+        storage = home.storage(number, spec)
+        name = _latest_checkpoint(home.store.log(number), int(rest)) if rest.isdigit() else rest
+        with storage.fetch(name):
+            return storage.locate(name)
+    except (ValueError, NotFound, EventLogError, CheckpointError) as error:
         raise ConfigError([Problem(key, f"no checkpoint {source!r}: {error}")]) from error
-    if not path.is_dir():
-        raise ConfigError([Problem(key, f"there is no checkpoint at {path}")])
-    return path
 
 
-def _latest_checkpoint(log: EventLog, trial: int) -> Path:
+def _latest_checkpoint(log: EventLog, trial: int) -> str:
     saved = [e.event.path for _, e in log.read() if isinstance(e.event, CheckpointSaved) and e.event.trial == trial]
     if not saved:
         raise NotFound(f"trial {trial} has no checkpoint")
-    return Path(saved[-1])
+    return saved[-1]

@@ -26,6 +26,7 @@ from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CheckpointDamaged,
     CheckpointSaved,
     Event,
     HparamsRejected,
@@ -35,8 +36,9 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
+from ashwood.trial.storage import open_storage
 
-LAST = (AttemptEnded, AttemptFailed, HparamsRejected, TrialStopped)
+LAST = (AttemptEnded, AttemptFailed, CheckpointDamaged, HparamsRejected, TrialStopped)
 """The events of which every attempt ends in exactly one."""
 
 _PATIENCE = 30.0
@@ -104,7 +106,7 @@ class BackendContract(ABC):
 
     @abstractmethod
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
-        """A backend with at least two slots for an experiment; files go below ``directory``."""
+        """A backend with at least two slots for an experiment; checkpoints go to its ``checkpoints``."""
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[Backend]:
@@ -117,7 +119,7 @@ class BackendContract(ABC):
         """The contract itself needs two slots."""
         assert backend.slots >= 2
 
-    def test_an_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend) -> None:
+    def test_an_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend, tmp_path: Path) -> None:
         """Events come in the order in which things happened, and a checkpoint is there when it is told."""
         started, *reports, saved, ended = drive(backend, [job(target=3)])
         assert isinstance(started, AttemptStarted)
@@ -125,7 +127,9 @@ class BackendContract(ABC):
         assert reports == [ValidationReported(0, 1, length, {"loss": 1 / length}) for length in (1, 2, 3)]
         assert isinstance(saved, CheckpointSaved)
         assert saved[:3] == (0, 1, 3)
-        assert Path(saved.path, "length").read_text() == "3"
+        assert saved.path == "trial-0/length-3-attempt-1"
+        with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
+            assert (directory / "length").read_text() == "3"
         assert ended == AttemptEnded(0, 1, 3)
 
     def test_finish_without_save_saves_nothing(self, backend: Backend) -> None:

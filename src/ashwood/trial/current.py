@@ -18,6 +18,7 @@ from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.run import message_of, outcome_of
 from ashwood.trial.standalone import standalone
+from ashwood.trial.storage import is_remote
 
 VARIABLE = "ASHWOOD_TRIAL"
 """Environment variable of a command that Ashwood runs: the descriptors of socket, job file and outcome file."""
@@ -54,7 +55,7 @@ def get_trial(
         records: train so many records.
         steps: train so many unitless steps.
         seed: its seed.
-        checkpoint_dir: where to leave the checkpoint; None: it is thrown away at exit.
+        checkpoint_dir: directory or URL to leave the checkpoint in; None: it is thrown away at exit.
 
     Raises:
         TrainingCodeError: not exactly one length was given.
@@ -68,7 +69,9 @@ def get_trial(
             f"a trial without an experiment needs one length, such as get_trial(epochs=3), but has {given or 'none'}"
         )
     ((unit, length),) = given.items()
-    checkpoints = None if checkpoint_dir is None else str(Path(checkpoint_dir).absolute())
+    checkpoints = None if checkpoint_dir is None else os.fspath(checkpoint_dir)
+    if checkpoints is not None and not is_remote(checkpoints):
+        checkpoints = str(Path(checkpoints).absolute())
     return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints)
 
 

@@ -5,25 +5,45 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Ended, Failed, Leave, Outcome, Rejected, Stopped
+from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, Outcome, Rejected, Stopped
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
+from ashwood.trial.storage import open_storage
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
+_T = TypeVar("_T")
 
 
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     """Train a trial as far as the search wants; nothing that the function does raises out of here."""
     while True:
-        outcome = _call(function, job, link)
+        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link))
         if not isinstance(outcome, Again):
             return outcome
         job = outcome.job
+
+
+def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed:
+    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``."""
+    with ExitStack() as stack:
+        directory = None
+        if job.checkpoint is not None:
+            try:
+                directory = str(stack.enter_context(open_storage(job.checkpoints).fetch(job.checkpoint)))
+            except StorageUnreachable as error:
+                return Failed(str(error))
+            except CheckpointError as error:
+                return Damaged(job.checkpoint, str(error))
+            except OSError as error:  # of the disk that it is downloaded to
+                return Failed(describe(error))
+        return work(job._replace(directory=directory))
 
 
 def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
@@ -54,6 +74,8 @@ def message_of(outcome: Outcome) -> Message:
             return ["invalid", why]
         case Stopped():
             return ["stopped"]
+        case Damaged(checkpoint, why):
+            return ["damaged", checkpoint, why]
         case Again(job):
             return ["again", job]
 

@@ -31,6 +31,7 @@ from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CheckpointDamaged,
     CheckpointSaved,
     Event,
     HparamsRejected,
@@ -42,7 +43,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
 
 _CLOSE_SECONDS = 1.0
-_LAST = frozenset({"ended", "failed", "invalid", "stopped"})
+_LAST = frozenset({"ended", "failed", "invalid", "stopped", "damaged"})
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class LocalBackend:
         self,
         spec: ExperimentSpec,
         *,
-        checkpoints: Path,
+        checkpoints: str | Path,
         logs: Path,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
@@ -74,7 +75,7 @@ class LocalBackend:
 
         Args:
             spec: the experiment.
-            checkpoints: directory under which trials' checkpoints are published.
+            checkpoints: storage of the checkpoints, an absolute directory or a URL.
             logs: directory for what trials and workers print.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
@@ -290,7 +291,7 @@ def _start_warden() -> subprocess.Popen[bytes]:
     )
 
 
-def _setup(spec: ExperimentSpec, checkpoints: Path, logs: Path, process_per_attempt: bool) -> Setup:
+def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool) -> Setup:
     return Setup(
         kind=spec.entrypoint.kind,
         target=spec.entrypoint.target,
@@ -298,7 +299,7 @@ def _setup(spec: ExperimentSpec, checkpoints: Path, logs: Path, process_per_atte
         logs=str(logs),
         process_per_attempt=process_per_attempt,
         common={
-            "checkpoints": str(checkpoints.absolute()),
+            "checkpoints": str(checkpoints),
             "data": dict(spec.data),
             "metric": spec.metric,
             "unit": spec.unit,
@@ -346,4 +347,6 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return HparamsRejected(*attempt, why)
         case ["stopped"]:
             return TrialStopped(*attempt)
+        case ["damaged", path, why]:
+            return CheckpointDamaged(*attempt, path, why)
     raise BackendError(f"a worker sent {message!r}, which no version of the protocol knows")

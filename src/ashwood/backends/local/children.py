@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -18,11 +19,11 @@ from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Ended, Failed
+from ashwood.trial.attempt import Damaged, Ended, Failed
 from ashwood.trial.channel import Channel, DriverLink, Message, encode
 from ashwood.trial.current import VARIABLE
 from ashwood.trial.job import Job
-from ashwood.trial.run import message_of
+from ashwood.trial.run import message_of, with_checkpoint
 
 
 class Forked:
@@ -77,13 +78,15 @@ class Command:
                 command = fill_in(self._command, job.hparams)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match self._run(command, job, channel, log):
+            match with_checkpoint(job, partial(self._run, command, channel, log)):
                 case ["again", fields]:
                     job = Job(*fields)
+                case Failed() | Damaged() as outcome:
+                    return message_of(outcome)
                 case message:
                     return message
 
-    def _run(self, command: str, job: Job, channel: Channel, log: Path, /) -> Message:
+    def _run(self, command: str, channel: Channel, log: Path, job: Job, /) -> Message:
         with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as outcome:
             job_file.write(encode(job).encode())
             job_file.flush()
