@@ -42,6 +42,12 @@ class Failed(NamedTuple):
     error: str
 
 
+class NoSpace(NamedTuple):
+    """There was no room for what the trial writes; ``error`` is as that of `Failed`."""
+
+    error: str
+
+
 class Rejected(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
@@ -58,7 +64,7 @@ class Again(NamedTuple):
     job: Job
 
 
-Outcome = Ended | Failed | Rejected | Stopped | Again
+Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again
 
 
 class Attempt:

@@ -20,8 +20,9 @@ group GROUP                 this job runs in a process group of its own
 started LENGTH              training begins
 report LENGTH METRICS       never answered, except at the target with the search's metric
 checkpoint LENGTH PATH      a complete checkpoint is on disk
-ended LENGTH                the last of a job is one of these four
+ended LENGTH                the last of a job is one of these
 failed ERROR
+no_space ERROR              a disk is full, or a quota is used up
 invalid WHY
 stopped
 ==========================  ==========================================================
