@@ -40,6 +40,12 @@ class Failed(NamedTuple):
     error: str
 
 
+class NoSpace(NamedTuple):
+    """There was no room for what the trial writes; ``error`` is as that of `Failed`."""
+
+    error: str
+
+
 class Rejected(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
@@ -63,7 +69,7 @@ class Damaged(NamedTuple):
     why: str
 
 
-Outcome = Ended | Failed | Rejected | Stopped | Again | Damaged
+Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again | Damaged
 
 
 class Attempt:
