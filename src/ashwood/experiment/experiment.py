@@ -197,7 +197,7 @@ class Experiment:
         return [self.trials[trial] for trial in sorted(self._running)]
 
     def unsettled(self) -> list[Trial]:
-        """The trials of which the log may not tell the last word, if the driver is gone: a process may have saved more."""
+        """The trials that may have saved or reported more than the log tells, should the driver be gone."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property
