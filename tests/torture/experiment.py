@@ -62,7 +62,7 @@ def torture(
     """
     place = Place(directory, home=home, disk=disk)
     try:
-        return _Run(scenario, place, seed, islice(blows, _MANY)).to_the_end()
+        return Run(scenario, place, seed, islice(blows, _MANY)).to_the_end()
     finally:
         place.end_all()
 
@@ -71,19 +71,26 @@ def count_points(scenario: Scenario, directory: Path, seed: int) -> tuple[Eviden
     """Run an experiment undisturbed; returns also how often each crash point was reached."""
     counter = directory / "points"
     place = Place(directory)
-    run = _Run(scenario, place, seed, iter(()))
-    with Session(place, *run.arguments(None), point=Point(COUNT, 0, "", counter)) as session:
+    run = Run(scenario, place, seed, iter(()))
+    with Session(place, *run.arguments(None), more=Point(COUNT, 0, "", counter).environment()) as session:
         session.hear()
         run.acknowledged.append(session.acknowledged)
     names = counter.read_text().split()
     return run.evidence(), {name: names.count(name) for name in sorted(set(names))}
 
 
-class _Run:
+class Run:
+    """An experiment from its first driver to its last.
+
+    Attributes:
+        place: where it is.
+        acknowledged: what its drivers said to be recorded, a list a driver.
+    """
+
     def __init__(self, scenario: Scenario, place: Place, seed: int, blows: Iterator[Blow]) -> None:
         self.acknowledged: list[list[dict[str, Any]]] = []
         self._scenario = scenario
-        self._place = place
+        self.place = place
         self._file = scenario.write(place.path, seed, place.storage)
         self._blows = blows
         self._dealt: list[str] = []
@@ -92,8 +99,8 @@ class _Run:
 
     def to_the_end(self) -> Outcome:
         """Run driver after driver until the experiment is over, or one gives up by itself."""
-        while not self._manual and (state := self._state()) not in ("completed", "errored"):
-            self._drive(state)
+        while not self._manual and (state := self.state()) not in ("completed", "errored"):
+            self.drive(state)
         return Outcome(self.evidence(), self._kills, self._dealt)
 
     def arguments(self, state: str | None) -> list[str]:
@@ -103,9 +110,9 @@ class _Run:
 
     def evidence(self) -> Evidence:
         """All there is."""
-        left = [_describe(process) for process in self._place.wait_until_empty(_GRACE_SECONDS)]
-        diary = self._place.path / "diary"
-        with open_home(self._place.home) as home:
+        left = [_describe(process) for process in self.place.wait_until_empty(_GRACE_SECONDS)]
+        diary = self.place.path / "diary"
+        with open_home(self.place.home) as home:
             log = home.store.log(1)
             return Evidence(
                 spec=home.store.spec(1),
@@ -117,11 +124,12 @@ class _Run:
                 manual=self._manual,
             )
 
-    def _drive(self, state: str | None) -> None:
+    def drive(self, state: str | None) -> None:
+        """Start the next driver and hear it to its end."""
         blow = next(self._blows, None)
         point = self._arm(blow)
         paused = False
-        with Session(self._place, *self.arguments(state), point=point) as session:
+        with Session(self.place, *self.arguments(state), more=point.environment() if point else None) as session:
             try:
                 while blow is not None and session.returncode is None:
                     if self._deal(session, blow, point):
@@ -138,13 +146,13 @@ class _Run:
             if code is not None and code >= 0 and code not in (0, *([_PAUSED] if paused else [])):
                 self._manual.append(f"driver {len(self.acknowledged) - 1} gave up with {code}: {session.errors}")
         if blow is None or not blow.haste:
-            left = self._place.wait_until_empty(_GRACE_SECONDS)
+            left = self.place.wait_until_empty(_GRACE_SECONDS)
             self._manual.extend(f"outlived its driver: {_describe(process)}" for process in left)
 
     def _arm(self, blow: Blow | None) -> Point | None:
         if blow is None or blow.point is None:
             return None
-        counter = self._place.path / f"point-{len(self.acknowledged)}"
+        counter = self.place.path / f"point-{len(self.acknowledged)}"
         return Point(blow.point, blow.hit, blow.victim, counter)
 
     def _next_blow(self) -> Blow | None:
@@ -159,15 +167,15 @@ class _Run:
             return True
         return blow.victim is not Victim.WORKER and session.deal(blow)
 
-    def _state(self) -> str | None:
+    def state(self) -> str | None:
         """Where the record says that the experiment stands; None: there is none.
 
         It is read from a copy of the files, which has to open clean, so that the next driver finds them as the last
         one left them.
         """
-        if "://" in self._place.home:
-            return self._recorded_state(self._place.home)
-        home, copy = Path(self._place.home), self._place.path / "copy"
+        if "://" in self.place.home:
+            return self._recorded_state(self.place.home)
+        home, copy = Path(self.place.home), self.place.path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
         for file in home.glob("ashwood.db*"):

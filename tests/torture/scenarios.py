@@ -39,7 +39,7 @@ class Scenario:
             "entrypoint": "python -m tests.torture.training" if self.command else "tests.torture.training:train",
             "data": {
                 "diary": str(directory / "diary"),
-                "checkpoints": str(storage / "experiment-1"),
+                "checkpoints": str(storage),
                 "odd": self.odd,
                 "step_seconds": 0.002,
             },

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from tests.torture.disks import Disk
-from tests.torture.points import Point, kill, wardens_of, workers_of
+from tests.torture.points import kill, wardens_of, workers_of
 from tests.torture.schedule import Blow, Victim
 
 _ROOT = Path(__file__).parents[2]
@@ -64,16 +65,25 @@ class Place:
             time.sleep(0.01)
         return left
 
-    def lose_power(self) -> None:
-        """Lose all processes and what isn't safely on the disk, then come up again."""
-        assert self._disk is not None, "only a disk of its own can lose its power"
+    def freeze(self) -> None:
+        """Stop all processes; when this returns none is in a system call."""
         processes = self.processes()
         for process in processes:
             kill(process, signal.SIGSTOP)
-        # A real machine stops at once.  Here a system call that is on its way may return after the cut, and ext4 says
-        # that it has synced what it lost; so wait for them all to be through.
         while not all(map(_stands_still, processes)):
             time.sleep(0.001)
+
+    def thaw(self) -> None:
+        """Let all processes go on."""
+        for process in self.processes():
+            kill(process, signal.SIGCONT)
+
+    def lose_power(self) -> None:
+        """Lose all processes and what isn't safely on the disk, then come up again."""
+        assert self._disk is not None, "only a disk of its own can lose its power"
+        # A real machine stops at once.  Here a system call that is on its way may return after the cut, and ext4 says
+        # that it has synced what it lost; so they are all through first.
+        self.freeze()
         self._disk.cut_power()
         self.end_all()
         self.wait_until_empty(_LONGEST)
@@ -94,22 +104,23 @@ class Session:
         errors: what it wrote to standard error.
     """
 
-    def __init__(self, place: Place, *arguments: str, point: Point | None = None) -> None:
+    def __init__(self, place: Place, *arguments: str, more: Mapping[str, str] | None = None) -> None:
+        """Run a command; ``more`` is added to its environment."""
         self.acknowledged: list[dict[str, Any]] = []
         self._place = place
         self.began = time.monotonic()
-        self._errors = (place.path / "errors").open("a+")
-        self._errors.seek(0, os.SEEK_END)
-        self._errors_from = self._errors.tell()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.driver", *arguments, "--home", place.home, "--json"],
-            cwd=place.path,
-            env=place.environment() | (point.environment() if point else {}),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            bufsize=0,
-        )
+        self._errors = place.path / "errors"
+        with self._errors.open("ab") as errors:
+            self._errors_from = errors.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.torture.driver", *arguments, "--home", place.home, "--json"],
+                cwd=place.path,
+                env=place.environment() | dict(more or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+            )
         assert self._process.stdout is not None
         self._output = self._process.stdout.fileno()
         os.set_blocking(self._output, False)
@@ -129,7 +140,6 @@ class Session:
         os.close(self._handle)
         assert self._process.stdout is not None
         self._process.stdout.close()
-        self._errors.close()
 
     @property
     def returncode(self) -> int | None:
@@ -139,8 +149,7 @@ class Session:
     @property
     def errors(self) -> str:
         """What the driver wrote to standard error."""
-        self._errors.seek(self._errors_from)
-        return self._errors.read()
+        return self._errors.read_bytes()[self._errors_from :].decode()
 
     def deal(self, blow: Blow) -> bool:
         """Wait for the blow's moment, and deal it; returns whether it hit somebody."""
@@ -160,6 +169,14 @@ class Session:
             self._selector.select(min(hangs, until or hangs) - now)
             self._read()
         self._read()
+
+    def kill(self) -> None:
+        """Kill the driver."""
+        self._process.kill()
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
 
     def _read(self) -> None:
         pieces = [self._tail]

@@ -95,11 +95,9 @@ class Diary:
 
 
 def latest_checkpoint(checkpoints: Path, trial: int) -> int:
-    """The length of the latest complete checkpoint of a trial; 0: there is none."""
-    directory = checkpoints / f"trial-{trial}"
-    names = [entry.name for entry in directory.iterdir()] if directory.is_dir() else []
-    found = [int(match[1]) for name in names if (match := _CHECKPOINT.match(name))]
-    return max(found, default=0)
+    """The length of the latest complete checkpoint of a trial of the only experiment there; 0: there is none."""
+    names = (path.name for path in checkpoints.glob(f"*/trial-{trial}/*"))
+    return max((int(match[1]) for name in names if (match := _CHECKPOINT.match(name))), default=0)
 
 
 def _saver(epochs: int, state: int) -> Any:
