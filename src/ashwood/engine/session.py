@@ -70,14 +70,14 @@ class Session:
             ReplayDivergence: its log holds other decisions than this Ashwood takes.
             BackendError: no trial can run at all.
         """
-        with self._home.lease(self.id):
-            log = self._home.store.log(self.id)
+        with self._home.lease(self.id) as lease:
+            log = self._home.store.log(self.id, lease.token)
             experiment = replay(self.spec, log, observers)
             if experiment.state.ended:
                 raise IllegalEvent(f"experiment {self.id} is {experiment.state}: there is nothing left to run")
             with LocalBackend(
                 self.spec,
-                checkpoints=self._home.checkpoints(self.id, self.spec),
+                checkpoints=Path(self._home.checkpoints(self.id, self.spec)),
                 logs=self._home.logs(self.id),
                 workers=workers,
             ) as backend:
@@ -154,7 +154,7 @@ def _find_checkpoint(home: Home, source: str) -> Path:
         spec = home.store.spec(number)
         if rest.isdigit():
             return _latest_checkpoint(home.store.log(number), int(rest))
-        path = home.checkpoints(number, spec) / rest
+        path = Path(home.checkpoints(number, spec)) / rest
     except (ValueError, NotFound, EventLogError) as error:
         raise ConfigError([Problem(key, f"no checkpoint {source!r}: {error}")]) from error
     if not path.is_dir():
