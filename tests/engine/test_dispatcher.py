@@ -49,7 +49,7 @@ def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() ->
 
 @pytest.mark.parametrize(("request_", "command"), [(TrialKillRequested(0), Abort), (TrialStopRequested(0), Suspend)])
 def test_a_trial_that_is_ended_by_its_user_is_told_so_and_its_slot_is_used_when_it_has_left(
-    request_: TrialKillRequested | TrialStopRequested, command: type[object]
+    request_: TrialKillRequested | TrialStopRequested, command: type[Abort | Suspend]
 ) -> None:
     experiment, dispatcher = started()
     assert dispatcher.commands(experiment.handle(request_), 1, 0.0) == [command(0, 1)]

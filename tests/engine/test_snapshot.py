@@ -71,9 +71,7 @@ def test_a_snapshot_of_another_history_is_none(whole: list[Entry], tmp_path: Pat
     assert fold(SPEC, log_of(later), path).seq == len(later)
 
 
-def test_a_snapshot_of_other_rules_is_none(
-    whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "snapshot"
     at = next(i for i, entry in enumerate(whole) if any(isinstance(d, PauseTrial) for d in entry.decisions))
     tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]

@@ -140,7 +140,7 @@ class Experiment:
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
-        self.checkpoints = Checkpoints(spec.checkpoint_policy, lambda trial: self.trials[trial].ended)
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
         self._sign = 1 if spec.smaller_is_better else -1
@@ -491,6 +491,9 @@ class Experiment:
         latest = self.checkpoints.latest(trial.id)
         trial.checkpoint = self.spec.source_checkpoint if latest is None else latest.name
         trial.checkpoint_length = 0 if latest is None else latest.length
+
+    def _has_ended(self, trial: TrialId) -> bool:
+        return self.trials[trial].ended
 
     def _delete(self, unneeded: Iterable[Checkpoint]) -> Iterable[Decision]:
         return [DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]
