@@ -218,7 +218,9 @@ def test_delete_removes_a_checkpoint_and_may_be_repeated(storage: Storage, files
     assert files.list() == []
 
 
-@pytest.mark.parametrize("name", ["", "trial-3", "../trial-3/length-4-attempt-1", "trial-3/../..", "/etc/passwd", "x/y"])
+@pytest.mark.parametrize(
+    "name", ["", "trial-3", "../trial-3/length-4-attempt-1", "trial-3/../..", "/etc/passwd", "x/y"]
+)
 def test_delete_touches_nothing_but_checkpoints_of_its_own(storage: Storage, files: Files, name: str) -> None:
     storage.save(NAME, writes(model="weights"))
     before = files.list()
@@ -244,7 +246,9 @@ def test_probe_leaves_nothing(storage: Storage, files: Files) -> None:
 counts = st.integers(0, 10**6)
 
 
-@given(counts, counts, counts, st.none() | st.tuples(st.sampled_from(["epochs", "batches", "records", "steps"]), counts))
+@given(
+    counts, counts, counts, st.none() | st.tuples(st.sampled_from(["epochs", "batches", "records", "steps"]), counts)
+)
 def test_names_say_what_they_are_names_of(
     trial: int, length: int, attempt: int, position: tuple[str, int] | None
 ) -> None:

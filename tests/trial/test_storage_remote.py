@@ -127,9 +127,7 @@ def test_failures_that_pass_are_tried_again(storage: Storage, monkeypatch: pytes
     assert storage.complete() == []
 
 
-def test_a_failure_that_stays_is_told_with_the_url(
-    storage: Storage, url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_that_stays_is_told_with_the_url(storage: Storage, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(NAME, writes(model="weights"))
 
     def before(_operation: str) -> None:
