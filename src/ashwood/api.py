@@ -217,13 +217,7 @@ def _drive(session: Session, workers: int | None, progress: bool, warnings: Sequ
     for warning in warnings:
         reporter.warn(warning)
     with reporter:
-        state = session.run(
-            workers=workers,
-            observers=[reporter.observe],
-            summarize=reporter.summary,
-            on_ready=reporter.ready,
-            on_interrupt=reporter.interrupted,
-        )
+        state = session.run(reporter, workers=workers)
     if state is ExperimentState.ERRORED:
         raise AshwoodError(f"experiment {session.id} failed: {reporter.why_it_ended}")
 

@@ -222,7 +222,7 @@ def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> Non
     world.report(process, 30, loss=0.5)
     world.fail(process)
     trial = world.experiment.trials[0]
-    assert (trial.checkpoint, trial.checkpoint_length) == ("0/20", 20)
+    assert (trial.checkpoint, trial.checkpoint_length) == ("trial-0/length-20-attempt-1", 20)
 
 
 def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Begin) -> None:
@@ -232,7 +232,7 @@ def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Be
     world.report(world.processes[1], 2, loss=0.9)
     assert world.experiment.trials[0].attempt == 2
     world.save(first)
-    assert world.experiment.trials[0].checkpoint == "0/2"
+    assert world.experiment.trials[0].checkpoint == "trial-0/length-2-attempt-1"
     assert world.end(first) == ()
     assert world.experiment.trials[0].state is TrialState.RUNNING
 
@@ -246,7 +246,7 @@ def test_an_older_checkpoint_doesn_t_replace_a_later_one(begin: Begin) -> None:
     world.report(second, 20, loss=0.5)
     world.save(second)
     world.save(first)
-    assert world.experiment.trials[0].checkpoint == "0/20"
+    assert world.experiment.trials[0].checkpoint == "trial-0/length-20-attempt-2"
 
 
 def test_lost_work_is_warned_about_once(begin: Begin) -> None:
@@ -327,7 +327,8 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
 def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     assert world.pause() == (SuspendTrial(0, 1), SuspendTrial(1, 1))
-    assert world.pause() == ()
+    with pytest.raises(IllegalEvent, match="isn't running: it is pausing"):
+        world.pause()
     assert world.report(world.processes[0], 2, loss=0.5) == (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)
     world.save(world.processes[1])
     assert world.end(world.processes[1]) == ()

@@ -56,8 +56,13 @@ class Reporter:
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
 
+    def folded(self, progress: Progress) -> None:
+        """The experiment as its log tells it so far."""
+        with self._lock:
+            self.progress = progress
+
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Take durable entries: first those of the log so far, then those of each turn."""
+        """Take the durable entries of a turn."""
         with self._lock:
             for entry in entries:
                 self.progress.apply(*entry)
@@ -76,6 +81,10 @@ class Reporter:
 
     def interrupted(self, count: int) -> None:
         """Somebody pressed Ctrl-C for the ``count``-th time."""
+
+    def waiting(self, what: str) -> None:
+        """Nothing runs yet, because of ``what``."""
+        self.warn(f"waiting: {what}")
 
     def warn(self, message: str) -> None:
         """Tell a warning; the same one only once."""

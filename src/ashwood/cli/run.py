@@ -37,13 +37,7 @@ def resume_experiment(experiment: int, *, home: Path | None, workers: int | None
 def _drive(session: Session, reporter: Reporter, workers: int | None) -> int:
     try:
         with reporter:
-            state = session.run(
-                workers=workers,
-                observers=[reporter.observe],
-                summarize=reporter.summary,
-                on_ready=reporter.ready,
-                on_interrupt=reporter.interrupted,
-            )
+            state = session.run(reporter, workers=workers)
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"

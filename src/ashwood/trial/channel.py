@@ -20,8 +20,9 @@ group GROUP                 this job runs in a process group of its own
 started LENGTH              training begins
 report LENGTH METRICS       never answered, except at the target with the search's metric
 checkpoint LENGTH NAME      a complete checkpoint is in the storage
-ended LENGTH                the last of a job is one of these five
+ended LENGTH                the last of a job is one of these
 failed ERROR
+no_space ERROR              a disk is full, or a quota is used up
 invalid WHY
 stopped
 damaged NAME WHY            the checkpoint to start from is damaged or missing; nothing was trained

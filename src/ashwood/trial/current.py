@@ -13,10 +13,11 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
+from ashwood.trial.attempt import NoSpace
 from ashwood.trial.channel import Channel, DriverLink, encode
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.run import message_of, outcome_of
+from ashwood.trial.run import describe, lacks_space, message_of, outcome_of
 from ashwood.trial.standalone import standalone
 from ashwood.trial.storage import is_remote
 
@@ -95,6 +96,12 @@ def _connect(descriptors: str) -> Trial:
 
 def _conclude(trial: Trial, descriptor: int, process: int) -> None:
     """Tell the worker, which sees only an exit code, how the attempt ended."""
-    if os.getpid() == process:
+    if os.getpid() != process:
+        return
+    try:
         sys.stdout.flush()
-        os.write(descriptor, encode(message_of(outcome_of(trial))).encode())
+    except OSError:  # a full disk costs output, never a result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    error = getattr(sys, "last_value", None)  # what Python is dying of
+    outcome = NoSpace(describe(error)) if error is not None and lacks_space(error) else outcome_of(trial)
+    os.write(descriptor, encode(message_of(outcome)).encode())

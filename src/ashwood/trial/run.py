@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, Outcome, Rejected, Stopped
+from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
 from ashwood.trial.storage import open_storage
@@ -19,6 +20,7 @@ from ashwood.trial.storage import open_storage
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
 _T = TypeVar("_T")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
@@ -30,7 +32,7 @@ def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
         job = outcome.job
 
 
-def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed:
+def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed | NoSpace:
     """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``."""
     with ExitStack() as stack:
         directory = None
@@ -42,7 +44,7 @@ def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Faile
             except CheckpointError as error:
                 return Damaged(job.checkpoint, str(error))
             except OSError as error:  # of the disk that it is downloaded to
-                return Failed(describe(error))
+                return NoSpace(describe(error)) if lacks_space(error) else Failed(describe(error))
         return work(job._replace(directory=directory))
 
 
@@ -52,9 +54,11 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
         return outcome_of(trial, function(trial))
     except Leave:
         return outcome_of(trial)
-    except SystemExit as error:
-        return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
     except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
+        if lacks_space(error):
+            return NoSpace(describe(error))
+        if isinstance(error, SystemExit):
+            return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
         return Failed(describe(error))
 
 
@@ -70,6 +74,8 @@ def message_of(outcome: Outcome) -> Message:
             return ["ended", length]
         case Failed(error):
             return ["failed", error]
+        case NoSpace(error):
+            return ["no_space", error]
         case Rejected(why):
             return ["invalid", why]
         case Stopped():
@@ -90,6 +96,25 @@ def describe(error: BaseException) -> str:
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
     return f"{headline}\n{text}"
+
+
+def lacks_space(error: BaseException) -> bool:
+    """Whether a full disk or an exhausted quota is behind an exception.
+
+    Libraries wrap the system's error, or only quote it, so the whole chain and its words count.
+    """
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        error_ = pending.pop()
+        if error_ is None or id(error_) in seen:
+            continue
+        seen.add(id(error_))
+        words = "".join(traceback.format_exception_only(error_))
+        if getattr(error_, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL):
+            return True
+        pending += (error_.__cause__, error_.__context__, *getattr(error_, "exceptions", ()))
+    return False
 
 
 def _is_machinery(file: str) -> bool:
