@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from pathlib import Path
 
@@ -164,17 +165,17 @@ def test_a_damaged_checkpoint_is_refused_and_what_is_wrong_is_named(
     assert not isinstance(caught.value, StorageUnreachable)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_single_byte_can_change_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    content = data.draw(st.binary(min_size=1, max_size=64))
-    where = data.draw(st.integers(0, len(content) - 1))
-    what = data.draw(st.integers(1, 255))
     root = tmp_path_factory.mktemp("flip")
     storage = open_storage(root)
-    storage.save(NAME, writes(model=content))
-    changed = content[:where] + bytes([content[where] ^ what]) + content[where + 1 :]
-    (root / NAME / "model.pt").write_bytes(changed)
+    storage.save(NAME, writes(model=data.draw(st.binary(min_size=1, max_size=64))), {"loss": 0.1, "é": math.nan})
+    assert storage.manifest(NAME).metrics["loss"] == 0.1
+    file = root / NAME / data.draw(st.sampled_from(["model.pt", MANIFEST]))
+    changed = bytearray(file.read_bytes())
+    changed[data.draw(st.integers(0, len(changed) - 1))] ^= data.draw(st.integers(1, 255))
+    file.write_bytes(changed)
     with pytest.raises(CheckpointError), storage.fetch(NAME):
         pass
 
