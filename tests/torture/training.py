@@ -97,7 +97,7 @@ class Diary:
 def latest_checkpoint(checkpoints: Path, trial: int) -> int:
     """The length of the latest complete checkpoint of a trial of the only experiment there; 0: there is none."""
     lengths = [0]
-    for directory in checkpoints.glob(f"*/experiment-1/trial-{trial}"):
+    for directory in checkpoints.glob(f"*/trial-{trial}"):
         with suppress(FileNotFoundError):  # the driver removes what nobody needs
             lengths += [int(match[1]) for path in directory.iterdir() if (match := _CHECKPOINT.match(path.name))]
     return max(lengths)
