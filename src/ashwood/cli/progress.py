@@ -129,7 +129,7 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.running and error is None:
+        if error is None:
             self.ended()
 
 
