@@ -7,7 +7,7 @@ Times are no part of an event: the entry that holds it has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.search.vocabulary import TrialId
 
