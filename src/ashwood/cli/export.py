@@ -82,7 +82,7 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame.from_records(list(records))
 
 
-def export_experiment(home: Path | None, experiment: int, out: Path, *, metrics: bool) -> None:
+def export_experiment(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
     """Write a file whose ending says its format."""
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}.get(out.suffix.lower())
     if write is None:

@@ -25,8 +25,14 @@ app = typer.Typer(
 )
 
 HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="ASHWOOD_HOME", help="Where experiments live.", show_default=".ashwood"),
+    str | None,
+    typer.Option(
+        "--home",
+        metavar="DIR|URL",
+        envvar="ASHWOOD_HOME",
+        help="Where experiments live: a directory, or postgresql://USER@HOST/DATABASE.",
+        show_default=".ashwood",
+    ),
 ]
 FileArgument = Annotated[Path, typer.Argument(help="The experiment file.", metavar="FILE")]
 IdArgument = Annotated[int, typer.Argument(help="The experiment's number; see: ashwood list.", metavar="ID")]

@@ -16,7 +16,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 _EXIT_CODES = {ExperimentState.COMPLETED: 0, ExperimentState.ERRORED: 1, ExperimentState.PAUSED: 3}
 
 
-def run_file(file: Path, *, home: Path | None, workers: int | None, overrides: Sequence[str], json: bool) -> int:
+def run_file(file: Path, *, home: str | None, workers: int | None, overrides: Sequence[str], json: bool) -> int:
     """Run the experiment of a file; returns the exit code."""
     loaded = read_experiment(file, overrides=overrides, default_seed=secrets.randbits(31))
     with open_home(home, create=True) as opened:
@@ -27,7 +27,7 @@ def run_file(file: Path, *, home: Path | None, workers: int | None, overrides: S
         return _drive(session, reporter, workers)
 
 
-def resume_experiment(experiment: int, *, home: Path | None, workers: int | None, json: bool) -> int:
+def resume_experiment(experiment: int, *, home: str | None, workers: int | None, json: bool) -> int:
     """Go on with an experiment; returns the exit code."""
     with open_home(home) as opened:
         session = Session(opened, experiment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -27,7 +26,7 @@ from ashwood.views.trials import TrialRow
 _FOLLOW_SECONDS = 0.5
 
 
-def show_experiments(home: Path | None, *, json: bool) -> None:
+def show_experiments(home: str | None, *, json: bool) -> None:
     """``ashwood list``."""
     with open_home(home) as opened:
         records = opened.store.experiments()
@@ -51,7 +50,7 @@ def show_experiments(home: Path | None, *, json: bool) -> None:
     make_console().print(make_table(columns, rows, right=("id", "done", "trials", "best")))
 
 
-def show_experiment(home: Path | None, experiment: int, *, json: bool) -> None:
+def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     """``ashwood describe``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
@@ -101,7 +100,7 @@ def show_experiment(home: Path | None, experiment: int, *, json: bool) -> None:
         _print_trial(best, spec)
 
 
-def show_trials(home: Path | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
+def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
     """``ashwood trials``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -134,7 +133,7 @@ def show_trials(home: Path | None, experiment: int, *, sort: str, where: Sequenc
     make_console(wide=True).print(make_table(names, rows, right=numeric))
 
 
-def show_best(home: Path | None, experiment: int, *, n: int, json: bool) -> None:
+def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     """``ashwood best``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
@@ -150,7 +149,7 @@ def show_best(home: Path | None, experiment: int, *, n: int, json: bool) -> None
         _print_trial(row, spec)
 
 
-def show_logs(home: Path | None, experiment: int, trial: int, *, follow: bool) -> None:
+def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
     """``ashwood logs``."""
     with open_home(home) as opened:
         _, table = read_trials(opened, experiment)
