@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
 from ashwood.trial.storage import MANIFEST, Storage, Stored, checkpoint_name, join_url, named_position, open_storage
 from ashwood.trial.storage.port import Name, parsed
+from tests.s3 import S3
 from tests.trial.storages import NAME, Files, contents, writes
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "checkpoints") if request.param == "local" else f"memory://{uuid.uuid4()}/prefix"
+    match request.param:
+        case "local":
+            return str(tmp_path / "checkpoints")
+        case "memory":
+            return f"memory://{uuid.uuid4()}/prefix"
+    s3: S3 = request.getfixturevalue("s3")
+    return s3.new_place()
 
 
 @pytest.fixture

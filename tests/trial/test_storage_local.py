@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def files(tmp_path: Path) -> Files:
 def kills(action: Callable[[], object]) -> Iterator[int]:
     """Do something in a process that dies before its first effect on files, then before its second, and so on."""
     for nth in range(1, 200):
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests' servers sleep
+            child = os.fork()
         if child == 0:
             try:
                 _die_before(nth)

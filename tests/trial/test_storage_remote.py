@@ -6,6 +6,7 @@ import fcntl
 import os
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_live_one_has_stays(temporary: Path) -> None:
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads of other tests' servers sleep
+        child = os.fork()
     if child == 0:
         with scratch() as directory:
             (directory / "left").touch()

@@ -1,0 +1,77 @@
+"""A real S3 server on this machine, moto's, whose answers a test can spoil."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+Spoil = Callable[[str, str], bool]
+
+
+class S3:
+    """A server with one bucket.
+
+    Attributes:
+        spoil: told the method and path of each request; True: it is answered with 503 Slow Down.
+    """
+
+    def __init__(self) -> None:
+        self.spoil: Spoil = lambda _method, _path: False
+        self._app = DomainDispatcherApplication(create_backend_app)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client finds it by."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_port}",
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def new_place(self) -> str:
+        """The URL of an empty prefix."""
+        return f"s3://bucket/{uuid.uuid4()}"
+
+    def start(self) -> None:
+        """Serve, and make the bucket; the environment must lead to it."""
+        self._thread.start()
+        boto3.client("s3").create_bucket(Bucket="bucket")
+
+    def stop(self) -> None:
+        """End all connections."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        if self.spoil(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            start("503 Slow Down", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+        answer: Iterable[bytes] = self._app(environ, start)
+        return answer
+
+
+@contextmanager
+def serve_s3() -> Iterator[S3]:
+    """A server for as long as the context lasts, found by the environment of this process and its children."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = S3()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        server.start()
+        yield server
+        server.stop()

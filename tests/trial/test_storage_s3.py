@@ -1,0 +1,142 @@
+"""Checkpoints on a real S3 server, through real worker processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ashwood.backends.local import LocalBackend
+from ashwood.errors import StorageUnreachable
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointDamaged,
+    CheckpointSaved,
+    ValidationReported,
+)
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.testing.backend import drive, job, toy_spec
+from ashwood.trial.storage import MANIFEST, open_storage
+from tests.s3 import S3
+from tests.trial.storages import NAME, Files, contents, writes
+
+MODULE = "ashwood.testing.training"
+Make = Callable[[str], LocalBackend]
+
+
+@pytest.fixture
+def place(s3: S3) -> str:
+    return s3.new_place()
+
+
+@pytest.fixture
+def make(tmp_path: Path, place: str, s3: S3) -> Iterator[Make]:
+    """Makes a backend whose attempts run inline, forked or as a command."""
+    made: list[LocalBackend] = []
+
+    def make(how: str) -> LocalBackend:
+        command = Entrypoint(EntrypointKind.COMMAND, f"{sys.executable} -m {MODULE}")
+        entrypoint = command if how == "command" else Entrypoint(EntrypointKind.FUNCTION, f"{MODULE}:train")
+        backend = LocalBackend(
+            toy_spec(tmp_path, entrypoint=entrypoint),
+            checkpoints=place,
+            logs=tmp_path / "logs",
+            workers=1,
+            process_per_attempt=how == "forked",
+        )
+        made.append(backend)
+        return backend
+
+    yield make
+    for backend in made:
+        backend.close()
+
+
+@pytest.mark.parametrize("how", ["inline", "forked", "command"])
+def test_a_trial_goes_on_from_its_checkpoint_unless_that_is_damaged(make: Make, place: str, how: str) -> None:
+    backend = make(how)
+    events = drive(backend, [job(target=2)])
+    saved = events[-2]
+    assert saved == CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1")
+    again = job(target=3, attempt=2, length=2, checkpoint="trial-0/length-2-attempt-1")
+    events = drive(backend, [again])
+    assert isinstance(events[0], AttemptStarted)
+    assert [event.length for event in events if isinstance(event, ValidationReported)] == [3]
+
+    Files(place).write("trial-0/length-3-attempt-2/length", b"4")
+    damaged = "trial-0/length-3-attempt-2"
+    [event] = drive(backend, [job(target=4, attempt=3, length=3, checkpoint=damaged)])
+    assert isinstance(event, CheckpointDamaged)
+    assert (event.trial, event.attempt, event.path) == (0, 3, damaged)
+    assert event.why == f"the checkpoint {place}/{damaged} is damaged: the content of length has changed"
+
+
+def test_an_upload_that_fails_for_a_while_is_repeated(make: Make, place: str, s3: S3) -> None:
+    failures: Counter[str] = Counter()
+
+    def spoil(method: str, path: str) -> bool:
+        failures[path] += method == "PUT"
+        return method == "PUT" and failures[path] <= 2
+
+    s3.spoil = spoil
+    assert drive(make("inline"), [job(target=1)])[-1] == AttemptEnded(0, 1, 1)
+    assert max(failures.values()) == 3
+    assert [stored.name for stored in open_storage(place).complete()] == ["trial-0/length-1-attempt-1"]
+
+
+def test_an_upload_whose_process_is_killed_is_never_taken_as_complete(
+    make: Make, place: str, s3: S3, tmp_path: Path
+) -> None:
+    told = tmp_path / "pid"
+
+    def spoil(method: str, path: str) -> bool:
+        if method == "PUT" and path.endswith(MANIFEST):
+            os.kill(int(told.read_text()), signal.SIGKILL)
+            return True
+        return False
+
+    s3.spoil = spoil
+    backend = make("inline")
+    events = drive(backend, [job(target=1, hparams={"do": "tell", "pid_file": str(told)})])
+    assert isinstance(events[-1], AttemptFailed)
+    assert not any(isinstance(event, CheckpointSaved) for event in events)
+    storage = open_storage(place)
+    assert storage.complete() == []
+    assert [leftover.name for leftover in storage.leftovers()] == ["trial-0/length-1-attempt-1"]
+    s3.spoil = lambda _method, _path: False
+    assert drive(backend, [job(target=1, attempt=2)])[-1] == AttemptEnded(0, 2, 1)
+
+
+def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ashwood.trial.storage.remote.TRIES", 1)
+    storage = open_storage(place)
+    storage.save(NAME, writes(model="weights"))
+    s3.spoil = lambda method, _path: method == "GET"
+    with pytest.raises(StorageUnreachable, match="reduce your request rate"):
+        contents(storage, NAME)
+    s3.spoil = lambda _method, _path: False
+    assert contents(storage, NAME) == {"model.pt": b"weights"}
+
+
+def test_a_bucket_that_is_not_there(s3: S3) -> None:
+    for storage in map(open_storage, ("s3://nowhere/x", "s3://nowhere")):
+        for action in (storage.probe, storage.complete, lambda: contents(storage, NAME)):  # noqa: B023
+            with pytest.raises(StorageUnreachable, match="bucket does not exist; create it"):
+                action()
+
+
+def test_an_endpoint_in_the_url_goes_over_the_environment(s3: S3, place: str) -> None:
+    there = f"{place}?endpoint_url={os.environ['AWS_ENDPOINT_URL']}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        storage = open_storage(there)
+        storage.save(NAME, writes(model="weights"))
+        assert storage.locate(NAME) == f"{place}/{NAME}"
+    assert contents(open_storage(place), NAME) == {"model.pt": b"weights"}
