@@ -222,7 +222,7 @@ def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> Non
     world.report(process, 30, loss=0.5)
     world.fail(process)
     trial = world.experiment.trials[0]
-    assert (trial.checkpoint, trial.checkpoint_length) == ("0/20", 20)
+    assert (trial.checkpoint, trial.checkpoint_length) == ("trial-0/length-20-attempt-1", 20)
 
 
 def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Begin) -> None:
@@ -232,7 +232,7 @@ def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Be
     world.report(world.processes[1], 2, loss=0.9)
     assert world.experiment.trials[0].attempt == 2
     world.save(first)
-    assert world.experiment.trials[0].checkpoint == "0/2"
+    assert world.experiment.trials[0].checkpoint == "trial-0/length-2-attempt-1"
     assert world.end(first) == ()
     assert world.experiment.trials[0].state is TrialState.RUNNING
 
@@ -246,7 +246,7 @@ def test_an_older_checkpoint_doesn_t_replace_a_later_one(begin: Begin) -> None:
     world.report(second, 20, loss=0.5)
     world.save(second)
     world.save(first)
-    assert world.experiment.trials[0].checkpoint == "0/20"
+    assert world.experiment.trials[0].checkpoint == "trial-0/length-20-attempt-2"
 
 
 def test_lost_work_is_warned_about_once(begin: Begin) -> None:

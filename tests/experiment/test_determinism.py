@@ -38,7 +38,10 @@ def play(
             world.start(luck.randint(1, slots))
             continue
         process = luck.choice(list(world.processes.values()))
-        if luck.random() < trouble:
+        if luck.random() < trouble / 5:
+            living = [trial.id for trial in world.experiment.trials.values() if not trial.ended]
+            luck.choice([world.kill_trial, world.stop_trial])(luck.choice(living))
+        elif luck.random() < trouble:
             luck.choice([world.fail, world.fail, world.reject, world.give_up, world.end, world.save])(process)
         elif process.told == "let go":
             world.end(process)

@@ -14,7 +14,7 @@ from ashwood.experiment.lifecycle import TRANSITIONS, ExperimentState, Step, Tri
 from tests.experiment.test_determinism import play
 from tests.experiment.world import World, make_spec
 
-ENDS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.ERRORED, TrialState.INVALID)
+ENDS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.ERRORED, TrialState.INVALID, TrialState.KILLED)
 
 
 def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,11 +46,13 @@ def test_the_picture_shows_every_step_of_the_table() -> None:
     assert lifecycle.__doc__ is not None
     pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
     for step in ("promoted", "waits at a rung", "bracket finished", "goes on", "retried", "reached max_length",
-                 "dropped", "failed too often", "rejected"):  # fmt: skip
+                 "dropped", "failed too often", "rejected", "killed by a user"):  # fmt: skip
         assert step in pictured
         assert Step(step) in {step for _, step in TRANSITIONS}
-    assert len(Step) == 9
+    assert len(Step) == 10
 
 
-def test_only_two_states_end_an_experiment() -> None:
-    assert [state for state in ExperimentState if state.ended] == [ExperimentState.COMPLETED, ExperimentState.ERRORED]
+def test_three_states_end_an_experiment() -> None:
+    ended = {state for state in ExperimentState if state.ended}
+    assert ended == {ExperimentState.COMPLETED, ExperimentState.ERRORED, ExperimentState.CANCELED}
+    assert not {state for state in ended if state.active}

@@ -14,6 +14,7 @@ from ashwood.errors import IllegalEvent
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.events import AttemptFailed, CheckpointSaved, DriverStarted, TrialStopped
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.search.settings import SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.testing.search_method import losses, search_settings
@@ -30,16 +31,34 @@ class ExperimentMachine(RuleBasedStateMachine):
         max_restarts=st.integers(0, 2),
         smaller_is_better=st.booleans(),
         slots=st.integers(0, 5),
+        max_common_failures=st.sampled_from([0, 0, 2]),
+        policy=st.none() | st.builds(CheckpointPolicy, *[st.integers(0, 2)] * 3),
+        last_words=st.sampled_from(["work", "work", "cancel", "kill"]),
     )
     def a_driver_starts_it(
-        self, search: SearchSettings, max_restarts: int, smaller_is_better: bool, slots: int
+        self,
+        search: SearchSettings,
+        max_restarts: int,
+        smaller_is_better: bool,
+        slots: int,
+        max_common_failures: int,
+        policy: CheckpointPolicy | None,
+        last_words: str,
     ) -> None:
-        self.world = World(spec_of(search, max_restarts=max_restarts, smaller_is_better=smaller_is_better))
+        spec = spec_of(
+            search,
+            max_restarts=max_restarts,
+            smaller_is_better=smaller_is_better,
+            max_common_failures=max_common_failures,
+            checkpoint_policy=policy,
+        )
+        self.world = World(spec)
+        self.last_words = last_words
         self.world.start(slots)
 
     @property
     def has_driver(self) -> bool:
-        return self.world.experiment.state in (ExperimentState.RUNNING, ExperimentState.PAUSING)
+        return self.world.experiment.state.active
 
     def training(self) -> list[Process]:
         return [process for process in self.world.processes.values() if process.told != "let go"]
@@ -70,7 +89,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.save(process)
 
     @precondition(lambda self: self.world.processes)
-    @rule(pick=picks, how=st.sampled_from(["end", "fail", "fail", "reject", "give_up"]))
+    @rule(pick=picks, how=st.sampled_from(["end", "fail", "fail", "reject", "give_up", "damaged", "no_space"]))
     def one_is_gone(self, pick: int, how: str) -> None:
         getattr(self.world, how)(_pick(list(self.world.processes.values()), pick))
 
@@ -106,11 +125,49 @@ class ExperimentMachine(RuleBasedStateMachine):
         if self.has_driver:
             (ended,) = self.world.stop()
             assert isinstance(ended, EndExperiment)
-            assert ended.state is ExperimentState.PAUSED
+            assert ended.state in (ExperimentState.PAUSED, ExperimentState.STOPPED)
 
     @rule(slots=st.integers(0, 6))
     def a_driver_takes_over(self, slots: int) -> None:
         self.world.start(slots)
+
+    # -- users ----------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.living())
+    @rule(pick=picks, how=st.sampled_from(["kill_trial", "stop_trial"]))
+    def somebody_ends_a_trial(self, pick: int, how: str) -> None:
+        trial = self.living()[pick % len(self.living())]
+        getattr(self.world, how)(trial)
+        assert self.world.experiment.trials[trial].ended
+        with pytest.raises(IllegalEvent, match=f"trial {trial} has ended already"):
+            getattr(self.world, how)(trial)
+
+    @rule(trials=st.integers(1, 30), concurrency=st.none() | st.integers(0, 6))
+    def somebody_changes_settings(self, trials: int, concurrency: int | None) -> None:
+        before = state_of(self.world.experiment)
+        try:
+            self.world.set(max_trials=trials, max_concurrent_trials=concurrency)
+        except IllegalEvent:
+            assert state_of(self.world.experiment) == before
+        else:
+            assert self.world.experiment.search.max_trials == trials
+
+    @rule(goal=st.sampled_from([None, -1.0, 0.0, 1.0]))
+    def somebody_sets_a_goal(self, goal: float | None) -> None:
+        self.world.set(stop_at=goal)
+        experiment = self.world.experiment
+        assert not (experiment.state is ExperimentState.RUNNING and experiment.goal_reached)
+
+    @precondition(lambda self: self.has_driver)
+    @rule()
+    def time_runs_out(self) -> None:
+        self.world.set(max_seconds=60.0)
+        self.world.time_is_up()
+        assert self.world.experiment.state is not ExperimentState.RUNNING
+        self.world.set(max_seconds=None)
+
+    def living(self) -> list[TrialId]:
+        return [trial.id for trial in self.world.experiment.trials.values() if not trial.ended]
 
     # -- nonsense -----------------------------------------------------------------------------
 
@@ -133,7 +190,14 @@ class ExperimentMachine(RuleBasedStateMachine):
         """Every experiment ends, and its log replays."""
         if sys.exc_info()[0] is not None or not hasattr(self, "world"):
             return
+        self.world.set(stop_at=None)
         self.world.start(3)
+        if self.last_words != "work":
+            getattr(self.world, self.last_words)()
+            assert self.world.stop()[-1].state is ExperimentState.CANCELED  # type: ignore[union-attr]
+            assert not self.living()
+            self.world.replay()
+            return
         self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
         (ended,) = self.world.stop()
         assert isinstance(ended, EndExperiment)
@@ -142,7 +206,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         fine = {TrialState.COMPLETED, TrialState.STOPPED}
         alive = any(trial.state in fine for trial in self.world.experiment.trials.values())
         assert ended.state is (ExperimentState.COMPLETED if alive else ExperimentState.ERRORED) or (
-            self.world.rejected > 10 * self.world.spec.search.max_trials
+            self.world.rejected > 10 * self.world.experiment.search.max_trials
         )
         with pytest.raises(IllegalEvent, match="the experiment is"):
             self.world.experiment.handle(DriverStarted(1))

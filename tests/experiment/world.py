@@ -13,32 +13,42 @@ from random import Random
 from typing import Any
 
 from ashwood.experiment.decisions import (
+    AbortTrial,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
     Decision,
+    DeleteCheckpoint,
     EndExperiment,
+    FellBack,
     PauseTrial,
     Recovered,
     Retried,
     StopTrial,
     SuspendTrial,
     TrainTrial,
-    Warn,
 )
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CancelRequested,
     CapacityChanged,
+    CheckpointDamaged,
     CheckpointSaved,
+    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
+    KillRequested,
     PauseRequested,
+    SettingsChanged,
+    TimeRanOut,
+    TrialKillRequested,
     TrialStopped,
+    TrialStopRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -59,6 +69,9 @@ SPACE = Space(
 )
 
 
+_OF_THE_EXPERIMENT = {"checkpoint_policy", "max_common_failures", "max_seconds", "stop_at", "source_checkpoint"}
+
+
 def make_spec(
     method: Method = Method.ASYNC_HALVING,
     *,
@@ -69,9 +82,11 @@ def make_spec(
     **search: Any,
 ) -> ExperimentSpec:
     """A spec in a line; everything unknown is about the search."""
+    fields = {name: search.pop(name) for name in _OF_THE_EXPERIMENT & search.keys()}
     search = {"max_length": 4, "max_trials": 2, "divisor": Fraction(2), **search}
     return spec_of(
         SearchSettings(method=method, **search),
+        **fields,
         max_restarts=max_restarts,
         seed=seed,
         smaller_is_better=smaller_is_better,
@@ -120,6 +135,7 @@ class World:
         self.processes: dict[int, Process] = {}
         self.dead: list[Process] = []
         self.slots = 0
+        self.stored: dict[str, int] = {}
 
     # -- what happens -------------------------------------------------------------------------
 
@@ -148,7 +164,8 @@ class World:
         return self.handle(ValidationReported(process.trial, process.attempt, length, metrics))
 
     def save(self, process: Process) -> tuple[Decision, ...]:
-        path = f"{process.trial}/{process.length}"
+        path = f"trial-{process.trial}/length-{process.length}-attempt-{process.attempt}"
+        self.stored[path] = process.trial
         return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path))
 
     def end(self, process: Process) -> tuple[Decision, ...]:
@@ -162,6 +179,33 @@ class World:
 
     def give_up(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, TrialStopped(process.trial, process.attempt))
+
+    def damaged(self, process: Process) -> tuple[Decision, ...]:
+        path = self.experiment.trials[process.trial].checkpoint or "the source"
+        return self._dies(process, CheckpointDamaged(process.trial, process.attempt, path, "a file is missing"))
+
+    def no_space(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, DiskFilled(process.trial, process.attempt, "No space left\nTraceback …"))
+
+    # -- what users ask for -----------------------------------------------------------------------
+
+    def cancel(self) -> tuple[Decision, ...]:
+        return self.handle(CancelRequested())
+
+    def kill(self) -> tuple[Decision, ...]:
+        return self.handle(KillRequested())
+
+    def kill_trial(self, trial: int) -> tuple[Decision, ...]:
+        return self.handle(TrialKillRequested(trial))
+
+    def stop_trial(self, trial: int) -> tuple[Decision, ...]:
+        return self.handle(TrialStopRequested(trial))
+
+    def set(self, **settings: Any) -> tuple[Decision, ...]:
+        return self.handle(SettingsChanged(settings))
+
+    def time_is_up(self) -> tuple[Decision, ...]:
+        return self.handle(TimeRanOut(60.0))
 
     def _dies(self, process: Process, event: Event) -> tuple[Decision, ...]:
         if self.processes.get(process.trial) is process:
@@ -208,12 +252,22 @@ class World:
                 process.target = target
             case PauseTrial(trial, attempt) | CompleteTrial(trial, attempt) | StopTrial(trial, attempt):
                 self._working(trial, attempt).told = "let go"
-            case SuspendTrial(trial, attempt):
+            case SuspendTrial(trial, attempt) if self._has_process(trial):
                 self._working(trial, attempt).told = "suspend"
+            case AbortTrial(trial, attempt) if self._has_process(trial):
+                self.dead.append(self._working(trial, attempt))
+                del self.processes[trial]
             case CloseTrial(trial):
-                assert trial not in self.processes or self.processes[trial].told == "let go"
+                assert trial not in self.processes or self.processes[trial].told != "train"
+            case DeleteCheckpoint(trial, path):
+                assert self.stored.pop(path) == trial
             case EndExperiment():
                 self._everyone_dies()
+
+    def _has_process(self, trial: int) -> bool:
+        """While a driver runs and gives jobs, every outstanding trial has one."""
+        assert trial in self.processes or self.experiment.state is not ExperimentState.RUNNING
+        return trial in self.processes
 
     def _working(self, trial: int, attempt: int) -> Process:
         process = self.processes[trial]
@@ -228,7 +282,7 @@ class World:
         running = {trial.id for trial in experiment.trials.values() if trial.state is TrialState.RUNNING}
         assert [trial.id for trial in experiment.outstanding()] == sorted(running)
         given = [d for d in decisions if isinstance(d, CreateTrial | TrainTrial)]
-        pulled = [d for d in given if not isinstance(d.why, Retried | Recovered)]
+        pulled = [d for d in given if not isinstance(d.why, Retried | Recovered | FellBack)]
         if pulled:
             assert len(running) <= self.limit, f"{len(running)} run after {pulled}"
         if given:
@@ -236,9 +290,13 @@ class World:
         for trial, state in before.items():
             if state not in LIVE:
                 assert experiment.trials[trial].state is state, f"trial {trial} had ended"
-        named = [d.trial for d in decisions if not isinstance(d, Warn | EndExperiment)]
-        assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named)
-        assert len(experiment.trials) <= self.spec.search.max_trials + self.rejected
+        named = [getattr(d, "trial", None) for d in decisions if not isinstance(d, DeleteCheckpoint)]
+        assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named if trial is not None)
+        assert len(experiment.trials) <= experiment.search.max_trials + self.rejected
+        assert {checkpoint.name for checkpoint in experiment.checkpoints} <= self.stored.keys()
+        for each in experiment.trials.values():
+            if not each.ended and each.checkpoint is not None:
+                assert self.stored[each.checkpoint] == each.id, "what a living trial goes on from was deleted"
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
             twin = Tournament(self.spec.search)
             twin.restore(experiment.search.snapshot())
@@ -248,7 +306,7 @@ class World:
 
     @property
     def limit(self) -> int:
-        concurrency = self.experiment.search.plan.max_concurrent_trials
+        concurrency = self.experiment.search.max_concurrent_trials
         return min(self.slots, concurrency) if concurrency else self.slots
 
     @property

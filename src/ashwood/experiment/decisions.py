@@ -30,6 +30,15 @@ class Recovered(NamedTuple):
         return "goes on after a restart of the driver"
 
 
+class FellBack(NamedTuple):
+    """The checkpoint that the trial was to go on from is damaged, so it goes on from an earlier one."""
+
+    length: int
+
+    def __str__(self) -> str:
+        return f"its latest checkpoint is damaged, it goes on from length {self.length}"
+
+
 class RejectedHparams(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
@@ -76,11 +85,16 @@ class ExperimentEnded(NamedTuple):
         return "the experiment ended"
 
 
+WhyClosed: TypeAlias = (
+    BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
+)
+
+
 # -- why an experiment gives no more jobs ----------------------------------------------------
 
 
 class Asked(NamedTuple):
-    """Somebody asked for it; ``what`` says for what: pause, cancel or kill."""
+    """Somebody asked for it; ``what`` says for what: canceled or killed."""
 
     what: str
 
@@ -152,7 +166,7 @@ class TrainTrial(NamedTuple):
     trial: TrialId
     attempt: int
     target: int
-    why: Reason | Retried | Recovered
+    why: Reason | Retried | Recovered | FellBack
 
 
 class ContinueTrial(NamedTuple):
@@ -207,7 +221,7 @@ class CloseTrial(NamedTuple):
 
     trial: TrialId
     state: TrialState
-    why: BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
+    why: WhyClosed
 
 
 class DeleteCheckpoint(NamedTuple):

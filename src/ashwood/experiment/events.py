@@ -7,7 +7,7 @@ Times are no part of an event: the entry that holds it has one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.search.vocabulary import TrialId
 
@@ -115,10 +115,6 @@ class PauseRequested(NamedTuple):
     why: str = ""
 
 
-class ActivateRequested(NamedTuple):
-    """Somebody wants an experiment that is pausing to run on."""
-
-
 class CancelRequested(NamedTuple):
     """Somebody wants the experiment to end for good: running trials save first."""
 
@@ -171,7 +167,6 @@ Event: TypeAlias = (
     | HparamsRejected
     | TrialStopped
     | PauseRequested
-    | ActivateRequested
     | CancelRequested
     | KillRequested
     | TrialKillRequested
@@ -182,12 +177,6 @@ Event: TypeAlias = (
 )
 
 Request: TypeAlias = (
-    PauseRequested
-    | ActivateRequested
-    | CancelRequested
-    | KillRequested
-    | TrialKillRequested
-    | TrialStopRequested
-    | SettingsChanged
+    PauseRequested | CancelRequested | KillRequested | TrialKillRequested | TrialStopRequested | SettingsChanged
 )
 """What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""

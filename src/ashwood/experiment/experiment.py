@@ -8,48 +8,81 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any
 
-from ashwood.errors import IllegalEvent
+from ashwood.errors import IllegalEvent, SearchError
+from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import (
+    AbortTrial,
+    Asked,
+    ChangeSettings,
     CloseTrial,
+    CommonFailure,
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
     Decision,
+    DeleteCheckpoint,
     EndExperiment,
     ExperimentEnded,
+    FellBack,
     GaveUp,
+    GoalReached,
+    KilledByUser,
+    LeaveExperiment,
+    NoSpace,
     PauseTrial,
     Recovered,
     RejectedHparams,
     Retried,
+    StoppedByUser,
     StoppedItself,
     StopTrial,
     SuspendTrial,
+    TimeIsUp,
     TrainTrial,
     Warn,
+    WhyClosed,
+    WhyLeave,
 )
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CancelRequested,
     CapacityChanged,
+    CheckpointDamaged,
     CheckpointSaved,
+    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
+    KillRequested,
     PauseRequested,
+    SettingsChanged,
+    TimeRanOut,
+    TrialKillRequested,
     TrialStopped,
+    TrialStopRequested,
     ValidationReported,
 )
+from ashwood.experiment.failures import CommonFailures
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Created, Exit, GoOn, Job, ReachedEnd, Reason, Stop, TrialId
+
+_SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_concurrent_trials": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
+    "max_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
+    "stop_at": (lambda value: _is_number(value), "a finite number"),
+    "max_seconds": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
+}
+"""What can be changed while an experiment runs: whether a value is right, and what is."""
 
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
@@ -64,7 +97,8 @@ class Trial:
         target: total length that its job ends at.
         length: the longest total length that a report came from.
         reported: attempt and length of the latest report of the metric.
-        checkpoint: directory to go on from, None: none yet.
+        loss: what it reported there.
+        checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
         checkpoint_length: total length of that checkpoint.
         failures: how many attempts failed.
     """
@@ -78,8 +112,14 @@ class Trial:
     attempt: int = 1
     length: int = 0
     reported: tuple[int, int] = (0, 0)
+    loss: float = inf
     checkpoint_length: int = 0
     failures: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """It will never train again."""
+        return self.state not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
 class Experiment:
@@ -88,6 +128,9 @@ class Experiment:
     Attributes:
         state: where the experiment stands.
         trials: every trial, by id.
+        checkpoints: those that are kept.
+        stop_at: it stops when a trial reports this metric or a better one; None: never.
+        max_seconds: it stops when drivers have run it for so long; None: never.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -95,7 +138,13 @@ class Experiment:
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
-        self._concurrency = self.search.plan.max_concurrent_trials
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, lambda trial: self.trials[trial].ended)
+        self.stop_at = spec.stop_at
+        self.max_seconds = spec.max_seconds
+        self._sign = 1 if spec.smaller_is_better else -1
+        self._best: tuple[float, TrialId] | None = None
+        self._leaving: LeaveExperiment | None = None
+        self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
         self._invalid = 0
@@ -110,9 +159,17 @@ class Experiment:
             CheckpointSaved: self._checkpoint_saved,
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
+            DiskFilled: self._disk_filled,
+            CheckpointDamaged: self._checkpoint_damaged,
             HparamsRejected: self._hparams_rejected,
             TrialStopped: self._trial_stopped,
             PauseRequested: self._pause_requested,
+            CancelRequested: self._cancel_requested,
+            KillRequested: self._kill_requested,
+            TrialKillRequested: self._trial_kill_requested,
+            TrialStopRequested: self._trial_stop_requested,
+            SettingsChanged: self._settings_changed,
+            TimeRanOut: self._time_ran_out,
             DriverStopped: self._driver_stopped,
         }
 
@@ -141,8 +198,10 @@ class Experiment:
     # -- drivers and capacity -----------------------------------------------------------------
 
     def _driver_started(self, event: DriverStarted) -> Iterable[Decision]:
-        self.state = ExperimentState.RUNNING
         self._slots = event.slots
+        self._common_failures.restart()
+        if not self._ends_for_good:
+            self.state, self._leaving = ExperimentState.RUNNING, None
         for trial in self.outstanding() if self._gives_jobs else ():
             trial.attempt += 1
             yield TrainTrial(trial.id, trial.attempt, trial.target, Recovered())
@@ -152,29 +211,132 @@ class Experiment:
         self._slots = event.slots
         return self._pull()
 
-    def _pause_requested(self, _event: PauseRequested) -> Iterable[Decision]:
-        if self.state is not ExperimentState.RUNNING:
-            return
-        self.state = ExperimentState.PAUSING
-        for trial in self.outstanding():
-            yield SuspendTrial(trial.id, trial.attempt)
-
     def _driver_stopped(self, _event: DriverStopped) -> Iterable[Decision]:
         self.state, why = self._final_state()
-        for trial in self.outstanding() if self.state.ended else ():
-            self._step(trial, Step.DROPPED)
-            yield CloseTrial(trial.id, trial.state, ExperimentEnded())
+        self._leaving = None
+        for trial in self._unfinished() if self.state.ended else ():
+            yield from self._close(trial, Step.DROPPED, ExperimentEnded())
         yield EndExperiment(self.state, why)
 
     def _final_state(self) -> tuple[ExperimentState, str]:
         if self._failure is not None:
             return ExperimentState.ERRORED, self._failure
+        if self._leaving is not None and self._ends_for_good:
+            return self._leaving.state, str(self._leaving.why)
         if not self.search.done:
+            if self._leaving is not None:
+                return self._leaving.state, str(self._leaving.why)
             return ExperimentState.PAUSED, "the driver stopped before the search was done"
         if not any(trial.state in (TrialState.COMPLETED, TrialState.STOPPED) for trial in self.trials.values()):
             last = f", the last with: {self._last_error}" if self._last_error else ""
             return ExperimentState.ERRORED, f"every trial failed{last}"
         return ExperimentState.COMPLETED, "the search is done"
+
+    def _unfinished(self) -> list[Trial]:
+        """Trials that are still to end when the experiment does.
+
+        Those that wait at a rung are left out where it failed: logs of version 1 leave them paused.
+        """
+        if self.state is ExperimentState.CANCELED:
+            return [trial for trial in self.trials.values() if not trial.ended]
+        return self.outstanding()
+
+    # -- leaving ------------------------------------------------------------------------------
+
+    @property
+    def _ends_for_good(self) -> bool:
+        return self._leaving is not None and self._leaving.state is ExperimentState.CANCELED
+
+    @property
+    def goal_reached(self) -> GoalReached | None:
+        """The best trial, where it is as good as the experiment was to get."""
+        if self.stop_at is None or self._best is None or self._best[0] > self._sign * self.stop_at:
+            return None
+        loss, trial = self._best
+        return GoalReached(trial, self._sign * loss, self.stop_at)
+
+    def _leave(self, state: ExperimentState, why: WhyLeave) -> LeaveExperiment:
+        """Give no more jobs; who trains is told by the caller."""
+        paused = state is ExperimentState.PAUSED
+        self.state = ExperimentState.PAUSING if paused else ExperimentState.STOPPING
+        self._leaving = LeaveExperiment(state, why)
+        return self._leaving
+
+    def _suspend_all(self, besides: TrialId | None = None) -> Iterable[Decision]:
+        for trial in self.outstanding():
+            if trial.id != besides:
+                yield SuspendTrial(trial.id, trial.attempt)
+
+    def _pause_requested(self, event: PauseRequested) -> Iterable[Decision]:
+        if self.state is not ExperimentState.RUNNING:
+            return
+        self.state = ExperimentState.PAUSING
+        if event.why:
+            yield self._leave(ExperimentState.PAUSED, NoSpace(event.why))
+        yield from self._suspend_all()
+
+    def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:
+        if self._ends_for_good:
+            raise IllegalEvent("the experiment is being canceled already")
+        suspended = self.state is not ExperimentState.RUNNING
+        yield self._leave(ExperimentState.CANCELED, Asked("canceled"))
+        if not suspended:
+            yield from self._suspend_all()
+
+    def _kill_requested(self, _event: KillRequested) -> Iterable[Decision]:
+        yield self._leave(ExperimentState.CANCELED, Asked("killed"))
+        for trial in self.outstanding():
+            yield AbortTrial(trial.id, trial.attempt)
+
+    def _time_ran_out(self, event: TimeRanOut) -> Iterable[Decision]:
+        if self.state is ExperimentState.RUNNING and self.max_seconds is not None:
+            yield self._leave(ExperimentState.STOPPED, TimeIsUp(event.seconds, self.max_seconds))
+            yield from self._suspend_all()
+
+    # -- what users ask for -----------------------------------------------------------------------
+
+    def _trial_kill_requested(self, event: TrialKillRequested) -> Iterable[Decision]:
+        trial = self._living(event.trial)
+        trained = trial.state is TrialState.RUNNING
+        self.search.exited(trial.id, Exit.KILLED)
+        if trained:
+            yield AbortTrial(trial.id, trial.attempt)
+        yield from self._close(trial, Step.KILLED, KilledByUser())
+        yield from self._pull()
+
+    def _trial_stop_requested(self, event: TrialStopRequested) -> Iterable[Decision]:
+        trial = self._living(event.trial)
+        if trial.state is TrialState.RUNNING:
+            yield SuspendTrial(trial.id, trial.attempt)
+        self.search.exited(trial.id, Exit.STOPPED)
+        yield from self._close(trial, Step.DROPPED, StoppedByUser())
+        yield from self._pull()
+
+    def _living(self, trial: TrialId) -> Trial:
+        found = self.trials[trial]
+        if found.ended:
+            raise IllegalEvent(f"trial {trial} has ended already: it is {found.state}")
+        return found
+
+    def _settings_changed(self, event: SettingsChanged) -> Iterable[Decision]:
+        settings = event.settings
+        if (problem := _problem_of(settings)) is not None:
+            raise IllegalEvent(problem)
+        if (trials := settings.get("max_trials")) is not None:
+            try:
+                self.search.resize(trials)
+            except SearchError as error:
+                raise IllegalEvent(f"max_trials can't become {trials}: {error}") from None
+        if (concurrency := settings.get("max_concurrent_trials")) is not None:
+            self.search.limit(concurrency)
+        self.stop_at = settings.get("stop_at", self.stop_at)
+        self.max_seconds = settings.get("max_seconds", self.max_seconds)
+        planned = tuple(bracket.planned for bracket in self.search.brackets)
+        yield ChangeSettings(self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds)
+        if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
+            yield self._leave(ExperimentState.STOPPED, goal)
+            yield from self._suspend_all()
+        yield from self._pull()
 
     # -- reports ------------------------------------------------------------------------------
 
@@ -182,6 +344,7 @@ class Experiment:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
+        self._common_failures.note_report()
         metric = event.metrics.get(self.spec.metric)
         trial.length = max(trial.length, event.length)
         # A later attempt may come by the same length again; one attempt may not.
@@ -189,6 +352,11 @@ class Experiment:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
             if trial.reported == previously:
                 return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
+            trial.loss = self._sign * metric
+            if isfinite(metric) and (self._best is None or trial.loss < self._best[0]):
+                self._best = (trial.loss, trial.id)
+                if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
+                    return self._judge_last(trial, event.length, goal)
         if event.length < trial.target:
             return ()
         if metric is None:
@@ -196,7 +364,15 @@ class Experiment:
             return (
                 Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
             )
-        return self._judge(trial, event.length, metric if self.spec.smaller_is_better else -metric)
+        return self._judge(trial, event.length, trial.loss)
+
+    def _judge_last(self, trial: Trial, length: int, goal: GoalReached) -> Iterable[Decision]:
+        """A report that is as good as the experiment was to get."""
+        yield self._leave(ExperimentState.STOPPED, goal)
+        at_target = length >= trial.target
+        if at_target:
+            yield from self._judge(trial, length, trial.loss)
+        yield from self._suspend_all(besides=trial.id if at_target else None)
 
     def _judge(self, trial: Trial, length: int, loss: float) -> Iterable[Decision]:
         match self.search.report(trial.id, length, loss):
@@ -208,6 +384,7 @@ class Experiment:
                 reached = isinstance(why, ReachedEnd)
                 self._step(trial, Step.REACHED_END if reached else Step.DROPPED)
                 yield (CompleteTrial if reached else StopTrial)(trial.id, trial.attempt, why)
+                yield from self._delete(self.checkpoints.ended(trial.id))
                 yield from self._pull()
             case verdict:
                 self._step(trial, Step.WAITS)
@@ -218,7 +395,7 @@ class Experiment:
 
     def _train_on(self, trial: Trial, why: Reason) -> Decision:
         """The answer to a trial that reported and has more to train."""
-        if self.state is ExperimentState.PAUSING:
+        if self.state is not ExperimentState.RUNNING:
             return SuspendTrial(trial.id, trial.attempt)
         return ContinueTrial(trial.id, trial.attempt, trial.target, why)
 
@@ -242,8 +419,7 @@ class Experiment:
                 trial.attempt += 1
                 yield TrainTrial(trial.id, trial.attempt, trial.target, job.why)
         for retired in self.search.retired():
-            self._step(self.trials[retired.trial], Step.CLOSED)
-            yield CloseTrial(retired.trial, TrialState.STOPPED, retired.why)
+            yield from self._close(self.trials[retired.trial], Step.CLOSED, retired.why)
 
     @property
     def _gives_jobs(self) -> bool:
@@ -251,7 +427,8 @@ class Experiment:
 
     @property
     def _limit(self) -> int:
-        return min(self._slots, self._concurrency) if self._concurrency else self._slots
+        most = self.search.max_concurrent_trials
+        return min(self._slots, most) if most else self._slots
 
     def _create(self, job: Job, why: Created) -> CreateTrial:
         spec = self.spec
@@ -276,28 +453,59 @@ class Experiment:
             )
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
-        trial = self.trials[event.trial]
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.
-        if event.length >= trial.checkpoint_length:
-            trial.checkpoint, trial.checkpoint_length = event.path, event.length
-        return ()
+        trial = self.trials[event.trial]
+        loss = trial.loss if trial.reported[1] == event.length else None
+        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
+        self._go_on_from_latest(trial)
+        return self._delete(unneeded)
+
+    def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
+        trial = self.trials[event.trial]
+        known = self.checkpoints.drop(trial.id, event.path)
+        self._go_on_from_latest(trial)
+        headline = f"checkpoint {event.path} is damaged: {event.why}"
+        if not self._works(trial, event):
+            yield Warn(headline)
+        elif not known:  # one that other trials start from as well
+            self._last_error = headline
+            yield from self._failed(trial, headline)
+        else:
+            trial.attempt += 1
+            yield Warn(f"{headline}; trial {trial.id} goes on from length {trial.checkpoint_length}")
+            if self._gives_jobs:
+                yield TrainTrial(trial.id, trial.attempt, trial.target, FellBack(trial.checkpoint_length))
+
+    def _go_on_from_latest(self, trial: Trial) -> None:
+        latest = self.checkpoints.latest(trial.id)
+        trial.checkpoint = self.spec.source_checkpoint if latest is None else latest.name
+        trial.checkpoint_length = 0 if latest is None else latest.length
+
+    def _delete(self, unneeded: Iterable[Checkpoint]) -> Iterable[Decision]:
+        return [DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]
 
     def _attempt_ended(self, event: AttemptEnded) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if self._works(trial, event) and self.state is ExperimentState.RUNNING:
-            return self._failed(trial)
+            return self._failed(trial, "its process ended before its job did")
         return ()
 
     def _attempt_failed(self, event: AttemptFailed) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
+        if trial.state is TrialState.KILLED or self._ends_for_good:
+            return ()  # it was ended on request
         if self._works(trial, event):
             self._last_error = headline
-            return self._failed(trial)
+            return self._failed(trial, headline)
         return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
-    def _failed(self, trial: Trial) -> Iterable[Decision]:
+    def _failed(self, trial: Trial, error: str) -> Iterable[Decision]:
         trial.failures += 1
+        alike = self._common_failures.note(trial.id, error) if self.state is ExperimentState.RUNNING else None
+        if alike is not None:
+            yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
+            yield from self._suspend_all(besides=trial.id)
         if trial.failures <= self.spec.max_restarts:
             self._step(trial, Step.RETRIED)
             trial.attempt += 1
@@ -307,23 +515,30 @@ class Experiment:
                 yield TrainTrial(trial.id, trial.attempt, trial.target, why)
         else:
             self.search.exited(trial.id, Exit.ERRORED)
-            self._step(trial, Step.GAVE_UP)
-            yield CloseTrial(trial.id, trial.state, GaveUp(trial.failures))
+            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))
             yield from self._pull()
+
+    def _disk_filled(self, event: DiskFilled) -> Iterable[Decision]:
+        trial = self.trials[event.trial]
+        headline = event.error.partition("\n")[0]
+        if self.state is ExperimentState.RUNNING:
+            yield self._leave(ExperimentState.PAUSED, NoSpace(headline))
+            yield from self._suspend_all(besides=trial.id)
+        else:
+            yield Warn(f"trial {trial.id}: {NoSpace(headline)}")
 
     def _hparams_rejected(self, event: HparamsRejected) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
         self.search.exited(trial.id, Exit.INVALID)
-        self._step(trial, Step.REJECTED)
         self._invalid += 1
-        if self._invalid > INVALID_LIMIT * self.spec.search.max_trials:
+        if self._invalid > INVALID_LIMIT * self.search.max_trials:
             self._failure = (
                 f"{self._invalid} trials declared their hyperparameters invalid, more than {INVALID_LIMIT} times "
-                f"max_trials ({self.spec.search.max_trials}); the latest said: {event.why}"
+                f"max_trials ({self.search.max_trials}); the latest said: {event.why}"
             )
-        yield CloseTrial(trial.id, trial.state, RejectedHparams(event.why))
+        yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
         yield from self._pull()
 
     def _trial_stopped(self, event: TrialStopped) -> Iterable[Decision]:
@@ -331,13 +546,21 @@ class Experiment:
         if not self._works(trial, event):
             return
         self.search.exited(trial.id, Exit.STOPPED)
-        self._step(trial, Step.DROPPED)
-        yield CloseTrial(trial.id, trial.state, StoppedItself())
+        yield from self._close(trial, Step.DROPPED, StoppedItself())
         yield from self._pull()
 
-    def _works(self, trial: Trial, event: AttemptEnded | AttemptFailed | HparamsRejected | TrialStopped) -> bool:
+    def _works(
+        self,
+        trial: Trial,
+        event: AttemptEnded | AttemptFailed | CheckpointDamaged | HparamsRejected | TrialStopped,
+    ) -> bool:
         """Whether the event is about the process that the trial's job was given to."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
+
+    def _close(self, trial: Trial, step: Step, why: WhyClosed) -> Iterable[Decision]:
+        self._step(trial, step)
+        yield CloseTrial(trial.id, trial.state, why)
+        yield from self._delete(self.checkpoints.ended(trial.id))
 
     def _step(self, trial: Trial, step: Step) -> None:
         trial.state = after(trial.state, step)
@@ -351,3 +574,22 @@ def _standing(trial: Trial, event: ValidationReported) -> str:
     if event.attempt != trial.attempt:
         return f"attempt {trial.attempt} that counts now, not attempt {event.attempt}"
     return str(trial.state)
+
+
+def _problem_of(settings: Mapping[str, Any]) -> str | None:
+    """What is wrong with a change of settings; None stands for no bound, or for no change."""
+    for name, value in settings.items():
+        if name not in _SETTINGS:
+            return f"{name} can't be changed; what can: {', '.join(_SETTINGS)}"
+        is_right, expected = _SETTINGS[name]
+        if value is not None and not is_right(value):
+            return f"{name} must be {expected}, not {value!r}"
+    return None
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)

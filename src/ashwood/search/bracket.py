@@ -35,6 +35,7 @@ class Bracket(ABC):
         rungs: from the shortest to max_length.
         training: the rung that each training trial is on its way to.
         given: total training length that was given out so far.
+        planned: how many trials it creates, replacements of invalid ones aside.
         finished: nothing trains and nothing will.
     """
 
@@ -49,6 +50,7 @@ class Bracket(ABC):
         self.finished = False
         self._heading = [0] * len(self.rungs)
         self._downwards = range(len(self.rungs) - 2, -1, -1)
+        self.planned = plan.trials
         self._to_create = plan.trials
         self._created = 0
 
@@ -100,6 +102,22 @@ class Bracket(ABC):
             rung.fail(trial)
         self._settle()
 
+    @property
+    def can_resize(self) -> bool:
+        """Whether the number of its trials can still change."""
+        return not self.finished
+
+    @property
+    def fewest(self) -> int:
+        """The least number of trials that it can be resized to: those that it has created, replaced ones aside."""
+        return self._created - (self._to_create - self.planned)
+
+    def resize(self, trials: int) -> None:
+        """Create so many trials in all, replacements of invalid ones aside; at least `fewest`."""
+        self._to_create += trials - self.planned
+        self.planned = trials
+        self._settle()
+
     def retired(self) -> list[Retired]:
         """The trials that wait, of a bracket that has finished."""
         why = BracketFinished(self.number)
@@ -146,6 +164,7 @@ class Bracket(ABC):
             "training": [[trial, rung] for trial, rung in self.training.items()],
             "given": self.given,
             "finished": self.finished,
+            "planned": self.planned,
             "to_create": self._to_create,
             "created": self._created,
         }
@@ -159,6 +178,7 @@ class Bracket(ABC):
             self._send(trial, towards)
         self.given = snapshot["given"]
         self.finished = snapshot["finished"]
+        self.planned = snapshot["planned"]
         self._to_create = snapshot["to_create"]
         self._created = snapshot["created"]
 

@@ -6,7 +6,7 @@ Floats are a known source of off-by-one rungs here: log(1000)/log(10) is 2.99999
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from ashwood.search.settings import Method, Mode, SearchSettings
@@ -22,11 +22,13 @@ class BracketPlan:
         lengths: the rungs' total lengths, rising; the last is max_length.
         trials: how many trials it creates, replacements of invalid ones aside.
         share: how many trials at once it is entitled to, relative to the other brackets.
+        weight: how many trials it creates, relative to the other brackets.
     """
 
     lengths: tuple[int, ...]
     trials: int
     share: int
+    weight: Fraction = field(default=Fraction(1), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,13 @@ def plan_search(settings: SearchSettings) -> SearchPlan:
     while sum(trials) > settings.max_trials and len(kept) > 1:
         kept.pop()
         trials = _share_trials(settings.max_trials, kept, settings.divisor)
-    concurrency = settings.max_concurrent_trials and max(settings.max_concurrent_trials, len(kept))
-    shares = _share_slots(concurrency or len(kept), len(kept))
+    concurrency = raise_concurrency(settings.max_concurrent_trials, len(kept))
+    shares = share_slots(concurrency, len(kept))
     return SearchPlan(
         brackets=tuple(
-            BracketPlan(rung_lengths(settings.max_length, settings.divisor, rungs), n, share)
+            BracketPlan(
+                rung_lengths(settings.max_length, settings.divisor, rungs), n, share, _weight(rungs, settings.divisor)
+            )
             for rungs, n, share in zip(kept, trials, shares, strict=True)
         ),
         dropped=tuple(counts[len(kept) :]),
@@ -108,15 +112,48 @@ def _max_rungs(settings: SearchSettings, wanted: int) -> int:
     return min(wanted, by_length, by_trials)
 
 
+def _weight(rungs: int, divisor: Fraction) -> Fraction:
+    """For a roughly equal budget of every bracket: d**(R-1) / R."""
+    return divisor ** (rungs - 1) / rungs
+
+
 def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> list[int]:
-    """Trials per bracket for a roughly equal budget each: weight d**(R-1) / R, at least 1, the rest to the first."""
-    weights = [divisor ** (r - 1) / r for r in rungs]
+    """Trials per bracket by weight: at least 1, the rest to the first."""
+    weights = [_weight(r, divisor) for r in rungs]
     total = sum(weights)
     trials = [max(1, int(max_trials * weight / total)) for weight in weights]
     trials[0] += max(0, max_trials - sum(trials))
     return trials
 
 
-def _share_slots(slots: int, brackets: int) -> list[int]:
-    each, rest = divmod(slots, brackets)
+def share_trials_anew(max_trials: int, weights: Sequence[Fraction], least: Sequence[int]) -> list[int]:
+    """Trials per bracket by weight, where each has created ``least`` already.
+
+    Brackets that have more than their share keep what they have, and the others share the rest.
+    ``max_trials`` is at least the sum of ``least``.
+    """
+    trials = list(least)
+    sharing = list(range(len(weights)))
+    while True:
+        total = sum(weights[b] for b in sharing)
+        rest = max_trials - sum(least[b] for b in range(len(weights)) if b not in sharing)
+        exact = {b: int(rest * weights[b] / total) for b in sharing}
+        short = [b for b in sharing if exact[b] < least[b]]
+        if not short:
+            break
+        sharing = [b for b in sharing if b not in short]
+    for b in sharing:
+        trials[b] = exact[b]
+    trials[sharing[0]] += max_trials - sum(trials)
+    return trials
+
+
+def raise_concurrency(max_concurrent_trials: int, brackets: int) -> int:
+    """At least one trial at once for each bracket; 0 stays: no bound."""
+    return max_concurrent_trials and max(max_concurrent_trials, brackets)
+
+
+def share_slots(concurrency: int, brackets: int) -> list[int]:
+    """How many trials at once each bracket is entitled to; without a bound (0) all to the same."""
+    each, rest = divmod(concurrency or brackets, brackets)
     return [each + (b < rest) for b in range(brackets)]

@@ -17,6 +17,11 @@ class SyncHalving(AsyncHalving):
 
     least: ClassVar[int] = 1
 
+    @property
+    def can_resize(self) -> bool:
+        """Whether the number of its trials can still change: until the first comparison, which is between all."""
+        return super().can_resize and not (len(self.rungs) > 1 and self._complete(0))
+
     def _candidate(self, at: int) -> Candidate | None:
         return super()._candidate(at) if self._complete(at) else None
 

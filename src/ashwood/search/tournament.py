@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ashwood.errors import SearchError
 from ashwood.search.asha import AsyncHalving
 from ashwood.search.bracket import Bracket
-from ashwood.search.plan import SearchPlan, plan_search
+from ashwood.search.plan import SearchPlan, plan_search, raise_concurrency, share_slots, share_trials_anew
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.sha import SyncHalving
 from ashwood.search.stopping import StoppingHalving
@@ -26,6 +26,11 @@ class Tournament:
     one that was given the least training so far: all brackets advance side by side, also
     with fewer workers than brackets.  A bracket that has nothing to do lends its share to
     the others: no worker idles while any bracket has a job.
+
+    Attributes:
+        plan: as the search was started; `resize` and `limit` change what follows from it.
+        brackets: the most aggressive first.
+        max_concurrent_trials: how many trials may train at once; 0: no bound.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -34,7 +39,9 @@ class Tournament:
         self.brackets: list[Bracket] = [
             rule(number, plan, settings.divisor) for number, plan in enumerate(self.plan.brackets)
         ]
+        self.max_concurrent_trials = self.plan.max_concurrent_trials
         self._shares = [plan.share for plan in self.plan.brackets]
+        self._method = settings.method
         self._replace_invalid = settings.method is not Method.GRID
         # Of each trial, in order of creation: its bracket and which trial of the bracket it is.
         self._addresses: list[tuple[int, int]] = []
@@ -86,6 +93,40 @@ class Tournament:
         """Nothing trains and nothing will."""
         return all(bracket.finished for bracket in self.brackets)
 
+    @property
+    def max_trials(self) -> int:
+        """How many trials the search creates, replacements of invalid ones aside."""
+        return sum(bracket.planned for bracket in self.brackets)
+
+    def resize(self, max_trials: int) -> None:
+        """Create so many trials in all.
+
+        Brackets that have finished stay as they are; the others share the trials by the weights of the plan.
+
+        Raises:
+            SearchError: more were created already, or no bracket can take another number; nothing has changed.
+        """
+        if self._method in (Method.GRID, Method.SINGLE):
+            raise SearchError(f"{self._method} search creates {self.max_trials} trials, neither more nor fewer")
+        changing = [bracket for bracket in self.brackets if bracket.can_resize]
+        if not changing:
+            raise SearchError(f"its {self.max_trials} trials are complete and being compared: there can't be others")
+        fixed = sum(bracket.planned for bracket in self.brackets if not bracket.can_resize)
+        created = sum(bracket.fewest for bracket in changing)
+        if max_trials < max(1, fixed + created):
+            raise SearchError(f"{fixed + created} trials were created already")
+        weights = [self.plan.brackets[bracket.number].weight for bracket in changing]
+        least = [bracket.fewest for bracket in changing]
+        for bracket, trials in zip(changing, share_trials_anew(max_trials - fixed, weights, least), strict=True):
+            bracket.resize(trials)
+            if bracket.finished:
+                self._retired += bracket.retired()
+
+    def limit(self, max_concurrent_trials: int) -> None:
+        """Let so many trials train at once; 0: no bound.  Raised to the number of brackets where it is less."""
+        self.max_concurrent_trials = raise_concurrency(max_concurrent_trials, len(self.brackets))
+        self._shares = share_slots(self.max_concurrent_trials, len(self.brackets))
+
     def address(self, trial: TrialId) -> tuple[int, int]:
         """The bracket of a trial and which trial of the bracket it is."""
         return self._addresses[trial]
@@ -96,10 +137,12 @@ class Tournament:
             "addresses": [bracket for bracket, _ in self._addresses],
             "brackets": [bracket.snapshot() for bracket in self.brackets],
             "retired": [retired.trial for retired in self._retired],
+            "max_concurrent_trials": self.max_concurrent_trials,
         }
 
     def restore(self, snapshot: Snapshot) -> None:
         """Take the place of the search that made the snapshot, from equal settings."""
+        self.limit(snapshot["max_concurrent_trials"])
         self._created = [0] * len(self.brackets)
         self._addresses = []
         for number in snapshot["addresses"]:

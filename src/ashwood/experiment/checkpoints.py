@@ -1,0 +1,108 @@
+"""Which checkpoints are kept, and which nobody needs any more.
+
+A trial that hasn't ended can always go on: its latest checkpoint is kept whatever the policy.
+Otherwise the policy decides; it is applied at every checkpoint and when a trial ends, so that
+a long search doesn't fill a disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from sortedcontainers import SortedList
+
+from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.search.rung import Key, ranking_key
+from ashwood.search.vocabulary import TrialId
+
+_Ranked: TypeAlias = tuple[Key, int, str]
+"""The metric's place in the ranking, then the longer training, then the name: a total order."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint in the storage; ``loss`` is None where no metric was reported at its length."""
+
+    trial: TrialId
+    name: str
+    length: int
+    loss: float | None
+
+    @property
+    def rank(self) -> _Ranked:
+        """Sorts checkpoints, the best first."""
+        loss = self.loss if self.loss is not None else float("nan")
+        return ranking_key(self.trial, loss), -self.length, self.name
+
+
+class Checkpoints:
+    """The checkpoints of an experiment, as far as they are kept.  A checkpoint costs O(log n)."""
+
+    def __init__(self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool]) -> None:
+        """None kept yet; without a policy all are."""
+        self._policy = policy
+        self._has_ended = has_ended
+        self._trials: dict[TrialId, list[Checkpoint]] = {}
+        self._best: SortedList[_Ranked] = SortedList()
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        """All that are kept."""
+        for kept in self._trials.values():
+            yield from kept
+
+    def latest(self, trial: TrialId) -> Checkpoint | None:
+        """What a trial goes on from; None: it starts from scratch."""
+        kept = self._trials.get(trial)
+        return kept[-1] if kept else None
+
+    def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
+        """Take a new one; returns those that nobody needs any more."""
+        kept = self._trials.setdefault(checkpoint.trial, [])
+        kept[:] = [other for other in kept if other.name != checkpoint.name]
+        kept.append(checkpoint)
+        # Stable: of equal lengths the later one is the latest.
+        kept.sort(key=lambda other: other.length)
+        displaced = self._rank(checkpoint)
+        unneeded = self._sweep(checkpoint.trial)
+        if displaced is not None and displaced != checkpoint.trial:
+            unneeded += self._sweep(displaced)
+        return unneeded
+
+    def ended(self, trial: TrialId) -> list[Checkpoint]:
+        """A trial has ended, so it needs none to go on; returns those that nobody needs any more."""
+        return self._sweep(trial)
+
+    def drop(self, trial: TrialId, name: str) -> bool:
+        """Forget one that turned out damaged; returns whether it was known."""
+        for checkpoint in self._trials.get(trial, ()):
+            if checkpoint.name == name:
+                self._remove(checkpoint)
+                return True
+        return False
+
+    def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
+        """Enter one among the best; returns the trial of the one that this pushed out of the experiment's best."""
+        most = self._policy.save_experiment_best if self._policy is not None else 0
+        if not most or checkpoint.loss is None:
+            return None
+        self._best.add(checkpoint.rank)
+        return self._best[most][0][2] if len(self._best) > most else None
+
+    def _sweep(self, trial: TrialId) -> list[Checkpoint]:
+        policy, kept = self._policy, self._trials.get(trial, [])
+        if policy is None or not kept:
+            return []
+        latest = policy.save_trial_latest if self._has_ended(trial) else max(1, policy.save_trial_latest)
+        needed = {checkpoint.name for checkpoint in kept[len(kept) - latest :]} if latest else set()
+        rated = sorted((c for c in kept if c.loss is not None), key=lambda c: c.rank)
+        needed.update(checkpoint.name for checkpoint in rated[: policy.save_trial_best])
+        needed.update(name for key, _, name in islice(self._best, policy.save_experiment_best) if key[2] == trial)
+        unneeded = [checkpoint for checkpoint in kept if checkpoint.name not in needed]
+        for checkpoint in unneeded:
+            self._remove(checkpoint)
+        return unneeded
+
+    def _remove(self, checkpoint: Checkpoint) -> None:
+        self._trials[checkpoint.trial].remove(checkpoint)
+        self._best.discard(checkpoint.rank)

@@ -1,0 +1,46 @@
+"""Whether trials fail because of what they have in common: the code, not their hyperparameters."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+
+from ashwood.search.vocabulary import TrialId
+
+# What differs between two failures of one kind: numbers, addresses, what a message quotes of them.
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
+
+
+class CommonFailures:
+    """Counts trials that failed in the same way, until any trial reports something.
+
+    A trial counts when starting it again didn't help: at its second failure of a kind, or at its
+    first where it isn't started again.
+    """
+
+    def __init__(self, limit: int, max_restarts: int) -> None:
+        """Look out for ``limit`` trials that fail in one way; 0: never."""
+        self._limit = limit
+        self._needed = min(2, max_restarts + 1)
+        self._code_works = False
+        self._counts: defaultdict[str, defaultdict[TrialId, int]] = defaultdict(lambda: defaultdict(int))
+
+    def restart(self) -> None:
+        """A driver starts: the code may have been mended, or broken, since."""
+        self._code_works = False
+        self._counts.clear()
+
+    def note_report(self) -> None:
+        """Some trial got as far as a report."""
+        if not self._code_works:
+            self._code_works = True
+            self._counts.clear()
+
+    def note(self, trial: TrialId, error: str) -> int | None:
+        """A trial failed; returns how many did in this way, once those are as many as it takes."""
+        if self._code_works or not self._limit:
+            return None
+        trials = self._counts[_VARIES.sub("#", error)]
+        trials[trial] += 1
+        alike = sum(times >= self._needed for times in trials.values())
+        return alike if alike >= self._limit else None
