@@ -38,7 +38,6 @@ from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_en
 from ashwood.eventlog.port import Entry, ExperimentId, Seq
 from ashwood.experiment.spec import ExperimentSpec
 
-SUFFIX: Final = ".ashwood"
 FORMAT: Final = 1
 
 _MANIFEST: Final = "manifest.json"
