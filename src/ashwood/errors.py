@@ -79,6 +79,10 @@ class CheckpointError(AshwoodError):
     """A checkpoint is missing or damaged, or the storage of checkpoints can't be reached."""
 
 
+class StorageUnreachable(CheckpointError):
+    """The storage of checkpoints can't be reached or used; what is in it may be as good as ever."""
+
+
 class ReplayDivergence(EventLogError):
     """Replaying a log decided otherwise than was recorded; the message names the entry."""
 

@@ -327,7 +327,8 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
 def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     assert world.pause() == (SuspendTrial(0, 1), SuspendTrial(1, 1))
-    assert world.pause() == ()
+    with pytest.raises(IllegalEvent, match="isn't running: it is pausing"):
+        world.pause()
     assert world.report(world.processes[0], 2, loss=0.5) == (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)
     world.save(world.processes[1])
     assert world.end(world.processes[1]) == ()

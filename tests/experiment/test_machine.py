@@ -116,7 +116,9 @@ class ExperimentMachine(RuleBasedStateMachine):
 
     @rule()
     def somebody_wants_a_pause(self) -> None:
-        if self.has_driver:
+        if self.world.experiment.state is ExperimentState.RUNNING:
+            self.world.pause()
+        with pytest.raises(IllegalEvent, match="isn't running"):
             self.world.pause()
 
     @precondition(lambda self: not self.world.experiment.over)

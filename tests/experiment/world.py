@@ -295,7 +295,7 @@ class World:
         assert len(experiment.trials) <= experiment.search.max_trials + self.rejected
         assert {checkpoint.name for checkpoint in experiment.checkpoints} <= self.stored.keys()
         for each in experiment.trials.values():
-            if not each.ended and each.checkpoint is not None:
+            if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
                 assert self.stored[each.checkpoint] == each.id, "what a living trial goes on from was deleted"
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
             twin = Tournament(self.spec.search)

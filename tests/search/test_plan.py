@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.search.plan import SearchPlan, floor_log, plan_search, rung_lengths, rung_limit
+from ashwood.search.plan import SearchPlan, floor_log, plan_search, rung_lengths, rung_limit, share_trials_anew
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.testing.search_method import DIVISORS, search_settings
 
@@ -191,3 +191,21 @@ def test_brackets_get_about_equal_budgets(settings: SearchSettings) -> None:
     for bracket, cost in zip(made.brackets[1:], costs[1:], strict=True):
         # The floor takes less than a trial away, the minimum adds less than one.
         assert abs(bracket.trials * cost - even) < cost
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 64), st.integers(0, 30)), min_size=1, max_size=5),
+    st.integers(0, 200),
+)
+def test_trials_are_shared_anew_without_taking_any_away(brackets: list[tuple[int, int]], more: int) -> None:
+    weights = [Fraction(weight) for weight, _ in brackets]
+    least = [created for _, created in brackets]
+    trials = share_trials_anew(sum(least) + more, weights, least)
+    assert sum(trials) == sum(least) + more
+    assert all(n >= created for n, created in zip(trials, least, strict=True))
+    # Who got more than it had has its share of what those others share.
+    sharing = [b for b, n in enumerate(trials) if n > least[b]]
+    if sharing:
+        rest = sum(trials[b] for b in sharing)
+        total = sum(weights[b] for b in sharing)
+        assert all(trials[b] >= int(rest * weights[b] / total) - len(brackets) for b in sharing)

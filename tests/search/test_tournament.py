@@ -355,3 +355,93 @@ def test_a_call_costs_no_more_when_there_are_many_trials(monkeypatch: pytest.Mon
     assert cost(500) > 5
     # Sixteen times the trials: a logarithm grows by 4 or so of some 30, a linear cost sixteenfold.
     assert cost(8_000) < 2 * cost(500)
+
+
+# -- live changes ------------------------------------------------------------------------------
+
+
+def created(search_: Tournament) -> list[int]:
+    """How many trials each bracket creates when workers never lack."""
+    jobs = iter(search_.next_job, None)
+    brackets = [job.why.bracket for job in jobs if isinstance(job.why, Created)]
+    return [brackets.count(number) for number in range(len(search_.brackets))]
+
+
+def test_more_trials_are_shared_as_those_of_the_plan() -> None:
+    def make(trials: int) -> Tournament:
+        return search(Method.ADAPTIVE_ASHA, max_length=64, max_trials=trials, divisor=Fraction(4), bracket_rungs=(4, 3))
+
+    grown = make(40)
+    grown.resize(400)
+    assert created(grown) == created(make(400))
+    assert grown.max_trials == 400
+
+
+def test_fewer_trials_than_were_created_are_refused() -> None:
+    searching = three_rungs(8)
+    for _ in range(5):
+        searching.next_job()
+    before = searching.snapshot()
+    with pytest.raises(SearchError, match="5 trials were created already"):
+        searching.resize(4)
+    assert searching.snapshot() == before
+    searching.resize(5)
+    assert searching.next_job() is None
+
+
+def test_a_bracket_whose_last_trial_is_taken_away_goes_on_to_its_end() -> None:
+    searching = search(max_trials=4, num_rungs=2)
+    for _ in range(3):
+        searching.next_job()
+    searching.report(0, 2, 0.5)
+    for trial in (1, 2):
+        searching.exited(trial, Exit.ERRORED)
+    searching.resize(3)
+    assert not searching.done
+    assert searching.next_job() == Job(0, 4, Promoted(0, 1, 3, 1))
+
+
+def test_a_bracket_that_has_nothing_left_to_do_finishes() -> None:
+    searching = search(Method.RANDOM, max_trials=2)
+    searching.next_job()
+    searching.report(0, 4, 0.5)
+    searching.resize(1)
+    assert searching.done
+
+
+def test_replacements_of_invalid_trials_do_not_count() -> None:
+    searching = three_rungs(4)
+    searching.next_job()
+    searching.exited(0, Exit.INVALID)
+    searching.resize(2)
+    assert created(searching) == [2]
+
+
+def test_synchronous_halving_has_its_trials_once_it_compares_them() -> None:
+    searching = search(Method.SYNC_HALVING, max_trials=4, num_rungs=2)
+    for _ in range(4):
+        searching.next_job()
+    for trial in range(3):
+        searching.report(trial, 2, float(trial))
+    searching.resize(5)
+    searching.next_job()
+    searching.report(3, 2, 3.0)
+    searching.report(4, 2, 4.0)
+    with pytest.raises(SearchError, match="complete and being compared"):
+        searching.resize(6)
+
+
+def test_a_grid_has_its_points() -> None:
+    with pytest.raises(SearchError, match="grid search creates 6 trials"):
+        search(Method.GRID, max_trials=6).resize(7)
+
+
+def test_the_limit_is_raised_to_the_number_of_brackets() -> None:
+    searching = search(Method.ADAPTIVE_ASHA, max_length=64, max_trials=40, divisor=Fraction(4), bracket_rungs=(4, 3, 2))
+    searching.limit(1)
+    assert searching.max_concurrent_trials == 3
+    searching.limit(0)
+    assert searching.max_concurrent_trials == 0
+    restored = search(Method.ADAPTIVE_ASHA, max_length=64, max_trials=40, divisor=Fraction(4), bracket_rungs=(4, 3, 2))
+    restored.restore(json.loads(json.dumps(searching.snapshot())))
+    assert restored.max_concurrent_trials == 0

@@ -34,8 +34,10 @@ class ScriptedLink:
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         self.told.append(("report", length, metrics))
 
-    def saved(self, length: int, path: str) -> None:
-        self.told.append(("saved", length, Path(path).name))
+    def saved(self, length: int, name: str) -> None:
+        trial, _, rest = name.partition("/")
+        assert trial == "trial-7"
+        self.told.append(("saved", length, rest))
 
     def suspended(self) -> bool:
         self.polls += 1

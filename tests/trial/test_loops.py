@@ -22,9 +22,12 @@ def test_a_loop_runs_up_to_what_the_search_wants(tmp_path: Path) -> None:
 
 
 def test_a_loop_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
-    trial = Trial(make_job(tmp_path, length=2, checkpoint="/somewhere", target=4), ScriptedLink())
+    trial = Trial(
+        make_job(tmp_path, length=2, checkpoint="trial-7/length-2-attempt-1", directory="/there", target=4),
+        ScriptedLink(),
+    )
     assert list(trial.epochs()) == [2, 3]
-    assert trial.checkpoint == Path("/somewhere")
+    assert trial.checkpoint == Path("/there")
 
 
 def test_the_length_counts_the_step_in_work(tmp_path: Path) -> None:
@@ -42,7 +45,7 @@ def test_a_million_batches_ask_nobody_anything_each_step(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_at_the_target_is_trained_on_to_get_a_verdict(tmp_path: Path) -> None:
-    trial = Trial(make_job(tmp_path, length=3, checkpoint="/somewhere", target=3), ScriptedLink())
+    trial = Trial(make_job(tmp_path, length=3, checkpoint="trial-7/length-3-attempt-1", target=3), ScriptedLink())
     assert list(trial.epochs()) == [3]
 
 
@@ -154,6 +157,5 @@ def test_a_checkpoint_between_two_lengths_resumes_at_its_very_batch(tmp_path: Pa
         if batch == 4:
             trial.report(loss=1.0, checkpoint=save)
     assert link.saves == ["length-1-attempt-1-batches-5"]
-    path = str(tmp_path / "trial-7" / link.saves[0])
-    again = Trial(job._replace(length=1, checkpoint=path, attempt=2), ScriptedLink())
+    again = Trial(job._replace(length=1, checkpoint=f"trial-7/{link.saves[0]}", attempt=2), ScriptedLink())
     assert next(again.batches()) == 5

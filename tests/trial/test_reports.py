@@ -9,6 +9,7 @@ from ashwood.trial import Trial
 from ashwood.trial.attempt import Again, Ended, Failed, Outcome, Rejected, Stopped
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
+from ashwood.trial.storage import MANIFEST
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
 
@@ -226,7 +227,7 @@ def test_leftovers_are_removed_and_an_unknown_checkpoint_is_replaced(tmp_path: P
     (home / "length-3-attempt-1" / "stale").touch()
     finish_loop(ScriptedLink(), tmp_path)
     assert [path.name for path in home.iterdir()] == ["length-3-attempt-1"]
-    assert [path.name for path in (home / "length-3-attempt-1").iterdir()] == ["model"]
+    assert sorted(path.name for path in (home / "length-3-attempt-1").iterdir()) == [MANIFEST, "model"]
 
 
 def test_outcome_of_a_trial_that_waits_to_be_called_again(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class Suspend(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """At any time: end the process at once; the attempt ends in `AttemptFailed`."""
+    """At any time: end the process at once; the attempt ends in `AttemptFailed`, unless it is just ending otherwise."""
 
     trial: TrialId
     attempt: int

@@ -1,35 +1,66 @@
 """From decisions to commands: which process starts, which goes on, which lets go.
 
-Pure.  A trial may be promoted while its last process still saves its checkpoint; its next
-attempt starts when that one has ended, from what it saved.
+Pure: it is told the time.  A trial may be promoted while its last process still saves its
+checkpoint; its next attempt starts when that one has ended, from what it saved.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from math import inf
+from typing import NamedTuple
 
-from ashwood.backends.port import Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.experiment.decisions import (
+    AbortTrial,
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
     Decision,
     PauseTrial,
+    Retried,
     StopTrial,
     SuspendTrial,
     TrainTrial,
 )
-from ashwood.experiment.events import AttemptEnded, AttemptFailed, Event, HparamsRejected, TrialStopped
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    CheckpointDamaged,
+    DiskFilled,
+    Event,
+    HparamsRejected,
+    TrialStopped,
+)
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.vocabulary import TrialId
 
-_LETS_GO = (AttemptEnded, AttemptFailed, HparamsRejected, TrialStopped)
+_LETS_GO = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
+
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 60.0
+
+
+def retry_delay(failure: int) -> float:
+    """Seconds to wait before a trial starts again after so many failures: none at first, then twice as long each time.
+
+    The trial keeps its slot meanwhile, so that its results come in the order in which they would have come.
+    """
+    return 0.0 if failure <= 1 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (failure - 2))
+
+
+class _Waiting(NamedTuple):
+    """An attempt that is to start, not before ``due``."""
+
+    trial: TrialId
+    attempt: int
+    due: float
 
 
 class Dispatcher:
-    """Knows which attempts live and which wait for a slot.
+    """Knows which attempts live and which wait for a slot, or for their time.
 
     Attributes:
         live: the attempt that a process works on, by trial.
@@ -37,26 +68,32 @@ class Dispatcher:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._queue: deque[tuple[TrialId, int]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self.live: dict[TrialId, int] = {}
+
+    @property
+    def next_due(self) -> float:
+        """When an attempt that waits for its time may start; infinite where none does."""
+        return min((waiting.due for waiting in self._queue if waiting.due), default=inf)
 
     def note(self, event: Event) -> None:
         """Take in what a backend said."""
         if isinstance(event, _LETS_GO) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
 
-    def commands(self, decisions: Iterable[Decision], slots: int) -> list[Command]:
-        """What to tell the backend, of these decisions and of what waited for a slot."""
-        commands = [command for decision in decisions for command in self._command(decision)]
-        commands.extend(self._starts(slots))
+    def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:
+        """What to tell the backend, of these decisions and of what waited; ``now`` in seconds, steadily rising."""
+        commands = [command for decision in decisions for command in self._command(decision, now)]
+        commands.extend(self._starts(slots, now))
         return commands
 
-    def _command(self, decision: Decision) -> Iterator[Command]:
+    def _command(self, decision: Decision, now: float) -> Iterator[Command]:
         match decision:
             case CreateTrial(trial=trial):
-                self._queue.append((trial, 1))
-            case TrainTrial(trial=trial, attempt=attempt):
-                self._queue.append((trial, attempt))
+                self._queue.append(_Waiting(trial, 1, 0.0))
+            case TrainTrial(trial=trial, attempt=attempt, why=why):
+                delay = retry_delay(why.failure) if isinstance(why, Retried) else 0.0
+                self._queue.append(_Waiting(trial, attempt, now + delay if delay else 0.0))
             case ContinueTrial(trial=trial, attempt=attempt, target=target):
                 yield GoOn(trial, attempt, target)
             case PauseTrial(trial=trial, attempt=attempt) | CompleteTrial(trial=trial, attempt=attempt):
@@ -65,17 +102,19 @@ class Dispatcher:
                 yield Finish(trial, attempt, save=False)
             case SuspendTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
                 yield Suspend(trial, attempt)
+            case AbortTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
+                yield Abort(trial, attempt)
 
-    def _starts(self, slots: int) -> Iterator[Command]:
+    def _starts(self, slots: int, now: float) -> Iterator[Command]:
         if self._experiment.state is not ExperimentState.RUNNING or self._experiment.over:
             return
-        held: list[tuple[TrialId, int]] = []
+        held: list[_Waiting] = []
         while self._queue and len(self.live) < slots:
             waiting = self._queue.popleft()
-            trial = self._experiment.trials[waiting[0]]
-            if trial.state is not TrialState.RUNNING or trial.attempt != waiting[1]:
+            trial = self._experiment.trials[waiting.trial]
+            if trial.state is not TrialState.RUNNING or trial.attempt != waiting.attempt:
                 continue
-            if trial.id in self.live:
+            if trial.id in self.live or waiting.due > now:
                 held.append(waiting)
                 continue
             self.live[trial.id] = trial.attempt

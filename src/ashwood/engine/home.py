@@ -20,6 +20,7 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage, open_storage
 
 DEFAULT_HOME = ".ashwood"
 _DATABASE = "ashwood.db"
@@ -43,11 +44,17 @@ class Home:
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    def checkpoints(self, experiment: ExperimentId, spec: ExperimentSpec) -> Path:
-        """Where an experiment's checkpoints are: in the home, or where its file says."""
+    def checkpoints(self, experiment: ExperimentId, spec: ExperimentSpec) -> str:
+        """The directory or URL of an experiment's checkpoints: in the home, or where its spec says."""
         if spec.checkpoint_storage is None:
-            return self.directory(experiment) / "checkpoints"
-        return Path(spec.checkpoint_storage) / f"experiment-{experiment}"
+            return str(self.path / "experiments" / str(experiment) / "checkpoints")
+        if spec.checkpoint_policy is None:  # of version 1, when experiments of one file shared a place
+            return f"{spec.checkpoint_storage}/experiment-{experiment}"
+        return spec.checkpoint_storage
+
+    def storage(self, experiment: ExperimentId, spec: ExperimentSpec) -> Storage:
+        """An experiment's checkpoints."""
+        return open_storage(self.checkpoints(experiment, spec))
 
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""

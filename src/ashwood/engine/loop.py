@@ -1,26 +1,28 @@
 """The engine: three lines in a loop.
 
 Every turn takes what the backend has to say, lets the experiment decide, makes events and
-decisions durable with one commit, and only then acts.
+decisions durable with one commit, and only then acts.  Between turns, a few times a second,
+it sees to what people ask for, to the time that the experiment may take, and to its lease.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from ashwood.backends.port import Backend
+from ashwood.engine.clock import Clock, elapsed
 from ashwood.engine.dispatcher import Dispatcher
+from ashwood.engine.recorder import Observer, Recorder
 from ashwood.errors import BackendError
-from ashwood.eventlog.port import Entry, EventLog
-from ashwood.experiment.events import DriverStarted, DriverStopped, Event, PauseRequested
+from ashwood.eventlog.port import Entry, EventLog, RequestId
+from ashwood.experiment.events import DriverStarted, DriverStopped, Event, PauseRequested, Request, TimeRanOut
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 
-Observer = Callable[[Sequence[Entry]], None]
-
 _SUMMARY_SECONDS = 1.0
+_CARE_SECONDS = 0.2
 
 
 class Engine:
@@ -34,7 +36,11 @@ class Engine:
         *,
         observers: Sequence[Observer] = (),
         summarize: Callable[[], Mapping[str, Any]] | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
+        requests: Callable[[], Sequence[tuple[RequestId, Request]]] | None = None,
+        beat: Callable[[], None] | None = None,
+        make_room: Callable[[], None] | None = None,
+        ran_before: float = 0.0,
     ) -> None:
         """Put an experiment, folded up to the end of its log, together with its log and backend.
 
@@ -44,16 +50,24 @@ class Engine:
             backend: what runs trials.
             observers: called with the entries of each turn, after they are durable.
             summarize: a summary for the store's list of experiments, at most once a second.
-            clock: seconds since 1970.
+            clock: seconds since 1970, never going back.
+            requests: what people have asked for since, called a few times a second.
+            beat: a sign of life for the lease, called as often; raises when the lease is lost.
+            make_room: frees what was kept for the case that the disk is full.
+            ran_before: seconds for which earlier drivers ran the experiment.
         """
         self._experiment = experiment
-        self._log = log
         self._backend = backend
         self._observers = observers
         self._summarize = summarize
-        self._clock = clock
+        self._clock = clock or Clock()
+        self._recorder = Recorder(experiment, log, self._clock, make_room=make_room)
+        self._requests = requests
+        self._beat = beat
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
+        self._care_due = 0.0
+        self._began = elapsed() - ran_before
         self._pause_wanted = False
         self._abandon_wanted = False
 
@@ -62,14 +76,14 @@ class Engine:
 
         Raises:
             BackendError: no trial can run at all; the experiment is paused.
+            LeaseLost: another driver has taken it over.
             EventLogError: the record can't be written; what was acknowledged is safe.
         """
         try:
             self._turn([DriverStarted(self._backend.slots)])
             while not self._finished():
-                self._turn(self._backend.next_events(timeout=None))
-                if self._pause_wanted and self._experiment.state is ExperimentState.RUNNING:
-                    self._turn([PauseRequested()])
+                self._turn(self._backend.next_events(timeout=self._patience()))
+                self._take_care()
         except BackendError:
             self._stop()
             raise
@@ -92,28 +106,58 @@ class Engine:
         if self._abandon_wanted:
             return True
         idle = not self._dispatcher.live
-        return idle and (self._experiment.over or self._experiment.state is ExperimentState.PAUSING)
+        return idle and (self._experiment.over or self._experiment.state is not ExperimentState.RUNNING)
+
+    # -- a turn -------------------------------------------------------------------------------
 
     def _turn(self, events: Sequence[Event]) -> None:
-        if not events:
-            return
-        now = self._clock()
-        entries = [Entry(now, event, self._experiment.handle(event)) for event in events]  # decide
-        self._log.append(entries, summary=self._summary(now))  # commit
-        for entry in entries:  # act
+        if events:
+            self._act(self._recorder.take(events, self._summary()))
+        elif self._dispatcher.next_due <= elapsed():
+            self._act(())
+
+    def _act(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
             self._dispatcher.note(entry.event)
         decisions = [decision for entry in entries for decision in entry.decisions]
-        if commands := self._dispatcher.commands(decisions, self._backend.slots):
+        if commands := self._dispatcher.commands(decisions, self._backend.slots, elapsed()):
             self._backend.dispatch(commands)
-        for observe in self._observers:
-            observe(entries)
+        if entries:
+            for observe in self._observers:
+                observe(entries)
 
-    def _summary(self, now: float) -> Mapping[str, Any] | None:
-        if self._summarize is None or now < self._summary_due:
+    def _summary(self) -> Mapping[str, Any] | None:
+        if self._summarize is None or elapsed() < self._summary_due:
             return None
-        self._summary_due = now + _SUMMARY_SECONDS
+        self._summary_due = elapsed() + _SUMMARY_SECONDS
         return self._summarize()
 
     def _stop(self) -> None:
         self._summary_due = 0.0
         self._turn([DriverStopped()])
+
+    # -- between turns ------------------------------------------------------------------------
+
+    def _patience(self) -> float | None:
+        """How long to wait for the backend: until something else wants to be seen to."""
+        due = self._dispatcher.next_due
+        if self._requests is not None or self._beat is not None or self._experiment.max_seconds is not None:
+            due = min(due, self._care_due)
+        return None if due == inf else max(0.0, due - elapsed())
+
+    def _take_care(self) -> None:
+        running = self._experiment.state is ExperimentState.RUNNING
+        if running and self._pause_wanted:
+            self._turn([PauseRequested()])
+        elif running and self._recorder.ran_out_of_room is not None:
+            self._turn([PauseRequested(self._recorder.ran_out_of_room)])
+        if elapsed() < self._care_due:
+            return
+        if self._beat is not None:
+            self._beat()
+        if self._requests is not None and (requests := self._requests()):
+            self._act(self._recorder.answer(requests))
+        ran, limit = elapsed() - self._began, self._experiment.max_seconds
+        if limit is not None and ran >= limit and self._experiment.state is ExperimentState.RUNNING:
+            self._turn([TimeRanOut(ran)])
+        self._care_due = elapsed() + _CARE_SECONDS

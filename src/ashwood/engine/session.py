@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.engine.clock import Clock, elapsed
 from ashwood.engine.home import Home
-from ashwood.engine.loop import Engine, Observer
-from ashwood.errors import ConfigError, EventLogError, IllegalEvent, NotFound, Problem, ReplayDivergence
-from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved
+from ashwood.engine.janitor import Janitor
+from ashwood.engine.loop import Engine
+from ashwood.engine.recorder import Observer, Recorder
+from ashwood.engine.recovery import unrecorded
+from ashwood.engine.snapshot import Folded, check_entry, fold
+from ashwood.engine.snapshot import save as save_snapshot
+from ashwood.errors import CheckpointError, ConfigError, EventLogError, NotFound, Problem, RequestRefused
+from ashwood.eventlog.ballast import Ballast
+from ashwood.eventlog.lease import Lease
+from ashwood.eventlog.port import Entry, EventLog, ExperimentId
+from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import join_url
+from ashwood.views.progress import Progress
+
+_SNAPSHOT_ENTRIES = 20_000
+_SNAPSHOT_SHARE = 50
+
+
+class Audience(Protocol):
+    """Who follows a run."""
+
+    def folded(self, progress: Progress) -> None:
+        """The experiment as its log tells it so far; `observe` is to keep it up to date from now on."""
+        ...
+
+    def ready(self, slots: int) -> None:
+        """The backend has so many slots; trials start now."""
+        ...
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """The entries of a turn are durable."""
+        ...
+
+    def summary(self) -> Mapping[str, Any]:
+        """What the list of experiments is to show."""
+        ...
+
+    def interrupted(self, count: int) -> None:
+        """Somebody pressed Ctrl-C for the ``count``-th time."""
+        ...
+
+    def waiting(self, what: str) -> None:
+        """Nothing runs yet, because of ``what``."""
+        ...
 
 
 class Session:
@@ -42,78 +85,158 @@ class Session:
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
         """
-        return cls(home, home.store.create(_with_source(home, spec), at=at))
+        return cls(home, home.store.create(_with_own_storage(_with_source(home, spec), at), at=at))
 
-    def run(
-        self,
-        *,
-        workers: int | None = None,
-        observers: Sequence[Observer] = (),
-        summarize: Callable[[], Mapping[str, Any]] | None = None,
-        on_ready: Callable[[int], None] | None = None,
-        on_interrupt: Callable[[int], None] | None = None,
-    ) -> ExperimentState:
+    def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
 
         The first Ctrl-C (or SIGTERM) pauses it, the second ends everything at once.
 
         Args:
+            audience: who follows it.
             workers: how many slots to use; None: all GPUs, or all cores where there are none.
-            observers: called with the entries of each turn; first, with those of the log so far.
-            summarize: a summary for the list of experiments.
-            on_ready: called with the number of slots, before the first trial starts.
-            on_interrupt: called at each Ctrl-C with how many there were.
 
         Raises:
             ExperimentBusy: another process drives it.
-            IllegalEvent: it has ended.
+            RequestRefused: it has ended, or has what it was to reach.
+            DiskFull: there is no room to record that it pauses, should the disk fill.
+            EventLogError: its log is damaged.
             ReplayDivergence: its log holds other decisions than this Ashwood takes.
+            CheckpointError: checkpoints can't be kept where they are to be.
             BackendError: no trial can run at all.
         """
-        with self._home.lease(self.id):
-            log = self._home.store.log(self.id)
-            experiment = replay(self.spec, log, observers)
-            if experiment.state.ended:
-                raise IllegalEvent(f"experiment {self.id} is {experiment.state}: there is nothing left to run")
-            with LocalBackend(
+        with self._home.lease(self.id) as lease, self._ballast() as ballast:
+            directory = self._home.directory(self.id)
+            clear_former_workers(
+                directory / "workers.lock",
+                on_wait=lambda: audience.waiting("processes of the former driver save and leave"),
+            )
+            log = self._home.store.log(self.id, lease.token)
+            folded = fold(self.spec, log, directory / "snapshot")
+            clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
+            audience.folded(folded.progress)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience)
+            self._check_bounds(folded)
+            return self._drive(folded, log, lease, ballast, clock, audience, workers)
+
+    def _ballast(self) -> Ballast:
+        return Ballast(self._home.directory(self.id) / "ballast")
+
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
+        """Bring the log up to what happened after its last entry, and end what was to end."""
+        experiment, entries = folded.experiment, list[Entry]()
+        storage = self._home.storage(self.id, self.spec)
+        for event in unrecorded(experiment, storage) if not experiment.state.ended else ():
+            entries += recorder.take([event])
+        if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
+            entries += recorder.take([DriverStopped()])
+        if not entries:
+            return folded
+        audience.observe(entries)
+        return folded._replace(seq=folded.seq + len(entries), last=entries[-1])
+
+    def _check_bounds(self, folded: Folded) -> None:
+        experiment = folded.experiment
+        if experiment.state.ended:
+            raise RequestRefused(f"experiment {self.id} is {experiment.state}: there is nothing left to run")
+        if (goal := experiment.goal_reached) is not None:
+            raise RequestRefused(
+                f"experiment {self.id} is where it was to get: {goal}. To go on, give it a higher goal, or none: "
+                f"ashwood resume {self.id} --stop-when metric_at=none"
+            )
+        ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
+        if limit is not None and ran >= limit:
+            raise RequestRefused(
+                f"experiment {self.id} ran for {ran:.0f} s, and may run for {limit:.0f} s. To go on, give it more "
+                f"time, or no limit: ashwood resume {self.id} --stop-when max_time=none"
+            )
+
+    def _drive(
+        self,
+        folded: Folded,
+        log: EventLog,
+        lease: Lease,
+        ballast: Ballast,
+        clock: Clock,
+        audience: Audience,
+        workers: int | None,
+    ) -> ExperimentState:
+        directory = self._home.directory(self.id)
+        storage = self._home.storage(self.id, self.spec)
+        storage.probe()
+        keeper = _SnapshotKeeper(directory / "snapshot", folded)
+        with (
+            Janitor(storage) as janitor,
+            LocalBackend(
                 self.spec,
                 checkpoints=self._home.checkpoints(self.id, self.spec),
                 logs=self._home.logs(self.id),
                 workers=workers,
-            ) as backend:
-                if on_ready is not None:
-                    on_ready(backend.slots)
-                engine = Engine(experiment, log, backend, observers=observers, summarize=summarize)
-                with _interruptible(engine, on_interrupt):
+                fence=directory / "workers.lock",
+            ) as backend,
+        ):
+            audience.ready(backend.slots)
+            engine = Engine(
+                folded.experiment,
+                log,
+                backend,
+                observers=[audience.observe, janitor.observe, keeper.observe],
+                summarize=audience.summary,
+                clock=clock,
+                requests=lambda: self._home.store.pending(self.id),
+                beat=lease.beat,
+                make_room=ballast.release,
+                ran_before=folded.progress.trials.spending.driver_seconds,
+            )
+            try:
+                with _interruptible(engine, audience.interrupted):
                     return engine.run()
+            finally:
+                keeper.save()
+
+
+class _SnapshotKeeper:
+    """Keeps a snapshot every so many entries, and at the end, so that a resumed experiment starts soon."""
+
+    def __init__(self, path: Path, folded: Folded) -> None:
+        self._path = path
+        self._folded = folded
+        self._saved = folded.seq
+        self._not_before = 0.0
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Count the entries of a turn."""
+        self._folded = self._folded._replace(seq=self._folded.seq + len(entries), last=entries[-1])
+        if self._folded.seq - self._saved >= _SNAPSHOT_ENTRIES and elapsed() >= self._not_before:
+            self.save()
+
+    def save(self) -> None:
+        """Keep a snapshot of what was observed last."""
+        if self._folded.seq == self._saved:
+            return
+        began = elapsed()
+        save_snapshot(self._path, self._folded)
+        self._saved = self._folded.seq
+        # A large experiment's takes long, and mustn't take much of the driver's time.
+        self._not_before = elapsed() + _SNAPSHOT_SHARE * (elapsed() - began)
 
 
 def replay(spec: ExperimentSpec, log: EventLog, observers: Sequence[Observer] = ()) -> Experiment:
-    """Fold a log, and check that every recorded decision is what the search decides.
+    """Fold a log from its beginning, and check that every recorded decision is what the search decides.
 
     Raises:
         ReplayDivergence: it isn't; the message names the entry.
     """
     experiment = Experiment(spec)
     for seq, entry in log.read():
-        try:
-            decisions = experiment.handle(entry.event)
-        except IllegalEvent as error:
-            raise ReplayDivergence(f"entry {seq} of the log can't follow those before it: {error}") from error
-        decided = entry._replace(decisions=decisions)
-        # Text settles what equality can't: NaN, and tuples that came back as lists.
-        if decisions != entry.decisions and encode_entry(decided) != encode_entry(entry):
-            raise ReplayDivergence(
-                f"entry {seq} of the log records other decisions than this version of Ashwood takes: "
-                f"recorded {entry.decisions}, now {decisions}"
-            )
+        check_entry(experiment, seq, entry)
         for observe in observers:
             observe([entry])
     return experiment
 
 
 @contextmanager
-def _interruptible(engine: Engine, on_interrupt: Callable[[int], None] | None) -> Iterator[None]:
+def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -123,8 +246,7 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None] | None) -
         nonlocal count
         count += 1
         (engine.pause if count == 1 else engine.abandon)()
-        if on_interrupt is not None:
-            on_interrupt(count)
+        on_interrupt(count)
 
     former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -134,36 +256,42 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None] | None) -
             signal.signal(number, handler)
 
 
+def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
+    """The spec with a folder of its own in the checkpoint storage, which other homes may share."""
+    if spec.checkpoint_storage is None:
+        return spec
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).strip("-.") or "experiment"
+    folder = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{secrets.token_hex(3)}"
+    return replace(spec, checkpoint_storage=join_url(spec.checkpoint_storage, folder))
+
+
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
-    """The spec with the checkpoint that trials start from as an absolute directory."""
+    """The spec with the checkpoint that trials start from as an absolute directory or a URL."""
     source = spec.source_checkpoint
     if source is None:
         return spec
     path = Path(spec.workdir, source).expanduser()
-    if not path.is_dir():
-        path = _find_checkpoint(home, source)
-    return replace(spec, source_checkpoint=str(path.absolute()))
+    place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
+    return replace(spec, source_checkpoint=place)
 
 
-def _find_checkpoint(home: Home, source: str) -> Path:
-    """The directory of ``EXPERIMENT/TRIAL`` (its latest checkpoint) or ``EXPERIMENT/trial-N/length-N-attempt-N``."""
+def _find_checkpoint(home: Home, source: str) -> str:
+    """The place of ``EXPERIMENT/TRIAL`` (its latest checkpoint) or ``EXPERIMENT/trial-N/length-N-attempt-N``."""
     experiment, _, rest = source.partition("/")
     key = "searcher.source_trial_id" if rest.isdigit() else "searcher.source_checkpoint_uuid"
     try:
         number = int(experiment)
         spec = home.store.spec(number)
-        if rest.isdigit():
-            return _latest_checkpoint(home.store.log(number), int(rest))
-        path = home.checkpoints(number, spec) / rest
-    except (ValueError, NotFound, EventLogError) as error:
+        storage = home.storage(number, spec)
+        name = _latest_checkpoint(home.store.log(number), int(rest)) if rest.isdigit() else rest
+        with storage.fetch(name):
+            return storage.locate(name)
+    except (ValueError, NotFound, EventLogError, CheckpointError) as error:
         raise ConfigError([Problem(key, f"no checkpoint {source!r}: {error}")]) from error
-    if not path.is_dir():
-        raise ConfigError([Problem(key, f"there is no checkpoint at {path}")])
-    return path
 
 
-def _latest_checkpoint(log: EventLog, trial: int) -> Path:
+def _latest_checkpoint(log: EventLog, trial: int) -> str:
     saved = [e.event.path for _, e in log.read() if isinstance(e.event, CheckpointSaved) and e.event.trial == trial]
     if not saved:
         raise NotFound(f"trial {trial} has no checkpoint")
-    return Path(saved[-1])
+    return saved[-1]

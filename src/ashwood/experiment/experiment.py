@@ -84,6 +84,8 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 """What can be changed while an experiment runs: whether a value is right, and what is."""
 
+_LAST_WORDS = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
+
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
 
@@ -147,6 +149,8 @@ class Experiment:
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
+        # Of each trial the latest attempt that was given out and isn't known to have ended.
+        self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._warned_of_lost_work = False
         self._failure: str | None = None
@@ -180,15 +184,21 @@ class Experiment:
             IllegalEvent: the event can't have happened; nothing has changed.
         """
         if self.state.ended:
-            raise IllegalEvent(f"the experiment is {self.state}, so this can't have happened: {event}")
+            raise IllegalEvent(f"the experiment is {self.state}: nothing more can be done with it, so not {event}")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
             raise IllegalEvent(f"there is no trial {trial}, so this can't have happened: {event}")
+        if isinstance(event, _LAST_WORDS) and self._open.get(event.trial) == event.attempt:
+            del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
 
     def outstanding(self) -> list[Trial]:
         """The trials that have a job: each is being worked on, or is to be."""
         return [self.trials[trial] for trial in sorted(self._running)]
+
+    def unsettled(self) -> list[Trial]:
+        """The trials of which the log may not tell the last word, if the driver is gone: a process may have saved more."""
+        return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property
     def over(self) -> bool:
@@ -202,9 +212,9 @@ class Experiment:
         self._common_failures.restart()
         if not self._ends_for_good:
             self.state, self._leaving = ExperimentState.RUNNING, None
+        self._open.clear()
         for trial in self.outstanding() if self._gives_jobs else ():
-            trial.attempt += 1
-            yield TrainTrial(trial.id, trial.attempt, trial.target, Recovered())
+            yield self._train(trial, Recovered())
         yield from self._pull()
 
     def _capacity_changed(self, event: CapacityChanged) -> Iterable[Decision]:
@@ -269,7 +279,7 @@ class Experiment:
 
     def _pause_requested(self, event: PauseRequested) -> Iterable[Decision]:
         if self.state is not ExperimentState.RUNNING:
-            return
+            raise IllegalEvent(f"the experiment isn't running: it is {self.state}")
         self.state = ExperimentState.PAUSING
         if event.why:
             yield self._leave(ExperimentState.PAUSED, NoSpace(event.why))
@@ -413,13 +423,14 @@ class Experiment:
             trial = self.trials[job.trial]
             self._step(trial, Step.PROMOTED)
             trial.target = job.target
-            if trial is reporting:
-                yield self._train_on(trial, job.why)
-            else:
-                trial.attempt += 1
-                yield TrainTrial(trial.id, trial.attempt, trial.target, job.why)
+            yield self._train_on(trial, job.why) if trial is reporting else self._train(trial, job.why)
         for retired in self.search.retired():
             yield from self._close(self.trials[retired.trial], Step.CLOSED, retired.why)
+
+    def _train(self, trial: Trial, why: Reason | Retried | Recovered | FellBack) -> TrainTrial:
+        trial.attempt += 1
+        self._open[trial.id] = trial.attempt
+        return TrainTrial(trial.id, trial.attempt, trial.target, why)
 
     @property
     def _gives_jobs(self) -> bool:
@@ -437,6 +448,7 @@ class Experiment:
         seed = training_seed(spec.seed, why.bracket, why.nth)
         self.trials[job.trial] = Trial(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
+        self._open[job.trial] = 1
         return CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
 
     # -- attempts -----------------------------------------------------------------------------
@@ -471,10 +483,9 @@ class Experiment:
             self._last_error = headline
             yield from self._failed(trial, headline)
         else:
-            trial.attempt += 1
             yield Warn(f"{headline}; trial {trial.id} goes on from length {trial.checkpoint_length}")
             if self._gives_jobs:
-                yield TrainTrial(trial.id, trial.attempt, trial.target, FellBack(trial.checkpoint_length))
+                yield self._train(trial, FellBack(trial.checkpoint_length))
 
     def _go_on_from_latest(self, trial: Trial) -> None:
         latest = self.checkpoints.latest(trial.id)
@@ -508,11 +519,9 @@ class Experiment:
             yield from self._suspend_all(besides=trial.id)
         if trial.failures <= self.spec.max_restarts:
             self._step(trial, Step.RETRIED)
-            trial.attempt += 1
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
-                why = Retried(trial.failures, self.spec.max_restarts)
-                yield TrainTrial(trial.id, trial.attempt, trial.target, why)
+                yield self._train(trial, Retried(trial.failures, self.spec.max_restarts))
         else:
             self.search.exited(trial.id, Exit.ERRORED)
             yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))

@@ -12,21 +12,26 @@ The backend needs room for two trials.
 from __future__ import annotations
 
 import os
+import random
+import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ashwood.backends.port import Backend, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CheckpointDamaged,
     CheckpointSaved,
+    DiskFilled,
     Event,
     HparamsRejected,
     TrialStopped,
@@ -35,8 +40,9 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
+from ashwood.trial.storage import open_storage
 
-LAST = (AttemptEnded, AttemptFailed, HparamsRejected, TrialStopped)
+LAST = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
 """The events of which every attempt ends in exactly one."""
 
 _PATIENCE = 30.0
@@ -104,7 +110,7 @@ class BackendContract(ABC):
 
     @abstractmethod
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
-        """A backend with at least two slots for an experiment; files go below ``directory``."""
+        """A backend with at least two slots for an experiment; checkpoints go to its ``checkpoints``."""
 
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[Backend]:
@@ -117,7 +123,7 @@ class BackendContract(ABC):
         """The contract itself needs two slots."""
         assert backend.slots >= 2
 
-    def test_an_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend) -> None:
+    def test_an_attempt_reports_up_to_its_target_saves_and_ends(self, backend: Backend, tmp_path: Path) -> None:
         """Events come in the order in which things happened, and a checkpoint is there when it is told."""
         started, *reports, saved, ended = drive(backend, [job(target=3)])
         assert isinstance(started, AttemptStarted)
@@ -125,7 +131,9 @@ class BackendContract(ABC):
         assert reports == [ValidationReported(0, 1, length, {"loss": 1 / length}) for length in (1, 2, 3)]
         assert isinstance(saved, CheckpointSaved)
         assert saved[:3] == (0, 1, 3)
-        assert Path(saved.path, "length").read_text() == "3"
+        assert saved.path == "trial-0/length-3-attempt-1"
+        with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
+            assert (directory / "length").read_text() == "3"
         assert ended == AttemptEnded(0, 1, 3)
 
     def test_finish_without_save_saves_nothing(self, backend: Backend) -> None:
@@ -212,9 +220,60 @@ class BackendContract(ABC):
                 break
         assert isinstance(event, AttemptEnded)
 
+    def test_an_aborted_attempt_ends_in_the_middle_of_a_step(self, backend: Backend, tmp_path: Path) -> None:
+        """It has failed on request, nobody else is disturbed, and its slot is free."""
+        hparams = {"do": "tell", "at": 1, "long": 600, "pid_file": str(tmp_path / "pid")}
+        starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
+        backend.dispatch(starts)
+        process = wait_for_number(tmp_path / "pid")
+        backend.dispatch([Abort(0, 1), Abort(0, 1)])
+        events = drive(backend, starts)
+        aborted = [event for event in events if getattr(event, "trial", None) == 0]
+        assert aborted[1:] == [ValidationReported(0, 1, 1, {"loss": 1.0}), AttemptFailed(0, 1, "killed on request")]
+        assert AttemptEnded(1, 1, 2) in events
+        wait_for_end(process)
+        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+
+    def test_an_attempt_is_aborted_at_its_target_with_all_that_it_started(
+        self, backend: Backend, tmp_path: Path
+    ) -> None:
+        """Nothing is saved, and no child of its process lives on."""
+        start = job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
+        *_, reported, failed = drive(backend, [start], lambda report: Abort(report.trial, report.attempt))
+        assert isinstance(reported, ValidationReported)
+        assert failed == AttemptFailed(0, 1, "killed on request")
+        wait_for_end(wait_for_number(tmp_path / "pid"))
+
+    def test_an_attempt_is_aborted_before_it_begins(self, backend: Backend) -> None:
+        """While its process starts or imports the training code, and when that is long done."""
+        start = job()
+        backend.dispatch([start, Abort(0, 1)])
+        assert drive(backend, [start]) == [AttemptFailed(0, 1, "killed on request")]
+        drive(backend, [job(trial=1), job(trial=2)])
+        again = job(attempt=2)
+        backend.dispatch([again, Abort(0, 2)])
+        assert drive(backend, [again])[-1] == AttemptFailed(0, 2, "killed on request")
+
+    def test_in_a_storm_of_kills_every_attempt_ends_exactly_once(self, backend: Backend, tmp_path: Path) -> None:
+        """Processes killed and attempts aborted at random instants free their slots, and leave nothing behind."""
+        storm = Storm(backend, tmp_path, seed=0)
+        storm.rage(turns=60)
+        drive(backend, [job(trial=1_000), job(trial=1_001)])
+        backend.close()
+        for process in storm.processes():
+            wait_for_end(process)
+
+    def test_a_full_disk_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
+        """It is told apart, also where a library wraps it, and the slot works on."""
+        *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
+        assert isinstance(filled, DiskFilled)
+        assert filled.error.startswith("RuntimeError: the library can't write its file\n")
+        assert "No space left on device" in filled.error
+        assert drive(backend, [job(trial=1), job(trial=2)])
+
     def test_commands_for_an_attempt_that_is_gone_are_ignored(self, backend: Backend) -> None:
         """Also when the trial has another attempt by then."""
-        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1)]
+        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1), Abort(0, 1)]
         drive(backend, [job()])
         backend.dispatch(late)
         backend.dispatch([job(attempt=2, target=2)])
@@ -302,6 +361,77 @@ class BackendContract(ABC):
         backend.close()
         backend.close()
         wait_for_end(child)
+
+
+class Storm:
+    """Two attempts at a time under random kills and aborts; each has to end exactly once, and no event comes after.
+
+    Args:
+        seed: of what happens; not of when.
+    """
+
+    def __init__(self, backend: Backend, directory: Path, seed: int) -> None:
+        self._backend = backend
+        self._directory = directory
+        self._chance = random.Random(seed)  # noqa: S311 - a storm, no secret
+        self._live: dict[tuple[int, int], StartAttempt] = {}
+        self._trials = 0
+
+    def rage(self, turns: int) -> None:
+        """Strike so many times, then let every attempt come to its end."""
+        for _ in range(turns):
+            while len(self._live) < 2:
+                self._start()
+            self._listen(self._chance.random() * 0.03)
+            self._strike()
+        self._backend.dispatch([Abort(*attempt) for attempt in self._live])
+        deadline = time.monotonic() + _PATIENCE
+        while self._live:
+            assert time.monotonic() < deadline, f"these attempts never ended: {list(self._live)}"
+            self._listen(1.0)
+
+    def processes(self) -> list[int]:
+        """The processes that worked on attempts."""
+        texts = (path.read_text() for path in self._directory.glob("storm-*"))
+        return [int(text) for text in texts if text]
+
+    def _start(self) -> None:
+        hparams = {"do": "tell", "pid_file": str(self._pid_file(self._trials)), "seconds": 0.002}
+        start = job(trial=self._trials, target=self._chance.choice([1, 3, 1_000]), hparams=hparams)
+        self._trials += 1
+        self._live[start.trial, start.attempt] = start
+        self._backend.dispatch([start])
+
+    def _listen(self, seconds: float) -> None:
+        for event in self._backend.next_events(timeout=seconds):
+            attempt = getattr(event, "trial", -1), getattr(event, "attempt", -1)
+            assert attempt in self._live, f"{event} is about no attempt that lives"
+            if isinstance(event, ValidationReported) and event.length >= self._live[attempt].target:
+                self._backend.dispatch([finish(event, save=self._chance.random() < 0.5)])
+            if isinstance(event, LAST):
+                del self._live[attempt]
+
+    def _strike(self) -> None:
+        if not self._live or self._chance.random() < 0.3:
+            return
+        trial, attempt = self._chance.choice(list(self._live))
+        if self._chance.random() < 0.5:
+            self._backend.dispatch([Abort(trial, attempt)])
+        elif self._pid_file(trial).exists() and (process := self._pid_file(trial).read_text()):
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+
+    def _pid_file(self, trial: int) -> Path:
+        return self._directory / f"storm-{trial}"
+
+
+def wait_for_number(path: Path, patience: float = _PATIENCE) -> int:
+    """Wait until a process has left a number in a file, such as its id."""
+    deadline = time.monotonic() + patience
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, f"nobody wrote {path}"
+        time.sleep(0.01)
+    return int(path.read_text())
 
 
 def wait_for_end(process: int, patience: float = _PATIENCE) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ashwood.trial import Trial
+from ashwood.trial import Trial, get_trial
 
 
 def train(trial: Trial) -> None:
     """Count epochs, reporting ``loss`` after each, and misbehave as ``hparams["do"]`` says.
 
     ``{"save": False}`` offers no checkpoint; ``{"do": NAME, "at": EPOCH}`` does NAME before the report of
-    an epoch; ``{"seconds": S}`` makes each epoch take that long.
+    an epoch; ``{"seconds": S}`` makes each epoch take that long.  As a command: ``python -m`` this module.
     """
     hparams = trial.hparams
     for epoch in trial.epochs():
@@ -48,6 +49,19 @@ def _fork(trial: Trial) -> None:
     Path(trial.hparams.pid_file).write_text(str(child))
 
 
+def _tell(trial: Trial) -> None:
+    """Leave the id of this process in the file ``hparams["pid_file"]``, then take ``hparams["long"]`` seconds."""
+    Path(trial.hparams.pid_file).write_text(str(os.getpid()))
+    time.sleep(trial.hparams.get("long", 0))
+
+
+def _lack_space(_trial: Trial) -> None:
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise RuntimeError("the library can't write its file") from error
+
+
 MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "raise": _raise,
     "sys_exit": lambda _: sys.exit(0),
@@ -58,5 +72,10 @@ MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "stop": lambda trial: trial.stop(),
     "return": lambda _: None,
     "fork": _fork,
+    "tell": _tell,
+    "lack_space": _lack_space,
 }
 """What can go wrong in training code, by name."""
+
+if __name__ == "__main__":
+    train(get_trial())

@@ -34,7 +34,8 @@ class Trial:
         hparams: the hyperparameters, nested; read by item or by attribute.
         data: the experiment's ``data``, in the same way.
         seed: a seed for everything random in this trial, the same in every attempt.
-        checkpoint: directory to start from; None: start from scratch.
+        checkpoint: directory to start from, to be read only; None: start from scratch. Beside the files that were saved
+            it holds ``ashwood-checkpoint.json``, by which they were verified.
         id: which trial of the experiment this is, counted from 0.
         attempt: which process of this trial this is, counted from 1.
     """
@@ -43,7 +44,7 @@ class Trial:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed
-        self.checkpoint = Path(job.checkpoint) if job.checkpoint is not None else None
+        self.checkpoint = Path(job.directory) if job.directory is not None else None
         self.id = job.trial
         self.attempt = job.attempt
         self._attempt = Attempt(job, link)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.channel import Link, Verdict
-from ashwood.trial.checkpoint import publish
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
+from ashwood.trial.storage import Write, checkpoint_name, named_position, open_storage
 from ashwood.trial.values import nearest
 
-Save = Callable[[Path], object]
+Save = Write
 Place = tuple[str, int]
 """The unit of a loop and the position in it; ``("", 0)`` before any loop."""
 
@@ -42,6 +40,12 @@ class Failed(NamedTuple):
     error: str
 
 
+class NoSpace(NamedTuple):
+    """There was no room for what the trial writes; ``error`` is as that of `Failed`."""
+
+    error: str
+
+
 class Rejected(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
@@ -58,7 +62,14 @@ class Again(NamedTuple):
     job: Job
 
 
-Outcome = Ended | Failed | Rejected | Stopped | Again
+class Damaged(NamedTuple):
+    """The training code wasn't called: the checkpoint that it was to start from is damaged or missing."""
+
+    checkpoint: str
+    why: str
+
+
+Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again | Damaged
 
 
 class Attempt:
@@ -121,7 +132,9 @@ class Attempt:
         position = scale.position(self.length)
         if self.loop is not None and self.loop.unit == unit:
             position = self.loop.position
-        elif (resumed := _named_position(self.job, unit)) is not None and scale.length(resumed) == self.job.length:
+        elif (resumed := named_position(self.job.checkpoint or "", unit)) is not None and (
+            scale.length(resumed) == self.job.length
+        ):
             position = resumed
         self._saved_position = position
         self.loop = Loop(unit, step, scale, position)
@@ -217,18 +230,14 @@ class Attempt:
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
         length = self.length
-        directory = Path(self.job.checkpoints, f"trial-{self.job.trial}", self._checkpoint_name(length))
-        publish(directory, self._saver[1])
+        # Where several positions have one length, the position is told apart by the name.
+        position = None if self.loop is None or self.loop.scale.same else place
+        name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
+        open_storage(self.job.checkpoints).save(name, self._saver[1])
         self._saved_at = place
         self._saved_position = place[1]
-        self._checkpoint = (length, str(directory))
-        self._link.saved(length, str(directory))
-
-    def _checkpoint_name(self, length: int) -> str:
-        name = f"length-{length}-attempt-{self.job.attempt}"
-        loop = self.loop
-        # Where several positions have one length, the position is told apart by the name.
-        return name if loop is None or loop.scale.same else f"{name}-{loop.unit}-{loop.position}"
+        self._checkpoint = (length, name)
+        self._link.saved(length, name)
 
     # -- how it ends --------------------------------------------------------------------------
 
@@ -265,9 +274,3 @@ class Attempt:
             "It has to loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop "
             f"ends, and to report {metric!r} at its end; to end a trial early, call trial.stop()."
         )
-
-
-def _named_position(job: Job, unit: str) -> int | None:
-    """The loop's position that a checkpoint's name tells, see `Attempt._checkpoint_name`."""
-    match = re.search(rf"-{unit}-(\d+)$", job.checkpoint or "")
-    return int(match[1]) if match else None

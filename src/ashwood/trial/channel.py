@@ -19,11 +19,13 @@ cannot_load ERROR           it can't be loaded: a user's mistake
 group GROUP                 this job runs in a process group of its own
 started LENGTH              training begins
 report LENGTH METRICS       never answered, except at the target with the search's metric
-checkpoint LENGTH PATH      a complete checkpoint is on disk
-ended LENGTH                the last of a job is one of these four
+checkpoint LENGTH NAME      a complete checkpoint is in the storage
+ended LENGTH                the last of a job is one of these
 failed ERROR
+no_space ERROR              a disk is full, or a quota is used up
 invalid WHY
 stopped
+damaged NAME WHY            the checkpoint to start from is damaged or missing; nothing was trained
 ==========================  ==========================================================
 
 Only the last message of a job frees the worker for another, and the driver sends no job
@@ -119,8 +121,8 @@ class Link(Protocol):
         """Training code reported metrics."""
         ...
 
-    def saved(self, length: int, path: str) -> None:
-        """A complete checkpoint is on disk."""
+    def saved(self, length: int, name: str) -> None:
+        """A complete checkpoint is in the storage."""
         ...
 
     def suspended(self) -> bool:
@@ -146,9 +148,9 @@ class DriverLink:
         """Training code reported metrics."""
         self._channel.send("report", length, metrics)
 
-    def saved(self, length: int, path: str) -> None:
-        """A complete checkpoint is on disk."""
-        self._channel.send("checkpoint", length, path)
+    def saved(self, length: int, name: str) -> None:
+        """A complete checkpoint is in the storage."""
+        self._channel.send("checkpoint", length, name)
 
     def suspended(self) -> bool:
         """Whether the trial is to let go: it was told to, or nobody is there to tell it anything."""

@@ -13,11 +13,13 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
+from ashwood.trial.attempt import NoSpace
 from ashwood.trial.channel import Channel, DriverLink, encode
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.run import message_of, outcome_of
+from ashwood.trial.run import describe, lacks_space, message_of, outcome_of
 from ashwood.trial.standalone import standalone
+from ashwood.trial.storage import is_remote
 
 VARIABLE = "ASHWOOD_TRIAL"
 """Environment variable of a command that Ashwood runs: the descriptors of socket, job file and outcome file."""
@@ -54,7 +56,7 @@ def get_trial(
         records: train so many records.
         steps: train so many unitless steps.
         seed: its seed.
-        checkpoint_dir: where to leave the checkpoint; None: it is thrown away at exit.
+        checkpoint_dir: directory or URL to leave the checkpoint in; None: it is thrown away at exit.
 
     Raises:
         TrainingCodeError: not exactly one length was given.
@@ -68,7 +70,9 @@ def get_trial(
             f"a trial without an experiment needs one length, such as get_trial(epochs=3), but has {given or 'none'}"
         )
     ((unit, length),) = given.items()
-    checkpoints = None if checkpoint_dir is None else str(Path(checkpoint_dir).absolute())
+    checkpoints = None if checkpoint_dir is None else os.fspath(checkpoint_dir)
+    if checkpoints is not None and not is_remote(checkpoints):
+        checkpoints = str(Path(checkpoints).absolute())
     return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints)
 
 
@@ -92,6 +96,12 @@ def _connect(descriptors: str) -> Trial:
 
 def _conclude(trial: Trial, descriptor: int, process: int) -> None:
     """Tell the worker, which sees only an exit code, how the attempt ended."""
-    if os.getpid() == process:
+    if os.getpid() != process:
+        return
+    try:
         sys.stdout.flush()
-        os.write(descriptor, encode(message_of(outcome_of(trial))).encode())
+    except OSError:  # a full disk costs output, never a result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    error = getattr(sys, "last_value", None)  # what Python is dying of
+    outcome = NoSpace(describe(error)) if error is not None and lacks_space(error) else outcome_of(trial)
+    os.write(descriptor, encode(message_of(outcome)).encode())

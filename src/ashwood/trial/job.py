@@ -11,12 +11,13 @@ class Job(NamedTuple):
 
     Attributes:
         length: total length of the checkpoint; 0 without one.
-        checkpoint: directory to start from; None: from scratch.
+        checkpoint: name of the checkpoint to start from, see `ashwood.trial.storage.Storage.fetch`; None: from scratch.
+        directory: where that checkpoint is on this machine, verified; the worker fills it in.
         metric: name of the metric that the search compares; None: none, no search is there.
         unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
         validation_period: (count, unit) of the experiment's min_validation_period.
         checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
-        checkpoints: directory under which checkpoints are published.
+        checkpoints: the experiment's checkpoint storage, a directory or URL.
     """
 
     trial: int
@@ -33,3 +34,4 @@ class Job(NamedTuple):
     records_per_epoch: int | None = None
     validation_period: tuple[int, str] | None = None
     checkpoint_period: tuple[int, str] | None = None
+    directory: str | None = None

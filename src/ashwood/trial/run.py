@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Ended, Failed, Leave, Outcome, Rejected, Stopped
+from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
+from ashwood.trial.storage import open_storage
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
+_T = TypeVar("_T")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     """Train a trial as far as the search wants; nothing that the function does raises out of here."""
     while True:
-        outcome = _call(function, job, link)
+        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link))
         if not isinstance(outcome, Again):
             return outcome
         job = outcome.job
+
+
+def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed | NoSpace:
+    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``."""
+    with ExitStack() as stack:
+        directory = None
+        if job.checkpoint is not None:
+            try:
+                directory = str(stack.enter_context(open_storage(job.checkpoints).fetch(job.checkpoint)))
+            except StorageUnreachable as error:
+                return Failed(str(error))
+            except CheckpointError as error:
+                return Damaged(job.checkpoint, str(error))
+            except OSError as error:  # of the disk that it is downloaded to
+                return NoSpace(describe(error)) if lacks_space(error) else Failed(describe(error))
+        return work(job._replace(directory=directory))
 
 
 def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
@@ -32,9 +54,11 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
         return outcome_of(trial, function(trial))
     except Leave:
         return outcome_of(trial)
-    except SystemExit as error:
-        return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
     except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
+        if lacks_space(error):
+            return NoSpace(describe(error))
+        if isinstance(error, SystemExit):
+            return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
         return Failed(describe(error))
 
 
@@ -50,10 +74,14 @@ def message_of(outcome: Outcome) -> Message:
             return ["ended", length]
         case Failed(error):
             return ["failed", error]
+        case NoSpace(error):
+            return ["no_space", error]
         case Rejected(why):
             return ["invalid", why]
         case Stopped():
             return ["stopped"]
+        case Damaged(checkpoint, why):
+            return ["damaged", checkpoint, why]
         case Again(job):
             return ["again", job]
 
@@ -68,6 +96,25 @@ def describe(error: BaseException) -> str:
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
     return f"{headline}\n{text}"
+
+
+def lacks_space(error: BaseException) -> bool:
+    """Whether a full disk or an exhausted quota is behind an exception.
+
+    Libraries wrap the system's error, or only quote it, so the whole chain and its words count.
+    """
+    pending: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while pending:
+        error_ = pending.pop()
+        if error_ is None or id(error_) in seen:
+            continue
+        seen.add(id(error_))
+        words = "".join(traceback.format_exception_only(error_))
+        if getattr(error_, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL):
+            return True
+        pending += (error_.__cause__, error_.__context__, *getattr(error_, "exceptions", ()))
+    return False
 
 
 def _is_machinery(file: str) -> bool:

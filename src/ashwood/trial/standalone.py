@@ -10,15 +10,16 @@ from ashwood.trial.api import Trial
 from ashwood.trial.channel import Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
+from ashwood.trial.storage import open_storage
 
 
 class PrintingLink:
     """Plays the driver: prints reports, and ends the trial at its target."""
 
-    def __init__(self, unit: str, *, keeps: bool) -> None:
-        """Print lengths in ``unit``; ``keeps``: checkpoints outlive the process, and are worth telling."""
+    def __init__(self, unit: str, checkpoints: str | None) -> None:
+        """Print lengths in ``unit``, and checkpoints that outlive the process in ``checkpoints``."""
         self._unit = "" if unit == STEPS else f" {unit}"
-        self._keeps = keeps
+        self._checkpoints = checkpoints
 
     def started(self, length: int) -> None:
         """Nothing to tell."""
@@ -28,10 +29,11 @@ class PrintingLink:
         values = "  ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         print(f"length {length}{self._unit}: {values}", flush=True)
 
-    def saved(self, length: int, path: str) -> None:
+    def saved(self, length: int, name: str) -> None:
         """Say where the checkpoint is."""
-        if self._keeps:
-            print(f"length {length}{self._unit}: saved to {path}", flush=True)
+        if self._checkpoints is not None:
+            place = open_storage(self._checkpoints).locate(name)
+            print(f"length {length}{self._unit}: saved to {place}", flush=True)
 
     def suspended(self) -> bool:
         """Nobody suspends it."""
@@ -47,7 +49,7 @@ def standalone(
 ) -> Trial:
     """A trial that trains to ``length`` by itself.
 
-    Without a directory for checkpoints they are tried out all the same, and thrown away.
+    Without a place for checkpoints they are tried out all the same, and thrown away.
     """
     directory = checkpoints
     if directory is None:
@@ -59,4 +61,4 @@ def standalone(
     job = Job(
         trial=0, attempt=1, target=length, hparams=hparams, seed=seed, checkpoints=directory, data=data, unit=unit
     )
-    return Trial(job, PrintingLink(unit, keeps=checkpoints is not None))
+    return Trial(job, PrintingLink(unit, checkpoints))

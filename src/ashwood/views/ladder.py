@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ashwood.experiment.decisions import (
+    ChangeSettings,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
@@ -89,6 +90,9 @@ class Ladder:
         """Take the event and the decisions of an entry."""
         for decision in decisions:
             match decision:
+                case ChangeSettings(bracket_trials=planned):
+                    for bracket, trials in zip(self.brackets, planned, strict=True):
+                        bracket.planned = trials
                 case CreateTrial(trial, number):
                     bracket = self.brackets[number]
                     bracket.created += 1
@@ -96,7 +100,7 @@ class Ladder:
                 case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                     bracket, _ = self._places[trial]
                     self._climb(trial, bracket.lengths.index(target))
-                case SuspendTrial(trial) if isinstance(event, ValidationReported):
+                case SuspendTrial(trial) if isinstance(event, ValidationReported) and trial == event.trial:
                     # Just promoted, but the experiment is pausing: its target will be told when it resumes.
                     self._climb(trial, bisect_right(self._places[trial][0].lengths, event.length))
                 case PauseTrial(trial):
@@ -140,6 +144,7 @@ class Ladder:
 
     def _close(self, trial: TrialId, state: TrialState, *, failed: bool) -> None:
         bracket, at = self._places[trial]
+        waited = trial in bracket.rungs[at].waiting
         rung = self._leave(trial)
         if state is TrialState.INVALID:
             bracket.created -= 1
@@ -148,6 +153,7 @@ class Ladder:
                 entered.arrived -= 1
                 entered.promoted -= 1
         elif failed:
+            rung.arrived -= waited
             rung.failed += 1
 
     def _leave(self, trial: TrialId) -> RungView:

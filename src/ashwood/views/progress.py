@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from ashwood.experiment.decisions import Decision, EndExperiment, Warn
+from ashwood.experiment.decisions import Decision, EndExperiment, LeaveExperiment, Warn
 from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
@@ -50,6 +50,7 @@ class Progress:
     Attributes:
         state: where the experiment stands.
         why_ended: why the driver let go of it; empty while it runs.
+        leaving: why no trial gets a job any more, where that isn't because the search is done; None: they do.
         trials: every trial.
         ladder: who is at which rung.
         reports: how many validations were reported.
@@ -62,6 +63,7 @@ class Progress:
         self.spec = spec
         self.state = ExperimentState.CREATED
         self.why_ended = ""
+        self.leaving: LeaveExperiment | None = None
         self.trials = TrialTable(spec)
         self.ladder = Ladder(spec.search)
         self.reports = 0
@@ -81,7 +83,7 @@ class Progress:
             case AttemptFailed():
                 self.failed_attempts += 1
             case DriverStarted():
-                self.state, self.why_ended = ExperimentState.RUNNING, ""
+                self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None
             case PauseRequested():
                 self.state = ExperimentState.PAUSING
         for decision in decisions:
@@ -89,8 +91,12 @@ class Progress:
                 case Warn(message):
                     self.warnings += 1
                     self.recent_warnings.append(message)
-                case EndExperiment(state, why):
-                    self.state, self.why_ended = state, why
+                case LeaveExperiment(ExperimentState.PAUSED):
+                    self.state, self.leaving = ExperimentState.PAUSING, decision
+                case LeaveExperiment():
+                    self.state, self.leaving = ExperimentState.STOPPING, decision
+                case EndExperiment(state, reason):
+                    self.state, self.why_ended = state, reason
 
     @property
     def best(self) -> Best | None:
@@ -152,14 +158,15 @@ class Progress:
     def _arrivals_to_come(self) -> list[list[float]]:
         """How many trials will have reached each rung: more and more what happened, less and less an expectation."""
         return [
-            self._final_arrivals(bracket, means)
-            for bracket, means in zip(self.ladder.brackets, self._means, strict=True)
+            # Somebody may have changed the number of trials since the search was planned.
+            self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
+            for bracket, plan, means in zip(self.ladder.brackets, self._plan.brackets, self._means, strict=True)
         ]
 
     def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
         arrivals = [float(bracket.planned)]
         for rung, mean in zip(bracket.rungs, means[1:], strict=False):
-            heard_of = min(1.0, (rung.arrived + rung.failed) / arrivals[-1])
+            heard_of = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
             if self._stops_once:
                 # Who has arrived is settled for good.
                 arrivals.append(max(1.0, rung.promoted + (1 - heard_of) * mean))

@@ -10,7 +10,9 @@ from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,
     CapacityChanged,
+    CheckpointDamaged,
     CheckpointSaved,
+    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
@@ -46,6 +48,7 @@ class Spending:
 
     Attributes:
         slots: how many trials can train at once now; 0 while no driver runs.
+        driver_seconds: how long drivers ran the experiment, up to the last entry.
         slot_seconds: time of all slots while a driver ran, up to the last entry.
         busy_seconds: of these, with a process at work on a trial.
         trained: training length that took a trial further than it had ever been.
@@ -55,12 +58,14 @@ class Spending:
 
     def __init__(self) -> None:
         self.slots = 0
+        self.driver_seconds = 0.0
         self.slot_seconds = 0.0
         self.busy_seconds = 0.0
         self.trained = 0
         self.repeated = 0
         self.live: dict[TrialId, LiveAttempt] = {}
         self._furthest: dict[TrialId, int] = {}
+        self._driven = False
         self._last_at = 0.0
 
     def apply(self, at: float, event: Event) -> Sequence[tuple[TrialId, float]]:
@@ -68,8 +73,11 @@ class Spending:
         if isinstance(event, DriverStarted):
             ended = self._end_all()
             self._last_at = max(at, self._last_at)
-            self.slots = event.slots
+            self.slots, self._driven = event.slots, True
             return ended
+        if not self._driven:  # what people ask for while no driver runs
+            self._last_at = max(at, self._last_at)
+            return ()
         self._advance(at)
         match event:
             case ValidationReported() | CheckpointSaved():
@@ -79,12 +87,12 @@ class Spending:
             case AttemptEnded():
                 self._note_length(event)
                 return self._end(event)
-            case AttemptFailed() | HparamsRejected() | TrialStopped():
+            case AttemptFailed() | DiskFilled() | CheckpointDamaged() | HparamsRejected() | TrialStopped():
                 return self._end(event)
             case CapacityChanged(slots):
                 self.slots = slots
             case DriverStopped():
-                self.slots = 0
+                self.slots, self._driven = 0, False
                 return self._end_all()
         return ()
 
@@ -111,6 +119,7 @@ class Spending:
         # A clock that was set back must not give time back.
         elapsed = max(0.0, at - self._last_at)
         self._last_at += elapsed
+        self.driver_seconds += elapsed
         self.slot_seconds += self.slots * elapsed
         self.busy_seconds += len(self.live) * elapsed
 
@@ -126,7 +135,7 @@ class Spending:
         live.length, live.known_at = event.length, self._last_at
 
     def _end(
-        self, event: AttemptEnded | AttemptFailed | HparamsRejected | TrialStopped
+        self, event: AttemptEnded | AttemptFailed | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
     ) -> Sequence[tuple[TrialId, float]]:
         live = self.live.get(event.trial)
         if live is None or live.attempt != event.attempt:

@@ -15,6 +15,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     Decision,
+    DeleteCheckpoint,
     PauseTrial,
     StopTrial,
     TrainTrial,
@@ -183,6 +184,12 @@ class TrialTable:
         if best is None or self._no_worse(checkpoint.metric, best.metric):
             row.best_checkpoint = checkpoint
 
+    def _forget(self, row: TrialRow, path: str) -> None:
+        if row.checkpoint is not None and row.checkpoint.path == path:
+            row.checkpoint = None
+        if row.best_checkpoint is not None and row.best_checkpoint.path == path:
+            row.best_checkpoint = row.checkpoint
+
     def _value(self, metrics: Mapping[str, float]) -> float | None:
         value = metrics.get(self._metric)
         return value if value is not None and isfinite(value) else None
@@ -212,6 +219,8 @@ class TrialTable:
                 self._end(at, self.rows[trial], TrialState.STOPPED)
             case CloseTrial(trial, state):
                 self._end(at, self.rows[trial], state)
+            case DeleteCheckpoint(trial, path):
+                self._forget(self.rows[trial], path)
         trial_id = getattr(decision, "trial", None)
         if self._history and trial_id is not None:
             self.rows[trial_id].decisions.append(Noted(at, decision))

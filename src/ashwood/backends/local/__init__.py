@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ashwood.backends.local.backend import LocalBackend
+    from ashwood.backends.local.fence import clear_former_workers
 
-__all__ = ["LocalBackend"]
+__all__ = ["LocalBackend", "clear_former_workers"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from ashwood.backends.local.backend import LocalBackend
 
         return LocalBackend
+    if name == "clear_former_workers":
+        from ashwood.backends.local.fence import clear_former_workers
+
+        return clear_former_workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,6 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,20 +15,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ashwood.backends.local import warden
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import tail, trial_log, worker_log
-from ashwood.backends.local.process import WorkerProcess
+from ashwood.backends.local.process import WardenProcess, WorkerProcess
+from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import Setup
 from ashwood.backends.local.slots import Slot, plan, survey
-from ashwood.backends.port import Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
+    CheckpointDamaged,
     CheckpointSaved,
+    DiskFilled,
     Event,
     HparamsRejected,
     TrialStopped,
@@ -42,16 +41,20 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
 
 _CLOSE_SECONDS = 1.0
-_LAST = frozenset({"ended", "failed", "invalid", "stopped"})
+_LAST = frozenset({"ended", "failed", "no_space", "damaged", "invalid", "stopped"})
+_ABORTED = "killed on request"
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exits that training code doesn't take by itself."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """A slot, the worker in it, and the attempt that the worker has."""
+    """A slot, the worker in it, the attempt that the worker has, and whether that is to end at once."""
 
     slot: Slot
     worker: WorkerProcess | None = None
     attempt: tuple[TrialId, int] | None = None
+    aborted: bool = False
 
 
 class LocalBackend:
@@ -65,26 +68,30 @@ class LocalBackend:
         self,
         spec: ExperimentSpec,
         *,
-        checkpoints: Path,
+        checkpoints: str | Path,
         logs: Path,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
+        fence: Path | None = None,
     ) -> None:
         """Look the machine over; no process starts yet.
 
         Args:
             spec: the experiment.
-            checkpoints: directory under which trials' checkpoints are published.
+            checkpoints: storage of the checkpoints, an absolute directory or a URL.
             logs: directory for what trials and workers print.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
                 held is surely free afterwards; None: on GPUs only.
+            fence: file that every process of an attempt holds locked for as long as it lives, so that the next
+                driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
         """
         self._spec = spec
         self._logs = logs.absolute()
+        self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, survey(base | dict(spec.environment)), workers, base)
         per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
@@ -97,15 +104,18 @@ class LocalBackend:
             _check_command(spec)
         if not Path(spec.workdir).is_dir():
             raise BackendError(f"the work directory {spec.workdir} isn't there")
-        self._logs.mkdir(parents=True, exist_ok=True)
-        self._setup = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
+        self._setup = scratch_file()
         self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker, self._wakeful = socket.socketpair()
         self._waker.setblocking(False)
         self._selector.register(self._wakeful, selectors.EVENT_READ, None)
-        self._warden: subprocess.Popen[bytes] | None = None
+        self._warden: WardenProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -130,7 +140,11 @@ class LocalBackend:
             if isinstance(command, StartAttempt):
                 self._start(command)
             elif (place := self._live.get((command.trial, command.attempt))) is not None and place.worker is not None:
-                place.worker.send(*_message(command))
+                if isinstance(command, Abort):
+                    place.aborted = True
+                    place.worker.kill_job()
+                else:
+                    place.worker.send(*_message(command))
 
     def _start(self, command: StartAttempt) -> None:
         attempt = (command.trial, command.attempt)
@@ -150,20 +164,15 @@ class LocalBackend:
         log = worker_log(self._logs, slot.number)
         try:
             if self._warden is None:
-                self._warden = _start_warden()
-            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log)
+                self._warden = WardenProcess()
+            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence)
+            self._warden.watch(worker.pid)
         except OSError as error:
             raise BackendError(f"can't start a worker process: {error}") from error
         place.worker = worker
-        self._tell_warden(f"+{worker.pid}")
         for source, tells_end in worker.sources.items():
             self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
         return worker
-
-    def _tell_warden(self, line: str) -> None:
-        if self._warden is not None and self._warden.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._warden.stdin.write(f"{line}\n".encode())
 
     # -- events -------------------------------------------------------------------------------
 
@@ -190,56 +199,70 @@ class LocalBackend:
         if worker is None:  # buried earlier in this very round
             return
         messages, open_ = worker.read()
-        for message in messages:
-            if (event := self._translate(message, place, worker)) is not None:
-                yield event
-        if exited or not open_:
+        yield from self._translate(messages, place, worker)
+        if exited or not open_ or worker.doomed:
             yield from self._bury(place, worker)
 
-    def _translate(self, message: Message, place: _Place, worker: WorkerProcess) -> Event | None:
-        kind = message[0]
-        if kind == "ready":
-            worker.loaded = self._loaded_once = True
-            return None
-        if kind == "cannot_load":
-            self._broken = message[1]
-            return None
-        if place.attempt is None:
-            return None
-        if kind == "group":
-            worker.group = message[1]
-            self._tell_warden(f"+{worker.group}")
-            return None
-        event = _event(message, place.attempt, place.slot.number)
-        if kind in _LAST:
-            self._free(place, worker)
-        return event
+    def _translate(self, messages: Sequence[Message], place: _Place, worker: WorkerProcess) -> Iterator[Event]:
+        for message in messages:
+            kind = message[0]
+            if kind == "ready":
+                worker.loaded = self._loaded_once = True
+            elif kind == "cannot_load":
+                self._broken = message[1]
+            elif place.attempt is None:
+                continue
+            elif kind == "group":
+                self._note_group(place, worker, message[1])
+            else:
+                event = _event(message, place.attempt, place.slot.number)
+                if place.aborted and isinstance(event, AttemptFailed):
+                    event = event._replace(error=_ABORTED)
+                if kind in _LAST:
+                    self._free(place, worker)
+                yield event
+
+    def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
+        """The job has a process group of its own (None: it has ended)."""
+        if self._warden is not None:
+            if worker.group is not None:
+                self._warden.forget(worker.group)
+            if group is not None:
+                self._warden.watch(group)
+        worker.group = group
+        if place.aborted and group is not None:  # it began while its predecessor was killed
+            worker.kill_job()
 
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
         if place.attempt is not None:
             del self._live[place.attempt]
             place.attempt = None
+            place.aborted = False
         if worker.group is not None:
-            self._tell_warden(f"-{worker.group}")
-            worker.group = None
+            self._note_group(place, worker, None)
 
     def _bury(self, place: _Place, worker: WorkerProcess) -> Iterator[Event]:
         """A worker is dead: its attempt has failed, its slot is free."""
         for source in worker.sources:
             self._selector.unregister(source)
-        code = worker.bury()
+        code, last_words = worker.bury()
+        yield from self._translate(last_words, place, worker)
         place.worker = None
-        self._tell_warden(f"-{worker.pid}")
-        attempt = place.attempt
+        if self._warden is not None:
+            self._warden.forget(worker.pid)
+        attempt, aborted = place.attempt, place.aborted
         self._free(place, worker)
         if attempt is None:
+            return
+        if aborted:
+            yield AttemptFailed(*attempt, _ABORTED)
             return
         story = describe_exit(code, "the worker process")
         if worker.loaded:
             yield AttemptFailed(*attempt, story + tail(trial_log(self._logs, attempt[0])))
             return
         story = f"{story} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
-        if self._loaded_once:
+        if self._loaded_once or code in _FROM_OUTSIDE:
             yield AttemptFailed(*attempt, story)
         else:
             self._broken = self._broken or story
@@ -268,29 +291,17 @@ class LocalBackend:
         for worker in workers:
             worker.kill(signal.SIGKILL)
             worker.bury()
-        if self._warden is not None and self._warden.stdin is not None:
-            for worker in workers:
-                self._tell_warden(f"-{worker.pid}")
-            self._warden.stdin.close()
-            self._warden.wait()
+        if self._warden is not None:
+            for group in (group for worker in workers for group in (worker.pid, worker.group) if group is not None):
+                self._warden.forget(group)
+            self._warden.close()
         self._selector.close()
         self._waker.close()
         self._wakeful.close()
         self._setup.close()
 
 
-def _start_warden() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603
-        [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(warden.GRACE)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-        start_new_session=True,
-    )
-
-
-def _setup(spec: ExperimentSpec, checkpoints: Path, logs: Path, process_per_attempt: bool) -> Setup:
+def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool) -> Setup:
     return Setup(
         kind=spec.entrypoint.kind,
         target=spec.entrypoint.target,
@@ -298,7 +309,7 @@ def _setup(spec: ExperimentSpec, checkpoints: Path, logs: Path, process_per_atte
         logs=str(logs),
         process_per_attempt=process_per_attempt,
         common={
-            "checkpoints": str(checkpoints.absolute()),
+            "checkpoints": str(checkpoints),
             "data": dict(spec.data),
             "metric": spec.metric,
             "unit": spec.unit,
@@ -342,8 +353,12 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return AttemptEnded(*attempt, length)
         case ["failed", error]:
             return AttemptFailed(*attempt, error)
+        case ["no_space", error]:
+            return DiskFilled(*attempt, error)
         case ["invalid", why]:
             return HparamsRejected(*attempt, why)
         case ["stopped"]:
             return TrialStopped(*attempt)
+        case ["damaged", path, why]:
+            return CheckpointDamaged(*attempt, path, why)
     raise BackendError(f"a worker sent {message!r}, which no version of the protocol knows")

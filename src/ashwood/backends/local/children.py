@@ -7,22 +7,23 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
-from ashwood.backends.local.logs import last_line, tail
+from ashwood.backends.local.logs import flush, last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
+from ashwood.backends.local.scratch import scratch_file
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Ended, Failed
+from ashwood.trial.attempt import Damaged, Ended, Failed
 from ashwood.trial.channel import Channel, DriverLink, Message, encode
 from ashwood.trial.current import VARIABLE
 from ashwood.trial.job import Job
-from ashwood.trial.run import message_of
+from ashwood.trial.run import message_of, with_checkpoint
 
 
 class Forked:
@@ -33,27 +34,24 @@ class Forked:
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Call the training function in a child, and wait until the child and its children are gone."""
-        with tempfile.TemporaryFile() as outcome:
+        with scratch_file() as outcome:
             child = os.fork()
             if child == 0:
-                self._train(job, channel, outcome)
-            with suppress(OSError):  # both sides do it, so neither has to wait for the other
-                os.setpgid(child, child)
-            channel.send("group", child)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            _kill_group(child)
+                self._train(job, channel, log, outcome)
+            code = _await_group(child)
             message = _read(outcome)
         if message is None or code != 0:
             channel.end_line()
             return ["failed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 
-    def _train(self, job: Job, channel: Channel, outcome: IO[bytes]) -> None:
+    def _train(self, job: Job, channel: Channel, log: Path, outcome: IO[bytes]) -> None:
         code = 1
         try:
             os.setpgid(0, 0)
-            result = train(self._function, job, channel)
-            sys.stdout.flush()
+            _announce(channel)
+            result = train(self._function, job, channel, log)
+            flush(sys.stdout, sys.stderr)
             outcome.write(encode(message_of(result)).encode())
             outcome.flush()
             code = 0
@@ -64,9 +62,10 @@ class Forked:
 class Command:
     """In a shell command, started anew for each attempt."""
 
-    def __init__(self, command: str, workdir: str) -> None:
+    def __init__(self, command: str, workdir: str, inherited: Sequence[int] = ()) -> None:
         self._command = command
         self._workdir = workdir
+        self._inherited = inherited
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits, again as long as it ends early and the search wants more."""
@@ -77,14 +76,16 @@ class Command:
                 command = fill_in(self._command, job.hparams)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match self._run(command, job, channel, log):
+            match with_checkpoint(job, partial(self._run, command, channel, log)):
                 case ["again", fields]:
                     job = Job(*fields)
+                case Failed() | Damaged() as outcome:
+                    return message_of(outcome)
                 case message:
                     return message
 
-    def _run(self, command: str, job: Job, channel: Channel, log: Path, /) -> Message:
-        with tempfile.TemporaryFile() as job_file, tempfile.TemporaryFile() as outcome:
+    def _run(self, command: str, channel: Channel, log: Path, job: Job, /) -> Message:
+        with scratch_file() as job_file, scratch_file() as outcome:
             job_file.write(encode(job).encode())
             job_file.flush()
             descriptors = (channel.fileno(), job_file.fileno(), outcome.fileno())
@@ -93,14 +94,13 @@ class Command:
                 cwd=self._workdir,
                 env=_environment(job, descriptors),
                 stdin=subprocess.DEVNULL,
-                pass_fds=descriptors,
+                pass_fds=(*descriptors, *self._inherited),
                 process_group=0,
+                preexec_fn=partial(_announce, channel),
             )
-            channel.send("group", process.pid)
-            code = process.wait()
-            _kill_group(process.pid)
+            process.returncode = code = _await_group(process.pid)
             message = _read(outcome)
-        if message is not None and message[0] in ("invalid", "stopped"):
+        if message is not None and message[0] in ("invalid", "stopped", "no_space"):
             return message
         if code != 0:
             channel.end_line()
@@ -114,7 +114,7 @@ class Command:
         return message
 
 
-def _environment(job: Job, descriptors: Iterable[int]) -> dict[str, str]:
+def _environment(job: Job, descriptors: Sequence[int]) -> dict[str, str]:
     # ``python`` in a command is the one that runs Ashwood, also where nobody activated its environment.
     path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
     return os.environ | {
@@ -134,6 +134,27 @@ def _read(outcome: IO[bytes]) -> Message | None:
     data = os.pread(outcome.fileno(), os.fstat(outcome.fileno()).st_size, 0)
     message: Message | None = json.loads(data) if data else None
     return message
+
+
+def _announce(channel: Channel) -> None:
+    """Tell the driver, before anything else happens in it, that this process leads a group of its own.
+
+    The child does it, not the worker, which may die at any instant: no group lives that nobody knows of.
+    """
+    channel.send("group", os.getpid())
+    if channel.gone:
+        os._exit(1)
+
+
+def _await_group(leader: int) -> int:
+    """Wait for a child, end what is left of its group, and return its exit code."""
+    if hasattr(os, "waitid"):  # its number, and with it its group's, isn't given away before it is buried
+        os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
+        _kill_group(leader)
+        return os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
+    code = os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
+    _kill_group(leader)
+    return code
 
 
 def _kill_group(group: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TextIO
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
+_HEADER = re.compile(r"--- \d{4}-\d\d-\d\d ")
 
 
 def trial_log(logs: str | Path, trial: int) -> Path:
@@ -24,26 +26,49 @@ def worker_log(logs: str | Path, slot: int) -> Path:
 
 
 def tail(log: Path) -> str:
-    """The last lines of a log, as an appendix to an error message; empty where there are none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()[-_TAIL_LINES:]
-    except OSError:
-        return ""
+    """The last lines that the latest attempt left in a log, as an appendix to an error message; empty if none."""
+    lines = _last_lines(log)
     return "\n".join(("", f"The last lines of {log}:", *lines)) if lines else ""
 
 
 def last_line(log: Path) -> str:
-    """The last line that training code printed in its latest attempt, as the end of a headline; empty if none."""
-    lines = [line for line in tail(log).splitlines() if line.strip()]
-    return f": {lines[-1].strip()}" if lines and not lines[-1].startswith("--- ") else ""
+    """The last line that the latest attempt left in a log, as the end of a headline; empty if none."""
+    lines = [line for line in _last_lines(log) if line.strip()]
+    return f": {lines[-1].strip()}" if lines else ""
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+    begins = max((number for number, line in enumerate(lines, start=1) if _HEADER.match(line)), default=0)
+    return lines[begins:][-_TAIL_LINES:]
+
+
+def flush(*streams: TextIO | None) -> bool:
+    """Write out what is buffered, of C libraries too; False: something can't be written, the disk may be full."""
+    written = True
+    for stream in streams:
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            written = False
+        except (AttributeError, ValueError):  # replaced or closed by training code
+            continue
+    if ctypes := sys.modules.get("ctypes"):  # numeric libraries have loaded it; too slow to load just for this
+        ctypes.CDLL(None).fflush(None)
+    return written
 
 
 class Output:
     """The standard output and error of this process, down to the descriptors.
 
     C libraries and child processes write to descriptors 1 and 2, so those are what is redirected.
+    Output is lost where it can't be written; nothing else fails for that.
     """
 
     def __init__(self) -> None:
@@ -55,11 +80,9 @@ class Output:
     def enter(self, log: Path, header: str) -> None:
         """Append to a trial's log from now on, after a line that says what begins."""
         self._flush()
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        os.close(descriptor)
-        os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
+        with suppress(OSError):
+            _redirect(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+            os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
 
     def leave(self) -> None:
         """Go back to the output between trials, whatever training code did to ``sys.stdout``."""
@@ -68,15 +91,18 @@ class Output:
             _stream(number) if stream.closed else stream for number, stream in enumerate(self._streams, start=1)
         ]
         sys.stdout, sys.stderr = self._streams
-        os.dup2(self._home, 1)
-        os.dup2(self._home, 2)
+        _redirect(os.dup(self._home))
 
     def _flush(self) -> None:
-        for stream in (sys.stdout, sys.stderr, *self._streams):
-            with suppress(AttributeError, OSError, ValueError):  # replaced or closed by training code
-                stream.flush()
-        if ctypes := sys.modules.get("ctypes"):  # numeric libraries have loaded it; too slow to load just for this
-            ctypes.CDLL(None).fflush(None)
+        if not flush(sys.stdout, sys.stderr, *self._streams):
+            _redirect(os.open(os.devnull, os.O_WRONLY))  # or it would turn up in the log of the next trial
+            flush(sys.stdout, sys.stderr, *self._streams)
+
+
+def _redirect(descriptor: int) -> None:
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
 
 
 def _stream(descriptor: int) -> TextIO:

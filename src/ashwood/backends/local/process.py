@@ -1,9 +1,10 @@
-"""The driver's end of one worker: start it, speak to it, hear it, see it dead."""
+"""The driver's end of one worker, and of the warden: start it, speak to it, hear it, see it dead."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from ashwood.backends.local import warden
+from ashwood.backends.local.fence import held
 from ashwood.trial.channel import Message, encode
 
 _START = "from ashwood.backends.local.worker import main; main()"
@@ -26,26 +29,32 @@ class WorkerProcess:
     Attributes:
         loaded: whether its training code is loaded.
         group: process group of the job in work, where it has one of its own.
+        doomed: whether it was killed and has yet to be buried.
     """
 
-    def __init__(self, setup: IO[bytes], environment: Mapping[str, str], workdir: str, log: Path) -> None:
+    def __init__(
+        self, setup: IO[bytes], environment: Mapping[str, str], workdir: str, log: Path, fence: Path | None = None
+    ) -> None:
         """Start it; returns long before it is ready, and it can be spoken to at once."""
         self.loaded = False
         self.group: int | None = None
+        self.doomed = False
         self._tail = b""
         ours, theirs = socket.socketpair()
-        with theirs, log.open("ab") as output:
+        with theirs, _append(log) as output:
             try:
-                self._process = subprocess.Popen(  # noqa: S603
-                    [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
-                    stdin=setup,
-                    stdout=output,
-                    stderr=output,
-                    env=environment,
-                    cwd=workdir,
-                    pass_fds=(theirs.fileno(),),
-                    process_group=0,
-                )
+                with held(fence) as fences:
+                    inherited = (theirs.fileno(), *fences)
+                    self._process = subprocess.Popen(  # noqa: S603
+                        [sys.executable, "-P", "-c", _START, *map(str, inherited)],
+                        stdin=setup,
+                        stdout=output,
+                        stderr=output,
+                        env=environment,
+                        cwd=workdir,
+                        pass_fds=inherited,
+                        process_group=0,
+                    )
             except BaseException:
                 ours.close()
                 raise
@@ -88,24 +97,40 @@ class WorkerProcess:
         lines, _, self._tail = b"".join(pieces).rpartition(b"\n")
         return _parse(lines), alive
 
-    def bury(self) -> int:
-        """Wait for a process that is ending, and end what it leaves; returns its exit code."""
+    def bury(self) -> tuple[int, list[Message]]:
+        """Wait for a process that is ending, and end what it leaves; returns its exit code and its last words."""
+        self.wait(_EXIT_SECONDS)  # one that closed its socket and lives on can't be spoken to any more
+        # Nothing can be said from here on, so no child can announce its group to deaf ears.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        messages: list[Message] = []
+        open_ = True
+        while open_:
+            more, open_ = self.read()
+            messages += more
+        for group in (message[1] for message in messages if message[0] == "group"):
+            self.group = group
+        self.kill(signal.SIGKILL)
         try:
             code = self._process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:  # it closed the socket and lives on: nobody can speak to it any more
-            self.kill(signal.SIGKILL)
-            code = self._process.wait()
-        self.kill(signal.SIGKILL)
+        except subprocess.TimeoutExpired:  # the kernel itself can't end it now; its slot needn't wait for that
+            code = -signal.SIGKILL
         self._socket.close()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
-        return code
+        return code, messages
 
     def wait(self, seconds: float) -> None:
         """Give it up to so many seconds to end."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, seconds))
+        if self._handle is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(max(0.0, seconds))
+            return
+        # It stays unburied, so that no other process can be given its number before its group is killed.
+        poll = select.poll()
+        poll.register(self._handle, select.POLLIN)
+        poll.poll(max(0.0, seconds) * 1000)
 
     def hang_up(self) -> None:
         """End the conversation: an idle worker leaves by itself."""
@@ -115,8 +140,74 @@ class WorkerProcess:
     def kill(self, number: int) -> None:
         """Send a signal to the worker, its children, and the job's own group."""
         for group in {self.pid, self.group or self.pid}:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number)
+            _signal(group, number)
+
+    def kill_job(self) -> None:
+        """End the job in work at once: its own group, which the worker then tells; else the worker itself."""
+        if self.group is not None:
+            _signal(self.group, signal.SIGKILL)
+        else:
+            self.doomed = True
+            self.kill(signal.SIGKILL)
+
+
+class WardenProcess:
+    """The warden, started anew if somebody killed it; see `ashwood.backends.local.warden`."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        self._groups: set[int] = set()
+        self._start()
+
+    def watch(self, group: int) -> None:
+        """See to it that a process group ends when this driver does."""
+        self._groups.add(group)
+        self._tell(f"+{group}\n")
+
+    def forget(self, group: int) -> None:
+        """The group has ended."""
+        self._groups.discard(group)
+        self._tell(f"-{group}\n")
+
+    def close(self) -> None:
+        """End it, and what it still watches."""
+        os.close(self._pipe)
+        self._process.wait()
+
+    def _start(self) -> None:
+        theirs, self._pipe = os.pipe()
+        os.set_blocking(self._pipe, False)
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(warden.GRACE)],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+
+    def _tell(self, lines: str) -> None:
+        try:
+            os.write(self._pipe, lines.encode())
+        except (BrokenPipeError, BlockingIOError):  # it is dead, or so far behind that it must be stopped
+            self._process.kill()
+            self.close()
+            self._start()
+            os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
+
+
+def _signal(group: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _append(log: Path) -> IO[bytes]:
+    try:
+        return log.open("ab")
+    except OSError:  # a full disk costs output, never a result
+        return open(os.devnull, "ab")  # noqa: PTH123
 
 
 def _parse(lines: bytes) -> list[Message]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from ashwood.trial.attempt import Failed, Outcome
+from ashwood.backends.local.logs import flush, tail
+from ashwood.trial.attempt import Failed, NoSpace, Outcome
 from ashwood.trial.channel import Channel, DriverLink, Message
 from ashwood.trial.job import Job
 from ashwood.trial.run import message_of, run
@@ -29,14 +31,22 @@ class Inline:
     def __init__(self, function: TrainingCode) -> None:
         self._function = function
 
-    def __call__(self, job: Job, channel: Channel, _log: Path, /) -> Message:
+    def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Call the training function."""
-        return message_of(train(self._function, job, channel))
+        return message_of(train(self._function, job, channel, log))
 
 
-def train(function: TrainingCode, job: Job, channel: Channel) -> Outcome:
-    """Run an attempt in this process; a failure is left in the trial's log too, where people look for it."""
+def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outcome:
+    """Run an attempt in this process.
+
+    A failure is left in the trial's log too, where people look for it; and what the log said before
+    goes with the failure, for that may be its true cause.
+    """
     outcome = run(function, job, DriverLink(channel))
-    if isinstance(outcome, Failed):
-        print(outcome.error, file=sys.stderr, flush=True)
+    if isinstance(outcome, Failed | NoSpace):
+        flush(sys.stdout, sys.stderr)
+        said = tail(log)
+        with suppress(AttributeError, OSError, ValueError):  # training code closed it, or the disk is full
+            print(outcome.error, file=sys.stderr, flush=True)
+        return outcome._replace(error=outcome.error + said)
     return outcome

@@ -3,7 +3,8 @@
 A process of its own, run by path, importing next to nothing: it reads process groups
 from the driver, ``+GROUP`` and ``-GROUP`` a line.  When the driver is gone it gives the
 workers, which see that for themselves, a grace to save what they can; a group whose
-leader has left, or that outstays the grace, is killed with all that is in it.
+leader has left, or that outstays the grace, is killed with all that is in it.  Numbers of
+processes are given away again, so a leader is known by the moment of its start too.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ GRACE = 10.0
 _TICK = 0.05
 
 
-def watch(source: int, parent: int) -> set[int]:
-    """Keep the book of groups until the driver is gone; returns those that it left."""
-    groups: set[int] = set()
+def watch(source: int, parent: int) -> dict[int, bytes]:
+    """Keep the book of groups until the driver is gone; returns those that it left, with their leaders' starts."""
+    groups: dict[int, bytes] = {}
     tail = b""
     while True:
         # A forked child of the driver may hold the pipe open, so its end alone isn't trusted.
@@ -31,17 +32,23 @@ def watch(source: int, parent: int) -> set[int]:
             return groups
         *lines, tail = (tail + data).split(b"\n")
         for line in lines:
-            (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+            group = int(line[1:])
+            if line[:1] == b"+":
+                groups[group] = _start(group)
+            else:
+                groups.pop(group, None)
 
 
-def end(groups: set[int], grace: float) -> None:
+def end(groups: dict[int, bytes], grace: float) -> None:
     """Wait for the groups' leaders to leave, then kill what is left."""
     deadline = time.monotonic() + grace
     while groups:
         late = time.monotonic() > deadline
-        for group in sorted(groups):
-            if late or not _alive(group):
-                groups.discard(group)
+        for group, start in sorted(groups.items()):
+            if _is_other(group, start):
+                del groups[group]
+            elif late or not _alive(group):
+                del groups[group]
                 _kill(group)
         time.sleep(_TICK)
 
@@ -55,11 +62,27 @@ def _alive(process: int) -> bool:
 
 
 def _is_zombie(process: int) -> bool:
+    return _stat(process)[:1] == [b"Z"]
+
+
+def _is_other(process: int, start: bytes) -> bool:
+    """Whether the number has passed to another process, which it does only when nobody is left in the group."""
+    now = _start(process)
+    return bool(now) and now != start
+
+
+def _start(process: int) -> bytes:
+    """When a process started, in the system's own terms; empty where it is gone, or the system doesn't tell."""
+    return b"".join(_stat(process)[19:20])
+
+
+def _stat(process: int) -> list[bytes]:
+    """What /proc tells of a process, from its state on."""
     try:
         with open(f"/proc/{process}/stat", "rb") as stat:  # noqa: PTH123 - pathlib would double the start-up time
-            return stat.read().rpartition(b")")[2].split()[0] == b"Z"
+            return stat.read().rpartition(b")")[2].split()
     except OSError:
-        return False
+        return []
 
 
 def _kill(group: int) -> None:

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ashwood.backends.local.load import load
@@ -28,12 +29,19 @@ _OOM_SCORE = "500"
 
 
 def main() -> None:
-    """Run a worker: its setup is on standard input, the number of its socket on the command line."""
+    """Run a worker.
+
+    Its setup is on standard input; on the command line are the descriptors of its socket and, where there is
+    one, of the fence.  Both stay with this process and its forks: no program that training code starts has them.
+    """
     setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    wire, *fences = map(int, sys.argv[1:])
+    for descriptor in (wire, *fences):
+        os.set_inheritable(descriptor, False)
+    channel = Channel(socket.socket(fileno=wire))
     _settle_in(setup.workdir)
     output = Output()
-    runner = _prepare(setup, channel)
+    runner = _prepare(setup, channel, fences)
     if runner is None:
         return
     # What is loaded stays; collecting what a trial leaves behind needn't look at it again.
@@ -58,11 +66,11 @@ def _settle_in(workdir: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (workdir, os.environ.get("PYTHONPATH"))))
 
 
-def _prepare(setup: Setup, channel: Channel) -> Runner | None:
+def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | None:
     if setup.kind == "command":
         from ashwood.backends.local.children import Command  # imports much that other workers don't need
 
-        return Command(setup.target, setup.workdir)
+        return Command(setup.target, setup.workdir, fences)
     try:
         function = load(setup.kind, setup.target, setup.workdir)
     except TrainingCodeError as error:

@@ -1,0 +1,22 @@
+"""The time of day as the record tells it: it never goes back, whatever happens to the machine's clock."""
+
+from __future__ import annotations
+
+import time
+
+
+def elapsed() -> float:
+    """Seconds since some moment, rising steadily, also while the machine sleeps (where the system can tell)."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Clock:
+    """Seconds since 1970: the machine's clock is read once, from then on time elapses."""
+
+    def __init__(self, not_before: float = 0.0) -> None:
+        """Start at the present time, or at ``not_before`` where the machine's clock is behind what was recorded."""
+        self._offset = max(time.time(), not_before) - elapsed()
+
+    def __call__(self) -> float:
+        """The present time."""
+        return self._offset + elapsed()

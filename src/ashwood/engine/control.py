@@ -1,0 +1,65 @@
+"""What people and scripts ask of an experiment: of its driver, or, where none lives, done here."""
+
+from __future__ import annotations
+
+import time
+
+from ashwood.engine.clock import Clock
+from ashwood.engine.home import Home
+from ashwood.engine.recorder import Recorder
+from ashwood.engine.snapshot import fold
+from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import DriverStopped, Request
+from ashwood.experiment.lifecycle import ExperimentState
+
+_POLL_SECONDS = 0.02
+
+
+def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float = 10.0) -> None:
+    """Have something done to an experiment, and return when it is recorded.
+
+    Args:
+        home: where the experiment is.
+        experiment: which one.
+        request: what to do.
+        wait: seconds to wait for the driver's answer.
+
+    Raises:
+        RequestRefused: it can't be done, and why.
+        NotFound: there is no such experiment.
+        AshwoodError: the driver didn't answer in time; the request stays recorded, for it or for the next.
+    """
+    store = home.store
+    number = store.post(experiment, request, at=time.time())
+    deadline = time.monotonic() + wait
+    while (answer := store.answer(number)) is None:
+        if not home.is_driven(experiment) and _attend(home, experiment):
+            continue
+        if time.monotonic() > deadline:
+            raise AshwoodError(
+                f"the driver of experiment {experiment} hasn't answered for {wait:g} s; what you asked for is "
+                "recorded, and will be done when it, or the next driver, gets to it"
+            )
+        time.sleep(_POLL_SECONDS)
+    if answer.refused is not None:
+        raise RequestRefused(answer.refused)
+
+
+def _attend(home: Home, experiment: ExperimentId) -> bool:
+    """Answer all requests as a driver would, without running anything; returns False if another driver is there."""
+    try:
+        lease = home.lease(experiment)
+    except ExperimentBusy:
+        return False
+    with lease:
+        log = home.store.log(experiment, lease.token)
+        folded = fold(home.store.spec(experiment), log, home.directory(experiment) / "snapshot")
+        clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
+        recorder = Recorder(folded.experiment, log, clock)
+        recorder.answer(home.store.pending(experiment))
+        state = folded.experiment.state
+        leaving = state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
+        if leaving or (folded.experiment.over and not state.ended):
+            recorder.take([DriverStopped()])
+    return True

@@ -1,0 +1,48 @@
+"""Removes checkpoints that nobody needs any more, beside the running search."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+
+from ashwood.errors import CheckpointError
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.trial.storage import Storage
+
+
+class Janitor:
+    """A thread that deletes what entries say is to be deleted: a slow storage must not slow the search down.
+
+    What it doesn't get done, because the storage can't be reached or the driver dies, ``ashwood gc`` finds.
+    """
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="ashwood-janitor", daemon=True)
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        """Take the durable entries of a turn."""
+        for entry in entries:
+            for decision in entry.decisions:
+                if isinstance(decision, DeleteCheckpoint):
+                    self._names.put(decision.path)
+
+    def _work(self) -> None:
+        while (name := self._names.get()) is not None:
+            with suppress(CheckpointError):
+                self._storage.delete(name)
+
+    def __enter__(self) -> Janitor:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._names.put(None)
+        self._thread.join()

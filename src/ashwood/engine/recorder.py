@@ -1,0 +1,87 @@
+"""Decide and commit: the first two of the three lines, for whoever owns an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ashwood.errors import DiskFull, IllegalEvent
+from ashwood.eventlog.port import Answer, Entry, EventLog, RequestId
+from ashwood.experiment.events import Event, Request
+from ashwood.experiment.experiment import Experiment
+
+Observer = Callable[[Sequence[Entry]], None]
+
+
+class Recorder:
+    """Puts events to an experiment and makes them, with what it decides, durable before anybody acts on it.
+
+    Attributes:
+        experiment: the state that the log leads to.
+        ran_out_of_room: why nothing more could be recorded, before room was made.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        log: EventLog,
+        clock: Callable[[], float],
+        *,
+        make_room: Callable[[], None] | None = None,
+    ) -> None:
+        """Record to ``log``.
+
+        Args:
+            experiment: the state that ``log`` leads to.
+            log: where to record.
+            clock: seconds since 1970, never going back.
+            make_room: frees what was kept for the case that the disk is full.
+        """
+        self.experiment = experiment
+        self.ran_out_of_room: str | None = None
+        self._log = log
+        self._clock = clock
+        self._make_room = make_room
+
+    def take(self, events: Sequence[Event], summary: Mapping[str, Any] | None = None) -> list[Entry]:
+        """Decide about events and commit all of it at once.
+
+        Raises:
+            IllegalEvent: one of them can't have happened.
+            EventLogError: nothing was recorded.
+        """
+        now = self._clock()
+        entries = [Entry(now, event, self.experiment.handle(event)) for event in events]
+        self._commit(entries, {}, summary)
+        return entries
+
+    def answer(self, requests: Sequence[tuple[RequestId, Request]]) -> list[Entry]:
+        """Do what users ask for, or refuse it; their answers are committed with what is done.
+
+        Raises:
+            EventLogError: nothing was recorded, and no answer given.
+        """
+        now = self._clock()
+        entries: list[Entry] = []
+        answers: dict[RequestId, Answer] = {}
+        for number, request in requests:
+            try:
+                entries.append(Entry(now, request, self.experiment.handle(request)))
+            except IllegalEvent as error:
+                answers[number] = Answer(str(error))
+            else:
+                answers[number] = Answer(None)
+        self._commit(entries, answers, None)
+        return entries
+
+    def _commit(
+        self, entries: Sequence[Entry], answers: Mapping[RequestId, Answer], summary: Mapping[str, Any] | None
+    ) -> None:
+        try:
+            self._log.append(entries, summary=summary, answers=answers)
+        except DiskFull as error:
+            if self._make_room is None or self.ran_out_of_room is not None:
+                raise
+            self.ran_out_of_room = str(error)
+            self._make_room()
+            self._log.append(entries, summary=summary, answers=answers)

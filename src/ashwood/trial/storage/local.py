@@ -1,0 +1,235 @@
+"""Checkpoints in a directory of this machine, or of a file system that is mounted here.
+
+Inside a trial's directory, hidden names hold what is in work::
+
+    .writing-NAME     a save that goes on, or was cut short
+    .replaced-NAME    the former NAME while a new one takes its place; NAME itself as long as there is no new one
+    .deleted-NAME     a deletion that goes on, or was cut short
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ashwood.errors import CheckpointError, StorageUnreachable
+from ashwood.trial.storage.manifest import MANIFEST, Manifest, describe, read_manifest, verify
+from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+
+_WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
+_HIDDEN = (_WRITING, _REPLACED, _DELETED)
+_HIDING = re.compile(r"^(?:\.(?:writing|replaced|deleted)-(?:replaced-)?)+")
+_TRIAL = re.compile(r"trial-([0-9]+)")
+
+
+class LocalStorage(Storage):
+    """A directory with a directory a trial."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def save(self, name: str, write: Write) -> None:
+        """Fill a hidden directory, put it safely on disk, and only then give it its name.
+
+        What earlier processes left half-written beside it is removed: a trial has one live process.
+        """
+        trial, length, attempt = parsed(name)
+        directory = self._root / name
+        parent = directory.parent
+        hidden = parent / f"{_WRITING}{directory.name}"
+        _tidy(parent)
+        _make(hidden)
+        try:
+            fill(hidden, write)
+            manifest = describe(hidden, trial, length, attempt)
+            (hidden / MANIFEST).write_bytes(manifest.encode())
+            _sync_all(hidden, manifest)
+            if directory.exists():  # saved for a driver that died before it knew of it
+                directory.rename(parent / f"{_REPLACED}{directory.name}")
+            hidden.rename(directory)
+            _sync(parent)
+        finally:
+            _tidy(parent)
+
+    @contextmanager
+    def _fetch(self, name: str) -> Iterator[Path]:
+        directory = self._root / name
+        replaced = directory.parent / f"{_REPLACED}{directory.name}"
+        if replaced.exists() and not directory.exists():
+            directory = replaced
+        if not self._root.is_dir():
+            raise StorageUnreachable(f"the directory of the checkpoints, {self._root}, isn't there: is it mounted?")
+        verify(directory)
+        yield directory
+
+    def complete(self, trial: int | None = None) -> list[Stored]:
+        """The checkpoints with a manifest."""
+        stored = (stored for _, _, stored in self._survey(trial) if stored is not None)
+        return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
+
+    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
+        """What lies under hidden names, and what has the name of a checkpoint but no manifest."""
+        return [
+            Leftover(path, _size(self._root / path))
+            for path, trial, stored in self._survey(None)
+            if stored is None and trial not in live
+        ]
+
+    def _survey(self, only: int | None) -> Iterator[tuple[str, int, Stored | None]]:
+        """All that saves and deletions have left: its path, its trial, and the checkpoint if it is complete."""
+        for trial, folder in self._trials(only):
+            try:
+                entries = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - of a trial each, and paths are slow
+            except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile
+                continue
+            for entry in entries:
+                path, name = f"{folder}/{entry}", f"{folder}/{entry.removeprefix(_REPLACED)}"
+                if (said := parse_name(name)) is not None and (
+                    name == path or entry.removeprefix(_REPLACED) not in entries
+                ):
+                    size = _size_told(f"{self._root}/{path}")
+                    yield path, trial, None if size is None else Stored(name, *said, size)
+                elif entry.startswith(_HIDDEN):
+                    yield path, trial, None
+
+    def _trials(self, trial: int | None) -> list[tuple[int, str]]:
+        if trial is not None:
+            return [(trial, f"trial-{trial}")]
+        try:
+            names = [path.name for path in self._root.iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageUnreachable(f"can't list the checkpoints in {self._root}: {error.strerror}") from error
+        return sorted((int(match[1]), name) for name in names if (match := _TRIAL.fullmatch(name)))
+
+    def delete(self, name: str) -> None:
+        """Take the name away first, then the files, then the trial's directory if that was the last."""
+        directory = self._own(name)
+        parent = directory.parent
+        gone = parent / f"{_DELETED}{directory.name.removeprefix(_DELETED)}"
+        try:
+            for path in (directory, parent / f"{_REPLACED}{directory.name}"):
+                if path != gone and path.exists():
+                    _remove(gone)
+                    path.rename(gone)
+            _remove(gone)
+            if gone.exists():
+                raise StorageUnreachable(f"can't delete all of the checkpoint {directory}: {gone} is what is left")
+            with suppress(OSError):  # others are in it
+                parent.rmdir()
+        except OSError as error:
+            raise StorageUnreachable(f"can't delete the checkpoint {directory}: {error.strerror}") from error
+
+    def _own(self, name: str) -> Path:
+        """The directory of a checkpoint or leftover of this storage, and surely of no other."""
+        relative = name
+        if is_foreign(name):  # as logs of version 1 name them
+            with suppress(ValueError):
+                relative = str(Path(name).relative_to(self._root))
+        folder, _, entry = relative.partition("/")
+        if parse_name(f"{folder}/{_HIDING.sub('', entry)}") is None:
+            raise CheckpointError(f"{name} is no checkpoint of {self._root}, so it isn't deleted")
+        return self._root / relative
+
+    def locate(self, name: str) -> str:
+        """The directory."""
+        return name if is_foreign(name) else str(self._root / name)
+
+    def probe(self) -> None:
+        """Write a small file, read it and delete it."""
+        file = self._root / f".probe-{os.getpid()}"
+        try:
+            _make(self._root)
+            file.write_text(str(file))
+            _sync(file)
+            reads = file.read_text(errors="replace")
+            file.unlink()
+        except OSError as error:
+            raise StorageUnreachable(
+                f"checkpoints can't be kept in {self._root}: {error.strerror}; mend that, or set checkpoint_storage to "
+                "another directory"
+            ) from error
+        if reads != str(file):
+            raise StorageUnreachable(f"what is written to {self._root} reads otherwise: don't trust its disk")
+
+
+def _make(directory: Path) -> None:
+    """Make a directory, safely on disk, together with those above it."""
+    if directory.is_dir():
+        return
+    while True:
+        _make(directory.parent)
+        try:
+            directory.mkdir()
+            break
+        except FileExistsError:
+            break
+        except FileNotFoundError:  # the one above was empty, so that a deletion took it along
+            continue
+    _sync(directory.parent)
+
+
+def _tidy(parent: Path) -> None:
+    """Clear up in a trial's directory after a save, of whichever process and however it ended."""
+    with suppress(FileNotFoundError):
+        for path in list(parent.iterdir()):
+            original = parent / path.name.removeprefix(_REPLACED)
+            if path.name.startswith(_REPLACED) and not original.exists():
+                path.rename(original)
+            elif path.name.startswith(_HIDDEN):
+                _remove(path)
+
+
+def _size_told(directory: str) -> int | None:
+    """What a manifest says of the size; None: there is none, or none that can be read."""
+    try:
+        data = read_manifest(directory)
+        return None if data is None else int(json.loads(data)["size"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _size(directory: Path) -> int:
+    size = 0
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                size += Path(folder, name).lstat().st_size
+    return size
+
+
+def _sync_all(directory: Path, manifest: Manifest) -> None:
+    files = [path for path in map(directory.joinpath, (*manifest.files, MANIFEST)) if not path.is_symlink()]
+    for path in files:
+        _begin_to_write(path)
+    for path in (*files, *map(directory.joinpath, manifest.folders), directory):
+        _sync(path)
+
+
+def _begin_to_write(path: Path) -> None:
+    """So that the syncs of several files share what each alone would wait for; a hint, and only to Linux."""
+    if hasattr(os, "posix_fadvise"):
+        handle = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(tree: Path) -> None:
+    if not tree.exists():
+        return
+    import shutil  # with its archive formats it would double the time that this room takes to import
+
+    shutil.rmtree(tree, ignore_errors=True)

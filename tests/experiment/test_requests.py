@@ -1,0 +1,281 @@
+"""What users ask of an experiment, bounds that end it early, and what is no fault of its training code."""
+
+from __future__ import annotations
+
+import pytest
+
+from ashwood.errors import IllegalEvent
+from ashwood.experiment.decisions import (
+    AbortTrial,
+    Asked,
+    ChangeSettings,
+    CloseTrial,
+    CommonFailure,
+    ContinueTrial,
+    CreateTrial,
+    EndExperiment,
+    ExperimentEnded,
+    FellBack,
+    GoalReached,
+    KilledByUser,
+    LeaveExperiment,
+    NoSpace,
+    PauseTrial,
+    Recovered,
+    Retried,
+    StoppedByUser,
+    SuspendTrial,
+    TimeIsUp,
+    TrainTrial,
+    Warn,
+)
+from ashwood.experiment.events import AttemptFailed, PauseRequested
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.settings import Method
+from ashwood.search.vocabulary import Created, Promoted, Waits
+from tests.experiment.conftest import Begin
+from tests.experiment.world import state_of
+
+CANCELED = LeaveExperiment(ExperimentState.CANCELED, Asked("canceled"))
+
+
+# -- the whole experiment ----------------------------------------------------------------------
+
+
+def test_cancelling_saves_what_trains_and_ends_for_good(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2)
+    world.report(world.processes[0], 2, loss=0.5)
+    assert world.cancel() == (CANCELED, SuspendTrial(1, 1), SuspendTrial(2, 1))
+    assert world.experiment.state is ExperimentState.STOPPING
+    with pytest.raises(IllegalEvent, match="being canceled already"):
+        world.cancel()
+    world.end(world.processes[1])
+    assert world.stop() == (
+        *(CloseTrial(trial, TrialState.STOPPED, ExperimentEnded()) for trial in (0, 1, 2)),
+        EndExperiment(ExperimentState.CANCELED, "canceled on request"),
+    )
+    with pytest.raises(IllegalEvent, match="the experiment is canceled"):
+        world.pause()
+
+
+def test_killing_ends_every_process_and_blames_no_trial(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, max_restarts=0)
+    processes = list(world.processes.values())
+    assert world.kill() == (
+        LeaveExperiment(ExperimentState.CANCELED, Asked("killed")),
+        AbortTrial(0, 1),
+        AbortTrial(1, 1),
+    )
+    assert world.handle(AttemptFailed(0, processes[0].attempt, "killed on request")) == ()
+    assert world.experiment.trials[0].failures == 0
+    assert world.stop()[-1] == EndExperiment(ExperimentState.CANCELED, "killed on request")
+
+
+def test_a_driver_that_finds_a_canceled_experiment_gives_no_jobs(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4)
+    world.cancel()
+    assert world.start(2) == ()
+    assert world.stop()[-1] == EndExperiment(ExperimentState.CANCELED, "canceled on request")
+
+
+def test_a_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4)
+    world.pause()
+    world.stop()
+    with pytest.raises(IllegalEvent, match="isn't running: it is paused"):
+        world.pause()
+    assert world.cancel() == (CANCELED,)
+
+
+# -- one trial ------------------------------------------------------------------------------------
+
+
+def test_a_killed_trial_is_the_worst_of_its_rung_and_its_slot_is_free_at_once(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2)
+    process = world.processes[0]
+    abort, closed, created = world.kill_trial(0)
+    assert (abort, closed) == (AbortTrial(0, 1), CloseTrial(0, TrialState.KILLED, KilledByUser()))
+    assert isinstance(created, CreateTrial)
+    assert world.handle(AttemptFailed(0, process.attempt, "killed on request")) == ()
+    # Two results, of which the killed one is the worse: one goes on.
+    assert isinstance(world.report(world.processes[1], 2, loss=9.0)[0], ContinueTrial)
+    with pytest.raises(IllegalEvent, match="trial 0 has ended already: it is killed"):
+        world.stop_trial(0)
+
+
+def test_a_trial_that_waits_can_be_killed_too(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2)
+    assert world.report(world.processes[0], 2, loss=0.1)[0] == PauseTrial(0, 1, Waits(0, 1, 1, 0))
+    assert world.kill_trial(0) == (CloseTrial(0, TrialState.KILLED, KilledByUser()),)
+    assert world.report(world.processes[1], 2, loss=0.5)[0] == ContinueTrial(1, 1, 4, Promoted(0, 1, 2, 1))
+
+
+def test_a_stopped_trial_saves_and_counts_as_finished(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    world.report(world.processes[0], 1, loss=0.1)
+    assert world.stop_trial(0) == (SuspendTrial(0, 1), CloseTrial(0, TrialState.STOPPED, StoppedByUser()))
+    world.save(world.processes[0])
+    assert world.stop() == (EndExperiment(ExperimentState.COMPLETED, "the search is done"),)
+
+
+def test_a_trial_that_is_not_there_can_not_be_killed(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=4)
+    with pytest.raises(IllegalEvent, match="no trial 7"):
+        world.kill_trial(7)
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def test_more_may_train_at_once_from_now_on(begin: Begin) -> None:
+    world = begin(slots=4, max_trials=8, max_concurrent_trials=1, method=Method.RANDOM)
+    changed, *created = world.set(max_concurrent_trials=3)
+    assert changed == ChangeSettings(3, (8,), None, None)
+    assert [decision.why for decision in created if isinstance(decision, CreateTrial)] == [Created(0, 1), Created(0, 2)]
+
+
+def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=8, method=Method.RANDOM)
+    with pytest.raises(IllegalEvent, match="max_trials can't become 1: 2 trials were created already"):
+        world.set(max_trials=1)
+    assert world.set(max_trials=2) == (ChangeSettings(16, (2,), None, None),)
+    for trial in (0, 1):
+        world.report(world.processes[trial], 4, loss=0.1)
+    assert world.experiment.over
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"divisor": 3}, "divisor can't be changed; what can: max_concurrent_trials, max_trials, stop_at, max_seconds"),
+        ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
+        ({"max_trials": True}, "max_trials must be a whole number"),
+        ({"max_concurrent_trials": 1.5}, "max_concurrent_trials must be a whole number of at least 0, not 1.5"),
+        ({"stop_at": float("nan")}, "stop_at must be a finite number"),
+        ({"max_seconds": -1, "max_trials": 9}, "max_seconds must be a number of seconds above 0, not -1"),
+    ],
+)
+def test_a_wrong_setting_is_refused_and_changes_nothing(
+    begin: Begin, settings: dict[str, object], message: str
+) -> None:
+    world = begin(slots=2, max_trials=8)
+    before = state_of(world.experiment)
+    with pytest.raises(IllegalEvent, match=message):
+        world.set(**settings)
+    assert state_of(world.experiment) == before
+
+
+# -- bounds ---------------------------------------------------------------------------------------
+
+
+def test_a_search_stops_as_soon_as_it_is_good_enough(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, stop_at=0.98, smaller_is_better=False, method=Method.RANDOM)
+    assert world.report(world.processes[0], 1, loss=0.9) == ()
+    reached = LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.985, 0.98))
+    assert world.report(world.processes[1], 2, loss=0.985) == (reached, SuspendTrial(0, 1), SuspendTrial(1, 1))
+    for process in list(world.processes.values()):
+        world.save(process)
+        world.end(process)
+    why = "trial 1 reached 0.985, the goal was 0.98"
+    assert world.stop() == (EndExperiment(ExperimentState.STOPPED, why),)
+    assert world.experiment.goal_reached is not None
+    # With a higher goal it goes on where it was.
+    world.set(stop_at=0.99)
+    assert world.start(2) == (TrainTrial(0, 2, 4, Recovered()), TrainTrial(1, 2, 4, Recovered()))
+
+
+def test_a_report_that_reaches_goal_and_target_at_once_is_judged_first(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, stop_at=0.2)
+    left, *judged = world.report(world.processes[0], 2, loss=0.1)
+    assert isinstance(left, LeaveExperiment)
+    assert judged == [PauseTrial(0, 1, Waits(0, 1, 1, 0))]
+
+
+def test_a_goal_that_is_reached_already_stops_at_once(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, method=Method.RANDOM)
+    world.report(world.processes[0], 2, loss=0.1)
+    changed, left, suspended = world.set(stop_at=0.2)
+    assert changed == ChangeSettings(16, (2,), 0.2, None)
+    assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(0, 0.1, 0.2))
+    assert suspended == SuspendTrial(0, 1)
+
+
+def test_a_search_stops_when_its_time_is_up(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, max_seconds=60.0)
+    assert world.time_is_up() == (LeaveExperiment(ExperimentState.STOPPED, TimeIsUp(60.0, 60.0)), SuspendTrial(0, 1))
+    world.stop()
+    assert world.experiment.state is ExperimentState.STOPPED
+
+
+# -- no fault of the training code --------------------------------------------------------------------
+
+
+def test_trials_that_all_fail_alike_pause_the_experiment(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=5, max_common_failures=2)
+
+    def fail(trial: int, line: int) -> tuple[object, ...]:
+        process = world.processes.pop(trial)
+        return world.handle(AttemptFailed(trial, process.attempt, f"KeyError: 'lr' (line {line})\nTraceback"))
+
+    assert fail(0, 1) == (TrainTrial(0, 2, 2, Retried(1, 5)),)
+    assert fail(1, 22) == (TrainTrial(1, 2, 2, Retried(1, 5)),)
+    assert fail(0, 3) == (TrainTrial(0, 3, 2, Retried(2, 5)),)
+    left, *suspended = fail(1, 4)
+    assert left == LeaveExperiment(ExperimentState.PAUSED, CommonFailure(2, "KeyError: 'lr' (line 4)"))
+    assert suspended == [SuspendTrial(0, 3), SuspendTrial(2, 1)]
+    (ended,) = world.stop()
+    assert isinstance(ended, EndExperiment)
+    assert ended.state is ExperimentState.PAUSED
+    assert "2 trials failed in the same way before any reported anything: KeyError" in ended.why
+    # Its code was mended: the count starts anew.
+    world.start(3)
+    assert fail(0, 1)[0] == TrainTrial(0, 5, 2, Retried(3, 5))
+
+
+def test_once_a_trial_has_reported_failures_are_the_trials_own(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=0, max_common_failures=1)
+    world.report(world.processes[0], 1, loss=0.5)
+    closed, created = world.fail(world.processes[1])
+    assert isinstance(closed, CloseTrial)
+    assert isinstance(created, CreateTrial)
+
+
+def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_restarts=0)
+    assert world.no_space(world.processes[0]) == (
+        LeaveExperiment(ExperimentState.PAUSED, NoSpace("No space left")),
+        SuspendTrial(1, 1),
+    )
+    assert world.no_space(world.processes[1]) == (Warn("trial 1: a disk is full: No space left"),)
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "a disk is full: No space left"),)
+    assert all(trial.failures == 0 for trial in world.experiment.trials.values())
+    assert world.start(2) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
+
+
+def test_a_record_that_has_no_room_pauses_with_the_reason(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=4)
+    left, _ = world.handle(PauseRequested("the disk of the home"))
+    assert left == LeaveExperiment(ExperimentState.PAUSED, NoSpace("the disk of the home"))
+
+
+def test_a_damaged_checkpoint_is_worked_around(begin: Begin) -> None:
+    world = begin(slots=1, max_length=100, max_trials=1, max_restarts=0, method=Method.SINGLE)
+    process = world.processes[0]
+    for length in (10, 20):
+        world.report(process, length, loss=0.5)
+        world.save(process)
+    world.start(1)
+    warned, trained = world.damaged(world.processes[0])
+    assert isinstance(warned, Warn)
+    assert "length-20-attempt-1 is damaged: a file is missing; trial 0 goes on from length 10" in warned.message
+    assert trained == TrainTrial(0, 3, 100, FellBack(10))
+    assert world.experiment.trials[0].checkpoint == "trial-0/length-10-attempt-1"
+    world.damaged(world.processes[0])
+    assert world.experiment.trials[0].checkpoint is None
+    assert world.experiment.trials[0].state is TrialState.RUNNING
+
+
+def test_a_damaged_source_that_all_trials_start_from_is_a_failure(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, max_restarts=0, source_checkpoint="/elsewhere/trial-1/length-3-attempt-1")
+    assert isinstance(world.damaged(world.processes[0])[0], CloseTrial)
+    assert world.experiment.trials[0].state is TrialState.ERRORED
