@@ -65,16 +65,18 @@ def record(home: Home, spec: ExperimentSpec = SPEC) -> int:
     entries = [Entry(100.1 + i / 3, event, state.handle(event)) for i, event in enumerate(events)]
     home.store.log(experiment).append(entries, summary={"fraction": 0.25})
     home.store.annotate(experiment, name="renamed", labels=["good", "vision"])
-    checkpoint = home.directory(experiment) / "checkpoints" / NAME
-    (checkpoint / "deep").mkdir(parents=True)
-    (checkpoint / "deep" / "model.bin").write_bytes(bytes(range(256)) * 10)
-    (checkpoint / "empty").write_bytes(b"")
-    hidden = checkpoint.parent / ".writing-length-6-attempt-1"
-    hidden.mkdir()
-    (hidden / "model.bin").write_bytes(b"half of it")
+    storage = home.storage(experiment, spec)
+    storage.save(NAME, write_checkpoint)
+    storage.save("trial-0/length-6-attempt-1", write_checkpoint)  # which no entry knows of
     home.logs(experiment).mkdir()
     (home.logs(experiment) / "trial-0.log").write_text("epoch 0\n")
     return experiment
+
+
+def write_checkpoint(directory: Path) -> None:
+    (directory / "deep").mkdir()
+    (directory / "deep" / "model.bin").write_bytes(bytes(range(256)) * 10)
+    (directory / "empty").write_bytes(b"")
 
 
 def read(home: Home, experiment: int) -> list[str]:
@@ -92,11 +94,23 @@ def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> 
     assert elsewhere.store.spec(2) == SPEC
     assert elsewhere.store.record(2) == home.store.record(experiment)._replace(id=2)
     assert elsewhere.is_interrupted(elsewhere.store.record(2))
-    checkpoints = Path(elsewhere.checkpoints(2, SPEC))
-    files = {str(path.relative_to(checkpoints)): path.read_bytes() for path in checkpoints.rglob("*") if path.is_file()}
-    assert files == {f"{NAME}/deep/model.bin": bytes(range(256)) * 10, f"{NAME}/empty": b""}
+    storage = elsewhere.storage(2, SPEC)
+    assert [stored.name for stored in storage.complete()] == [NAME]
+    with storage.fetch(NAME) as checkpoint:
+        assert (checkpoint / "deep" / "model.bin").read_bytes() == bytes(range(256)) * 10
+        assert (checkpoint / "empty").read_bytes() == b""
     assert (elsewhere.logs(2) / "trial-0.log").read_text() == "epoch 0\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "home", "toy.ashwood"]
+
+
+def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    out = tmp_path / "toy.ashwood"
+    place = Path(home.checkpoints(experiment, SPEC)) / NAME
+    (place / "empty").write_bytes(b"not empty")
+    assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
+    home.storage(experiment, SPEC).delete(NAME)
+    assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
 
 
 def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
@@ -119,7 +133,7 @@ def test_an_experiment_that_never_ran(home: Home, elsewhere: Home, tmp_path: Pat
 def test_places_of_another_machine(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     out = tmp_path / "toy.ashwood"
     for storage, kept in (("/mnt/there", None), ("s3://bucket/x", "s3://bucket/x")):
-        export_bundle(home, record(home, replace(SPEC, checkpoint_storage=storage)), out)
+        export_bundle(home, home.store.create(replace(SPEC, checkpoint_storage=storage), at=1.0), out)
         imported = import_bundle(elsewhere, out, workdir=tmp_path)
         assert imported.spec.checkpoint_storage == kept
         assert imported.spec.workdir == str(tmp_path)

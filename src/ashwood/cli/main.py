@@ -28,7 +28,13 @@ app = typer.Typer(
 
 HomeOption = Annotated[
     str | None,
-    typer.Option("--home", envvar="ASHWOOD_HOME", help="Where experiments live.", show_default=".ashwood"),
+    typer.Option(
+        "--home",
+        metavar="DIR|URL",
+        envvar="ASHWOOD_HOME",
+        help="Where experiments live: a directory, or postgresql://USER@HOST/DATABASE.",
+        show_default=".ashwood",
+    ),
 ]
 FileArgument = Annotated[Path, typer.Argument(help="The experiment file.", metavar="FILE")]
 IdsArgument = Annotated[list[int], typer.Argument(help="The experiments' numbers.", metavar="ID...")]

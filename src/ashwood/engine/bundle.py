@@ -27,16 +27,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
 from ashwood.engine.home import Home
 from ashwood.engine.removal import remove_experiment
-from ashwood.errors import EventLogError
+from ashwood.errors import CheckpointError, EventLogError
 from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
-from ashwood.eventlog.port import Entry, ExperimentId, Seq
+from ashwood.eventlog.lease import Lease
+from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage, is_remote
+from ashwood.trial.storage.port import is_foreign
 
 FORMAT: Final = 1
 
@@ -101,15 +106,16 @@ def export_bundle(
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
         writer.add(_SPEC, [encode_spec(spec).encode()])
-        count = _Counting(entry for _, entry in entries)
-        writer.add(_ENTRIES, _lines(count))
-        packed = _pack_checkpoints(writer, _local_checkpoints(home, experiment, spec)) if checkpoints else 0
+        passed = _Passing(entry for _, entry in entries)
+        writer.add(_ENTRIES, _lines(passed))
+        kept = passed.checkpoints if checkpoints else ()
+        packed = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
         printed = _pack_logs(writer, home.logs(experiment)) if logs else 0
         manifest = {
             "format": FORMAT,
             "ashwood": __version__,
             "codec": VERSION,
-            "entries": count.passed,
+            "entries": passed.count,
             "checkpoints": packed,
             "logs": printed,
             "experiment": {
@@ -122,13 +128,14 @@ def export_bundle(
             "members": writer.members,
         }
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
-    return Exported(count.passed, packed, printed)
+    return Exported(passed.count, packed, printed)
 
 
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
     """Take the experiment of a file in, under a new number.
 
-    Checkpoints of the file, and those that were in a directory, are kept in the home from now on.
+    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on; without
+    them, those at a URL are used by both experiments.
 
     Args:
         home: where to.
@@ -143,15 +150,15 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         spec = _spec(archive.read(_SPEC))
         if workdir is not None:
             spec = replace(spec, workdir=str(workdir.absolute()))
-        if manifest["checkpoints"] or "://" not in (spec.checkpoint_storage or ""):
+        if manifest["checkpoints"] or not is_remote(spec.checkpoint_storage or ""):
             spec = replace(spec, checkpoint_storage=None)
         known = manifest["experiment"]
         experiment = home.store.create(spec, at=known["created_at"])
         try:
-            with home.lease(experiment):  # nobody resumes half of it
+            with home.lease(experiment) as lease:  # nobody resumes half of it
                 home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
-                _unpack(archive, manifest["members"], home.directory(experiment))
-                _append(home, experiment, archive, manifest)
+                _unpack(archive, manifest["members"], home.directory(experiment), lease)
+                _append(home.store.log(experiment, lease.token), archive, manifest, lease)
                 home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
         except BaseException:
             # What went wrong is what the user has to hear of.
@@ -164,16 +171,25 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
 # -- writing ----------------------------------------------------------------------------------------
 
 
-class _Counting:
-    """Entries as they pass by."""
+class _Passing:
+    """Entries as they pass by.
+
+    Attributes:
+        count: how many passed.
+        checkpoints: the names in the experiment's storage that they leave there.
+    """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries = entries
-        self.passed = 0
+        self.count = 0
+        self.checkpoints: set[str] = set()
 
     def __iter__(self) -> Iterator[Entry]:
         for entry in self._entries:
-            self.passed += 1
+            self.count += 1
+            if isinstance(entry.event, CheckpointSaved) and not is_foreign(entry.event.path):
+                self.checkpoints.add(entry.event.path)
+            self.checkpoints.difference_update(d.path for d in entry.decisions if isinstance(d, DeleteCheckpoint))
             yield entry
 
 
@@ -202,28 +218,19 @@ def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
         yield chunk.encode()
 
 
-def _local_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> Path:
-    place = str(home.checkpoints(experiment, spec))
-    if "://" in place:
-        raise EventLogError(
-            f"the checkpoints of experiment {experiment} are in {place}; export it without --checkpoints, and fetch "
-            f"what you need with: ashwood download {experiment}"
-        )
-    return Path(place)
-
-
-def _pack_checkpoints(writer: _Writer, top: Path) -> int:
-    """Pack the complete checkpoints, as many as there were; one that is deleted meanwhile is left out as a whole."""
+def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -> int:
+    """Pack checkpoints, and say how many; one that is damaged or gone, perhaps meanwhile, is left out as a whole."""
     packed = 0
-    for checkpoint in sorted(top.glob("[!.]*/[!.]*/")):
+    for name in sorted(names):
         with ExitStack() as opened:
             try:
-                files = [(path, opened.enter_context(path.open("rb"))) for path in _files(checkpoint)]
-            except FileNotFoundError:
+                top = opened.enter_context(storage.fetch(name))
+                # Open, they stay readable even if a driver deletes the checkpoint now.
+                files = [(path.relative_to(top), opened.enter_context(path.open("rb"))) for path in _files(top)]
+            except (CheckpointError, FileNotFoundError):
                 continue
             for path, file in files:
-                name = PurePosixPath("checkpoints", path.relative_to(top))
-                writer.add(str(name), _chunks(file), stored=True)  # weights hardly shrink
+                writer.add(f"checkpoints/{name}/{path.as_posix()}", _chunks(file), stored=True)  # they hardly shrink
             packed += 1
     return packed
 
@@ -281,6 +288,7 @@ def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
     for name, expected in members.items():
         if infos[name].file_size != expected["size"]:
             raise _Refused(f"{name} doesn't have the size that it was written with")
+    home.mkdir(parents=True, exist_ok=True)
     needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home).free
     if needed > free:
         raise _Refused(f"it needs {needed / 1e9:.1f} GB, and {home} has room for {free / 1e9:.1f} GB: free some space")
@@ -304,7 +312,7 @@ def _check_name(name: str) -> None:
         raise _Refused(f"it holds a file with a name that no Ashwood gives: {name!r}")
 
 
-def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease) -> None:
     folders: set[Path] = set()
     for name in members:
         if name in (_SPEC, _ENTRIES):
@@ -315,19 +323,20 @@ def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path) -> Non
         with archive.open(name) as member, path.open("xb") as file:
             for chunk in _chunks(member):
                 file.write(chunk)
+                lease.beat()
             _flush(file)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)
 
 
-def _append(home: Home, experiment: ExperimentId, archive: zipfile.ZipFile, manifest: Mapping[str, Any]) -> None:
-    log = home.store.log(experiment)
+def _append(log: EventLog, archive: zipfile.ZipFile, manifest: Mapping[str, Any], lease: Lease) -> None:
     count = 0
     with archive.open(_ENTRIES) as member:
         entries = _entries(io.BufferedReader(member, _CHUNK))  # type: ignore[type-var]
         while batch := list(islice(entries, _BATCH)):
             count = log.append(batch)
+            lease.beat()
     if count != manifest["entries"]:
         raise _Refused(f"its log has {count} entries instead of {manifest['entries']}")
     log.append([], summary=manifest["experiment"]["summary"])

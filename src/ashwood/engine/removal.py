@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ashwood.engine.home import Home
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import ExperimentId
+from ashwood.trial.storage import Storage, is_remote
 
 CODE = "code"
 """Where in a home the files of commits are laid out."""
@@ -22,8 +24,8 @@ def remove_experiment(home: Home, experiment: ExperimentId) -> None:
         AshwoodError: a file can't be removed; repeat it when the reason is gone.
     """
     spec = home.store.spec(experiment)
-    with home.lease(experiment):
-        _remove_checkpoints(str(home.checkpoints(experiment, spec)))
+    with home.lease(experiment) as lease:
+        _remove_checkpoints(home.storage(experiment, spec), home.checkpoints(experiment, spec), lease)
         workdir = Path(spec.workdir)
         code = home.path / CODE
         if workdir.is_relative_to(code) and workdir != code:
@@ -32,11 +34,14 @@ def remove_experiment(home: Home, experiment: ExperimentId) -> None:
         home.store.delete(experiment)
 
 
-def _remove_checkpoints(place: str) -> None:
-    if "://" not in place:
-        _remove_tree(Path(place))
+def _remove_checkpoints(storage: Storage, place: str, lease: Lease) -> None:
+    # A directory goes as a whole; other things may lie beside checkpoints at a URL.
+    if not is_remote(place):
+        _remove_tree(Path(place.removeprefix("file://")))
         return
-    raise AshwoodError(f"the checkpoints in {place} have to be removed there first")
+    for stored in (*storage.complete(), *storage.leftovers()):
+        storage.delete(stored.name)
+        lease.beat()
 
 
 def _remove_tree(path: Path) -> None:
