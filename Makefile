@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench torture clean
 
 demo: $(READY)
 	cd examples/digits && ../../$(BIN)/ashwood run digits.yaml
@@ -26,6 +26,10 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+torture: $(READY)
+	$(BIN)/python -m tests.torture --points
+	$(BIN)/python -m tests.torture --kills 1000
 
 clean:
 	rm -rf $(VENV) build dist

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import end_to_end, memory, search_core, utilisation
+from benchmarks import end_to_end, memory, recovery, search_core, utilisation
 from benchmarks.tables import Options, Table, machine
 
 BENCHMARKS = {
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "end_to_end": end_to_end.tables,
     "utilisation": utilisation.tables,
     "memory": memory.tables,
+    "recovery": recovery.tables,
 }
 
 

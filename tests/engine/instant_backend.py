@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ashwood.backends.port import Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -51,6 +51,12 @@ class InstantBackend:
                     self._let_go(trial, save)
                 case Suspend(trial=trial):
                     self._let_go(trial, save=True)
+                case Abort(trial=trial, attempt=attempt):
+                    self._abort(trial, attempt)
+
+    def _abort(self, trial: int, attempt: int) -> None:
+        if self.live.pop(trial, None) is not None:
+            self._events.append(AttemptFailed(trial, attempt, "killed on request"))
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         # One at a time, in the order in which the attempts' events came about.

@@ -9,7 +9,7 @@ from ashwood.engine.loop import Engine
 from ashwood.engine.session import replay
 from ashwood.errors import BackendError, EventLogError, ReplayDivergence
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
-from ashwood.eventlog.port import Entry, Seq
+from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
 from ashwood.experiment.decisions import CompleteTrial, PauseTrial, TrainTrial
 from ashwood.experiment.events import AttemptEnded, DriverStopped, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
@@ -169,14 +169,20 @@ def test_when_no_trial_can_run_the_experiment_is_left_paused() -> None:
 
 def test_when_the_record_can_not_be_written_nothing_more_is_done() -> None:
     class Full(MemoryLog):
-        def append(self, entries: Sequence[Entry], *, summary: Mapping[str, Any] | None = None) -> Seq:
+        def append(
+            self,
+            entries: Sequence[Entry],
+            *,
+            summary: Mapping[str, Any] | None = None,
+            answers: Mapping[RequestId, Answer] | None = None,
+        ) -> Seq:
             raise EventLogError("disk full")
 
     store = MemoryStore()
     store.create(SPEC, at=0.0)
     backend = InstantBackend(objective)
     with pytest.raises(EventLogError, match="disk full"):
-        Engine(Experiment(SPEC), Full(store, 0), backend).run()
+        Engine(Experiment(SPEC), Full(store, 1), backend).run()
     assert not backend.started
     assert backend.closed
 

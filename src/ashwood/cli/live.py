@@ -39,9 +39,6 @@ class LiveReporter(Reporter):
     def interrupted(self, count: int) -> None:
         self._console.print(interruption(count), style="yellow", markup=False)
 
-    def waiting(self, what: str) -> None:
-        self._console.print(f"waiting: {what}", style="dim", markup=False)
-
     def say_warning(self, message: str) -> None:
         self._console.print(f"warning: {message}", style="yellow", markup=False)
 

@@ -72,7 +72,8 @@ class Reporter:
 
     def folded(self, progress: Progress) -> None:
         """The experiment as its log tells it so far."""
-        self.progress = progress
+        with self._lock:
+            self.progress = progress
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take the durable entries of a turn."""
@@ -97,6 +98,7 @@ class Reporter:
 
     def waiting(self, what: str) -> None:
         """Nothing runs yet, because of ``what``."""
+        self.warn(f"waiting: {what}")
 
     def warn(self, message: str) -> None:
         """Tell a warning; the same one only once."""
@@ -194,9 +196,6 @@ class PlainReporter(Reporter):
     def interrupted(self, count: int) -> None:
         typer.echo(interruption(count), err=True)
 
-    def waiting(self, what: str) -> None:
-        typer.echo(f"waiting: {what}", err=True)
-
     def say_warning(self, message: str) -> None:
         typer.echo(f"warning: {message}", err=True)
 
@@ -216,9 +215,6 @@ class JsonReporter(Reporter):
     def _tell(self, entry: Entry) -> None:
         super()._tell(entry)
         typer.echo(json.dumps({"at": entry.at, **to_json(json.loads(encode_entry(entry)))}))
-
-    def waiting(self, what: str) -> None:
-        typer.echo(f"waiting: {what}", err=True)
 
     def say_warning(self, message: str) -> None:
         typer.echo(f"warning: {message}", err=True)

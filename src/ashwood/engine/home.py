@@ -1,4 +1,4 @@
-"""The directory where experiments live: their record, checkpoints and logs.
+"""Where experiments live: their record, checkpoints and logs.
 
 ::
 
@@ -6,40 +6,45 @@
       ashwood.db                    the record of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
-      experiments/7/driver.lock     held by the process that runs experiment 7
+
+A home in PostgreSQL keeps its record there and its files on each machine that drives, in
+``~/.ashwood/HOST-DATABASE`` or, if ``ASHWOOD_FILES`` is set, inside that directory.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from ashwood.errors import EventLogError, NotFound
-from ashwood.eventlog.lease import Lease, is_leased
+from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage, open_storage
 
 DEFAULT_HOME = ".ashwood"
 _DATABASE = "ashwood.db"
+_POSTGRES = ("postgresql://", "postgres://")
 
 
 class Home:
     """A home and its store.  Close it, or use it as a context manager.
 
     Attributes:
-        path: the directory, absolute.
+        path: the directory of its files on this machine, absolute.
         store: the experiments.
+        name: what to call it: the directory, or the URL of the database without its password.
     """
 
-    def __init__(self, path: Path, store: Store) -> None:
+    def __init__(self, path: Path, store: Store, name: str | None = None) -> None:
         self.path = path
         self.store = store
+        self.name = str(path) if name is None else name
 
     def directory(self, experiment: ExperimentId) -> Path:
-        """Where an experiment keeps its files; made if it isn't there."""
+        """Where an experiment keeps its files on this machine; made if it isn't there."""
         directory = self.path / "experiments" / str(experiment)
         directory.mkdir(parents=True, exist_ok=True)
         return directory
@@ -66,16 +71,15 @@ class Home:
         Raises:
             ExperimentBusy: another process has it.
         """
-        return Lease(self.directory(experiment) / "driver.lock")
+        return take_lease(self.store, experiment)
 
     def is_driven(self, experiment: ExperimentId) -> bool:
-        """Whether a living process drives the experiment."""
-        return is_leased(self.path / "experiments" / str(experiment) / "driver.lock")
+        """Whether a process drives the experiment, here or on another machine."""
+        return is_driven(self.store, experiment)
 
     def is_interrupted(self, record: ExperimentRecord) -> bool:
         """Whether the experiment should be running but its driver is gone."""
-        active = record.state in (ExperimentState.RUNNING, ExperimentState.PAUSING)
-        return active and not self.is_driven(record.id)
+        return record.state.active and not self.is_driven(record.id)
 
     def close(self) -> None:
         """Close the store.  Idempotent."""
@@ -88,14 +92,19 @@ class Home:
         self.close()
 
 
-def open_home(path: str | os.PathLike[str] | None = None, *, create: bool = False) -> Home:
-    """Open the home at ``path``; None: at ``ASHWOOD_HOME``, or ``.ashwood`` in the current directory.
+def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False) -> Home:
+    """Open the home in a directory, or at a URL such as ``postgresql://USER@HOST/DATABASE``.
+
+    None: at ``ASHWOOD_HOME``, or in ``.ashwood`` in the current directory.
 
     Raises:
         NotFound: there is no home and ``create`` is False.
         EventLogError: the home can't be made or read.
     """
-    directory = Path(path or os.environ.get("ASHWOOD_HOME") or DEFAULT_HOME).expanduser().absolute()
+    place = os.fspath(home or os.environ.get("ASHWOOD_HOME") or DEFAULT_HOME)
+    if place.startswith(_POSTGRES):
+        return _open_postgres(place, create)
+    directory = Path(place).expanduser().absolute()
     database = directory / _DATABASE
     if not database.exists():
         if not create:
@@ -110,3 +119,14 @@ def open_home(path: str | os.PathLike[str] | None = None, *, create: bool = Fals
         except OSError as error:
             raise EventLogError(f"can't make the home {directory}: {error.strerror}; choose another --home") from error
     return Home(directory, SqliteStore(database))
+
+
+def _open_postgres(url: str, create: bool) -> Home:
+    # Only who uses PostgreSQL needs its driver, and waits for it.
+    from ashwood.eventlog.postgres import PostgresStore
+
+    store = PostgresStore(url, create=create)
+    # Experiments of two databases have the same numbers, so each database has a directory of its own.
+    name = re.sub(r"[^\w.]+", "-", f"{store.host}-{store.database}").strip("-")
+    files = Path(os.environ.get("ASHWOOD_FILES") or "~/.ashwood").expanduser().absolute()
+    return Home(files / name, store, store.name)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
-from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.experiment import Experiment, Trial
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.trial.storage import Storage
+from ashwood.trial.storage import Storage, Stored
+from ashwood.trial.storage.manifest import Manifest
 
 
 def unrecorded(experiment: Experiment, storage: Storage) -> Iterator[Event]:
@@ -18,12 +20,31 @@ def unrecorded(experiment: Experiment, storage: Storage) -> Iterator[Event]:
     experiment handle each event before it asks for the next.
     """
     for trial in experiment.unsettled():
-        known = {checkpoint.name for checkpoint in experiment.checkpoints if checkpoint.trial == trial.id}
+        known = experiment.checkpoints.names(trial.id)
         for found in storage.complete(trial.id):
             if found.name in known or found.length < trial.checkpoint_length:
                 continue
-            attempt = min(found.attempt, trial.attempt)
-            reported = found.metrics and trial.state is TrialState.RUNNING and attempt == trial.attempt
-            if reported and found.length > trial.reported[1]:
-                yield ValidationReported(trial.id, attempt, found.length, found.metrics)
-            yield CheckpointSaved(trial.id, attempt, found.length, found.name)
+            manifest = _manifest(storage, found.name)
+            if manifest is None:
+                continue
+            if _is_news(trial, found) and manifest.metrics:
+                yield ValidationReported(trial.id, found.attempt, found.length, manifest.metrics)
+            yield CheckpointSaved(trial.id, found.attempt, found.length, found.name)
+
+
+def _manifest(storage: Storage, name: str) -> Manifest | None:
+    try:
+        return storage.manifest(name)
+    except StorageUnreachable:
+        raise
+    except CheckpointError:  # as good as none
+        return None
+
+
+def _is_news(trial: Trial, found: Stored) -> bool:
+    """Whether the present attempt of a trial got further than the log knows."""
+    return (
+        trial.state is TrialState.RUNNING
+        and found.attempt == trial.attempt
+        and (found.attempt, found.length) > trial.reported
+    )

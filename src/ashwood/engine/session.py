@@ -109,7 +109,7 @@ class Session:
             directory = self._home.directory(self.id)
             clear_former_workers(
                 directory / "workers.lock",
-                on_wait=lambda: audience.waiting("processes of the former driver save and leave"),
+                on_wait=lambda number, _: audience.waiting(f"{number} processes of the former driver save and leave"),
             )
             log = self._home.store.log(self.id, lease.token)
             folded = fold(self.spec, log, directory / "snapshot")

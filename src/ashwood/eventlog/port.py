@@ -61,6 +61,9 @@ class Driver(NamedTuple):
     machine: str
     started: int
 
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
 
 class LeaseState(NamedTuple):
     """Who owns an experiment.
@@ -69,7 +72,7 @@ class LeaseState(NamedTuple):
         token: tells this time of ownership from every other.
         beat: rises with every sign of life of the owner.
         driver: the owner.
-        idle: seconds since its last sign of life, by the store's clock: for people, as clocks can jump.
+        idle: seconds since its last sign of life, by the store's clock: for people, as clocks jump (also to below 0).
     """
 
     token: Token

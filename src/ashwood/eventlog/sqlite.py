@@ -2,26 +2,30 @@
 
 Readers never block the writer, nor the writer them.  ``synchronous=FULL`` makes a commit
 survive a power loss, not only the death of the process.
+
+What is committed stays in the write-ahead log (``-wal``) until that is large, so the main
+file hardly ever changes while a driver runs: both files copied at any time, in any order,
+are a store as it was at one time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from ashwood.errors import EventLogError, NotFound
-from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
-from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
-from ashwood.eventlog.state import state_after
-from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.errors import DiskFull, EventLogError
+from ashwood.eventlog.ballast import has_room
+from ashwood.eventlog.sql import SqlStore, Transaction
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0
+_WAL_PAGES: Final = 16_384  # of 4 KiB: 64 MiB
 
 # One script a schema version; a store runs those that it hasn't yet.
 _MIGRATIONS: Final = (
@@ -44,78 +48,90 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (experiment, seq)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE experiments ADD COLUMN digest INTEGER;
+    ALTER TABLE experiments ADD COLUMN labels TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE experiments ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
+    UPDATE experiments SET labels = labels_of(spec);
+    ALTER TABLE entries ADD COLUMN digest INTEGER;
+    CREATE TABLE logs (
+        experiment INTEGER PRIMARY KEY REFERENCES experiments (id) ON DELETE CASCADE,
+        head INTEGER NOT NULL DEFAULT 0,
+        token INTEGER NOT NULL DEFAULT 0,
+        beat INTEGER NOT NULL DEFAULT 0,
+        driver TEXT,
+        seen REAL
+    );
+    INSERT INTO logs (experiment, head)
+        SELECT id, (SELECT coalesce(max(seq), 0) FROM entries WHERE experiment = id) FROM experiments;
+    CREATE TABLE requests (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        experiment INTEGER NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+        at REAL NOT NULL,
+        version INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        answered INTEGER NOT NULL DEFAULT 0,
+        refused TEXT
+    );
+    CREATE INDEX unanswered ON requests (experiment, id) WHERE answered = 0;
+    """,
 )
 
+T = TypeVar("T")
 
-class SqliteStore:
-    """All experiments of a home in one file; see `ashwood.eventlog.port.Store`."""
+
+class SqliteStore(SqlStore):
+    """All experiments of a home in one file; see `ashwood.eventlog.port.Store`.
+
+    Attributes:
+        path: the file.
+    """
+
+    NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
     def __init__(self, path: Path) -> None:
-        """Open the file, made if it isn't there.
+        """Open the file, made if it isn't there.  Where it can't be written, it can be read.
 
         Raises:
+            DiskFull: there is no room to make or migrate it.
             EventLogError: it can't be opened, or is no store of this or an older Ashwood.
         """
         self.path = path
+        self.name = str(path)
         with _explained(path):
-            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._connection = _connect(path)
             try:
                 self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
 
-    def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
-        """Take a new experiment in, with an empty log."""
-        row = (at, spec.name, VERSION, encode_spec(spec), ExperimentState.CREATED, "{}")
-        with _explained(self.path):
-            (experiment,) = self._connection.execute(
-                "INSERT INTO experiments (created_at, name, version, spec, state, summary) VALUES (?, ?, ?, ?, ?, ?)"
-                " RETURNING id",
-                row,
-            ).fetchone()
-        return int(experiment)
-
-    def experiments(self) -> Sequence[ExperimentRecord]:
-        """All experiments, the oldest first."""
-        with _explained(self.path):
-            rows = self._connection.execute(
-                "SELECT id, created_at, name, state, summary FROM experiments ORDER BY id"
-            ).fetchall()
-        return [_record(row) for row in rows]
-
-    def record(self, experiment: ExperimentId) -> ExperimentRecord:
-        """One experiment."""
-        return _record(self._row("id, created_at, name, state, summary", experiment))
-
-    def spec(self, experiment: ExperimentId) -> ExperimentSpec:
-        """What an experiment is."""
-        version, text = self._row("version, spec", experiment)
-        if version > VERSION:
-            raise EventLogError(f"experiment {experiment} was made by a newer Ashwood: upgrade Ashwood to read it")
-        return decode_spec(text)
-
-    def log(self, experiment: ExperimentId) -> SqliteLog:
-        """An experiment's log."""
-        self._row("id", experiment)
-        return SqliteLog(self.path, self._connection, experiment)
-
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
 
-    def _row(self, columns: str, experiment: ExperimentId) -> Any:
+    def _query(self, sql: str, *values: object) -> list[Any]:
         with _explained(self.path):
-            # The columns are literals of this module.
-            row = self._connection.execute(
-                f"SELECT {columns} FROM experiments WHERE id = ?",  # noqa: S608
-                (experiment,),
-            ).fetchone()
-        if row is None:
-            known = [record.id for record in self.experiments()]
-            there = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
-            raise NotFound(f"there is no experiment {experiment} in {self.path}; {there} (see: ashwood list)")
-        return row
+            return self._connection.execute(sql, values).fetchall()
+
+    def _commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+        run = self._connection.execute
+        with _explained(self.path):
+            if not durable:
+                # It stays in the page cache; the next commit's fsync takes it along.
+                run("PRAGMA synchronous = NORMAL")
+            try:
+                run("BEGIN IMMEDIATE")
+                result = work(_Transaction(self._connection))
+                run("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    run("ROLLBACK")
+                raise
+            finally:
+                if not durable:
+                    run("PRAGMA synchronous = FULL")
+        return result
 
     def _prepare(self) -> None:
         run = self._connection.execute
@@ -127,12 +143,20 @@ class SqliteStore:
         if done > len(_MIGRATIONS):
             raise EventLogError(f"{self.path} was written by a newer Ashwood: upgrade Ashwood to read it")
         if done < len(_MIGRATIONS):
-            run("PRAGMA journal_mode = WAL")
-            self._migrate()
+            if done and _is_read_only(self._connection):
+                self._read_a_copy()
+            else:
+                run("PRAGMA journal_mode = WAL")
+                self._migrate()
+                # From here on the main file is a store by itself, whatever becomes of the other.
+                run("PRAGMA wal_checkpoint(PASSIVE)")
+        run = self._connection.execute
+        run(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
         run("PRAGMA synchronous = FULL")
         run("PRAGMA foreign_keys = ON")
 
     def _migrate(self) -> None:
+        self._connection.create_function("labels_of", 1, _labels_of, deterministic=True)
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
         # Read again under the lock: another process may have been faster.
@@ -144,70 +168,68 @@ class SqliteStore:
         run(f"PRAGMA user_version = {len(_MIGRATIONS)}")
         run("COMMIT")
 
+    def _read_a_copy(self) -> None:
+        """An older file that can't be brought up to date where it is: its copy in memory can."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        with contextlib.closing(self._connection):
+            self._connection.backup(copy)
+        self._connection = copy
+        self._migrate()
+        copy.execute("PRAGMA query_only = ON")
 
-class SqliteLog:
-    """The log of one experiment of a `SqliteStore`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, experiment: ExperimentId) -> None:
-        self._path = path
+class _Transaction:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._experiment = experiment
-        self._last = self._find_last()
 
-    def append(self, entries: Sequence[Entry], *, summary: Mapping[str, Any] | None = None) -> Seq:
-        """Add entries, all or none; when this returns they survive a power loss."""
-        rows = [
-            (self._experiment, seq, entry.at, VERSION, encode_entry(entry))
-            for seq, entry in enumerate(entries, start=self._last + 1)
-        ]
-        state = state_after(entries)
-        run = self._connection.execute
-        with _explained(self._path):
-            run("BEGIN IMMEDIATE")
-            try:
-                # A second writer of this log would break the primary key, and nothing would be added.
-                self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", rows)
-                if state is not None:
-                    run("UPDATE experiments SET state = ? WHERE id = ?", (state, self._experiment))
-                if summary is not None:
-                    run("UPDATE experiments SET summary = ? WHERE id = ?", (json.dumps(summary), self._experiment))
-                run("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    run("ROLLBACK")
-                raise
-        self._last += len(entries)
-        return self._last
+    def run(self, sql: str, *values: object) -> list[Any]:
+        return self._connection.execute(sql, values).fetchall()
 
-    def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
-        """The entries behind ``after``, in order."""
-        expected = after
-        with _explained(self._path):
-            cursor = self._connection.execute(
-                "SELECT seq, at, version, body FROM entries WHERE experiment = ? AND seq > ? ORDER BY seq",
-                (self._experiment, after),
-            )
-            for seq, at, version, body in cursor:
-                expected += 1
-                if seq != expected:
-                    raise EventLogError(f"{self._path}: entry {expected} of experiment {self._experiment} is missing")
-                try:
-                    yield seq, decode_entry(at, version, body)
-                except EventLogError as error:
-                    where = f"{self._path}: entry {seq} of experiment {self._experiment}"
-                    raise EventLogError(f"{where}: {error}") from error
-
-    def _find_last(self) -> Seq:
-        with _explained(self._path):
-            row = self._connection.execute(
-                "SELECT coalesce(max(seq), 0) FROM entries WHERE experiment = ?", (self._experiment,)
-            ).fetchone()
-        return int(row[0])
+    def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        self._connection.executemany(sql, rows)
 
 
-def _record(row: Any) -> ExperimentRecord:
-    experiment, created_at, name, state, summary = row
-    return ExperimentRecord(experiment, created_at, name, ExperimentState(state), json.loads(summary))
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or os.access(path.parent, os.W_OK):
+            raise
+        return _connect_unwritable(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_unwritable(path: Path) -> sqlite3.Connection:
+    """Where the files through which processes share a store can't be made, it doesn't change either."""
+    wal = path.with_name(path.name + "-wal")
+    if wal.exists() and wal.stat().st_size:
+        raise EventLogError(
+            f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
+            "copy both files to a directory that can be written, and name that with --home"
+        )
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+
+
+def _is_read_only(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        if _code(error) != sqlite3.SQLITE_READONLY:
+            raise
+        return True
+    connection.execute("ROLLBACK")
+    return False
+
+
+def _labels_of(spec: str) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: who reads the spec will be told
+        return json.dumps(json.loads(spec)["labels"])
+    return "[]"
 
 
 @contextmanager
@@ -215,12 +237,23 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if _is_full(error, path):
+            raise DiskFull(f"{path}: there is no room on the disk ({error}); free some space") from error
         raise EventLogError(f"{path}: {error}{_advice(str(error))}") from error
 
 
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which tells the system call
+
+
+def _is_full(error: sqlite3.Error, path: Path) -> bool:
+    if _code(error) == sqlite3.SQLITE_FULL:
+        return True
+    # A file that can't grow may also show as an error of the system call that wanted it to.
+    return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and not has_room(path.parent)
+
+
 def _advice(message: str) -> str:
-    if "disk is full" in message:
-        return "; free some space, then go on with: ashwood resume"
     if "readonly" in message or "unable to open" in message:
         return "; is the directory there, and may you write to it?"
     if "malformed" in message or "not a database" in message:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ashwood.eventlog.port import Entry
-from ashwood.experiment.decisions import EndExperiment
-from ashwood.experiment.events import DriverStarted, DriverStopped, PauseRequested
+from ashwood.experiment.decisions import EndExperiment, LeaveExperiment
+from ashwood.experiment.events import DriverStarted, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 
 
 def state_after(entries: Sequence[Entry]) -> ExperimentState | None:
     """The state that the last of these entries to change it leads to; None: none changes it."""
-    for entry in reversed(entries):
-        match entry.event:
-            case DriverStopped():
-                return next(decision.state for decision in entry.decisions if isinstance(decision, EndExperiment))
-            case DriverStarted():
-                return ExperimentState.RUNNING
-            case PauseRequested():
-                return ExperimentState.PAUSING
+    return next((state for entry in reversed(entries) if (state := _state_after(entry)) is not None), None)
+
+
+def _state_after(entry: Entry) -> ExperimentState | None:
+    for decision in reversed(entry.decisions):
+        if isinstance(decision, EndExperiment):
+            return decision.state
+        if isinstance(decision, LeaveExperiment):
+            pauses = decision.state is ExperimentState.PAUSED
+            return ExperimentState.PAUSING if pauses else ExperimentState.STOPPING
+    match entry.event:
+        case DriverStarted():
+            return ExperimentState.RUNNING
+        case PauseRequested():  # version 1 recorded no decision to leave
+            return ExperimentState.PAUSING
     return None

@@ -51,6 +51,10 @@ class Checkpoints:
         for kept in self._trials.values():
             yield from kept
 
+    def names(self, trial: TrialId) -> set[str]:
+        """The names of those of a trial that are kept."""
+        return {checkpoint.name for checkpoint in self._trials.get(trial, ())}
+
     def latest(self, trial: TrialId) -> Checkpoint | None:
         """What a trial goes on from; None: it starts from scratch."""
         kept = self._trials.get(trial)

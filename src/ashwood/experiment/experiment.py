@@ -140,7 +140,7 @@ class Experiment:
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
-        self.checkpoints = Checkpoints(spec.checkpoint_policy, lambda trial: self.trials[trial].ended)
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
         self._sign = 1 if spec.smaller_is_better else -1
@@ -197,7 +197,7 @@ class Experiment:
         return [self.trials[trial] for trial in sorted(self._running)]
 
     def unsettled(self) -> list[Trial]:
-        """The trials of which the log may not tell the last word, if the driver is gone: a process may have saved more."""
+        """The trials that may have saved or reported more than the log tells, should the driver be gone."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property
@@ -491,6 +491,9 @@ class Experiment:
         latest = self.checkpoints.latest(trial.id)
         trial.checkpoint = self.spec.source_checkpoint if latest is None else latest.name
         trial.checkpoint_length = 0 if latest is None else latest.length
+
+    def _has_ended(self, trial: TrialId) -> bool:
+        return self.trials[trial].ended
 
     def _delete(self, unneeded: Iterable[Checkpoint]) -> Iterable[Decision]:
         return [DeleteCheckpoint(checkpoint.trial, checkpoint.name) for checkpoint in unneeded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from ashwood.search.vocabulary import TrialId
 
@@ -23,7 +23,8 @@ class CommonFailures:
         self._limit = limit
         self._needed = min(2, max_restarts + 1)
         self._code_works = False
-        self._counts: defaultdict[str, defaultdict[TrialId, int]] = defaultdict(lambda: defaultdict(int))
+        # Of each way to fail, how often each trial failed so.
+        self._counts: defaultdict[str, Counter[TrialId]] = defaultdict(Counter)
 
     def restart(self) -> None:
         """A driver starts: the code may have been mended, or broken, since."""

@@ -91,6 +91,7 @@ class Attempt:
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
+        self._latest: tuple[int, dict[str, float]] = (job.length, {})
         self._saves = False
         self._saver: tuple[Place, Save] | None = None
         self._saved_at: Place | None = None
@@ -173,6 +174,7 @@ class Attempt:
         if metrics:
             self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
+            self._latest = (length, metrics)
         if length >= self.target and not self._over and self._answers(metrics):
             self._ask(length)
         else:
@@ -233,7 +235,8 @@ class Attempt:
         # Where several positions have one length, the position is told apart by the name.
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
-        open_storage(self.job.checkpoints).save(name, self._saver[1])
+        reported_at, metrics = self._latest
+        open_storage(self.job.checkpoints).save(name, self._saver[1], metrics if reported_at == length else None)
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)

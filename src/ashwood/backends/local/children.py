@@ -19,7 +19,7 @@ from ashwood.backends.local.logs import flush, last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed
+from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace
 from ashwood.trial.channel import Channel, DriverLink, Message, encode
 from ashwood.trial.current import VARIABLE
 from ashwood.trial.job import Job
@@ -79,7 +79,7 @@ class Command:
             match with_checkpoint(job, partial(self._run, command, channel, log)):
                 case ["again", fields]:
                     job = Job(*fields)
-                case Failed() | Damaged() as outcome:
+                case Failed() | NoSpace() | Damaged() as outcome:
                     return message_of(outcome)
                 case message:
                     return message

@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage.manifest import MANIFEST, Manifest, describe, read_manifest, verify
+from ashwood.trial.storage.manifest import MANIFEST, Manifest, decode, describe, read_manifest, verify
 from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 
 _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
@@ -32,7 +32,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, name: str, write: Write) -> None:
+    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
         """Fill a hidden directory, put it safely on disk, and only then give it its name.
 
         What earlier processes left half-written beside it is removed: a trial has one live process.
@@ -45,7 +45,7 @@ class LocalStorage(Storage):
         _make(hidden)
         try:
             fill(hidden, write)
-            manifest = describe(hidden, trial, length, attempt)
+            manifest = describe(hidden, trial, length, attempt, metrics or {})
             (hidden / MANIFEST).write_bytes(manifest.encode())
             _sync_all(hidden, manifest)
             if directory.exists():  # saved for a driver that died before it knew of it
@@ -65,6 +65,17 @@ class LocalStorage(Storage):
             raise StorageUnreachable(f"the directory of the checkpoints, {self._root}, isn't there: is it mounted?")
         verify(directory)
         yield directory
+
+    def manifest(self, name: str) -> Manifest:
+        """Read it."""
+        directory = self._root / name
+        try:
+            data = read_manifest(directory)
+        except OSError as error:
+            raise StorageUnreachable(f"can't read the checkpoint {directory}: {error.strerror}") from error
+        if data is None:
+            raise CheckpointError(f"the checkpoint {directory} is incomplete or damaged: it has no {MANIFEST}")
+        return decode(data, str(directory))
 
     def complete(self, trial: int | None = None) -> list[Stored]:
         """The checkpoints with a manifest."""

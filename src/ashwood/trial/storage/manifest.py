@@ -3,7 +3,7 @@
 ``ashwood-checkpoint.json`` lies beside the files that training code wrote::
 
     {"format": 1, "trial": 3, "length": 4, "attempt": 1, "size": 1024,
-     "files": {"model.pt": [1024, "5b3c…"]}, "folders": []}
+     "metrics": {"loss": 0.5}, "files": {"model.pt": [1024, "5b3c…"]}, "folders": []}
 
 Each file has its size in bytes and its blake2b digest of 16 bytes.  Links to files count as the files.
 """
@@ -30,6 +30,7 @@ class Manifest(NamedTuple):
     """The contents of a checkpoint.
 
     Attributes:
+        metrics: what was reported at this length: the report may be lost with a driver that dies just then.
         size: of all files, in bytes.
         files: size and digest, by path inside the checkpoint.
         folders: paths inside it, those that hold no file too.
@@ -38,6 +39,7 @@ class Manifest(NamedTuple):
     trial: int
     length: int
     attempt: int
+    metrics: Mapping[str, float]
     size: int
     files: Mapping[str, tuple[int, str]]
     folders: Sequence[str]
@@ -47,7 +49,7 @@ class Manifest(NamedTuple):
         return json.dumps({"format": FORMAT, **self._asdict()}).encode()
 
 
-def describe(directory: Path, trial: int, length: int, attempt: int) -> Manifest:
+def describe(directory: Path, trial: int, length: int, attempt: int, metrics: Mapping[str, float]) -> Manifest:
     """The manifest of what training code wrote into a directory.
 
     Raises:
@@ -66,7 +68,7 @@ def describe(directory: Path, trial: int, length: int, attempt: int) -> Manifest
                 f"the checkpoint callable wrote {path}, which is neither a file nor a folder nor a link to a file: "
                 "a checkpoint can hold nothing else"
             )
-    return Manifest(trial, length, attempt, sum(size for size, _ in files.values()), files, folders)
+    return Manifest(trial, length, attempt, metrics, sum(size for size, _ in files.values()), files, folders)
 
 
 def decode(data: bytes, where: str) -> Manifest:

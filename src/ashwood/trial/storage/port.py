@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ashwood.errors import CheckpointError, TrainingCodeError
-from ashwood.trial.storage.manifest import verify
+from ashwood.trial.storage.manifest import Manifest, verify
 
 Write = Callable[[Path], object]
 
@@ -43,8 +43,10 @@ class Storage(ABC):
     """The checkpoints of one experiment."""
 
     @abstractmethod
-    def save(self, name: str, write: Write) -> None:
+    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
         """Publish the checkpoint that ``write`` fills an empty directory with; it then survives a power loss.
+
+        ``metrics`` are what was reported at its length, kept in its manifest.
 
         Raises:
             TrainingCodeError: ``write`` is asynchronous, wrote nothing, or something that can't be kept.
@@ -81,6 +83,15 @@ class Storage(ABC):
     @abstractmethod
     def _fetch(self, name: str) -> AbstractContextManager[Path]:
         """`fetch` for a name of this storage."""
+
+    @abstractmethod
+    def manifest(self, name: str) -> Manifest:
+        """The manifest of a complete checkpoint.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+            StorageUnreachable: it can't be got to.
+        """
 
     @abstractmethod
     def complete(self, trial: int | None = None) -> list[Stored]:

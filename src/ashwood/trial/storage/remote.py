@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage.manifest import MANIFEST, check, decode, describe
+from ashwood.trial.storage.manifest import MANIFEST, Manifest, check, decode, describe
 from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.scratch import scratch
 
@@ -80,12 +80,12 @@ class RemoteStorage(Storage):
 
     # -- one checkpoint -----------------------------------------------------------------------
 
-    def save(self, name: str, write: Write) -> None:
+    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
         """Fill a temporary directory, then upload it, the manifest last."""
         trial, length, attempt = parsed(name)
         with scratch() as directory:
             fill(directory, write)
-            manifest = describe(directory, trial, length, attempt)
+            manifest = describe(directory, trial, length, attempt, metrics or {})
             self.delete(name)  # what an interrupted upload left would be taken for a part of it
             for path in manifest.files:
                 self._try("upload", self._fs.put_file, str(directory / path), self._path(f"{name}/{path}"))
@@ -100,8 +100,7 @@ class RemoteStorage(Storage):
         if MANIFEST not in there:
             raise CheckpointError(f"the checkpoint {where} is incomplete or damaged: it has no {MANIFEST}")
         with scratch() as directory:
-            data = self._try("download", self._fs.cat_file, self._path(f"{name}/{MANIFEST}"))
-            manifest = decode(data, where)
+            manifest = self.manifest(name)
             for folder in manifest.folders:
                 (directory / folder).mkdir(parents=True, exist_ok=True)
             for path in there:
@@ -110,6 +109,15 @@ class RemoteStorage(Storage):
                     self._try("download", self._fs.get_file, self._path(f"{name}/{path}"), str(directory / path))
             check(directory, manifest, where)
             yield directory
+
+    def manifest(self, name: str) -> Manifest:
+        """Download it."""
+        try:
+            data = self._try("download", self._fs.cat_file, self._path(f"{name}/{MANIFEST}"))
+        except FileNotFoundError:
+            where = self.locate(name)
+            raise CheckpointError(f"the checkpoint {where} is incomplete or damaged: it has no {MANIFEST}") from None
+        return decode(data, self.locate(name))
 
     def delete(self, name: str) -> None:
         """Delete the manifest first."""

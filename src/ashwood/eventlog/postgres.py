@@ -1,0 +1,321 @@
+"""The durable record in a PostgreSQL database, for teams: several drivers, hundreds of experiments, one database.
+
+Everything is in the schema ``ashwood``, made on first use.  A driver locks the one row of its own experiment and
+nothing else, so experiments don't wait for each other.
+
+**A connection may go at any time**, when the server restarts or the network fails, and nobody knows whether a COMMIT
+that was under way has happened.  So each store numbers its transactions, and the first statement of each writes the
+number into the store's row of ``writers``: what is repeated on a new connection finds its number there if it has
+been done, and waits at that row if the server is still at it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
+from ashwood.eventlog.sql import SqlStore, Transaction
+
+if TYPE_CHECKING:
+    import psycopg
+
+_RECONNECT_SECONDS: Final = 60.0
+_FIRST_WAIT_SECONDS: Final = 0.05
+_LONGEST_WAIT_SECONDS: Final = 2.0
+
+_CONNECTION: Final = {
+    "connect_timeout": "10",
+    "application_name": "ashwood",
+    # A server that vanished without a word is noticed in half a minute, not in hours.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
+_SESSION: Final = (
+    "SET search_path = ashwood",
+    "SET synchronous_commit = on",
+    "SET default_transaction_isolation = 'read committed'",
+    # A client that vanished in a transaction holds its locks no longer than that.
+    "SET idle_in_transaction_session_timeout = '30s'",
+    "SET lock_timeout = '30s'",
+    "SET client_encoding = 'UTF8'",
+)
+_LOCK: Final = 0x41736877  # "Ashw": held while the schema is made
+
+_PASSING: Final = ("40001", "40P01")  # deadlocks and conflicts: the same transaction may succeed the next time
+_GONE: Final = ("57P01", "57P02", "57P03", "57P05", "25P03")  # the server says that it ends the connection
+
+# One script a schema version, as in `ashwood.eventlog.sqlite`.
+_MIGRATIONS: Final = (
+    """
+    CREATE TABLE experiments (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        created_at DOUBLE PRECISION NOT NULL,
+        name TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        spec TEXT NOT NULL,
+        digest BIGINT NOT NULL,
+        state TEXT NOT NULL,
+        summary TEXT NOT NULL,
+        labels TEXT NOT NULL,
+        archived INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE entries (
+        experiment BIGINT NOT NULL,
+        seq BIGINT NOT NULL,
+        at DOUBLE PRECISION NOT NULL,
+        version INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        digest BIGINT NOT NULL,
+        PRIMARY KEY (experiment, seq)
+    );
+    CREATE TABLE logs (
+        experiment BIGINT PRIMARY KEY REFERENCES experiments (id) ON DELETE CASCADE,
+        head BIGINT NOT NULL DEFAULT 0,
+        token BIGINT NOT NULL DEFAULT 0,
+        beat BIGINT NOT NULL DEFAULT 0,
+        driver TEXT,
+        seen DOUBLE PRECISION
+    ) WITH (fillfactor = 50);
+    CREATE TABLE requests (
+        id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        experiment BIGINT NOT NULL REFERENCES experiments (id) ON DELETE CASCADE,
+        at DOUBLE PRECISION NOT NULL,
+        version INTEGER NOT NULL,
+        body TEXT NOT NULL,
+        answered INTEGER NOT NULL DEFAULT 0,
+        refused TEXT
+    );
+    CREATE INDEX unanswered ON requests (experiment, id) WHERE answered = 0;
+    CREATE TABLE writers (
+        id UUID PRIMARY KEY,
+        transaction BIGINT NOT NULL,
+        seen TIMESTAMPTZ NOT NULL
+    ) WITH (fillfactor = 50);
+    """,
+)
+
+_MARK: Final = """
+    INSERT INTO writers VALUES (?, ?, now())
+    ON CONFLICT (id) DO UPDATE SET transaction = EXCLUDED.transaction, seen = EXCLUDED.seen
+    WHERE writers.transaction < EXCLUDED.transaction
+    RETURNING transaction
+"""
+
+_TIDY: Final = """
+    DELETE FROM writers WHERE id IN (
+        SELECT id FROM writers WHERE seen < now() - interval '1 day' FOR UPDATE SKIP LOCKED
+    )
+"""
+
+T = TypeVar("T")
+
+
+class PostgresStore(SqlStore):
+    """All experiments of a database; see `ashwood.eventlog.port.Store`.
+
+    Attributes:
+        host: where the server is, for naming files.
+        database: the database on it.
+    """
+
+    NOW = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        """Connect to ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or what else libpq takes.
+
+        Raises:
+            AshwoodError: psycopg isn't installed.
+            NotFound: there are no experiments in the database, and ``create`` is False.
+            EventLogError: it can't be reached or used.
+        """
+        self._psycopg = _import_psycopg()
+        self._parameters = self._parse(url)
+        self._user = self._setting("user", getpass.getuser())
+        self.database = self._setting("dbname", self._user, variable="PGDATABASE")
+        port = self._setting("port", "5432")
+        self.host = self._setting("host", "localhost") + ("" if port == "5432" else f":{port}")
+        self.name = f"postgresql://{self.host}/{self.database}"
+        self._writer = uuid.uuid4()
+        self._transactions = 0
+        self._connection: psycopg.Connection[Any] | None = None
+        with _Explained(self):
+            self._connection = self._connect()
+            try:
+                self._prepare(create)
+            except BaseException:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of the connection.  Idempotent."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _query(self, sql: str, *values: object) -> list[Any]:
+        return self._persistently(lambda connection: _Transaction(connection).run(sql, *values))
+
+    def _commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:  # noqa: ARG002 - all are
+        self._transactions += 1
+        number, results = self._transactions, list[T]()
+
+        def attempt(connection: psycopg.Connection[Any]) -> T:
+            with connection.transaction():
+                transaction = _Transaction(connection)
+                if transaction.run(_MARK, self._writer, number):
+                    if number == 1:
+                        transaction.run(_TIDY)
+                    results.append(work(transaction))
+            return results[-1]
+
+        return self._persistently(attempt)
+
+    # -- connections ------------------------------------------------------------------------------
+
+    def _persistently(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Try until it is done: again on a new connection where that was lost, for up to a minute."""
+        give_up_at, wait = None, _FIRST_WAIT_SECONDS
+        while True:
+            with _Explained(self):
+                try:
+                    if self._connection is None:
+                        self._connection = self._connect()
+                    return attempt(self._connection)
+                except self._psycopg.Error as error:
+                    if self._connection is not None and (self._connection.closed or error.sqlstate in _GONE):
+                        self.close()
+                    if self._connection is not None and error.sqlstate not in _PASSING:
+                        raise
+                    give_up_at = give_up_at or time.monotonic() + _RECONNECT_SECONDS
+                    if time.monotonic() > give_up_at:
+                        raise
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection: psycopg.Connection[Any] = self._psycopg.connect(**self._parameters, autocommit=True)
+        try:
+            for statement in _SESSION:
+                connection.execute(statement)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _parse(self, url: str) -> dict[str, Any]:
+        try:
+            return {**_CONNECTION, **self._psycopg.conninfo.conninfo_to_dict(url)}
+        except self._psycopg.ProgrammingError:
+            # Its message may quote the password.
+            raise EventLogError(
+                "the URL of the PostgreSQL database can't be read: expected "
+                "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password as %XX"
+            ) from None
+
+    def _setting(self, name: str, default: str, *, variable: str | None = None) -> str:
+        return str(self._parameters.get(name) or os.environ.get(variable or f"PG{name.upper()}") or default)
+
+    # -- the schema -------------------------------------------------------------------------------
+
+    def _prepare(self, create: bool) -> None:
+        done = _version(self._query)
+        if not done and not create:
+            raise NotFound(f"there are no experiments in {self.name}; start one with 'ashwood run FILE --home URL'")
+        if done > len(_MIGRATIONS):
+            raise EventLogError(f"{self.name} was written by a newer Ashwood: upgrade Ashwood to read it")
+        if done < len(_MIGRATIONS):
+            self._persistently(self._migrate)
+
+    def _migrate(self, connection: psycopg.Connection[Any]) -> None:
+        with connection.transaction():
+            run = _Transaction(connection).run
+            run("SELECT pg_advisory_xact_lock(?)", _LOCK)
+            # Read again under the lock: another process may have been faster.
+            done = _version(run)
+            if done == 0:
+                run("CREATE SCHEMA IF NOT EXISTS ashwood")
+                run("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+                run("INSERT INTO schema_version VALUES (0)")
+            for script in _MIGRATIONS[done:]:
+                run(script)
+            run("UPDATE schema_version SET version = ?", len(_MIGRATIONS))
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def explain(self, error: psycopg.Error) -> EventLogError:
+        """What the user is told, without the password."""
+        said = str(error).strip().replace("\n", " ")
+        if password := self._parameters.get("password"):
+            said = said.replace(password, "…")
+        if error.sqlstate == "53100":
+            return DiskFull(f"{self.name}: there is no room on the server's disk ({said}); free some space")
+        return EventLogError(f"{self.name}: {said}{self._advice(error.sqlstate, said)}")
+
+    def _advice(self, code: str | None, said: str) -> str:
+        if code == "42501":
+            return f'; let an administrator run: GRANT CREATE ON DATABASE "{self.database}" TO "{self._user}"'
+        if code == "25006":
+            return "; the server can only be read from: connect to the primary"
+        if code == "55P03":
+            return "; another process has held it for 30 seconds"
+        if "password" in said or "authentication" in said:
+            return "; check the user and the password in the URL (or PGPASSWORD, or ~/.pgpass)"
+        if "database" in said and "does not exist" in said:
+            return f"; check the name in the URL, or make it with: createdb {self.database}"
+        if code is None or code.startswith("08"):
+            return "; does the server run, and can it be reached from here?"
+        return ""
+
+
+class _Transaction:
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def run(self, sql: str, *values: object) -> list[Any]:
+        cursor = self._connection.execute(sql.replace("?", "%s"), values or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(sql.replace("?", "%s"), rows)
+
+
+class _Explained:
+    """Turns psycopg's errors into ours; a context manager."""
+
+    def __init__(self, store: PostgresStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, self._store._psycopg.Error):
+            # Not "from error": its own words may hold the password.
+            raise self._store.explain(error) from None
+
+
+def _version(run: Callable[..., list[Any]]) -> int:
+    if not run("SELECT 1 WHERE to_regclass('ashwood.schema_version') IS NOT NULL"):
+        return 0
+    return int(run("SELECT version FROM schema_version")[0][0])
+
+
+def _import_psycopg() -> Any:
+    try:
+        import psycopg
+    except ImportError as error:
+        raise AshwoodError(
+            f"PostgreSQL needs a package that isn't there ({error}); install it with: pip install 'ashwood[postgres]'"
+        ) from error
+    return psycopg

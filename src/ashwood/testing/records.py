@@ -1,0 +1,144 @@
+"""Records for testing stores, with everything in them that is easily lost."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from ashwood.eventlog.port import Driver, Entry
+from ashwood.experiment.decisions import (
+    Asked,
+    ChangeSettings,
+    CloseTrial,
+    CommonFailure,
+    CreateTrial,
+    DeleteCheckpoint,
+    EndExperiment,
+    GaveUp,
+    GoalReached,
+    KilledByUser,
+    LeaveExperiment,
+    NoSpace,
+    PauseTrial,
+    TimeIsUp,
+    TrainTrial,
+)
+from ashwood.experiment.events import (
+    AttemptFailed,
+    CancelRequested,
+    CheckpointDamaged,
+    CheckpointSaved,
+    DiskFilled,
+    DriverStarted,
+    DriverStopped,
+    KillRequested,
+    PauseRequested,
+    Request,
+    SettingsChanged,
+    TimeRanOut,
+    TrialKillRequested,
+    TrialStopRequested,
+    ValidationReported,
+)
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+from ashwood.search.vocabulary import Created, Promoted, Waits
+
+
+def full_spec() -> ExperimentSpec:
+    """A spec that uses every field and every kind of hyperparameter."""
+    space = Space(
+        {
+            "lr": Log(-4, -1, base=10.0, count=3),
+            "layers": Int(1, 5),
+            "optimizer": {"momentum": Double(0.0, 0.9), "int": {"const": Const([1, {"a": None}])}},
+            "activation": Categorical(("relu", "tanh", None, 1.5, [1, 2])),
+        }
+    )
+    return ExperimentSpec(
+        name="déjà vu ✓",
+        description="two\nlines",
+        labels=("a", "b"),
+        space=space,
+        search=SearchSettings(
+            method=Method.ADAPTIVE_ASHA,
+            max_length=81,
+            max_trials=100,
+            divisor=Fraction("2.7"),
+            bracket_rungs=(3, 2),
+            stop_once=True,
+        ),
+        metric="loss",
+        smaller_is_better=False,
+        unit=Unit.EPOCHS,
+        entrypoint=Entrypoint(EntrypointKind.FUNCTION, "model:train"),
+        workdir="/somewhere",
+        seed=7,
+        data={"path": "x", "nested": {"n": [1, 2]}},
+        records_per_epoch=50_000,
+        min_validation_period=Length(2, Unit.EPOCHS),
+        min_checkpoint_period=Length(500, Unit.BATCHES),
+        max_restarts=1,
+        max_common_failures=3,
+        stop_at=0.98,
+        max_seconds=3600.5,
+        checkpoint_storage="s3://elsewhere/x",
+        checkpoint_policy=CheckpointPolicy(1, 2, 3),
+        source_checkpoint="/elsewhere/trial-1/length-3-attempt-1",
+        slots_per_trial=2,
+        environment={"A": "b"},
+        config_text="name: x\n",
+        provenance={
+            "ashwood": "1",
+            "packages": {"torch": "2"},
+            "git": {"commit": "c0ffee", "dirty": True, "prefix": ""},
+        },
+    )
+
+
+def telling_entries() -> list[Entry]:
+    """Entries with everything that is easily lost: NaN, infinities, the last bit of a float, odd text, reasons."""
+    hparams = {"lr": 0.1 + 0.2, "optimizer": {"is": "CreateTrial", "momentum": 5e-324}, "name": "☃\n\"'"}
+    return [
+        Entry(1e9 + 1e-6, DriverStarted(4), (CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
+        Entry(1.5, ValidationReported(0, 1, 4, {"loss": math.nan, "a": math.inf, "b": -math.inf, "c": 0.1}), ()),
+        Entry(2.0, CheckpointSaved(0, 1, 4, "/a/b c"), (PauseTrial(0, 1, Waits(0, 7, 12, 3)),)),
+        Entry(2.0, AttemptFailed(0, 1, "boom\nTraceback"), (TrainTrial(0, 2, 16, Promoted(0, 1, 9, 2)),)),
+        Entry(3.0, AttemptFailed(0, 6, "boom"), (CloseTrial(0, TrialState.ERRORED, GaveUp(6)),)),
+        Entry(4.0, DriverStopped(), (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)),
+    ]
+
+
+def telling_requests() -> list[Request]:
+    """One of each kind."""
+    return [
+        PauseRequested("dinner ☃"),
+        CancelRequested(),
+        KillRequested(),
+        TrialKillRequested(3),
+        TrialStopRequested(4),
+        SettingsChanged({"max_trials": 7, "stop_at": math.inf, "max_seconds": None}),
+    ]
+
+
+def entries_of_control() -> list[Entry]:
+    """What people, clocks and disks do to an experiment, with every reason to leave one."""
+    paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
+    return [
+        *(Entry(1.0, request, ()) for request in telling_requests()),
+        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause")),)),
+        Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
+        Entry(1.0, DiskFilled(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
+        Entry(1.0, DriverStarted(1), (LeaveExperiment(stopped, GoalReached(0, math.nan, 0.5)),)),
+        Entry(1.0, AttemptFailed(0, 1, "boom"), (LeaveExperiment(paused, CommonFailure(3, "boom")),)),
+        Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
+        Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
+        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),
+    ]
+
+
+def a_driver(process: int = 1, host: str = "here ☃") -> Driver:
+    """A driver that doesn't exist."""
+    return Driver(host, process, "machine", 2**40)

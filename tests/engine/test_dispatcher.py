@@ -1,0 +1,60 @@
+"""From decisions to commands, in the right order and at the right time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+import pytest
+
+from ashwood.backends.port import Abort, StartAttempt, Suspend
+from ashwood.engine.dispatcher import Dispatcher, retry_delay
+from ashwood.experiment.events import AttemptFailed, DriverStarted, TrialKillRequested, TrialStopRequested
+from ashwood.experiment.experiment import Experiment
+
+from .test_loop import SPEC
+
+
+def started(slots: int = 1) -> tuple[Experiment, Dispatcher]:
+    experiment = Experiment(replace(SPEC, max_restarts=5))
+    dispatcher = Dispatcher(experiment)
+    commands = dispatcher.commands(experiment.handle(DriverStarted(slots)), slots, now=100.0)
+    assert [type(command) for command in commands] == [StartAttempt] * slots
+    return experiment, dispatcher
+
+
+def test_retries_back_off() -> None:
+    assert [retry_delay(failure) for failure in range(1, 6)] == [0.0, 0.5, 1.0, 2.0, 4.0]
+    assert retry_delay(1000) == 60.0
+
+
+def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() -> None:
+    experiment, dispatcher = started()
+
+    def fail(attempt: int, now: float) -> list[object]:
+        event = AttemptFailed(0, attempt, "boom")
+        dispatcher.note(event)
+        return list(dispatcher.commands(experiment.handle(event), 1, now))
+
+    (first,) = fail(1, 100.0)
+    assert isinstance(first, StartAttempt)
+    assert dispatcher.next_due == inf
+    assert fail(2, 101.0) == []
+    assert dispatcher.next_due == 101.5
+    assert dispatcher.commands((), 1, 101.4) == []
+    (second,) = dispatcher.commands((), 1, 101.5)
+    assert isinstance(second, StartAttempt)
+    assert (second.trial, second.attempt) == (0, 3)
+
+
+@pytest.mark.parametrize(("request_", "command"), [(TrialKillRequested(0), Abort), (TrialStopRequested(0), Suspend)])
+def test_a_trial_that_is_ended_by_its_user_is_told_so_and_its_slot_is_used_when_it_has_left(
+    request_: TrialKillRequested | TrialStopRequested, command: type[Abort | Suspend]
+) -> None:
+    experiment, dispatcher = started()
+    assert dispatcher.commands(experiment.handle(request_), 1, 0.0) == [command(0, 1)]
+    event = AttemptFailed(0, 1, "killed on request")
+    dispatcher.note(event)
+    (start,) = dispatcher.commands(experiment.handle(event), 1, 0.0)
+    assert isinstance(start, StartAttempt)
+    assert start.trial == 1

@@ -1,0 +1,83 @@
+"""What processes did before anybody could record it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine.recovery import unrecorded
+from ashwood.errors import StorageUnreachable
+from ashwood.experiment.events import AttemptStarted, CheckpointSaved, DriverStarted, Event, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.trial.storage import MANIFEST, Storage, open_storage
+
+from .test_loop import SPEC
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return open_storage(tmp_path)
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    """One whose only trial trains to a length of 1; its driver is about to die."""
+    experiment = Experiment(SPEC)
+    experiment.handle(DriverStarted(1))
+    experiment.handle(AttemptStarted(0, 1, 0, 0))
+    return experiment
+
+
+def save(storage: Storage, name: str, **metrics: float) -> None:
+    storage.save(name, lambda directory: (directory / "model").write_text("weights"), metrics)
+
+
+def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
+    events = []
+    for event in unrecorded(experiment, storage):
+        experiment.handle(event)
+        events.append(event)
+    return events
+
+
+def test_a_report_that_was_lost_comes_back_with_its_checkpoint(experiment: Experiment, storage: Storage) -> None:
+    save(storage, "trial-0/length-1-attempt-1", loss=0.5)
+    assert recovered(experiment, storage) == [
+        ValidationReported(0, 1, 1, {"loss": 0.5}),
+        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1"),
+    ]
+    assert experiment.trials[0].state is TrialState.PAUSED
+    assert experiment.trials[0].checkpoint == "trial-0/length-1-attempt-1"
+    assert recovered(experiment, storage) == []
+
+
+def test_a_report_that_is_known_is_not_repeated(experiment: Experiment, storage: Storage) -> None:
+    experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
+    save(storage, "trial-0/length-1-attempt-1", loss=0.5)
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1")]
+
+
+def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
+    experiment: Experiment, storage: Storage
+) -> None:
+    experiment.handle(DriverStarted(1))
+    save(storage, "trial-0/length-1-attempt-1", loss=0.5)
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1")]
+    assert experiment.trials[0].state is TrialState.RUNNING
+
+
+def test_what_is_not_whole_is_left_alone(experiment: Experiment, storage: Storage, tmp_path: Path) -> None:
+    save(storage, "trial-0/length-1-attempt-1", loss=0.5)
+    (tmp_path / "trial-0/length-1-attempt-1" / MANIFEST).write_text("{")
+    assert recovered(experiment, storage) == []
+
+
+def test_a_storage_that_can_not_be_reached_is_said(experiment: Experiment, storage: Storage) -> None:
+    class Away:
+        def complete(self, _trial: int) -> list[object]:
+            raise StorageUnreachable("it is away")
+
+    with pytest.raises(StorageUnreachable):
+        list(unrecorded(experiment, Away()))  # type: ignore[arg-type]

@@ -1,0 +1,93 @@
+"""A snapshot saves time and changes nothing."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import snapshot
+from ashwood.engine.loop import Engine
+from ashwood.engine.snapshot import Folded, fold, save
+from ashwood.errors import ReplayDivergence
+from ashwood.eventlog.memory import MemoryLog
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import PauseTrial
+from ashwood.experiment.experiment import Experiment
+from tests.experiment.world import state_of
+
+from .instant_backend import InstantBackend
+from .test_loop import SPEC, entries, new_log, objective
+
+
+@pytest.fixture(scope="module")
+def whole() -> list[Entry]:
+    log = new_log()
+    Engine(Experiment(SPEC), log, InstantBackend(objective)).run()
+    return entries(log)
+
+
+def log_of(some: list[Entry]) -> MemoryLog:
+    log = new_log()
+    log.append(some)
+    return log
+
+
+def states(folded: Folded) -> object:
+    return state_of(folded.experiment), folded.progress.summary(), folded.seq, folded.last
+
+
+def test_from_a_snapshot_on_everything_is_as_from_the_beginning(whole: list[Entry], tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    for cut in range(1, len(whole), 7):
+        save(path, fold(SPEC, log_of(whole[:cut])))
+        assert states(fold(SPEC, log_of(whole), path)) == states(fold(SPEC, log_of(whole)))
+
+
+def test_what_is_in_the_snapshot_is_not_folded_again(
+    whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "snapshot"
+    save(path, fold(SPEC, log_of(whole)))
+    monkeypatch.setattr(snapshot, "check_entry", lambda *_: pytest.fail("folded again"))
+    assert fold(SPEC, log_of(whole), path).seq == len(whole)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:]])
+def test_a_damaged_snapshot_is_none(whole: list[Entry], tmp_path: Path, spoil: object) -> None:
+    path = tmp_path / "snapshot"
+    save(path, fold(SPEC, log_of(whole)))
+    path.write_bytes(spoil(path.read_bytes()))  # type: ignore[operator]
+    assert states(fold(SPEC, log_of(whole), path)) == states(fold(SPEC, log_of(whole)))
+
+
+def test_a_snapshot_of_another_history_is_none(whole: list[Entry], tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    save(path, fold(SPEC, log_of(whole)))
+    shorter = whole[: len(whole) // 2]
+    assert fold(SPEC, log_of(shorter), path).seq == len(shorter)
+    later = [entry._replace(at=entry.at + 1) for entry in whole[:-1]]
+    assert fold(SPEC, log_of(later), path).seq == len(later)
+
+
+def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "snapshot"
+    at = next(i for i, entry in enumerate(whole) if any(isinstance(d, PauseTrial) for d in entry.decisions))
+    tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]
+    save(path, fold(SPEC, log_of(whole)))
+    assert fold(SPEC, log_of(tampered), path).seq == len(whole)
+    monkeypatch.setattr(snapshot, "_rules", lambda: b"other")
+    with pytest.raises(ReplayDivergence, match=f"entry {at + 1} "):
+        fold(SPEC, log_of(tampered), path)
+
+
+def test_the_rules_are_the_source_of_what_folds() -> None:
+    assert len(snapshot._rules()) == 16
+    assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
+
+
+def test_where_none_can_be_kept_there_is_none(whole: list[Entry], tmp_path: Path) -> None:
+    save(tmp_path / "nowhere" / "snapshot", fold(SPEC, log_of(whole)))
+    save(tmp_path / "snapshot", fold(SPEC, new_log()))
+    assert not list(tmp_path.iterdir())

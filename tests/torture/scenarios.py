@@ -1,0 +1,96 @@
+"""The experiments that are tortured: small ones of every kind."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An experiment.
+
+    Attributes:
+        name: for people.
+        searcher: the ``searcher`` section of its file, without metric and lengths of its own.
+        workers: how many.
+        odd: some trials fail again and again, report NaN, declare their hyperparameters invalid or stop themselves.
+        checkpoint_period: epochs between checkpoints; None: only when a trial leaves its worker.
+        command: the training code is a command, not a function.
+    """
+
+    name: str
+    searcher: dict[str, Any]
+    workers: int = 1
+    odd: bool = False
+    checkpoint_period: int | None = None
+    command: bool = False
+    max_restarts: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Where trials fail by themselves they shall soon be through with it; elsewhere kills alone cause failures.
+        object.__setattr__(self, "max_restarts", 3 if self.odd else 100)
+
+    def write(self, directory: Path, seed: int, storage: Path) -> Path:
+        """Write the experiment's file into a directory of its own, and have checkpoints stored in ``storage``."""
+        epochs = {"epochs": self.searcher.get("max_length", 16)}
+        experiment: dict[str, Any] = {
+            "name": self.name,
+            "entrypoint": "python -m tests.torture.training" if self.command else "tests.torture.training:train",
+            "data": {
+                "diary": str(directory / "diary"),
+                "checkpoints": str(storage),
+                "odd": self.odd,
+                "step_seconds": 0.002,
+            },
+            "hyperparameters": {"x": {"type": "double", "minval": 0.0, "maxval": 1.0}},
+            "searcher": {"metric": "loss", **self.searcher, "max_length": epochs},
+            "max_restarts": self.max_restarts,
+            "checkpoint_storage": str(storage),
+            "reproducibility": {"experiment_seed": seed},
+        }
+        if self.checkpoint_period is not None:
+            experiment["min_checkpoint_period"] = {"epochs": self.checkpoint_period}
+        file = directory / "experiment.yaml"
+        file.write_text(json.dumps(experiment))  # JSON is YAML
+        return file
+
+
+def _asha(**more: Any) -> dict[str, Any]:
+    return {"name": "adaptive_asha", "max_trials": 10, **more}
+
+
+SCENARIOS = (
+    Scenario("adaptive, 1 worker", _asha()),
+    Scenario("adaptive, 1 worker, odd trials", _asha(), odd=True),
+    Scenario("adaptive, 1 worker, often saved", _asha(max_trials=6), checkpoint_period=3),
+    Scenario("adaptive, 2 workers", _asha(max_trials=16), workers=2),
+    Scenario("adaptive, 2 workers, odd trials", _asha(max_trials=16), workers=2, odd=True),
+    Scenario("adaptive, 4 workers", _asha(max_trials=24), workers=4, checkpoint_period=1),
+    Scenario("async halving, 1 worker", {"name": "async_halving", "max_trials": 9, "num_rungs": 2, "max_length": 8}),
+    Scenario(
+        "async halving, 2 workers, odd trials",
+        {"name": "async_halving", "max_trials": 16, "num_rungs": 3},
+        workers=2,
+        odd=True,
+        checkpoint_period=2,
+    ),
+    Scenario("sync halving, 1 worker", {"name": "sync_halving", "max_trials": 8, "num_rungs": 2, "max_length": 8}),
+    Scenario(
+        "sync halving, 4 workers, odd trials",
+        {"name": "sync_halving", "max_trials": 16, "num_rungs": 3},
+        workers=4,
+        odd=True,
+    ),
+    Scenario("stopping, 1 worker", _asha(stop_once=True), checkpoint_period=4),
+    Scenario("stopping, 2 workers, odd trials", _asha(max_trials=16, stop_once=True), workers=2, odd=True),
+    Scenario("random, 1 worker", {"name": "random", "max_trials": 5, "max_length": 8}, checkpoint_period=2),
+    Scenario(
+        "random, 4 workers, odd trials", {"name": "random", "max_trials": 12, "max_length": 8}, workers=4, odd=True
+    ),
+    Scenario("command, 1 worker", _asha(max_trials=4, max_length=4), command=True),
+    Scenario("command, 2 workers", _asha(max_trials=6, max_length=4), workers=2, command=True, checkpoint_period=1),
+)
+
+SMALLEST = Scenario("for crash points", _asha(max_trials=4, max_length=4, divisor=2), checkpoint_period=1)
+"""Small enough to be killed at every one of its crash points."""

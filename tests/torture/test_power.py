@@ -1,0 +1,36 @@
+"""What was acknowledged survives a power failure, not only the death of processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from .disks import CannotMount, power_disk
+from .experiment import torture
+from .oracle import judge
+from .scenarios import SCENARIOS
+from .schedule import Blow, Victim
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["adaptive, 1 worker, often saved", "adaptive, 2 workers"])
+def test_the_power_fails_again_and_again(tmp_path: Path, name: str) -> None:
+    scenario = next(scenario for scenario in SCENARIOS if scenario.name == name)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = torture(scenario, tmp_path / "undisturbed", 1, iter(())).evidence
+    (tmp_path / "tortured").mkdir()
+    try:
+        with power_disk(tmp_path / "disk") as disk:
+            outcome = torture(scenario, tmp_path / "tortured", 1, failures(4), disk=disk)
+    except CannotMount as why:
+        pytest.skip(str(why))
+    assert judge(outcome.evidence, undisturbed, ordered=scenario.workers == 1).complaints == [], outcome.dealt
+    assert outcome.kills >= 3
+
+
+def failures(count: int) -> Iterator[Blow]:
+    draw = Random(count)
+    yield Blow(Victim.POWER, 1, 0.0)
+    for _ in range(count - 1):
+        yield Blow(Victim.POWER, 1 + int(draw.expovariate(1 / 15)), draw.choice((0.0, 0.004)))
