@@ -222,13 +222,12 @@ class Experiment:
             ConfigError: a bound is no number or duration.
             RequestRefused: it has ended, or so few trials would be fewer than there are.
         """
-        bounds: dict[str, float | None] = {}
+        numbers = {"max_concurrent_trials": max_concurrent_trials, "max_trials": max_trials}
+        changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
             given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")
-            bounds = {"stop_at": None, "max_seconds": None} | given
-        numbers = {"max_concurrent_trials": max_concurrent_trials, "max_trials": max_trials}
-        changed = {name: value for name, value in numbers.items() if value is not None}
-        ask(self._home, self.id, SettingsChanged(changed | bounds))
+            changed |= {"stop_at": None, "max_seconds": None, **given}
+        ask(self._home, self.id, SettingsChanged(changed))
 
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"

@@ -77,7 +77,8 @@ def resume_latest_or_run(file: Path | None, wanted: Run) -> int:
         ExperimentBusy: the file's latest unfinished experiment is running.
     """
     loaded = None if file is None else _read(file, wanted)
-    with open_home(wanted.home or (loaded and loaded.store), create=loaded is not None) as opened:
+    store = None if loaded is None else loaded.store
+    with open_home(wanted.home or store, create=loaded is not None) as opened:
         latest = next(_unfinished(opened, loaded), None)
         if latest is None and loaded is None:
             raise NotFound("no experiment is unfinished here; start one with: ashwood run FILE")

@@ -39,8 +39,9 @@ def _remove_checkpoints(storage: Storage, place: str, lease: Lease) -> None:
     if not is_remote(place):
         _remove_tree(Path(place.removeprefix("file://")))
         return
-    for stored in (*storage.complete(), *storage.leftovers()):
-        storage.delete(stored.name)
+    names = [stored.name for stored in storage.complete()] + [leftover.name for leftover in storage.leftovers()]
+    for name in names:
+        storage.delete(name)
         lease.beat()
 
 
