@@ -74,13 +74,18 @@ def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[
     deadline = time.monotonic() + _START_SECONDS
     while True:
         code = driver.poll()
-        if code == 0 or (code is None and home.is_driven(experiment)):
+        if code == 0 or (code is None and _drives(home, experiment, driver)):
             return
         if code is not None:
             raise AshwoodError(f"experiment {experiment} could not go on:\n{_last_lines(log, start)}")
         if time.monotonic() > deadline:
             raise AshwoodError(f"process {driver.pid} hasn't taken experiment {experiment} on yet; see {log}")
         time.sleep(_POLL_SECONDS)
+
+
+def _drives(home: Home, experiment: int, driver: subprocess.Popen[bytes]) -> bool:
+    lease, state = home.store.lease(experiment), home.store.record(experiment).state
+    return lease is not None and lease.driver.process == driver.pid and state is ExperimentState.RUNNING
 
 
 def _last_lines(log: Path, start: int) -> str:

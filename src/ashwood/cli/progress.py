@@ -112,8 +112,6 @@ class Reporter:
         return self.progress.why_ended
 
     def _tell(self, entry: Entry) -> None:
-        if isinstance(entry.event, AttemptFailed):
-            self._tell_failure(entry.event)
         for decision in entry.decisions:
             match decision:
                 case Warn(message):
@@ -122,6 +120,8 @@ class Reporter:
                     self._tell_given_up(trial, why)
                 case LeaveExperiment(state, reason):
                     self.say_news(leaving(state, reason))
+        if isinstance(entry.event, AttemptFailed):
+            self._tell_failure(entry.event)
 
     def _tell_failure(self, event: AttemptFailed) -> None:
         """The first failure of a kind; hundreds of trials may fail in the same way."""
@@ -138,6 +138,7 @@ class Reporter:
         ).partition("\n")
         if error not in self._given_up_for:
             self._given_up_for.add(error)
+            self._seen_errors.add(error)
             quoted = "".join(f"\n  | {line}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:])
             self.say_warning(f"trial {trial} {why} and is given up: {error}{quoted}")
 
