@@ -1,8 +1,6 @@
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,68 +12,15 @@ from ashwood.backends.local.logs import trial_log
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
-    AttemptFailed,
     AttemptStarted,
     Event,
     HparamsRejected,
     TrialStopped,
-    ValidationReported,
 )
-from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.experiment.spec import EntrypointKind
 from ashwood.search.space import Const, Space
-from ashwood.testing.backend import drive, hear, job, toy_spec, wait_for_end
-
-Make = Callable[..., LocalBackend]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    """Makes local backends over code in ``tmp_path``, and closes them after the test."""
-    made: list[LocalBackend] = []
-
-    def make(
-        target: str,
-        kind: EntrypointKind = EntrypointKind.FUNCTION,
-        *,
-        workers: int = 1,
-        process_per_attempt: bool | None = None,
-        **changes: Any,
-    ) -> LocalBackend:
-        spec = toy_spec(tmp_path, entrypoint=Entrypoint(kind, target), **changes)
-        made.append(
-            LocalBackend(
-                spec,
-                checkpoints=tmp_path / "checkpoints",
-                logs=tmp_path / "logs",
-                workers=workers,
-                process_per_attempt=process_per_attempt,
-            )
-        )
-        return made[-1]
-
-    yield make
-    for backend in made:
-        backend.close()
-
-
-def write(directory: Path, name: str, body: str) -> None:
-    """Training code: ``body`` runs in each epoch, and may set ``loss``."""
-    lines = "\n".join(f"        {line}" for line in body.splitlines())
-    (directory / name).write_text(
-        f"import os, sys\ncalls = []\n\ndef train(trial):\n    calls.append(trial.id)\n"
-        f"    for epoch in trial.epochs():\n        loss = 1.0\n{lines}\n        trial.report(loss=loss)\n"
-    )
-
-
-def losses(events: list[Event]) -> list[float]:
-    return [event.metrics["loss"] for event in events if isinstance(event, ValidationReported)]
-
-
-def error(events: list[Event]) -> str:
-    failed = events[-1]
-    assert isinstance(failed, AttemptFailed)
-    return failed.error
-
+from ashwood.testing.backend import drive, hear, job, wait_for_end, wait_for_number
+from tests.backends.helpers import Make, error, losses, write
 
 # -- workers --------------------------------------------------------------------------------
 
@@ -163,6 +108,29 @@ def test_an_exception_is_in_the_log_too(tmp_path: Path, make: Make) -> None:
     events = drive(make("code_raises:train"), [job()])
     assert error(events).startswith("ZeroDivisionError: division by zero\nTraceback")
     assert "ZeroDivisionError" in trial_log(tmp_path / "logs", 0).read_text()
+
+
+@pytest.mark.parametrize("per_attempt", [False, True])
+def test_a_failure_says_what_was_printed_before_it(tmp_path: Path, make: Make, per_attempt: bool) -> None:
+    body = "print('attempt', trial.attempt, end='')\nos.system('echo the true cause >&2')\n1 / 0"
+    write(tmp_path, "code_cause.py", body)
+    backend = make("code_cause:train", process_per_attempt=per_attempt)
+    drive(backend, [job()])
+    told = error(drive(backend, [job(attempt=2)]))
+    log = trial_log(tmp_path / "logs", 0)
+    assert told.startswith("ZeroDivisionError: division by zero\nTraceback")
+    assert told.count("Traceback") == 1
+    said = told.partition(f"The last lines of {log}:\n")[2]
+    assert sorted(said.split()) == ["2", "attempt", "cause", "the", "true"]
+    assert log.read_text().count("Traceback") == 2
+
+
+def test_a_failure_is_of_bounded_size(tmp_path: Path, make: Make) -> None:
+    write(
+        tmp_path, "code_long.py", "print('x' * 10**6)\nprint('y' * 3000 + '\\n' * 100)\nraise ValueError('z' * 10**6)"
+    )
+    told = error(drive(make("code_long:train"), [job()]))
+    assert len(told) < 50_000
 
 
 # -- entrypoints ----------------------------------------------------------------------------
@@ -325,58 +293,6 @@ def test_a_command_with_an_unknown_hyperparameter(make: Make) -> None:
         make("train {learning_rat}", EntrypointKind.COMMAND, space=Space({"learning_rate": Const(1)}))
 
 
-# -- nothing outlives the driver --------------------------------------------------------------
-
-DRIVER = """
-import sys
-from pathlib import Path
-from ashwood.backends.local import LocalBackend, warden
-from ashwood.experiment.events import AttemptStarted
-from ashwood.experiment.spec import Entrypoint, EntrypointKind
-from ashwood.testing.backend import hear, job, toy_spec
-
-directory, kind, target, do, per_attempt, grace = sys.argv[1:]
-warden.GRACE = float(grace)
-directory = Path(directory)
-spec = toy_spec(directory, entrypoint=Entrypoint(EntrypointKind(kind), target))
-backend = LocalBackend(spec, checkpoints=directory / "cp", logs=directory / "logs", workers=1,
-                       process_per_attempt=per_attempt == "True")
-hparams = {"do": do, "seconds": 0.01, "pid_file": str(directory / "pid")}
-backend.dispatch([job(target=10**6, hparams=hparams)])
-for event in hear(backend):
-    pass
-"""
-
-
-@pytest.mark.parametrize("per_attempt", [False, True])
-def test_when_the_driver_is_killed_trials_save_and_everything_vanishes(tmp_path: Path, per_attempt: bool) -> None:
-    target = "ashwood.testing.training:train"
-    arguments = [str(tmp_path), "function", target, "fork", str(per_attempt), "10"]
-    with subprocess.Popen([sys.executable, "-c", DRIVER, *arguments]) as driver:
-        child = int(wait_for_text(tmp_path / "pid"))
-        driver.kill()
-    wait_for_end(child, patience=5)
-    (saved,) = (tmp_path / "cp" / "trial-0").iterdir()
-    assert (saved / "length").exists()
-
-
-def test_a_command_that_listens_to_nobody_vanishes_too(tmp_path: Path) -> None:
-    target = "trap '' TERM INT HUP; echo $$ > pid; sleep 1000 & wait; wait"
-    arguments = [str(tmp_path), "command", target, "", "False", "0.5"]
-    with subprocess.Popen([sys.executable, "-c", DRIVER, *arguments]) as driver:
-        shell = int(wait_for_text(tmp_path / "pid"))
-        driver.kill()
-    wait_for_end(shell, patience=5)
-
-
-def wait_for_text(path: Path) -> str:
-    deadline = time.monotonic() + 20
-    while not path.exists() or not path.read_text().strip():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    return path.read_text()
-
-
 def test_a_busy_worker_that_ignores_signals_is_killed_on_close(tmp_path: Path, make: Make) -> None:
     body = (
         "import pathlib, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
@@ -385,7 +301,7 @@ def test_a_busy_worker_that_ignores_signals_is_killed_on_close(tmp_path: Path, m
     write(tmp_path, "code_hangs.py", body)
     backend = make("code_hangs:train")
     backend.dispatch([job()])
-    worker = int(wait_for_text(tmp_path / "pid"))
+    worker = wait_for_number(tmp_path / "pid")
     backend.close()
     wait_for_end(worker, patience=1)
     with pytest.raises(BackendError, match="closed"):

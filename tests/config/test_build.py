@@ -195,6 +195,8 @@ PLACES = (
         ("resources", "slots_per_trial"),
         ("checkpoint_storage", "type"),
         ("checkpoint_storage", "host_path"),
+        ("checkpoint_storage", "bucket"),
+        ("checkpoint_storage", "save_trial_best"),
         ("frobnicate",),
     ]
 )

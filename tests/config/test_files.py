@@ -9,7 +9,7 @@ import pytest
 
 from ashwood.config import read_experiment, reread_experiment
 from ashwood.errors import ConfigError, NotFound
-from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 
@@ -42,6 +42,7 @@ def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
         workdir=str(tmp_path),
         seed=0,
         max_common_failures=3,
+        checkpoint_policy=CheckpointPolicy(0, 1, 1),
         config_text=LEAST,
     )
 
@@ -151,6 +152,7 @@ def test_imagenet_of_determined() -> None:
     assert (spec.search.num_rungs, spec.search.divisor, spec.search.stop_once) == (3, Fraction(3), True)
     assert spec.entrypoint == Entrypoint(EntrypointKind.COMMAND, "python3 train.py --data /mnt/data/imagenet")
     assert spec.checkpoint_storage == "/mnt/checkpoints/imagenet"
+    assert spec.checkpoint_policy == CheckpointPolicy(0, 1, 1)
     assert spec.environment["NCCL_SOCKET_IFNAME"] == "ens,eth,ib"
     assert spec.slots_per_trial == 8
     head = spec.space.tree["head_schedule"]
@@ -168,7 +170,6 @@ def test_imagenet_of_determined() -> None:
         "resources.priority",
         "resources.shm_size",
         "resources.max_slots",
-        "checkpoint_storage.save_experiment_best",
         "checkpoint_policy",
         "optimizations",
         "scheduling_unit",
@@ -187,7 +188,6 @@ def test_time_metric_of_determined() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "checkpoint_storage: {save_trial_best: 1}",
         "checkpoint_storage: {type: shared_fs, host_path: /a, propagation: rprivate}",
         "debug: false",
         "bind_mounts: []",
@@ -380,12 +380,56 @@ def test_slots(tmp_path: Path, resources: str, slots: int) -> None:
         ("{type: shared_fs, host_path: /h}", "/h"),
         ("{type: shared_fs, host_path: /h, storage_path: in}", "/h/in"),
         ("{type: shared_fs, host_path: /h, storage_path: /h/in}", "/h/in"),
+        ("s3://bucket/some/prefix/", "s3://bucket/some/prefix"),
+        ("gs://bucket", "gs://bucket"),
+        ("az://container/x", "az://container/x"),
+        ("s3://bucket?endpoint_url=https://host:9000", "s3://bucket?endpoint_url=https://host:9000"),
+        ("{type: s3, bucket: b}", "s3://b"),
+        ("{type: s3, bucket: b, prefix: /p/q/, access_key: null}", "s3://b/p/q"),
+        ("{type: s3, bucket: b, endpoint_url: 'http://host:9000'}", "s3://b?endpoint_url=http://host:9000"),
+        ("{type: gcs, bucket: b, prefix: p}", "gs://b/p"),
+        ("{type: azure, container: c, prefix: p}", "az://c/p"),
+        (
+            "{type: azure, container: c, account_url: 'https://team.blob.core.windows.net'}",
+            "az://c?account_name=team",
+        ),
     ],
 )
 def test_checkpoint_storage(tmp_path: Path, storage: str, expected: str) -> None:
     spec, warnings = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
     assert spec.checkpoint_storage == expected
+    assert spec.checkpoint_policy == CheckpointPolicy(0, 1, 1)
     assert warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("storage", "expected", "place"),
+    [
+        ("{save_trial_best: 2}", CheckpointPolicy(0, 2, 1), None),
+        ("{save_experiment_best: 5, save_trial_best: 0, save_trial_latest: null}", CheckpointPolicy(5, 0, 1), None),
+        ("{type: s3, bucket: b, save_experiment_best: 1}", CheckpointPolicy(1, 1, 1), "s3://b"),
+        ("{type: shared_fs, host_path: /h, save_trial_latest: 3}", CheckpointPolicy(0, 1, 3), "/h"),
+    ],
+)
+def test_which_checkpoints_are_kept(
+    tmp_path: Path, storage: str, expected: CheckpointPolicy, place: str | None
+) -> None:
+    spec, warnings = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
+    assert (spec.checkpoint_policy, spec.checkpoint_storage) == (expected, place)
+    assert warnings == ()
+
+
+def test_keeping_none_is_allowed_and_warned_of(tmp_path: Path) -> None:
+    storage = "{save_experiment_best: 0, save_trial_best: 0, save_trial_latest: 0}"
+    spec, [warning] = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
+    assert spec.checkpoint_policy == CheckpointPolicy(0, 0, 0)
+    assert "no checkpoint of a trial is kept once it has ended" in warning
+
+
+def test_a_checkpoint_to_start_from_may_be_a_url(tmp_path: Path) -> None:
+    place = "s3://bucket/prefix/trial-3/length-4-attempt-1"
+    text = LEAST.replace("max_length: 16", f"max_length: 16, source_checkpoint_uuid: '{place}'")
+    assert read(tmp_path, text)[0].source_checkpoint == place
 
 
 # -- the file itself -----------------------------------------------------------------------------------

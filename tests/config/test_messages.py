@@ -143,12 +143,50 @@ OTHER_SECTIONS = {
         ['write "true" in quotes'],
     ),
     SOUND + "environment: {environment_variables: A=1}\n": (4, "environment.environment_variables", ["must be a list"]),
-    SOUND + "checkpoint_storage: {type: s3, bucket: b}\n": (
+    SOUND + "checkpoint_storage: {type: s3, bucket: b, secret_key: abc}\n": (
         4,
-        "checkpoint_storage.type",
-        ["s3 isn't offered", "/path"],
+        "checkpoint_storage.secret_key",
+        ["must not stand in the file", "set AWS_SECRET_ACCESS_KEY in the environment"],
     ),
-    SOUND + "checkpoint_storage: gs://b/c\n": (4, "checkpoint_storage", ["no directory", "/path"]),
+    SOUND + "checkpoint_storage: {type: azure, container: c, connection_string: abc}\n": (
+        4,
+        "checkpoint_storage.connection_string",
+        ["set AZURE_STORAGE_CONNECTION_STRING"],
+    ),
+    SOUND + "checkpoint_storage: {type: s3, prefix: p}\n": (4, "checkpoint_storage.bucket", ["is missing"]),
+    SOUND + "checkpoint_storage: {type: s3, buckt: b}\n": (4, "checkpoint_storage.buckt", ["did you mean bucket?"]),
+    SOUND + "checkpoint_storage: {type: gcs, bucket: 3}\n": (4, "checkpoint_storage.bucket", ["must be text"]),
+    SOUND + "checkpoint_storage: {type: s3, bucket: b, prefix: a/../b}\n": (
+        4,
+        "checkpoint_storage.prefix",
+        ["must not hold .."],
+    ),
+    SOUND + "checkpoint_storage: {type: hdfs, hdfs_url: x}\n": (4, "checkpoint_storage.type", ["hdfs://host:port"]),
+    SOUND + "checkpoint_storage: memory://x\n": (4, "checkpoint_storage", ["memory of its own"]),
+    SOUND + "checkpoint_storage: https://host/x\n": (4, "checkpoint_storage", ["nothing can be saved", "endpoint_url"]),
+    SOUND + "checkpoint_storage: s4://b/x\n": (4, "checkpoint_storage", ['"s4"', "scheme"]),
+    SOUND + "checkpoint_storage: s3://\n": (4, "checkpoint_storage", ["name a bucket"]),
+    SOUND + "checkpoint_storage: s3://AKIA:abc@b/x\n": (4, "checkpoint_storage", ["no password", "environment"]),
+    SOUND + "checkpoint_storage: s3://b?secret=abc\n": (
+        4,
+        "checkpoint_storage",
+        ["must not hold secret", "AWS_SECRET_ACCESS_KEY"],
+    ),
+    SOUND + "checkpoint_storage: {save_trial_best: -1}\n": (
+        4,
+        "checkpoint_storage.save_trial_best",
+        ["at least 0, not -1"],
+    ),
+    SOUND + "checkpoint_storage: {save_trial_latest: true}\n": (
+        4,
+        "checkpoint_storage.save_trial_latest",
+        ["must be a whole number, not true"],
+    ),
+    SOUND + "checkpoint_storage: {save_experiment_best: '2'}\n": (
+        4,
+        "checkpoint_storage.save_experiment_best",
+        ["write 2 without quotes"],
+    ),
     SOUND + "store: 5\n": (4, "store", ["must be text"]),
     SOUND + "store: /data/ashwood\n": (4, "store", ["postgresql://HOST/DATABASE", "--home"]),
     SOUND + "store: mysql://me:secret@there/db\n": (4, "store", ["not mysql://…"]),
@@ -186,7 +224,7 @@ OTHER_SECTIONS = {
         ["inside /a"],
     ),
     SOUND + "checkpoint_storage: ''\n": (4, "checkpoint_storage", ["must not be empty"]),
-    SOUND + "checkpoint_storage: 5\n": (4, "checkpoint_storage", ["must be a directory, not 5"]),
+    SOUND + "checkpoint_storage: 5\n": (4, "checkpoint_storage", ["must be a directory or a URL, not 5"]),
 }
 
 LENGTHS = {

@@ -55,6 +55,7 @@ def test_every_key_has_a_description_and_defaults_are_stated() -> None:
         "min_validation_period: 0",
         "min_validation_period: {records: 3}",
         "checkpoint_storage: here",
+        "checkpoint_storage: {type: s3, bucket: b, save_trial_best: 2}",
         "environment: {environment_variables: [A=b]}",
         "environment: {environment_variables: {A: 3}}",
         "environment: {image: x}",

@@ -94,7 +94,7 @@ def arm_worker() -> None:
 
 def _wrap(owner: Any, attribute: str, name: str, reach: Callable[[str], None]) -> None:
     original = vars(owner).get(attribute)
-    if original is None:
+    if not inspect.isroutine(original):
         return
 
     @functools.wraps(original)

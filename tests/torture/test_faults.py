@@ -209,7 +209,7 @@ def test_a_damaged_checkpoint_is_worked_around(run: Run, undisturbed: Evidence) 
         assert session.returncode == 3
     # All that there is of the trial that has a job is damaged, the latest and the one before it.
     trial = session.acknowledged[-3]["event"]["trial"]
-    damaged = list(run.place.storage.glob(f"*/trial-{trial}/*/state.json"))
+    damaged = list(run.place.storage.rglob(f"trial-{trial}/*/state.json"))
     assert damaged
     for file in damaged:
         file.write_bytes(file.read_bytes()[:-1])

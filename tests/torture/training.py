@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,11 @@ class Diary:
 
 def latest_checkpoint(checkpoints: Path, trial: int) -> int:
     """The length of the latest complete checkpoint of a trial of the only experiment there; 0: there is none."""
-    names = (path.name for path in checkpoints.glob(f"*/trial-{trial}/*"))
-    return max((int(match[1]) for name in names if (match := _CHECKPOINT.match(name))), default=0)
+    lengths = [0]
+    for directory in checkpoints.glob(f"*/trial-{trial}"):
+        with suppress(FileNotFoundError):  # the driver removes what nobody needs
+            lengths += [int(match[1]) for path in directory.iterdir() if (match := _CHECKPOINT.match(path.name))]
+    return max(lengths)
 
 
 def _saver(epochs: int, state: int) -> Any:

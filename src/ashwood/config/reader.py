@@ -17,14 +17,16 @@ from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
 from ashwood.config.plain import plain
 from ashwood.config.report import Report, Source
-from ashwood.config.runtime import absolute, read_slots, read_storage, read_variables
+from ashwood.config.runtime import absolute, read_slots, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
 from ashwood.config.stop_when import read_stop_when, take_out_misplaced_time
+from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
 from ashwood.errors import ConfigError, NotFound, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
+from ashwood.trial.storage import is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     variables = read_variables(file.environment.environment_variables, report)
     storage = read_storage(file.checkpoint_storage, workdir, report)
     store = read_store(file.store, report)
+    policy = read_policy(file.checkpoint_storage, report)
     report.check()
     if longest is None or search is None or entrypoint is None or file.searcher.metric is None:
         raise AssertionError("what is missing was reported")
@@ -148,7 +151,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         stop_at=stop_at,
         max_seconds=max_seconds,
         checkpoint_storage=storage,
-        source_checkpoint=source if source is None or is_printed_checkpoint(source) else absolute(source, workdir),
+        checkpoint_policy=policy,
+        source_checkpoint=_source_place(source, workdir),
         slots_per_trial=slots,
         environment=variables,
         config_text=text,
@@ -161,6 +165,13 @@ def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | No
     value = getattr(file, key)
     period = None if value is None else read_length(value, (key,), report, minimum=0)
     return period if period is not None and period.count > 0 else None
+
+
+def _source_place(source: str | None, workdir: Path) -> str | None:
+    """A checkpoint to start from: as Ashwood prints it, a URL, or an absolute directory."""
+    if source is None or is_printed_checkpoint(source) or is_remote(source):
+        return source
+    return absolute(source, workdir)
 
 
 # -- the file itself ----------------------------------------------------------------------------------

@@ -33,17 +33,29 @@ def _length(minimum: int) -> dict[str, Any]:
     }
 
 
+def _kept(which: str, default: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 0, "default": default, "description": f"How many to keep {which}."}
+
+
 _STRINGS = {"type": "array", "items": {"type": "string"}}
-_DIRECTORY_SCHEMA: dict[str, Any] = {
+_STORAGE_SCHEMA: dict[str, Any] = {
     "anyOf": [
-        {"type": "string"},
+        {"type": "string", "description": "a directory, or a URL such as s3://bucket/prefix"},
         {
             "type": "object",
             "properties": {
-                "type": {"enum": ["shared_fs", "directory"]},
+                "type": {"enum": ["shared_fs", "directory", "s3", "gcs", "azure"]},
                 "host_path": {"type": "string", "description": "the directory, for shared_fs"},
                 "storage_path": {"type": "string", "description": "a directory inside host_path, for shared_fs"},
                 "container_path": {"type": "string", "description": "the directory, for directory"},
+                "bucket": {"type": "string", "description": "the bucket, for s3 and gcs"},
+                "container": {"type": "string", "description": "the container, for azure"},
+                "prefix": {"type": "string", "description": "a folder in the bucket or container"},
+                "endpoint_url": {"type": "string", "description": "the server, for s3 that isn't Amazon's"},
+                "account_url": {"type": "string", "description": "the storage account, for azure"},
+                "save_experiment_best": _kept("of all checkpoints of the experiment, with the best metric", 0),
+                "save_trial_best": _kept("of each trial's checkpoints, with the best metric", 1),
+                "save_trial_latest": _kept("of each trial's checkpoints, the latest", 1),
             },
         },
     ]
@@ -58,7 +70,7 @@ _VARIABLES_SCHEMA: dict[str, Any] = {
 MaxLength = Annotated[Any, WithJsonSchema(_length(1))]
 Period = Annotated[Any, WithJsonSchema(_length(0))]
 Command = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {**_STRINGS, "minItems": 1}]})]
-Storage = Annotated[Any, WithJsonSchema(_DIRECTORY_SCHEMA)]
+Storage = Annotated[Any, WithJsonSchema(_STORAGE_SCHEMA)]
 Variables = Annotated[Any, WithJsonSchema(_VARIABLES_SCHEMA)]
 MaxTime = Annotated[
     Any,
@@ -227,7 +239,8 @@ class ExperimentFile(Section):
         description="The database to record the experiment in, postgresql://HOST/DATABASE; --home goes over it.",
     )
     checkpoint_storage: Storage = Field(
-        default=None, description="Directory for checkpoints, relative to this file; inside Ashwood's home by default."
+        default=None,
+        description="Directory or URL for checkpoints, and how many are kept; inside Ashwood's home by default.",
     )
     resources: Resources = Field(default=Resources(), description="What a trial takes of the machine.")
     reproducibility: Reproducibility = Field(

@@ -30,7 +30,7 @@ from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import join_url
+from ashwood.trial.storage import is_remote, join_url
 from ashwood.views.progress import Progress
 
 _SNAPSHOT_ENTRIES = 20_000
@@ -268,7 +268,7 @@ def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
     """The spec with the checkpoint that trials start from as an absolute directory or a URL."""
     source = spec.source_checkpoint
-    if source is None:
+    if source is None or is_remote(source):
         return spec
     path = Path(spec.workdir, source).expanduser()
     place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)

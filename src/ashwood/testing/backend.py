@@ -222,7 +222,7 @@ class BackendContract(ABC):
 
     def test_an_aborted_attempt_ends_in_the_middle_of_a_step(self, backend: Backend, tmp_path: Path) -> None:
         """It has failed on request, nobody else is disturbed, and its slot is free."""
-        hparams = {"do": "tell", "at": 1, "long": 600, "pid_file": str(tmp_path / "pid")}
+        hparams = {"do": "tell", "at": 1, "until": "doomsday", "pid_file": str(tmp_path / "pid")}
         starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
         backend.dispatch(starts)
         process = wait_for_number(tmp_path / "pid")

@@ -50,9 +50,10 @@ def _fork(trial: Trial) -> None:
 
 
 def _tell(trial: Trial) -> None:
-    """Leave the id of this process in the file ``hparams["pid_file"]``, then take ``hparams["long"]`` seconds."""
+    """Leave the id of this process in the file ``hparams["pid_file"]``, then wait for a file ``hparams["until"]``."""
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
-    time.sleep(trial.hparams.get("long", 0))
+    while trial.hparams.get("until") and not Path(trial.hparams.until).exists():
+        time.sleep(0.01)
 
 
 def _lack_space(_trial: Trial) -> None:

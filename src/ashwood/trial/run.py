@@ -20,6 +20,7 @@ from ashwood.trial.storage import open_storage
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
 _T = TypeVar("_T")
+_LONGEST_LINE = 2_000
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -95,7 +96,7 @@ def describe(error: BaseException) -> str:
     headline = traceback.format_exception_only(error)[-1].strip()
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
-    return f"{headline}\n{text}"
+    return f"{headline[:_LONGEST_LINE]}\n{text}"
 
 
 def lacks_space(error: BaseException) -> bool:

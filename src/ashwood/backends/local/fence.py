@@ -21,6 +21,8 @@ from ashwood.errors import BackendError
 
 _MARGIN = 2.0
 _EVICTION_SECONDS = 30.0
+_LOOK_AGAIN_SECONDS = 1.0
+_UNSEEN_SECONDS = 5.0
 _TICK = 0.02
 _PROCESSES = Path("/proc")
 
@@ -99,8 +101,9 @@ def _evict(file: int, path: Path) -> None:
         holders = _holders(file, path)
         for process in holders:
             _kill(process, file, path)
-        # A second look is for what a process forked while it was found and killed.
-        if _becomes_free(file, 1.0):
+        # Another look is for what a process forked while it was found and killed; and one that is about to be
+        # gone shows nothing any more but still holds the lock.
+        if _becomes_free(file, _LOOK_AGAIN_SECONDS if holders else _UNSEEN_SECONDS):
             return
         if not holders:
             raise BackendError(

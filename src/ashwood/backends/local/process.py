@@ -159,6 +159,11 @@ class WardenProcess:
         self._groups: set[int] = set()
         self._start()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def watch(self, group: int) -> None:
         """See to it that a process group ends when this driver does."""
         self._groups.add(group)

@@ -3,9 +3,11 @@
 ``ashwood-checkpoint.json`` lies beside the files that training code wrote::
 
     {"format": 1, "trial": 3, "length": 4, "attempt": 1, "size": 1024,
-     "metrics": {"loss": 0.5}, "files": {"model.pt": [1024, "5b3c…"]}, "folders": []}
+     "metrics": {"loss": 0.5}, "files": {"model.pt": [1024, "5b3c…"]}, "folders": [],
+     "digest": "91d0…"}
 
-Each file has its size in bytes and its blake2b digest of 16 bytes.  Links to files count as the files.
+Each file has its size in bytes and its blake2b digest of 16 bytes; the last digest is that of the
+manifest without it, as Python's json writes it.  Links to files count as the files.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class Manifest(NamedTuple):
 
     def encode(self) -> bytes:
         """As the file's content."""
-        return json.dumps({"format": FORMAT, **self._asdict()}).encode()
+        content = {"format": FORMAT, **self._asdict()}
+        return json.dumps({**content, "digest": _digest_of(content)}).encode()
 
 
 def describe(directory: Path, trial: int, length: int, attempt: int, metrics: Mapping[str, float]) -> Manifest:
@@ -79,8 +82,11 @@ def decode(data: bytes, where: str) -> Manifest:
     """
     try:
         content: dict[str, Any] = json.loads(data)
-        if content.pop("format") != FORMAT:
+        if content["format"] > FORMAT:
             raise CheckpointError(f"the checkpoint {where} was saved by a newer Ashwood: upgrade this one")
+        if json.dumps(content).encode() != data or content.pop("digest") != _digest_of(content):
+            raise ValueError("digest")
+        del content["format"]
         manifest = Manifest(**content)
         files = {path: (int(size), str(digest)) for path, (size, digest) in manifest.files.items()}
         if not all(_is_inside(path) for path in (*files, *manifest.folders)):
@@ -167,6 +173,12 @@ def _contents(directory: Path | str, prefix: str = "") -> Iterator[tuple[str, os
 def _is_inside(path: str) -> bool:
     parts = PurePosixPath(path)
     return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts and path != MANIFEST
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    import hashlib
+
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _digest(path: str) -> str:

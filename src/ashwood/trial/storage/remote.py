@@ -226,7 +226,7 @@ class RemoteStorage(Storage):
     def _fail(self, verb: str, error: Exception) -> NoReturn:
         advice = ""
         if isinstance(error, FileNotFoundError):
-            advice = "; does the bucket exist? Ashwood makes none"
+            advice = "; create it, or correct checkpoint_storage: Ashwood makes no buckets"
         elif isinstance(error, PermissionError) or "credential" in str(error).lower():
             known = _CREDENTIALS.get(self._extra or "")
             advice = f"; set {known} in the environment" if known else "; check its credentials"

@@ -29,15 +29,21 @@ def scratch() -> Iterator[Path]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(held)
+        if base.name != _name():
+            shutil.rmtree(base, ignore_errors=True)
 
 
 def _base() -> Path:
-    base = Path(tempfile.gettempdir(), f"ashwood-{os.getuid()}")
+    base = Path(tempfile.gettempdir(), _name())
     with suppress(FileExistsError):
         base.mkdir(mode=0o700)
     if base.is_symlink() or base.stat().st_uid != os.getuid():  # another user was there first
         return Path(tempfile.mkdtemp(prefix="ashwood-"))
     return base
+
+
+def _name() -> str:
+    return f"ashwood-{os.getuid()}"
 
 
 def _sweep(base: Path) -> None:

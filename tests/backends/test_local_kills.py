@@ -1,0 +1,137 @@
+"""Processes that are killed: told alike in all modes, and nobody is left who could do harm."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ashwood.backends.local import LocalBackend
+from ashwood.backends.port import Abort, Command, GoOn
+from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
+from ashwood.experiment.spec import EntrypointKind
+from ashwood.testing.backend import Storm, drive, hear, job, wait_for_end, wait_for_number
+from tests.backends.helpers import Make, error, write
+
+TOY = "ashwood.testing.training:train"
+COMMAND = f"exec {sys.executable} -m ashwood.testing.training"
+
+Mode = Callable[[Make], LocalBackend]
+INLINE: Mode = lambda make: make(TOY)  # noqa: E731
+FORKED: Mode = lambda make: make(TOY, process_per_attempt=True)  # noqa: E731
+SHELL: Mode = lambda make: make(COMMAND, EntrypointKind.COMMAND)  # noqa: E731
+
+modes = pytest.mark.parametrize("mode", [INLINE, FORKED, SHELL], ids=["inline", "forked", "command"])
+with_children = pytest.mark.parametrize(
+    ("mode", "process"),
+    [(FORKED, "the process of the trial"), (SHELL, "the command")],
+    ids=["forked", "command"],
+)
+
+
+@with_children
+def test_a_killed_child_is_told_like_a_killed_worker_which_lives_on(make: Make, mode: Mode, process: str) -> None:
+    backend = mode(make)
+    events = drive(backend, [job(target=5, hparams={"do": "kill", "at": 1})])
+    assert error(events) == f"{process} was killed by SIGKILL: perhaps out of memory"
+    worker = backend._places[0].worker
+    assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
+    assert backend._places[0].worker is worker
+
+
+@with_children
+def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
+    backend = mode(make)
+    start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
+    backend.dispatch([start])
+    child = wait_for_number(tmp_path / "pid")
+    worker = backend._places[0].worker
+    for event in hear(backend):
+        if isinstance(event, AttemptStarted):  # so the group is known
+            break
+    backend.dispatch([Abort(0, 1)])
+    assert drive(backend, [start]) == [AttemptFailed(0, 1, "killed on request")]
+    wait_for_end(child)
+    assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
+    assert backend._places[0].worker is worker
+
+
+@with_children
+def test_a_child_dies_with_its_killed_worker(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
+    backend = mode(make)
+    start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
+    backend.dispatch([start])
+    child = wait_for_number(tmp_path / "pid")
+    worker = backend._places[0].worker
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    assert error(drive(backend, [start])).startswith("the worker process was killed by SIGKILL: perhaps out of memory")
+    wait_for_end(child)
+
+
+AGAIN = """
+from ashwood.trial import get_trial
+
+trial = get_trial()
+list(trial.epochs())
+trial.report(loss=1, checkpoint=lambda d: (d / "x").touch())
+"""
+
+
+def test_an_abort_between_two_runs_of_a_command_hits_the_second(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "script.py").write_text(AGAIN)
+    backend = make(f"{sys.executable} script.py", EntrypointKind.COMMAND)
+
+    def answer(report: ValidationReported) -> Command:
+        worker = backend._places[0].worker
+        assert worker is not None
+        assert report.length == 1
+        worker.group = 2**22 + 1  # as if the first run had ended already: nobody has such a number
+        backend.dispatch([Abort(0, 1)])
+        return GoOn(0, 1, 2)
+
+    assert drive(backend, [job()], answer)[-1] == AttemptFailed(0, 1, "killed on request")
+
+
+GATE = """
+import os, pathlib, time
+
+pathlib.Path("pid").write_text(str(os.getpid()))
+while not pathlib.Path("go").exists():
+    time.sleep(0.01)
+"""
+
+
+def test_a_worker_that_is_killed_while_it_imports_costs_its_attempt_only(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_gate.py", "")
+    (tmp_path / "code_gate.py").write_text(GATE + (tmp_path / "code_gate.py").read_text())
+    backend = make("code_gate:train")
+    backend.dispatch([job()])
+    os.kill(wait_for_number(tmp_path / "pid"), signal.SIGKILL)
+    events = drive(backend, [job()])
+    assert "killed by SIGKILL: perhaps out of memory while it imported the training code" in error(events)
+    (tmp_path / "go").touch()
+    assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
+
+
+@modes
+def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: Mode) -> None:
+    backend = mode(lambda *arguments, **options: make(*arguments, workers=2, **options))
+    Sabotage(backend, tmp_path, seed=1).rage(turns=40)
+    drive(backend, [job(trial=1_000), job(trial=1_001)])
+
+
+class Sabotage(Storm):
+    """A storm that hits workers too, whatever they do, and the warden."""
+
+    def _strike(self) -> None:
+        super()._strike()
+        backend = self._backend
+        assert isinstance(backend, LocalBackend)
+        workers = [place.worker for place in backend._places if place.worker is not None]
+        if workers and self._chance.random() < 0.3:
+            os.kill(self._chance.choice(workers).pid, signal.SIGKILL)
+        if backend._warden is not None and self._chance.random() < 0.1:
+            os.kill(backend._warden.pid, signal.SIGKILL)

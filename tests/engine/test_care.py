@@ -1,0 +1,180 @@
+"""What an engine sees to between turns: requests, its lease, the time, the room on the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ashwood.engine import loop
+from ashwood.engine.loop import Engine
+from ashwood.errors import DiskFull, LeaseLost
+from ashwood.eventlog.memory import MemoryLog, MemoryStore
+from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
+from ashwood.experiment.events import (
+    CancelRequested,
+    Event,
+    KillRequested,
+    PauseRequested,
+    Request,
+    SettingsChanged,
+    TrialKillRequested,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+
+from .instant_backend import InstantBackend
+from .test_loop import SPEC, entries, objective
+
+
+@pytest.fixture(autouse=True)
+def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look after everything at every turn: what is tested is what happens, not how soon."""
+    monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
+
+
+class Life:
+    """A store with one experiment, and an engine that drives it."""
+
+    def __init__(self, spec: Any = SPEC, **options: Any) -> None:
+        self.store = MemoryStore()
+        self.id = self.store.create(spec, at=0.0)
+        self.log: MemoryLog = options.pop("log", None) or self.store.log(self.id)
+        self.experiment = Experiment(spec)
+        self.backend = InstantBackend(objective)
+        self.engine = Engine(
+            self.experiment,
+            self.log,
+            self.backend,
+            requests=lambda: self.store.pending(self.id),
+            **{"observers": [self.observe], **options},
+        )
+        self.asked: list[tuple[int, Request]] = []
+        self.requests: list[RequestId] = []
+        self.turns = 0
+
+    def ask(self, at: int, request: Request) -> None:
+        """Post a request after so many turns."""
+        self.asked.append((at, request))
+
+    def observe(self, _entries: Sequence[Entry]) -> None:
+        self.turns += 1
+        for at, request in self.asked:
+            if at == self.turns:
+                self.requests.append(self.store.post(self.id, request, at=0.0))
+
+    def events(self) -> list[Event]:
+        return [entry.event for entry in entries(self.log)]
+
+
+def test_a_request_is_recorded_done_and_answered() -> None:
+    life = Life()
+    life.ask(5, TrialKillRequested(0))
+    assert life.engine.run() is ExperimentState.COMPLETED
+    assert life.experiment.trials[0].state is TrialState.KILLED
+    assert life.store.answer(life.requests[0]) == Answer(None)
+    assert life.store.pending(life.id) == []
+    assert life.events().count(TrialKillRequested(0)) == 1
+
+
+def test_a_request_that_can_not_be_done_is_refused_and_nothing_is_recorded() -> None:
+    life = Life()
+    life.ask(5, TrialKillRequested(999))
+    life.engine.run()
+    answer = life.store.answer(life.requests[0])
+    assert answer is not None
+    assert answer.refused is not None
+    assert "no trial 999" in answer.refused
+    assert TrialKillRequested(999) not in life.events()
+
+
+def test_settings_change_while_it_runs() -> None:
+    life = Life()
+    life.ask(5, SettingsChanged({"max_trials": 30}))
+    life.engine.run()
+    assert len(life.experiment.trials) == 30
+
+
+@pytest.mark.parametrize(
+    ("request_", "state"),
+    [
+        (PauseRequested(), ExperimentState.PAUSED),
+        (CancelRequested(), ExperimentState.CANCELED),
+        (KillRequested(), ExperimentState.CANCELED),
+    ],
+)
+def test_the_whole_experiment_can_be_ended(request_: Request, state: ExperimentState) -> None:
+    life = Life()
+    life.ask(5, request_)
+    assert life.engine.run() is state
+    assert life.backend.closed
+    assert not life.backend.live
+    assert life.store.record(life.id).state is state
+
+
+def test_a_driver_that_lost_its_lease_stops_at_once_and_records_nothing_more() -> None:
+    beats = 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 3:
+            raise LeaseLost("another driver owns the experiment now")
+
+    life = Life(beat=beat)
+    with pytest.raises(LeaseLost):
+        life.engine.run()
+    assert life.backend.closed
+    assert life.store.record(life.id).state is ExperimentState.RUNNING
+
+
+def test_time_runs_out_counting_what_earlier_drivers_took() -> None:
+    spec = replace(SPEC, max_seconds=3600.0)
+    assert Life(spec, ran_before=10.0).engine.run() is ExperimentState.COMPLETED
+    assert Life(spec, ran_before=3600.0).engine.run() is ExperimentState.STOPPED
+
+
+class SmallDisk(MemoryLog):
+    """Has room for so many appends, and then for some more once room was made."""
+
+    room = 8
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        summary: Mapping[str, Any] | None = None,
+        answers: Mapping[RequestId, Answer] | None = None,
+    ) -> Seq:
+        if self.room == 0:
+            raise DiskFull("the disk is full")
+        self.room -= 1
+        return super().append(entries, summary=summary, answers=answers)
+
+
+def small_disk() -> SmallDisk:
+    store = MemoryStore()
+    return SmallDisk(store, store.create(SPEC, at=0.0))
+
+
+def test_a_full_disk_pauses_the_experiment_and_says_why() -> None:
+    log = small_disk()
+
+    def make_room() -> None:
+        log.room = 100
+
+    life = Life(log=log, make_room=make_room)
+    assert life.engine.run() is ExperimentState.PAUSED
+    assert PauseRequested("the disk is full") in life.events()
+    assert not life.backend.live
+
+
+def test_a_disk_that_stays_full_ends_the_driver_and_loses_nothing() -> None:
+    log = small_disk()
+    life = Life(log=log, make_room=lambda: None)
+    with pytest.raises(DiskFull):
+        life.engine.run()
+    assert life.backend.closed
+    assert len(entries(log)) >= 8

@@ -1,0 +1,162 @@
+"""What people ask of an experiment is done by its driver, or, where none lives, at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import Home, open_home
+from ashwood.engine.control import ask
+from ashwood.engine.loop import Engine
+from ashwood.errors import AshwoodError, NotFound, RequestRefused
+from ashwood.eventlog.lease import take_lease
+from ashwood.experiment.events import (
+    AttemptFailed,
+    CancelRequested,
+    Event,
+    KillRequested,
+    PauseRequested,
+    SettingsChanged,
+    TrialKillRequested,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+
+from .instant_backend import InstantBackend
+from .test_loop import SPEC, objective
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with open_home(tmp_path, create=True) as opened:
+        yield opened
+
+
+def paused(home: Home) -> int:
+    """An experiment that was paused early."""
+    experiment = home.store.create(SPEC, at=0.0)
+    backend = InstantBackend(objective)
+    log = home.store.log(experiment)
+    engine = Engine(Experiment(SPEC), log, backend, observers=[lambda _: engine.pause()])
+    assert engine.run() is ExperimentState.PAUSED
+    return experiment
+
+
+def fold(home: Home, experiment: int) -> Experiment:
+    folded = Experiment(SPEC)
+    for _, entry in home.store.log(experiment).read():
+        folded.handle(entry.event)
+    return folded
+
+
+def test_a_paused_experiment_is_canceled_for_good(home: Home) -> None:
+    experiment = paused(home)
+    ask(home, experiment, CancelRequested())
+    assert home.store.record(experiment).state is ExperimentState.CANCELED
+    assert home.store.lease(experiment) is None
+    assert all(trial.ended for trial in fold(home, experiment).trials.values())
+    with pytest.raises(RequestRefused, match="is canceled"):
+        ask(home, experiment, KillRequested())
+
+
+def test_what_can_not_be_done_is_refused(home: Home) -> None:
+    experiment = paused(home)
+    with pytest.raises(RequestRefused, match="isn't running: it is paused"):
+        ask(home, experiment, PauseRequested())
+    with pytest.raises(RequestRefused, match="no trial 99"):
+        ask(home, experiment, TrialKillRequested(99))
+    with pytest.raises(NotFound):
+        ask(home, 99, PauseRequested())
+    assert home.store.record(experiment).state is ExperimentState.PAUSED
+
+
+def test_an_experiment_that_has_never_run_can_be_changed_and_canceled(home: Home) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    ask(home, experiment, SettingsChanged({"max_trials": 5}))
+    assert fold(home, experiment).search.max_trials == 5
+    ask(home, experiment, CancelRequested())
+    assert home.store.record(experiment).state is ExperimentState.CANCELED
+
+
+def test_an_experiment_whose_driver_died_is_paused_without_running_anything(home: Home) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    log = home.store.log(experiment)
+
+    class Dead(Exception):
+        pass
+
+    def die(_entries: object) -> None:
+        raise Dead
+
+    with pytest.raises(Dead):
+        Engine(Experiment(SPEC), log, InstantBackend(objective), observers=[die]).run()
+    assert home.is_interrupted(home.store.record(experiment))
+    ask(home, experiment, TrialKillRequested(0))
+    assert fold(home, experiment).trials[0].state is TrialState.KILLED
+    ask(home, experiment, PauseRequested())
+    assert home.store.record(experiment).state is ExperimentState.PAUSED
+
+
+def test_killing_the_last_trials_completes_a_paused_experiment(home: Home) -> None:
+    spec = replace(SPEC, search=replace(SPEC.search, max_trials=1, num_rungs=1))
+    experiment = home.store.create(spec, at=0.0)
+    engine = Engine(Experiment(spec), home.store.log(experiment), InstantBackend(objective))
+    engine.pause()
+    engine.run()
+    if home.store.record(experiment).state is ExperimentState.PAUSED:
+        ask(home, experiment, TrialKillRequested(0))
+        assert home.store.record(experiment).state is ExperimentState.ERRORED
+
+
+class Idle(InstantBackend):
+    """Nothing happens by itself; whoever is told to leave does."""
+
+    def __init__(self, got_on: threading.Event) -> None:
+        super().__init__(objective)
+        self._got_on = got_on
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        self._got_on.set()
+        return [event for event in super().next_events(timeout) if isinstance(event, AttemptFailed)]
+
+
+def test_the_living_driver_answers(home: Home, tmp_path: Path) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    got_on = threading.Event()
+
+    def drive() -> None:
+        with open_home(tmp_path) as mine, take_lease(mine.store, experiment) as lease:
+            Engine(
+                Experiment(SPEC),
+                mine.store.log(experiment, lease.token),
+                Idle(got_on),
+                requests=lambda: mine.store.pending(experiment),
+                beat=lease.beat,
+            ).run()
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    assert got_on.wait(30)
+    ask(home, experiment, SettingsChanged({"max_trials": 25}), wait=30)
+    with pytest.raises(RequestRefused, match="no trial 99"):
+        ask(home, experiment, TrialKillRequested(99), wait=30)
+    assert home.is_driven(experiment)
+    ask(home, experiment, KillRequested(), wait=30)
+    driver.join(30)
+    assert not driver.is_alive()
+    assert fold(home, experiment).search.max_trials == 25
+    assert home.store.record(experiment).state is ExperimentState.CANCELED
+
+
+def test_a_driver_that_does_not_answer_is_said(home: Home) -> None:
+    experiment = paused(home)
+    with take_lease(home.store, experiment), pytest.raises(AshwoodError, match=r"hasn't answered for 0\.05 s"):
+        ask(home, experiment, CancelRequested(), wait=0.05)
+    # It stays recorded, and is done at the next occasion.
+    with pytest.raises(RequestRefused):
+        ask(home, experiment, CancelRequested())
+    assert home.store.record(experiment).state is ExperimentState.CANCELED
