@@ -6,6 +6,10 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.postgres import postgres
+
+__all__ = ["postgres"]
+
 # Machines are shared and may be slow: time limits are pytest-timeout's business, not hypothesis's.
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2_000)

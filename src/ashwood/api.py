@@ -7,19 +7,30 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from ashwood.backends.local.load import IMPORTING
 from ashwood.cli.export import make_frame, read_trials, trial_records
 from ashwood.cli.progress import make_reporter
-from ashwood.config import build_experiment
+from ashwood.config import build_experiment, parse_stop_when
 from ashwood.engine import Home, Session, open_home
+from ashwood.engine.control import ask
+from ashwood.engine.provenance import collect, dirt
 from ashwood.errors import AshwoodError, TrainingCodeError
 from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import (
+    CancelRequested,
+    KillRequested,
+    PauseRequested,
+    SettingsChanged,
+    TrialKillRequested,
+    TrialStopRequested,
+)
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
@@ -29,6 +40,10 @@ LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], i
 """``{"epochs": 27}``, or a bare number of whatever the training code counts."""
 
 
+StopWhen: TypeAlias = Mapping[Literal["metric_at", "max_time"], float | str]
+"""What is enough: ``{"metric_at": 0.98, "max_time": "2h"}``, or one of them; a time is in seconds or text."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Searcher:
     name: ClassVar[str]
@@ -36,6 +51,7 @@ class _Searcher:
     metric: str
     max_length: LengthLike
     smaller_is_better: bool = True
+    stop_when: StopWhen | None = None
 
     def to_config(self) -> dict[str, Any]:
         """The ``searcher`` section of the experiment file that says the same."""
@@ -146,6 +162,73 @@ class Experiment:
         _drive(Session(self._home, self.id), workers, progress)
         return self
 
+    # -- steering: from another thread or process, or while nobody runs it -------------------------
+
+    def pause(self) -> None:
+        """Let running trials save a checkpoint and let go; `resume` goes on.
+
+        Raises:
+            RequestRefused: it has ended.
+        """
+        ask(self._home, self.id, PauseRequested())
+
+    def cancel(self) -> None:
+        """End it for good; running trials save a checkpoint first.
+
+        Raises:
+            RequestRefused: it has ended.
+        """
+        ask(self._home, self.id, CancelRequested())
+
+    def kill(self) -> None:
+        """End it for good, at once.
+
+        Raises:
+            RequestRefused: it has ended.
+        """
+        ask(self._home, self.id, KillRequested())
+
+    def kill_trial(self, trial: TrialId) -> None:
+        """End a trial for good, at once; it counts as the worst in its rung.
+
+        Raises:
+            RequestRefused: there is no such trial, or it has ended.
+        """
+        ask(self._home, self.id, TrialKillRequested(trial))
+
+    def stop_trial(self, trial: TrialId) -> None:
+        """End a trial where it is; its results stand.
+
+        Raises:
+            RequestRefused: there is no such trial, or it has ended.
+        """
+        ask(self._home, self.id, TrialStopRequested(trial))
+
+    def set(
+        self,
+        *,
+        max_concurrent_trials: int | None = None,
+        max_trials: int | None = None,
+        stop_when: StopWhen | None = None,
+    ) -> None:
+        """Change settings, also while it runs; None leaves one as it is.
+
+        Args:
+            max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
+            max_trials: how many trials to create in all.
+            stop_when: the bounds that hold from now on, instead of those before; ``{}``: none.
+
+        Raises:
+            ConfigError: a bound is no number or duration.
+            RequestRefused: it has ended, or so few trials would be fewer than there are.
+        """
+        numbers = {"max_concurrent_trials": max_concurrent_trials, "max_trials": max_trials}
+        changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
+        if stop_when is not None:
+            given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")
+            changed |= {"stop_at": None, "max_seconds": None, **given}
+        ask(self._home, self.id, SettingsChanged(changed))
+
     def __repr__(self) -> str:
         return f"<ashwood experiment {self.id} ({self.spec.name}): {self.state}>"
 
@@ -197,9 +280,12 @@ def run(
         **({} if seed is None else {"reproducibility": {"experiment_seed": seed}}),
         **fields,
     }
-    loaded = build_experiment(tree, workdir=_workdir(train), default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
-    session = Session.create(opened, loaded.spec, at=time.time())
-    _drive(session, workers, progress, loaded.warnings)
+    workdir = _workdir(train)
+    loaded = build_experiment(tree, workdir=workdir, default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
+    provenance = collect(workdir)
+    session = Session.create(opened, replace(loaded.spec, provenance=provenance), at=time.time())
+    unrecorded = dirt(provenance)
+    _drive(session, workers, progress, loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded))
     return Experiment(opened, session.id)
 
 

@@ -51,11 +51,27 @@ def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode
     for event in hear(backend):
         if isinstance(event, AttemptStarted):  # so the group is known
             break
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGSTOP)  # nor does it need its help
     backend.dispatch([Abort(0, 1)])
     assert drive(backend, [start]) == [AttemptFailed(0, 1, "killed on request")]
     wait_for_end(child)
     assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
     assert backend._places[0].worker is worker
+
+
+def test_a_child_that_holds_the_socket_of_its_killed_worker_dies_too(tmp_path: Path, make: Make) -> None:
+    backend = INLINE(make)
+    start = job(target=2, hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
+
+    def answer(_: ValidationReported) -> None:
+        worker = backend._places[0].worker
+        assert worker is not None
+        os.kill(worker.pid, signal.SIGKILL)
+
+    events = drive(backend, [start], answer)
+    assert error(events) == "the worker process was killed by SIGKILL: perhaps out of memory"
+    wait_for_end(wait_for_number(tmp_path / "pid"))
 
 
 @with_children
@@ -119,7 +135,7 @@ def test_a_worker_that_is_killed_while_it_imports_costs_its_attempt_only(tmp_pat
 @modes
 def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: Mode) -> None:
     backend = mode(lambda *arguments, **options: make(*arguments, workers=2, **options))
-    Sabotage(backend, tmp_path, seed=1).rage(turns=40)
+    Sabotage(backend, tmp_path, seed=1).rage(turns=20)
     drive(backend, [job(trial=1_000), job(trial=1_001)])
 
 

@@ -211,8 +211,11 @@ def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, dr
 
 
 @pytest.mark.usefixtures("no_margin")
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "stopped"),
+    [(MODES[0].values[0], True), (MODES[1].values[0], True), (MODES[2].values[0], False)],
+    ids=["inline, stopped", "forked, stopped", "command"],
+)
 def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive, mode: Mode, stopped: bool) -> None:
     driver = drive(mode, do="tell", at=1, until="doomsday")
     trial, worker = driver.number("pid"), driver.number("worker")

@@ -1,7 +1,11 @@
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,21 @@ hyperparameters:
   x: {type: double, minval: 0.0, maxval: 1.0}
   optimizer: {name: {type: categorical, vals: [sgd, adam]}}
 searcher: {name: adaptive_asha, metric: loss, max_length: {epochs: 16}, max_trials: 24, divisor: 4}
+reproducibility: {experiment_seed: 5}
+"""
+
+
+GATED = TRAIN.replace(
+    'print("epoch", epoch)',
+    "import pathlib, time\n        while not pathlib.Path('go').exists():\n            time.sleep(0.01)",
+)
+"""Trains on only when there is a file ``go``."""
+
+RANDOM = """
+name: toy
+entrypoint: train:train
+hyperparameters: {x: {type: double, minval: 0.0, maxval: 1.0}}
+searcher: {name: random, metric: loss, max_length: {epochs: 2}, max_trials: 6, max_concurrent_trials: 2}
 reproducibility: {experiment_seed: 5}
 """
 
@@ -72,6 +91,45 @@ class Workplace:
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ashwood(*arguments, "--json"), parse_constant=pytest.fail)
+
+    def call(self, *arguments: str, code: int = 0) -> str:
+        """What a command prints that runs in this process, where starting one of its own adds nothing but time."""
+        from ashwood.cli.main import main
+
+        said = io.StringIO()
+        ended: object = 0
+        with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
+            patch.setattr(sys, "argv", ["ashwood", *arguments])
+            patch.delenv("ASHWOOD_HOME", raising=False)
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                try:
+                    main()
+                except SystemExit as exit_:
+                    ended = exit_.code
+        assert (ended or 0) == code, said.getvalue()
+        return said.getvalue()
+
+    def call_json(self, *arguments: str) -> Any:
+        return json.loads(self.call(*arguments, "--json"), parse_constant=pytest.fail)
+
+    @contextlib.contextmanager
+    def driving(self, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+        """A driver, from when it trains on; killed at the end if it still lives."""
+        with self.start(*arguments, "--json") as process:
+            try:
+                assert process.stdout is not None
+                while "AttemptStarted" not in (line := process.stdout.readline()):
+                    assert line, process.communicate()[1]
+                yield process
+            finally:
+                process.kill()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.config import read_experiment
+from ashwood.config import read_experiment, reread_experiment
 from ashwood.errors import ConfigError, NotFound
 from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
 from ashwood.search.settings import Method, Mode, SearchSettings
@@ -41,6 +41,7 @@ def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
         entrypoint=Entrypoint(EntrypointKind.FUNCTION, "train:main"),
         workdir=str(tmp_path),
         seed=0,
+        max_common_failures=3,
         checkpoint_policy=CheckpointPolicy(0, 1, 1),
         config_text=LEAST,
     )
@@ -459,3 +460,47 @@ def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
     file = tmp_path / "windows.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
     assert read_experiment(file).spec.metric == "loss"
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("90", 90.0),
+        ("1.5", 1.5),
+        ("90s", 90.0),
+        ("15min", 900.0),
+        ("2h", 7200.0),
+        ("1.5h", 5400.0),
+        ("3d", 259200.0),
+        ("1h 30min", 5400.0),
+    ],
+)
+def test_what_is_enough(tmp_path: Path, written: str, seconds: float) -> None:
+    given = f"max_length: 16, stop_when: {{metric_at: -2, max_time: {written}}}"
+    spec, _ = read(tmp_path, LEAST.replace("max_length: 16", given))
+    assert (spec.stop_at, spec.max_seconds) == (-2.0, seconds)
+
+
+def test_a_store_is_no_part_of_the_experiment(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(LEAST + "store: postgresql://db.lab/ashwood\nmax_common_failures: 0\n")
+    loaded = read_experiment(file)
+    assert loaded.store == "postgresql://db.lab/ashwood"
+    assert loaded.warnings == ()
+    assert loaded.spec.max_common_failures == 0
+    file.write_text(LEAST + "store: postgresql://me:secret@db.lab/ashwood\n")
+    [warning] = read_experiment(file).warnings
+    assert "a.yaml:4: store: holds a password" in warning
+    assert "secret" not in warning
+
+
+def test_a_recorded_file_can_be_read_once_more(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(LEAST)
+    spec = read_experiment(file, overrides=["searcher.max_trials=5"], default_seed=7).spec
+    file.unlink()
+    assert reread_experiment(spec, overrides=["searcher.max_trials=5"]).spec == spec
+    again = reread_experiment(spec, overrides=["searcher.max_trials=5", "searcher.max_trials=6"]).spec
+    assert again.search.max_trials == 6
+    with pytest.raises(ConfigError, match=r"--set: searcher\.max_trails"):
+        reread_experiment(spec, overrides=["searcher.max_trails=6"])

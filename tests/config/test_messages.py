@@ -98,6 +98,8 @@ WRONG_TYPES = {
     SOUND + "max_restarts: '5'\n": (4, "max_restarts", ["must be a whole number", "write 5 without quotes"]),
     SOUND + "max_restarts: true\n": (4, "max_restarts", ["must be a whole number, not true"]),
     SOUND + "max_restarts: 1e1\n": (4, "max_restarts", ["write 10"]),
+    SOUND + "max_common_failures: -1\n": (4, "max_common_failures", ["at least 0, not -1"]),
+    SOUND + "max_common_failures: never\n": (4, "max_common_failures", ["must be a whole number"]),
     SOUND + "max_restarts: 2.5\n": (4, "max_restarts", ["must be a whole number, not 2.5"]),
     SOUND + "records_per_epoch: many\n": (4, "records_per_epoch", ["must be a whole number", '"many"']),
     SOUND + "resources: 3\n": (4, "resources", ["must be a map"]),
@@ -185,6 +187,10 @@ OTHER_SECTIONS = {
         "checkpoint_storage.save_experiment_best",
         ["write 2 without quotes"],
     ),
+    SOUND + "store: 5\n": (4, "store", ["must be text"]),
+    SOUND + "store: /data/ashwood\n": (4, "store", ["postgresql://HOST/DATABASE", "--home"]),
+    SOUND + "store: mysql://me:secret@there/db\n": (4, "store", ["not mysql://…"]),
+    SOUND + "store: 'postgresql://[::1/db'\n": (4, "store", ["is no URL"]),
     SOUND + "checkpoint_storage: {host_path: /a}\n": (4, "checkpoint_storage.type", ["is missing"]),
     SOUND + "checkpoint_storage: {save_trial_bset: 1}\n": (
         4,
@@ -318,6 +324,24 @@ SEARCHER = {
     ),
 }
 
+STOP_WHEN = {
+    asha("stop_when: {}"): (2, "searcher.stop_when", ["metric_at or max_time"]),
+    asha("stop_when: 0.98"): (2, "searcher.stop_when", ["must be a map"]),
+    asha("stop_when: {metric_at: high}"): (2, "searcher.stop_when.metric_at", ["must be a number"]),
+    asha("stop_when: {metric_at: .nan}"): (2, "searcher.stop_when.metric_at", ["finite"]),
+    asha("stop_when: {metric_ta: 3}"): (2, "searcher.stop_when.metric_ta", ["did you mean metric_at?"]),
+    asha("stop_when: {max_time: soon}"): (2, "searcher.stop_when.max_time", ["duration above 0", "2h", '"soon"']),
+    asha("stop_when: {max_time: 2 weeks}"): (2, "searcher.stop_when.max_time", ["duration above 0"]),
+    asha("stop_when: {max_time: 0}"): (2, "searcher.stop_when.max_time", ["above 0", "not 0"]),
+    asha("stop_when: {max_time: true}"): (2, "searcher.stop_when.max_time", ["not true"]),
+    asha("stop_when: {max_time: [1]}"): (2, "searcher.stop_when.max_time", ["not a list"]),
+    asha("metric_at: 0.9"): (2, "searcher.metric_at", ["wrong place", "searcher.stop_when.metric_at"]),
+    asha("max_time: 2h"): (2, "searcher.max_time", ["time_metric", "stop_when: {max_time: 2h}"]),
+    asha("max_time: 60"): (2, "searcher.max_time", ["same as max_length", "after 60 seconds", "{max_time: 60}"]),
+    with_length("max_time: 60"): (2, "searcher.time_metric", ["is missing", "stop_when: {max_time: 60}"]),
+    SOUND + "stop_when: {metric_at: 1}\n": (4, "stop_when", ["wrong place", "searcher.stop_when"]),
+}
+
 HYPERPARAMETERS = {
     with_hparam("lr: {type: lgo, minval: 1, maxval: 2}"): (4, "hyperparameters.lr.type", ['did you mean "log"?']),
     with_hparam("lr: {type: float, minval: 1, maxval: 2}"): (4, "hyperparameters.lr.type", ["use double"]),
@@ -387,7 +411,7 @@ ENTRYPOINTS = {
 }
 
 ALL = UNREADABLE | IN_THE_TEXT | UNKNOWN_KEYS | WRONG_TYPES | OTHER_SECTIONS | LENGTHS | SEARCHER | HYPERPARAMETERS
-ALL |= ENTRYPOINTS
+ALL |= ENTRYPOINTS | STOP_WHEN
 
 
 @pytest.mark.parametrize(("text", "expected"), ALL.items(), ids=[text[:80] for text in ALL])

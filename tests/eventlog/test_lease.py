@@ -82,7 +82,7 @@ def take(store: Store, clock: Clock) -> int:
 def test_nobodys_is_taken_and_let_go_of(store: WrongClock) -> None:
     with take_lease(store, 1, sleep=no_sleep) as lease:
         assert is_driven(store, 1)
-        with pytest.raises(ExperimentBusy, match=f"process {os.getpid()} on .* is running experiment 1"):
+        with pytest.raises(ExperimentBusy, match=f"process {os.getpid()} on .* is running this experiment"):
             take_lease(store, 1, sleep=no_sleep)
     assert not is_driven(store, 1)
     lease.release()

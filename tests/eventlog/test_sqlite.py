@@ -1,14 +1,40 @@
 """What only SQLite has to do: files, power, full and read-only disks, damage."""
 
+import shutil
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ashwood.errors import EventLogError
+from ashwood.errors import DiskFull, EventLogError
+from ashwood.eventlog.ballast import Ballast
+from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.experiment.events import DriverStarted, PauseRequested
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.testing.records import a_driver, full_spec, telling_entries
+from tests.mounts import small_disk
+
+LOGS = Path(__file__).parent / "logs"
+
+APPEND = """
+import sys
+from pathlib import Path
+from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.testing.records import a_driver, full_spec, telling_entries
+
+store = SqliteStore(Path(sys.argv[1]))
+log = store.log(store.create(full_spec(), at=1.0), token := store.take_lease(1, a_driver()))
+print("appending", flush=True)
+while True:
+    log.append(telling_entries())
+    store.beat(1, token)
+"""
 
 
 @pytest.fixture
@@ -18,10 +44,14 @@ def path(tmp_path: Path) -> Path:
 
 def test_commits_survive_a_power_loss(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
-        settings = [
-            store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
-        ]
-    assert settings == ["wal", 2]
+        assert durability(store) == ["wal", 2]
+        experiment = store.create(full_spec(), at=1.0)
+        store.beat(experiment, store.take_lease(experiment, a_driver()))
+        assert durability(store) == ["wal", 2]
+
+
+def durability(store: SqliteStore) -> list[Any]:
+    return [store._query(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")]
 
 
 def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> None:
@@ -35,32 +65,68 @@ def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> Non
         assert len(list(reader.log(1).read())) == 2 * len(telling_entries())
 
 
-def test_a_missing_entry_is_named(path: Path) -> None:
+# -- damage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("DELETE FROM entries WHERE seq = 3", "entry 3 of experiment 1 is missing"),
+        ("DELETE FROM entries WHERE seq >= 3", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET body = replace(body, '/a/b c', '/a/b d') WHERE seq = 3", "entry 3 .* digest is wrong"),
+        ("UPDATE entries SET body = '' WHERE seq = 3", "entry 3 .* digest is wrong"),
+        ("UPDATE entries SET at = 2.5 WHERE seq = 3", "entry 3 .* digest is wrong"),
+        ("UPDATE entries SET at = 'noon' WHERE seq = 3", "entry 3 .* damaged"),
+        ("UPDATE entries SET version = 'two' WHERE seq = 3", "entry 3 .* damaged"),
+        ("UPDATE entries SET digest = NULL WHERE seq = 3", "entry 3 .* digest is wrong"),
+        ("UPDATE entries SET digest = digest + 1 WHERE seq = 3", "entry 3 .* digest is wrong"),
+        ("UPDATE entries SET seq = -seq WHERE seq IN (3, 4)", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET version = 99 WHERE seq = 3", "entry 3 .* upgrade Ashwood"),
+        ("UPDATE entries SET version = 1, body = '{' WHERE seq = 3", "entry 3 .* is damaged"),
+        ("UPDATE entries SET version = 1, body = '[]' WHERE seq = 3", "entry 3 .* is damaged"),
+        ("""UPDATE entries SET version = 1, body = '{"event":{"is":"Unheard"}}' WHERE seq = 3""", "entry 3 .* damaged"),
+        (
+            """UPDATE entries SET version = 1, body = '{"event":{"is":"AttemptEnded"}}' WHERE seq = 3""",
+            "entry 3 .* damaged",
+        ),
+    ],
+)
+def test_a_damaged_log_is_named_and_what_came_before_is_read(path: Path, damage: str, message: str) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
-        store._connection.execute("DELETE FROM entries WHERE seq = 3")
-        with pytest.raises(EventLogError, match="entry 3 of experiment 1 is missing"):
-            list(log.read())
+        store._connection.execute(damage)
+        reading = log.read()
+        assert [next(reading)[0], next(reading)[0]] == [1, 2]
+        with pytest.raises(EventLogError, match=message) as raised:
+            next(reading)
+    assert str(path) in str(raised.value)
+    assert "saved with: ashwood export 1 --until 2 --out FILE.ashwood" in str(raised.value)
 
 
-@pytest.mark.parametrize("body", ['{"event":{"is":"Unheard"}}', "{", "[]", '{"event":{"is":"AttemptEnded"}}'])
-def test_a_damaged_entry_is_named(path: Path, body: str) -> None:
+def test_swapped_entries_are_noticed(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
-        store._connection.execute("UPDATE entries SET body = ? WHERE seq = 2", (body,))
-        with pytest.raises(EventLogError, match="entry 2 of experiment 1 can't be used: the record is damaged"):
+        for old, new in ((3, -1), (4, 3), (-1, 4)):
+            store._connection.execute("UPDATE entries SET seq = ? WHERE seq = ?", (new, old))
+        with pytest.raises(EventLogError, match=r"entry 3 .* digest is wrong"):
             list(log.read())
 
 
-def test_records_of_a_newer_ashwood_are_refused(path: Path) -> None:
+def test_a_damaged_spec_is_named(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
-        log = store.log(store.create(full_spec(), at=1.0))
-        log.append(telling_entries())
-        store._connection.execute("UPDATE entries SET version = 99 WHERE seq = 2")
-        with pytest.raises(EventLogError, match=r"entry 2 .* upgrade Ashwood"):
-            list(log.read())
+        store.create(full_spec(), at=1.0)
+        store._connection.execute("UPDATE experiments SET spec = replace(spec, '0.9', '0.8')")
+        with pytest.raises(EventLogError, match=r"experiment 1: .* digest is wrong"):
+            store.spec(1)
+        store._connection.execute("UPDATE experiments SET version = 99")
+        with pytest.raises(EventLogError, match=r"experiment 1: .* upgrade Ashwood"):
+            store.spec(1)
+
+
+def test_files_of_a_newer_ashwood_are_refused(path: Path) -> None:
+    with closing(SqliteStore(path)) as store:
         store._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(EventLogError, match="upgrade Ashwood"):
         SqliteStore(path)
@@ -79,3 +145,192 @@ def test_files_of_others_are_left_alone(path: Path) -> None:
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(EventLogError, match="may you write to it"):
         SqliteStore(tmp_path / "nowhere" / "ashwood.db")
+
+
+# -- old versions -----------------------------------------------------------------------------
+
+
+def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
+    shutil.copy(LOGS / "version-1.db", path)
+    with closing(SqliteStore(path)) as store:
+        check_version_1(store)
+        log = store.log(3, store.take_lease(3, a_driver()))
+        assert log.append(telling_entries()) == 51 + len(telling_entries())
+        store.post(3, PauseRequested(), at=1.0)
+    with closing(SqliteStore(path)) as store:
+        entries = [entry for _, entry in store.log(3).read()]
+        assert [repr(entry) for entry in entries[51:]] == [repr(entry) for entry in telling_entries()]
+        store._connection.execute("DELETE FROM entries WHERE experiment = 1 AND seq > 400")
+        with pytest.raises(EventLogError, match="entry 401 of experiment 1 is missing"):
+            list(store.log(1).read())
+
+
+def check_version_1(store: SqliteStore) -> None:
+    records = store.experiments()
+    assert [record.state for record in records] == [
+        ExperimentState.COMPLETED,
+        ExperimentState.PAUSED,
+        ExperimentState.RUNNING,
+    ]
+    assert {record.labels for record in records} == {("old",)}
+    assert not any(record.archived for record in records)
+    for record, length in zip(records, (494, 67, 51), strict=True):
+        entries = list(store.log(record.id).read())
+        assert [seq for seq, _ in entries] == list(range(1, length + 1))
+        assert entries[0][1].event == DriverStarted(2)
+        assert store.spec(record.id).search.max_trials in (60, 8)
+        assert store.spec(record.id).checkpoint_policy is None
+        assert store.lease(record.id) is None
+        assert store.pending(record.id) == []
+
+
+def test_every_version_has_a_log_that_is_kept() -> None:
+    """Made by the Ashwood of that time: a change of a record's shape must not make it unreadable."""
+    kept = {int(file.stem.removeprefix("version-")) for file in LOGS.glob("version-*.db")}
+    assert set(range(1, VERSION)) <= kept
+
+
+# -- copies -----------------------------------------------------------------------------------
+
+
+def test_a_copy_made_while_a_driver_writes_is_a_store_as_it_was_once(path: Path, tmp_path: Path) -> None:
+    def copy_in_order(*endings: str) -> Callable[[Path], None]:
+        def copy(target: Path) -> None:
+            for ending in endings:
+                shutil.copy(f"{path}{ending}", f"{target}{ending}")
+
+        return copy
+
+    lengths: list[int] = []
+    with subprocess.Popen([sys.executable, "-c", APPEND, str(path)], stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "appending\n"
+        for number in range(10):
+            for copy in (copy_in_order("", "-wal"), copy_in_order("-wal", ""), copy_in_order("")):
+                target = tmp_path / f"copy-{number}-{len(lengths)}.db"
+                copy(target)
+                lengths.append(length_of(target))
+        driver.kill()
+    with_wal = [length for at, length in enumerate(lengths) if at % 3 < 2]
+    assert with_wal == sorted(with_wal)
+    assert with_wal[-1] > 0
+    assert length_of(path) >= with_wal[-1]
+
+
+def length_of(path: Path) -> int:
+    """How many entries a store holds, which must be whole."""
+    with closing(SqliteStore(path)) as store:
+        assert store._query("PRAGMA integrity_check") == [("ok",)]
+        if not store.experiments():
+            return 0
+        length = sum(1 for _ in store.log(1).read())
+    assert length % len(telling_entries()) == 0  # commits are whole or not there
+    return length
+
+
+# -- full disks -------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_and_harms_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, closing(SqliteStore(disk.path / "ashwood.db")) as store:
+        experiment = store.create(full_spec(), at=1.0)
+        token = store.take_lease(experiment, a_driver())
+        log = store.log(experiment, token)
+        written = fill(lambda: log.append(telling_entries() * 5))
+        with pytest.raises(DiskFull):
+            log.append(telling_entries() * 5)
+        assert len(list(log.read())) == written * 5 * len(telling_entries())
+        disk.resize("4m")
+        assert log.append(telling_entries() * 5) == (written + 1) * 5 * len(telling_entries())
+        assert len(list(log.read())) == (written + 1) * 5 * len(telling_entries())
+        assert store._query("PRAGMA integrity_check") == [("ok",)]
+
+
+def fill(write: Callable[[], object]) -> int:
+    """Write until the disk is full; returns how many times it went well."""
+    for times in range(100_000):
+        try:
+            write()
+        except DiskFull as error:
+            assert "free some space" in str(error)  # noqa: PT017
+            return times
+    raise AssertionError("the disk doesn't fill")
+
+
+def test_no_store_is_made_on_a_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        filler = disk.path / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(bytes(2 << 20))
+        with pytest.raises(DiskFull):
+            SqliteStore(disk.path / "ashwood.db")
+        filler.unlink()
+        with closing(SqliteStore(disk.path / "ashwood.db")) as store:
+            assert store.create(full_spec(), at=1.0) == 1
+
+
+def test_ballast_makes_room_for_the_last_words(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk, closing(SqliteStore(disk.path / "ashwood.db")) as store:
+        ballast = Ballast(disk.path / "ballast", 256 << 10)
+        ballast.reserve()
+        log = store.log(store.create(full_spec(), at=1.0))
+        fill(lambda: log.append(telling_entries() * 5))
+        with pytest.raises(DiskFull):
+            log.append(telling_entries()[:1])
+        ballast.release()
+        log.append(telling_entries())
+        fill(lambda: log.append(telling_entries() * 5))
+        with pytest.raises(DiskFull, match=r"less than 0\.25 MiB of room"):
+            ballast.reserve()
+        assert not (disk.path / "ballast").exists()
+        ballast.release()
+
+
+def test_ballast_is_reserved_once(tmp_path: Path) -> None:
+    ballast = Ballast(tmp_path / "ballast", 1 << 16)
+    ballast.reserve()
+    first = (tmp_path / "ballast").stat()
+    assert first.st_blocks * 512 >= 1 << 16
+    ballast.reserve()
+    assert (tmp_path / "ballast").stat().st_mtime_ns == first.st_mtime_ns
+    (tmp_path / "ballast").write_bytes(b"cut off")
+    ballast.reserve()
+    assert (tmp_path / "ballast").stat().st_size == 1 << 16
+    with pytest.raises(EventLogError, match="may you write there"):
+        Ballast(tmp_path / "nowhere" / "ballast").reserve()
+
+
+# -- read-only disks --------------------------------------------------------------------------
+
+
+def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        with closing(SqliteStore(disk.path / "ashwood.db")) as store:
+            store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
+        disk.forbid_writing()
+        with closing(SqliteStore(disk.path / "ashwood.db")) as store:
+            assert len(list(store.log(1).read())) == len(telling_entries())
+            assert store.spec(1) == full_spec()
+            with pytest.raises(EventLogError, match="may you write to it"):
+                store.log(1).append(telling_entries())
+            assert len(list(store.log(1).read())) == len(telling_entries())
+
+
+def test_an_old_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        shutil.copy(LOGS / "version-1.db", disk.path / "ashwood.db")
+        disk.forbid_writing()
+        with closing(SqliteStore(disk.path / "ashwood.db")) as store:
+            check_version_1(store)
+            with pytest.raises(EventLogError, match="may you write to it"):
+                store.annotate(1, name="new")
+
+
+def test_what_a_read_only_disk_hides_is_said(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "ashwood.db")) as store, small_disk(tmp_path / "disk") as disk:
+        store.create(full_spec(), at=1.0)
+        for ending in ("", "-wal"):
+            shutil.copy(tmp_path / f"ashwood.db{ending}", disk.path / f"ashwood.db{ending}")
+        disk.forbid_writing()
+        with pytest.raises(EventLogError, match=r"ashwood\.db-wal .* copy both files"):
+            SqliteStore(disk.path / "ashwood.db")

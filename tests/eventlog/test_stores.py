@@ -8,9 +8,7 @@ from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.postgres import PostgresStore
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.testing.store import StoreContract
-from tests.postgres import PostgresServer, postgres
-
-__all__ = ["postgres"]
+from tests.postgres import PostgresServer
 
 
 class TestMemoryStore(StoreContract):
@@ -32,7 +30,7 @@ class TestSqliteStore(StoreContract):
 class TestPostgresStore(StoreContract):
     @pytest.fixture(autouse=True)
     def _database(self, postgres: PostgresServer) -> None:
-        self.url = postgres.new_database()
+        self.url = postgres.fresh_database()
 
     @contextmanager
     def open_store(self, place: Path) -> Iterator[PostgresStore]:

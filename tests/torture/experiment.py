@@ -20,6 +20,7 @@ from tests.torture.schedule import Blow, Victim
 from tests.torture.sessions import Hangs, Place, Session
 
 _PAUSED = 3
+_INTERRUPTED = 130  # before anything had started
 _GRACE_SECONDS = 20.0
 """What is left of a driver is gone after the warden's grace and a margin."""
 _MANY = 60
@@ -143,7 +144,7 @@ class Run:
                 self._manual.append(f"driver {len(self.acknowledged)}: {error}")
             self.acknowledged.append(session.acknowledged)
             code = session.returncode
-            if code is not None and code >= 0 and code not in (0, *([_PAUSED] if paused else [])):
+            if code is not None and code >= 0 and code not in (0, *([_PAUSED, _INTERRUPTED] if paused else [])):
                 self._manual.append(f"driver {len(self.acknowledged) - 1} gave up with {code}: {session.errors}")
         if blow is None or not blow.haste:
             left = self.place.wait_until_empty(_GRACE_SECONDS)

@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
+    FellBack,
     PauseTrial,
     Recovered,
     Retried,
@@ -293,7 +294,9 @@ def _verdicts(evidence: Evidence) -> list[tuple[Any, ...]]:
             match decision:
                 case CreateTrial(trial=trial, target=target, why=why):
                     verdicts.append(("train", trial, target, str(why)))
-                case TrainTrial(trial=trial, target=target, why=why) if not isinstance(why, Recovered | Retried):
+                case TrainTrial(trial=trial, target=target, why=why) if not isinstance(
+                    why, Recovered | Retried | FellBack
+                ):
                     verdicts.append(("train", trial, target, str(why)))
                 case ContinueTrial(trial=trial, target=target, why=why):
                     verdicts.append(("train", trial, target, str(why)))

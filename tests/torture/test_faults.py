@@ -52,8 +52,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         pytest.skip(str(why))
 
 
-def running(place: Place) -> Iterator[Run]:
-    run = Run(SCENARIO, place, 0, iter(()))
+def running(place: Place, scenario: Scenario = SCENARIO) -> Iterator[Run]:
+    run = Run(scenario, place, 0, iter(()))
     yield run
     place.end_all()
     place.wait_until_empty(20)
@@ -201,26 +201,24 @@ def change(run: Run, statement: str) -> None:
         assert connection.execute(statement).rowcount > 0
 
 
-def test_a_damaged_checkpoint_is_worked_around(run: Run, undisturbed: Evidence) -> None:
-    with Session(run.place, *run.arguments(None)) as session:
-        session.hear(lines=30)
-        session.interrupt()
-        heard(run, session)
-        assert session.returncode == 3
-    # All that there is of the trial that has a job is damaged, the latest and the one before it.
-    trial = session.acknowledged[-3]["event"]["trial"]
-    damaged = list(run.place.storage.rglob(f"trial-{trial}/*/state.json"))
-    assert damaged
-    for file in damaged:
-        file.write_bytes(file.read_bytes()[:-1])
-    resumed = resume(run)
-    assert resumed.returncode == 0
-    assert "warning: " in resumed.errors
-    evidence = run.evidence()
-    assert any(isinstance(entry.event, CheckpointDamaged) for entry in evidence.entries)
-    complaints = judge(evidence, undisturbed, ordered=True).complaints
-    # That it starts again from further back is the price, and the only one.
-    assert [each for each in complaints if "starts at" not in each] == []
+def test_damaged_checkpoints_are_worked_around(tmp_path: Path) -> None:
+    scenario = Scenario("one trial", {"name": "random", "max_trials": 1}, checkpoint_period=2)
+    (tmp_path / "undisturbed").mkdir()
+    undisturbed = Run(scenario, Place(tmp_path / "undisturbed"), 0, iter(())).to_the_end().evidence
+    for run in running(Place(tmp_path), scenario):
+        killed(run, 14)
+        damaged = list(run.place.storage.rglob("trial-0/*/state.json"))
+        assert damaged
+        for file in damaged:
+            file.write_bytes(file.read_bytes()[:-1])
+        resumed = resume(run)
+        assert resumed.returncode == 0
+        assert "warning: " in resumed.errors
+        evidence = run.evidence()
+        assert any(isinstance(entry.event, CheckpointDamaged) for entry in evidence.entries)
+        complaints = judge(evidence, undisturbed, ordered=True).complaints
+        # That it starts again from further back is the price, and the only one.
+        assert [each for each in complaints if "starts at 0" not in each] == []
 
 
 # -- logs of old versions -----------------------------------------------------------------------

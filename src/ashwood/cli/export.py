@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
+WHOLE = ".ashwood"
+"""The ending of a file that holds a whole experiment."""
+
 
 def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
     """An experiment's trials, folded from its log."""
@@ -83,11 +86,27 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame.from_records(list(records))
 
 
-def export_experiment(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
+def export_experiment(
+    home: str | None, experiment: int, out: Path, *, metrics: bool, checkpoints: bool, logs: bool, until: int | None
+) -> None:
     """Write a file whose ending says its format."""
+    whole = out.suffix.lower() == WHOLE
+    options = {"--metrics": metrics, "--checkpoints": checkpoints, "--logs": logs, "--until": until is not None}
+    for option in [option for option, given in options.items() if given and (option == "--metrics") is whole]:
+        fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
+        raise AshwoodError(f"{option} is for {fit}, not for {out.name}")
+    if whole:
+        from ashwood.cli.bundle import export_whole
+
+        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+    else:
+        _export_table(home, experiment, out, metrics=metrics)
+
+
+def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}.get(out.suffix.lower())
     if write is None:
-        raise AshwoodError(f"--out {out}: the file must end in .csv, .parquet or .json")
+        raise AshwoodError(f"--out {out}: the file must end in .csv, .parquet or .json, or in {WHOLE} for all of it")
     with open_home(home) as opened:
         if metrics:
             records = list(report_records(entry for _, entry in opened.store.log(experiment).read()))

@@ -42,6 +42,9 @@ class LiveReporter(Reporter):
     def say_warning(self, message: str) -> None:
         self._console.print(f"warning: {message}", style="yellow", markup=False)
 
+    def say_news(self, message: str) -> None:
+        self._console.print(message, style="bold", markup=False)
+
     def ended(self) -> None:
         with self._lock:
             self._console.print(render_ladder(self.spec, self.progress.ladder))

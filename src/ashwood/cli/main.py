@@ -14,11 +14,13 @@ from ashwood.errors import AshwoodError, ConfigError
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_PAUSED = 3
+EXIT_CANCELED = 4
 
 app = typer.Typer(
     name="ashwood",
     help="Find good hyperparameters fast, with adaptive ASHA.",
-    epilog="Start with: ashwood init DIR. Exit codes: 0 completed, 1 failed, 2 wrong usage or file, 3 paused.",
+    epilog="Start with: ashwood init DIR. Exit codes: 0 done (an experiment: completed, or stopped by stop_when); "
+    "1 failed, refused, or paused because something has to be mended; 2 wrong usage or file; 3 paused; 4 canceled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -35,6 +37,7 @@ HomeOption = Annotated[
     ),
 ]
 FileArgument = Annotated[Path, typer.Argument(help="The experiment file.", metavar="FILE")]
+IdsArgument = Annotated[list[int], typer.Argument(help="The experiments' numbers.", metavar="ID...")]
 IdArgument = Annotated[int, typer.Argument(help="The experiment's number; see: ashwood list.", metavar="ID")]
 TrialArgument = Annotated[int, typer.Argument(help="The trial's number.", metavar="TRIAL")]
 SetOption = Annotated[
@@ -44,6 +47,14 @@ SetOption = Annotated[
 WorkersOption = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Slots to use.", show_default="all GPUs, or all cores where there are none"),
+]
+StopWhenOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--stop-when",
+        metavar="metric_at=METRIC|max_time=TIME",
+        help="What is enough, e.g. metric_at=0.98 (or 0.98) or max_time=2h; none: no bound. May be given for both.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
@@ -67,19 +78,45 @@ def _ashwood(
 
 @app.command()
 def run(
-    file: FileArgument,
+    file: Annotated[
+        Path | None, typer.Argument(help="The experiment file.", metavar="FILE", show_default=False)
+    ] = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
     set_: SetOption = None,
+    stop_when: StopWhenOption = None,
+    source: Annotated[
+        int | None,
+        typer.Option("--from", metavar="ID", help="Instead of FILE: run what an experiment ran, with the same seed."),
+    ] = None,
+    checkout: Annotated[
+        bool, typer.Option("--checkout", help="With --from: with the code of the commit that was recorded.")
+    ] = False,
+    resume_latest: Annotated[
+        bool,
+        typer.Option(
+            "--resume-latest", help="Go on with the latest unfinished experiment (of FILE); a new one if there is none."
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Run the experiment that FILE describes, to its end.
 
     Ctrl-C pauses it: running trials save a checkpoint, and `ashwood resume` goes on. A second Ctrl-C ends at once.
     """
-    from ashwood.cli.run import run_file
+    from ashwood.cli.run import Run, rerun, resume_latest_or_run, run_file
 
-    raise typer.Exit(run_file(file, home=home, workers=workers, overrides=set_ or [], json=json))
+    wanted = Run(home=home, workers=workers, overrides=set_ or [], stop_when=stop_when or [], json=json)
+    match file, source, resume_latest:
+        case _, None, True if not checkout:
+            code = resume_latest_or_run(file, wanted)
+        case Path(), None, False if not checkout:
+            code = run_file(file, wanted)
+        case None, int(), False:
+            code = rerun(source, wanted, checkout=checkout)
+        case _:
+            raise typer.BadParameter("give one of: FILE, --from ID (perhaps with --checkout), --resume-latest [FILE]")
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -87,12 +124,127 @@ def resume(
     experiment: IdArgument,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    stop_when: StopWhenOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
-    """Go on with an experiment that was paused or interrupted."""
-    from ashwood.cli.run import resume_experiment
+    """Go on with an experiment that was paused, stopped or interrupted."""
+    from ashwood.cli.run import Run, resume_experiment
 
-    raise typer.Exit(resume_experiment(experiment, home=home, workers=workers, json=json))
+    wanted = Run(home=home, workers=workers, stop_when=stop_when or [], json=json)
+    raise typer.Exit(resume_experiment(experiment, wanted))
+
+
+@app.command()
+def activate(experiment: IdArgument, home: HomeOption = None, workers: WorkersOption = None) -> None:
+    """Go on with an experiment in the background."""
+    from ashwood.cli.activate import activate_experiment
+
+    activate_experiment(home, experiment, workers=workers)
+
+
+@app.command()
+def pause(experiment: IdArgument, home: HomeOption = None) -> None:
+    """Pause an experiment: running trials save a checkpoint and let go."""
+    from ashwood.cli.control import pause_experiment
+
+    pause_experiment(home, experiment)
+
+
+@app.command()
+def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
+    """End an experiment for good: running trials save a checkpoint first."""
+    from ashwood.cli.control import cancel_experiment
+
+    cancel_experiment(home, experiment)
+
+
+@app.command()
+def kill(experiment: IdArgument, home: HomeOption = None) -> None:
+    """End an experiment for good, at once."""
+    from ashwood.cli.control import kill_experiment
+
+    kill_experiment(home, experiment)
+
+
+@app.command()
+def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
+    """End a trial for good, at once; it counts as the worst in its rung."""
+    from ashwood.cli.control import kill_trial as kill_one
+
+    kill_one(home, experiment, trial)
+
+
+@app.command()
+def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
+    """End a trial where it is; its results stand."""
+    from ashwood.cli.control import stop_trial as stop_one
+
+    stop_one(home, experiment, trial)
+
+
+@app.command(name="set")
+def set_command(
+    experiment: IdArgument,
+    settings: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE...",
+            help="max_concurrent_trials=8, max_trials=200, stop_when=0.98 or max_time=2h; the last two also none.",
+        ),
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Change settings of an experiment, also while it runs."""
+    from ashwood.cli.control import change_settings
+
+    change_settings(home, experiment, settings)
+
+
+@app.command()
+def rename(
+    experiment: IdArgument, name: Annotated[str, typer.Argument(metavar="NAME")], home: HomeOption = None
+) -> None:
+    """Give an experiment another name."""
+    from ashwood.cli.control import rename_experiment
+
+    rename_experiment(home, experiment, name)
+
+
+@app.command()
+def label(
+    experiment: IdArgument,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to add.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="A label to remove.")] = None,
+    home: HomeOption = None,
+) -> None:
+    """Add labels to an experiment, remove some, or just show them."""
+    from ashwood.cli.control import label_experiment
+
+    label_experiment(home, experiment, labels or [], remove or [])
+
+
+@app.command()
+def archive(
+    experiment: IdArgument,
+    undo: Annotated[bool, typer.Option("--undo", help="Show it in lists again.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Hide an experiment from lists; nothing of it is lost."""
+    from ashwood.cli.control import archive_experiment
+
+    archive_experiment(home, experiment, archived=not undo)
+
+
+@app.command()
+def delete(
+    experiments: IdsArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    home: HomeOption = None,
+) -> None:
+    """Delete experiments for good, with their checkpoints and logs; asks first."""
+    from ashwood.cli.control import delete_experiments
+
+    delete_experiments(home, experiments, yes=yes)
 
 
 @app.command()
@@ -106,11 +258,16 @@ def preview_search(
 
 
 @app.command(name="list")
-def list_(home: HomeOption = None, json: JsonOption = False) -> None:
-    """List all experiments."""
+def list_(
+    home: HomeOption = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also those that are archived.")] = False,
+    label: Annotated[str | None, typer.Option("--label", help="Only those with this label.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List experiments."""
     from ashwood.cli.show import show_experiments
 
-    show_experiments(home, json=json)
+    show_experiments(home, archived=all_, label=label, json=json)
 
 
 @app.command()
@@ -168,16 +325,66 @@ def logs(
 
 
 @app.command()
+def events(
+    experiment: IdArgument,
+    home: HomeOption = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as more happens, until the experiment ends or Ctrl-C.")
+    ] = False,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="Only what concerns this trial.")] = None,
+    after: Annotated[int, typer.Option("--after", metavar="SEQ", min=0, help="Only what comes behind this one.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON an event.")] = False,
+) -> None:
+    """Show the log: what happened, what was decided, and why."""
+    from ashwood.cli.events import show_events
+
+    show_events(home, experiment, follow=follow, trial=trial, after=after, json=json)
+
+
+@app.command()
+def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Fold the log again, and check that every recorded decision is what the search decides."""
+    from ashwood.cli.events import check_replay
+
+    check_replay(home, experiment, json=json)
+
+
+@app.command()
 def export(
     experiment: IdArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write: .csv, .parquet or .json.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="The file to write: .csv, .parquet or .json; or .ashwood, the whole experiment."
+        ),
+    ],
     home: HomeOption = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="A row a report instead of a row a trial.")] = False,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: with the checkpoints.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: with what trials printed.")] = False,
+    until: Annotated[
+        int | None, typer.Option("--until", metavar="SEQ", min=0, help=".ashwood: only the events up to this one.")
+    ] = None,
 ) -> None:
-    """Write the trials of an experiment, or all their reports, as CSV, Parquet or JSON."""
+    """Write the trials of an experiment, or all their reports, as a table; or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
-    export_experiment(home, experiment, out, metrics=metrics)
+    export_experiment(home, experiment, out, metrics=metrics, checkpoints=checkpoints, logs=logs, until=until)
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A file that ashwood export wrote: .ashwood.", metavar="FILE")],
+    home: HomeOption = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option("--workdir", exists=True, file_okay=False, help="Where its training code is on this machine."),
+    ] = None,
+) -> None:
+    """Take an exported experiment in, under a new number; it can be resumed here."""
+    from ashwood.cli.bundle import import_experiment
+
+    import_experiment(home, file, workdir=workdir)
 
 
 @app.command()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,11 +14,24 @@ import typer
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
-from ashwood.experiment.decisions import Warn
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CommonFailure,
+    GaveUp,
+    GoalReached,
+    LeaveExperiment,
+    NoSpace,
+    TimeIsUp,
+    Warn,
+    WhyLeave,
+)
 from ashwood.experiment.events import AttemptFailed
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Progress
+
+_DETAIL_LINES = 25
 
 Style = Literal["text", "json", "quiet"]
 
@@ -53,6 +66,7 @@ class Reporter:
         self.running = False
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
+        self._given_up_for: set[str] = set()
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
 
@@ -102,6 +116,10 @@ class Reporter:
             match decision:
                 case Warn(message):
                     self.warn(message)
+                case CloseTrial(trial, _, GaveUp() as why):
+                    self._tell_given_up(trial, why)
+                case LeaveExperiment(state, reason):
+                    self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed):
             self._tell_failure(entry.event)
 
@@ -112,6 +130,18 @@ class Reporter:
             self._seen_errors.add(error)
             self.say_warning(f"trial {event.trial} failed: {error} (see: ashwood logs {self.id} {event.trial})")
 
+    def _tell_given_up(self, trial: TrialId, why: GaveUp) -> None:
+        """Why a trial is given up, with all that its last process said of it; once for each kind of error."""
+        errors = self.progress.trials.rows[trial].errors
+        error, _, details = (
+            errors[-1] if errors else "it let go before it had trained as long as it was to"
+        ).partition("\n")
+        if error not in self._given_up_for:
+            self._given_up_for.add(error)
+            self._seen_errors.add(error)
+            quoted = "".join(f"\n  | {line}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:])
+            self.say_warning(f"trial {trial} {why} and is given up: {error}{quoted}")
+
     # -- what reporters say -----------------------------------------------------------------------
 
     def started(self, slots: int) -> None:
@@ -119,6 +149,9 @@ class Reporter:
 
     def say_warning(self, message: str) -> None:
         """Say a warning."""
+
+    def say_news(self, message: str) -> None:
+        """Say what changes the course of the experiment."""
 
     def ended(self) -> None:
         """Say how it ended, and what to do next."""
@@ -129,7 +162,7 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.running and error is None:
+        if error is None:
             self.ended()
 
 
@@ -166,6 +199,9 @@ class PlainReporter(Reporter):
 
     def say_warning(self, message: str) -> None:
         typer.echo(f"warning: {message}", err=True)
+
+    def say_news(self, message: str) -> None:
+        typer.echo(message)
 
     def ended(self) -> None:
         typer.echo(closing(self.id, self.progress))
@@ -206,6 +242,13 @@ def status_line(progress: Progress, now: float) -> str:
     )
 
 
+def leaving(state: ExperimentState, why: WhyLeave) -> str:
+    """That no trial gets a job any more, and why."""
+    if state is ExperimentState.PAUSED:
+        return f"pausing: {why}"
+    return f"coming to an end: {why}"
+
+
 def closing(experiment: ExperimentId, progress: Progress) -> str:
     """How it ended, the best trial, and the command that comes next."""
     spec, best = progress.spec, progress.best
@@ -224,11 +267,28 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
         )
     elif progress.reports:
         lines.append(f"no trial has reported a {spec.metric} that is a finite number")
-    if progress.state is ExperimentState.PAUSED:
-        lines.append(f"go on with: ashwood resume {experiment}")
-    elif progress.state is ExperimentState.COMPLETED:
+    if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
+        lines.extend(going_on(experiment, None if progress.leaving is None else progress.leaving.why))
+    if best is not None and progress.state is not ExperimentState.PAUSED:
         lines.append(f"more: ashwood best {experiment} · ashwood describe {experiment} · ashwood trials {experiment}")
     return "\n".join(lines)
+
+
+def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
+    """How to go on with an experiment that paused or stopped, by why it did."""
+    resume = f"ashwood resume {experiment}"
+    match why:
+        case CommonFailure():
+            yield f"mend what fails, then go on with: {resume}"
+            yield "(to let a search go on through such failures, run it with --set max_common_failures=0)"
+        case NoSpace():
+            yield f"make room, then go on with: {resume}"
+        case GoalReached():
+            yield f"go on, to get further, with: {resume} --stop-when metric_at=METRIC, or none"
+        case TimeIsUp():
+            yield f"go on, for longer, with: {resume} --stop-when max_time=TIME, or none"
+        case _:
+            yield f"go on with: {resume}"
 
 
 def interruption(count: int) -> str:

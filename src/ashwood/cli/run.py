@@ -4,43 +4,201 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ashwood.cli.progress import Reporter, make_reporter
-from ashwood.config import read_experiment
-from ashwood.engine import Session, open_home
-from ashwood.errors import BackendError
+from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
+from ashwood.engine import Home, Session, open_home
+from ashwood.engine.control import ask
+from ashwood.engine.provenance import check_out, collect, differences, dirt
+from ashwood.engine.removal import CODE
+from ashwood.errors import AshwoodError, BackendError, ExperimentBusy, NotFound
+from ashwood.eventlog.port import ExperimentRecord
+from ashwood.experiment.decisions import CommonFailure, LeaveExperiment, NoSpace
+from ashwood.experiment.events import SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 
-_EXIT_CODES = {ExperimentState.COMPLETED: 0, ExperimentState.ERRORED: 1, ExperimentState.PAUSED: 3}
+_EXIT_CODES = {
+    ExperimentState.COMPLETED: 0,
+    ExperimentState.STOPPED: 0,
+    ExperimentState.ERRORED: 1,
+    ExperimentState.PAUSED: 3,
+    ExperimentState.CANCELED: 4,
+}
+_EXIT_TO_MEND = 1
 
 
-def run_file(file: Path, *, home: str | None, workers: int | None, overrides: Sequence[str], json: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the command line says of a run, whatever it runs.
+
+    Attributes:
+        home: where experiments live; None: where the file says, or the default.
+        workers: how many slots to use.
+        overrides: values that go over those of the file.
+        stop_when: bounds that go over those of the file, or of the recorded experiment.
+        json: whether to print every event as a line of JSON.
+    """
+
+    home: str | None
+    workers: int | None = None
+    overrides: Sequence[str] = ()
+    stop_when: Sequence[str] = ()
+    json: bool = False
+
+    @property
+    def all_overrides(self) -> list[str]:
+        """The values and bounds that go over those of a file."""
+        return [*self.overrides, *bound_overrides(parse_stop_when(self.stop_when))]
+
+
+def run_file(file: Path, wanted: Run) -> int:
     """Run the experiment of a file; returns the exit code."""
-    loaded = read_experiment(file, overrides=overrides, default_seed=secrets.randbits(31))
-    with open_home(home, create=True) as opened:
-        session = Session.create(opened, loaded.spec, at=time.time())
-        reporter = make_reporter("json" if json else "text", session.id, session.spec)
-        for warning in loaded.warnings:
-            reporter.warn(warning)
-        return _drive(session, reporter, workers)
+    loaded = _read(file, wanted)
+    with open_home(wanted.home or loaded.store, create=True) as opened:
+        return _run_new(opened, _with_provenance(loaded, wanted.all_overrides), wanted)
 
 
-def resume_experiment(experiment: int, *, home: str | None, workers: int | None, json: bool) -> int:
+def resume_experiment(experiment: int, wanted: Run) -> int:
     """Go on with an experiment; returns the exit code."""
-    with open_home(home) as opened:
-        session = Session(opened, experiment)
-        return _drive(session, make_reporter("json" if json else "text", session.id, session.spec), workers)
+    with open_home(wanted.home) as opened:
+        return _resume(opened, experiment, wanted)
 
 
-def _drive(session: Session, reporter: Reporter, workers: int | None) -> int:
+def resume_latest_or_run(file: Path | None, wanted: Run) -> int:
+    """Go on with the latest unfinished experiment, of a file if one is given; returns the exit code.
+
+    Raises:
+        NotFound: no file is given and no experiment is unfinished.
+        ExperimentBusy: the file's latest unfinished experiment is running.
+    """
+    loaded = None if file is None else _read(file, wanted)
+    store = None if loaded is None else loaded.store
+    with open_home(wanted.home or store, create=loaded is not None) as opened:
+        latest = next(_unfinished(opened, loaded), None)
+        if latest is None and loaded is None:
+            raise NotFound("no experiment is unfinished here; start one with: ashwood run FILE")
+        if latest is None and loaded is not None:
+            return _run_new(opened, _with_provenance(loaded, wanted.all_overrides), wanted)
+        assert latest is not None  # noqa: S101
+        warnings = []
+        if loaded is not None and opened.store.spec(latest.id).config_text != loaded.spec.config_text:
+            warnings.append(f"{file} has changed since: experiment {latest.id} goes on as it was described")
+        if wanted.overrides:
+            warnings.append(f"--set has no effect on experiment {latest.id}, which goes on as it was described")
+        return _resume(opened, latest.id, wanted, warnings)
+
+
+def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
+    """Run once more what an experiment ran; returns the exit code.
+
+    Raises:
+        NotFound: there is no such experiment, or with ``checkout`` no such commit.
+        AshwoodError: values are to be set, and it has no file that they could go over.
+    """
+    with open_home(wanted.home) as opened:
+        then = opened.store.spec(source)
+        before = list(then.provenance.get("overrides", ()))
+        overrides = [*before, *wanted.all_overrides]
+        loaded = _once_more(source, then, overrides)
+        spec = loaded.spec
+        now = collect(Path(spec.workdir))
+        if checkout:
+            try:
+                workdir, now["git"] = check_out(then.provenance, opened.path / CODE)
+            except NotFound as error:
+                raise NotFound(f"experiment {source} can't be laid out: {error}") from error
+            spec = _moved(spec, Path(now["git"]["root"]), workdir, now["git"]["prefix"])
+        spec = replace(spec, provenance={**now, "overrides": overrides, "from": source})
+        unlike = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
+        return _run_new(opened, Loaded(spec, (*loaded.warnings, *unlike)), wanted)
+
+
+# -- what is to run ---------------------------------------------------------------------------------
+
+
+def _read(file: Path, wanted: Run) -> Loaded:
+    return read_experiment(file, overrides=wanted.all_overrides, default_seed=secrets.randbits(31))
+
+
+def _with_provenance(loaded: Loaded, overrides: Sequence[str]) -> Loaded:
+    provenance: dict[str, Any] = {**collect(Path(loaded.spec.workdir)), "overrides": list(overrides)}
+    unrecorded = dirt(provenance)
+    warnings = loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded)
+    return Loaded(replace(loaded.spec, provenance=provenance), warnings)
+
+
+def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str]) -> Loaded:
+    """A recorded experiment anew: from the text of its file; or as it is, where it was described in Python."""
+    if then.config_text:
+        return replace(reread_experiment(then, overrides=overrides), warnings=())
+    if overrides:
+        raise AshwoodError(f"experiment {source} was described in Python, so it has no file that values could go over")
+    return Loaded(then, ())
+
+
+def _moved(spec: ExperimentSpec, root: Path, workdir: Path, prefix: str) -> ExperimentSpec:
+    """A spec whose code is laid out elsewhere: the file of a script goes along, where it is in the repository."""
+    entrypoint = spec.entrypoint
+    place, _, function = entrypoint.target.rpartition(":")
+    script = Path(spec.workdir, place).resolve()
+    if entrypoint.kind is EntrypointKind.SCRIPT and Path(place).is_absolute() and script.is_relative_to(root):
+        top = workdir.parents[len(Path(prefix).parts) - 1] if prefix else workdir
+        moved = top / script.relative_to(root)
+        entrypoint = Entrypoint(entrypoint.kind, f"{moved}:{function}")
+    return replace(spec, workdir=str(workdir), entrypoint=entrypoint)
+
+
+def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
+    """The experiments that can go on, the latest first; of a file, those that have its name or text."""
+    for record in reversed(home.store.experiments()):
+        if record.state.ended or record.archived or (like is not None and not _alike(home, record, like)):
+            continue
+        if not home.is_driven(record.id):
+            yield record
+        elif like is not None:
+            raise ExperimentBusy(f"experiment {record.id} ({record.name}) is running already")
+
+
+def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:
+    return record.name == like.spec.name or home.store.spec(record.id).config_text == like.spec.config_text
+
+
+# -- running ------------------------------------------------------------------------------------------
+
+
+def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
+    session = Session.create(home, loaded.spec, at=time.time())
+    return _drive(session, wanted, loaded.warnings)
+
+
+def _resume(home: Home, experiment: int, wanted: Run, warnings: Sequence[str] = ()) -> int:
+    if bounds := parse_stop_when(wanted.stop_when):
+        ask(home, experiment, SettingsChanged(bounds))
+    return _drive(Session(home, experiment), wanted, warnings)
+
+
+def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
+    reporter = make_reporter("json" if wanted.json else "text", session.id, session.spec)
+    for warning in warnings:
+        reporter.warn(warning)
     try:
         with reporter:
-            state = session.run(reporter, workers=workers)
+            state = session.run(reporter, workers=wanted.workers)
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"
             "(If the mistake is in the experiment file, which is read once, run it anew.)"
         ) from error
+    return _exit_code(state, reporter)
+
+
+def _exit_code(state: ExperimentState, reporter: Reporter) -> int:
+    match state, reporter.progress.leaving:
+        case ExperimentState.PAUSED, LeaveExperiment(why=CommonFailure() | NoSpace()):
+            return _EXIT_TO_MEND
     return _EXIT_CODES[state]

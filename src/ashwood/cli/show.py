@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,12 +11,24 @@ import typer
 import yaml
 from rich.markup import escape
 
+from ashwood.cli.events import describe_event
 from ashwood.cli.export import Record, read_trials, trial_records
 from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import format_duration, format_length, format_time, make_console, make_table, print_json
+from ashwood.cli.output import (
+    format_duration,
+    format_length,
+    format_time,
+    format_value,
+    make_console,
+    make_table,
+    print_json,
+)
+from ashwood.cli.progress import going_on
 from ashwood.engine import Home, open_home
+from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import ExperimentRecord
+from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage
@@ -27,10 +39,14 @@ from ashwood.views.trials import TrialRow
 _FOLLOW_SECONDS = 0.5
 
 
-def show_experiments(home: str | None, *, json: bool) -> None:
-    """``ashwood list``."""
+def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
+    """``ashwood list``; archived experiments only if ``archived``."""
     with open_home(home) as opened:
-        records = opened.store.experiments()
+        records = [
+            record
+            for record in opened.store.experiments()
+            if (archived or not record.archived) and (label is None or label in record.labels)
+        ]
         states = [_state(opened, record) for record in records]
     if json:
         print_json([{**r._asdict(), "state": state} for r, state in zip(records, states, strict=True)])
@@ -44,10 +60,11 @@ def show_experiments(home: str | None, *, json: bool) -> None:
             sum(record.summary.get("trials", {}).values()),
             (record.summary.get("best") or {}).get("metric"),
             format_time(record.created_at),
+            " ".join([*record.labels, *["(archived)"] * record.archived]),
         )
         for record, state in zip(records, states, strict=True)
     ]
-    columns = ("id", "name", "state", "done", "trials", "best", "created")
+    columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
     make_console().print(make_table(columns, rows, right=("id", "done", "trials", "best")))
 
 
@@ -57,12 +74,26 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         state = _state(opened, record)
         progress = Progress(spec)
+        settings: ChangeSettings | None = None
         for _, entry in opened.store.log(experiment).read():
             progress.apply(*entry)
+            settings = next((each for each in entry.decisions if isinstance(each, ChangeSettings)), settings)
+        pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
+    stop_when = _stop_when(spec, settings)
     best = progress.trials.leader
     if json:
-        summary = {"id": record.id, "name": record.name, "created_at": record.created_at, "seed": spec.seed}
+        summary = {
+            "id": record.id,
+            "name": record.name,
+            "labels": record.labels,
+            "archived": record.archived,
+            "created_at": record.created_at,
+            "seed": spec.seed,
+            "stop_when": stop_when,
+            "provenance": spec.provenance,
+            "pending": [{"is": type(request).__name__, **request._asdict()} for request in pending],
+        }
         print_json(
             {
                 **summary,
@@ -86,11 +117,17 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(
         f"{search.method}, {search.max_trials} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
     )
+    for line in (*_enough(stop_when, spec), *_code(spec.provenance), *_notes(record)):
+        console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     if progress.why_ended:
         console.print(f"ended: {progress.why_ended}", markup=False)
-    if state in (ExperimentState.PAUSED, "interrupted"):
-        console.print(f"go on with: ashwood resume {record.id}")
+    if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
+        why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
+        for line in going_on(record.id, why):
+            console.print(line, markup=False)
+    for request in pending:
+        console.print(f"asked for, and not done yet: {describe_event(request, spec.unit)}", markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
@@ -201,6 +238,38 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
         for r in bracket.rungs
     ]
     return {"number": bracket.number, "planned": bracket.planned, "created": bracket.created, "rungs": rungs}
+
+
+def _stop_when(spec: ExperimentSpec, settings: ChangeSettings | None) -> dict[str, float | None]:
+    """The bounds that hold now."""
+    bounds = spec if settings is None else settings
+    return {"metric_at": bounds.stop_at, "max_time": bounds.max_seconds}
+
+
+def _enough(stop_when: Mapping[str, float | None], spec: ExperimentSpec) -> Iterator[str]:
+    if (metric := stop_when["metric_at"]) is not None:
+        yield f"stops when {spec.metric} is {format_value(metric)} or better"
+    if (seconds := stop_when["max_time"]) is not None:
+        yield f"stops when it has run for {format_duration(seconds)}"
+
+
+def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
+    if not provenance:
+        return
+    source = f"as experiment {provenance['from']}; " if "from" in provenance else ""
+    git = provenance.get("git")
+    commit = f", commit {git['commit'][:10]}" if git else ""
+    branch = f" of {git['branch']}" if git and git["branch"] else ""
+    yield f"run {source}with Ashwood {provenance['ashwood']}, Python {provenance['python']}{commit}{branch}"
+    if (unrecorded := dirt(provenance)) is not None:
+        yield f"then, {unrecorded}"
+
+
+def _notes(record: ExperimentRecord) -> Iterator[str]:
+    if record.labels:
+        yield f"labels: {', '.join(record.labels)}"
+    if record.archived:
+        yield f"archived; ashwood archive {record.id} --undo"
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

@@ -1,6 +1,17 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
-from ashwood.config.reader import Loaded, build_experiment, read_experiment
+from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
 from ashwood.config.schema import experiment_schema
+from ashwood.config.stop_when import bound_overrides, parse_max_time, parse_metric, parse_stop_when
 
-__all__ = ["Loaded", "build_experiment", "experiment_schema", "read_experiment"]
+__all__ = [
+    "Loaded",
+    "bound_overrides",
+    "build_experiment",
+    "experiment_schema",
+    "parse_max_time",
+    "parse_metric",
+    "parse_stop_when",
+    "read_experiment",
+    "reread_experiment",
+]

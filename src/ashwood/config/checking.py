@@ -172,11 +172,11 @@ def _similar_elsewhere(key: str) -> Path | None:
 def _homes() -> Iterator[tuple[Path, set[str]]]:
     """Every section of the file with its keys, those without effect included."""
     sections: list[tuple[Path, type[BaseModel]]] = [((), ExperimentFile)]
-    for name, info in ExperimentFile.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
-            sections.append(((name,), info.annotation))
-    for path, model in sections:
+    for path, model in sections:  # which grows by the sections inside
         yield path, {*model.model_fields, *(str(key[-1]) for key in determined.IGNORED if key[:-1] == path)}
+        for name, info in model.model_fields.items():
+            if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
+                sections.append(((*path, name), info.annotation))
 
 
 def _section(model: type[BaseModel], path: Iterable[str | int]) -> type[BaseModel]:

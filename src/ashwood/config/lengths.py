@@ -9,6 +9,7 @@ from typing import Any
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report
 from ashwood.config.shape import UNITS, Searcher
+from ashwood.config.stop_when import instead_of_max_time
 from ashwood.config.wording import Path, any_of, dotted, nearest, shown
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Tree
@@ -59,7 +60,8 @@ def read_max_length(searcher: Searcher, report: Report) -> Length | None:
     if searcher.max_length is not None:
         if later:
             key = "max_time" if searcher.max_time is not None else "time_metric"
-            report.error(("searcher", key), "says the same as max_length: keep one of them")
+            clock = "" if searcher.time_metric is not None else f"; {instead_of_max_time(searcher.max_time)}"
+            report.error(("searcher", key), f"says the same as max_length: keep one of them{clock}")
         return read_length(searcher.max_length, _MAX_LENGTH, report, minimum=1)
     if later or report.known_bad(("searcher", "max_time")) or report.known_bad(("searcher", "time_metric")):
         return _read_max_time(searcher, report)
@@ -73,7 +75,8 @@ def _read_max_time(searcher: Searcher, report: Report) -> Length | None:
     if metric is None and not report.known_bad(("searcher", "time_metric")):
         report.error(
             ("searcher", "time_metric"),
-            f"is missing: max_time needs time_metric, for example epochs; or write max_length: {{epochs: {time}}}",
+            f"is missing: max_time needs time_metric, for example epochs; or write max_length: {{epochs: {time}}}; "
+            f"{instead_of_max_time(time)}",
         )
     if time is None and not report.known_bad(("searcher", "max_time")):
         unit = metric if metric in UNITS else None

@@ -20,7 +20,9 @@ from ashwood.config.report import Report, Source
 from ashwood.config.runtime import absolute, read_slots, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
+from ashwood.config.stop_when import read_stop_when, take_out_misplaced_time
 from ashwood.config.storage import read_policy, read_storage
+from ashwood.config.store import read_store
 from ashwood.errors import ConfigError, NotFound, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
@@ -34,10 +36,12 @@ class Loaded:
     Attributes:
         spec: the experiment, every default filled in.
         warnings: what the user should know, a line each.
+        store: the database that the file wants it recorded in; None: it names none.
     """
 
     spec: ExperimentSpec
     warnings: tuple[str, ...]
+    store: str | None = None
 
 
 def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
@@ -52,18 +56,34 @@ def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: 
         NotFound: there is no such file.
         ConfigError: with all problems of the file and the overrides.
     """
-    text = _read_text(path)
+    return _read(_read_text(path), str(path), path.absolute().parent, path.stem, overrides, default_seed)
+
+
+def reread_experiment(spec: ExperimentSpec, *, overrides: Sequence[str]) -> Loaded:
+    """A recorded experiment once more, from the text of its file, with other values.
+
+    Args:
+        spec: the recorded experiment; its seed and name hold where the text gives none.
+        overrides: all that go over the text, those of the recorded experiment included.
+
+    Raises:
+        ConfigError: with all problems of the text and the overrides.
+    """
+    return _read(spec.config_text, "recorded file", Path(spec.workdir), spec.name, overrides, spec.seed)
+
+
+def _read(text: str, file: str, workdir: Path, name: str, overrides: Sequence[str], default_seed: int) -> Loaded:
     document = parse(text)
     if not isinstance(document.data, dict):
-        problems = [Problem("", flaw.message, str(path), flaw.line) for flaw in document.flaws]
-        raise ConfigError(problems or [_no_map(path, document)])
+        problems = [Problem("", flaw.message, file, flaw.line) for flaw in document.flaws]
+        raise ConfigError(problems or [_no_map(file, document)])
     overridden, bad_overrides = command_line.apply(overrides, document)
-    report = Report(Source(str(path), document.lines, overridden))
+    report = Report(Source(file, document.lines, overridden))
     for flaw in document.flaws:
         report.error(flaw.path, flaw.message, line=flaw.line)
     for problem in bad_overrides:
         report.add(problem)
-    return _load(document.data, path.absolute().parent, path.stem, default_seed, text, report)
+    return _load(document.data, workdir, name, default_seed, text, report)
 
 
 def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: int = 0) -> Loaded:
@@ -86,6 +106,7 @@ def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: in
 def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, text: str, report: Report) -> Loaded:
     determined.take_out_ignored(tree, report)
     determined.take_out_old_searcher_keys(tree, report)
+    take_out_misplaced_time(tree, report)
     file = checked(tree, report)
     if "searcher" not in file.model_fields_set and not report.known_bad(("searcher",)):
         report.error(("searcher",), "is missing: how to search, with name, metric, max_length and mostly max_trials")
@@ -98,11 +119,13 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         periods = {"min_validation_period": validation, "min_checkpoint_period": checkpoint}
         check_conversions(longest, periods, file.records_per_epoch or None, space, report)
         warn_of_unfair_batches(longest, space, report)
+    stop_at, max_seconds = read_stop_when(file.searcher, report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     slots = read_slots(file.resources, report)
     variables = read_variables(file.environment.environment_variables, report)
     storage = read_storage(file.checkpoint_storage, workdir, report)
+    store = read_store(file.store, report)
     policy = read_policy(file.checkpoint_storage, report)
     report.check()
     if longest is None or search is None or entrypoint is None or file.searcher.metric is None:
@@ -124,6 +147,9 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         min_validation_period=validation,
         min_checkpoint_period=checkpoint,
         max_restarts=file.max_restarts,
+        max_common_failures=file.max_common_failures,
+        stop_at=stop_at,
+        max_seconds=max_seconds,
         checkpoint_storage=storage,
         checkpoint_policy=policy,
         source_checkpoint=_source_place(source, workdir),
@@ -131,7 +157,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         environment=variables,
         config_text=text,
     )
-    return Loaded(spec, report.warnings)
+    return Loaded(spec, report.warnings, store)
 
 
 def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:
@@ -167,12 +193,12 @@ def _read_text(path: Path) -> str:
         raise _unreadable(path, "isn't a text file in UTF-8", line=line) from None
 
 
-def _no_map(path: Path, document: Document) -> Problem:
+def _no_map(file: str, document: Document) -> Problem:
     if document.data is None:
         message = "is empty; an experiment needs at least searcher and entrypoint"
     else:
         message = "must be a map (key: value) with the keys searcher, entrypoint and others"
-    return Problem("", message, str(path), document.lines.get((), 1))
+    return Problem("", message, file, document.lines.get((), 1))
 
 
 def _unreadable(path: Path, message: str, line: int | None = None) -> ConfigError:

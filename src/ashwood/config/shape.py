@@ -72,6 +72,10 @@ Period = Annotated[Any, WithJsonSchema(_length(0))]
 Command = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {**_STRINGS, "minItems": 1}]})]
 Storage = Annotated[Any, WithJsonSchema(_STORAGE_SCHEMA)]
 Variables = Annotated[Any, WithJsonSchema(_VARIABLES_SCHEMA)]
+MaxTime = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^\s*\d"}]}),
+]
 SourceTrial = Annotated[Any, WithJsonSchema({"type": "string", "pattern": r"^\w+/\d+$"})]
 Hyperparameters = Annotated[
     dict[str, Any],
@@ -90,6 +94,18 @@ class Section(BaseModel):
         if isinstance(data, dict):
             return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return data
+
+
+class StopWhen(Section):
+    """What is enough: the search stops as soon as either is reached, and can be resumed with a higher bound."""
+
+    metric_at: float | None = Field(
+        default=None, allow_inf_nan=False, description="Stop when a trial reports this metric or a better one."
+    )
+    max_time: MaxTime = Field(
+        default=None,
+        description="Stop when the experiment has run for so long: seconds, or text such as 90s, 15min, 2h or 3d.",
+    )
 
 
 class Searcher(Section):
@@ -140,6 +156,9 @@ class Searcher(Section):
     )
     stop_once: bool = Field(
         default=False, description="Stop poor trials for good instead of pausing them, so they need no checkpoints."
+    )
+    stop_when: StopWhen = Field(
+        default=StopWhen(), description="What is enough: a metric, a time on the clock, or both."
     )
     source_trial_id: SourceTrial = Field(
         default=None,
@@ -208,6 +227,17 @@ class ExperimentFile(Section):
         default=None, description="Save a checkpoint at least this often; 0: only when a trial leaves its worker."
     )
     max_restarts: int = Field(default=5, ge=0, description="How often a trial whose process failed is started again.")
+    max_common_failures: int = Field(
+        default=3,
+        ge=0,
+        description="The experiment pauses when so many trials have failed in the same way before any has reported; "
+        "0: never.",
+    )
+    store: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The database to record the experiment in, postgresql://HOST/DATABASE; --home goes over it.",
+    )
     checkpoint_storage: Storage = Field(
         default=None,
         description="Directory or URL for checkpoints, and how many are kept; inside Ashwood's home by default.",

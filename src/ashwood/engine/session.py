@@ -115,7 +115,12 @@ class Session:
             folded = fold(self.spec, log, directory / "snapshot")
             clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
+            if folded.experiment.state.ended:
+                state = folded.experiment.state
+                raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience)
+            if folded.experiment.state.ended:  # its last driver died when all was done but to say so
+                return folded.experiment.state
             self._check_bounds(folded)
             return self._drive(folded, log, lease, ballast, clock, audience, workers)
 
@@ -126,7 +131,7 @@ class Session:
         """Bring the log up to what happened after its last entry, and end what was to end."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
-        for event in unrecorded(experiment, storage) if not experiment.state.ended else ():
+        for event in unrecorded(experiment, storage):
             entries += recorder.take([event])
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
@@ -137,8 +142,6 @@ class Session:
 
     def _check_bounds(self, folded: Folded) -> None:
         experiment = folded.experiment
-        if experiment.state.ended:
-            raise RequestRefused(f"experiment {self.id} is {experiment.state}: there is nothing left to run")
         if (goal := experiment.goal_reached) is not None:
             raise RequestRefused(
                 f"experiment {self.id} is where it was to get: {goal}. To go on, give it a higher goal, or none: "

@@ -103,7 +103,7 @@ def take_lease(
     owner = store.lease(experiment)
     if owner is not None:
         if is_alive(owner.driver) and 0 <= owner.idle < stale_after:
-            raise busy(experiment, owner)
+            raise busy(owner)
         _watch(store, experiment, owner, stale_after, clock, sleep)
     token = store.take_lease(experiment, this_driver(), over=owner)
     return Lease(store, experiment, token, stale_after=stale_after, clock=clock)
@@ -138,4 +138,4 @@ def _watch(
         if now is None:
             return
         if (now.token, now.beat) != (owner.token, owner.beat):
-            raise busy(experiment, now)
+            raise busy(now)

@@ -105,7 +105,7 @@ class MemoryStore:
         """Own an experiment that nobody owns, or whose owner is still exactly ``over``."""
         shelf = self._shelf(experiment)
         if shelf.owner is not None and (over is None or (shelf.token, shelf.beat) != (over.token, over.beat)):
-            raise busy(experiment, self.lease(experiment))
+            raise busy(self.lease(experiment))
         shelf.token, shelf.owner, shelf.beat, shelf.seen = shelf.token + 1, driver, 0, time.monotonic()
         return shelf.token
 

@@ -261,7 +261,10 @@ class PostgresStore(SqlStore):
 
     def _advice(self, code: str | None, said: str) -> str:
         if code == "42501":
-            return f'; let an administrator run: GRANT CREATE ON DATABASE "{self.database}" TO "{self._user}"'
+            rights = [f'CREATE ON DATABASE "{self.database}"']
+            if "database" not in said:  # the schema is there, and is another user's
+                rights = ["USAGE ON SCHEMA ashwood", "ALL ON ALL TABLES IN SCHEMA ashwood"]
+            return "; let an administrator run: " + " ".join(f'GRANT {right} TO "{self._user}";' for right in rights)
         if code == "25006":
             return "; the server can only be read from: connect to the primary"
         if code == "55P03":
@@ -306,9 +309,10 @@ class _Explained:
 
 
 def _version(run: Callable[..., list[Any]]) -> int:
-    if not run("SELECT 1 WHERE to_regclass('ashwood.schema_version') IS NOT NULL"):
+    # Not to_regclass(): what that knows may be older than the lock.
+    if not run("SELECT 1 FROM pg_tables WHERE schemaname = 'ashwood' AND tablename = 'schema_version'"):
         return 0
-    return int(run("SELECT version FROM schema_version")[0][0])
+    return int(run("SELECT version FROM ashwood.schema_version")[0][0])
 
 
 def _import_psycopg() -> Any:

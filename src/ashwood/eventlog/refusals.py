@@ -6,10 +6,10 @@ from ashwood.errors import EventLogError, ExperimentBusy, LeaseLost
 from ashwood.eventlog.port import ExperimentId, LeaseState, Seq
 
 
-def busy(experiment: ExperimentId, owner: LeaseState | None) -> ExperimentBusy:
+def busy(owner: LeaseState | None) -> ExperimentBusy:
     """Somebody else owns the experiment; ``owner`` is None where they let go a moment ago."""
     who = f" ({owner.driver})" if owner else ""
-    return ExperimentBusy(f"another ashwood{who} is running experiment {experiment}")
+    return ExperimentBusy(f"another ashwood{who} is running this experiment")
 
 
 def lost(experiment: ExperimentId, owner: LeaseState | None) -> LeaseLost:

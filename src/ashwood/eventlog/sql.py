@@ -199,7 +199,7 @@ class SqlStore(ABC):
         if rows := self._commit(work):
             return int(rows[0][0])
         self._only(experiment, self._query("SELECT id FROM experiments WHERE id = ?", experiment))
-        raise busy(experiment, self.lease(experiment))
+        raise busy(self.lease(experiment))
 
     def beat(self, experiment: ExperimentId, token: Token) -> None:
         """Give a sign of life."""

@@ -143,7 +143,7 @@ class SqliteStore(SqlStore):
         if done > len(_MIGRATIONS):
             raise EventLogError(f"{self.path} was written by a newer Ashwood: upgrade Ashwood to read it")
         if done < len(_MIGRATIONS):
-            if done and _is_read_only(self._connection):
+            if done and _is_read_only(self._connection, done):
                 self._read_a_copy()
             else:
                 run("PRAGMA journal_mode = WAL")
@@ -215,14 +215,14 @@ def _connect_unwritable(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
 
 
-def _is_read_only(connection: sqlite3.Connection) -> bool:
+def _is_read_only(connection: sqlite3.Connection, user_version: int) -> bool:
     try:
-        connection.execute("BEGIN IMMEDIATE")
+        # Writes what is there: BEGIN IMMEDIATE takes what it can get, and says nothing.
+        connection.execute(f"PRAGMA user_version = {user_version}")
     except sqlite3.OperationalError as error:
         if _code(error) != sqlite3.SQLITE_READONLY:
             raise
         return True
-    connection.execute("ROLLBACK")
     return False
 
 

@@ -257,7 +257,7 @@ class BackendContract(ABC):
     def test_in_a_storm_of_kills_every_attempt_ends_exactly_once(self, backend: Backend, tmp_path: Path) -> None:
         """Processes killed and attempts aborted at random instants free their slots, and leave nothing behind."""
         storm = Storm(backend, tmp_path, seed=0)
-        storm.rage(turns=60)
+        storm.rage(turns=30)
         drive(backend, [job(trial=1_000), job(trial=1_001)])
         backend.close()
         for process in storm.processes():

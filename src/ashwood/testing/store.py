@@ -296,5 +296,5 @@ class StoreContract:
             def __init__(machine) -> None:  # noqa: N805 - self is the contract
                 super().__init__(lambda: self.open_store(tmp_path), connections=2 if self.durable else 1)
 
-        few = settings(max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+        few = settings(max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
         run_state_machine_as_test(Machine, settings=few)

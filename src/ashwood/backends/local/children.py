@@ -63,6 +63,7 @@ class Command:
     """In a shell command, started anew for each attempt."""
 
     def __init__(self, command: str, workdir: str, inherited: Sequence[int] = ()) -> None:
+        """Make the runner; its commands hold the descriptors ``inherited`` as long as they live."""
         self._command = command
         self._workdir = workdir
         self._inherited = inherited

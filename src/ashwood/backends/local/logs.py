@@ -81,7 +81,7 @@ class Output:
         """Append to a trial's log from now on, after a line that says what begins."""
         self._flush()
         with suppress(OSError):
-            _redirect(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644))
+            _redirect_to(log)
             os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
 
     def leave(self) -> None:
@@ -91,15 +91,18 @@ class Output:
             _stream(number) if stream.closed else stream for number, stream in enumerate(self._streams, start=1)
         ]
         sys.stdout, sys.stderr = self._streams
-        _redirect(os.dup(self._home))
+        os.dup2(self._home, 1)
+        os.dup2(self._home, 2)
 
     def _flush(self) -> None:
         if not flush(sys.stdout, sys.stderr, *self._streams):
-            _redirect(os.open(os.devnull, os.O_WRONLY))  # or it would turn up in the log of the next trial
+            with suppress(OSError):
+                _redirect_to(os.devnull)  # or it would turn up in the log of the next trial
             flush(sys.stdout, sys.stderr, *self._streams)
 
 
-def _redirect(descriptor: int) -> None:
+def _redirect_to(file: str | Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

@@ -146,6 +146,7 @@ class WorkerProcess:
         """End the job in work at once: its own group, which the worker then tells; else the worker itself."""
         if self.group is not None:
             _signal(self.group, signal.SIGKILL)
+            _signal(self.pid, signal.SIGCONT)  # somebody may have stopped it, and then it couldn't tell
         else:
             self.doomed = True
             self.kill(signal.SIGKILL)
@@ -200,7 +201,8 @@ class WardenProcess:
             self._process.kill()
             self.close()
             self._start()
-            os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
+            with suppress(BrokenPipeError):  # killed again: the next word starts another
+                os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
 
 
 def _signal(group: int, number: int) -> None:

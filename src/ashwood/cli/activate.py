@@ -1,0 +1,95 @@
+"""``ashwood activate``: an experiment goes on in the background."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from ashwood.engine import Home, open_home
+from ashwood.errors import AshwoodError, RequestRefused
+from ashwood.experiment.lifecycle import ExperimentState
+
+_POLL_SECONDS = 0.05
+_LET_GO_SECONDS = 30.0
+_START_SECONDS = 60.0
+_LAST_LINES = 20
+
+
+def activate_experiment(home: str | None, experiment: int, *, workers: int | None) -> None:
+    """Start a driver that outlives this terminal, unless one lives already.
+
+    Raises:
+        RequestRefused: it runs already, has ended, or its driver is still letting go of trials.
+        AshwoodError: the driver ended at once.
+    """
+    with open_home(home) as opened:
+        _wait_for_former_driver(opened, experiment)
+        state = opened.store.record(experiment).state
+        if state.ended:
+            raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
+        log = opened.directory(experiment) / "driver.log"
+        driver = _start(home, experiment, workers, log)
+        _wait_until_it_drives(opened, experiment, driver, log)
+    typer.echo(f"experiment {experiment} goes on in the background, process {driver.pid}; what it says is in {log}")
+
+
+def _wait_for_former_driver(home: Home, experiment: int) -> None:
+    deadline = time.monotonic() + _LET_GO_SECONDS
+    while (state := home.store.record(experiment).state, home.is_driven(experiment))[1]:
+        if state in (ExperimentState.CREATED, ExperimentState.RUNNING):
+            raise RequestRefused(f"experiment {experiment} is running already")
+        if time.monotonic() > deadline:
+            raise RequestRefused(
+                f"experiment {experiment} is still {state}: its running trials have not let go yet; activate it later"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(home: str | None, experiment: int, workers: int | None, log: Path) -> subprocess.Popen[bytes]:
+    slots = [] if workers is None else ["--workers", str(workers)]
+    # The home may be a URL with a password, which other users could read from a command line.
+    environment = {**os.environ, **({} if home is None else {"ASHWOOD_HOME": home})}
+    with log.open("ab") as out:
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *slots],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+_DRIVER = "from ashwood.cli.main import main; main()"
+
+
+def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[bytes], log: Path) -> None:
+    """Return when the process owns the experiment, or has brought it to an end already."""
+    start = log.stat().st_size
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        code = driver.poll()
+        if code == 0 or (code is None and _drives(home, experiment, driver)):
+            return
+        if code is not None:
+            raise AshwoodError(f"experiment {experiment} could not go on:\n{_last_lines(log, start)}")
+        if time.monotonic() > deadline:
+            raise AshwoodError(f"process {driver.pid} hasn't taken experiment {experiment} on yet; see {log}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _drives(home: Home, experiment: int, driver: subprocess.Popen[bytes]) -> bool:
+    lease, state = home.store.lease(experiment), home.store.record(experiment).state
+    return lease is not None and lease.driver.process == driver.pid and state is ExperimentState.RUNNING
+
+
+def _last_lines(log: Path, start: int) -> str:
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()
+    return "\n".join(lines[-_LAST_LINES:]) or f"it said nothing; see {log}"

@@ -1,0 +1,43 @@
+"""Whole experiments to one file and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ashwood.cli.output import format_length
+from ashwood.engine import open_home
+from ashwood.engine.bundle import export_bundle, import_bundle
+
+
+def export_whole(
+    home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, until: int | None
+) -> None:
+    """``ashwood export`` to one file."""
+    with open_home(home) as opened:
+        exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+    parts = [format_length(exported.entries, "events")]
+    parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
+    parts += [format_length(exported.logs, "logs")] * logs
+    typer.echo(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
+
+
+def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:
+    """``ashwood import``."""
+    with open_home(home, create=True) as opened:
+        imported = import_bundle(opened, file, workdir=workdir)
+        record = opened.store.record(imported.experiment)
+        going_on = opened.is_interrupted(record) or not record.state.ended
+    typer.echo(
+        f"{file} is experiment {record.id} here ({record.name}), {format_length(imported.entries, 'events')}, "
+        f"{'not finished' if going_on else record.state}"
+    )
+    if going_on and not Path(imported.spec.workdir).is_dir():
+        typer.echo(
+            f"its training code was in {imported.spec.workdir}, which isn't here: to go on with it, import it with "
+            "--workdir DIR",
+            err=True,
+        )
+    elif going_on:
+        typer.echo(f"go on with: ashwood resume {record.id}")

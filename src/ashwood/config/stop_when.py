@@ -1,0 +1,149 @@
+"""``stop_when``: the metric and the time that are enough; and how durations are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ashwood.config.report import Report
+from ashwood.config.shape import Searcher
+from ashwood.config.wording import Path, any_of, nearest, number, shown
+from ashwood.errors import ConfigError, Problem
+
+_STOP_WHEN: Path = ("searcher", "stop_when")
+_MAX_TIME: Path = ("searcher", "max_time")
+_KEYS = ("metric_at", "max_time")
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
+_FORMS = "a number of seconds, or text such as 90s, 15min, 2h, 1.5h or 3d"
+_NONE = ("none", "null")
+
+
+def read_stop_when(searcher: Searcher, report: Report) -> tuple[float | None, float | None]:
+    """The metric to stop at, and the most seconds to run; None: no such bound, or a wrong one, which is reported."""
+    section = searcher.stop_when
+    if "stop_when" in searcher.model_fields_set and not section.model_fields_set:
+        if not report.known_bad_within(_STOP_WHEN):
+            report.error(_STOP_WHEN, f"must hold {any_of(_KEYS)}, or both")
+        return None, None
+    seconds = None
+    if section.max_time is not None and (seconds := parse_duration(section.max_time)) is None:
+        report.error((*_STOP_WHEN, "max_time"), _not_a_duration(section.max_time))
+    return section.metric_at, seconds
+
+
+def take_out_misplaced_time(tree: dict[str, Any], report: Report) -> None:
+    """Remove a ``searcher.max_time`` that is no length but a duration, with an error that says where it belongs."""
+    searcher = tree.get("searcher")
+    text = searcher.get("max_time") if isinstance(searcher, dict) else None
+    if isinstance(searcher, dict) and isinstance(text, str) and parse_duration(text) is not None:
+        del searcher["max_time"]
+        report.error(_MAX_TIME, f"is a length that time_metric counts; {instead_of_max_time(text)}")
+
+
+def instead_of_max_time(value: Any) -> str:
+    """How to bound the time of a search, for those who try it with ``searcher.max_time``."""
+    return f"to stop the search after {value if isinstance(value, str) else f'{value} seconds'}, write " + (
+        f"stop_when: {{max_time: {value}}}"
+    )
+
+
+def parse_duration(value: Any) -> float | None:
+    """Seconds of a duration; None: it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    except ValueError:
+        seconds = _sum_of_parts(str(value).strip().lower())
+    return seconds if 0 < seconds < math.inf else None
+
+
+def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dict[str, float | None]:
+    """Bounds of the command line, by the names of a spec's fields: ``metric_at=0.98``, or ``0.98`` for short.
+
+    ``none`` stands for no bound.
+
+    Raises:
+        ConfigError: with everything that is wrong with them.
+    """
+    bounds: dict[str, float | None] = {}
+    problems: list[Problem] = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            key, value = "metric_at", text
+        key, value = key.strip(), value.strip()
+        try:
+            match key:
+                case "metric_at":
+                    bounds["stop_at"] = parse_metric(value)
+                case "max_time":
+                    bounds["max_seconds"] = parse_max_time(value)
+                case _:
+                    close = nearest(key, _KEYS)
+                    hint = f"did you mean {close}?" if close else f"it is {any_of(_KEYS)}"
+                    raise ValueError(f"{shown(key)} is nothing to stop at; {hint}")
+        except ValueError as error:
+            problems.append(Problem("", str(error), option))
+    if problems:
+        raise ConfigError(problems)
+    return bounds
+
+
+def parse_metric(text: str) -> float | None:
+    """A metric to stop at, or ``none``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() in _NONE:
+        return None
+    try:
+        metric = float(text)
+    except ValueError:
+        metric = math.nan
+    if not math.isfinite(metric):
+        raise ValueError(f"the metric to stop at must be a number such as 0.98, or none, not {shown(text)}")
+    return metric
+
+
+def parse_max_time(text: str) -> float | None:
+    """The longest time to run in seconds, or ``none``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.lower() in _NONE:
+        return None
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise ValueError(f"max_time {_not_a_duration(text)}")
+    return seconds
+
+
+def bound_overrides(bounds: dict[str, float | None]) -> list[str]:
+    """Bounds as values that go over those of a file."""
+    keys = {"stop_at": "metric_at", "max_seconds": "max_time"}
+    return [
+        f"searcher.stop_when.{keys[name]}={'null' if value is None else number(value)}"
+        for name, value in bounds.items()
+    ]
+
+
+def _sum_of_parts(text: str) -> float:
+    position, total = 0, 0.0
+    while part := _PART.match(text, position):
+        if part[2] not in _SECONDS:
+            return math.nan
+        total += float(part[1]) * _SECONDS[part[2]]
+        position = part.end()
+    return total if position == len(text) else math.nan
+
+
+def _not_a_duration(value: Any) -> str:
+    return f"must be a duration above 0: {_FORMS}, not {shown(value)}"

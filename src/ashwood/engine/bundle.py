@@ -1,0 +1,400 @@
+"""A whole experiment as one file, to be kept or to go on with elsewhere.
+
+A zip archive, written under another name until it is complete::
+
+    spec.json        what the experiment is, as the log's codec writes it
+    entries.jsonl    its log: a line an entry, {"at": …, "version": …, "body": …}
+    checkpoints/     optional: trial-12/length-16-attempt-2/…
+    logs/            optional: trial-12.log
+    manifest.json    written last: format, counts, the record; size and digest of each member
+
+Nothing of a file is imported unless all of it is as it was written.  Entries are streamed both
+ways: a log of any length takes little memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+from ashwood import __version__
+from ashwood.engine.home import Home
+from ashwood.engine.removal import remove_experiment
+from ashwood.errors import CheckpointError, EventLogError
+from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
+from ashwood.eventlog.lease import Lease
+from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.events import CheckpointSaved
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage, is_remote
+from ashwood.trial.storage.port import is_foreign
+
+FORMAT: Final = 1
+
+_MANIFEST: Final = "manifest.json"
+_SPEC: Final = "spec.json"
+_ENTRIES: Final = "entries.jsonl"
+_FOLDERS: Final = ("checkpoints", "logs")
+_CHUNK: Final = 1 << 20
+_BATCH: Final = 1_000
+_LARGEST_TEXT: Final = 1 << 28
+"""More bytes than any manifest, description or entry has: a file that claims more is refused."""
+_LINE: Final = re.compile(rb'\{"at":([^,]+),"version":(\d+),"body":(.*)\}\n', re.DOTALL)
+
+
+class Exported(NamedTuple):
+    """What a bundle holds."""
+
+    entries: int
+    checkpoints: int
+    logs: int
+
+
+class Imported(NamedTuple):
+    """What came of a bundle.
+
+    Attributes:
+        experiment: its number here.
+        spec: what it is, with the places of this machine.
+        entries: how long its log is.
+    """
+
+    experiment: ExperimentId
+    spec: ExperimentSpec
+    entries: int
+
+
+def export_bundle(
+    home: Home,
+    experiment: ExperimentId,
+    out: Path,
+    *,
+    checkpoints: bool = False,
+    logs: bool = False,
+    until: Seq | None = None,
+) -> Exported:
+    """Write an experiment into one file; that of a running experiment holds what is recorded by then.
+
+    Args:
+        home: where the experiment is.
+        experiment: its number.
+        out: the file, which is replaced as a whole or not at all.
+        checkpoints: whether to pack its checkpoints.
+        logs: whether to pack what its trials printed.
+        until: the last entry to take; None: all there are.
+
+    Raises:
+        NotFound: there is no such experiment.
+        EventLogError: the record can't be read, or the file can't be written.
+    """
+    record, spec = home.store.record(experiment), home.store.spec(experiment)
+    entries = islice(home.store.log(experiment).read(), until)
+    with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        writer = _Writer(archive)
+        writer.add(_SPEC, [encode_spec(spec).encode()])
+        passed = _Passing(entry for _, entry in entries)
+        writer.add(_ENTRIES, _lines(passed))
+        kept = passed.checkpoints if checkpoints else ()
+        packed = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
+        printed = _pack_logs(writer, home.logs(experiment)) if logs else 0
+        manifest = {
+            "format": FORMAT,
+            "ashwood": __version__,
+            "codec": VERSION,
+            "entries": passed.count,
+            "checkpoints": packed,
+            "logs": printed,
+            "experiment": {
+                "name": record.name,
+                "labels": list(record.labels),
+                "archived": record.archived,
+                "created_at": record.created_at,
+                "summary": dict(record.summary) if until is None else {},
+            },
+            "members": writer.members,
+        }
+        archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
+    return Exported(passed.count, packed, printed)
+
+
+def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
+    """Take the experiment of a file in, under a new number.
+
+    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on; without
+    them, those at a URL are used by both experiments.
+
+    Args:
+        home: where to.
+        path: the file.
+        workdir: where the training code is here; None: where it was.
+
+    Raises:
+        EventLogError: the file is damaged, of a newer Ashwood or no such file; nothing was imported.
+    """
+    with _explained(path), zipfile.ZipFile(path) as archive:
+        manifest = _verified_manifest(archive, home.path)
+        spec = _spec(archive.read(_SPEC))
+        if workdir is not None:
+            spec = replace(spec, workdir=str(workdir.absolute()))
+        if manifest["checkpoints"] or not is_remote(spec.checkpoint_storage or ""):
+            spec = replace(spec, checkpoint_storage=None)
+        known = manifest["experiment"]
+        experiment = home.store.create(spec, at=known["created_at"])
+        try:
+            with home.lease(experiment) as lease:  # nobody resumes half of it
+                home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
+                _unpack(archive, manifest["members"], home.directory(experiment), lease)
+                _append(home.store.log(experiment, lease.token), archive, manifest, lease)
+                home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
+        except BaseException:
+            # What went wrong is what the user has to hear of.
+            with contextlib.suppress(Exception):
+                remove_experiment(home, experiment)
+            raise
+    return Imported(experiment, spec, manifest["entries"])
+
+
+# -- writing ----------------------------------------------------------------------------------------
+
+
+class _Passing:
+    """Entries as they pass by.
+
+    Attributes:
+        count: how many passed.
+        checkpoints: the names in the experiment's storage that they leave there.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries = entries
+        self.count = 0
+        self.checkpoints: set[str] = set()
+
+    def __iter__(self) -> Iterator[Entry]:
+        for entry in self._entries:
+            self.count += 1
+            if isinstance(entry.event, CheckpointSaved) and not is_foreign(entry.event.path):
+                self.checkpoints.add(entry.event.path)
+            self.checkpoints.difference_update(d.path for d in entry.decisions if isinstance(d, DeleteCheckpoint))
+            yield entry
+
+
+class _Writer:
+    """Adds members to an archive and keeps their sizes and digests."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        self.members: dict[str, dict[str, Any]] = {}
+
+    def add(self, name: str, chunks: Iterable[bytes], *, stored: bool = False) -> None:
+        size, digest = 0, _digest()
+        info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+        with self._archive.open(info, "w", force_zip64=True) as member:
+            for chunk in chunks:
+                member.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+        self.members[name] = {"size": size, "digest": digest.hexdigest()}
+
+
+def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
+    lines = (f'{{"at":{entry.at!r},"version":{VERSION},"body":{encode_entry(entry)}}}\n' for entry in entries)
+    while chunk := "".join(islice(lines, _BATCH)):
+        yield chunk.encode()
+
+
+def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -> int:
+    """Pack checkpoints, and say how many; one that is damaged or gone, perhaps meanwhile, is left out as a whole."""
+    packed = 0
+    for name in sorted(names):
+        with ExitStack() as opened:
+            try:
+                top = opened.enter_context(storage.fetch(name))
+                # Open, they stay readable even if a driver deletes the checkpoint now.
+                files = [(path.relative_to(top), opened.enter_context(path.open("rb"))) for path in _files(top)]
+            except (CheckpointError, FileNotFoundError):
+                continue
+            for path, file in files:
+                writer.add(f"checkpoints/{name}/{path.as_posix()}", _chunks(file), stored=True)  # they hardly shrink
+            packed += 1
+    return packed
+
+
+def _pack_logs(writer: _Writer, top: Path) -> int:
+    logs = sorted(top.glob("trial-*.log"))
+    for path in logs:
+        with path.open("rb") as file:
+            writer.add(f"logs/{path.name}", _chunks(file))
+    return len(logs)
+
+
+def _files(top: Path) -> list[Path]:
+    return sorted(path for path in top.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _chunks(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.read(_CHUNK), b"")
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of ``out`` when it is complete and on disk."""
+    hidden = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with hidden.open("wb") as file:
+            yield file
+            _flush(file)
+        hidden.replace(out)
+        _sync(out.absolute().parent)
+    except OSError as error:
+        raise EventLogError(f"can't write {out}: {error.strerror or error}") from error
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+# -- reading ----------------------------------------------------------------------------------------
+
+
+def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
+    """The manifest, once everything is found to be as it says."""
+    infos = {info.filename: info for info in archive.infolist()}
+    if _MANIFEST not in infos or infos[_MANIFEST].file_size > _LARGEST_TEXT:
+        raise _Refused("it has no manifest, so no Ashwood wrote it")
+    manifest = json.loads(archive.read(_MANIFEST))
+    if manifest["format"] > FORMAT or manifest["codec"] > VERSION:
+        raise _Refused(f"it was written by Ashwood {manifest['ashwood']}, which is newer than this: upgrade Ashwood")
+    members: Mapping[str, Any] = manifest["members"]
+    if len(infos) != len(archive.infolist()) or infos.keys() != {*members, _MANIFEST}:
+        raise _Refused("it holds other files than its manifest names")
+    for name in members:
+        _check_name(name)
+    if {_SPEC, _ENTRIES} - members.keys() or members[_SPEC]["size"] > _LARGEST_TEXT:
+        raise _Refused("its manifest names no log")
+    for name, expected in members.items():
+        if infos[name].file_size != expected["size"]:
+            raise _Refused(f"{name} doesn't have the size that it was written with")
+    home.mkdir(parents=True, exist_ok=True)
+    needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home).free
+    if needed > free:
+        raise _Refused(f"it needs {needed / 1e9:.1f} GB, and {home} has room for {free / 1e9:.1f} GB: free some space")
+    for name, expected in members.items():
+        with archive.open(name) as member:
+            digest = _digest()
+            for chunk in _chunks(member):
+                digest.update(chunk)
+        if digest.hexdigest() != expected["digest"]:
+            raise _Refused(f"{name} isn't what was written")
+    return dict(manifest)
+
+
+def _check_name(name: str) -> None:
+    """No member may leave its place, on any system."""
+    if name in (_SPEC, _ENTRIES):
+        return
+    folder, *inside = name.split("/")
+    harmless = all(part and part not in (".", "..") and not re.search(r"[\\:\0]", part) for part in inside)
+    if folder not in _FOLDERS or not inside or not harmless:
+        raise _Refused(f"it holds a file with a name that no Ashwood gives: {name!r}")
+
+
+def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease) -> None:
+    folders: set[Path] = set()
+    for name in members:
+        if name in (_SPEC, _ENTRIES):
+            continue
+        path = into / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.update(path.parents)
+        with archive.open(name) as member, path.open("xb") as file:
+            for chunk in _chunks(member):
+                file.write(chunk)
+                lease.beat()
+            _flush(file)
+    for folder in folders:
+        if folder.is_relative_to(into):
+            _sync(folder)
+
+
+def _append(log: EventLog, archive: zipfile.ZipFile, manifest: Mapping[str, Any], lease: Lease) -> None:
+    count = 0
+    with archive.open(_ENTRIES) as member:
+        entries = _entries(io.BufferedReader(member, _CHUNK))  # type: ignore[type-var]
+        while batch := list(islice(entries, _BATCH)):
+            count = log.append(batch)
+            lease.beat()
+    if count != manifest["entries"]:
+        raise _Refused(f"its log has {count} entries instead of {manifest['entries']}")
+    log.append([], summary=manifest["experiment"]["summary"])
+
+
+def _entries(lines: IO[bytes]) -> Iterator[Entry]:
+    number = 0
+    while line := lines.readline(_LARGEST_TEXT):
+        number += 1
+        if not (parts := _LINE.fullmatch(line)):
+            raise _Refused(f"line {number} of {_ENTRIES} is no entry")
+        try:
+            yield decode_entry(float(parts[1]), int(parts[2]), parts[3].decode())
+        except EventLogError as error:
+            raise _Refused(f"line {number} of {_ENTRIES}: {error}") from error
+
+
+def _spec(content: bytes) -> ExperimentSpec:
+    try:
+        return decode_spec(content.decode())
+    except EventLogError as error:
+        raise _Refused(str(error)) from error
+
+
+class _Refused(Exception):
+    """Why a file isn't taken."""
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise EventLogError(f"{path}: there is no such file") from None
+    except _Refused as error:
+        raise EventLogError(f"{path}: {error}; nothing was imported") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise EventLogError(
+            f"{path} is cut off, damaged or no file of 'ashwood export' ({error}); nothing was imported"
+        ) from error
+    except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
+        raise EventLogError(f"{path} is damaged ({error!r}); nothing was imported") from error
+    except OSError as error:
+        raise EventLogError(f"can't import {path}: {error.strerror or error}; nothing was imported") from error
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,266 @@
+"""Steering experiments: while a driver runs, and while none does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import GATED, RANDOM, TRAIN, Workplace, wait_until
+
+
+@pytest.fixture
+def gated(workplace: Workplace) -> Workplace:
+    """A workplace whose trials wait for the file ``go``."""
+    workplace.write(RANDOM, GATED)
+    return workplace
+
+
+def go(workplace: Workplace) -> None:
+    (workplace.path / "go").touch()
+
+
+def state(workplace: Workplace, experiment: int = 1) -> str:
+    return str(workplace.call_json("describe", str(experiment))["state"])
+
+
+def states(workplace: Workplace) -> list[str]:
+    return [trial["state"] for trial in workplace.call_json("trials", "1")]
+
+
+# -- while a driver runs -------------------------------------------------------------------------
+
+
+def test_pause_lets_the_driver_go_and_resume_goes_on(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        assert gated.call("pause", "1") == ("experiment 1 is pausing: running trials save a checkpoint and let go\n")
+        assert "experiment 1 is pausing already" in gated.call("pause", "1", code=1)
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 3
+    assert state(gated) == "paused"
+    assert "experiment 1 is paused already" in gated.call("pause", "1", code=1)
+    assert "completed" in gated.call("resume", "1", "--workers", "2")
+    for command in ("pause", "cancel", "kill", "activate", "resume"):
+        assert "completed" in gated.call(command, "1", code=1)
+
+
+def test_cancel_saves_first_and_ends_for_good(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        assert "experiment 1 is being canceled: running trials save" in gated.call("cancel", "1")
+        assert "being canceled already" in gated.call("cancel", "1", code=1)
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 4
+    assert state(gated) == "canceled"
+    assert "running" not in states(gated)
+    assert "there is nothing left to run" in gated.call("resume", "1", code=1)
+
+
+def test_kill_ends_at_once(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        assert "experiment 1 is being killed" in gated.call("kill", "1")
+        driver.communicate()
+    assert driver.returncode == 4
+    assert state(gated) == "canceled"
+
+
+def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        wait_until(lambda: len(states(gated)) == 2)
+        assert "trial 0 of experiment 1 is killed" in gated.call("kill-trial", "1", "0")
+        assert "trial 0 has ended already" in gated.call("stop-trial", "1", "0", code=1)
+        assert "there is no trial 99" in gated.call("kill-trial", "1", "99", code=1)
+        assert "trial 1 of experiment 1 is stopped where it is" in gated.call("stop-trial", "1", "1")
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 0
+    assert states(gated) == ["killed", "stopped", *["completed"] * 4]
+
+
+def test_settings_change_live(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        wait_until(lambda: len(states(gated)) == 2)
+        said = gated.call("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
+        assert said == (
+            "experiment 1: max_trials is 3 now, max_concurrent_trials is 1 now, it may run for 2 h 00 min now\n"
+        )
+        assert gated.call_json("describe", "1")["stop_when"] == {"metric_at": None, "max_time": 7200.0}
+        assert "max_trials can't become 1" in gated.call("set", "1", "max_trials=1", code=1)
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 0
+    assert states(gated) == ["completed"] * 3
+
+
+# -- while none does -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def paused(gated: Workplace) -> Workplace:
+    """A workplace whose experiment 1 is paused, with two trials that have trained an epoch."""
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        wait_until(lambda: len(states(gated)) == 2)
+        driver.send_signal(signal.SIGINT)
+        wait_until(lambda: state(gated) == "pausing")
+        go(gated)
+        driver.communicate()
+    assert driver.returncode == 3
+    return gated
+
+
+def test_what_is_paused_can_be_steered(paused: Workplace) -> None:
+    assert "stopped where it is" in paused.call("stop-trial", "1", "0")
+    assert states(paused)[0] == "stopped"
+    assert "max_trials is 4 now" in paused.call("set", "1", "max_trials=4")
+    assert "experiment 1 is canceled" in paused.call("cancel", "1")
+    assert state(paused) == "canceled"
+    assert "canceled" in paused.call("cancel", "1", code=1)
+    assert paused.call_json("replay", "1")["state"] == "canceled"
+
+
+def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
+    (paused.path / "go").unlink()
+    said = paused.call("activate", "1", "--workers", "2")
+    assert "experiment 1 goes on in the background, process" in said
+    pid = int(said.partition("process ")[2].partition(";")[0])
+    try:
+        assert os.getsid(pid) == pid
+        assert "experiment 1 is running already" in paused.call("activate", "1", code=1)
+    finally:
+        go(paused)
+        with pytest.MonkeyPatch.context():
+            wait_until(lambda: state(paused) == "completed")
+    os.waitpid(pid, 0)
+    log = paused.path / ".ashwood" / "experiments" / "1" / "driver.log"
+    assert str(log) in said
+    assert "experiment 1 completed" in log.read_text()
+
+
+def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
+    paused.write(train="import nothing_here\n")
+    [row] = [row for row in paused.call_json("events", "1").splitlines()] if False else [None]
+    database = paused.path / ".ashwood" / "ashwood.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE entries SET body = '{}' WHERE seq = 2")
+    connection.close()
+    said = paused.call("activate", "1", code=1)
+    assert "experiment 1 could not go on:" in said
+    assert "entry 2 of experiment 1" in said
+
+
+# -- settings of the command line ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("max_trials=many", 'max_trials: must be a whole number of at least 1, not "many"'),
+        ("max_trials=0", "of at least 1"),
+        ("max_concurrent_trials=-1", "of at least 0"),
+        ("maxtrials=4", "did you mean max_trials?"),
+        ("divisor=4", "it is max_concurrent_trials, max_trials, stop_when or max_time"),
+        ("max_trials", "must read KEY=VALUE"),
+        ("stop_when=high", "a number such as 0.98, or none"),
+        ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
+    ],
+)
+def test_settings_that_make_no_sense_are_wrong_usage(workplace: Workplace, change: str, said: str) -> None:
+    answer = workplace.call("set", "1", change, "max_time=soon", code=2)
+    assert said in answer
+    assert "soon" in answer
+
+
+# -- names, labels, archive ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace with two experiments that are completed."""
+    workplace = Workplace(tmp_path_factory.mktemp("two"))
+    workplace.write(RANDOM.replace("name: toy", "name: toy\nlabels: [vision]"), TRAIN)
+    for _ in range(2):
+        workplace.call("run", "toy.yaml", "--workers", "2", "--set", "searcher.max_trials=1")
+    return workplace
+
+
+def listed(workplace: Workplace, *arguments: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = workplace.call_json("list", *arguments)
+    return rows
+
+
+def test_names_labels_and_the_archive(two: Workplace) -> None:
+    assert two.call("rename", "1", "first try") == "experiment 1 is called first try now\n"
+    assert [row["name"] for row in listed(two)] == ["first try", "toy"]
+    assert "must not be empty" in two.call("rename", "1", " ", code=1)
+
+    assert two.call("label", "1", "good", "fast") == "experiment 1: labels vision, good, fast\n"
+    assert two.call("label", "1", "good", "--remove", "vision") == "experiment 1: labels good, fast\n"
+    assert "has no label slow; labels good, fast" in two.call("label", "1", "--remove", "slow", code=1)
+    assert two.call("label", "1") == "experiment 1: labels good, fast\n"
+    assert [row["id"] for row in listed(two, "--label", "vision")] == [2]
+    assert [row["labels"] for row in listed(two)] == [["good", "fast"], ["vision"]]
+
+    assert "hides it" in two.call("archive", "2")
+    assert [row["id"] for row in listed(two)] == [1]
+    assert [(row["id"], row["archived"]) for row in listed(two, "--all")] == [(1, False), (2, True)]
+    assert "vision (archived)" in two.call("list", "--all")
+    assert "archived; ashwood archive 2 --undo" in two.call("describe", "2")
+    assert "shows it again" in two.call("archive", "2", "--undo")
+    assert [row["id"] for row in listed(two)] == [1, 2]
+
+    for command in (["rename", "9", "x"], ["label", "9", "x"], ["archive", "9"], ["delete", "9", "--yes"]):
+        assert "no experiment 9" in two.call(*command, code=1)
+
+
+# -- deleting ------------------------------------------------------------------------------------
+
+
+def test_delete_asks_and_removes_everything(gated: Workplace, tmp_path: Path) -> None:
+    go(gated)
+    elsewhere = tmp_path / "checkpoints"
+    for _ in range(2):
+        gated.call("run", "toy.yaml", "--workers", "2", "--set", f"checkpoint_storage={elsewhere}")
+    gated.call("run", "toy.yaml", "--workers", "2")
+    assert len(list(elsewhere.iterdir())) == 2
+    experiments = gated.path / ".ashwood" / "experiments"
+    assert sorted(path.name for path in experiments.iterdir()) == ["1", "2", "3"]
+
+    said = gated.call("delete", "1", "3", code=1)
+    assert "experiment 1 (toy), completed, 6 trials" in said
+    assert "with --yes" in said
+    assert len(listed(gated)) == 3
+    assert "no experiment 9" in gated.call("delete", "1", "9", "--yes", code=1)
+    assert len(listed(gated)) == 3
+
+    assert gated.call("delete", "1", "3", "--yes") == "experiment 1 (toy) is deleted\nexperiment 3 (toy) is deleted\n"
+    assert [row["id"] for row in listed(gated)] == [2]
+    assert [path.name for path in experiments.iterdir()] == ["2"]
+    assert len(list(elsewhere.iterdir())) == 1
+    assert "no experiment 1" in gated.call("delete", "1", "--yes", code=1)
+    gated.call("run", "toy.yaml", "--workers", "2")
+    assert [row["id"] for row in listed(gated)] == [2, 4]
+
+
+def test_what_runs_is_not_deleted(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "1"):
+        assert "experiment 1 is running; first: ashwood kill 1" in gated.call("delete", "1", "--yes", code=1)
+        assert len(listed(gated)) == 1
+
+
+def test_a_deletion_that_was_cut_short_can_be_repeated(two: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    two.call("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=1")
+    from ashwood.eventlog.sqlite import SqliteStore
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "delete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            two.call("delete", "3", "--yes")
+    assert not (two.path / ".ashwood" / "experiments" / "3").exists()
+    assert [row["id"] for row in listed(two)] == [1, 2, 3]
+    assert "is deleted" in two.call("delete", "3", "--yes")
+    assert [row["id"] for row in listed(two)] == [1, 2]

@@ -1,0 +1,288 @@
+"""Whole experiments as one file: what goes out comes in, and what is not as it was is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashwood.engine import Home, open_home
+from ashwood.engine.bundle import export_bundle, import_bundle
+from ashwood.errors import EventLogError, NotFound
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Double, Space
+
+SPEC = ExperimentSpec(
+    name="toy",
+    space=Space({"x": Double(0.0, 1.0)}),
+    search=SearchSettings(method=Method.RANDOM, max_length=9, max_trials=3, divisor=Fraction(4)),
+    metric="loss",
+    unit=Unit.EPOCHS,
+    entrypoint=Entrypoint(EntrypointKind.FUNCTION, "train:train"),
+    workdir="/somewhere",
+    seed=5,
+    config_text="name: toy # é\n",
+    checkpoint_storage=None,
+)
+NAME = "trial-0/length-3-attempt-1"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with open_home(tmp_path / "home", create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Home]:
+    with open_home(tmp_path / "elsewhere", create=True) as opened:
+        opened.store.create(SPEC, at=1.0)
+        yield opened
+
+
+def record(home: Home, spec: ExperimentSpec = SPEC) -> int:
+    """An experiment whose driver was killed: a trial reported and saved."""
+    experiment = home.store.create(spec, at=100.5)
+    state = Experiment(spec)
+    events: list[Event] = [
+        DriverStarted(1),
+        ValidationReported(0, 1, 3, {"loss": math.nan, "accuracy": 0.1 + 0.2}),
+        CheckpointSaved(0, 1, 3, NAME),
+    ]
+    entries = [Entry(100.1 + i / 3, event, state.handle(event)) for i, event in enumerate(events)]
+    home.store.log(experiment).append(entries, summary={"fraction": 0.25})
+    home.store.annotate(experiment, name="renamed", labels=["good", "vision"])
+    storage = home.storage(experiment, spec)
+    storage.save(NAME, write_checkpoint)
+    storage.save("trial-0/length-6-attempt-1", write_checkpoint)  # which no entry knows of
+    home.logs(experiment).mkdir()
+    (home.logs(experiment) / "trial-0.log").write_text("epoch 0\n")
+    return experiment
+
+
+def write_checkpoint(directory: Path) -> None:
+    (directory / "deep").mkdir()
+    (directory / "deep" / "model.bin").write_bytes(bytes(range(256)) * 10)
+    (directory / "empty").write_bytes(b"")
+
+
+def read(home: Home, experiment: int) -> list[str]:
+    # Text, since NaN differs from itself.
+    return [repr(row) for row in home.store.log(experiment).read()]
+
+
+def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    out = tmp_path / "toy.ashwood"
+    assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1)
+    imported = import_bundle(elsewhere, out)
+    assert imported == (2, SPEC, 3)
+    assert read(elsewhere, 2) == read(home, experiment)
+    assert elsewhere.store.spec(2) == SPEC
+    assert elsewhere.store.record(2) == home.store.record(experiment)._replace(id=2)
+    assert elsewhere.is_interrupted(elsewhere.store.record(2))
+    storage = elsewhere.storage(2, SPEC)
+    assert [stored.name for stored in storage.complete()] == [NAME]
+    with storage.fetch(NAME) as checkpoint:
+        assert (checkpoint / "deep" / "model.bin").read_bytes() == bytes(range(256)) * 10
+        assert (checkpoint / "empty").read_bytes() == b""
+    assert (elsewhere.logs(2) / "trial-0.log").read_text() == "epoch 0\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "home", "toy.ashwood"]
+
+
+def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    out = tmp_path / "toy.ashwood"
+    place = Path(home.checkpoints(experiment, SPEC)) / NAME
+    (place / "empty").write_bytes(b"not empty")
+    assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
+    home.storage(experiment, SPEC).delete(NAME)
+    assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
+
+
+def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    out = tmp_path / "toy.ashwood"
+    assert export_bundle(home, experiment, out, until=2) == (2, 0, 0)
+    import_bundle(elsewhere, out)
+    assert read(elsewhere, 2) == read(home, experiment)[:2]
+    assert elsewhere.store.record(2).state is ExperimentState.RUNNING
+    assert elsewhere.store.record(2).summary == {}
+
+
+def test_an_experiment_that_never_ran(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = home.store.create(SPEC, at=1.0)
+    export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True, logs=True)
+    import_bundle(elsewhere, tmp_path / "toy.ashwood")
+    assert elsewhere.store.record(2).state is ExperimentState.CREATED
+
+
+def test_places_of_another_machine(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    out = tmp_path / "toy.ashwood"
+    for storage, kept in (("/mnt/there", None), ("s3://bucket/x", "s3://bucket/x")):
+        export_bundle(home, home.store.create(replace(SPEC, checkpoint_storage=storage), at=1.0), out)
+        imported = import_bundle(elsewhere, out, workdir=tmp_path)
+        assert imported.spec.checkpoint_storage == kept
+        assert imported.spec.workdir == str(tmp_path)
+        assert elsewhere.store.spec(imported.experiment) == imported.spec
+
+
+def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path) -> None:
+    out = tmp_path / "toy.ashwood"
+    out.write_text("precious")
+    with pytest.raises(NotFound):
+        export_bundle(home, 99, out)
+    experiment = record(home)
+    with pytest.raises(EventLogError, match=r"can't write .*nowhere"):
+        export_bundle(home, experiment, tmp_path / "nowhere" / "toy.ashwood")
+    (home.logs(experiment) / "trial-1.log").mkdir()
+    with pytest.raises(EventLogError, match="can't write"):
+        export_bundle(home, experiment, out, logs=True)
+    assert out.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "toy.ashwood"]
+
+
+# -- what is refused ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(home: Home, tmp_path: Path) -> Path:
+    out = tmp_path / "toy.ashwood"
+    export_bundle(home, record(home), out, checkpoints=True, logs=True)
+    return out
+
+
+def refused(elsewhere: Home, path: Path) -> str:
+    """Why a file is refused; nothing of it may be left."""
+    with pytest.raises(EventLogError) as raised:
+        import_bundle(elsewhere, path)
+    assert [record.id for record in elsewhere.store.experiments()] == [1]
+    assert [p.name for p in elsewhere.path.glob("experiments/*") if p.name != "1"] == []
+    assert "nothing was imported" in str(raised.value) or "no such file" in str(raised.value)
+    return str(raised.value)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, bytes]], None], *, honest: bool = False) -> None:
+    """Change members; with ``honest``, the manifest tells their new sizes and digests."""
+    from ashwood.engine.bundle import _digest
+
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    change(members)
+    if honest:
+        manifest = json.loads(members["manifest.json"])
+        manifest["members"] = {}
+        for name, content in members.items():
+            digest = _digest()
+            digest.update(content)
+            manifest["members"][name] = {"size": len(content), "digest": digest.hexdigest()}
+        del manifest["members"]["manifest.json"]
+        members["manifest.json"] = json.dumps(manifest).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_file_that_is_cut_off_anywhere(packed: Path, elsewhere: Home) -> None:
+    whole = packed.read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 40)):
+        packed.write_bytes(whole[:size])
+        assert "cut off, damaged or no file of 'ashwood export'" in refused(elsewhere, packed)
+
+
+def test_a_file_with_any_byte_flipped(packed: Path, elsewhere: Home) -> None:
+    whole = packed.read_bytes()
+    good = read(elsewhere, import_bundle(elsewhere, packed).experiment)
+    for position in range(0, len(whole), max(1, len(whole) // 150)):
+        packed.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+        before = len(elsewhere.store.experiments())
+        try:
+            imported = import_bundle(elsewhere, packed)
+        except EventLogError:
+            assert len(elsewhere.store.experiments()) == before
+        else:  # a byte of zip's own that means nothing, such as a time
+            assert read(elsewhere, imported.experiment) == good
+
+
+def test_foreign_and_newer_files(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
+    assert "there is no such file" in refused(elsewhere, tmp_path / "nowhere.ashwood")
+    assert "can't import" in refused(elsewhere, tmp_path)
+    text = tmp_path / "text.ashwood"
+    text.write_text("name: toy\n")
+    assert "no file of 'ashwood export'" in refused(elsewhere, text)
+    foreign = tmp_path / "foreign.ashwood"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("word/document.xml", "<x/>")
+    assert "has no manifest" in refused(elsewhere, foreign)
+
+    def newer(key: str) -> Callable[[dict[str, bytes]], None]:
+        def change(members: dict[str, bytes]) -> None:
+            manifest = json.loads(members["manifest.json"])
+            members["manifest.json"] = json.dumps({**manifest, key: 99, "ashwood": "9.0"}).encode()
+
+        return change
+
+    for key in ("format", "codec"):
+        rewrite(packed, newer(key))
+        assert "written by Ashwood 9.0, which is newer than this: upgrade Ashwood" in refused(elsewhere, packed)
+
+
+CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
+    "changed": (lambda m: m.update({"spec.json": m["spec.json"].replace(b"toy", b"boy")}), False, "what was written"),
+    "longer": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), False, "size that it was written with"),
+    "doubled": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), True, "6 entries instead of 3"),
+    "missing": (lambda m: m.pop("entries.jsonl"), False, "other files than its manifest names"),
+    "extra": (lambda m: m.update({"logs/trial-9.log": b""}), False, "other files than its manifest names"),
+    "no log": (lambda m: m.pop("entries.jsonl"), True, "names no log"),
+    "no manifest": (lambda m: m.update({"manifest.json": b"{"}), False, "is damaged"),
+    "no entry": (lambda m: m.update({"entries.jsonl": b"{}\n"}), True, "line 1 of entries.jsonl is no entry"),
+    "no spec": (lambda m: m.update({"spec.json": b"{}"}), True, "is damaged"),
+    "up": (lambda m: m.update({"logs/../../../evil": b""}), True, "name that no Ashwood gives"),
+    "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "name that no Ashwood gives"),
+    "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "name that no Ashwood gives"),
+    "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "name that no Ashwood gives"),
+    "folder": (lambda m: m.update({"logs/": b""}), True, "name that no Ashwood gives"),
+}
+
+
+@pytest.mark.parametrize(("change", "honest", "why"), CHANGES.values(), ids=CHANGES)
+def test_an_altered_file(
+    packed: Path, elsewhere: Home, change: Callable[[dict[str, bytes]], None], honest: bool, why: str
+) -> None:
+    rewrite(packed, change, honest=honest)
+    assert why in refused(elsewhere, packed)
+
+
+def test_a_long_log_takes_little_memory(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = home.store.create(SPEC, at=1.0)
+    log = home.store.log(experiment)
+    log.append([Entry(1.0, ValidationReported(0, 1, n, {"loss": n / 7}), ()) for n in range(8_000)])
+
+    def peak_of(work: Callable[[], object]) -> int:
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def both_ways() -> None:
+        export_bundle(home, experiment, tmp_path / "toy.ashwood")
+        import_bundle(elsewhere, tmp_path / "toy.ashwood")
+
+    all_at_once = peak_of(lambda: list(log.read()))
+    assert peak_of(both_ways) < all_at_once
+    assert sum(1 for _ in elsewhere.store.log(2).read()) == 8_000

@@ -1,0 +1,88 @@
+"""Where experiments live: in a directory, or in PostgreSQL with files on this machine."""
+
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import open_home
+from ashwood.errors import ExperimentBusy, NotFound
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import Asked, LeaveExperiment
+from ashwood.experiment.events import CancelRequested, DriverStarted
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.testing.records import full_spec
+from tests.mounts import small_disk
+from tests.postgres import PostgresServer
+
+
+def test_a_home_in_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="ashwood run FILE"):
+        open_home(tmp_path / "home")
+    with open_home(str(tmp_path / "home"), create=True) as home:
+        assert home.name == str(home.path) == str(tmp_path / "home")
+        assert home.logs(1).parent == home.path / "experiments" / "1"
+    with open_home(tmp_path / "home"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("storage", "place"),
+    [
+        (None, "{home}/experiments/7/checkpoints"),
+        ("/data/", "/data/experiment-7"),
+        ("s3://bucket/x", "s3://bucket/x/experiment-7"),
+        ("file:///data", "file:///data/experiment-7"),
+    ],
+)
+def test_checkpoints_are_in_the_home_or_where_the_file_says(tmp_path: Path, storage: str | None, place: str) -> None:
+    spec = full_spec()
+    object.__setattr__(spec, "checkpoint_storage", storage)
+    with open_home(tmp_path, create=True) as home:
+        assert home.checkpoints(7, spec) == place.format(home=home.path)
+
+
+def test_one_that_should_run_and_has_no_driver_is_interrupted(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        experiment = home.store.create(full_spec(), at=1.0)
+        assert not home.is_interrupted(home.store.record(experiment))
+        with home.lease(experiment) as lease:
+            log = home.store.log(experiment, lease.token)
+            log.append([Entry(1.0, DriverStarted(1), ())])
+            assert home.is_driven(experiment)
+            assert not home.is_interrupted(home.store.record(experiment))
+            with pytest.raises(ExperimentBusy):
+                home.lease(experiment)
+            log.append([Entry(1.0, CancelRequested(), (LeaveExperiment(ExperimentState.CANCELED, Asked("cancel")),))])
+        assert not home.is_driven(experiment)
+        assert home.store.record(experiment).state is ExperimentState.STOPPING
+        assert home.is_interrupted(home.store.record(experiment))
+
+
+def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        with open_home(disk.path / "home", create=True) as home:
+            home.store.create(full_spec(), at=1.0)
+        disk.forbid_writing()
+        with open_home(disk.path / "home") as home:
+            [record] = home.store.experiments()
+            assert not home.is_interrupted(record)
+            assert home.checkpoints(1, home.store.spec(1)).endswith("experiment-1")
+
+
+def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = postgres.fresh_database().replace("ashwood@", "ashwood:secret@")
+    database = url.rpartition("/")[2]
+    monkeypatch.setenv("ASHWOOD_FILES", str(tmp_path / "files"))
+    monkeypatch.setenv("ASHWOOD_HOME", url)
+    with pytest.raises(NotFound, match="no experiments in postgresql://127"):
+        open_home()
+    with open_home(create=True) as home:
+        experiment = home.store.create(full_spec(), at=1.0)
+        assert home.path == tmp_path / "files" / f"127.0.0.1-{postgres.port}-{database}"
+        assert home.name == f"postgresql://127.0.0.1:{postgres.port}/{database}"
+        with home.lease(experiment):
+            assert home.is_driven(experiment)
+    monkeypatch.delenv("ASHWOOD_FILES")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with open_home(url) as home:
+        assert home.path.parent == tmp_path / ".ashwood"

@@ -1,0 +1,129 @@
+"""What an experiment was started with, on real repositories."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashwood.engine.provenance import check_out, collect, differences, dirt
+from ashwood.errors import NotFound
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = {f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    done = subprocess.run(
+        ["git", "-c", "init.defaultBranch=trunk", *arguments],
+        cwd=directory,
+        env={**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """One commit, with the training code in ``code/``."""
+    root = tmp_path / "repository"
+    (root / "code").mkdir(parents=True)
+    (root / "code" / "train.py").write_text("first\n")
+    (root / ".gitattributes").write_text("train.py export-ignore\n")
+    git(root, "init", "--quiet")
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", "first")
+    return root
+
+
+def test_a_clean_repository(repository: Path) -> None:
+    provenance = collect(repository / "code")
+    assert provenance["git"] == {
+        "root": str(repository),
+        "commit": git(repository, "rev-parse", "HEAD"),
+        "branch": "trunk",
+        "prefix": "code/",
+        "dirty": 0,
+    }
+    assert dirt(provenance) is None
+    assert provenance["packages"]["pytest"] == pytest.__version__
+    assert json.loads(json.dumps(provenance)) == provenance
+
+
+def test_files_that_no_commit_holds_are_counted(repository: Path) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    (repository / "code" / "train.py").write_text("changed\n")
+    assert dirt(collect(repository)) == f"1 file differs from commit {commit[:10]}: what it holds isn't recorded"
+    (repository / "code" / "more.py").write_text("new\n")
+    assert dirt(collect(repository)) == f"2 files differ from commit {commit[:10]}: what they hold isn't recorded"
+
+
+def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert collect(tmp_path)["git"] is None
+    git(tmp_path, "init", "--quiet")
+    assert collect(tmp_path)["git"] is None
+    git(repository, "checkout", "--quiet", "--detach")
+    assert collect(repository)["git"]["branch"] is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert collect(repository)["git"] is None
+
+
+def test_what_differs_is_told() -> None:
+    then: dict[str, Any] = {
+        "ashwood": "0.1.0",
+        "python": "3.11.2",
+        "packages": {"numpy": "1.26", "old": "1", "same": "2"},
+        "git": {"commit": "a" * 40, "dirty": 2},
+    }
+    now = {
+        "ashwood": "0.1.0",
+        "python": "3.12.0",
+        "packages": {"new": "3", "numpy": "2.0", "same": "2"},
+        "git": {"commit": "b" * 40, "dirty": 0},
+    }
+    assert differences(then, now) == [
+        "the code's commit was aaaaaaaaaa, now it is bbbbbbbbbb",
+        "then, 2 files differ from commit aaaaaaaaaa: what they hold isn't recorded",
+        "Python was 3.11.2, now it is 3.12.0",
+        "new 3 is installed now, then it was not",
+        "numpy was 1.26, now it is 2.0",
+        "old was 1, now it isn't installed",
+    ]
+    assert differences(now, now) == []
+    assert differences({}, now) == ["the code's commit was not known, now it is bbbbbbbbbb"]
+    many = {**now, "packages": {f"p{n}": "1" for n in range(10, 30)}}
+    assert differences({**many, "packages": {}}, many)[-1] == "and 12 more packages have changed"
+
+
+def test_a_commit_is_laid_out_as_it_was(repository: Path, tmp_path: Path) -> None:
+    then = collect(repository / "code")
+    (repository / "code" / "train.py").write_text("second\n")
+    (repository / "code" / "later.py").write_text("later\n")
+    git(repository, "add", ".")
+    before = git(repository, "status", "--porcelain")
+
+    workdir, state = check_out(then, tmp_path / "laid-out")
+    assert (workdir / "train.py").read_text() == "first\n"
+    assert not (workdir / "later.py").exists()
+    assert sorted(path.name for path in workdir.parent.iterdir()) == [".gitattributes", "code"]
+    assert state == then["git"]
+    assert git(repository, "status", "--porcelain") == before
+
+    again, _ = check_out(then, tmp_path / "laid-out")
+    assert again != workdir
+
+
+def test_a_commit_that_is_gone_is_said(repository: Path, tmp_path: Path) -> None:
+    then = collect(repository)
+    lost = {**then, "git": {**then["git"], "commit": "0123456789" * 4}}
+    with pytest.raises(NotFound, match=r"commit 0123456789 isn't in the repository .*git fetch"):
+        check_out(lost, tmp_path / "laid-out")
+    with pytest.raises(NotFound, match="isn't there any more"):
+        check_out({"git": {**then["git"], "root": str(tmp_path / "moved")}}, tmp_path / "laid-out")
+    with pytest.raises(NotFound, match="outside of a git repository"):
+        check_out({"git": None}, tmp_path / "laid-out")
+    assert not (tmp_path / "laid-out").exists()

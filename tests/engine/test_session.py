@@ -1,0 +1,103 @@
+"""A driver takes an experiment on wherever the last one left it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashwood.engine import Home, Session, open_home
+from ashwood.engine.loop import Engine
+from ashwood.errors import RequestRefused
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import CancelRequested, DriverStopped, SettingsChanged
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.views.progress import Progress
+
+from .instant_backend import InstantBackend
+from .test_loop import SPEC, entries, new_log, objective
+
+
+class Quiet:
+    """Follows a run and says nothing."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(SPEC)
+        self.is_ready = False
+
+    def folded(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def ready(self, slots: int) -> None:
+        self.is_ready = True
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.progress.apply(*entry)
+
+    def summary(self) -> dict[str, Any]:
+        return self.progress.summary()
+
+    def interrupted(self, count: int) -> None: ...
+
+    def waiting(self, what: str) -> None: ...
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with open_home(tmp_path, create=True) as opened:
+        yield opened
+
+
+def recorded(home: Home, *, until: int | None = None) -> int:
+    """An experiment with the log of a whole search, or the beginning of it."""
+    log = new_log()
+    Engine(Experiment(SPEC), log, InstantBackend(objective)).run()
+    experiment = home.store.create(SPEC, at=0.0)
+    home.store.log(experiment).append(entries(log)[:until])
+    return experiment
+
+
+def test_a_driver_that_died_when_all_was_done_but_to_say_so_is_spoken_for(home: Home) -> None:
+    experiment = recorded(home, until=-1)
+    assert home.store.record(experiment).state is ExperimentState.RUNNING
+    audience = Quiet()
+    assert Session(home, experiment).run(audience) is ExperimentState.COMPLETED
+    assert home.store.record(experiment).state is ExperimentState.COMPLETED
+    assert audience.progress.state is ExperimentState.COMPLETED
+    assert not audience.is_ready, "nothing was left to run"
+
+
+def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
+    experiment = recorded(home, until=20)
+    folded = Experiment(SPEC)
+    for _, entry in home.store.log(experiment).read():
+        folded.handle(entry.event)
+    home.store.log(experiment).append([Entry(0.0, CancelRequested(), folded.handle(CancelRequested()))])
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.CANCELED
+    assert isinstance(list(home.store.log(experiment).read())[-1][1].event, DriverStopped)
+
+
+def test_what_has_ended_is_not_run(home: Home) -> None:
+    experiment = recorded(home)
+    with pytest.raises(RequestRefused, match="is completed: there is nothing left to run"):
+        Session(home, experiment).run(Quiet())
+
+
+@pytest.mark.parametrize(
+    ("bound", "message"),
+    [({"stop_at": 100.0}, "--stop-when metric_at=none"), ({"max_seconds": 1e-9}, "--stop-when max_time=none")],
+)
+def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[str, float], message: str) -> None:
+    experiment = recorded(home, until=20)
+    folded = Experiment(SPEC)
+    for _, entry in home.store.log(experiment).read():
+        folded.handle(entry.event)
+    at = [entry.at for _, entry in home.store.log(experiment).read()][-1]
+    events = [DriverStopped(), SettingsChanged(bound)]
+    home.store.log(experiment).append([Entry(at, event, folded.handle(event)) for event in events])
+    with pytest.raises(RequestRefused, match=message):
+        Session(home, experiment).run(Quiet())

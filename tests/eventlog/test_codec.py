@@ -1,0 +1,138 @@
+"""Records: whatever they hold, they come back as they were, and what isn't as it was written is recognised."""
+
+import json
+import math
+import string
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.errors import EventLogError
+from ashwood.eventlog.codec import (
+    Row,
+    decode_entry,
+    decode_request,
+    decode_spec,
+    encode_entry,
+    encode_request,
+    encode_spec,
+    from_rows,
+    to_row,
+)
+from ashwood.eventlog.port import Entry
+from ashwood.experiment import decisions, events
+from ashwood.experiment.decisions import LeaveExperiment
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search import vocabulary
+from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
+
+# Also what UTF-8 has no form for, as file names can hold it.
+texts = st.text(st.characters() | st.sampled_from(string.printable + "\0\ud800\udcff☃"))
+numbers = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 0.1 + 0.2])
+mappings = st.dictionaries(texts, numbers | texts | st.none() | st.booleans() | st.integers(), max_size=3)
+
+
+def any_of(cls: Any) -> st.SearchStrategy[Any]:
+    """Any record of a class."""
+    return st.builds(cls, **{name: any_value(kind) for name, kind in get_type_hints(cls).items()})
+
+
+def any_value(kind: Any) -> st.SearchStrategy[Any]:
+    if kind is float:
+        return numbers
+    if kind is str:
+        return texts
+    if getattr(kind, "__origin__", None) is not None and "Mapping" in str(kind):
+        return mappings
+    if kind == tuple[int, ...]:
+        return st.lists(st.integers()).map(tuple)
+    if alternatives := get_args(kind):
+        return st.one_of([any_value(alternative) for alternative in alternatives])
+    if hasattr(kind, "_fields"):
+        return any_of(kind)
+    return st.from_type(kind)
+
+
+all_events = st.one_of([any_of(cls) for cls in get_args(events.Event)])
+all_decisions = st.one_of([any_of(cls) for cls in get_args(decisions.Decision)])
+all_entries = st.builds(Entry, numbers, all_events, st.lists(all_decisions, max_size=3).map(tuple))
+
+
+@given(all_entries)
+def test_every_entry_comes_back(entry: Entry) -> None:
+    text = encode_entry(entry)
+    assert text.isascii()
+    assert "\n" not in text
+    assert repr(decode_entry(entry.at, 2, text)) == repr(entry)
+    assert repr(list(from_rows([to_row(7, entry)]))) == repr([(7, entry)])
+
+
+@given(st.one_of([any_of(cls) for cls in get_args(events.Request)]))
+def test_every_request_comes_back(request: events.Request) -> None:
+    assert repr(decode_request(2, encode_request(request))) == repr(request)
+
+
+def test_the_records_for_tests_are_of_every_kind() -> None:
+    assert {type(request) for request in telling_requests()} == set(get_args(events.Request))
+    seen = {type(d.why) for entry in entries_of_control() for d in entry.decisions if isinstance(d, LeaveExperiment)}
+    assert set(get_args(decisions.WhyLeave)) <= seen
+    known = {*get_args(vocabulary.Reason), *get_args(decisions.WhyLeave)}
+    assert all(hasattr(reason, "_fields") for reason in known)
+
+
+def test_a_spec_of_version_1_has_the_defaults_of_what_it_did_not_know() -> None:
+    new = ("max_common_failures", "stop_at", "max_seconds", "checkpoint_policy", "provenance")
+    text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name not in new})
+    spec = decode_spec(text)
+    defaults = {field.name: field.default for field in fields(ExperimentSpec)}
+    assert [getattr(spec, name) for name in new[:4]] == [defaults[name] for name in new[:4]]
+    assert spec.provenance == {}
+    assert decode_spec(encode_spec(full_spec())) == full_spec()
+
+
+@given(
+    st.lists(all_entries, min_size=1, max_size=5),
+    st.data(),
+)
+def test_damage_anywhere_is_found_and_what_came_before_is_read(entries: list[Entry], data: st.DataObject) -> None:
+    rows = [to_row(seq, entry) for seq, entry in enumerate(entries, start=1)]
+    place = data.draw(st.integers(0, len(rows) - 1))
+    row = rows[place]
+    assert row.digest is not None
+    spoil = data.draw(st.integers(0, len(row.body) - 1))
+    rows[place] = data.draw(
+        st.sampled_from(
+            [
+                row._replace(body=row.body[:spoil] + chr(ord(row.body[spoil]) ^ 1) + row.body[spoil + 1 :]),
+                row._replace(body=row.body[:spoil]),
+                row._replace(seq=row.seq + 1),
+                row._replace(at=math.nextafter(row.at, math.inf) if math.isfinite(row.at) else 0.0),
+                row._replace(version=3),
+                row._replace(digest=row.digest ^ 1),
+                row._replace(digest=None),
+            ]
+        )
+    )
+    reading = from_rows(rows)
+    assert repr([next(reading)[1] for _ in range(place)]) == repr(entries[:place])
+    with pytest.raises(EventLogError):
+        next(reading)
+
+
+def test_rows_without_a_digest_are_of_version_1() -> None:
+    entries = telling_entries()
+    rows = [Row(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
+    assert [repr(entry) for _, entry in from_rows(rows)] == [repr(entry) for entry in entries]
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"is":"Unheard"}', '{"is":"DriverStopped"}', '{"is":"KillRequested","x":1}']
+)
+def test_a_damaged_request_is_said(body: str) -> None:
+    with pytest.raises(EventLogError, match="the record is damaged"):
+        decode_request(2, body)
+    with pytest.raises(EventLogError, match="upgrade Ashwood"):
+        decode_request(99, body)

@@ -1,0 +1,282 @@
+"""What only PostgreSQL has to do: connections that go, and servers, databases and rights that aren't there."""
+
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
+from ashwood.eventlog import postgres as module
+from ashwood.eventlog.port import Answer
+from ashwood.eventlog.postgres import PostgresStore
+from ashwood.experiment.events import PauseRequested
+from ashwood.testing.records import a_driver, full_spec, telling_entries
+from tests.postgres import PostgresServer
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+SECRET = "-".join(["a", "secret"])  # so that it isn't in the source lines that a traceback shows
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> str:
+    return postgres.fresh_database()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[PostgresStore]:
+    with closing(PostgresStore(url)) as store:
+        yield store
+
+
+def kill_connection(url: str, store: PostgresStore) -> None:
+    assert store._connection is not None
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 10000)", [store._connection.info.backend_pid])
+
+
+# -- durability and concurrency -----------------------------------------------------------------
+
+
+def test_commits_survive_a_power_loss(store: PostgresStore) -> None:
+    assert [store._query(f"SHOW {name}")[0][0] for name in ("synchronous_commit", "fsync")] == ["on", "on"]
+
+
+def test_many_that_open_it_at_once_make_one_schema(url: str) -> None:
+    numbers = list[int]()
+    line = threading.Barrier(6, timeout=60)
+
+    def open_it() -> None:
+        line.wait()
+        with closing(PostgresStore(url)) as store:
+            numbers.append(store.create(full_spec(), at=1.0))
+
+    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
+
+
+def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) -> None:
+    """While one is in the middle of a commit, others commit."""
+    one, other = (store.create(full_spec(), at=1.0) for _ in range(2))
+    with psycopg.connect(url) as busy:
+        busy.execute("UPDATE ashwood.logs SET head = head WHERE experiment = %s", [one])
+        busy.execute("UPDATE ashwood.experiments SET name = name WHERE id = %s", [one])
+        store._query("SET lock_timeout = '5s'")
+        log = store.log(other, store.take_lease(other, a_driver()))
+        request = store.post(other, PauseRequested(), at=1.0)
+        log.append(telling_entries(), summary={}, answers={request: Answer(None)})
+        store.create(full_spec(), at=1.0)
+        store.experiments()
+
+
+# -- connections that go ------------------------------------------------------------------------
+
+
+def test_a_connection_that_went_is_made_again(url: str, store: PostgresStore) -> None:
+    log = store.log(store.create(full_spec(), at=1.0))
+    kill_connection(url, store)
+    assert log.append(telling_entries()) == len(telling_entries())
+    kill_connection(url, store)
+    assert len(list(log.read())) == len(telling_entries())
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_an_acknowledgement_that_was_lost_doubles_nothing(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    """The connection goes after the server has done a COMMIT, or right before it gets it."""
+    lose = False
+    commit = psycopg.Transaction.__exit__
+
+    def commit_and_lose(self: psycopg.Transaction, *error: Any) -> Any:
+        nonlocal lose
+        if not lose:
+            return commit(self, *error)
+        lose = False
+        if arrives:
+            commit(self, *error)
+        kill_connection(url, store)
+        return self.connection.execute("SELECT 1")  # raises: it is gone
+
+    monkeypatch.setattr(psycopg.Transaction, "__exit__", commit_and_lose)
+
+    lose = True
+    experiment = store.create(full_spec(), at=1.0)
+    assert [record.id for record in store.experiments()] == [experiment]
+    lose = True
+    token = store.take_lease(experiment, a_driver())
+    log = store.log(experiment, token)
+    lose = True
+    request = store.post(experiment, PauseRequested(), at=1.0)
+    assert store.pending(experiment) == [(request, PauseRequested())]
+    lose = True
+    assert log.append(telling_entries(), answers={request: Answer(None)}) == len(telling_entries())
+    assert len(list(log.read())) == len(telling_entries())
+    assert log.append(telling_entries()) == 2 * len(telling_entries())
+    lose = True
+    store.beat(experiment, token)
+    lease = store.lease(experiment)
+    assert lease is not None
+    assert lease.beat == 1
+    lose = True
+    store.delete(experiment)
+    assert store.experiments() == []
+
+
+def test_a_commit_that_the_server_still_works_on_is_waited_for(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network went and the server didn't notice: the transaction is open when the next connection asks."""
+    experiment = store.create(full_spec(), at=1.0)
+    token = store.take_lease(experiment, a_driver())
+    commit = psycopg.Transaction.__exit__
+    lost: list[psycopg.Connection[Any]] = []
+
+    def lose(self: psycopg.Transaction, *error: Any) -> Any:
+        if lost:
+            return commit(self, *error)
+        lost.append(self.connection)
+        store._connection = None
+        raise psycopg.OperationalError("the network is gone")
+
+    def commit_late() -> None:
+        with psycopg.connect(url, autocommit=True) as other:
+            deadline = time.monotonic() + 60
+            while other.execute(WAITING).fetchone() == (0,):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        lost[0].pgconn.exec_(b"COMMIT")
+
+    monkeypatch.setattr(psycopg.Transaction, "__exit__", lose)
+    server = threading.Thread(target=commit_late)
+    server.start()
+    store.beat(experiment, token)
+    server.join()
+    lost[0].close()
+    lease = store.lease(experiment)
+    assert lease is not None
+    assert lease.beat == 1
+
+
+def test_a_server_that_restarts_is_waited_for(postgres: PostgresServer, store: PostgresStore) -> None:
+    log = store.log(store.create(full_spec(), at=1.0))
+    appended = list[int]()
+    restarted = threading.Event()
+
+    def append() -> None:
+        while not restarted.is_set():
+            appended.append(log.append(telling_entries()))
+
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        for mode in ("fast", "immediate"):
+            known = len(appended)
+            while thread.is_alive() and len(appended) < known + 10:
+                thread.join(0.01)
+            postgres.restart(mode)
+    finally:
+        restarted.set()
+        thread.join()
+    lengths = [len(telling_entries()) * number for number in range(1, len(appended) + 1)]
+    assert appended == lengths
+    assert len(list(log.read())) == lengths[-1]
+
+
+# -- what isn't there ---------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there_is_said(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EventLogError, match=r"postgresql://127.0.0.1:1/db: .*does the server run") as raised:
+        PostgresStore(f"postgresql://me:{SECRET}@127.0.0.1:1/db")
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+    with closing(PostgresStore(postgres.fresh_database())) as store:
+        store.create(full_spec(), at=1.0)
+        monkeypatch.setattr(module, "_RECONNECT_SECONDS", 0.2)
+        assert store._connection is not None
+        store._connection.close()
+        store._parameters["port"] = "1"
+        with pytest.raises(EventLogError, match="does the server run"):
+            store.experiments()
+
+
+def test_a_database_that_is_not_there_is_said(postgres: PostgresServer) -> None:
+    with pytest.raises(EventLogError, match=r'database "nowhere" does not exist; .*createdb nowhere'):
+        PostgresStore(postgres.url("nowhere"))
+
+
+def test_a_url_that_cannot_be_read_is_said_without_its_password() -> None:
+    with pytest.raises(EventLogError, match="expected postgresql://USER") as raised:
+        PostgresStore(f"postgresql://me:{SECRET}%ZZ@127.0.0.1/db")
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+    with pytest.raises(EventLogError) as raised:
+        PostgresStore(f"postgresql://me:{SECRET}@127.0.0.1:1/db?sslmode={SECRET}")
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
+
+
+def test_rights_that_are_missing_are_said(postgres: PostgresServer, url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE guest LOGIN")
+    guest = url.replace("//ashwood@", "//guest@")
+    with pytest.raises(EventLogError, match=r'GRANT CREATE ON DATABASE "postgres" TO "guest"'):
+        PostgresStore(guest)
+    PostgresStore(url).close()
+    with pytest.raises(EventLogError, match=r'GRANT USAGE .*; GRANT ALL ON ALL TABLES .* TO "guest"') as raised:
+        PostgresStore(guest)
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(str(raised.value).partition("administrator run: ")[2])
+    with closing(PostgresStore(guest)) as store:
+        assert store.log(store.create(full_spec(), at=1.0)).append(telling_entries()) == len(telling_entries())
+
+
+def test_a_database_without_experiments_is_left_alone_by_who_only_looks(url: str) -> None:
+    with pytest.raises(NotFound, match="there are no experiments in postgresql://127"):
+        PostgresStore(url, create=False)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT to_regnamespace('ashwood')").fetchone() == (None,)
+    PostgresStore(url).close()
+    PostgresStore(url, create=False).close()
+
+
+def test_stores_of_a_newer_ashwood_are_refused(url: str, store: PostgresStore) -> None:
+    store._query("UPDATE schema_version SET version = 99 RETURNING 1")
+    with pytest.raises(EventLogError, match="upgrade Ashwood"):
+        PostgresStore(url)
+
+
+def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[postgres\]'"):
+        PostgresStore("postgresql://localhost/db")
+
+
+def test_its_driver_is_loaded_only_when_it_is_needed() -> None:
+    code = "import sys, ashwood.engine; sys.exit('psycopg' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_full_disk_of_the_server_is_said(store: PostgresStore) -> None:
+    with pytest.raises(DiskFull, match="no room on the server's disk"):
+        store._query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$")
+
+
+def test_damage_is_named(store: PostgresStore) -> None:
+    log = store.log(store.create(full_spec(), at=1.0))
+    log.append(telling_entries())
+    store._query("UPDATE entries SET body = body || ' ' WHERE seq = 3 RETURNING 1")
+    with pytest.raises(EventLogError, match=r"entry 3 of experiment 1 .* digest is wrong"):
+        list(log.read())
+    store._query("DELETE FROM entries WHERE seq > 4 RETURNING 1")
+    with pytest.raises(EventLogError, match=r"entry 5 of experiment 1 is missing"):
+        list(log.read(after=4))

@@ -1,0 +1,43 @@
+"""The list's state follows the log."""
+
+import pytest
+
+from ashwood.eventlog.port import Entry
+from ashwood.eventlog.state import state_after
+from ashwood.experiment.decisions import Asked, Decision, EndExperiment, LeaveExperiment
+from ashwood.experiment.events import (
+    ActivateRequested,
+    CancelRequested,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    PauseRequested,
+    TimeRanOut,
+)
+from ashwood.experiment.lifecycle import ExperimentState as S
+
+
+def leave(state: S) -> LeaveExperiment:
+    return LeaveExperiment(state, Asked("it"))
+
+
+@pytest.mark.parametrize(
+    ("event", "decisions", "state"),
+    [
+        (DriverStarted(1), (), S.RUNNING),
+        (PauseRequested(), (), S.PAUSING),  # version 1
+        (PauseRequested(), (leave(S.PAUSED),), S.PAUSING),
+        (ActivateRequested(), (), S.RUNNING),
+        (TimeRanOut(1.0), (leave(S.STOPPED),), S.STOPPING),
+        (CancelRequested(), (leave(S.CANCELED),), S.STOPPING),
+        (CancelRequested(), (leave(S.CANCELED), EndExperiment(S.CANCELED, "")), S.CANCELED),
+        (DriverStopped(), (EndExperiment(S.STOPPED, ""),), S.STOPPED),
+        (DriverStopped(), (), None),
+    ],
+)
+def test_state(event: Event, decisions: tuple[Decision, ...], state: S | None) -> None:
+    entry = Entry(1.0, event, decisions)
+    assert state_after([entry]) == state
+    assert state_after([entry, Entry(2.0, DriverStopped(), ())]) == state
+    assert state_after([entry, Entry(2.0, DriverStarted(1), ())]) == S.RUNNING
+    assert state_after([]) is None
