@@ -155,7 +155,7 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table.rows.values(), self.spec.metric))
+        return make_frame(trial_records(table.rows.values(), self.spec.metric, self._home.storage(self.id, self.spec)))
 
     def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
         """Go on with it, to its end; returns itself."""
