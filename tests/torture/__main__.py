@@ -6,11 +6,35 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 
 from tests.torture.rack import Case, Rack, point_case, point_cases, random_case, random_cases
+
+
+@contextmanager
+def stores(kind: str) -> Iterator[Callable[[Path], str | None]]:
+    """What gives each experiment a home: in its directory, or a database of a PostgreSQL server of our own."""
+    if kind == "sqlite":
+        yield lambda _: None
+        return
+    import psycopg
+
+    from tests.postgres import postgres_server
+
+    with postgres_server() as server:
+        numbers = count(1)
+
+        def home(_: Path) -> str:
+            database = f"torture_{next(numbers)}"
+            with psycopg.connect(server.url(), autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {database}".encode())
+            return server.url(database)
+
+        yield home
 
 
 def main() -> int:
@@ -27,12 +51,19 @@ def main() -> int:
         "--points", action="store_true", help="instead: once at every crash point of a small experiment"
     )
     parser.add_argument("--again", metavar="CASE", nargs="+", help="instead: these, which failed before")
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite", help="where the record is")
     parser.add_argument("--jobs", type=int, default=2, help="experiments at a time (default: 2)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep what was found")
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="ashwood-torture-"))
     began = time.monotonic()
-    rack = Rack(directory)
+    with stores(options.store) as home:
+        rack = Rack(directory, home=home)
+        return run(rack, options, directory, began)
+
+
+def run(rack: Rack, options: argparse.Namespace, directory: Path, began: float) -> int:
+    """Torture what was asked for, and say what was found; returns the exit code."""
 
     def cases() -> Iterator[Case]:
         if options.again:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.engine import open_home
-from ashwood.errors import AshwoodError
+from ashwood.errors import AshwoodError, NotFound
 from tests.torture.disks import Disk
 from tests.torture.oracle import Evidence
 from tests.torture.points import COUNT, Point
@@ -194,6 +194,8 @@ class Run:
         try:
             with open_home(home) as opened:
                 experiments = opened.store.experiments()
+        except NotFound:
+            return None
         except AshwoodError as error:
             self._manual.append(f"the record can't be opened: {error}")
             return None
