@@ -38,9 +38,7 @@ def states(workplace: Workplace) -> list[str]:
 
 def test_pause_lets_the_driver_go_and_resume_goes_on(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
-        assert gated.call("pause", "1") == (
-            "experiment 1 is pausing: running trials save a checkpoint and let go\n"
-        )
+        assert gated.call("pause", "1") == ("experiment 1 is pausing: running trials save a checkpoint and let go\n")
         assert "experiment 1 is pausing already" in gated.call("pause", "1", code=1)
         go(gated)
         driver.communicate()
