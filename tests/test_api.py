@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import ashwood
-from ashwood.errors import AshwoodError, ConfigError
+from ashwood.errors import AshwoodError, ConfigError, RequestRefused
 from ashwood.search.space import Double
 
 
@@ -62,10 +62,19 @@ def broken(trial: ashwood.Trial) -> None:
 
 
 def test_an_experiment_that_fails_raises(tmp_path: Path) -> None:
-    with pytest.raises(AshwoodError, match="every trial failed, the last with: ValueError: no such thing"):
-        ashwood.run(
-            broken, hparams={}, searcher=SEARCHER, home=tmp_path / "home", workers=1, progress=False, max_restarts=0
-        )
+    ways = {0: "failed: every trial failed, the last with: ", 3: "paused: 3 trials failed in the same way .*: "}
+    for most, said in ways.items():
+        with pytest.raises(AshwoodError, match=rf"experiment \d {said}ValueError: no such thing"):
+            ashwood.run(
+                broken,
+                hparams={},
+                searcher=SEARCHER,
+                home=tmp_path / "home",
+                workers=1,
+                progress=False,
+                max_restarts=0,
+                max_common_failures=most,
+            )
 
 
 def test_functions_that_no_module_holds_are_sent_along(tmp_path: Path) -> None:
@@ -130,3 +139,38 @@ def test_a_script_without_a_guard_is_told_so_and_starts_nothing_twice(tmp_path: 
     assert ashwood.open_experiment(1, home=tmp_path / ".ashwood").state == "paused"
     with pytest.raises(AshwoodError, match="no experiment 2"):
         ashwood.open_experiment(2, home=tmp_path / ".ashwood")
+
+
+def test_an_experiment_is_steered_from_python(tmp_path: Path) -> None:
+    experiment = run(
+        tmp_path, searcher=ashwood.RandomSearch(metric="loss", max_length=2, max_trials=4, stop_when={"metric_at": 9})
+    )
+    assert experiment.state == "stopped"
+    assert experiment.spec.stop_at == 9.0
+    assert experiment.spec.provenance["python"]
+    experiment.set(max_trials=3, stop_when={})
+    with pytest.raises(RequestRefused, match="no trial 99"):
+        experiment.kill_trial(99)
+    with pytest.raises(ConfigError, match=r"stop_when: .*number"):
+        experiment.set(stop_when={"metric_at": "high"})
+    experiment.resume(workers=2, progress=False)
+    assert experiment.state == "completed"
+    assert len(experiment.trials()) == 3
+    for end in (experiment.pause, experiment.cancel, experiment.kill):
+        with pytest.raises(RequestRefused, match="completed"):
+            end()
+
+
+def test_what_was_described_in_python_runs_once_more(tmp_path: Path) -> None:
+    from ashwood.cli.run import Run, rerun
+
+    home = tmp_path / "home"
+    first = run(tmp_path, checkpoint_storage=str(tmp_path / "storage"))
+    assert rerun(first.id, Run(home=str(home), workers=2), checkout=False) == 0
+    second = ashwood.open_experiment(2, home=home)
+    assert second.trials()["hparams.x"].tolist() == first.trials()["hparams.x"].tolist()
+    places = [Path(each.spec.checkpoint_storage or "") for each in (first, second)]
+    assert places[0] != places[1]
+    assert [place.parent for place in places] == [tmp_path / "storage"] * 2
+    with pytest.raises(AshwoodError, match="described in Python"):
+        rerun(first.id, Run(home=str(home), overrides=["searcher.max_trials=2"]), checkout=False)

@@ -155,7 +155,7 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table.rows.values(), self.spec.metric))
+        return make_frame(trial_records(table.rows.values(), self.spec.metric, self._home.storage(self.id, self.spec)))
 
     def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
         """Go on with it, to its end; returns itself."""
@@ -262,7 +262,7 @@ def run(
 
     Raises:
         ConfigError: the description is wrong; says everything that is.
-        AshwoodError: the experiment could not be run, or every trial of it failed.
+        AshwoodError: the experiment could not be run, or its trials failed; or a disk is full.
     """
     if script := os.environ.get(IMPORTING):
         raise TrainingCodeError(
@@ -306,6 +306,8 @@ def _drive(session: Session, workers: int | None, progress: bool, warnings: Sequ
         state = session.run(reporter, workers=workers)
     if state is ExperimentState.ERRORED:
         raise AshwoodError(f"experiment {session.id} failed: {reporter.why_it_ended}")
+    if reporter.has_to_be_mended:
+        raise AshwoodError(f"experiment {session.id} paused: {reporter.why_it_ended}; mend that, then resume it")
 
 
 def _entrypoint(train: Callable[..., Any], functions: Path) -> Entrypoint:

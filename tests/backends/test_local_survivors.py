@@ -26,7 +26,7 @@ from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, 
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 
-directory, kind, target, per_attempt, grace, goal, hparams, forks = json.loads(sys.argv[1])
+directory, kind, target, per_attempt, grace, goal, hparams, forks, deaf = json.loads(sys.argv[1])
 warden.GRACE = grace
 directory = Path(directory)
 search = SearchSettings(method=Method.RANDOM, max_length=100, max_trials=100)
@@ -39,6 +39,8 @@ backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint
 (directory / "warden").write_text(str(backend._warden.pid))
 if forks and os.fork() == 0:
     (directory / "fork").write_text(str(os.getpid()))
+    time.sleep(600)
+while deaf:
     time.sleep(600)
 while True:
     for event in backend.next_events(timeout=None):
@@ -58,10 +60,10 @@ Mode = tuple[str, str, bool]
 class Driver:
     """A driver in a process of its own, with one worker."""
 
-    def __init__(self, directory: Path, mode: Mode, hparams: dict[str, Any], grace: float, target: int, forks: bool):
+    def __init__(self, directory: Path, mode: Mode, hparams: dict[str, Any], grace: float, target: int, **how: bool):
         self.directory = directory
         hparams = {"pid_file": str(directory / "pid"), **hparams}
-        arguments = json.dumps([str(directory), *mode, grace, target, hparams, forks])
+        arguments = json.dumps([str(directory), *mode, grace, target, hparams, how["forks"], how["deaf"]])
         self.process = subprocess.Popen([sys.executable, "-c", DRIVER, arguments])
 
     def number(self, name: str) -> int:
@@ -83,8 +85,10 @@ Drive = Callable[..., Driver]
 def drive(tmp_path: Path) -> Iterator[Drive]:
     drivers: list[Driver] = []
 
-    def drive(mode: Mode, *, grace: float = 10.0, target: int = 10**6, forks: bool = False, **hparams: Any) -> Driver:
-        drivers.append(Driver(tmp_path, mode, hparams, grace, target, forks))
+    def drive(
+        mode: Mode, *, grace: float = 10.0, target: int = 10**6, forks: bool = False, deaf: bool = False, **hparams: Any
+    ) -> Driver:
+        drivers.append(Driver(tmp_path, mode, hparams, grace, target, forks=forks, deaf=deaf))
         return drivers[-1]
 
     yield drive
@@ -156,9 +160,10 @@ def test_a_worker_that_imports_trains_nothing_any_more(tmp_path: Path, drive: Dr
     assert not (tmp_path / "trained").exists()
 
 
-def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive) -> None:
+@pytest.mark.parametrize("deaf", [False, True], ids=["", "before the driver heard of it"])
+def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive, deaf: bool) -> None:
     command = "trap '' TERM INT HUP; echo $$ > pid; sleep 1000 & wait; wait"
-    driver = drive(("command", command, False), grace=0.3)
+    driver = drive(("command", command, False), grace=0.1, deaf=deaf)
     shell = driver.number("pid")
     driver.kill()
     wait_for_end(shell, patience=5)

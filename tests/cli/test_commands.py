@@ -169,7 +169,10 @@ def test_training_code_that_can_not_be_imported_is_said_once(workplace: Workplac
 
 
 def test_training_code_that_always_fails_ends_in_its_own_message(workplace: Workplace) -> None:
-    workplace.write(EXPERIMENT + "max_restarts: 0\n", "def train(trial):\n    raise ValueError('no such thing')\n")
+    workplace.write(
+        EXPERIMENT + "max_restarts: 0\nmax_common_failures: 0\n",
+        "def train(trial):\n    raise ValueError('no such thing')\n",
+    )
     said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
     assert "ValueError: no such thing" in said
     assert "experiment 1 errored: every trial failed" in said

@@ -1,5 +1,7 @@
 """What only SQLite has to do: files, power, full and read-only disks, damage."""
 
+import errno
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -48,6 +50,37 @@ def test_commits_survive_a_power_loss(path: Path) -> None:
         experiment = store.create(full_spec(), at=1.0)
         store.beat(experiment, store.take_lease(experiment, a_driver()))
         assert durability(store) == ["wal", 2]
+
+
+def test_a_request_is_durable_and_holds_no_driver_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its fsync is under way, a driver commits."""
+    synced: list[int] = []
+    with closing(SqliteStore(path)) as store, closing(SqliteStore(path)) as driver:
+        log = driver.log(store.create(full_spec(), at=1.0))
+
+        def fsync(file: int) -> None:
+            assert driver.pending(1) == [(1, PauseRequested())]
+            log.append(telling_entries())
+            synced.append(os.fstat(file).st_ino)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        store.post(1, PauseRequested(), at=1.0)
+        assert synced == [(path.parent / "ashwood.db-wal").stat().st_ino]
+        assert durability(store) == ["wal", 2]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, EventLogError), (errno.ENOSPC, DiskFull)])
+def test_a_request_that_cannot_be_made_durable_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    def fsync(file: int) -> None:
+        raise OSError(number, "so it is")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with closing(SqliteStore(path)) as store:
+        store.create(full_spec(), at=1.0)
+        with pytest.raises(kind, match="so it is"):
+            store.post(1, PauseRequested(), at=1.0)
 
 
 def durability(store: SqliteStore) -> list[Any]:

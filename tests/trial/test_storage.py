@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def _flipped(data: bytes) -> bytes:
     return bytes([data[0] ^ 1]) + data[1:]
 
 
-DAMAGES = {
+DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
     "truncated": (lambda f: f.write(f"{NAME}/model.pt", b"wei"), r"model\.pt has 3 bytes instead of 7"),
     "emptied": (lambda f: f.write(f"{NAME}/a/b.pt", b""), r"a/b\.pt has 0 bytes instead of 4"),
     "flipped": (

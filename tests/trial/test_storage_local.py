@@ -134,7 +134,8 @@ def test_what_a_live_trial_writes_is_no_leftover(storage: Storage) -> None:
 def test_a_save_survives_that_the_directory_of_its_trial_is_deleted_as_empty(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, made = Path.mkdir, []
+    make = Path.mkdir
+    made: list[Path] = []
 
     def mkdir(self: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         if self.name.startswith(".writing") and not made:

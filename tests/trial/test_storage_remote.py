@@ -177,7 +177,7 @@ def test_a_downloaded_checkpoint_is_gone_afterwards(storage: Storage) -> None:
     storage.save(NAME, writes(model="weights"))
     with storage.fetch(NAME) as directory:
         assert (directory / "model.pt").read_bytes() == b"weights"
-        assert not (directory / MANIFEST).exists()
+        assert (directory / MANIFEST).exists()
     assert not directory.exists()
 
 

@@ -51,8 +51,8 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
     typer.echo(
-        f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, every decision is what "
-        "the search decides"
+        f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
+        "every decision is what the search decides"
     )
 
 

@@ -16,6 +16,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage
 from ashwood.views.trials import TrialRow, TrialTable
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, T
     return spec, table
 
 
-def trial_records(rows: Iterable[TrialRow], metric: str) -> Iterator[Record]:
+def trial_records(rows: Iterable[TrialRow], metric: str, storage: Storage) -> Iterator[Record]:
     """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter."""
     for row in rows:
         yield {
@@ -54,7 +55,7 @@ def trial_records(rows: Iterable[TrialRow], metric: str) -> Iterator[Record]:
             "seconds": row.seconds,
             "created_at": row.created_at,
             "ended_at": row.ended_at,
-            "checkpoint": None if row.checkpoint is None else row.checkpoint.path,
+            "checkpoint": None if row.checkpoint is None else storage.locate(row.checkpoint.path),
             "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
         }
 
@@ -111,7 +112,8 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
             records = list(report_records(entry for _, entry in opened.store.log(experiment).read()))
         else:
             spec, table = read_trials(opened, experiment)
-            records = list(trial_records(table.rows.values(), spec.metric))
+            storage = opened.storage(experiment, spec)
+            records = list(trial_records(table.rows.values(), spec.metric, storage))
     try:
         write(records, out)
     except OSError as error:

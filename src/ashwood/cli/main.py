@@ -388,6 +388,43 @@ def import_(
 
 
 @app.command()
+def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
+    """Show the checkpoints of an experiment: the metric there, their size and place, and why they are kept."""
+    from ashwood.cli.checkpoints import show_checkpoints
+
+    show_checkpoints(home, experiment, json=json)
+
+
+@app.command()
+def download(
+    experiment: IdArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The directory to put them in, as DIR/trial-N.")],
+    home: HomeOption = None,
+    best: Annotated[int, typer.Option("--best", "-n", min=1, help="Those of so many best trials.")] = 1,
+    trial: Annotated[int | None, typer.Option("--trial", min=0, help="That of this trial instead.")] = None,
+) -> None:
+    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole."""
+    from ashwood.cli.checkpoints import download as download_checkpoints
+
+    download_checkpoints(home, experiment, best=best, trial=trial, out=out)
+
+
+@app.command()
+def gc(
+    experiment: IdArgument,
+    home: HomeOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+) -> None:
+    """Delete checkpoints that nobody needs, and what interrupted saves have left.
+
+    A running experiment does that itself; this is for what it left when it was killed, or its storage was away.
+    """
+    from ashwood.cli.checkpoints import collect_garbage
+
+    collect_garbage(home, experiment, dry_run=dry_run)
+
+
+@app.command()
 def init(directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")]) -> None:
     """Make a working starter: an experiment file and training code to change to your own."""
     from ashwood.cli.init import make_starter

@@ -111,6 +111,13 @@ class Reporter:
         """Why the driver let go of the experiment."""
         return self.progress.why_ended
 
+    @property
+    def has_to_be_mended(self) -> bool:
+        """Whether the experiment paused because of something that it would meet again at once."""
+        leaving = self.progress.leaving
+        paused = self.progress.state is ExperimentState.PAUSED
+        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace)
+
     def _tell(self, entry: Entry) -> None:
         for decision in entry.decisions:
             match decision:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ashwood.cli.progress import Reporter, make_reporter
+from ashwood.cli.progress import make_reporter
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -17,7 +17,6 @@ from ashwood.engine.provenance import check_out, collect, differences, dirt
 from ashwood.engine.removal import CODE
 from ashwood.errors import AshwoodError, BackendError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import ExperimentRecord
-from ashwood.experiment.decisions import CommonFailure, LeaveExperiment, NoSpace
 from ashwood.experiment.events import SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
@@ -80,11 +79,10 @@ def resume_latest_or_run(file: Path | None, wanted: Run) -> int:
     store = None if loaded is None else loaded.store
     with open_home(wanted.home or store, create=loaded is not None) as opened:
         latest = next(_unfinished(opened, loaded), None)
-        if latest is None and loaded is None:
-            raise NotFound("no experiment is unfinished here; start one with: ashwood run FILE")
-        if latest is None and loaded is not None:
+        if latest is None:
+            if loaded is None:
+                raise NotFound("no experiment is unfinished here; start one with: ashwood run FILE")
             return _run_new(opened, _with_provenance(loaded, wanted.all_overrides), wanted)
-        assert latest is not None  # noqa: S101
         warnings = []
         if loaded is not None and opened.store.spec(latest.id).config_text != loaded.spec.config_text:
             warnings.append(f"{file} has changed since: experiment {latest.id} goes on as it was described")
@@ -114,8 +112,10 @@ def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
                 raise NotFound(f"experiment {source} can't be laid out: {error}") from error
             spec = _moved(spec, Path(now["git"]["root"]), workdir, now["git"]["prefix"])
         spec = replace(spec, provenance={**now, "overrides": overrides, "from": source})
-        unlike = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
-        return _run_new(opened, Loaded(spec, (*loaded.warnings, *unlike)), wanted)
+        warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
+        if (unrecorded := dirt(now)) is not None:
+            warnings.append(unrecorded)
+        return _run_new(opened, Loaded(spec, tuple(warnings)), wanted)
 
 
 # -- what is to run ---------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def _with_provenance(loaded: Loaded, overrides: Sequence[str]) -> Loaded:
 def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str]) -> Loaded:
     """A recorded experiment anew: from the text of its file; or as it is, where it was described in Python."""
     if then.config_text:
-        return replace(reread_experiment(then, overrides=overrides), warnings=())
+        return reread_experiment(then, overrides=overrides)
     if overrides:
         raise AshwoodError(f"experiment {source} was described in Python, so it has no file that values could go over")
     return Loaded(then, ())
@@ -194,11 +194,4 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
             f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"
             "(If the mistake is in the experiment file, which is read once, run it anew.)"
         ) from error
-    return _exit_code(state, reporter)
-
-
-def _exit_code(state: ExperimentState, reporter: Reporter) -> int:
-    match state, reporter.progress.leaving:
-        case ExperimentState.PAUSED, LeaveExperiment(why=CommonFailure() | NoSpace()):
-            return _EXIT_TO_MEND
-    return _EXIT_CODES[state]
+    return _EXIT_TO_MEND if reporter.has_to_be_mended else _EXIT_CODES[state]

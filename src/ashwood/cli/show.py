@@ -31,6 +31,7 @@ from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage
 from ashwood.views.ladder import BracketView
 from ashwood.views.progress import Progress
 from ashwood.views.trials import TrialRow
@@ -78,7 +79,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
             progress.apply(*entry)
             settings = next((each for each in entry.decisions if isinstance(each, ChangeSettings)), settings)
         pending = [request for _, request in opened.store.pending(experiment)]
-        logs = opened.logs(experiment)
+        logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
     stop_when = _stop_when(spec, settings)
     best = progress.trials.leader
     if json:
@@ -100,7 +101,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
                 "state": state,
                 "why_ended": progress.why_ended,
                 "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
-                "best": None if best is None else _record(best, spec),
+                "best": None if best is None else _record(best, spec, storage),
                 "warnings": list(progress.recent_warnings),
                 "logs": str(logs),
                 "config": spec.config_text,
@@ -134,14 +135,15 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(render_ladder(spec, progress.ladder))
     console.print()
     if best is not None:
-        _print_trial(best, spec)
+        _print_trial(best, spec, storage)
 
 
 def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
     """``ashwood trials``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
-    records = list(trial_records(table.rows.values(), spec.metric))
+        storage = opened.storage(experiment, spec)
+    records = list(trial_records(table.rows.values(), spec.metric, storage))
     for condition in where:
         key, equals, value = condition.partition("=")
         if not equals:
@@ -174,16 +176,17 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     """``ashwood best``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
+        storage = opened.storage(experiment, spec)
     best = table.best(n)
     if json:
-        print_json([_record(row, spec) for row in best])
+        print_json([_record(row, spec, storage) for row in best])
         return
     if not best:
         typer.echo(f"No trial of experiment {experiment} has reported a {spec.metric} that is a finite number.")
     for position, row in enumerate(best):
         if position:
             typer.echo()
-        _print_trial(row, spec)
+        _print_trial(row, spec, storage)
 
 
 def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
@@ -273,7 +276,7 @@ def _state(home: Home, record: ExperimentRecord) -> str:
     return "interrupted" if home.is_interrupted(record) else str(record.state)
 
 
-def _record(row: TrialRow, spec: ExperimentSpec) -> dict[str, Any]:
+def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, Any]:
     checkpoint = row.best_checkpoint
     return {
         "trial": row.id,
@@ -282,13 +285,13 @@ def _record(row: TrialRow, spec: ExperimentSpec) -> dict[str, Any]:
         "length": row.metric_length,
         "unit": spec.unit,
         "hyperparameters": row.hparams,
-        "checkpoint": None if checkpoint is None else checkpoint.path,
+        "checkpoint": None if checkpoint is None else storage.locate(checkpoint.path),
         "checkpoint_length": None if checkpoint is None else checkpoint.length,
         "seed": row.seed,
     }
 
 
-def _print_trial(row: TrialRow, spec: ExperimentSpec) -> None:
+def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
     """Lines that are comments of the YAML below them, so that all of it can be pasted."""
     metric = (
         "no number yet"
@@ -300,7 +303,8 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec) -> None:
     if checkpoint is None:
         typer.echo("# no checkpoint: its training code saved none")
     else:
-        typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {checkpoint.path}")
+        place = storage.locate(checkpoint.path)
+        typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")
     typer.echo(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)
 
 

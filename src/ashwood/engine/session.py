@@ -33,6 +33,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import is_remote, join_url
 from ashwood.views.progress import Progress
 
+_OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 
@@ -260,12 +261,16 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
 
 
 def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
-    """The spec with a folder of its own in the checkpoint storage, which other homes may share."""
+    """The spec with a folder of its own in the checkpoint storage, which other homes may share.
+
+    A spec that was recorded already names another experiment's folder; the new one goes beside it.
+    """
     if spec.checkpoint_storage is None:
         return spec
+    shared = _OWN_FOLDER.sub("", spec.checkpoint_storage)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).strip("-.") or "experiment"
     folder = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{secrets.token_hex(3)}"
-    return replace(spec, checkpoint_storage=join_url(spec.checkpoint_storage, folder))
+    return replace(spec, checkpoint_storage=join_url(shared, folder))
 
 
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
-from ashwood.eventlog.sql import SqlStore, Transaction
+from ashwood.eventlog.sql import SqlStore, Sync, Transaction
 
 if TYPE_CHECKING:
     import psycopg
@@ -163,13 +163,15 @@ class PostgresStore(SqlStore):
     def _query(self, sql: str, *values: object) -> list[Any]:
         return self._persistently(lambda connection: _Transaction(connection).run(sql, *values))
 
-    def _commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:  # noqa: ARG002 - all are
+    def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
         self._transactions += 1
         number, results = self._transactions, list[T]()
 
         def attempt(connection: psycopg.Connection[Any]) -> T:
             with connection.transaction():
                 transaction = _Transaction(connection)
+                if sync is Sync.NEVER:
+                    transaction.run("SET LOCAL synchronous_commit = off")
                 if transaction.run(_MARK, self._writer, number):
                     if number == 1:
                         transaction.run(_TIDY)

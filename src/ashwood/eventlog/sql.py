@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from ashwood.errors import EventLogError, NotFound
@@ -52,6 +53,17 @@ _CHUNK: Final = 2_000
 _RECORD: Final = "SELECT id, created_at, name, state, summary, labels, archived FROM experiments"
 
 
+class Sync(Enum):
+    """When what a transaction did is safe from a power loss."""
+
+    WITHIN = auto()
+    """Before anybody sees it."""
+    AFTER = auto()
+    """When the call returns; others may see it before, and don't wait for the disk."""
+    NEVER = auto()
+    """At some later time."""
+
+
 class Transaction(Protocol):
     """Statements that take effect together."""
 
@@ -81,11 +93,11 @@ class SqlStore(ABC):
         """The rows of one SELECT."""
 
     @abstractmethod
-    def _commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+    def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
         """Do ``work`` in one transaction that can write, and commit it.
 
-        When this returns, what was done has been done exactly once, and survives a power loss if ``durable``; when it
-        raises, nothing has been done.  ``work`` may be called again if the database asks for it.
+        When this returns, what was done has been done exactly once; when it raises, nothing has been done.  ``work``
+        may be called again if the database asks for it.
         """
 
     @abstractmethod
@@ -213,7 +225,7 @@ class SqlStore(ABC):
             )
 
         # One that a power loss takes back is no loss: its driver is gone as well.
-        if not self._commit(work, durable=False):
+        if not self._commit(work, Sync.NEVER):
             raise lost(experiment, self.lease(experiment))
 
     def release_lease(self, experiment: ExperimentId, token: Token) -> None:
@@ -234,7 +246,8 @@ class SqlStore(ABC):
                 "INSERT INTO requests (experiment, at, version, body) SELECT id, ?, ?, ? FROM experiments WHERE id = ?"
                 " RETURNING id",
                 *row,
-            )
+            ),
+            Sync.AFTER,
         )
         return int(self._only(experiment, rows)[0])
 

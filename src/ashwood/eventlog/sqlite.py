@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ashwood.errors import DiskFull, EventLogError
-from ashwood.eventlog.ballast import has_room
-from ashwood.eventlog.sql import SqlStore, Transaction
+from ashwood.eventlog.ballast import FULL, has_room
+from ashwood.eventlog.sql import SqlStore, Sync, Transaction
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0
@@ -114,11 +114,10 @@ class SqliteStore(SqlStore):
         with _explained(self.path):
             return self._connection.execute(sql, values).fetchall()
 
-    def _commit(self, work: Callable[[Transaction], T], *, durable: bool = True) -> T:
+    def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
         run = self._connection.execute
         with _explained(self.path):
-            if not durable:
-                # It stays in the page cache; the next commit's fsync takes it along.
+            if sync is not Sync.WITHIN:
                 run("PRAGMA synchronous = NORMAL")
             try:
                 run("BEGIN IMMEDIATE")
@@ -129,9 +128,19 @@ class SqliteStore(SqlStore):
                     run("ROLLBACK")
                 raise
             finally:
-                if not durable:
+                if sync is not Sync.WITHIN:
                     run("PRAGMA synchronous = FULL")
+            if sync is Sync.AFTER:
+                self._sync()
         return result
+
+    def _sync(self) -> None:
+        """What a commit with ``synchronous=FULL`` does, but without keeping others from writing meanwhile."""
+        wal = os.open(_wal_of(self.path), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(wal)
+        finally:
+            os.close(wal)
 
     def _prepare(self) -> None:
         run = self._connection.execute
@@ -146,7 +155,11 @@ class SqliteStore(SqlStore):
             if done and _is_read_only(self._connection, done):
                 self._read_a_copy()
             else:
-                run("PRAGMA journal_mode = WAL")
+                if run("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+                    raise EventLogError(
+                        f"{self.path}: its file system can't do what SQLite's write-ahead log needs, as some "
+                        "network file systems can't; choose a local --home, or PostgreSQL"
+                    )
                 self._migrate()
                 # From here on the main file is a store by itself, whatever becomes of the other.
                 run("PRAGMA wal_checkpoint(PASSIVE)")
@@ -204,9 +217,13 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _wal_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
 def _connect_unwritable(path: Path) -> sqlite3.Connection:
     """Where the files through which processes share a store can't be made, it doesn't change either."""
-    wal = path.with_name(path.name + "-wal")
+    wal = _wal_of(path)
     if wal.exists() and wal.stat().st_size:
         raise EventLogError(
             f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
@@ -236,7 +253,7 @@ def _labels_of(spec: str) -> str:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         if _is_full(error, path):
             raise DiskFull(f"{path}: there is no room on the disk ({error}); free some space") from error
         raise EventLogError(f"{path}: {error}{_advice(str(error))}") from error
@@ -246,7 +263,9 @@ def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the extension, which tells the system call
 
 
-def _is_full(error: sqlite3.Error, path: Path) -> bool:
+def _is_full(error: sqlite3.Error | OSError, path: Path) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in FULL
     if _code(error) == sqlite3.SQLITE_FULL:
         return True
     # A file that can't grow may also show as an error of the system call that wanted it to.

@@ -35,7 +35,7 @@ class Trial:
         data: the experiment's ``data``, in the same way.
         seed: a seed for everything random in this trial, the same in every attempt.
         checkpoint: directory to start from, to be read only; None: start from scratch. Beside the files that were saved
-            it may hold ``ashwood-checkpoint.json``, by which they were verified.
+            it holds ``ashwood-checkpoint.json``, by which they were verified.
         id: which trial of the experiment this is, counted from 0.
         attempt: which process of this trial this is, counted from 1.
     """

@@ -41,6 +41,8 @@ def watch(source: int, parent: int) -> dict[int, bytes]:
 
 def end(groups: dict[int, bytes], grace: float) -> None:
     """Wait for the groups' leaders to leave, then kill what is left."""
+    for group in list(groups):
+        groups.update((job, _start(job)) for job in _jobs(group))
     deadline = time.monotonic() + grace
     while groups:
         late = time.monotonic() > deadline
@@ -51,6 +53,22 @@ def end(groups: dict[int, bytes], grace: float) -> None:
                 del groups[group]
                 _kill(group)
         time.sleep(_TICK)
+
+
+def _jobs(worker: int) -> list[int]:
+    """Jobs of a worker in groups of their own, of which the driver may not have lived to tell."""
+    try:
+        with open(f"/proc/{worker}/task/{worker}/children", "rb") as children:  # noqa: PTH123 - as below
+            return [process for process in map(int, children.read().split()) if _is_job(process, worker)]
+    except OSError:
+        return []
+
+
+def _is_job(child: int, worker: int) -> bool:
+    try:  # what began a session of its own is none of ours, but meant to live on
+        return os.getpgid(child) == child and os.getsid(child) == os.getsid(worker)
+    except ProcessLookupError:
+        return False
 
 
 def _alive(process: int) -> bool:

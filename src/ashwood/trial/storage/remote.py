@@ -112,6 +112,7 @@ class RemoteStorage(Storage):
                     (directory / path).parent.mkdir(parents=True, exist_ok=True)
                     self._try("download", self._fs.get_file, self._path(f"{name}/{path}"), str(directory / path))
             check(directory, manifest, where)
+            (directory / MANIFEST).write_bytes(manifest.encode())  # so that a copy of it is a checkpoint too
             yield directory
 
     def manifest(self, name: str) -> Manifest:

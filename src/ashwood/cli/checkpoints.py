@@ -1,0 +1,168 @@
+"""``ashwood checkpoints``, ``download`` and ``gc``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import typer
+
+from ashwood.cli.output import format_time, make_console, make_table, print_json
+from ashwood.engine import Home, open_home
+from ashwood.errors import AshwoodError, ExperimentBusy, NotFound
+from ashwood.eventlog.port import ExperimentId
+from ashwood.trial.storage import MANIFEST, Leftover, Storage
+from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
+from ashwood.views.trials import TrialTable
+
+
+def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
+    """``ashwood checkpoints``."""
+    with open_home(home) as opened:
+        spec = opened.store.spec(experiment)
+        storage = opened.storage(experiment, spec)
+        _, table = _read(opened, experiment)
+    there = {storage.locate(stored.name): stored.size for stored in storage.complete()}
+    reasons = table.kept_as()
+    rows = sorted(table.rows.values(), key=lambda row: (row.trial, row.length, row.attempt))
+    places = [storage.locate(row.name) for row in rows]
+    if json:
+        print_json(
+            [
+                {
+                    "trial": row.trial,
+                    "length": row.length,
+                    "attempt": row.attempt,
+                    "metric": row.metric,
+                    "size": there.get(place),
+                    "saved_at": row.saved_at,
+                    "kept_as": reasons[row.name],
+                    "name": row.name,
+                    "place": place,
+                }
+                for row, place in zip(rows, places, strict=True)
+            ]
+        )
+        return
+    if not rows:
+        typer.echo(f"Experiment {experiment} has no checkpoints.")
+        return
+    columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "where")
+    cells = [
+        (
+            row.trial,
+            row.length,
+            row.metric,
+            _size_of(place, there),
+            format_time(row.saved_at),
+            ", ".join(reasons[row.name]),
+            place,
+        )
+        for row, place in zip(rows, places, strict=True)
+    ]
+    make_console(wide=True).print(make_table(columns, cells, right=("trial", "length", spec.metric, "size")))
+
+
+def _size_of(place: str, there: dict[str, int]) -> str:
+    if place in there:
+        return format_size(there[place])
+    return "–" if Path(place).is_dir() else "missing"  # of version 1, without a manifest
+
+
+def download(home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path) -> None:
+    """``ashwood download``."""
+    with open_home(home) as opened:
+        spec = opened.store.spec(experiment)
+        storage = opened.storage(experiment, spec)
+        trials, table = _read(opened, experiment)
+    if trial is not None and trial not in trials.rows:
+        raise NotFound(f"experiment {experiment} has no trial {trial}")
+    wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
+    rows = [row for number in wanted for row in table.of(number)[:1]]
+    if not rows:
+        raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
+    taken = [str(place) for row in rows if (place := out / f"trial-{row.trial}").exists()]
+    if taken:
+        raise AshwoodError(f"{', '.join(taken)} is there already, and nothing is overwritten: choose another --out")
+    for row in rows:
+        place = out / f"trial-{row.trial}"
+        _copy(storage, row, place)
+        typer.echo(f"trial {row.trial} at length {row.length}: {place}")
+    for number in wanted:
+        if not any(row.trial == number for row in rows):
+            typer.echo(f"trial {number} has no checkpoint", err=True)
+
+
+def _of(trials: Sequence[int]) -> str:
+    return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a number"
+
+
+def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
+    partial = place.with_name(f".{place.name}.partial")
+    try:
+        with storage.fetch(row.name) as directory:
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        partial.rename(place)
+    except OSError as error:
+        raise AshwoodError(f"can't write {place}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:
+    """``ashwood gc``."""
+    with open_home(home) as opened:
+        record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+        if opened.is_driven(experiment):
+            raise ExperimentBusy(f"experiment {experiment} is running, and its driver deletes what nobody needs itself")
+        if opened.is_interrupted(record):
+            raise ExperimentBusy(
+                f"experiment {experiment} was interrupted, and what its trials saved last isn't in its log yet; go on "
+                f"with it first: ashwood resume {experiment}"
+            )
+        storage = opened.storage(experiment, spec)
+        # Nobody may begin to drive it now: a process that saves would look like one that died.
+        with opened.lease(experiment) as lease:
+            _, table = _read(opened, experiment)
+            garbage = list(_garbage(storage, table))
+            for item in garbage:
+                lease.beat()
+                if not dry_run:
+                    storage.delete(item.name)
+                typer.echo(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
+    total = format_size(sum(item.size for item in garbage))
+    verb = "Would delete" if dry_run else "Deleted"
+    noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
+    typer.echo(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
+
+
+def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:
+    """What the log doesn't need."""
+    needed = {storage.locate(name) for name in table.rows}
+    for stored in storage.complete():
+        if storage.locate(stored.name) not in needed:
+            yield Leftover(stored.name, stored.size)
+    for leftover in storage.leftovers():
+        if storage.locate(leftover.name) not in needed:
+            yield leftover
+
+
+def _read(home: Home, experiment: ExperimentId) -> tuple[TrialTable, CheckpointTable]:
+    spec = home.store.spec(experiment)
+    trials, checkpoints = TrialTable(spec), CheckpointTable(spec)
+    for _, entry in home.store.log(experiment).read():
+        trials.apply(*entry)
+        checkpoints.apply(*entry)
+    return trials, checkpoints
+
+
+def format_size(size: int) -> str:
+    """Bytes as people say them: 512 B, 3.2 MB."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

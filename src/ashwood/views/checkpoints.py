@@ -1,0 +1,99 @@
+"""The checkpoints that an experiment has, as the log tells them, and why each is kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from math import inf, isfinite
+
+from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+
+
+@dataclass(slots=True)
+class CheckpointRow:
+    """One checkpoint.
+
+    Attributes:
+        name: relative to the experiment's storage; an absolute directory in logs of version 1.
+        metric: the searcher's metric at its length; None: unknown, or no finite number.
+        saved_at: seconds since 1970.
+    """
+
+    trial: TrialId
+    name: str
+    length: int
+    attempt: int
+    metric: float | None
+    saved_at: float
+
+
+class CheckpointTable:
+    """A fold over log entries.
+
+    Attributes:
+        rows: the checkpoints that were saved, and neither deleted nor found damaged, by name, in order.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.rows: dict[str, CheckpointRow] = {}
+        self._policy = spec.checkpoint_policy
+        self._metric = spec.metric
+        self._sign = 1.0 if spec.smaller_is_better else -1.0
+        self._latest: dict[TrialId, tuple[int, float | None]] = {}
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        match event:
+            case ValidationReported(trial, _, length, metrics):
+                self._latest[trial] = (length, self._value(metrics))
+            case CheckpointSaved(trial, attempt, length, path):
+                reported, value = self._latest.get(trial, (0, None))
+                metric = value if reported == length else None
+                self.rows.pop(path, None)
+                self.rows[path] = CheckpointRow(trial, path, length, attempt, metric, at)
+            case CheckpointDamaged(path=path):
+                self.rows.pop(path, None)
+        for decision in decisions:
+            if isinstance(decision, DeleteCheckpoint):
+                self.rows.pop(decision.path, None)
+
+    def of(self, trial: TrialId) -> list[CheckpointRow]:
+        """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""
+        return sorted((row for row in self.rows.values() if row.trial == trial), key=self._rank)
+
+    def kept_as(self) -> Mapping[str, tuple[str, ...]]:
+        """Why each checkpoint is kept, by name: ``latest``, ``best of trial``, ``best of experiment``."""
+        reasons: dict[str, list[str]] = {name: [] for name in self.rows}
+        policy = self._policy
+        if policy is None:
+            return dict.fromkeys(self.rows, ("every one is kept",))
+        trials: defaultdict[TrialId, list[CheckpointRow]] = defaultdict(list)
+        for row in self.rows.values():
+            trials[row.trial].append(row)
+        for rows in trials.values():
+            # Whatever the policy, a trial that may go on needs its latest.
+            latest = sorted(rows, key=lambda row: row.length)[-max(1, policy.save_trial_latest) :]
+            _note(reasons, latest, "latest")
+            _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")
+        _note(reasons, self._best(self.rows.values(), policy.save_experiment_best), "best of experiment")
+        return {name: tuple(each) for name, each in reasons.items()}
+
+    def _best(self, rows: Iterable[CheckpointRow], count: int) -> list[CheckpointRow]:
+        return nsmallest(count, (row for row in rows if row.metric is not None), key=self._rank)
+
+    def _rank(self, row: CheckpointRow) -> tuple[float, int]:
+        return (inf if row.metric is None else self._sign * row.metric, -row.length)
+
+    def _value(self, metrics: Mapping[str, float]) -> float | None:
+        value = metrics.get(self._metric)
+        return value if value is not None and isfinite(value) else None
+
+
+def _note(reasons: Mapping[str, list[str]], rows: Iterable[CheckpointRow], reason: str) -> None:
+    for row in rows:
+        reasons[row.name].append(reason)

@@ -1,0 +1,128 @@
+"""Checkpoints from the command line, in a directory and on an S3 server."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import open_home
+from ashwood.trial.storage import MANIFEST, open_storage
+from tests.cli.conftest import EXPERIMENT, TRAIN, Workplace
+from tests.s3 import S3, serve_s3
+
+SMALL = EXPERIMENT.replace("max_trials: 24", "max_trials: 6").replace("epochs: 16", "epochs: 4")
+
+
+@pytest.fixture
+def finished(workplace: Workplace) -> Workplace:
+    workplace.write(SMALL)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    return workplace
+
+
+def test_checkpoints_are_listed_with_place_and_reason(finished: Workplace) -> None:
+    rows = finished.json("checkpoints", "1")
+    assert {row["trial"] for row in rows} == set(range(6))
+    assert all((Path(row["place"]) / "state.json").is_file() for row in rows)
+    assert all(row["size"] > 0 and row["kept_as"] and row["metric"] is not None for row in rows)
+    text = finished.ashwood("checkpoints", "1")
+    assert "kept as" in text
+    assert rows[0]["place"] in text
+    [best] = finished.json("best", "1")
+    assert best["checkpoint"] in {row["place"] for row in rows}
+    finished.ashwood("export", "1", "--out", "trials.json")
+    exported = json.loads((finished.path / "trials.json").read_text())
+    assert all(Path(row["checkpoint"]).is_dir() for row in exported)
+
+
+def test_download_copies_the_best_and_overwrites_nothing(finished: Workplace) -> None:
+    best = [row["trial"] for row in finished.json("best", "1", "-n", "2")]
+    finished.ashwood("download", "1", "--best", "2", "--out", "models")
+    assert {path.name for path in (finished.path / "models").iterdir()} == {f"trial-{trial}" for trial in best}
+    assert [path.name for path in (finished.path / "models" / f"trial-{best[0]}").iterdir()] == ["state.json"]
+    assert "nothing is overwritten" in finished.ashwood("download", "1", "--out", "models", code=1)
+    finished.ashwood("download", "1", "--trial", "5", "--out", "fifth")
+    assert (finished.path / "fifth" / "trial-5" / "state.json").is_file()
+    assert "has no trial 99" in finished.ashwood("download", "1", "--trial", "99", "--out", "x", code=1)
+
+
+def test_download_refuses_what_is_damaged_and_leaves_nothing(finished: Workplace) -> None:
+    [best] = finished.json("best", "1")
+    (Path(best["checkpoint"]) / "state.json").write_text("{}")
+    assert "state.json has 2 bytes instead of" in finished.ashwood("download", "1", "--out", "models", code=1)
+    assert not list((finished.path / "models").glob("*"))
+
+
+def test_gc_deletes_what_the_log_does_not_need(finished: Workplace) -> None:
+    before = finished.json("checkpoints", "1")
+    top = Path(before[0]["place"]).parent.parent
+    storage = open_storage(top)
+    storage.save("trial-0/length-99-attempt-7", lambda directory: (directory / "x").write_bytes(b"0" * 5000))
+    (top / "trial-1" / ".writing-length-4-attempt-1").mkdir()
+    (top / "notes.txt").write_text("mine")
+    dry = finished.ashwood("gc", "1", "--dry-run")
+    assert "Would delete 2 checkpoints and remains of some, 5.0 kB" in dry
+    assert "trial-0/length-99-attempt-7" in dry
+    assert "Deleted 2 checkpoints" in finished.ashwood("gc", "1")
+    assert {stored.name for stored in storage.complete()} == {row["name"] for row in before}
+    assert finished.json("checkpoints", "1") == before
+    assert "Deleted 0" in finished.ashwood("gc", "1")
+    assert (top / "notes.txt").exists()
+
+
+def test_gc_leaves_a_running_experiment_alone(finished: Workplace) -> None:
+    with open_home(finished.path / ".ashwood") as home, home.lease(1):
+        assert "is running" in finished.ashwood("gc", "1", code=1)
+
+
+def test_a_checkpoint_that_somebody_removed_is_shown_as_missing(finished: Workplace) -> None:
+    place = finished.json("checkpoints", "1")[0]["place"]
+    (Path(place) / MANIFEST).unlink()
+    (Path(place) / "state.json").unlink()
+    Path(place).rmdir()
+    assert "missing" in finished.ashwood("checkpoints", "1")
+
+
+# -- S3 ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def s3() -> Iterator[S3]:
+    with serve_s3() as server:
+        yield server
+
+
+def test_an_experiment_in_s3_runs_pauses_and_goes_on(workplace: Workplace, s3: S3) -> None:
+    place = s3.new_place()
+    slow = TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(0.1)")
+    few = SMALL.replace("max_trials: 6", "max_trials: 4")
+    workplace.write(few + f"checkpoint_storage: {{type: s3, bucket: bucket, prefix: {place.split('/')[-1]}}}\n", slow)
+    with workplace.start("run", "toy.yaml", "--workers", "2", "--json") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if '"CheckpointSaved"' in line:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+    assert process.returncode == 3
+    paused = workplace.json("checkpoints", "1")
+    assert paused
+    assert all(row["place"].startswith(f"{place}/toy-") and row["size"] > 0 for row in paused)
+    # The training code itself checks that it goes on where its checkpoint is; nothing is trained twice.
+    workplace.ashwood("resume", "1", "--workers", "2")
+    shown = workplace.json("describe", "1")
+    assert (shown["state"], shown["length_repeated"], shown["trials"].get("errored", 0)) == ("completed", 0, 0)
+    workplace.ashwood("download", "1", "--out", "models")
+    assert list((workplace.path / "models").glob("trial-*/state.json"))
+    assert "Deleted 0" in workplace.ashwood("gc", "1")
+
+
+def test_a_bucket_that_is_not_there_stops_the_run_before_its_first_trial(workplace: Workplace, s3: S3) -> None:
+    workplace.write(SMALL + "checkpoint_storage: s3://nowhere/x\n")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
+    assert "bucket does not exist; create it" in said
+    assert workplace.json("trials", "1") == []

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
+from ashwood.testing.backend import toy_spec
+from ashwood.views.checkpoints import CheckpointTable
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ExperimentSpec:
+    return replace(toy_spec(tmp_path), checkpoint_policy=CheckpointPolicy(1, 1, 1))
+
+
+def name(trial: int, length: int) -> str:
+    return f"trial-{trial}/length-{length}-attempt-1"
+
+
+def saves(trial: int, length: int, loss: float | None) -> list[Event]:
+    report = [] if loss is None else [ValidationReported(trial, 1, length, {"loss": loss})]
+    return [*report, CheckpointSaved(trial, 1, length, name(trial, length))]
+
+
+def fold(spec: ExperimentSpec, events: list[Event], decisions: tuple[Decision, ...] = ()) -> CheckpointTable:
+    table = CheckpointTable(spec)
+    for at, event in enumerate(events):
+        table.apply(float(at), event, decisions if at == len(events) - 1 else ())
+    return table
+
+
+def test_a_checkpoint_has_the_metric_of_its_length(spec: ExperimentSpec) -> None:
+    late: list[Event] = [ValidationReported(0, 1, 8, {"loss": 0.1}), CheckpointSaved(0, 1, 4, name(0, 4))]
+    table = fold(spec, saves(0, 2, 0.5) + late + saves(1, 2, math.nan) + saves(2, 2, None))
+    assert {row.name: row.metric for row in table.rows.values()} == {
+        name(0, 2): 0.5,
+        name(0, 4): None,
+        name(1, 2): None,
+        name(2, 2): None,
+    }
+    assert table.rows[name(0, 2)].saved_at == 1.0
+
+
+def test_deleted_and_damaged_ones_are_gone(spec: ExperimentSpec) -> None:
+    events: list[Event] = [
+        *saves(0, 1, 0.5),
+        *saves(0, 2, 0.4),
+        *saves(0, 3, 0.3),
+        CheckpointDamaged(0, 2, name(0, 3), "it is damaged"),
+    ]
+    table = fold(spec, events, (DeleteCheckpoint(0, name(0, 1)),))
+    assert list(table.rows) == [name(0, 2)]
+
+
+def test_the_best_come_first(spec: ExperimentSpec) -> None:
+    events = saves(0, 1, 0.5) + saves(0, 2, None) + saves(0, 3, 0.2) + saves(0, 4, None) + saves(1, 1, 0.0)
+    assert [row.length for row in fold(spec, events).of(0)] == [3, 1, 4, 2]
+    larger = replace(spec, smaller_is_better=False)
+    assert [row.length for row in fold(larger, events).of(0)] == [1, 3, 4, 2]
+
+
+def test_why_each_is_kept(spec: ExperimentSpec) -> None:
+    events = saves(0, 1, 0.1) + saves(0, 2, 0.5) + saves(1, 1, 0.3) + saves(2, 4, None)
+    kept = fold(spec, events).kept_as()
+    assert kept == {
+        name(0, 1): ("best of trial", "best of experiment"),
+        name(0, 2): ("latest",),
+        name(1, 1): ("latest", "best of trial"),
+        name(2, 4): ("latest",),
+    }
+    assert set(fold(replace(spec, checkpoint_policy=None), events).kept_as().values()) == {("every one is kept",)}
