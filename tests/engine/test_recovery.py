@@ -6,14 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.engine.recovery import unrecorded
+from ashwood.engine.loop import Engine
+from ashwood.engine.recovery import unrecorded, unrecorded_of
 from ashwood.errors import StorageUnreachable
-from ashwood.experiment.events import AttemptStarted, CheckpointSaved, DriverStarted, Event, ValidationReported
+from ashwood.experiment.events import (
+    AttemptFailed,
+    AttemptStarted,
+    CheckpointSaved,
+    DriverStarted,
+    Event,
+    ValidationReported,
+)
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.trial.storage import MANIFEST, Storage, open_storage
 
-from .test_loop import SPEC
+from .instant_backend import InstantBackend
+from .test_loop import SPEC, new_log, objective
 
 
 @pytest.fixture
@@ -66,6 +75,30 @@ def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1")]
     assert experiment.trials[0].state is TrialState.RUNNING
+
+
+def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from(storage: Storage) -> None:
+    class Dying(InstantBackend):
+        """The first process saves at a length of 1, and dies before it can say so."""
+
+        def _train(self, trial: int, target: int) -> None:
+            if (trial, self.live[trial].attempt) == (0, 1):
+                save(storage, "trial-0/length-1-attempt-1", loss=objective(self.live[trial].hparams, 1))
+                del self.live[trial]
+                self._events.append(AttemptFailed(0, 1, "the worker process was killed by SIGKILL"))
+            else:
+                super()._train(trial, target)
+
+    experiment, backend = Experiment(SPEC), Dying(objective)
+    engine = Engine(
+        experiment,
+        new_log(),
+        backend,
+        recover=lambda trial: unrecorded_of(experiment.trials[trial], experiment, storage),
+    )
+    assert engine.run() is ExperimentState.COMPLETED
+    assert experiment.trials[0].failures == 0, "its result stands"
+    assert all(start.length == 1 for start in backend.started if start.trial == 0 and start.attempt == 2)
 
 
 def test_what_is_not_whole_is_left_alone(experiment: Experiment, storage: Storage, tmp_path: Path) -> None:

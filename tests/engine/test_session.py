@@ -12,7 +12,7 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.loop import Engine
 from ashwood.errors import RequestRefused
 from ashwood.eventlog.port import Entry
-from ashwood.experiment.events import CancelRequested, DriverStopped, SettingsChanged
+from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.views.progress import Progress
@@ -97,7 +97,7 @@ def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[st
     for _, entry in home.store.log(experiment).read():
         folded.handle(entry.event)
     at = [entry.at for _, entry in home.store.log(experiment).read()][-1]
-    events = [DriverStopped(), SettingsChanged(bound)]
+    events: list[Event] = [DriverStopped(), SettingsChanged(bound)]
     home.store.log(experiment).append([Entry(at, event, folded.handle(event)) for event in events])
     with pytest.raises(RequestRefused, match=message):
         Session(home, experiment).run(Quiet())

@@ -7,7 +7,7 @@ it sees to what people ask for, to the time that the experiment may take, and to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 from typing import Any
 
@@ -17,9 +17,18 @@ from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.errors import BackendError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
-from ashwood.experiment.events import DriverStarted, DriverStopped, Event, PauseRequested, Request, TimeRanOut
+from ashwood.experiment.events import (
+    AttemptFailed,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    PauseRequested,
+    Request,
+    TimeRanOut,
+)
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.vocabulary import TrialId
 
 _SUMMARY_SECONDS = 1.0
 _CARE_SECONDS = 0.2
@@ -40,6 +49,7 @@ class Engine:
         requests: Callable[[], Sequence[tuple[RequestId, Request]]] | None = None,
         beat: Callable[[], None] | None = None,
         make_room: Callable[[], None] | None = None,
+        recover: Callable[[TrialId], Iterator[Event]] | None = None,
         ran_before: float = 0.0,
     ) -> None:
         """Put an experiment, folded up to the end of its log, together with its log and backend.
@@ -54,6 +64,7 @@ class Engine:
             requests: what people have asked for since, called a few times a second.
             beat: a sign of life for the lease, called as often; raises when the lease is lost.
             make_room: frees what was kept for the case that the disk is full.
+            recover: what the process of a trial saved or reported before it died, and nobody has heard of.
             ran_before: seconds for which earlier drivers ran the experiment.
         """
         self._experiment = experiment
@@ -64,6 +75,7 @@ class Engine:
         self._recorder = Recorder(experiment, log, self._clock, make_room=make_room)
         self._requests = requests
         self._beat = beat
+        self._recover = recover
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
         self._care_due = 0.0
@@ -112,9 +124,15 @@ class Engine:
 
     def _turn(self, events: Sequence[Event]) -> None:
         if events:
-            self._act(self._recorder.take(events, self._summary()))
+            self._act(self._recorder.take(self._with_unheard(events), self._summary()))
         elif self._dispatcher.next_due <= elapsed():
             self._act(())
+
+    def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
+        for event in events:
+            if isinstance(event, AttemptFailed) and self._recover is not None:
+                yield from self._recover(event.trial)
+            yield event
 
     def _act(self, entries: Sequence[Entry]) -> None:
         for entry in entries:

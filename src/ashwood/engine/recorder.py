@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ashwood.errors import DiskFull, IllegalEvent
@@ -43,8 +43,8 @@ class Recorder:
         self._clock = clock
         self._make_room = make_room
 
-    def take(self, events: Sequence[Event], summary: Mapping[str, Any] | None = None) -> list[Entry]:
-        """Decide about events and commit all of it at once.
+    def take(self, events: Iterable[Event], summary: Mapping[str, Any] | None = None) -> list[Entry]:
+        """Decide about events, one after the other, and commit all of it at once.
 
         Raises:
             IllegalEvent: one of them can't have happened.

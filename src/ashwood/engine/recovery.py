@@ -1,4 +1,4 @@
-"""What the processes of a driver that died did, and its log doesn't know."""
+"""What processes did before they, or their driver, died, and nobody has recorded."""
 
 from __future__ import annotations
 
@@ -13,23 +13,34 @@ from ashwood.trial.storage.manifest import Manifest
 
 
 def unrecorded(experiment: Experiment, storage: Storage) -> Iterator[Event]:
-    """The checkpoints that are complete in the storage and unknown to the experiment, to go on from.
+    """What the processes of a driver that died saved, and reported, without the log knowing of it.
 
-    A checkpoint holds what was reported at its length.  Where that report got lost with the driver,
-    it comes first: otherwise the trial would have to train on to report again.  The caller lets the
-    experiment handle each event before it asks for the next.
+    The caller lets the experiment handle each event before it asks for the next.
+
+    Raises:
+        StorageUnreachable: nobody can tell.
     """
     for trial in experiment.unsettled():
-        known = experiment.checkpoints.names(trial.id)
-        for found in storage.complete(trial.id):
-            if found.name in known or found.length < trial.checkpoint_length:
-                continue
-            manifest = _manifest(storage, found.name)
-            if manifest is None:
-                continue
-            if _is_news(trial, found) and manifest.metrics:
-                yield ValidationReported(trial.id, found.attempt, found.length, manifest.metrics)
-            yield CheckpointSaved(trial.id, found.attempt, found.length, found.name)
+        yield from unrecorded_of(trial, experiment, storage)
+
+
+def unrecorded_of(trial: Trial, experiment: Experiment, storage: Storage) -> Iterator[Event]:
+    """The same for one trial, whose process is dead.
+
+    A checkpoint that is complete is one to go on from.  It holds what was reported at its length;
+    where that report got lost it comes first: otherwise the trial would have to train on to report
+    again.
+    """
+    known = experiment.checkpoints.names(trial.id)
+    for found in storage.complete(trial.id):
+        if found.name in known or found.length < trial.checkpoint_length:
+            continue
+        manifest = _manifest(storage, found.name)
+        if manifest is None:
+            continue
+        if _is_news(trial, found) and manifest.metrics:
+            yield ValidationReported(trial.id, found.attempt, found.length, manifest.metrics)
+        yield CheckpointSaved(trial.id, found.attempt, found.length, found.name)
 
 
 def _manifest(storage: Storage, name: str) -> Manifest | None:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,17 +19,26 @@ from ashwood.engine.home import Home
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.engine.recovery import unrecorded
+from ashwood.engine.recovery import unrecorded, unrecorded_of
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
-from ashwood.errors import CheckpointError, ConfigError, EventLogError, NotFound, Problem, RequestRefused
+from ashwood.errors import (
+    CheckpointError,
+    ConfigError,
+    EventLogError,
+    NotFound,
+    Problem,
+    RequestRefused,
+    StorageUnreachable,
+)
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved, DriverStopped
+from ashwood.experiment.events import CheckpointSaved, DriverStopped, Event
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage import is_remote, join_url
 from ashwood.views.progress import Progress
 
@@ -168,6 +177,12 @@ class Session:
         directory = self._home.directory(self.id)
         storage = self._home.storage(self.id, self.spec)
         storage.probe()
+
+        def recover(trial: TrialId) -> Iterator[Event]:
+            # What can't be looked up now is only training to be repeated.
+            with suppress(StorageUnreachable):
+                yield from unrecorded_of(folded.experiment.trials[trial], folded.experiment, storage)
+
         keeper = _SnapshotKeeper(directory / "snapshot", folded)
         with (
             Janitor(storage) as janitor,
@@ -190,6 +205,7 @@ class Session:
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
                 make_room=ballast.release,
+                recover=recover,
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
             try:
