@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.engine import open_home
-from ashwood.errors import ExperimentBusy, NotFound
+from ashwood.errors import EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import Asked, LeaveExperiment
 from ashwood.experiment.events import CancelRequested, DriverStarted
@@ -20,7 +20,8 @@ def test_a_home_in_a_directory(tmp_path: Path) -> None:
         open_home(tmp_path / "home")
     with open_home(str(tmp_path / "home"), create=True) as home:
         assert home.name == str(home.path) == str(tmp_path / "home")
-        assert home.logs(1).parent == home.path / "experiments" / "1"
+        assert home.directory(1).is_dir()
+        assert home.logs(1).parent == home.directory(1) == home.path / "experiments" / "1"
     with open_home(tmp_path / "home"):
         pass
 
@@ -67,6 +68,9 @@ def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
             [record] = home.store.experiments()
             assert not home.is_interrupted(record)
             assert home.checkpoints(1, home.store.spec(1)).endswith("experiment-1")
+            assert not home.logs(1).exists()
+            with pytest.raises(EventLogError, match=r"can't make .*experiments/1: Read-only"):
+                home.directory(1)
 
 
 def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ import os
 import re
 from pathlib import Path
 
-from ashwood.errors import EventLogError, NotFound
+from ashwood.errors import DiskFull, EventLogError, NotFound
+from ashwood.eventlog.ballast import FULL
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
 from ashwood.eventlog.sqlite import SqliteStore
@@ -44,15 +45,20 @@ class Home:
         self.name = str(path) if name is None else name
 
     def directory(self, experiment: ExperimentId) -> Path:
-        """Where an experiment keeps its files on this machine; made if it isn't there."""
-        directory = self.path / "experiments" / str(experiment)
-        directory.mkdir(parents=True, exist_ok=True)
+        """Where an experiment keeps its files on this machine; made if it isn't there.
+
+        Raises:
+            DiskFull: there is no room to make it.
+            EventLogError: it can't be made.
+        """
+        directory = self._files(experiment)
+        _make(directory)
         return directory
 
     def checkpoints(self, experiment: ExperimentId, spec: ExperimentSpec) -> str:
         """The directory or URL of an experiment's checkpoints: in the home, or where its spec says."""
         if spec.checkpoint_storage is None:
-            return str(self.path / "experiments" / str(experiment) / "checkpoints")
+            return str(self._files(experiment) / "checkpoints")
         if spec.checkpoint_policy is None:  # of version 1, when experiments of one file shared a place
             return f"{spec.checkpoint_storage}/experiment-{experiment}"
         return spec.checkpoint_storage
@@ -63,7 +69,7 @@ class Home:
 
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""
-        return self.directory(experiment) / "logs"
+        return self._files(experiment) / "logs"
 
     def lease(self, experiment: ExperimentId) -> Lease:
         """The right to drive an experiment.
@@ -80,6 +86,9 @@ class Home:
     def is_interrupted(self, record: ExperimentRecord) -> bool:
         """Whether the experiment should be running but its driver is gone."""
         return record.state.active and not self.is_driven(record.id)
+
+    def _files(self, experiment: ExperimentId) -> Path:
+        return self.path / "experiments" / str(experiment)
 
     def close(self) -> None:
         """Close the store.  Idempotent."""
@@ -112,13 +121,19 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
                 f"there are no experiments in {directory}; start one with 'ashwood run FILE', or name another "
                 "directory with --home or ASHWOOD_HOME"
             )
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            # A home is data: it keeps itself out of the user's version control.
-            (directory / ".gitignore").write_text("*\n")
-        except OSError as error:
-            raise EventLogError(f"can't make the home {directory}: {error.strerror}; choose another --home") from error
+        # A home is data: it keeps itself out of the user's version control.
+        _make(directory, gitignore="*\n")
     return Home(directory, SqliteStore(database))
+
+
+def _make(directory: Path, *, gitignore: str | None = None) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if gitignore is not None:
+            (directory / ".gitignore").write_text(gitignore)
+    except OSError as error:
+        kind = DiskFull if error.errno in FULL else EventLogError
+        raise kind(f"can't make {directory}: {error.strerror}; choose another --home") from error
 
 
 def _open_postgres(url: str, create: bool) -> Home:

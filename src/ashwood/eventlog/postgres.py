@@ -49,7 +49,8 @@ _SESSION: Final = (
 )
 _LOCK: Final = 0x41736877  # "Ashw": held while the schema is made
 
-_PASSING: Final = ("40001", "40P01")  # deadlocks and conflicts: the same transaction may succeed the next time
+# Conflicts, deadlocks and long waits for a lock: the same transaction may succeed the next time.
+_PASSING: Final = ("40001", "40P01", "55P03")
 _GONE: Final = ("57P01", "57P02", "57P03", "57P05", "25P03")  # the server says that it ends the connection
 
 # One script a schema version, as in `ashwood.eventlog.sqlite`.
@@ -138,7 +139,7 @@ class PostgresStore(SqlStore):
         """
         self._psycopg = _import_psycopg()
         self._parameters = self._parse(url)
-        self._user = self._setting("user", getpass.getuser())
+        self._user = self._setting("user", _login())
         self.database = self._setting("dbname", self._user, variable="PGDATABASE")
         port = self._setting("port", "5432")
         self.host = self._setting("host", "localhost") + ("" if port == "5432" else f":{port}")
@@ -270,7 +271,7 @@ class PostgresStore(SqlStore):
         if code == "25006":
             return "; the server can only be read from: connect to the primary"
         if code == "55P03":
-            return "; another process has held it for 30 seconds"
+            return "; another process doesn't let go of it: see pg_stat_activity"
         if "password" in said or "authentication" in said:
             return "; check the user and the password in the URL (or PGPASSWORD, or ~/.pgpass)"
         if "database" in said and "does not exist" in said:
@@ -308,6 +309,13 @@ class _Explained:
         if isinstance(error, self._store._psycopg.Error):
             # Not "from error": its own words may hold the password.
             raise self._store.explain(error) from None
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return "postgres"
 
 
 def _version(run: Callable[..., list[Any]]) -> int:

@@ -255,7 +255,7 @@ class StoreContract:
         """With the entries that they caused, all or none."""
         with self.open_store(tmp_path) as store:
             experiment, other = (store.create(full_spec(), at=1.0) for _ in range(2))
-            store.post(other, KillRequested(), at=1.0)
+            others = store.post(other, KillRequested(), at=1.0)
             numbers = [store.post(experiment, request, at=2.0) for request in telling_requests()]
             assert numbers == sorted(set(numbers))
             assert store.pending(experiment) == list(zip(numbers, telling_requests(), strict=True))
@@ -266,7 +266,8 @@ class StoreContract:
             assert [number for number, _ in store.pending(experiment)] == [numbers[1], *numbers[3:]]
             assert log.append([], answers=dict.fromkeys(numbers, Answer(None))) == len(telling_entries())
             assert store.pending(experiment) == []
-            assert len(store.pending(other)) == 1
+            log.append([], answers={others: Answer(None)})  # not this one's to answer
+            assert store.pending(other) == [(others, KillRequested())]
 
     # -- closing ----------------------------------------------------------------------------------
 
