@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.engine import Home, open_home
+from ashwood.engine import Home, open_home, replay
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog.port import Entry
@@ -132,12 +132,32 @@ def test_an_experiment_that_never_ran(home: Home, elsewhere: Home, tmp_path: Pat
 
 def test_places_of_another_machine(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     out = tmp_path / "toy.ashwood"
-    for storage, kept in (("/mnt/there", None), ("s3://bucket/x", "s3://bucket/x")):
+    for storage in ("/mnt/there", "s3://bucket/x/toy-20260101-000000-abcdef"):
         export_bundle(home, home.store.create(replace(SPEC, checkpoint_storage=storage), at=1.0), out)
         imported = import_bundle(elsewhere, out, workdir=tmp_path)
-        assert imported.spec.checkpoint_storage == kept
+        place = imported.spec.checkpoint_storage
+        if storage.startswith("/"):
+            assert place is None
+        else:
+            # Beside the original's, so that neither deletes what the other needs.
+            assert place is not None
+            assert place != storage
+            assert place.startswith("s3://bucket/x/toy-")
         assert imported.spec.workdir == str(tmp_path)
         assert elsewhere.store.spec(imported.experiment) == imported.spec
+
+
+def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    original = "s3://bucket/x/toy-20260101-000000-abcdef"
+    spec = replace(SPEC, checkpoint_storage=original)
+    experiment = home.store.create(spec, at=1.0)
+    home.store.log(experiment).append(read(home, record(home)))
+    export_bundle(home, experiment, tmp_path / "toy.ashwood")
+    imported = import_bundle(elsewhere, tmp_path / "toy.ashwood")
+    saved = [e.event.path for e in read(elsewhere, imported.experiment) if isinstance(e.event, CheckpointSaved)]
+    assert saved
+    assert all(path.startswith(f"{original}/trial-") for path in saved)
+    replay(imported.spec, elsewhere.store.log(imported.experiment))
 
 
 def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path) -> None:

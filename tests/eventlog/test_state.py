@@ -6,7 +6,6 @@ from ashwood.eventlog.port import Entry
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.decisions import Asked, Decision, EndExperiment, LeaveExperiment
 from ashwood.experiment.events import (
-    ActivateRequested,
     CancelRequested,
     DriverStarted,
     DriverStopped,
@@ -27,7 +26,6 @@ def leave(state: S) -> LeaveExperiment:
         (DriverStarted(1), (), S.RUNNING),
         (PauseRequested(), (), S.PAUSING),  # version 1
         (PauseRequested(), (leave(S.PAUSED),), S.PAUSING),
-        (ActivateRequested(), (), S.RUNNING),
         (TimeRanOut(1.0), (leave(S.STOPPED),), S.STOPPING),
         (CancelRequested(), (leave(S.CANCELED),), S.STOPPING),
         (CancelRequested(), (leave(S.CANCELED), EndExperiment(S.CANCELED, "")), S.CANCELED),

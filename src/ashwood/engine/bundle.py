@@ -31,16 +31,16 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
-from ashwood.engine.home import Home
+from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, EventLogError
 from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.experiment.events import CheckpointSaved
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import Storage, is_remote
+from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
 FORMAT: Final = 1
@@ -134,8 +134,9 @@ def export_bundle(
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
     """Take the experiment of a file in, under a new number.
 
-    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on; without
-    them, those at a URL are used by both experiments.
+    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on.  Where they
+    are at a URL and not in the file, its trials go on from the original's; what it saves goes beside them, and it
+    deletes none of theirs.
 
     Args:
         home: where to.
@@ -150,15 +151,17 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         spec = _spec(archive.read(_SPEC))
         if workdir is not None:
             spec = replace(spec, workdir=str(workdir.absolute()))
-        if manifest["checkpoints"] or not is_remote(spec.checkpoint_storage or ""):
-            spec = replace(spec, checkpoint_storage=None)
-        known = manifest["experiment"]
+        known, original = manifest["experiment"], spec.checkpoint_storage
+        if original is None or manifest["checkpoints"] or not is_remote(original):
+            spec, original = replace(spec, checkpoint_storage=None), None
+        else:
+            spec = with_own_storage(spec, known["created_at"])
         experiment = home.store.create(spec, at=known["created_at"])
         try:
             with home.lease(experiment) as lease:  # nobody resumes half of it
                 home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
                 _unpack(archive, manifest["members"], home.directory(experiment), lease)
-                _append(home.store.log(experiment, lease.token), archive, manifest, lease)
+                _append(home.store.log(experiment, lease.token), archive, manifest, original, lease)
                 home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
         except BaseException:
             # What went wrong is what the user has to hear of.
@@ -330,10 +333,14 @@ def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease:
             _sync(folder)
 
 
-def _append(log: EventLog, archive: zipfile.ZipFile, manifest: Mapping[str, Any], lease: Lease) -> None:
+def _append(
+    log: EventLog, archive: zipfile.ZipFile, manifest: Mapping[str, Any], original: str | None, lease: Lease
+) -> None:
     count = 0
     with archive.open(_ENTRIES) as member:
         entries = _entries(io.BufferedReader(member, _CHUNK))  # type: ignore[type-var]
+        if original is not None:
+            entries = (_referring(entry, open_storage(original)) for entry in entries)
         while batch := list(islice(entries, _BATCH)):
             count = log.append(batch)
             lease.beat()
@@ -352,6 +359,18 @@ def _entries(lines: IO[bytes]) -> Iterator[Entry]:
             yield decode_entry(float(parts[1]), int(parts[2]), parts[3].decode())
         except EventLogError as error:
             raise _Refused(f"line {number} of {_ENTRIES}: {error}") from error
+
+
+def _referring(entry: Entry, original: Storage) -> Entry:
+    """An entry that names checkpoints by their URL, as they are in the storage of another experiment."""
+    event = entry.event
+    if isinstance(event, CheckpointSaved | CheckpointDamaged):
+        event = event._replace(path=original.locate(event.path))
+    decisions = tuple(
+        decision._replace(path=original.locate(decision.path)) if isinstance(decision, DeleteCheckpoint) else decision
+        for decision in entry.decisions
+    )
+    return entry._replace(event=event, decisions=decisions)
 
 
 def _spec(content: bytes) -> ExperimentSpec:

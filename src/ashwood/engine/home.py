@@ -15,6 +15,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
@@ -23,11 +26,12 @@ from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import Storage, open_storage
+from ashwood.trial.storage import Storage, join_url, open_storage
 
 DEFAULT_HOME = ".ashwood"
 _DATABASE = "ashwood.db"
 _POSTGRES = ("postgresql://", "postgres://")
+_OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
 
 
 class Home:
@@ -145,3 +149,16 @@ def _open_postgres(url: str, create: bool) -> Home:
     name = re.sub(r"[^\w.]+", "-", f"{store.host}-{store.database}").strip("-")
     files = Path(os.environ.get("ASHWOOD_FILES") or "~/.ashwood").expanduser().absolute()
     return Home(files / name, store, store.name)
+
+
+def with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
+    """The spec with a folder of its own in the checkpoint storage, which other homes may share.
+
+    A spec that was recorded already names another experiment's folder; the new one goes beside it.
+    """
+    if spec.checkpoint_storage is None:
+        return spec
+    shared = _OWN_FOLDER.sub("", spec.checkpoint_storage)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).strip("-.") or "experiment"
+    folder = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{secrets.token_hex(3)}"
+    return replace(spec, checkpoint_storage=join_url(shared, folder))

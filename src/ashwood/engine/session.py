@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -15,7 +12,7 @@ from typing import Any, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.engine.clock import Clock, elapsed
-from ashwood.engine.home import Home
+from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Observer, Recorder
@@ -39,10 +36,9 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage import is_remote, join_url
+from ashwood.trial.storage import is_remote
 from ashwood.views.progress import Progress
 
-_OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 
@@ -95,7 +91,7 @@ class Session:
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
         """
-        return cls(home, home.store.create(_with_own_storage(_with_source(home, spec), at), at=at))
+        return cls(home, home.store.create(with_own_storage(_with_source(home, spec), at), at=at))
 
     def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
@@ -274,19 +270,6 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-
-
-def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
-    """The spec with a folder of its own in the checkpoint storage, which other homes may share.
-
-    A spec that was recorded already names another experiment's folder; the new one goes beside it.
-    """
-    if spec.checkpoint_storage is None:
-        return spec
-    shared = _OWN_FOLDER.sub("", spec.checkpoint_storage)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spec.name).strip("-.") or "experiment"
-    folder = f"{name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime(at))}-{secrets.token_hex(3)}"
-    return replace(spec, checkpoint_storage=join_url(shared, folder))
 
 
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:

@@ -44,8 +44,7 @@ class Ballast:
                     file.flush()
                     os.fsync(file.fileno())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                self.release()
+            self.release()
             if error.errno in FULL:
                 raise DiskFull(
                     f"there is less than {self._size / (1 << 20):g} MiB of room on the disk of {self._path.parent}: "
@@ -54,8 +53,10 @@ class Ballast:
             raise EventLogError(f"can't write {self._path}: {error.strerror}; may you write there?") from error
 
     def release(self) -> None:
-        """Free the room.  Idempotent."""
-        self._path.unlink(missing_ok=True)
+        """Free the room, where the disk lets it.  Idempotent."""
+        # What is wrong with the disk is for others to tell: this is called when something else went wrong already.
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Ballast:
         self.reserve()

@@ -29,7 +29,6 @@ from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
 from ashwood.search import space as spaces
-from ashwood.search import vocabulary
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
@@ -40,18 +39,7 @@ _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
 _REASONS: Final = {
     cls.__name__: cls
-    for cls in (
-        *vocabulary.Reason.__args__,
-        *decisions.WhyLeave.__args__,
-        decisions.Retried,
-        decisions.Recovered,
-        decisions.ExperimentEnded,
-        decisions.GaveUp,
-        decisions.RejectedHparams,
-        decisions.StoppedItself,
-        decisions.StoppedByUser,
-        decisions.KilledByUser,
-    )
+    for cls in (*decisions.WhyTrained.__args__, *decisions.WhyClosed.__args__, *decisions.WhyLeave.__args__)
 }
 _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)

@@ -85,6 +85,7 @@ class ExperimentEnded(NamedTuple):
         return "the experiment ended"
 
 
+WhyTrained: TypeAlias = Reason | Retried | Recovered | FellBack
 WhyClosed: TypeAlias = (
     BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
 )
@@ -166,7 +167,7 @@ class TrainTrial(NamedTuple):
     trial: TrialId
     attempt: int
     target: int
-    why: Reason | Retried | Recovered | FellBack
+    why: WhyTrained
 
 
 class ContinueTrial(NamedTuple):

@@ -45,6 +45,7 @@ from ashwood.experiment.decisions import (
     Warn,
     WhyClosed,
     WhyLeave,
+    WhyTrained,
 )
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -427,7 +428,7 @@ class Experiment:
         for retired in self.search.retired():
             yield from self._close(self.trials[retired.trial], Step.CLOSED, retired.why)
 
-    def _train(self, trial: Trial, why: Reason | Retried | Recovered | FellBack) -> TrainTrial:
+    def _train(self, trial: Trial, why: WhyTrained) -> TrainTrial:
         trial.attempt += 1
         self._open[trial.id] = trial.attempt
         return TrainTrial(trial.id, trial.attempt, trial.target, why)
