@@ -75,6 +75,10 @@ class Transaction(Protocol):
         """Run one statement once a row of values."""
         ...
 
+    def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Add rows, in the quickest way that the database has."""
+        ...
+
 
 class SqlStore(ABC):
     """All experiments of a home in one database; see `ashwood.eventlog.port.Store`.
@@ -302,9 +306,7 @@ class SqlLog:
             if not self._advance(transaction, len(rows)):
                 return False
             if rows:
-                transaction.run_many(
-                    "INSERT INTO entries (experiment, seq, at, version, body, digest) VALUES (?, ?, ?, ?, ?, ?)", rows
-                )
+                transaction.insert("entries", ("experiment", *Row._fields), rows)
             if answered:
                 transaction.run_many(
                     "UPDATE requests SET answered = 1, refused = ? WHERE id = ? AND experiment = ?", answered
