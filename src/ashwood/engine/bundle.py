@@ -33,6 +33,7 @@ from typing import IO, Any, Final, NamedTuple
 from ashwood import __version__
 from ashwood.engine.home import Home
 from ashwood.engine.removal import remove_experiment
+from ashwood.engine.session import with_own_storage
 from ashwood.errors import CheckpointError, EventLogError
 from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
 from ashwood.eventlog.lease import Lease
@@ -71,11 +72,13 @@ class Imported(NamedTuple):
         experiment: its number here.
         spec: what it is, with the places of this machine.
         entries: how long its log is.
+        checkpoints: how many came with it.
     """
 
     experiment: ExperimentId
     spec: ExperimentSpec
     entries: int
+    checkpoints: int
 
 
 def export_bundle(
@@ -134,8 +137,8 @@ def export_bundle(
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
     """Take the experiment of a file in, under a new number.
 
-    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on; without
-    them, those at a URL are used by both experiments.
+    Its checkpoints are in the home from now on; where they were at a URL and the file has none, new ones get a folder
+    of their own there, so that the experiment that was exported keeps its own to itself.
 
     Args:
         home: where to.
@@ -150,9 +153,11 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         spec = _spec(archive.read(_SPEC))
         if workdir is not None:
             spec = replace(spec, workdir=str(workdir.absolute()))
+        known = manifest["experiment"]
         if manifest["checkpoints"] or not is_remote(spec.checkpoint_storage or ""):
             spec = replace(spec, checkpoint_storage=None)
-        known = manifest["experiment"]
+        else:
+            spec = with_own_storage(spec, known["created_at"])
         experiment = home.store.create(spec, at=known["created_at"])
         try:
             with home.lease(experiment) as lease:  # nobody resumes half of it
@@ -165,7 +170,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
             with contextlib.suppress(Exception):
                 remove_experiment(home, experiment)
             raise
-    return Imported(experiment, spec, manifest["entries"])
+    return Imported(experiment, spec, manifest["entries"], manifest["checkpoints"])
 
 
 # -- writing ----------------------------------------------------------------------------------------

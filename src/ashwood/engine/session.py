@@ -86,7 +86,7 @@ class Session:
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
         """
-        return cls(home, home.store.create(_with_own_storage(_with_source(home, spec), at), at=at))
+        return cls(home, home.store.create(with_own_storage(_with_source(home, spec), at), at=at))
 
     def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
@@ -260,7 +260,7 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
             signal.signal(number, handler)
 
 
-def _with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
+def with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
     """The spec with a folder of its own in the checkpoint storage, which other homes may share.
 
     A spec that was recorded already names another experiment's folder; the new one goes beside it.
