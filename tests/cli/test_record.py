@@ -116,7 +116,7 @@ def test_an_experiment_goes_on_elsewhere(workplace: Workplace, tmp_path: Path) -
     (there.path / "code").mkdir()
     shutil.copy(workplace.path / "train.py", there.path / "code")
     (there.path / "train.py").unlink()
-    there.call("import", str(workplace.path / "whole.ashwood"))
+    assert "which isn't here" not in there.call("import", str(workplace.path / "whole.ashwood"))
     said = there.call("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
     assert "is experiment 2 here (toy)" in said
     assert "go on with: ashwood resume 2" in said
@@ -136,6 +136,7 @@ def test_the_experiment_of_a_dead_driver_shows_as_interrupted(workplace: Workpla
     there = Workplace(tmp_path / "there")
     said = there.call("import", str(workplace.path / "whole.ashwood"))
     assert "not finished" in said
+    assert "it came without checkpoints, so trials start anew" in said
     assert [row["state"] for row in there.call_json("list")] == ["interrupted"]
 
 

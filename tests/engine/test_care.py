@@ -171,6 +171,18 @@ def test_a_full_disk_pauses_the_experiment_and_says_why() -> None:
     assert not life.backend.live
 
 
+def test_a_heartbeat_that_finds_no_room_pauses_the_experiment_too() -> None:
+    room: list[str] = []
+
+    def beat() -> None:
+        if not room:
+            raise DiskFull("the disk is full")
+
+    life = Life(beat=beat, make_room=lambda: room.append("made"))
+    assert life.engine.run() is ExperimentState.PAUSED
+    assert PauseRequested("the disk is full") in life.events()
+
+
 def test_a_disk_that_stays_full_ends_the_driver_and_loses_nothing() -> None:
     log = small_disk()
     life = Life(log=log, make_room=lambda: None)

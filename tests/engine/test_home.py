@@ -1,10 +1,13 @@
 """Where experiments live: in a directory, or in PostgreSQL with files on this machine."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ashwood.engine import open_home
+from ashwood.engine.home import with_own_storage
 from ashwood.errors import EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import Asked, LeaveExperiment
@@ -26,20 +29,26 @@ def test_a_home_in_a_directory(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    ("storage", "place"),
-    [
-        (None, "{home}/experiments/7/checkpoints"),
-        ("/data/", "/data/experiment-7"),
-        ("s3://bucket/x", "s3://bucket/x/experiment-7"),
-        ("file:///data", "file:///data/experiment-7"),
-    ],
-)
-def test_checkpoints_are_in_the_home_or_where_the_file_says(tmp_path: Path, storage: str | None, place: str) -> None:
-    spec = full_spec()
-    object.__setattr__(spec, "checkpoint_storage", storage)
+def test_checkpoints_are_in_the_home_or_where_the_spec_says(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
-        assert home.checkpoints(7, spec) == place.format(home=home.path)
+        inside = replace(full_spec(), checkpoint_storage=None)
+        assert home.checkpoints(7, inside) == f"{home.path}/experiments/7/checkpoints"
+        own = replace(full_spec(), checkpoint_storage="s3://bucket/x/toy-20260101-000000-abcdef")
+        assert home.checkpoints(7, own) == "s3://bucket/x/toy-20260101-000000-abcdef"
+        # Version 1, which knew no policy, kept the experiments of all homes in one place.
+        old = replace(full_spec(), checkpoint_storage="/data", checkpoint_policy=None)
+        assert home.checkpoints(7, old) == "/data/experiment-7"
+
+
+def test_every_experiment_has_a_folder_of_its_own() -> None:
+    spec = replace(full_spec(), name="déjà vu: 2", checkpoint_storage="s3://bucket/x?endpoint_url=http://there")
+    one, other = (with_own_storage(spec, 0.0).checkpoint_storage for _ in range(2))
+    assert one is not None
+    assert re.fullmatch(r"s3://bucket/x/d-j-vu-2-19700101-000000-[0-9a-f]{6}\?endpoint_url=http://there", one)
+    assert one != other
+    again = with_own_storage(replace(spec, checkpoint_storage=one), 0.0).checkpoint_storage
+    assert again is not None
+    assert again.count("/") == one.count("/"), "beside the other's, not inside it"
 
 
 def test_one_that_should_run_and_has_no_driver_is_interrupted(tmp_path: Path) -> None:
@@ -67,7 +76,7 @@ def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
         with open_home(disk.path / "home") as home:
             [record] = home.store.experiments()
             assert not home.is_interrupted(record)
-            assert home.checkpoints(1, home.store.spec(1)).endswith("experiment-1")
+            assert home.checkpoints(1, home.store.spec(1)) == "s3://elsewhere/x"
             assert not home.logs(1).exists()
             with pytest.raises(EventLogError, match=r"can't make .*experiments/1: Read-only"):
                 home.directory(1)

@@ -41,3 +41,7 @@ def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> 
         )
     elif going_on:
         typer.echo(f"go on with: ashwood resume {record.id}")
+    if going_on and imported.entries and not imported.checkpoints:
+        typer.echo(
+            "it came without checkpoints, so trials start anew (ashwood export --checkpoints packs them)", err=True
+        )

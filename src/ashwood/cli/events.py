@@ -85,7 +85,7 @@ def entry_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> str:
     at = datetime.fromtimestamp(entry.at, UTC).astimezone()
     happened = describe_event(entry.event, spec.unit)
     decided = "; ".join(describe_decision(decision, spec.unit) for decision in entry.decisions)
-    line = f"{seq:>6}  {at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {happened:<44}"
+    line = f"{seq:>6}  {at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {happened:<52}"
     return " ".join(f"{line}  → {decided}".splitlines()) if decided else " ".join(line.splitlines()).rstrip()
 
 

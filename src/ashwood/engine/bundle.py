@@ -71,11 +71,13 @@ class Imported(NamedTuple):
         experiment: its number here.
         spec: what it is, with the places of this machine.
         entries: how long its log is.
+        checkpoints: how many came with it.
     """
 
     experiment: ExperimentId
     spec: ExperimentSpec
     entries: int
+    checkpoints: int
 
 
 def export_bundle(
@@ -168,7 +170,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
             with contextlib.suppress(Exception):
                 remove_experiment(home, experiment)
             raise
-    return Imported(experiment, spec, manifest["entries"])
+    return Imported(experiment, spec, manifest["entries"], manifest["checkpoints"])
 
 
 # -- writing ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from ashwood.backends.port import Backend
 from ashwood.engine.clock import Clock, elapsed
 from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.errors import BackendError
+from ashwood.errors import BackendError, DiskFull
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
     AttemptFailed,
@@ -172,7 +172,10 @@ class Engine:
         if elapsed() < self._care_due:
             return
         if self._beat is not None:
-            self._beat()
+            try:
+                self._beat()
+            except DiskFull as error:
+                self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
         ran, limit = elapsed() - self._began, self._experiment.max_seconds

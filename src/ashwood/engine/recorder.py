@@ -80,8 +80,16 @@ class Recorder:
         try:
             self._log.append(entries, summary=summary, answers=answers)
         except DiskFull as error:
-            if self._make_room is None or self.ran_out_of_room is not None:
-                raise
-            self.ran_out_of_room = str(error)
-            self._make_room()
+            self.make_room(error)
             self._log.append(entries, summary=summary, answers=answers)
+
+    def make_room(self, error: DiskFull) -> None:
+        """Free what was kept for this case.
+
+        Raises:
+            DiskFull: it is freed already, or there is nothing: ``error``.
+        """
+        if self._make_room is None or self.ran_out_of_room is not None:
+            raise error
+        self.ran_out_of_room = str(error)
+        self._make_room()
