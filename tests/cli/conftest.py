@@ -83,24 +83,20 @@ class Workplace:
         )
 
     def ashwood(self, *arguments: str, code: int = 0) -> str:
-        """What a command prints; its exit code must be ``code``."""
-        with self.start(*arguments) as process:
-            out, err = process.communicate()
-        assert process.returncode == code, out + err
-        return out + err
+        """What a command prints; its exit code must be ``code``.
 
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self.ashwood(*arguments, "--json"), parse_constant=pytest.fail)
-
-    def call(self, *arguments: str, code: int = 0) -> str:
-        """What a command prints that runs in this process, where starting one of its own adds nothing but time."""
+        It runs in this process, where starting one of its own adds nothing but time.
+        """
+        if arguments[0] == "activate":  # whose child would be ours to bury
+            return self.apart(*arguments, code=code)
         from ashwood.cli.main import main
 
         said = io.StringIO()
         ended: object = 0
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
             patch.setattr(sys, "argv", ["ashwood", *arguments])
-            patch.delenv("ASHWOOD_HOME", raising=False)
+            for name in [name for name in os.environ if name.startswith("ASHWOOD_")]:
+                patch.delenv(name)
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 try:
                     main()
@@ -109,8 +105,15 @@ class Workplace:
         assert (ended or 0) == code, said.getvalue()
         return said.getvalue()
 
-    def call_json(self, *arguments: str) -> Any:
-        return json.loads(self.call(*arguments, "--json"), parse_constant=pytest.fail)
+    def apart(self, *arguments: str, code: int = 0) -> str:
+        """The same in a process of its own."""
+        with self.start(*arguments) as process:
+            out, err = process.communicate()
+        assert process.returncode == code, out + err
+        return out + err
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ashwood(*arguments, "--json"), parse_constant=pytest.fail)
 
     @contextlib.contextmanager
     def driving(self, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
@@ -123,6 +126,10 @@ class Workplace:
                 yield process
             finally:
                 process.kill()
+
+
+def go(workplace: Workplace) -> None:
+    (workplace.path / "go").touch()
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -37,7 +37,7 @@ def repository(workplace: Workplace) -> Workplace:
 
 
 def draws(workplace: Workplace, experiment: int) -> list[tuple[float, int]]:
-    return [(trial["hparams.x"], trial["seed"]) for trial in workplace.call_json("trials", str(experiment))]
+    return [(trial["hparams.x"], trial["seed"]) for trial in workplace.json("trials", str(experiment))]
 
 
 # -- once more ------------------------------------------------------------------------------------
@@ -45,50 +45,50 @@ def draws(workplace: Workplace, experiment: int) -> list[tuple[float, int]]:
 
 def test_an_experiment_once_more(repository: Workplace) -> None:
     commit = git(repository.path, "rev-parse", "HEAD")
-    said = repository.call("run", "toy.yaml", *QUICK)
+    said = repository.ashwood("run", "toy.yaml", *QUICK)
     assert "warning" not in said
-    described = repository.call_json("describe", "1")
+    described = repository.json("describe", "1")
     assert described["provenance"]["git"]["commit"] == commit
     assert described["provenance"]["overrides"] == ["searcher.max_trials=2"]
-    assert f"commit {commit[:10]} of" in repository.call("describe", "1")
+    assert f"commit {commit[:10]} of" in repository.ashwood("describe", "1")
 
     repository.write(train=TRAIN.replace("abs(trial.hparams.x - 0.3)", "7.0"))
     repository.file.unlink()
-    said = repository.call("run", "--from", "1", "--workers", "2")
+    said = repository.ashwood("run", "--from", "1", "--workers", "2")
     assert "warning: unlike experiment 1" not in said
     assert f"warning: 2 files differ from commit {commit[:10]}: what they hold isn't recorded" in said
     assert draws(repository, 2) == draws(repository, 1)
-    assert repository.call_json("describe", "2")["config"] == RANDOM
-    assert repository.call_json("describe", "2")["provenance"]["from"] == 1
+    assert repository.json("describe", "2")["config"] == RANDOM
+    assert repository.json("describe", "2")["provenance"]["from"] == 1
 
     git(repository.path, "commit", "--quiet", "--all", "--message", "second")
-    said = repository.call("run", "--from", "1", "--checkout", "--workers", "2", "--set", "searcher.max_trials=3")
+    said = repository.ashwood("run", "--from", "1", "--checkout", "--workers", "2", "--set", "searcher.max_trials=3")
     assert "unlike" not in said
     assert draws(repository, 3)[:2] == draws(repository, 1)
     assert len(draws(repository, 3)) == 3
-    assert repository.call_json("best", "3")[0]["metric"] < 7
+    assert repository.json("best", "3")[0]["metric"] < 7
     # What was laid out goes with the experiment, and can be laid out again from it.
-    repository.call("run", "--from", "3", "--checkout", "--workers", "2")
+    repository.ashwood("run", "--from", "3", "--checkout", "--workers", "2")
     assert draws(repository, 4) == draws(repository, 3)
     assert len(list((repository.path / ".ashwood" / "code").iterdir())) == 2
-    repository.call("delete", "3", "--yes")
+    repository.ashwood("delete", "3", "--yes")
     assert len(list((repository.path / ".ashwood" / "code").iterdir())) == 1
 
-    said = repository.call("run", "--from", "2", "--workers", "2")
+    said = repository.ashwood("run", "--from", "2", "--workers", "2")
     assert f"warning: unlike experiment 2: the code's commit was {commit[:10]}, now it is" in said
     assert "warning: unlike experiment 2: then, 2 files differ from commit" in said
 
 
 def test_what_can_not_be_run_once_more(workplace: Workplace) -> None:
     workplace.write(RANDOM)
-    workplace.call("run", "toy.yaml", *QUICK)
-    assert "outside of a git repository" in workplace.call("run", "--from", "1", "--checkout", code=1)
-    assert "no experiment 7" in workplace.call("run", "--from", "7", code=1)
-    said = workplace.call("run", "--from", "1", "--set", "searcher.max_trails=2", code=2)
+    workplace.ashwood("run", "toy.yaml", *QUICK)
+    assert "outside of a git repository" in workplace.ashwood("run", "--from", "1", "--checkout", code=1)
+    assert "no experiment 7" in workplace.ashwood("run", "--from", "7", code=1)
+    said = workplace.ashwood("run", "--from", "1", "--set", "searcher.max_trails=2", code=2)
     assert "did you mean max_trials?" in said
     for arguments in ([], ["toy.yaml", "--from", "1"], ["toy.yaml", "--checkout"], ["--from", "1", "--resume-latest"]):
-        assert "give one of: FILE, --from ID" in workplace.call("run", *arguments, code=2).replace("\n│ ", " ")
-    assert len(workplace.call_json("list")) == 1
+        assert "give one of: FILE, --from ID" in workplace.ashwood("run", *arguments, code=2).replace("\n│ ", " ")
+    assert len(workplace.json("list")) == 1
 
 
 # -- the latest -----------------------------------------------------------------------------------
@@ -96,22 +96,24 @@ def test_what_can_not_be_run_once_more(workplace: Workplace) -> None:
 
 def test_the_latest_unfinished_goes_on(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
-    assert "no experiments in" in workplace.call("run", "--resume-latest", code=1)
+    assert "no experiments in" in workplace.ashwood("run", "--resume-latest", code=1)
     with workplace.driving("run", "--resume-latest", "toy.yaml", "--workers", "1"):
-        assert "experiment 1 (toy) is running already" in workplace.call("run", "--resume-latest", "toy.yaml", code=1)
-        assert "no experiment is unfinished here" in workplace.call("run", "--resume-latest", code=1)
+        assert "experiment 1 (toy) is running already" in workplace.ashwood(
+            "run", "--resume-latest", "toy.yaml", code=1
+        )
+        assert "no experiment is unfinished here" in workplace.ashwood("run", "--resume-latest", code=1)
     (workplace.path / "go").touch()
     workplace.file.with_name("other.yaml").write_text(RANDOM.replace("name: toy", "name: other"))
-    workplace.call("run", "--resume-latest", "other.yaml", *QUICK)
-    assert [row["state"] for row in workplace.call_json("list")] == ["interrupted", "completed"]
+    workplace.ashwood("run", "--resume-latest", "other.yaml", *QUICK)
+    assert [row["state"] for row in workplace.json("list")] == ["interrupted", "completed"]
 
     workplace.write(RANDOM + "# changed\n")
-    said = workplace.call("run", "--resume-latest", "toy.yaml", *QUICK)
+    said = workplace.ashwood("run", "--resume-latest", "toy.yaml", *QUICK)
     assert "warning: toy.yaml has changed since: experiment 1 goes on as it was described" in said
     assert "warning: --set has no effect on experiment 1" in said
     assert "experiment 1 completed" in said
-    assert "experiment 3 completed" in workplace.call("run", "--resume-latest", "toy.yaml", *QUICK)
-    assert "no experiment is unfinished" in workplace.call("run", "--resume-latest", code=1)
+    assert "experiment 3 completed" in workplace.ashwood("run", "--resume-latest", "toy.yaml", *QUICK)
+    assert "no experiment is unfinished" in workplace.ashwood("run", "--resume-latest", code=1)
 
 
 # -- enough ---------------------------------------------------------------------------------------
@@ -119,30 +121,30 @@ def test_the_latest_unfinished_goes_on(workplace: Workplace) -> None:
 
 def test_a_goal_ends_a_search_and_a_higher_one_goes_on(workplace: Workplace) -> None:
     workplace.write(RANDOM)
-    said = workplace.call("run", "toy.yaml", "--workers", "1", "--stop-when", "metric_at=5")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--stop-when", "metric_at=5")
     assert "coming to an end: trial 0 reached 1" in said
     assert "experiment 1 stopped: trial 0 reached" in said
     assert "ashwood resume 1 --stop-when metric_at=METRIC" in said
-    described = workplace.call_json("describe", "1")
+    described = workplace.json("describe", "1")
     assert described["state"] == "stopped"
     assert described["stop_when"] == {"metric_at": 5.0, "max_time": None}
-    assert "stops when loss is 5 or better" in workplace.call("describe", "1")
+    assert "stops when loss is 5 or better" in workplace.ashwood("describe", "1")
 
-    assert "is where it was to get" in workplace.call("resume", "1", code=1)
-    said = workplace.call("resume", "1", "--workers", "2", "--stop-when", "none")
+    assert "is where it was to get" in workplace.ashwood("resume", "1", code=1)
+    said = workplace.ashwood("resume", "1", "--workers", "2", "--stop-when", "none")
     assert "experiment 1 completed" in said
-    assert workplace.call_json("replay", "1")["state"] == "completed"
+    assert workplace.json("replay", "1")["state"] == "completed"
 
 
 def test_time_ends_a_search_and_more_of_it_goes_on(workplace: Workplace) -> None:
     workplace.write(RANDOM.replace("max_trials: 6", "max_trials: 6, stop_when: {max_time: 0.2}"), GATED)
     with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
-        wait_until(lambda: bool(workplace.call_json("describe", "1")["state"] == "stopping"))
+        wait_until(lambda: bool(workplace.json("describe", "1")["state"] == "stopping"))
         (workplace.path / "go").touch()
         driver.communicate()
     assert driver.returncode == 0
-    assert workplace.call_json("describe", "1")["state"] == "stopped"
-    assert "experiment 1 completed" in workplace.call("resume", "1", "--workers", "2", "--stop-when", "max_time=1h")
+    assert workplace.json("describe", "1")["state"] == "stopped"
+    assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2", "--stop-when", "max_time=1h")
 
 
 def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
@@ -156,6 +158,6 @@ def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
     assert said.count("warning: trial 0 failed once and is given up: ValueError: no such thing") == 1
     assert said.count("is given up") == 1
     assert "  | loading" in said
-    assert "mend what fails" in workplace.call("describe", "1")
+    assert "mend what fails" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2")

@@ -123,6 +123,6 @@ def test_an_experiment_in_s3_runs_pauses_and_goes_on(workplace: Workplace, s3: S
 
 def test_a_bucket_that_is_not_there_stops_the_run_before_its_first_trial(workplace: Workplace, s3: S3) -> None:
     workplace.write(SMALL + "checkpoint_storage: s3://nowhere/x\n")
-    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
+    said = workplace.apart("run", "toy.yaml", "--workers", "1", code=1)
     assert "bucket does not exist; create it" in said
     assert workplace.json("trials", "1") == []

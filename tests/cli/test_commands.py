@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import EXPERIMENT, TRAIN, Workplace
+from .conftest import EXPERIMENT, GATED, TRAIN, Workplace, go
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +88,13 @@ def test_a_second_ctrl_c_ends_at_once_and_nothing_recorded_is_lost(workplace: Wo
 
 
 def test_one_driver_an_experiment(workplace: Workplace) -> None:
-    workplace.write(train=TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(3600)"))
+    workplace.write(train=GATED)
     with workplace.driving("run", "toy.yaml", "--workers", "1") as process:
         assert "is running this experiment" in workplace.ashwood("resume", "1", code=1)
         assert workplace.json("list")[0]["state"] == "running"
         process.kill()
         process.communicate()
+    go(workplace)
     assert workplace.json("list")[0]["state"] == "interrupted"
     assert "go on with: ashwood resume 1" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)

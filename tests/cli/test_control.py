@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import GATED, RANDOM, TRAIN, Workplace, wait_until
+from .conftest import GATED, RANDOM, TRAIN, Workplace, go, wait_until
 
 
 @pytest.fixture
@@ -21,16 +21,12 @@ def gated(workplace: Workplace) -> Workplace:
     return workplace
 
 
-def go(workplace: Workplace) -> None:
-    (workplace.path / "go").touch()
-
-
 def state(workplace: Workplace, experiment: int = 1) -> str:
-    return str(workplace.call_json("describe", str(experiment))["state"])
+    return str(workplace.json("describe", str(experiment))["state"])
 
 
 def states(workplace: Workplace) -> list[str]:
-    return [trial["state"] for trial in workplace.call_json("trials", "1")]
+    return [trial["state"] for trial in workplace.json("trials", "1")]
 
 
 # -- while a driver runs -------------------------------------------------------------------------
@@ -38,33 +34,33 @@ def states(workplace: Workplace) -> list[str]:
 
 def test_pause_lets_the_driver_go_and_resume_goes_on(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
-        assert gated.call("pause", "1") == ("experiment 1 is pausing: running trials save a checkpoint and let go\n")
-        assert "experiment 1 is pausing already" in gated.call("pause", "1", code=1)
+        assert gated.ashwood("pause", "1") == ("experiment 1 is pausing: running trials save a checkpoint and let go\n")
+        assert "experiment 1 is pausing already" in gated.ashwood("pause", "1", code=1)
         go(gated)
         driver.communicate()
     assert driver.returncode == 3
     assert state(gated) == "paused"
-    assert "experiment 1 is paused already" in gated.call("pause", "1", code=1)
-    assert "completed" in gated.call("resume", "1", "--workers", "2")
+    assert "experiment 1 is paused already" in gated.ashwood("pause", "1", code=1)
+    assert "completed" in gated.ashwood("resume", "1", "--workers", "2")
     for command in ("pause", "cancel", "kill", "activate", "resume"):
-        assert "completed" in gated.call(command, "1", code=1)
+        assert "completed" in gated.ashwood(command, "1", code=1)
 
 
 def test_cancel_saves_first_and_ends_for_good(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
-        assert "experiment 1 is being canceled: running trials save" in gated.call("cancel", "1")
-        assert "being canceled already" in gated.call("cancel", "1", code=1)
+        assert "experiment 1 is being canceled: running trials save" in gated.ashwood("cancel", "1")
+        assert "being canceled already" in gated.ashwood("cancel", "1", code=1)
         go(gated)
         driver.communicate()
     assert driver.returncode == 4
     assert state(gated) == "canceled"
     assert "running" not in states(gated)
-    assert "there is nothing left to run" in gated.call("resume", "1", code=1)
+    assert "there is nothing left to run" in gated.ashwood("resume", "1", code=1)
 
 
 def test_kill_ends_at_once(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
-        assert gated.call("kill", "1") in ("experiment 1 is being killed\n", "experiment 1 is canceled\n")
+        assert gated.ashwood("kill", "1") in ("experiment 1 is being killed\n", "experiment 1 is canceled\n")
         driver.communicate()
     assert driver.returncode == 4
     assert state(gated) == "canceled"
@@ -73,10 +69,10 @@ def test_kill_ends_at_once(gated: Workplace) -> None:
 def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: len(states(gated)) == 2)
-        assert "trial 0 of experiment 1 is killed" in gated.call("kill-trial", "1", "0")
-        assert "trial 0 has ended already" in gated.call("stop-trial", "1", "0", code=1)
-        assert "there is no trial 99" in gated.call("kill-trial", "1", "99", code=1)
-        assert "trial 1 of experiment 1 is stopped where it is" in gated.call("stop-trial", "1", "1")
+        assert "trial 0 of experiment 1 is killed" in gated.ashwood("kill-trial", "1", "0")
+        assert "trial 0 has ended already" in gated.ashwood("stop-trial", "1", "0", code=1)
+        assert "there is no trial 99" in gated.ashwood("kill-trial", "1", "99", code=1)
+        assert "trial 1 of experiment 1 is stopped where it is" in gated.ashwood("stop-trial", "1", "1")
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
@@ -86,12 +82,12 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
 def test_settings_change_live(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: len(states(gated)) == 2)
-        said = gated.call("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
+        said = gated.ashwood("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
         assert said == (
             "experiment 1: max_trials is 3 now, max_concurrent_trials is 1 now, it may run for 2 h 00 min now\n"
         )
-        assert gated.call_json("describe", "1")["stop_when"] == {"metric_at": None, "max_time": 7200.0}
-        assert "max_trials can't become 1" in gated.call("set", "1", "max_trials=1", code=1)
+        assert gated.json("describe", "1")["stop_when"] == {"metric_at": None, "max_time": 7200.0}
+        assert "max_trials can't become 1" in gated.ashwood("set", "1", "max_trials=1", code=1)
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
@@ -115,13 +111,13 @@ def paused(gated: Workplace) -> Workplace:
 
 
 def test_what_is_paused_can_be_steered(paused: Workplace) -> None:
-    assert "stopped where it is" in paused.call("stop-trial", "1", "0")
+    assert "stopped where it is" in paused.ashwood("stop-trial", "1", "0")
     assert states(paused)[0] == "stopped"
-    assert "max_trials is 4 now" in paused.call("set", "1", "max_trials=4")
-    assert "experiment 1 is canceled" in paused.call("cancel", "1")
+    assert "max_trials is 4 now" in paused.ashwood("set", "1", "max_trials=4")
+    assert "experiment 1 is canceled" in paused.ashwood("cancel", "1")
     assert state(paused) == "canceled"
-    assert "canceled" in paused.call("cancel", "1", code=1)
-    assert paused.call_json("replay", "1")["state"] == "canceled"
+    assert "canceled" in paused.ashwood("cancel", "1", code=1)
+    assert paused.json("replay", "1")["state"] == "canceled"
 
 
 def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
@@ -131,7 +127,7 @@ def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
     pid = int(said.partition("process ")[2].partition(";")[0])
     try:
         assert os.getsid(pid) == pid
-        assert "experiment 1 is running already" in paused.call("activate", "1", code=1)
+        assert "experiment 1 is running already" in paused.ashwood("activate", "1", code=1)
     finally:
         go(paused)
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
@@ -168,7 +164,7 @@ def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
     ],
 )
 def test_settings_that_make_no_sense_are_wrong_usage(workplace: Workplace, change: str, said: str) -> None:
-    answer = workplace.call("set", "1", change, "max_time=soon", code=2)
+    answer = workplace.ashwood("set", "1", change, "max_time=soon", code=2)
     assert said in answer
     assert "soon" in answer
 
@@ -182,37 +178,37 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     workplace = Workplace(tmp_path_factory.mktemp("two"))
     workplace.write(RANDOM.replace("name: toy", "name: toy\nlabels: [vision]"), TRAIN)
     for _ in range(2):
-        workplace.call("run", "toy.yaml", "--workers", "2", "--set", "searcher.max_trials=1")
+        workplace.ashwood("run", "toy.yaml", "--workers", "2", "--set", "searcher.max_trials=1")
     return workplace
 
 
 def listed(workplace: Workplace, *arguments: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = workplace.call_json("list", *arguments)
+    rows: list[dict[str, Any]] = workplace.json("list", *arguments)
     return rows
 
 
 def test_names_labels_and_the_archive(two: Workplace) -> None:
-    assert two.call("rename", "1", "first try") == "experiment 1 is called first try now\n"
+    assert two.ashwood("rename", "1", "first try") == "experiment 1 is called first try now\n"
     assert [row["name"] for row in listed(two)] == ["first try", "toy"]
-    assert "must not be empty" in two.call("rename", "1", " ", code=1)
+    assert "must not be empty" in two.ashwood("rename", "1", " ", code=1)
 
-    assert two.call("label", "1", "good", "fast") == "experiment 1: labels vision, good, fast\n"
-    assert two.call("label", "1", "good", "--remove", "vision") == "experiment 1: labels good, fast\n"
-    assert "has no label slow; labels good, fast" in two.call("label", "1", "--remove", "slow", code=1)
-    assert two.call("label", "1") == "experiment 1: labels good, fast\n"
+    assert two.ashwood("label", "1", "good", "fast") == "experiment 1: labels vision, good, fast\n"
+    assert two.ashwood("label", "1", "good", "--remove", "vision") == "experiment 1: labels good, fast\n"
+    assert "has no label slow; labels good, fast" in two.ashwood("label", "1", "--remove", "slow", code=1)
+    assert two.ashwood("label", "1") == "experiment 1: labels good, fast\n"
     assert [row["id"] for row in listed(two, "--label", "vision")] == [2]
     assert [row["labels"] for row in listed(two)] == [["good", "fast"], ["vision"]]
 
-    assert "hides it" in two.call("archive", "2")
+    assert "hides it" in two.ashwood("archive", "2")
     assert [row["id"] for row in listed(two)] == [1]
     assert [(row["id"], row["archived"]) for row in listed(two, "--all")] == [(1, False), (2, True)]
-    assert "vision (archived)" in two.call("list", "--all")
-    assert "archived; ashwood archive 2 --undo" in two.call("describe", "2")
-    assert "shows it again" in two.call("archive", "2", "--undo")
+    assert "vision (archived)" in two.ashwood("list", "--all")
+    assert "archived; ashwood archive 2 --undo" in two.ashwood("describe", "2")
+    assert "shows it again" in two.ashwood("archive", "2", "--undo")
     assert [row["id"] for row in listed(two)] == [1, 2]
 
     for command in (["rename", "9", "x"], ["label", "9", "x"], ["archive", "9"], ["delete", "9", "--yes"]):
-        assert "no experiment 9" in two.call(*command, code=1)
+        assert "no experiment 9" in two.ashwood(*command, code=1)
 
 
 # -- deleting ------------------------------------------------------------------------------------
@@ -222,31 +218,33 @@ def test_delete_asks_and_removes_everything(gated: Workplace, tmp_path: Path) ->
     go(gated)
     elsewhere = tmp_path / "checkpoints"
     for _ in range(2):
-        gated.call("run", "toy.yaml", "--workers", "2", "--set", f"checkpoint_storage={elsewhere}")
-    gated.call("run", "toy.yaml", "--workers", "2")
+        gated.ashwood("run", "toy.yaml", "--workers", "2", "--set", f"checkpoint_storage={elsewhere}")
+    gated.ashwood("run", "toy.yaml", "--workers", "2")
     assert len(list(elsewhere.iterdir())) == 2
     experiments = gated.path / ".ashwood" / "experiments"
     assert sorted(path.name for path in experiments.iterdir()) == ["1", "2", "3"]
 
-    said = gated.call("delete", "1", "3", code=1)
+    said = gated.ashwood("delete", "1", "3", code=1)
     assert "experiment 1 (toy), completed, 6 trials" in said
     assert "with --yes" in said
     assert len(listed(gated)) == 3
-    assert "no experiment 9" in gated.call("delete", "1", "9", "--yes", code=1)
+    assert "no experiment 9" in gated.ashwood("delete", "1", "9", "--yes", code=1)
     assert len(listed(gated)) == 3
 
-    assert gated.call("delete", "1", "3", "--yes") == "experiment 1 (toy) is deleted\nexperiment 3 (toy) is deleted\n"
+    assert (
+        gated.ashwood("delete", "1", "3", "--yes") == "experiment 1 (toy) is deleted\nexperiment 3 (toy) is deleted\n"
+    )
     assert [row["id"] for row in listed(gated)] == [2]
     assert [path.name for path in experiments.iterdir()] == ["2"]
     assert len(list(elsewhere.iterdir())) == 1
-    assert "no experiment 1" in gated.call("delete", "1", "--yes", code=1)
-    gated.call("run", "toy.yaml", "--workers", "2")
+    assert "no experiment 1" in gated.ashwood("delete", "1", "--yes", code=1)
+    gated.ashwood("run", "toy.yaml", "--workers", "2")
     assert [row["id"] for row in listed(gated)] == [2, 4]
 
 
 def test_what_runs_is_not_deleted(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "1"):
-        assert "experiment 1 is running; first: ashwood kill 1" in gated.call("delete", "1", "--yes", code=1)
+        assert "experiment 1 is running; first: ashwood kill 1" in gated.ashwood("delete", "1", "--yes", code=1)
         assert len(listed(gated)) == 1
 
 
@@ -255,14 +253,14 @@ def _cut_short(*_: object) -> None:
 
 
 def test_a_deletion_that_was_cut_short_can_be_repeated(two: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    two.call("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=1")
+    two.ashwood("run", "toy.yaml", "--workers", "1", "--set", "searcher.max_trials=1")
     from ashwood.eventlog.sqlite import SqliteStore
 
     with monkeypatch.context() as patch:
         patch.setattr(SqliteStore, "delete", _cut_short)
         with pytest.raises(RuntimeError, match="cut short"):
-            two.call("delete", "3", "--yes")
+            two.ashwood("delete", "3", "--yes")
     assert not (two.path / ".ashwood" / "experiments" / "3").exists()
     assert [row["id"] for row in listed(two)] == [1, 2, 3]
-    assert "is deleted" in two.call("delete", "3", "--yes")
+    assert "is deleted" in two.ashwood("delete", "3", "--yes")
     assert [row["id"] for row in listed(two)] == [1, 2]

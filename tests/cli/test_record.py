@@ -21,12 +21,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A workplace whose experiment 1 is completed."""
     workplace = Workplace(tmp_path_factory.mktemp("finished"))
     workplace.write(train=TRAIN.replace("loss = abs", "loss = float('nan') if trial.id == 2 else abs"))
-    workplace.call("run", "toy.yaml", "--workers", "2")
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
     return workplace
 
 
 def test_events_for_people(finished: Workplace) -> None:
-    lines = finished.call("events", "1").splitlines()
+    lines = finished.ashwood("events", "1").splitlines()
     assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
     assert "driver started, 2 workers" in lines[0]
     assert "→ create trial 0 to 1 epoch (trial 0 of bracket 0); create trial 1 to 4 epochs" in lines[0]
@@ -38,17 +38,17 @@ def test_events_for_people(finished: Workplace) -> None:
 
 
 def test_events_for_programs(finished: Workplace) -> None:
-    lines = finished.call("events", "1", "--json").splitlines()
+    lines = finished.ashwood("events", "1", "--json").splitlines()
     entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
     assert entries[0]["event"] == {"is": "DriverStarted", "slots": 2}
     assert set(entries[0]) == {"seq", "at", "event", "decisions"}
-    behind = finished.call("events", "1", "--json", "--after", str(len(entries) - 2)).splitlines()
+    behind = finished.ashwood("events", "1", "--json", "--after", str(len(entries) - 2)).splitlines()
     assert behind == lines[-2:]
 
 
 def test_events_of_one_trial(finished: Workplace) -> None:
-    entries = [json.loads(line) for line in finished.call("events", "1", "--json", "--trial", "3").splitlines()]
+    entries = [json.loads(line) for line in finished.ashwood("events", "1", "--json", "--trial", "3").splitlines()]
     assert len(entries) > 3
     for entry in entries:
         assert 3 in [each.get("trial") for each in (entry["event"], *entry.get("decisions", []))]
@@ -67,24 +67,24 @@ def test_following_ends_with_the_experiment(workplace: Workplace) -> None:
     assert follower.returncode == 0
     assert "driver started" in lines[0]
     assert "the experiment is completed" in lines[-1]
-    assert lines == workplace.call("events", "1", "--follow").splitlines(keepends=True)
+    assert lines == workplace.ashwood("events", "1", "--follow").splitlines(keepends=True)
 
 
 def test_a_replay_that_agrees(finished: Workplace) -> None:
-    said = finished.call_json("replay", "1")
+    said = finished.json("replay", "1")
     assert said["state"] == "completed"
-    assert said["events"] == len(finished.call("events", "1").splitlines())
-    assert f"{said['events']} events replayed in" in finished.call("replay", "1")
-    assert "every decision is what the search decides" in finished.call("replay", "1")
+    assert said["events"] == len(finished.ashwood("events", "1").splitlines())
+    assert f"{said['events']} events replayed in" in finished.ashwood("replay", "1")
+    assert "every decision is what the search decides" in finished.ashwood("replay", "1")
 
 
 def test_a_replay_that_does_not(finished: Workplace, tmp_path: Path) -> None:
-    finished.call("export", "1", "--out", str(tmp_path / "whole.ashwood"), "--until", "4")
+    finished.ashwood("export", "1", "--out", str(tmp_path / "whole.ashwood"), "--until", "4")
     elsewhere = Workplace(tmp_path)
-    elsewhere.call("import", "whole.ashwood")
+    elsewhere.ashwood("import", "whole.ashwood")
     with open_home(tmp_path / ".ashwood") as home:
         home.store.log(1).append([Entry(1.0, CapacityChanged(2), (Warn("made up"),))])
-    said = elsewhere.call("replay", "1", code=1)
+    said = elsewhere.ashwood("replay", "1", code=1)
     assert "entry 5 of the log records other decisions than this version of Ashwood takes" in said
 
 
@@ -94,7 +94,7 @@ def test_a_replay_that_does_not(finished: Workplace, tmp_path: Path) -> None:
 def outcome(workplace: Workplace, experiment: str) -> list[tuple[object, ...]]:
     return [
         (trial["trial"], trial["state"], trial["hparams.x"], trial["seed"], trial["length"], trial["best_loss"])
-        for trial in workplace.call_json("trials", experiment)
+        for trial in workplace.json("trials", experiment)
     ]
 
 
@@ -102,28 +102,28 @@ def test_an_experiment_goes_on_elsewhere(workplace: Workplace, tmp_path: Path) -
     slow = TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(0.02)")
     workplace.write(train=slow)
     with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
-        workplace.call("pause", "1")
+        workplace.ashwood("pause", "1")
         driver.communicate()
-    workplace.call("label", "1", "moved")
-    said = workplace.call("export", "1", "--out", "whole.ashwood", "--checkpoints", "--logs")
+    workplace.ashwood("label", "1", "moved")
+    said = workplace.ashwood("export", "1", "--out", "whole.ashwood", "--checkpoints", "--logs")
     assert said.startswith("Wrote experiment 1 (")
     assert "checkpoint" in said
     workplace.write(train=TRAIN)
-    assert "completed" in workplace.call("resume", "1", "--workers", "1")
+    assert "completed" in workplace.ashwood("resume", "1", "--workers", "1")
 
     (tmp_path / "there").mkdir()
     there = Workplace(tmp_path / "there")
     (there.path / "code").mkdir()
     shutil.copy(workplace.path / "train.py", there.path / "code")
     (there.path / "train.py").unlink()
-    assert "which isn't here" not in there.call("import", str(workplace.path / "whole.ashwood"))
-    said = there.call("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
+    assert "which isn't here" not in there.ashwood("import", str(workplace.path / "whole.ashwood"))
+    said = there.ashwood("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
     assert "is experiment 2 here (toy)" in said
     assert "go on with: ashwood resume 2" in said
-    [_, row] = there.call_json("list")
+    [_, row] = there.json("list")
     assert (row["name"], row["labels"], row["state"]) == ("toy", ["moved"], "paused")
-    assert "completed" in there.call("resume", "2", "--workers", "1")
-    described = there.call_json("describe", "2")
+    assert "completed" in there.ashwood("resume", "2", "--workers", "1")
+    described = there.json("describe", "2")
     assert described["length_repeated"] == 0
     assert outcome(there, "2") == outcome(workplace, "1")
 
@@ -131,20 +131,20 @@ def test_an_experiment_goes_on_elsewhere(workplace: Workplace, tmp_path: Path) -
 def test_the_experiment_of_a_dead_driver_shows_as_interrupted(workplace: Workplace, tmp_path: Path) -> None:
     workplace.write(RANDOM, GATED)
     with workplace.driving("run", "toy.yaml", "--workers", "1"):
-        workplace.call("export", "1", "--out", "whole.ashwood")
+        workplace.ashwood("export", "1", "--out", "whole.ashwood")
     (tmp_path / "there").mkdir()
     there = Workplace(tmp_path / "there")
-    said = there.call("import", str(workplace.path / "whole.ashwood"))
+    said = there.ashwood("import", str(workplace.path / "whole.ashwood"))
     assert "not finished" in said
     assert "it came without checkpoints, so trials start anew" in said
-    assert [row["state"] for row in there.call_json("list")] == ["interrupted"]
+    assert [row["state"] for row in there.json("list")] == ["interrupted"]
 
 
 def test_options_fit_the_kind_of_file(finished: Workplace) -> None:
-    assert "--checkpoints is for a whole experiment: .ashwood" in finished.call(
+    assert "--checkpoints is for a whole experiment: .ashwood" in finished.ashwood(
         "export", "1", "--out", "trials.csv", "--checkpoints", code=1
     )
-    assert "--metrics is for a table" in finished.call("export", "1", "--out", "whole.ashwood", "--metrics", code=1)
+    assert "--metrics is for a table" in finished.ashwood("export", "1", "--out", "whole.ashwood", "--metrics", code=1)
     (finished.path / "broken.ashwood").write_bytes(b"PK\x03\x04")
-    assert "nothing was imported" in finished.call("import", "broken.ashwood", code=1)
-    assert len(finished.call_json("list")) == 1
+    assert "nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
+    assert len(finished.json("list")) == 1
