@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem
 from werkzeug.serving import make_server
 
 Spoil = Callable[[str, str], bool]
@@ -72,6 +73,9 @@ def serve_s3() -> Iterator[S3]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
+        # A process keeps its clients, which would speak to the server of an earlier test.
+        S3FileSystem.clear_instance_cache()
         server.start()
         yield server
         server.stop()
+        S3FileSystem.clear_instance_cache()
