@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import PostgresServer
+
 from .experiment import count_points, torture
 from .oracle import Evidence, differences, judge
 from .rack import point_case
@@ -16,43 +18,66 @@ pytestmark = pytest.mark.timeout(400)
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"),
-    [
-        ("adaptive, 1 worker, odd trials", 1),
-        ("sync halving, 4 workers, odd trials", 3),
-        ("command, 2 workers", 5),
-    ],
-)
-def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(tmp_path: Path, name: str, seed: int) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def home(request: pytest.FixtureRequest) -> str | None:
+    """Where the record is; None: in a directory of the experiment's own."""
+    if request.param == "sqlite":
+        return None
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.fresh_database()
+
+
+def killed_at_random(directory: Path, name: str, seed: int, home: str | None) -> None:
     scenario = BY_NAME[name]
-    (tmp_path / "undisturbed").mkdir()
-    undisturbed = torture(scenario, tmp_path / "undisturbed", 0, iter(())).evidence
-    (tmp_path / "tortured").mkdir()
+    (directory / "undisturbed").mkdir()
+    undisturbed = torture(scenario, directory / "undisturbed", 0, iter(())).evidence
+    (directory / "tortured").mkdir()
     schedule = blows(seed, entries=len(undisturbed.entries), worker_kills=scenario.max_restarts)
-    outcome = torture(scenario, tmp_path / "tortured", 0, islice(schedule, 5))
+    outcome = torture(scenario, directory / "tortured", 0, islice(schedule, 5), home=home)
     assert judge(outcome.evidence, undisturbed, ordered=scenario.workers == 1).complaints == [], outcome.dealt
     assert outcome.kills >= 1
+
+
+def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(tmp_path: Path, home: str | None) -> None:
+    killed_at_random(tmp_path, "adaptive, 1 worker, odd trials", 1, home)
+
+
+def test_killed_at_random_many_workers_and_commands_do_too(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, "command, 2 workers", 5, None)
+
+
+def killed_at(directory: Path, name: str, smallest: Evidence, home: str | None = None) -> None:
+    case = point_case(name)
+    assert case.blow is not None
+    outcome = torture(SMALLEST, directory, case.seed, iter([case.blow]), home=home)
+    assert judge(outcome.evidence, smallest, ordered=True).complaints == [], outcome.dealt
 
 
 @pytest.mark.parametrize(
     "name",
     [
         "driver.append.before:3:driver",  # a report that nobody has acknowledged
-        "driver.append.after:3:driver",  # decided and recorded, not acted on
         "driver.append.after:33:driver",  # the end is recorded, nobody was told
+    ],
+)
+def test_killed_around_a_commit_an_experiment_ends_as_if_nothing_had_happened(
+    tmp_path: Path, smallest: Evidence, name: str, home: str | None
+) -> None:
+    killed_at(tmp_path, name, smallest, home)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
         "worker.send.after:3:both",
         "worker.rename.before:1:driver",  # a checkpoint that is being saved when the driver dies
         "worker.rename.after:2:worker",  # one that is complete, and nobody knows of it
     ],
 )
-def test_killed_at_a_crash_point_an_experiment_ends_as_if_nothing_had_happened(
+def test_killed_around_a_checkpoint_an_experiment_ends_as_if_nothing_had_happened(
     tmp_path: Path, smallest: Evidence, name: str
 ) -> None:
-    case = point_case(name)
-    assert case.blow is not None
-    outcome = torture(SMALLEST, tmp_path, case.seed, iter([case.blow]))
-    assert judge(outcome.evidence, smallest, ordered=True).complaints == [], outcome.dealt
+    killed_at(tmp_path, name, smallest)
 
 
 def test_every_crash_point_is_reached(tmp_path: Path, smallest: Evidence) -> None:
