@@ -228,9 +228,9 @@ def _requests(workloads: Mapping[str, Workload]) -> Table:
         rows.append([f"{name}, {workload.workers} workers", posted, quiet, busy, 100 * busy / quiet])
     return Table(
         "Requests",
-        f"Trials/s of a whole search, left alone and while another thread asks it to change its settings so many times a "
-        f"second, each request made durable. Aim: {_REQUESTS_PER_SECOND} a second don't disturb. Where steps cost nothing, "
-        "whatever needs the processor or the disk takes it from the search.",
+        "Trials/s of a whole search, left alone and while another thread asks it to change its settings so many times "
+        f"a second, each request made durable. Aim: {_REQUESTS_PER_SECOND} a second don't disturb. Where steps cost "
+        "nothing, whatever needs the processor or the disk takes it from the search.",
         ["", "requests/s", "left alone", "asked", "share, %"],
         rows,
     )

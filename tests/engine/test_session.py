@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ashwood.engine import Home, Session, open_home
+from ashwood.engine import Home, Session, open_home, replay, session
 from ashwood.engine.loop import Engine
-from ashwood.errors import RequestRefused
+from ashwood.errors import EventLogError, RequestRefused
 from ashwood.eventlog.port import Entry
+from ashwood.eventlog.sql import SqlLog
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -44,6 +46,19 @@ class Quiet:
     def interrupted(self, count: int) -> None: ...
 
     def waiting(self, what: str) -> None: ...
+
+
+class Closing(AbstractContextManager["Closing"]):
+    """A backend as `LocalBackend` is one: a context manager."""
+
+    def __init__(self, backend: InstantBackend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def __exit__(self, *_: object) -> None:
+        self._backend.close()
 
 
 @pytest.fixture
@@ -79,6 +94,27 @@ def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
     home.store.log(experiment).append([Entry(0.0, CancelRequested(), folded.handle(CancelRequested()))])
     assert Session(home, experiment).run(Quiet()) is ExperimentState.CANCELED
     assert isinstance(list(home.store.log(experiment).read())[-1][1].event, DriverStopped)
+
+
+@pytest.mark.parametrize("recorded", range(3, 12))
+def test_what_could_not_be_recorded_is_in_no_snapshot(
+    home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int
+) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    monkeypatch.setattr(session, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    append, appends = SqlLog.append, iter(range(recorded))
+
+    def fail_at_last(*args: Any, **options: Any) -> int:
+        if next(appends, None) is None:
+            raise EventLogError("the disk is gone")
+        return append(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlLog, "append", fail_at_last)
+        with pytest.raises(EventLogError, match="is gone"):
+            Session(home, experiment).run(Quiet())
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
+    replay(SPEC, home.store.log(experiment))
 
 
 def test_what_has_ended_is_not_run(home: Home) -> None:

@@ -54,7 +54,8 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         return False
     with lease:
         log = home.store.log(experiment, lease.token)
-        folded = fold(home.store.spec(experiment), log, home.directory(experiment) / "snapshot")
+        snapshot = home.directory(experiment) / "snapshot"
+        folded = fold(home.store.spec(experiment), log, snapshot, beat=lease.beat)
         clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
         recorder.answer(home.store.pending(experiment))

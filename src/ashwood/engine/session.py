@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -111,14 +112,11 @@ class Session:
             CheckpointError: checkpoints can't be kept where they are to be.
             BackendError: no trial can run at all.
         """
-        with self._home.lease(self.id) as lease, self._ballast() as ballast:
-            directory = self._home.directory(self.id)
-            clear_former_workers(
-                directory / "workers.lock",
-                on_wait=lambda number, _: audience.waiting(f"{number} processes of the former driver save and leave"),
-            )
+        directory = self._home.directory(self.id)
+        with self._home.lease(self.id) as lease, Ballast(directory / "ballast") as ballast:
+            self._await_former_workers(lease, audience)
             log = self._home.store.log(self.id, lease.token)
-            folded = fold(self.spec, log, directory / "snapshot")
+            folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
             clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
@@ -130,8 +128,20 @@ class Session:
             self._check_bounds(folded)
             return self._drive(folded, log, lease, ballast, clock, audience, workers)
 
-    def _ballast(self) -> Ballast:
-        return Ballast(self._home.directory(self.id) / "ballast")
+    def _await_former_workers(self, lease: Lease, audience: Audience) -> None:
+        def say(processes: int, seconds: float) -> None:
+            who = f"{processes or 'the'} process{'' if processes == 1 else 'es'} of the former driver"
+            audience.waiting(f"up to {seconds:.0f} s for {who} to save and leave")
+
+        def sleep(seconds: float) -> None:
+            lease.beat()
+            time.sleep(seconds)
+
+        clear_former_workers(self._fence, on_wait=say, sleep=sleep)
+
+    @property
+    def _fence(self) -> Path:
+        return self._home.directory(self.id) / "workers.lock"
 
     def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
         """Bring the log up to what happened after its last entry, and end what was to end."""
@@ -187,7 +197,7 @@ class Session:
                 checkpoints=self._home.checkpoints(self.id, self.spec),
                 logs=self._home.logs(self.id),
                 workers=workers,
-                fence=directory / "workers.lock",
+                fence=self._fence,
             ) as backend,
         ):
             audience.ready(backend.slots)
@@ -204,11 +214,11 @@ class Session:
                 recover=recover,
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
-            try:
-                with _interruptible(engine, audience.interrupted):
-                    return engine.run()
-            finally:
-                keeper.save()
+            with _interruptible(engine, audience.interrupted):
+                state = engine.run()
+            # Not after an error: what could not be recorded must not be in a snapshot either.
+            keeper.save()
+            return state
 
 
 class _SnapshotKeeper:

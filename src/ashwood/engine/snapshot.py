@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.progress import Progress
 
 _DIGEST = 32
+_ENTRIES_A_BEAT = 1_000
 _FOLDING_ROOMS = ("search", "experiment", "views")
 
 
@@ -39,8 +41,16 @@ class Folded(NamedTuple):
     last: Entry | None
 
 
-def fold(spec: ExperimentSpec, log: EventLog, snapshot: Path | None = None) -> Folded:
+def fold(
+    spec: ExperimentSpec,
+    log: EventLog,
+    snapshot: Path | None = None,
+    *,
+    beat: Callable[[], None] = lambda: None,
+) -> Folded:
     """Fold a log, from a snapshot on where one fits, and check that the search decides what was recorded.
+
+    ``beat`` is called now and then: a long log takes longer than a driver may be silent.
 
     Raises:
         EventLogError: the log is damaged; the message names the entry.
@@ -51,6 +61,8 @@ def fold(spec: ExperimentSpec, log: EventLog, snapshot: Path | None = None) -> F
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
         progress.apply(*last)
+        if seq % _ENTRIES_A_BEAT == 0:
+            beat()
     return Folded(experiment, progress, seq, last)
 
 

@@ -185,10 +185,11 @@ class Experiment:
             IllegalEvent: the event can't have happened; nothing has changed.
         """
         if self.state.ended:
-            raise IllegalEvent(f"the experiment is {self.state}: nothing more can be done with it, so not {event}")
+            raise IllegalEvent(f"the experiment is {self.state}: nothing more can be done with it")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
-            raise IllegalEvent(f"there is no trial {trial}, so this can't have happened: {event}")
+            there = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
+            raise IllegalEvent(f"there is no trial {trial}; the experiment has {there}")
         if isinstance(event, _LAST_WORDS) and self._open.get(event.trial) == event.attempt:
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))

@@ -46,7 +46,11 @@ def held(path: Path | None) -> Iterator[tuple[int, ...]]:
 
 
 def clear_former_workers(
-    path: Path, *, grace: float = GRACE, on_wait: Callable[[int, float], None] | None = None
+    path: Path,
+    *,
+    grace: float = GRACE,
+    on_wait: Callable[[int, float], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Wait until no process of a former driver is left; call it before the first worker of a new one starts.
 
@@ -58,6 +62,7 @@ def clear_former_workers(
         grace: seconds that workers have to save and leave, the warden's.
         on_wait: called once if there is somebody to wait for, with how many processes there are (0: it
             can't be told) and how many seconds they have at most.
+        sleep: called many times a second while it waits, with a moment's seconds.
 
     Raises:
         BackendError: a process holds the file that can't be found or killed.
@@ -72,8 +77,8 @@ def clear_former_workers(
         patience = grace + _MARGIN
         if on_wait is not None:
             on_wait(len(_holders(file, path)), patience)
-        if not _becomes_free(file, patience):
-            _evict(file, path)
+        if not _becomes_free(file, patience, sleep):
+            _evict(file, path, sleep)
     finally:
         os.close(file)
 
@@ -86,16 +91,16 @@ def _is_free(file: int) -> bool:
     return True
 
 
-def _becomes_free(file: int, seconds: float) -> bool:
+def _becomes_free(file: int, seconds: float, sleep: Callable[[float], None]) -> bool:
     deadline = time.monotonic() + seconds
     while not _is_free(file):
         if time.monotonic() >= deadline:
             return False
-        time.sleep(_TICK)
+        sleep(_TICK)
     return True
 
 
-def _evict(file: int, path: Path) -> None:
+def _evict(file: int, path: Path, sleep: Callable[[float], None]) -> None:
     deadline = time.monotonic() + _EVICTION_SECONDS
     while True:
         holders = _holders(file, path)
@@ -103,7 +108,7 @@ def _evict(file: int, path: Path) -> None:
             _kill(process, file, path)
         # Another look is for what a process forked while it was found and killed; and one that is about to be
         # gone shows nothing any more but still holds the lock.
-        if _becomes_free(file, _LOOK_AGAIN_SECONDS if holders else _UNSEEN_SECONDS):
+        if _becomes_free(file, _LOOK_AGAIN_SECONDS if holders else _UNSEEN_SECONDS, sleep):
             return
         if not holders:
             raise BackendError(
