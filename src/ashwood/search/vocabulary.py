@@ -22,6 +22,10 @@ Snapshot: TypeAlias = Mapping[str, Any]
 # -- why a search method decided as it did -------------------------------------------------
 
 
+def _going_on(best: int) -> str:
+    return f"the best {best} {'goes' if best == 1 else 'go'} on"
+
+
 class Created(NamedTuple):
     """A new trial: the ``nth`` of bracket ``bracket``, counted from 0."""
 
@@ -41,7 +45,7 @@ class Promoted(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, the best {self.best} go on"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}, {_going_on(self.best)}"
 
 
 class LastChance(NamedTuple):
@@ -64,7 +68,7 @@ class Waits(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        goes = {0: "none goes on yet", 1: "the best 1 goes on"}.get(self.best, f"the best {self.best} go on")
+        goes = _going_on(self.best) if self.best else "none goes on yet"
         return f"rank {self.rank} of {self.of} at rung {self.rung}, {goes}"
 
 
@@ -77,8 +81,7 @@ class Dropped(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        goes = "goes" if self.best == 1 else "go"
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, only the best {self.best} {goes} on"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}, only {_going_on(self.best)}"
 
 
 class ReachedEnd(NamedTuple):

@@ -1,0 +1,45 @@
+"""Logs of every version stay readable, and replay as they were recorded."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import replay
+from ashwood.engine.snapshot import fold
+from ashwood.eventlog.codec import VERSION
+from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.lifecycle import ExperimentState as State
+
+LOGS = Path(__file__).with_name("logs")
+STATES = {
+    1: [State.COMPLETED, State.PAUSED, State.RUNNING],
+    2: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
+}
+
+
+def test_there_is_one_of_each_version() -> None:
+    assert sorted(STATES) == list(range(1, VERSION + 1))
+    assert {path.name for path in LOGS.iterdir()} == {f"version-{version}.db" for version in STATES}
+
+
+@pytest.mark.parametrize("version", STATES)
+def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / f"version-{version}.db", path)
+    with closing(SqliteStore(path)) as store:
+        records = store.experiments()
+        assert [record.state for record in records] == STATES[version]
+        for record in records:
+            spec, log = store.spec(record.id), store.log(record.id)
+            experiment = replay(spec, log)
+            assert experiment.state is record.state
+            folded = fold(spec, log)
+            assert folded.progress.state is record.state
+            assert folded.progress.trials.rows.keys() == experiment.trials.keys()
+            assert {row.state for row in folded.progress.trials.rows.values()} == {
+                trial.state for trial in experiment.trials.values()
+            }
