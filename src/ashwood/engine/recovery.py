@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
-from ashwood.experiment.experiment import Experiment, Trial
+from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import Storage, Stored
 from ashwood.trial.storage.manifest import Manifest
 

@@ -6,12 +6,12 @@ the same decisions on any machine.  An illegal event raises and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from math import inf, isfinite
+from collections.abc import Callable, Iterable
+from math import isfinite
 from typing import Any
 
 from ashwood.errors import IllegalEvent, SearchError
+from ashwood.experiment.changes import problem_of
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -72,57 +72,16 @@ from ashwood.experiment.events import (
 from ashwood.experiment.failures import CommonFailures
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.trial import Trial
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Created, Exit, GoOn, Job, ReachedEnd, Reason, Stop, TrialId
 
-_SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "max_concurrent_trials": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
-    "max_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
-    "stop_at": (lambda value: _is_number(value), "a finite number"),
-    "max_seconds": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
-}
-"""What can be changed while an experiment runs: whether a value is right, and what is."""
-
 _LAST_WORDS = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
 
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
-
-
-@dataclass(slots=True)
-class Trial:
-    """What the experiment knows of a trial.
-
-    Attributes:
-        attempt: the process that works on it, or is to; counts from 1.
-        target: total length that its job ends at.
-        length: the longest total length that a report came from.
-        reported: attempt and length of the latest report of the metric.
-        loss: what it reported there.
-        checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
-        checkpoint_length: total length of that checkpoint.
-        failures: how many attempts failed.
-    """
-
-    id: TrialId
-    hparams: Mapping[str, Any]
-    seed: int
-    target: int
-    checkpoint: str | None = None
-    state: TrialState = TrialState.RUNNING
-    attempt: int = 1
-    length: int = 0
-    reported: tuple[int, int] = (0, 0)
-    loss: float = inf
-    checkpoint_length: int = 0
-    failures: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """It will never train again."""
-        return self.state not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
 class Experiment:
@@ -332,7 +291,7 @@ class Experiment:
 
     def _settings_changed(self, event: SettingsChanged) -> Iterable[Decision]:
         settings = event.settings
-        if (problem := _problem_of(settings)) is not None:
+        if (problem := problem_of(settings)) is not None:
             raise IllegalEvent(problem)
         if (trials := settings.get("max_trials")) is not None:
             try:
@@ -588,22 +547,3 @@ def _standing(trial: Trial, event: ValidationReported) -> str:
     if event.attempt != trial.attempt:
         return f"attempt {trial.attempt} that counts now, not attempt {event.attempt}"
     return str(trial.state)
-
-
-def _problem_of(settings: Mapping[str, Any]) -> str | None:
-    """What is wrong with a change of settings; None stands for no bound, or for no change."""
-    for name, value in settings.items():
-        if name not in _SETTINGS:
-            return f"{name} can't be changed; what can: {', '.join(_SETTINGS)}"
-        is_right, expected = _SETTINGS[name]
-        if value is not None and not is_right(value):
-            return f"{name} must be {expected}, not {value!r}"
-    return None
-
-
-def _is_whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)

@@ -1,0 +1,34 @@
+"""What can be changed of an experiment while it runs, and to which values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
+
+_SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "max_concurrent_trials": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
+    "max_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
+    "stop_at": (lambda value: _is_number(value), "a finite number"),
+    "max_seconds": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
+}
+"""What can be changed while an experiment runs: whether a value is right, and what is."""
+
+
+def problem_of(settings: Mapping[str, Any]) -> str | None:
+    """What is wrong with a change of settings; None stands for no bound, or for no change."""
+    for name, value in settings.items():
+        if name not in _SETTINGS:
+            return f"{name} can't be changed; what can: {', '.join(_SETTINGS)}"
+        is_right, expected = _SETTINGS[name]
+        if value is not None and not is_right(value):
+            return f"{name} must be {expected}, not {value!r}"
+    return None
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)

@@ -1,0 +1,45 @@
+"""What an experiment knows of a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.vocabulary import TrialId
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial, as events have left it.
+
+    Attributes:
+        attempt: the process that works on it, or is to; counts from 1.
+        target: total length that its job ends at.
+        length: the longest total length that a report came from.
+        reported: attempt and length of the latest report of the metric.
+        loss: what it reported there.
+        checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
+        checkpoint_length: total length of that checkpoint.
+        failures: how many attempts failed.
+    """
+
+    id: TrialId
+    hparams: Mapping[str, Any]
+    seed: int
+    target: int
+    checkpoint: str | None = None
+    state: TrialState = TrialState.RUNNING
+    attempt: int = 1
+    length: int = 0
+    reported: tuple[int, int] = (0, 0)
+    loss: float = inf
+    checkpoint_length: int = 0
+    failures: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """It will never train again."""
+        return self.state not in (TrialState.RUNNING, TrialState.PAUSED)
