@@ -251,7 +251,7 @@ def _trials_per_second(workload: Workload, rate: int) -> tuple[float, float]:
                 due += 1 / rate
                 try:
                     home = home or open_home(Path(directory, "home"))
-                    home.store.post(1, SettingsChanged({"max_concurrent_trials": 4}), at=time.time())
+                    home.store.post(1, SettingsChanged({"max_concurrent_trials": 16}), at=time.time())
                     posted += 1
                 except NotFound:
                     continue
