@@ -195,7 +195,7 @@ def test_a_crash_costs_one_attempt(workplace: Workplace) -> None:
 
 def test_what_is_not_there_is_said(workplace: Workplace) -> None:
     assert "no experiments in" in workplace.ashwood("list", code=1)
-    assert "nowhere.yaml" in workplace.ashwood("run", "nowhere.yaml", code=1)
+    assert "nowhere.yaml" in workplace.ashwood("run", "nowhere.yaml", code=2)
     workplace.ashwood("run", code=2)
 
 

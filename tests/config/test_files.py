@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.config import read_experiment, reread_experiment
-from ashwood.errors import ConfigError, NotFound
+from ashwood.errors import ConfigError
 from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
@@ -437,9 +437,9 @@ def test_a_checkpoint_to_start_from_may_be_a_url(tmp_path: Path) -> None:
 
 def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text(LEAST)
-    with pytest.raises(NotFound, match=r"digit\.yaml: there is no such file; did you mean .*digits\.yaml\?"):
+    with pytest.raises(ConfigError, match=r"digit\.yaml: there is no such file; did you mean .*digits\.yaml\?"):
         read_experiment(tmp_path / "digit.yaml")
-    with pytest.raises(NotFound, match="nor a directory"):
+    with pytest.raises(ConfigError, match="nor a directory"):
         read_experiment(tmp_path / "nowhere" / "digit.yaml")
 
 

@@ -87,7 +87,7 @@ def read(home: Home, experiment: int) -> list[str]:
 def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
-    assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1)
+    assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1, ())
     imported = import_bundle(elsewhere, out)
     assert imported == (2, SPEC, 3, 1)
     assert read(elsewhere, 2) == read(home, experiment)
@@ -113,10 +113,18 @@ def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: 
     assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
 
 
+def test_a_damaged_checkpoint_is_left_out_and_named(home: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    (home.directory(experiment) / "checkpoints" / NAME / "empty").write_bytes(b"no more")
+    exported = export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True)
+    assert exported.checkpoints == 0
+    assert [NAME in why for why in exported.left_out] == [True]
+
+
 def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
-    assert export_bundle(home, experiment, out, until=2) == (2, 0, 0)
+    assert export_bundle(home, experiment, out, until=2) == (2, 0, 0, ())
     import_bundle(elsewhere, out)
     assert read(elsewhere, 2) == read(home, experiment)[:2]
     assert elsewhere.store.record(2).state is ExperimentState.RUNNING

@@ -125,7 +125,7 @@ def test_what_has_ended_is_not_run(home: Home) -> None:
 
 @pytest.mark.parametrize(
     ("bound", "message"),
-    [({"stop_at": 100.0}, "--stop-when metric_at=none"), ({"max_seconds": 1e-9}, "--stop-when max_time=none")],
+    [({"stop_at": 100.0}, "--stop-when metric_at=METRIC"), ({"max_seconds": 1e-9}, "--stop-when max_time=TIME")],
 )
 def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[str, float], message: str) -> None:
     experiment = recorded(home, until=20)

@@ -240,6 +240,14 @@ def test_once_a_trial_has_reported_failures_are_the_trials_own(begin: Begin) -> 
     assert isinstance(created, CreateTrial)
 
 
+def test_reports_without_the_metric_prove_nothing(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=0, max_common_failures=2)
+    for trial in (0, 1):
+        world.report(world.processes[trial], 1, los=0.5)
+    world.fail(world.processes[0])
+    assert isinstance(world.fail(world.processes[1])[0], LeaveExperiment)
+
+
 def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2, max_restarts=0)
     assert world.no_space(world.processes[0]) == (

@@ -17,6 +17,8 @@ def export_whole(
     """``ashwood export`` to one file."""
     with open_home(home) as opened:
         exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+    for why in exported.left_out:
+        typer.echo(f"warning: left out: {why}", err=True)
     parts = [format_length(exported.entries, "events")]
     parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
     parts += [format_length(exported.logs, "logs")] * logs

@@ -44,5 +44,5 @@ def _step(rung: RungView, *, last: bool) -> Text:
     if rung.training:
         text.append(f" {len(rung.training)} training", style="cyan")
     if rung.failed:
-        text.append(f" {rung.failed} failed", style="red")
+        text.append(f" {rung.failed} dropped out", style="red")
     return text

@@ -33,7 +33,7 @@ class LiveReporter(Reporter):
         )
 
     def started(self, slots: int) -> None:
-        self._console.print(opening(self.id, self.spec, slots), markup=False)
+        self._console.print(opening(self.id, self.progress, slots), markup=False)
         self._live.start(refresh=False)
 
     def interrupted(self, count: int) -> None:

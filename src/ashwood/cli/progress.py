@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal
 
@@ -81,7 +82,8 @@ class Reporter:
             for entry in entries:
                 self.progress.apply(*entry)
                 if self.running:
-                    self._tell(entry)
+                    with suppress(OSError):  # a terminal or pipe that is gone mustn't take the search along
+                        self._tell(entry)
 
     def summary(self) -> Mapping[str, Any]:
         """What the list of experiments shows."""
@@ -127,8 +129,13 @@ class Reporter:
                     self._tell_given_up(trial, why)
                 case LeaveExperiment(state, reason):
                     self.say_news(leaving(state, reason))
-        if isinstance(entry.event, AttemptFailed):
+        if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
             self._tell_failure(entry.event)
+
+    def _was_killed(self, trial: TrialId) -> bool:
+        """Whether its user ended it, so that its process's end is no news."""
+        killed = self.progress.trials.rows[trial].state is TrialState.KILLED
+        return killed or self.progress.state in (ExperimentState.STOPPING, ExperimentState.CANCELED)
 
     def _tell_failure(self, event: AttemptFailed) -> None:
         """The first failure of a kind; hundreds of trials may fail in the same way."""
@@ -170,7 +177,8 @@ class Reporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self.ended()
+            with suppress(OSError):
+                self.ended()
 
 
 class PlainReporter(Reporter):
@@ -184,7 +192,7 @@ class PlainReporter(Reporter):
         self._next_line = 0.0
 
     def started(self, slots: int) -> None:
-        typer.echo(opening(self.id, self.spec, slots))
+        typer.echo(opening(self.id, self.progress, slots))
         best = self.progress.best
         self._best = None if best is None else best.metric
 
@@ -228,9 +236,10 @@ class JsonReporter(Reporter):
         typer.echo(f"warning: {message}", err=True)
 
 
-def opening(experiment: ExperimentId, spec: ExperimentSpec, slots: int) -> str:
+def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     """What is about to run."""
-    trials, length = spec.search.max_trials, spec.search.max_length
+    spec = progress.spec
+    trials, length = progress.trials_planned, spec.search.max_length
     return (
         f"experiment {experiment} ({spec.name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
         f"{format_length(length, spec.unit)}, {format_length(slots, 'workers')}, seed {spec.seed}"

@@ -115,7 +115,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     now = time.time() if state == ExperimentState.RUNNING else None
     search = spec.search
     console.print(
-        f"{search.method}, {search.max_trials} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
+        f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
     )
     for line in (*_enough(stop_when, spec), *_code(spec.provenance), *_notes(record)):
         console.print(line, markup=False)
@@ -301,7 +301,7 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
     typer.echo(f"# trial {row.id}, {row.state}: {spec.metric} {metric}")
     checkpoint = row.best_checkpoint
     if checkpoint is None:
-        typer.echo("# no checkpoint: its training code saved none")
+        typer.echo("# no checkpoint was saved")
     else:
         place = storage.locate(checkpoint.path)
         typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")

@@ -23,7 +23,7 @@ from ashwood.config.shape import ExperimentFile
 from ashwood.config.stop_when import read_stop_when, take_out_misplaced_time
 from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
-from ashwood.errors import ConfigError, NotFound, Problem
+from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
 from ashwood.trial.storage import is_remote
@@ -53,8 +53,7 @@ def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: 
         default_seed: the experiment's seed where the file gives none.
 
     Raises:
-        NotFound: there is no such file.
-        ConfigError: with all problems of the file and the overrides.
+        ConfigError: with all problems of the file and the overrides, or that there is no such file.
     """
     return _read(_read_text(path), str(path), path.absolute().parent, path.stem, overrides, default_seed)
 
@@ -181,7 +180,7 @@ def _read_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise NotFound(f"{path}: there is no such file{_similar(path)}") from None
+        raise _unreadable(path, f"there is no such file{_similar(path)}") from None
     except IsADirectoryError:
         raise _unreadable(path, f"is a directory; name the experiment file itself{_inside(path)}") from None
     except OSError as error:

@@ -57,11 +57,16 @@ _LINE: Final = re.compile(rb'\{"at":([^,]+),"version":(\d+),"body":(.*)\}\n', re
 
 
 class Exported(NamedTuple):
-    """What a bundle holds."""
+    """What a bundle holds.
+
+    Attributes:
+        left_out: why checkpoints that the log names could not be packed, a line each.
+    """
 
     entries: int
     checkpoints: int
     logs: int
+    left_out: tuple[str, ...] = ()
 
 
 class Imported(NamedTuple):
@@ -111,7 +116,7 @@ def export_bundle(
         passed = _Passing(entry for _, entry in entries)
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()
-        packed = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
+        packed, left_out = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
         printed = _pack_logs(writer, home.logs(experiment)) if logs else 0
         manifest = {
             "format": FORMAT,
@@ -130,7 +135,7 @@ def export_bundle(
             "members": writer.members,
         }
         archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
-    return Exported(passed.count, packed, printed)
+    return Exported(passed.count, packed, printed, tuple(left_out))
 
 
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
@@ -223,21 +228,27 @@ def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
         yield chunk.encode()
 
 
-def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -> int:
-    """Pack checkpoints, and say how many; one that is damaged or gone, perhaps meanwhile, is left out as a whole."""
+def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -> tuple[int, list[str]]:
+    """Pack checkpoints; one that is damaged or gone is left out as a whole.
+
+    Returns:
+        how many were packed, and why others were not.
+    """
     packed = 0
+    left_out: list[str] = []
     for name in sorted(names):
         with ExitStack() as opened:
             try:
                 top = opened.enter_context(storage.fetch(name))
                 # Open, they stay readable even if a driver deletes the checkpoint now.
                 files = [(path.relative_to(top), opened.enter_context(path.open("rb"))) for path in _files(top)]
-            except (CheckpointError, FileNotFoundError):
+            except (CheckpointError, FileNotFoundError) as error:
+                left_out.append(str(error))
                 continue
             for path, file in files:
                 writer.add(f"checkpoints/{name}/{path.as_posix()}", _chunks(file), stored=True)  # they hardly shrink
             packed += 1
-    return packed
+    return packed, left_out
 
 
 def _pack_logs(writer: _Writer, top: Path) -> int:

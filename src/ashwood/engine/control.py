@@ -58,9 +58,12 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         folded = fold(home.store.spec(experiment), log, snapshot, beat=lease.beat)
         clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
-        recorder.answer(home.store.pending(experiment))
+        entries = recorder.answer(home.store.pending(experiment))
         state = folded.experiment.state
         leaving = state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         if leaving or (folded.experiment.over and not state.ended):
-            recorder.take([DriverStopped()])
+            entries += recorder.take([DriverStopped()])
+        for entry in entries:
+            folded.progress.apply(*entry)
+        recorder.summarize(folded.progress.summary())
     return True

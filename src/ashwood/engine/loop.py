@@ -8,6 +8,7 @@ it sees to what people ask for, to the time that the experiment may take, and to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from typing import Any
 
@@ -15,7 +16,7 @@ from ashwood.backends.port import Backend
 from ashwood.engine.clock import Clock, elapsed
 from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.errors import BackendError, DiskFull
+from ashwood.errors import BackendError, DiskFull, EventLogError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
     AttemptFailed,
@@ -151,8 +152,10 @@ class Engine:
         return self._summarize()
 
     def _stop(self) -> None:
-        self._summary_due = 0.0
         self._turn([DriverStopped()])
+        if self._summarize is not None:
+            with suppress(EventLogError):  # it can be rebuilt from the log
+                self._recorder.summarize(self._summarize())
 
     # -- between turns ------------------------------------------------------------------------
 

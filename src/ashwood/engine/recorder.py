@@ -74,6 +74,10 @@ class Recorder:
         self._commit(entries, answers, None)
         return entries
 
+    def summarize(self, summary: Mapping[str, Any]) -> None:
+        """Keep a summary for lists, of all that is recorded."""
+        self._commit((), {}, summary)
+
     def _commit(
         self, entries: Sequence[Entry], answers: Mapping[RequestId, Answer], summary: Mapping[str, Any] | None
     ) -> None:

@@ -97,7 +97,7 @@ class Session:
     def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
 
-        The first Ctrl-C (or SIGTERM) pauses it, the second ends everything at once.
+        The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it, the second ends everything at once.
 
         Args:
             audience: who follows it.
@@ -160,14 +160,14 @@ class Session:
         experiment = folded.experiment
         if (goal := experiment.goal_reached) is not None:
             raise RequestRefused(
-                f"experiment {self.id} is where it was to get: {goal}. To go on, give it a higher goal, or none: "
-                f"ashwood resume {self.id} --stop-when metric_at=none"
+                f"experiment {self.id} is where it was to get: {goal}. To go on, give it a better one, or none: "
+                f"ashwood resume {self.id} --stop-when metric_at=METRIC (or none)"
             )
         ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
         if limit is not None and ran >= limit:
             raise RequestRefused(
                 f"experiment {self.id} ran for {ran:.0f} s, and may run for {limit:.0f} s. To go on, give it more "
-                f"time, or no limit: ashwood resume {self.id} --stop-when max_time=none"
+                f"time, or no limit: ashwood resume {self.id} --stop-when max_time=TIME (or none)"
             )
 
     def _drive(
@@ -272,9 +272,14 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
         nonlocal count
         count += 1
         (engine.pause if count == 1 else engine.abandon)()
-        on_interrupt(count)
+        with suppress(OSError):  # the terminal may be what is gone
+            on_interrupt(count)
 
-    former = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A lost terminal pauses too, unless somebody (nohup) had it ignored.
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    former = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -315,7 +315,6 @@ class Experiment:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
-        self._common_failures.note_report()
         metric = event.metrics.get(self.spec.metric)
         trial.length = max(trial.length, event.length)
         # A later attempt may come by the same length again; one attempt may not.
@@ -323,6 +322,7 @@ class Experiment:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
             if trial.reported == previously:
                 return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
+            self._common_failures.note_report()
             trial.loss = self._sign * metric
             if isfinite(metric) and (self._best is None or trial.loss < self._best[0]):
                 self._best = (trial.loss, trial.id)

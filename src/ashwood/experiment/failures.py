@@ -12,7 +12,7 @@ _VARIES = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 class CommonFailures:
-    """Counts trials that failed in the same way, until any trial reports something.
+    """Counts trials that failed in the same way, until any trial reports what the search compares.
 
     A trial counts when starting it again didn't help: at its second failure of a kind, or at its
     first where it isn't started again.
@@ -32,7 +32,7 @@ class CommonFailures:
         self._counts.clear()
 
     def note_report(self) -> None:
-        """Some trial got as far as a report."""
+        """Some trial got as far as a report of the searcher's metric."""
         if not self._code_works:
             self._code_works = True
             self._counts.clear()

@@ -13,6 +13,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     Decision,
+    ExperimentEnded,
     PauseTrial,
     StopTrial,
     SuspendTrial,
@@ -115,7 +116,7 @@ class Ladder:
                 case StopTrial(trial):
                     self._drop(trial, event)
                 case CloseTrial(trial, state, why):
-                    self._close(trial, state, failed=not isinstance(why, BracketFinished))
+                    self._close(trial, state, failed=not isinstance(why, BracketFinished | ExperimentEnded))
 
     def _send(self, trial: TrialId, bracket: BracketView, to: int) -> None:
         self._places[trial] = (bracket, to)

@@ -107,6 +107,11 @@ class Progress:
         return Best(row.id, row.metric, row.metric_length, row.metric_at)
 
     @property
+    def trials_planned(self) -> int:
+        """How many trials the search creates in all, as it was set last."""
+        return sum(bracket.planned for bracket in self.ladder.brackets)
+
+    @property
     def length_trained(self) -> int:
         """Training that took a trial further than it had ever been, of all trials together."""
         return self.trials.spending.trained
@@ -139,7 +144,7 @@ class Progress:
         best = self.best
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
-            "trials_planned": sum(bracket.planned for bracket in self.ladder.brackets),
+            "trials_planned": self.trials_planned,
             "best": None if best is None else best._asdict(),
             "reports": self.reports,
             "failed_attempts": self.failed_attempts,

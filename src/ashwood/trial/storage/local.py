@@ -9,6 +9,7 @@ Inside a trial's directory, hidden names hold what is in work::
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, i
 _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
 _HIDDEN = (_WRITING, _REPLACED, _DELETED)
 _HIDING = re.compile(r"^(?:\.(?:writing|replaced|deleted)-(?:replaced-)?)+")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIAL = re.compile(r"trial-([0-9]+)")
 
 
@@ -44,7 +46,8 @@ class LocalStorage(Storage):
         _tidy(parent)
         _make(hidden)
         try:
-            fill(hidden, write)
+            with _placed(hidden):
+                fill(hidden, write)
             manifest = describe(hidden, trial, length, attempt, metrics or {})
             (hidden / MANIFEST).write_bytes(manifest.encode())
             _sync_all(hidden, manifest)
@@ -167,6 +170,17 @@ class LocalStorage(Storage):
             ) from error
         if reads != str(file):
             raise StorageUnreachable(f"what is written to {self._root} reads otherwise: don't trust its disk")
+
+
+@contextmanager
+def _placed(directory: Path) -> Iterator[None]:
+    """Let an error of the disk that names no file, as those of writing do, say where it happened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL and error.filename is None:
+            error.filename = str(directory)
+        raise
 
 
 def _make(directory: Path) -> None:
