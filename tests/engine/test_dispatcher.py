@@ -9,7 +9,13 @@ import pytest
 
 from ashwood.backends.port import Abort, StartAttempt, Suspend
 from ashwood.engine.dispatcher import Dispatcher, retry_delay
-from ashwood.experiment.events import AttemptFailed, DriverStarted, TrialKillRequested, TrialStopRequested
+from ashwood.experiment.events import (
+    AttemptFailed,
+    DriverStarted,
+    PauseRequested,
+    TrialKillRequested,
+    TrialStopRequested,
+)
 from ashwood.experiment.experiment import Experiment
 
 from .test_loop import SPEC
@@ -45,6 +51,17 @@ def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() ->
     (second,) = dispatcher.commands((), 1, 101.5)
     assert isinstance(second, StartAttempt)
     assert (second.trial, second.attempt) == (0, 3)
+
+
+def test_who_can_not_start_anyway_is_not_waited_for() -> None:
+    experiment, dispatcher = started(2)
+    for attempt in (1, 2):
+        event = AttemptFailed(0, attempt, "boom")
+        dispatcher.note(event)
+        dispatcher.commands(experiment.handle(event), 2, 100.0)
+    assert dispatcher.next_due == 100.5
+    experiment.handle(PauseRequested())
+    assert dispatcher.next_due == inf, "while trial 1 saves, nothing starts"
 
 
 @pytest.mark.parametrize(("request_", "command"), [(TrialKillRequested(0), Abort), (TrialStopRequested(0), Suspend)])

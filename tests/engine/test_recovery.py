@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ashwood.errors import StorageUnreachable
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,
+    CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
     Event,
@@ -19,6 +21,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.trial.storage import MANIFEST, Storage, open_storage
 
 from .instant_backend import InstantBackend
@@ -99,6 +102,20 @@ def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from
     assert engine.run() is ExperimentState.COMPLETED
     assert experiment.trials[0].failures == 0, "its result stands"
     assert all(start.length == 1 for start in backend.started if start.trial == 0 and start.attempt == 2)
+
+
+def test_what_was_deleted_or_damaged_is_not_taken_back(storage: Storage) -> None:
+    experiment = Experiment(replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1)))
+    experiment.handle(DriverStarted(1))
+    for batch in (110, 120, 130):  # several positions of a loop may have one length
+        name = f"trial-0/length-1-attempt-1-batches-{batch}"
+        save(storage, name)
+        experiment.handle(CheckpointSaved(0, 1, 1, name))
+    experiment.handle(CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1-batches-130", "a file is missing"))
+    # The storage still holds all of them.
+    assert len(storage.complete(0)) == 3
+    assert recovered(experiment, storage) == []
+    assert experiment.trials[0].checkpoint is None
 
 
 def test_what_is_not_whole_is_left_alone(experiment: Experiment, storage: Storage, tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_what_is_kept_is_what_is_needed(policy: CheckpointPolicy, steps: list[tu
         assert {checkpoint.name for checkpoint in book} == {checkpoint.name for checkpoint in plain.kept}
 
 
+def test_a_checkpoint_that_is_told_again_counts_once() -> None:
+    book = Checkpoints(CheckpointPolicy(1, 0, 1), lambda _: True)
+    book.add(Checkpoint(0, "a", 1, 0.1))
+    book.add(Checkpoint(0, "a", 1, 0.9))
+    book.add(Checkpoint(1, "b", 1, 0.5))
+    assert book.add(Checkpoint(1, "c", 2, 0.7)) == []
+    assert {checkpoint.name for checkpoint in book} == {"a", "b", "c"}, "b is the best of all"
+
+
 def test_without_a_policy_all_are_kept() -> None:
     book = Checkpoints(None, lambda _: True)
     assert not any(book.add(Checkpoint(0, str(length), length, nan)) for length in range(9))

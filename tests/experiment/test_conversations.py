@@ -358,6 +358,14 @@ def test_a_failure_while_the_experiment_pauses_starts_no_process(begin: Begin) -
     assert recovered.why == Recovered()
 
 
+def test_a_failure_while_the_experiment_pauses_is_replayed_as_version_1_recorded_it(begin: Begin) -> None:
+    world = begin(slots=1)
+    world.pause()
+    world.fail(world.processes[0])
+    world.stop()
+    assert world.start(1) == (TrainTrial(0, 3, 2, Recovered()),)
+
+
 def test_after_a_crash_of_the_driver_everything_that_ran_runs_again(begin: Begin) -> None:
     world = begin(slots=2)
     world.save(world.processes[1])

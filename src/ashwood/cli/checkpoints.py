@@ -8,10 +8,14 @@ from pathlib import Path
 
 import typer
 
+from ashwood.backends.local import clear_former_workers
 from ashwood.cli.output import format_time, make_console, make_table, print_json
 from ashwood.engine import Home, open_home
+from ashwood.engine.recovery import unrecorded
+from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
 from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
 from ashwood.views.trials import TrialTable
@@ -125,8 +129,11 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
         storage = opened.storage(experiment, spec)
         # Nobody may begin to drive it now: a process that saves would look like one that died.
         with opened.lease(experiment) as lease:
+            clear_former_workers(opened.directory(experiment) / "workers.lock")
             _, table = _read(opened, experiment)
-            garbage = list(_garbage(storage, table))
+            # What a process saved after its driver had died is for the next driver to take up.
+            unheard = set() if record.state.ended else _unheard(opened, experiment, storage)
+            garbage = [item for item in _garbage(storage, table) if item.name not in unheard]
             for item in garbage:
                 lease.beat()
                 if not dry_run:
@@ -136,6 +143,11 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
     typer.echo(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
+
+
+def _unheard(home: Home, experiment: ExperimentId, storage: Storage) -> set[str]:
+    folded = fold(home.store.spec(experiment), home.store.log(experiment)).experiment
+    return {event.path for event in unrecorded(folded, storage) if isinstance(event, CheckpointSaved)}
 
 
 def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:

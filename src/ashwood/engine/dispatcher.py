@@ -70,11 +70,21 @@ class Dispatcher:
         self._experiment = experiment
         self._queue: deque[_Waiting] = deque()
         self.live: dict[TrialId, int] = {}
+        self._slots = 0
 
     @property
     def next_due(self) -> float:
-        """When an attempt that waits for its time may start; infinite where none does."""
-        return min((waiting.due for waiting in self._queue if waiting.due), default=inf)
+        """When an attempt that waits for its time alone may start; infinite where none does."""
+        if self._experiment.state is not ExperimentState.RUNNING or len(self.live) >= self._slots:
+            return inf
+        return min((each.due for each in self._queue if each.due and self._only_waits(each)), default=inf)
+
+    def _only_waits(self, waiting: _Waiting) -> bool:
+        return waiting.trial not in self.live and self._is_wanted(waiting)
+
+    def _is_wanted(self, waiting: _Waiting) -> bool:
+        trial = self._experiment.trials[waiting.trial]
+        return trial.state is TrialState.RUNNING and trial.attempt == waiting.attempt
 
     def note(self, event: Event) -> None:
         """Take in what a backend said."""
@@ -83,6 +93,7 @@ class Dispatcher:
 
     def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:
         """What to tell the backend, of these decisions and of what waited; ``now`` in seconds, steadily rising."""
+        self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
         commands.extend(self._starts(slots, now))
         return commands
@@ -111,9 +122,9 @@ class Dispatcher:
         held: list[_Waiting] = []
         while self._queue and len(self.live) < slots:
             waiting = self._queue.popleft()
-            trial = self._experiment.trials[waiting.trial]
-            if trial.state is not TrialState.RUNNING or trial.attempt != waiting.attempt:
+            if not self._is_wanted(waiting):
                 continue
+            trial = self._experiment.trials[waiting.trial]
             if trial.id in self.live or waiting.due > now:
                 held.append(waiting)
                 continue

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 
-from ashwood.errors import CheckpointError
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.trial.storage import Storage
+
+_PATIENCE = 10.0
+"""Seconds for what is left at the end of a run."""
 
 
 class Janitor:
@@ -23,6 +25,7 @@ class Janitor:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="ashwood-janitor", daemon=True)
 
     def observe(self, entries: Sequence[Entry]) -> None:
@@ -33,8 +36,8 @@ class Janitor:
                     self._names.put(decision.path)
 
     def _work(self) -> None:
-        while (name := self._names.get()) is not None:
-            with suppress(CheckpointError):
+        while (name := self._names.get()) is not None and not self._over.is_set():
+            with suppress(Exception):  # whatever a storage has against one mustn't save the others
                 self._storage.delete(name)
 
     def __enter__(self) -> Janitor:
@@ -44,5 +47,8 @@ class Janitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:  # another driver may be there already
+            self._over.set()
         self._names.put(None)
-        self._thread.join()
+        self._thread.join(_PATIENCE)
+        self._over.set()

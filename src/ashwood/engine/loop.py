@@ -138,12 +138,12 @@ class Engine:
     def _act(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._dispatcher.note(entry.event)
+        # Observers first: what is durable is so whether the backend can do anything about it or not.
+        for observe in self._observers if entries else ():
+            observe(entries)
         decisions = [decision for entry in entries for decision in entry.decisions]
         if commands := self._dispatcher.commands(decisions, self._backend.slots, elapsed()):
             self._backend.dispatch(commands)
-        if entries:
-            for observe in self._observers:
-                observe(entries)
 
     def _summary(self) -> Mapping[str, Any] | None:
         if self._summarize is None or elapsed() < self._summary_due:

@@ -89,13 +89,21 @@ def save(path: Path, folded: Folded) -> None:
     if folded.last is None:
         return
     body = pickle.dumps(
-        (_rules(), folded.seq, encode_entry(folded.last), folded.experiment, folded.progress),
+        (_rules(), folded.seq, _identity(folded.last), folded.experiment, folded.progress),
         protocol=pickle.HIGHEST_PROTOCOL,
     )
     fresh = path.with_name(f"{path.name}.new")
-    with suppress(OSError):
+    try:
         fresh.write_bytes(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
         fresh.replace(path)
+    except OSError:
+        with suppress(OSError):  # half of one would only take up room
+            fresh.unlink(missing_ok=True)
+
+
+def _identity(entry: Entry) -> tuple[float, str]:
+    """Tells an entry from those at its place in other logs."""
+    return entry.at, encode_entry(entry)
 
 
 def _load(path: Path, log: EventLog) -> Folded | None:
@@ -104,14 +112,14 @@ def _load(path: Path, log: EventLog) -> Folded | None:
         digest, body = data[:_DIGEST], data[_DIGEST:]
         if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
             return None
-        rules, seq, text, experiment, progress = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
+        rules, seq, identity, experiment, progress = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
         return None
     if rules != _rules():
         return None
     # A log that was restored from a backup may be shorter, or have gone on otherwise.
     last = next((entry for _, entry in log.read(after=seq - 1)), None)
-    if last is None or encode_entry(last) != text:
+    if last is None or _identity(last) != identity:
         return None
     return Folded(experiment, progress, seq, last)
 

@@ -44,6 +44,8 @@ class Checkpoints:
         self._policy = policy
         self._has_ended = has_ended
         self._trials: dict[TrialId, list[Checkpoint]] = {}
+        # Those that were deleted or damaged.  The storage may still hold them; they are none to go on from.
+        self._gone: dict[TrialId, set[str]] = {}
         self._best: SortedList[_Ranked] = SortedList()
 
     def __iter__(self) -> Iterator[Checkpoint]:
@@ -52,8 +54,8 @@ class Checkpoints:
             yield from kept
 
     def names(self, trial: TrialId) -> set[str]:
-        """The names of those of a trial that are kept."""
-        return {checkpoint.name for checkpoint in self._trials.get(trial, ())}
+        """The names of all that a trial ever had, whether they are kept, deleted or damaged."""
+        return {checkpoint.name for checkpoint in self._trials.get(trial, ())} | self._gone.get(trial, set())
 
     def latest(self, trial: TrialId) -> Checkpoint | None:
         """What a trial goes on from; None: it starts from scratch."""
@@ -62,8 +64,8 @@ class Checkpoints:
 
     def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
         """Take a new one; returns those that nobody needs any more."""
+        self.drop(checkpoint.trial, checkpoint.name)
         kept = self._trials.setdefault(checkpoint.trial, [])
-        kept[:] = [other for other in kept if other.name != checkpoint.name]
         kept.append(checkpoint)
         # Stable: of equal lengths the later one is the latest.
         kept.sort(key=lambda other: other.length)
@@ -110,3 +112,4 @@ class Checkpoints:
     def _remove(self, checkpoint: Checkpoint) -> None:
         self._trials[checkpoint.trial].remove(checkpoint)
         self._best.discard(checkpoint.rank)
+        self._gone.setdefault(checkpoint.trial, set()).add(checkpoint.name)

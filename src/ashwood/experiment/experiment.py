@@ -486,6 +486,8 @@ class Experiment:
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
                 yield self._train(trial, Retried(trial.failures, self.spec.max_restarts))
+            else:
+                trial.attempt += 1
         else:
             self.search.exited(trial.id, Exit.ERRORED)
             yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))

@@ -34,7 +34,7 @@ class Trial:
     state: TrialState = TrialState.RUNNING
     attempt: int = 1
     length: int = 0
-    reported: tuple[int, int] = (0, 0)
+    reported: tuple[int, int] = (0, -1)
     loss: float = inf
     checkpoint_length: int = 0
     failures: int = 0

@@ -48,7 +48,10 @@ def _name() -> str:
 
 def _sweep(base: Path) -> None:
     for directory in base.iterdir():
-        handle = os.open(directory, os.O_RDONLY)
+        try:
+            handle = os.open(directory, os.O_RDONLY)
+        except FileNotFoundError:  # its owner was faster
+            continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(directory, ignore_errors=True)
