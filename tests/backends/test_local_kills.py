@@ -132,6 +132,19 @@ def test_a_worker_that_is_killed_while_it_imports_costs_its_attempt_only(tmp_pat
     assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
 
 
+def test_code_that_can_not_be_imported_any_more_costs_its_attempt_only(tmp_path: Path, make: Make) -> None:
+    write(tmp_path, "code_worked.py", "if trial.id == 1: os._exit(3)")
+    backend = make("code_worked:train", workers=1)
+    assert drive(backend, [job()])[-1] == AttemptEnded(0, 1, 1)
+    code = tmp_path / "code_worked.py"
+    worked = code.read_text()
+    code.write_text("raise RuntimeError('edited meanwhile')\n")
+    assert "exit code 3" in error(drive(backend, [job(trial=1)]))  # the worker that has it loaded is gone
+    assert "RuntimeError: edited meanwhile" in error(drive(backend, [job(trial=2)]))
+    code.write_text(worked)
+    assert drive(backend, [job(trial=2, attempt=2)])[-1] == AttemptEnded(2, 2, 1)
+
+
 @modes
 def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: Mode) -> None:
     backend = mode(lambda *arguments, **options: make(*arguments, workers=2, **options))

@@ -208,6 +208,9 @@ class LocalBackend:
             kind = message[0]
             if kind == "ready":
                 worker.loaded = self._loaded_once = True
+            elif kind == "cannot_load" and self._loaded_once:
+                # It could be loaded before: what came since costs this attempt, not those of the other workers.
+                worker.complaint = message[1]
             elif kind == "cannot_load":
                 self._broken = message[1]
             elif place.attempt is None:
@@ -256,6 +259,9 @@ class LocalBackend:
             return
         if aborted:
             yield AttemptFailed(*attempt, _ABORTED)
+            return
+        if worker.complaint is not None:
+            yield AttemptFailed(*attempt, worker.complaint)
             return
         story = describe_exit(code, "the worker process")
         if worker.loaded:

@@ -28,6 +28,7 @@ class WorkerProcess:
 
     Attributes:
         loaded: whether its training code is loaded.
+        complaint: why it can't be; None: nothing was said.
         group: process group of the job in work, where it has one of its own.
         doomed: whether it was killed and has yet to be buried.
     """
@@ -37,6 +38,7 @@ class WorkerProcess:
     ) -> None:
         """Start it; returns long before it is ready, and it can be spoken to at once."""
         self.loaded = False
+        self.complaint: str | None = None
         self.group: int | None = None
         self.doomed = False
         self._tail = b""
