@@ -24,20 +24,10 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TrainTrial,
 )
-from ashwood.experiment.events import (
-    AttemptEnded,
-    AttemptFailed,
-    CheckpointDamaged,
-    DiskFilled,
-    Event,
-    HparamsRejected,
-    TrialStopped,
-)
+from ashwood.experiment.events import Event, LastWord
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.vocabulary import TrialId
-
-_LETS_GO = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 60.0
@@ -88,7 +78,7 @@ class Dispatcher:
 
     def note(self, event: Event) -> None:
         """Take in what a backend said."""
-        if isinstance(event, _LETS_GO) and self.live.get(event.trial) == event.attempt:
+        if isinstance(event, LastWord) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
 
     def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:

@@ -176,6 +176,9 @@ Event: TypeAlias = (
     | DriverStopped
 )
 
+LastWord: TypeAlias = AttemptEnded | AttemptFailed | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+"""Every attempt ends in exactly one of these, after which its slot is free."""
+
 Request: TypeAlias = (
     PauseRequested | CancelRequested | KillRequested | TrialKillRequested | TrialStopRequested | SettingsChanged
 )

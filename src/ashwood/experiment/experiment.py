@@ -61,6 +61,7 @@ from ashwood.experiment.events import (
     Event,
     HparamsRejected,
     KillRequested,
+    LastWord,
     PauseRequested,
     SettingsChanged,
     TimeRanOut,
@@ -77,8 +78,6 @@ from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Created, Exit, GoOn, Job, ReachedEnd, Reason, Stop, TrialId
-
-_LAST_WORDS = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
 
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
@@ -149,7 +148,7 @@ class Experiment:
         if trial is not None and trial not in self.trials:
             there = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
             raise IllegalEvent(f"there is no trial {trial}; the experiment has {there}")
-        if isinstance(event, _LAST_WORDS) and self._open.get(event.trial) == event.attempt:
+        if isinstance(event, LastWord) and self._open.get(event.trial) == event.attempt:
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
 
@@ -524,11 +523,7 @@ class Experiment:
         yield from self._close(trial, Step.DROPPED, StoppedItself())
         yield from self._pull()
 
-    def _works(
-        self,
-        trial: Trial,
-        event: AttemptEnded | AttemptFailed | CheckpointDamaged | HparamsRejected | TrialStopped,
-    ) -> bool:
+    def _works(self, trial: Trial, event: LastWord) -> bool:
         """Whether the event is about the process that the trial's job was given to."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 

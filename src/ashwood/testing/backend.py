@@ -29,11 +29,11 @@ from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
-    CheckpointDamaged,
     CheckpointSaved,
     DiskFilled,
     Event,
     HparamsRejected,
+    LastWord,
     TrialStopped,
     ValidationReported,
 )
@@ -41,9 +41,6 @@ from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, 
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 from ashwood.trial.storage import open_storage
-
-LAST = (AttemptEnded, AttemptFailed, DiskFilled, CheckpointDamaged, HparamsRejected, TrialStopped)
-"""The events of which every attempt ends in exactly one."""
 
 _PATIENCE = 30.0
 
@@ -91,7 +88,7 @@ def drive(backend: Backend, starts: Sequence[StartAttempt], answer: Answer = fin
             if isinstance(command, GoOn):
                 targets[command.trial, command.attempt] = command.target
             backend.dispatch([] if command is None else [command])
-        if sum(isinstance(event, LAST) for event in events) == len(starts):
+        if sum(isinstance(event, LastWord) for event in events) == len(starts):
             return events
     raise AssertionError(f"the attempts have not ended; so far: {events}")
 
@@ -196,7 +193,7 @@ class BackendContract(ABC):
             events.append(event)
             if isinstance(event, ValidationReported) and event.length == 2:
                 backend.dispatch([Suspend(0, 1)])
-            if isinstance(event, LAST):
+            if isinstance(event, LastWord):
                 break
         saved, ended = events[-2:]
         assert isinstance(saved, CheckpointSaved)
@@ -216,7 +213,7 @@ class BackendContract(ABC):
         for event in hear(backend):
             if isinstance(event, ValidationReported) and event.length == 2:
                 backend.dispatch([Suspend(0, 1)])
-            if isinstance(event, LAST):
+            if isinstance(event, LastWord):
                 break
         assert isinstance(event, AttemptEnded)
 
@@ -283,7 +280,7 @@ class BackendContract(ABC):
             if isinstance(event, ValidationReported) and event.length == 2:
                 backend.dispatch([*late, finish(event)])
                 report.append(event)
-            if isinstance(event, LAST):
+            if isinstance(event, LastWord):
                 break
         assert [event.attempt for event in report] == [2]
         assert event == AttemptEnded(0, 2, 2)
@@ -307,7 +304,7 @@ class BackendContract(ABC):
         assert isinstance(of_bad[-1], AttemptFailed)
         for word in words:
             assert word in of_bad[-1].error
-        assert sum(isinstance(event, LAST) for event in of_bad) == 1
+        assert sum(isinstance(event, LastWord) for event in of_bad) == 1
         assert AttemptEnded(1, 1, 3) in events
         assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
 
@@ -408,7 +405,7 @@ class Storm:
             assert attempt in self._live, f"{event} is about no attempt that lives"
             if isinstance(event, ValidationReported) and event.length >= self._live[attempt].target:
                 self._backend.dispatch([finish(event, save=self._chance.random() < 0.5)])
-            if isinstance(event, LAST):
+            if isinstance(event, LastWord):
                 del self._live[attempt]
 
     def _strike(self) -> None:

@@ -17,6 +17,7 @@ from ashwood.experiment.events import (
     DriverStopped,
     Event,
     HparamsRejected,
+    LastWord,
     TrialStopped,
     ValidationReported,
 )
@@ -134,9 +135,7 @@ class Spending:
         self._furthest[event.trial] = max(furthest, event.length)
         live.length, live.known_at = event.length, self._last_at
 
-    def _end(
-        self, event: AttemptEnded | AttemptFailed | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
-    ) -> Sequence[tuple[TrialId, float]]:
+    def _end(self, event: LastWord) -> Sequence[tuple[TrialId, float]]:
         live = self.live.get(event.trial)
         if live is None or live.attempt != event.attempt:
             return ()
