@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
+
+from tests.repositories import git
 
 from .conftest import GATED, RANDOM, TRAIN, Workplace, wait_until
 
 QUICK = ["--workers", "2", "--set", "searcher.max_trials=2"]
-
-
-def git(directory: Path, *arguments: str) -> str:
-    identity = {f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=directory,
-        env={**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture

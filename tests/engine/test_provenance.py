@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +10,7 @@ import pytest
 
 from ashwood.engine.provenance import check_out, collect, differences, dirt
 from ashwood.errors import NotFound
-
-
-def git(directory: Path, *arguments: str) -> str:
-    identity = {f"GIT_{who}_{what}": "nobody" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(
-        ["git", "-c", "init.defaultBranch=trunk", *arguments],
-        cwd=directory,
-        env={**os.environ, **identity, "GIT_CONFIG_GLOBAL": os.devnull},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
+from tests.repositories import git
 
 
 @pytest.fixture
