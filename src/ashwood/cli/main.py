@@ -310,6 +310,63 @@ def preview_search(
     preview_file(file, known, overrides=set_ or [], json=json)
 
 
+@app.command()
+def plan(
+    max_length: Annotated[
+        str | None, typer.Option("--max-length", metavar="LENGTH", help='How long the best trials train: "27 epochs".')
+    ] = None,
+    unit_time: UnitTimeOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="How many trials can train at once.")] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", metavar="TIME", help="How long the search may take, e.g. 6h.")
+    ] = None,
+    worker_hours: Annotated[
+        str | None,
+        typer.Option("--worker-hours", metavar="HOURS", help="How long all workers together may be kept, e.g. 40."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="The experiment whose search is to be fitted.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write the experiment file.")
+    ] = None,
+    divisor: Annotated[
+        str | None, typer.Option("--divisor", help="One trial in so many goes on from rung to rung.", show_default="4")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="The metric to compare.")] = None,
+    unit_time_spread: UnitTimeSpreadOption = None,
+    start_time: StartTimeOption = None,
+    save_time: SaveTimeOption = None,
+    cost_per_worker_hour: CostOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Propose a search that fits a budget, with the reasons and what else would fit, and write its file.
+
+    For example: ashwood plan --max-length "27 epochs" --unit-time 40s --workers 8 --deadline 6h --out search.yaml
+    """
+    from ashwood.cli.conditions import Known
+    from ashwood.cli.plan import Wanted, plan_search_for
+
+    known = Known(
+        workers=workers,
+        unit_time=unit_time,
+        unit_time_spread=unit_time_spread,
+        start_time=start_time,
+        save_time=save_time,
+        cost_per_worker_hour=cost_per_worker_hour,
+    )
+    wanted = Wanted(
+        max_length=max_length,
+        deadline=deadline,
+        worker_hours=worker_hours,
+        divisor=divisor,
+        metric=metric,
+        file=file,
+        out=out,
+    )
+    plan_search_for(known, wanted, json=json)
+
+
 @app.command(name="list")
 def list_(
     home: HomeOption = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -22,6 +22,7 @@ from ashwood.cli.quantities import Options
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.plain import plain
 from ashwood.views.preview import Estimate, Preview, preview
 from ashwood.views.simulation import Conditions
 
@@ -42,7 +43,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
         conditions = replace(conditions, workers=conditions.workers or workers_here(spec))
         shown = preview(spec.search, conditions=conditions, prices=replace(prices, policy=spec.checkpoint_policy))
     if json:
-        assumed = {} if shown.outlook is None else {"conditions": asdict(conditions)}
+        assumed = {} if shown.outlook is None else {"conditions": plain(conditions)}
         print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
     for warning in loaded.warnings:
