@@ -95,6 +95,7 @@ def test_a_grid_has_nothing_to_fit(workplace: Workplace) -> None:
         (("--max-length", "long"), "--max-length: must be a length"),
         (("--divisor", "1"), "--divisor: must be a number from 1.1"),
         (("--divisor", "x"), "--divisor: must be a number from 1.1"),
+        (("--measure",), "--measure: needs training code"),
     ],
 )
 def test_what_is_wrong_or_missing_is_said(workplace: Workplace, arguments: tuple[str, ...], said: str) -> None:

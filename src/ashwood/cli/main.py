@@ -86,6 +86,13 @@ CostOption = Annotated[
 CheckpointSizeOption = Annotated[
     str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="The size of a checkpoint, e.g. 300MB.")
 ]
+LikeOption = Annotated[
+    int | None,
+    typer.Option("--like", metavar="ID", help="Take what training takes from the log of this experiment."),
+]
+MeasureOption = Annotated[
+    bool, typer.Option("--measure", help="Train a few short trials first, to learn what training takes.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -287,13 +294,16 @@ def preview_search(
     save_time: SaveTimeOption = None,
     cost_per_worker_hour: CostOption = None,
     checkpoint_size: CheckpointSizeOption = None,
+    like: LikeOption = None,
+    measure: MeasureOption = False,
+    home: HomeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say what a search will do and take before anything runs.
 
-    How many trials train how long; and, with --unit-time, wall-clock, worker-hours and money, idle workers and disk,
-    beside other modes, synchronous halving and random search.
+    How many trials train how long; and, with --unit-time, --like or --measure, wall-clock, worker-hours and money,
+    idle workers and disk, beside other modes, synchronous halving and random search.
     """
     from ashwood.cli.conditions import Known
     from ashwood.cli.preview import preview_file
@@ -306,6 +316,9 @@ def preview_search(
         save_time=save_time,
         cost_per_worker_hour=cost_per_worker_hour,
         checkpoint_size=checkpoint_size,
+        like=like,
+        measure=measure,
+        home=home,
     )
     preview_file(file, known, overrides=set_ or [], json=json)
 
@@ -338,6 +351,9 @@ def plan(
     start_time: StartTimeOption = None,
     save_time: SaveTimeOption = None,
     cost_per_worker_hour: CostOption = None,
+    like: LikeOption = None,
+    measure: MeasureOption = False,
+    home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
     """Propose a search that fits a budget, with the reasons and what else would fit, and write its file.
@@ -354,6 +370,9 @@ def plan(
         start_time=start_time,
         save_time=save_time,
         cost_per_worker_hour=cost_per_worker_hour,
+        like=like,
+        measure=measure,
+        home=home,
     )
     wanted = Wanted(
         max_length=max_length,

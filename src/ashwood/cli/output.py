@@ -79,6 +79,13 @@ def format_duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def format_moment(seconds: float) -> str:
+    """The same for what may be over in a moment: 0, 12 ms, 5 s."""
+    if not seconds:
+        return "0"
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
+
+
 def format_length(length: int, unit: str) -> str:
     """A training length as people say it: 1 epoch, 4 epochs."""
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"

@@ -11,7 +11,15 @@ from pathlib import Path
 import typer
 
 from ashwood.cli import quantities
-from ashwood.cli.conditions import Known, describe_conditions, read_conditions, read_prices
+from ashwood.cli.conditions import (
+    Known,
+    conditions_of,
+    describe_conditions,
+    describe_findings,
+    find_out,
+    prices_of,
+    read_given,
+)
 from ashwood.cli.init import EXPERIMENT
 from ashwood.cli.outlook import name_of, outlook_table
 from ashwood.cli.output import format_duration, format_length, make_console, print_json
@@ -25,7 +33,7 @@ from ashwood.config import (
     with_search,
 )
 from ashwood.errors import AshwoodError
-from ashwood.experiment.spec import Length, Unit
+from ashwood.experiment.spec import ExperimentSpec, Length, Unit
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.views.plain import plain
@@ -68,12 +76,14 @@ class _Start:
         search: its search.
         unit: what lengths count.
         length: another max_length than the file's; None: the same.
+        spec: the experiment; None: its training code is yet to come.
     """
 
     text: str
     search: SearchSettings
     unit: Unit
     length: Length | None
+    spec: ExperimentSpec | None
 
 
 def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
@@ -84,19 +94,25 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
         ConfigError: options or the file are wrong.
     """
     options = Options()
-    conditions, prices = read_conditions(known, options), read_prices(known, options)
-    budget = _read_budget(wanted, options)
-    if known.unit_time is None:
-        options.wrong("--unit-time", "is missing: what one unit of max_length takes to train, e.g. --unit-time 40s")
+    given, budget = read_given(known, options), _read_budget(wanted, options)
+    if not known.tells_unit_time:
+        options.wrong(
+            "--unit-time",
+            "is missing: what one unit of max_length takes to train, e.g. --unit-time 40s; --like ID looks it up",
+        )
     if known.workers is None:
         options.wrong("--workers", "is missing: how many trials can train at once, e.g. --workers 8")
+    if known.measure and wanted.file is None:
+        options.wrong("--measure", "needs training code: name its experiment file with --file FILE")
     start = _read_start(wanted, options)
     options.check()
     _check_out(wanted)
     if start is None:
         raise AssertionError("what is missing was reported")
+    findings = find_out(known, start.unit, start.spec)
+    conditions = conditions_of(given, findings, start.spec)
     try:
-        plan = make_plan(start.search, conditions, budget, prices)
+        plan = make_plan(start.search, conditions, budget, prices_of(given, findings))
     except TooTight as error:
         raise AshwoodError(_too_tight(error, start, conditions, budget)) from None
     workers = conditions.workers or 0
@@ -112,12 +128,16 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
                 "rungs": plan.rungs,
                 "unit": start.unit,
                 "conditions": plain(conditions),
+                "findings": plain(findings),
                 "budget": plain(budget),
                 "searcher": section,
                 "reasons": [*_reasons(plan, workers, budget)],
             }
         )
         return
+    if findings is not None:
+        source = "Measured" if known.like is None else f"In experiment {known.like}"
+        typer.echo(f"{source}: {describe_findings(findings, start.unit)}.\n")
     _print(plan, start, conditions, budget)
     if wanted.out is None:
         typer.echo("\nFor the experiment file (--out FILE writes a whole one):\n")
@@ -156,7 +176,7 @@ def _read_start(wanted: Wanted, options: Options) -> _Start | None:
     search = SearchSettings(
         method=Method.ADAPTIVE_ASHA, max_length=length.count, max_trials=1, divisor=divisor or Fraction(4)
     )
-    return _Start(text, search, length.unit, length)
+    return _Start(text, search, length.unit, length, None)
 
 
 def _start_from(file: Path, length: Length | None, divisor: Fraction | None) -> _Start:
@@ -171,7 +191,8 @@ def _start_from(file: Path, length: Length | None, divisor: Fraction | None) -> 
         max_length=spec.search.max_length if length is None else length.count,
         divisor=spec.search.divisor if divisor is None else divisor,
     )
-    return _Start(spec.config_text, search, spec.unit if length is None else length.unit, length)
+    unit = spec.unit if length is None else length.unit
+    return _Start(spec.config_text, search, unit, length, replace(spec, search=search, unit=unit))
 
 
 def _divisor(text: str) -> Fraction:
