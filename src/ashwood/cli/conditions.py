@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import typer
 
 from ashwood.backends.local.slots import plan, survey
 from ashwood.cli import quantities
-from ashwood.cli.checkpoints import format_size
 from ashwood.cli.output import format_length, format_moment
 from ashwood.cli.quantities import Options
-from ashwood.engine import open_home
-from ashwood.engine.measure import Findings, measure, recall
-from ashwood.errors import AshwoodError
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.views.outlook import Prices
 from ashwood.views.simulation import Conditions
+
+if TYPE_CHECKING:
+    from ashwood.engine.measure import Findings
 
 _MOMENT = 0.0005
 
@@ -83,29 +85,27 @@ def read_given(known: Known, options: Options) -> Given:
     )
 
 
-def find_out(known: Known, unit: Unit, spec: ExperimentSpec | None) -> Findings | None:
+def find_out(known: Known, unit: Unit, spec: ExperimentSpec | None, *, say: bool) -> Findings | None:
     """Measure what training takes, or look it up, where that is wanted.
 
     Args:
         known: says what is wanted.
         unit: what lengths count.
-        spec: the experiment; None: it has no training code yet, so nothing can be measured.
+        spec: the experiment; None: it has no training code yet.
+        say: whether to print what was found.
 
     Raises:
         AshwoodError: it can't be measured, or the other experiment counts in another unit.
     """
-    if known.measure and spec is not None:
-        return measure(spec, workers=known.workers)
-    if known.like is None:
+    if not known.measure and known.like is None:
         return None
-    with open_home(known.home) as home:
-        other = home.store.spec(known.like)
-        if other.unit is not unit:
-            raise AshwoodError(
-                f"experiment {known.like} counts {other.unit} and this one {unit}, so it doesn't tell what a unit "
-                "takes here: give --unit-time instead"
-            )
-        return recall(home, known.like)
+    # Only who asks for it waits for the engine.
+    from ashwood.cli import findings
+
+    found = findings.find_out(known, unit, spec)
+    if say:
+        typer.echo(f"{findings.describe_findings(known, found, unit)}\n")
+    return found
 
 
 def conditions_of(given: Given, findings: Findings | None, spec: ExperimentSpec | None) -> Conditions:
@@ -136,20 +136,6 @@ def prices_of(given: Given, findings: Findings | None) -> Prices:
     if given.prices.checkpoint_bytes is not None or findings is None:
         return given.prices
     return replace(given.prices, checkpoint_bytes=findings.checkpoint_bytes)
-
-
-def describe_findings(findings: Findings, unit: str) -> str:
-    """What was measured, in words."""
-    measured = findings.measured
-    spread = "" if measured.spread is None else f", two thirds of them within a factor of {measured.spread:.2f}"
-    weight = findings.checkpoint_bytes
-    size = "" if weight is None else f", {format_size(round(weight))} a checkpoint"
-    return (
-        f"{format_length(measured.trials, 'trials')} took {format_moment(measured.unit_seconds)} for "
-        f"{format_length(1, unit)} on average (which may be off by a factor of {measured.unit_error:.2f}){spread}; "
-        f"{format_moment(measured.launch)} to launch workers, {format_moment(measured.start)} to start a trial, "
-        f"{format_moment(measured.restore)} more to resume one, {format_moment(measured.save)} to save{size}"
-    )
 
 
 def needs_unit_time(known: Known) -> list[str]:

@@ -91,6 +91,16 @@ def format_length(length: int, unit: str) -> str:
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
 
 
+def format_size(size: int) -> str:
+    """Bytes as people say them: 512 B, 3.2 MB."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
 def format_time(at: float | None) -> str:
     """A time in the zone of the reader."""
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -15,7 +15,6 @@ from ashwood.cli.conditions import (
     Known,
     conditions_of,
     describe_conditions,
-    describe_findings,
     find_out,
     prices_of,
     read_given,
@@ -109,7 +108,7 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
     _check_out(wanted)
     if start is None:
         raise AssertionError("what is missing was reported")
-    findings = find_out(known, start.unit, start.spec)
+    findings = find_out(known, start.unit, start.spec, say=not json)
     conditions = conditions_of(given, findings, start.spec)
     try:
         plan = make_plan(start.search, conditions, budget, prices_of(given, findings))
@@ -135,9 +134,6 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
             }
         )
         return
-    if findings is not None:
-        source = "Measured" if known.like is None else f"In experiment {known.like}"
-        typer.echo(f"{source}: {describe_findings(findings, start.unit)}.\n")
     _print(plan, start, conditions, budget)
     if wanted.out is None:
         typer.echo("\nFor the experiment file (--out FILE writes a whole one):\n")

@@ -12,7 +12,6 @@ from ashwood.cli.conditions import (
     Known,
     conditions_of,
     describe_conditions,
-    describe_findings,
     find_out,
     needs_unit_time,
     prices_of,
@@ -45,7 +44,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
-    findings = find_out(known, spec.unit, spec)
+    findings = find_out(known, spec.unit, spec, say=not json)
     if known.tells_unit_time:
         conditions = conditions_of(given, findings, spec)
         prices = replace(prices_of(given, findings), policy=spec.checkpoint_policy)
@@ -57,9 +56,6 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
         assumed = {} if shown.outlook is None else {"conditions": plain(conditions), "findings": plain(findings)}
         print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
-    if findings is not None:
-        source = "Measured" if known.like is None else f"In experiment {known.like}"
-        typer.echo(f"{source}: {describe_findings(findings, spec.unit)}.\n")
     _print(shown, spec, conditions, workers_given=known.workers is not None)
 
 
