@@ -65,16 +65,21 @@ def simulate(
         witness: is told of checkpoints.
     """
     search = Tournament(settings)
-    training = Exchangeable(
+    training = draw_training(conditions, number)
+    bound = search.plan.max_concurrent_trials or settings.max_trials
+    workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
+    return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
+
+
+def draw_training(conditions: Conditions, number: int) -> Exchangeable:
+    """Training as it may be: simulation ``number``'s draw of what isn't known."""
+    return Exchangeable(
         unit_seconds=conditions.unit_seconds * _error(conditions, number),
         spread=conditions.spread or _WIDEST_SPREAD ** unit_draw(_SEED, number, "spread"),
         # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
         # but far more often strong than weak, as it is along learning curves.
         noise=unit_draw(_SEED, number, "noise") ** 2,
     )
-    bound = search.plan.max_concurrent_trials or settings.max_trials
-    workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
-    return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
 
 
 def affordable(trials: int, *, step: int, budget: int) -> int:
