@@ -20,6 +20,7 @@ from ashwood.errors import BackendError, DiskFull, EventLogError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
     AttemptFailed,
+    AttemptPreempted,
     DriverStarted,
     DriverStopped,
     Event,
@@ -131,7 +132,7 @@ class Engine:
 
     def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
-            if isinstance(event, AttemptFailed) and self._recover is not None:
+            if isinstance(event, AttemptFailed | AttemptPreempted) and self._recover is not None:
                 yield from self._recover(event.trial)
             yield event
 
