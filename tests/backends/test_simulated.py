@@ -253,16 +253,16 @@ def test_preemptions_without_end_are_no_silent_hang() -> None:
         for attempt in count(1):
             drive(backend, [job(attempt=attempt, target=100)])
 
-    with pytest.raises(BackendError, match="10101 attempts in a row were preempted before any reported anything"):
+    with pytest.raises(BackendError, match="1101 attempts in a row were preempted before any reported anything"):
         go_on_for_ever()
 
 
 def test_a_report_now_and_then_is_progress() -> None:
     backend = simulated(1, seconds=4.0, faults=Faults(preemptions=1.0))
     reports = 0
-    for attempt in range(1, 12_000):
+    for attempt in range(1, 4_000):
         reports += len(reported(drive(backend, [job(attempt=attempt)])))
-    assert 120 <= reports <= 320  # exp(-4) of them
+    assert 40 <= reports <= 110  # exp(-4) of them
 
 
 # -- workers that come and go --------------------------------------------------------------------

@@ -24,7 +24,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
 from ashwood.simulation.training import Setting, Training
 
-_LOST_AT_LEAST = 10_000
+_LOST_AT_LEAST = 1_000
 _LOST_PER_WORKER = 100
 
 
