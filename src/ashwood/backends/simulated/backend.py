@@ -96,20 +96,22 @@ class SimulatedBackend:
         costs: Costs = NO_COSTS,
         faults: Faults = NO_FAULTS,
         period: int | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
         """A backend for one experiment.
 
         Args:
             spec: the experiment: the name and the direction of its metric.
             training: what trials take and come to.
-            workers: how many there are, for ever or from when on.
+            workers: how many there are, for ever or from when on, counted from now.
             costs: what else takes time.
             faults: what goes wrong.
             period: a validation, and a checkpoint that takes no time, every so many units of length;
                 None: validations at targets only, checkpoints when a trial lets go.
+            clock: that of the backend that ran the experiment before, whose time goes on; None: a new one.
         """
         schedule = Workers.always(workers) if isinstance(workers, int) else workers
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.slots = schedule.first
         self._metric = spec.metric
         self._sign = 1 if spec.smaller_is_better else -1
@@ -127,7 +129,7 @@ class SimulatedBackend:
         self._lost_in_a_row = 0
         self._woken = False
         for at, number in schedule.later():
-            self._plan(at, CapacityChanged(number), None)
+            self._plan(self.clock.now + at, CapacityChanged(number), None)
 
     # -- the port -----------------------------------------------------------------------------
 
