@@ -6,16 +6,18 @@ bracket is the same whatever was drawn before it, on any machine, for ever.
 
 from __future__ import annotations
 
-import json
 from hashlib import blake2b
+from json.encoder import encode_basestring_ascii as quoted
 
 Address = int | str
 
 
 def bits(seed: int, *address: Address) -> int:
     """64 uniform bits for an address."""
-    # JSON keeps ("a", "b") apart from ("a,b",) and 1 apart from "1".
-    name = json.dumps([seed, *address], separators=(",", ":")).encode()
+    # The name is a list in JSON, which keeps ("a", "b") apart from ("a,b",) and 1 apart from "1"; put together
+    # by hand, because drawing is much of what a large search does.
+    parts = [quoted(part) if isinstance(part, str) else repr(part) for part in (seed, *address)]
+    name = f"[{','.join(parts)}]".encode()
     return int.from_bytes(blake2b(name, digest_size=8, person=b"ashwood").digest(), "big")
 
 
