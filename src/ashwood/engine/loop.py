@@ -80,7 +80,7 @@ class Engine:
         self._recover = recover
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
-        self._care_due = 0.0
+        self._care_due = inf if requests is None and beat is None else 0.0
         self._began = self._clock.elapsed() - ran_before
         self._pause_wanted = False
         self._abandon_wanted = False
@@ -126,14 +126,15 @@ class Engine:
 
     def _turn(self, events: Sequence[Event]) -> None:
         if events:
-            self._act(self._recorder.take(self._with_unheard(events), self._summary()))
+            heard = events if self._recover is None else self._with_unheard(events, self._recover)
+            self._act(self._recorder.take(heard, self._summary()))
         elif self._dispatcher.next_due <= self._clock.elapsed():
             self._act(())
 
-    def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
+    def _with_unheard(self, events: Sequence[Event], recover: Callable[[TrialId], Iterator[Event]]) -> Iterator[Event]:
         for event in events:
-            if isinstance(event, AttemptFailed | AttemptPreempted) and self._recover is not None:
-                yield from self._recover(event.trial)
+            if isinstance(event, AttemptFailed | AttemptPreempted):
+                yield from recover(event.trial)
             yield event
 
     def _act(self, entries: Sequence[Entry]) -> None:
@@ -162,9 +163,7 @@ class Engine:
 
     def _patience(self) -> float | None:
         """How long to wait for the backend: until something else wants to be seen to."""
-        due = min(self._dispatcher.next_due, self._time_is_up_at)
-        if self._requests is not None or self._beat is not None:
-            due = min(due, self._care_due)
+        due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
 
     @property
