@@ -20,6 +20,7 @@ from ashwood.errors import BackendError, DiskFull, EventLogError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
     AttemptFailed,
+    AttemptPreempted,
     DriverStarted,
     DriverStopped,
     Event,
@@ -131,7 +132,7 @@ class Engine:
 
     def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
         for event in events:
-            if isinstance(event, AttemptFailed) and self._recover is not None:
+            if isinstance(event, AttemptFailed | AttemptPreempted) and self._recover is not None:
                 yield from self._recover(event.trial)
             yield event
 
@@ -161,10 +162,16 @@ class Engine:
 
     def _patience(self) -> float | None:
         """How long to wait for the backend: until something else wants to be seen to."""
-        due = self._dispatcher.next_due
-        if self._requests is not None or self._beat is not None or self._experiment.max_seconds is not None:
+        due = min(self._dispatcher.next_due, self._time_is_up_at)
+        if self._requests is not None or self._beat is not None:
             due = min(due, self._care_due)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
+
+    @property
+    def _time_is_up_at(self) -> float:
+        limit = self._experiment.max_seconds
+        runs = self._experiment.state is ExperimentState.RUNNING
+        return self._began + limit if runs and limit is not None else inf
 
     def _take_care(self) -> None:
         running = self._experiment.state is ExperimentState.RUNNING
@@ -172,7 +179,9 @@ class Engine:
             self._turn([PauseRequested()])
         elif running and self._recorder.ran_out_of_room is not None:
             self._turn([PauseRequested(self._recorder.ran_out_of_room)])
-        if self._clock.elapsed() < self._care_due:
+        if (now := self._clock.elapsed()) >= self._time_is_up_at:
+            self._turn([TimeRanOut(now - self._began)])
+        if now < self._care_due:
             return
         if self._beat is not None:
             try:
@@ -181,7 +190,4 @@ class Engine:
                 self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
-        ran, limit = self._clock.elapsed() - self._began, self._experiment.max_seconds
-        if limit is not None and ran >= limit and self._experiment.state is ExperimentState.RUNNING:
-            self._turn([TimeRanOut(ran)])
         self._care_due = self._clock.elapsed() + _CARE_SECONDS
