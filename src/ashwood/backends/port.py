@@ -2,8 +2,7 @@
 
 The engine promises: no more live attempts than ``slots``; one live attempt a trial; a
 command only for a live attempt that has to expect it.  The backend promises: every
-attempt that was started ends in exactly one of `AttemptEnded`, `AttemptFailed`, `DiskFilled`,
-`CheckpointDamaged`, `HparamsRejected` and `TrialStopped`, after which its slot is free; what it reported and
+attempt that was started ends in exactly one `LastWord`, after which its slot is free; what it reported and
 saved before comes first, in order.  A command for an attempt that is gone is ignored.
 """
 

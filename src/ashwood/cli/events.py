@@ -107,6 +107,8 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             return f"trial {trial} let go, attempt {attempt}"
         case e.AttemptFailed(trial, attempt, error):
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
+        case e.AttemptPreempted(trial, attempt, why):
+            return f"trial {trial} lost its worker, attempt {attempt}: {_headline(why)}"
         case e.DiskFilled(trial, attempt, error):
             return f"trial {trial} found a disk full, attempt {attempt}: {_headline(error)}"
         case e.CheckpointDamaged(trial, attempt, path, why):

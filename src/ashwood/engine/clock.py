@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Protocol
 
 
 def elapsed() -> float:
@@ -10,7 +11,19 @@ def elapsed() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Clock:
+class Clock(Protocol):
+    """What time it is, for an engine: the machine's, or virtual time."""
+
+    def __call__(self) -> float:
+        """Seconds since 1970, never going back."""
+        ...
+
+    def elapsed(self) -> float:
+        """Seconds since some moment, rising steadily."""
+        ...
+
+
+class WallClock:
     """Seconds since 1970: the machine's clock is read once, from then on time elapses."""
 
     def __init__(self, not_before: float = 0.0) -> None:
@@ -20,3 +33,7 @@ class Clock:
     def __call__(self) -> float:
         """The present time."""
         return self._offset + elapsed()
+
+    def elapsed(self) -> float:
+        """See `elapsed`."""
+        return elapsed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ashwood.engine.clock import Clock
+from ashwood.engine.clock import WallClock
 from ashwood.engine.home import Home
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
@@ -56,7 +56,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         log = home.store.log(experiment, lease.token)
         snapshot = home.directory(experiment) / "snapshot"
         folded = fold(home.store.spec(experiment), log, snapshot, beat=lease.beat)
-        clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
+        clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
         entries = recorder.answer(home.store.pending(experiment))
         state = folded.experiment.state

@@ -13,7 +13,7 @@ from math import inf
 from typing import Any
 
 from ashwood.backends.port import Backend
-from ashwood.engine.clock import Clock, elapsed
+from ashwood.engine.clock import Clock, WallClock
 from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.errors import BackendError, DiskFull, EventLogError
@@ -46,7 +46,7 @@ class Engine:
         *,
         observers: Sequence[Observer] = (),
         summarize: Callable[[], Mapping[str, Any]] | None = None,
-        clock: Callable[[], float] | None = None,
+        clock: Clock | None = None,
         requests: Callable[[], Sequence[tuple[RequestId, Request]]] | None = None,
         beat: Callable[[], None] | None = None,
         make_room: Callable[[], None] | None = None,
@@ -61,7 +61,7 @@ class Engine:
             backend: what runs trials.
             observers: called with the entries of each turn, after they are durable.
             summarize: a summary for the store's list of experiments, at most once a second.
-            clock: seconds since 1970, never going back.
+            clock: what time it is; None: the machine's.
             requests: what people have asked for since, called a few times a second.
             beat: a sign of life for the lease, called as often; raises when the lease is lost.
             make_room: frees what was kept for the case that the disk is full.
@@ -72,7 +72,7 @@ class Engine:
         self._backend = backend
         self._observers = observers
         self._summarize = summarize
-        self._clock = clock or Clock()
+        self._clock = clock or WallClock()
         self._recorder = Recorder(experiment, log, self._clock, make_room=make_room)
         self._requests = requests
         self._beat = beat
@@ -80,7 +80,7 @@ class Engine:
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
         self._care_due = 0.0
-        self._began = elapsed() - ran_before
+        self._began = self._clock.elapsed() - ran_before
         self._pause_wanted = False
         self._abandon_wanted = False
 
@@ -126,7 +126,7 @@ class Engine:
     def _turn(self, events: Sequence[Event]) -> None:
         if events:
             self._act(self._recorder.take(self._with_unheard(events), self._summary()))
-        elif self._dispatcher.next_due <= elapsed():
+        elif self._dispatcher.next_due <= self._clock.elapsed():
             self._act(())
 
     def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
@@ -142,13 +142,13 @@ class Engine:
         for observe in self._observers if entries else ():
             observe(entries)
         decisions = [decision for entry in entries for decision in entry.decisions]
-        if commands := self._dispatcher.commands(decisions, self._backend.slots, elapsed()):
+        if commands := self._dispatcher.commands(decisions, self._backend.slots, self._clock.elapsed()):
             self._backend.dispatch(commands)
 
     def _summary(self) -> Mapping[str, Any] | None:
-        if self._summarize is None or elapsed() < self._summary_due:
+        if self._summarize is None or self._clock.elapsed() < self._summary_due:
             return None
-        self._summary_due = elapsed() + _SUMMARY_SECONDS
+        self._summary_due = self._clock.elapsed() + _SUMMARY_SECONDS
         return self._summarize()
 
     def _stop(self) -> None:
@@ -164,7 +164,7 @@ class Engine:
         due = self._dispatcher.next_due
         if self._requests is not None or self._beat is not None or self._experiment.max_seconds is not None:
             due = min(due, self._care_due)
-        return None if due == inf else max(0.0, due - elapsed())
+        return None if due == inf else max(0.0, due - self._clock.elapsed())
 
     def _take_care(self) -> None:
         running = self._experiment.state is ExperimentState.RUNNING
@@ -172,7 +172,7 @@ class Engine:
             self._turn([PauseRequested()])
         elif running and self._recorder.ran_out_of_room is not None:
             self._turn([PauseRequested(self._recorder.ran_out_of_room)])
-        if elapsed() < self._care_due:
+        if self._clock.elapsed() < self._care_due:
             return
         if self._beat is not None:
             try:
@@ -181,7 +181,7 @@ class Engine:
                 self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
-        ran, limit = elapsed() - self._began, self._experiment.max_seconds
+        ran, limit = self._clock.elapsed() - self._began, self._experiment.max_seconds
         if limit is not None and ran >= limit and self._experiment.state is ExperimentState.RUNNING:
             self._turn([TimeRanOut(ran)])
-        self._care_due = elapsed() + _CARE_SECONDS
+        self._care_due = self._clock.elapsed() + _CARE_SECONDS

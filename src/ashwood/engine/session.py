@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
-from ashwood.engine.clock import Clock, elapsed
+from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
@@ -117,7 +117,7 @@ class Session:
             self._await_former_workers(lease, audience)
             log = self._home.store.log(self.id, lease.token)
             folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
-            clock = Clock(not_before=0.0 if folded.last is None else folded.last.at)
+            clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
                 state = folded.experiment.state

@@ -23,6 +23,15 @@ class Retried(NamedTuple):
         return f"failure {self.failure}, restarted (at most {self.max_restarts} restarts)"
 
 
+class Preempted(NamedTuple):
+    """The trial's worker was taken away, and it starts again elsewhere from its latest checkpoint."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"its worker is gone ({self.why}), it goes on elsewhere"
+
+
 class Recovered(NamedTuple):
     """The driver started again, and with it what had been running."""
 
@@ -85,7 +94,7 @@ class ExperimentEnded(NamedTuple):
         return "the experiment ended"
 
 
-WhyTrained: TypeAlias = Reason | Retried | Recovered | FellBack
+WhyTrained: TypeAlias = Reason | Retried | Preempted | Recovered | FellBack
 WhyClosed: TypeAlias = (
     BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
 )

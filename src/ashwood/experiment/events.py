@@ -74,6 +74,14 @@ class AttemptFailed(NamedTuple):
     error: str
 
 
+class AttemptPreempted(NamedTuple):
+    """The worker was taken away or lost; the trial's code is not to blame.  ``why`` is for people."""
+
+    trial: TrialId
+    attempt: int
+    why: str
+
+
 class DiskFilled(NamedTuple):
     """A process ended because there was no room for what the trial writes; its code is not to blame."""
 
@@ -162,6 +170,7 @@ Event: TypeAlias = (
     | CheckpointSaved
     | AttemptEnded
     | AttemptFailed
+    | AttemptPreempted
     | DiskFilled
     | CheckpointDamaged
     | HparamsRejected
@@ -176,7 +185,9 @@ Event: TypeAlias = (
     | DriverStopped
 )
 
-LastWord: TypeAlias = AttemptEnded | AttemptFailed | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+LastWord: TypeAlias = (
+    AttemptEnded | AttemptFailed | AttemptPreempted | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+)
 """Every attempt ends in exactly one of these, after which its slot is free."""
 
 Request: TypeAlias = (

@@ -33,6 +33,7 @@ from ashwood.experiment.decisions import (
     LeaveExperiment,
     NoSpace,
     PauseTrial,
+    Preempted,
     Recovered,
     RejectedHparams,
     Retried,
@@ -50,6 +51,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CancelRequested,
     CapacityChanged,
@@ -122,6 +124,7 @@ class Experiment:
             CheckpointSaved: self._checkpoint_saved,
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
+            AttemptPreempted: self._attempt_preempted,
             DiskFilled: self._disk_filled,
             CheckpointDamaged: self._checkpoint_damaged,
             HparamsRejected: self._hparams_rejected,
@@ -491,6 +494,16 @@ class Experiment:
             self.search.exited(trial.id, Exit.ERRORED)
             yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))
             yield from self._pull()
+
+    def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
+        trial = self.trials[event.trial]
+        if not self._works(trial, event) or self._ends_for_good:
+            return
+        self._step(trial, Step.RETRIED)
+        if self._gives_jobs:
+            yield self._train(trial, Preempted(event.why))
+        else:
+            trial.attempt += 1
 
     def _disk_filled(self, event: DiskFilled) -> Iterable[Decision]:
         trial = self.trials[event.trial]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CapacityChanged,
     CheckpointDamaged,
@@ -88,7 +89,14 @@ class Spending:
             case AttemptEnded():
                 self._note_length(event)
                 return self._end(event)
-            case AttemptFailed() | DiskFilled() | CheckpointDamaged() | HparamsRejected() | TrialStopped():
+            case (
+                AttemptFailed()
+                | AttemptPreempted()
+                | DiskFilled()
+                | CheckpointDamaged()
+                | HparamsRejected()
+                | TrialStopped()
+            ):
                 return self._end(event)
             case CapacityChanged(slots):
                 self.slots = slots
