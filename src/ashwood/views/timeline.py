@@ -24,6 +24,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CapacityChanged,
     CheckpointDamaged,
@@ -58,7 +59,7 @@ class SpanEnd(StrEnum):
     INVALID = "invalid"
     KILLED = "killed"
     PREEMPTED = "preempted"
-    """It was let go short of its rung: the experiment paused or ended, or its driver was gone."""
+    """It was let go short of its rung: the experiment paused or ended, or its worker or its driver was gone."""
 
 
 @dataclass(slots=True)
@@ -223,6 +224,8 @@ class Timeline:
                 self._note(event)
             case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
+            case AttemptPreempted():
+                self._end(event, SpanEnd.PREEMPTED)
             case HparamsRejected():
                 self._end(event, SpanEnd.INVALID)
             case TrialStopped():
