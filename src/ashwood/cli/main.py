@@ -342,6 +342,18 @@ def events(
 
 
 @app.command()
+def timeline(
+    experiment: IdArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html, all in one file.")],
+    home: HomeOption = None,
+) -> None:
+    """Draw which worker trained which trial and when, coloured by bracket and rung."""
+    from ashwood.cli.timeline import write_timeline
+
+    write_timeline(home, experiment, out)
+
+
+@app.command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Fold the log again, and check that every recorded decision is what the search decides."""
     from ashwood.cli.events import check_replay
