@@ -16,6 +16,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     Decision,
+    ExperimentEnded,
     PauseTrial,
     StopTrial,
     SuspendTrial,
@@ -123,6 +124,7 @@ class TrialPath:
         promotions: when it was sent on from each rung, from rung 0 on.
         state: where it stands.
         ended: when it was settled that it trains no more; None: it may.
+        dropped_out: whether it failed, stopped itself or was ended by its user, and so counts as the worst of its rung.
     """
 
     bracket: int
@@ -131,6 +133,7 @@ class TrialPath:
     promotions: list[float] = field(default_factory=list)
     state: TrialState = TrialState.RUNNING
     ended: float | None = None
+    dropped_out: bool = False
 
     @property
     def rung(self) -> int:
@@ -149,7 +152,7 @@ class Timeline:
         lengths: the total length of every rung, by bracket.
         spans: who worked where and when, in the order in which they began.
         paths: the way of each trial, in the order in which they were created.
-        began: when the first driver started; None: none has.
+        shifts: from when to when a driver ran; the end of the last one is when the last entry was made.
         until: when the last entry was made.
         slots: the most slots that there have been at once.
     """
@@ -159,7 +162,7 @@ class Timeline:
         self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
         self.spans: list[Span] = []
         self.paths: dict[TrialId, TrialPath] = {}
-        self.began: float | None = None
+        self.shifts: list[tuple[float, float]] = []
         self.until = 0.0
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
@@ -177,13 +180,19 @@ class Timeline:
         # A clock that was set back must not give time back.
         self.until = max(at, self.until)
         if isinstance(event, DriverStarted):
-            self.began = self.until if self.began is None else self.began
+            self.shifts.append((self.until, self.until))
             self._driven = True
             self._resize(event.slots)
         elif self._driven:
+            self.shifts[-1] = (self.shifts[-1][0], self.until)
             self._happen(event)
         for decision in decisions:
             self._decide(event, decision)
+
+    @property
+    def began(self) -> float | None:
+        """When the first driver started; None: none has."""
+        return self.shifts[0][0] if self.shifts else None
 
     @property
     def live(self) -> Sequence[Span]:
@@ -344,7 +353,9 @@ class Timeline:
         path.state, path.ended = state, self.until
 
     def _close_trial(self, decision: CloseTrial) -> None:
-        self._finish(self.paths[decision.trial], decision.state)
+        path = self.paths[decision.trial]
+        self._finish(path, decision.state)
+        path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
         span = self._live.get(decision.trial)
         if span is None or isinstance(decision.why, BracketFinished):
             return  # What a process that still saves was told stands.
