@@ -25,20 +25,25 @@ def film_of(ran: Workers) -> Film:
 
 
 @given(ran=runs())
-def test_the_last_scene_shows_what_the_ladder_says(ran: Workers) -> None:
-    film, ladder = film_of(ran), Ladder(ran.experiment.spec.search)
-    for entry in ran.entries:
-        ladder.apply(entry.event, entry.decisions)
+def test_the_last_scene_shows_what_the_ladder_and_the_spending_say(ran: Workers) -> None:
+    film, ladder, spending = film_of(ran), Ladder(ran.experiment.spec.search), Spending()
+    for at, event, decisions in ran.entries:
+        ladder.apply(event, decisions)
+        spending.apply(at, event)
     scene = film.scene(film.seconds)
     assert scene.over
+    assert film.seconds == pytest.approx(spending.driver_seconds)
+    assert scene.idle_seconds == pytest.approx(spending.slot_seconds - spending.busy_seconds)
     for number, (rungs, bracket) in enumerate(zip(scene.brackets, ladder.brackets, strict=True)):
-        for at, (rung, view) in enumerate(zip(rungs, bracket.rungs, strict=True)):
+        for place, (rung, view) in enumerate(zip(rungs, bracket.rungs, strict=True)):
             standings = Counter(seat.standing for seat in rung.seats)
             assert (rung.length, len(rung.seats)) == (view.length, view.arrived)
             assert standings[Standing.WENT_ON] == view.promoted
             assert len(rung.dropped_out) == view.failed
             assert {seat.trial for seat in rung.seats if seat.standing is Standing.WAITS} == view.waiting
-            towards = {climber.trial for climber in scene.climbers if (climber.bracket, climber.rung) == (number, at)}
+            towards = {
+                climber.trial for climber in scene.climbers if (climber.bracket, climber.rung) == (number, place)
+            }
             assert towards == view.training
     assert scene.completed == sum(trial.state is TrialState.COMPLETED for trial in ran.experiment.trials.values())
 
@@ -66,15 +71,6 @@ def test_every_scene_is_possible(ran: Workers) -> None:
             assert scene.idle_seconds >= before.idle_seconds - 1e-9
             assert (scene.created, scene.completed) >= (before.created, before.completed)
         before = scene
-
-
-@given(ran=runs())
-def test_idle_time_at_the_end_is_what_was_not_spent(ran: Workers) -> None:
-    film, spending = film_of(ran), Spending()
-    for at, event, _ in ran.entries:
-        spending.apply(at, event)
-    assert film.scene(film.seconds).idle_seconds == pytest.approx(spending.slot_seconds - spending.busy_seconds)
-    assert film.seconds == pytest.approx(spending.driver_seconds)
 
 
 def test_a_rung_of_synchronous_halving_is_complete_before_anybody_goes_on() -> None:

@@ -27,7 +27,7 @@ from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.ladder import Ladder
 from ashwood.views.spending import Spending
-from ashwood.views.timeline import SpanEnd, Timeline
+from ashwood.views.timeline import SlotTime, SpanEnd, Timeline
 from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, spec_of
 from tests.views.streams import runs
@@ -156,47 +156,39 @@ def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
 
 
 @given(ran=runs())
-def test_a_slot_does_one_thing_at_a_time(ran: Workers) -> None:
-    timeline = timeline_of(ran)
-    stretches = defaultdict(list)
-    for span in timeline.spans:
-        stretches[span.slot].append((span.begin, timeline.until if span.end is None else span.end))
-    for slot, begin, end in timeline.gaps():
-        assert begin < end
-        stretches[slot].append((begin, end))
-    for each in stretches.values():
-        assert all(end <= begin for (_, end), (begin, _) in pairwise(sorted(each)))
-
-
-@given(ran=runs())
-def test_busy_and_idle_time_are_what_is_spent(ran: Workers) -> None:
+def test_slots_do_one_thing_at_a_time_for_as_long_as_is_spent(ran: Workers) -> None:
     timeline, spending = timeline_of(ran), Spending()
     for at, event, _ in ran.entries:
         spending.apply(at, event)
-    busy = sum((timeline.until if span.end is None else span.end) - span.begin for span in timeline.spans)
-    idle = sum(end - begin for _, begin, end in timeline.gaps())
+    worked = [
+        SlotTime(span.slot, span.begin, timeline.until if span.end is None else span.end) for span in timeline.spans
+    ]
+    idle = list(timeline.gaps())
+    stretches = defaultdict(list)
+    for slot, begin, end in [*worked, *idle]:
+        stretches[slot].append((begin, end))
+    for each in stretches.values():
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(sorted(each)))
+    assert all(begin < end for _, begin, end in idle)
+    busy = sum(end - begin for _, begin, end in worked)
     assert busy == pytest.approx(spending.busy_seconds)
-    assert busy + idle == pytest.approx(spending.slot_seconds)
+    assert busy + sum(end - begin for _, begin, end in idle) == pytest.approx(spending.slot_seconds)
+    assert sum(end - begin for begin, end in timeline.shifts) == pytest.approx(spending.driver_seconds)
     assert {span.trial: span.attempt for span in timeline.live} == {
         trial: live.attempt for trial, live in spending.live.items()
     }
 
 
 @given(ran=runs())
-def test_every_promotion_has_an_arrival_before(ran: Workers) -> None:
-    for path in timeline_of(ran).paths.values():
+def test_trials_climb_rung_by_rung(ran: Workers) -> None:
+    timeline = timeline_of(ran)
+    for path in timeline.paths.values():
         assert len(path.arrivals) >= len(path.promotions)
         assert [arrival.rung for arrival in path.arrivals] == list(range(len(path.arrivals)))
         for arrival, promoted in zip(path.arrivals, path.promotions, strict=False):
             assert path.created <= arrival.at <= promoted
         for promoted, arrival in zip(path.promotions, path.arrivals[1:], strict=False):
             assert promoted <= arrival.at
-
-
-@given(ran=runs())
-def test_a_span_trains_towards_the_rung_that_its_trial_climbs_to(ran: Workers) -> None:
-    timeline = timeline_of(ran)
-    assert all(span.how is not SpanEnd.WENT_ON or span.length >= span.target for span in timeline.spans)
     for span in timeline.spans:
         path = timeline.paths[span.trial]
         assert span.bracket == path.bracket
@@ -205,7 +197,7 @@ def test_a_span_trains_towards_the_rung_that_its_trial_climbs_to(ran: Workers) -
         if span.how in (SpanEnd.WENT_ON, SpanEnd.PAUSED, SpanEnd.COMPLETED):
             arrival = path.arrivals[span.rung]
             assert span.begin <= arrival.at <= (timeline.until if span.end is None else span.end)
-            assert arrival.length == span.length
+            assert arrival.length == span.length >= span.target
 
 
 @given(ran=runs())
@@ -219,8 +211,3 @@ def test_paths_agree_with_the_ladder_and_the_table(ran: Workers) -> None:
     }
     for trial, path in timeline.paths.items():
         assert ladder.place(trial) == (None if path.ended is not None else (path.bracket, path.rung))
-    counted = {trial: path for trial, path in timeline.paths.items() if path.state is not TrialState.INVALID}
-    for bracket in ladder.brackets:
-        paths = [path for path in counted.values() if path.bracket == bracket.number]
-        for number, rung in enumerate(bracket.rungs):
-            assert rung.promoted == sum(len(path.promotions) > number for path in paths)

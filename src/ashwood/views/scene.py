@@ -180,7 +180,9 @@ class Film:
 
     def _at(self, elapsed: float) -> float:
         """The time of the record at which drivers had run it for so long."""
-        shift = min(max(0, bisect_right(self._before, elapsed) - 1), len(self._shifts) - 1)
+        if elapsed >= self.seconds:
+            return self._shifts[-1][1]  # the sum of all shifts, but for rounding
+        shift = max(0, bisect_right(self._before, elapsed) - 1)
         begin, end = self._shifts[shift]
         return min(max(begin, begin + elapsed - self._before[shift]), end)
 
