@@ -1,16 +1,23 @@
-"""Colours that say bracket and rung: a hue a bracket, the darker the higher the rung.
+"""Colours, told apart with any common colour blindness.
 
-The hues are told apart with any common colour blindness; lightness alone orders the rungs.
+A rung has its bracket's hue, and is the darker the higher it is; a trial is the darker the
+better it turned out.
 """
 
 from __future__ import annotations
 
-IDLE = "#e6e9ed"
-"""A slot that has nothing to do."""
+PAPER = "#ffffff"
+INK = "#1b2733"
+"""What is read first."""
+MUTED = "#66717d"
+"""What is read when it is looked for."""
+LINE = "#b9c1ca"
+IDLE = "#d9dee4"
+"""A worker that has nothing to do."""
+BAND = "#ffe59a"
+"""Behind trials that deserve to go on."""
 TROUBLE = "#c1121f"
 """Work that failed or was ended."""
-INK = "#1b2733"
-"""Text."""
 
 # From light to dark, after ColorBrewer (Harrower and Brewer 2003).
 _RAMPS = (
@@ -20,15 +27,21 @@ _RAMPS = (
     ("#fbb4c4", "#f768a1", "#ae017e", "#49006a"),
     ("#d9c8a9", "#b08d57", "#7a5c2e", "#3f2d12"),
 )
+_QUALITIES = ("#f2dcb8", "#ef9d54", "#cc3d55", "#5b1049")
 
 
 def rung_colour(bracket: int, rung: int, rungs: int) -> str:
     """The colour of a rung, as ``#rrggbb``; the longest rung of every bracket is the darkest."""
-    return blend(_RAMPS[bracket % len(_RAMPS)], rung / (rungs - 1) if rungs > 1 else 1.0)
+    return _blend(_RAMPS[bracket % len(_RAMPS)], rung / (rungs - 1) if rungs > 1 else 1.0)
 
 
-def blend(ramp: tuple[str, ...], position: float) -> str:
-    """The colour at a position from 0 to 1 of a ramp of at least two."""
+def quality_colour(quality: float) -> str:
+    """The colour of a trial, as ``#rrggbb``, by how good it turned out: from 0, the worst, to 1, the best."""
+    return _blend(_QUALITIES, quality)
+
+
+def _blend(ramp: tuple[str, ...], position: float) -> str:
+    """The colour at a position from 0 to 1 of a ramp."""
     place = min(max(position, 0.0), 1.0) * (len(ramp) - 1)
     below = min(int(place), len(ramp) - 2)
     share = place - below
