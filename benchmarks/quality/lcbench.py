@@ -144,8 +144,8 @@ class Surrogate:
         }
         output = self._session.run(None, inputs)[0].reshape(len(settings), epochs, -1).astype(np.float64)
         steps = np.diff(output[:, :, 0], axis=1)
-        # Predicted times can fall a little from one epoch to the next.
-        steps = np.maximum(steps, 0.05 * np.median(steps, axis=1, keepdims=True))
+        # Predicted times can fall a little from one epoch to the next, and for a few settings from most to the next.
+        steps = np.maximum(steps, 0.05 * np.median(np.abs(steps), axis=1, keepdims=True))
         return Curves(output[:, 1:, 1].astype(np.float32), np.cumsum(steps, axis=1).astype(np.float32))
 
 
