@@ -55,11 +55,11 @@ def _table(found: Mapping[str, Score], workers: int, tasks: int) -> Table:
         "validation so far, 0 being the best of 10,000 random settings and 100 the median; its mean, and the mean rank "
         f"among the {sum(score.complete for score in found.values())} methods with all seeds, at fractions of the "
         "wall-clock time; how much sooner than random search a method is as good as that at the end (≤: on some tasks, "
-        "as many as in brackets, it never was, which counts as 1).",
+        "as many as in brackets, it never was, which counts as 1). Up to this length `async_halving` is `aggressive`.",
         ["", *(f"regret {at}" for at in percents), *(f"rank {at}" for at in percents), "speed-up", "trials"],
         [
             [
-                name if score.complete else f"{name} ({_seeds(score)})",
+                _name(name) if score.complete else f"{_name(name)} ({_seeds(score)})",
                 *(score.at(fraction) for fraction in FRACTIONS),
                 *map(float, score.ranks),
                 f"≤ {score.speedup:.2f} ({score.never})" if score.never else f"{score.speedup:.2f}",
@@ -68,6 +68,10 @@ def _table(found: Mapping[str, Score], workers: int, tasks: int) -> Table:
             for name, score in found.items()
         ],
     )
+
+
+def _name(method: str) -> str:
+    return f"Ashwood `{method}`" if method in ours.TOURNAMENTS else method
 
 
 def _seeds(score: Score) -> str:
