@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from benchmarks.quality.lcbench import TASKS, problems
+from benchmarks.quality.lcbench import TASKS, confirming_tasks, problems
 from benchmarks.quality.measure import FRACTIONS, TRAININGS, Score, scores
 from benchmarks.quality.ours import methods
 from benchmarks.quality.search import search
@@ -21,9 +21,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--methods", nargs="+", choices=known, default=list(known), metavar="METHOD")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, metavar="TASK")
+    parser.add_argument("--confirm", action="store_true", help="on the tasks that nobody tunes to, instead")
     parser.add_argument("--by-task", action="store_true", help="the regret on each task, too")
     options = parser.parse_args()
-    tables = problems(options.lcbench, options.tasks)
+    tables = problems(options.lcbench, confirming_tasks(options.lcbench) if options.confirm else options.tasks)
     names = list(dict.fromkeys(["random", *options.methods]))
     for workers in options.workers:
         begin = time.perf_counter()
@@ -47,7 +48,7 @@ def _print(found: dict[str, Score]) -> None:
     print(f"{'':16}" + "".join(f"{cell:>13}" for cell in heading))
     for name, score in found.items():
         cells = [*(f"{score.at(fraction):.2f}" for fraction in FRACTIONS)]
-        cells += ["–"] * len(FRACTIONS) if score.ranks is None else [f"{rank:.2f}" for rank in score.ranks]
+        cells += [f"{rank:.2f}" for rank in score.ranks]
         cells += [f"{score.speedup:.2f}", str(score.never), f"{score.trials:.0f}", f"{score.trained:.1f}"]
         cells += [f"{score.first_completed:.3f}"]
         print(f"{name:16}" + "".join(f"{cell:>13}" for cell in cells))

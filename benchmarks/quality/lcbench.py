@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,12 @@ STEPS = 51
 SETTINGS = 10_000
 """How many settings a task's table has: more than any method starts trials within the budgets of `measure`."""
 
-_CACHE = Path(__file__).parents[1] / ".quality"
+CACHE = Path(__file__).parents[1] / ".quality"
+"""Where tables are kept, and what peers have found on them."""
+
+_KEPT = CACHE / "curves-1"
+"""Raise the number whenever the settings or the curves change, and that of `benchmarks.quality.theirs` with it."""
+
 _BATCH = 2_000
 
 
@@ -115,8 +121,8 @@ class Surrogate:
     """
 
     def __init__(self, directory: Path) -> None:
-        import onnxruntime  # not where the tables that others made are enough
-
+        # Only here: it is no dependency of ours, and where the tables are kept already nobody needs it.
+        onnxruntime = import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session: Any = onnxruntime.InferenceSession(
@@ -144,9 +150,14 @@ class Surrogate:
         }
         output = self._session.run(None, inputs)[0].reshape(len(settings), epochs, -1).astype(np.float64)
         steps = np.diff(output[:, :, 0], axis=1)
-        # Predicted times can fall a little from one epoch to the next.
-        steps = np.maximum(steps, 0.05 * np.median(steps, axis=1, keepdims=True))
+        # Predicted times can fall a little from one epoch to the next, and for a few settings from most to the next.
+        steps = np.maximum(steps, 0.05 * np.median(np.abs(steps), axis=1, keepdims=True))
         return Curves(output[:, 1:, 1].astype(np.float32), np.cumsum(steps, axis=1).astype(np.float32))
+
+
+def confirming_tasks(directory: Path) -> Sequence[str]:
+    """The tasks to confirm results on, never to tune to."""
+    return [task for task in Surrogate(directory).tasks if task not in TASKS]
 
 
 def problems(directory: Path, tasks: Sequence[str] = TASKS) -> list[Problem]:
@@ -158,7 +169,7 @@ def problems(directory: Path, tasks: Sequence[str] = TASKS) -> list[Problem]:
     """
     if missing := [task for task in tasks if not table_path(task).exists()]:
         surrogate = Surrogate(directory)
-        _CACHE.mkdir(exist_ok=True)
+        _KEPT.mkdir(parents=True, exist_ok=True)
         for task in missing:
             print(f"  the curves of task {task}", file=sys.stderr)
             curves = surrogate.curves(task, random_settings(task))
@@ -187,7 +198,7 @@ def _scale(parameter: Parameter, draws: NDArray[np.float64]) -> NDArray[np.float
 
 def table_path(task: str) -> Path:
     """Where a task's table is kept."""
-    return _CACHE / f"{task}.npz"
+    return _KEPT / f"{task}.npz"
 
 
 def read_table(path: Path) -> Curves:

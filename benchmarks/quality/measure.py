@@ -44,7 +44,8 @@ class Score(NamedTuple):
 
     Attributes:
         regret: the mean regret over tasks and seeds, at `GRID` + 1 times from the start to the end of the budget.
-        ranks: the mean rank at each of `FRACTIONS`; None: it hasn't searched wherever others have.
+        ranks: the mean rank at each of `FRACTIONS` among the complete methods.
+        complete: whether it has searched wherever another has.
         speedup: the budget divided by the time at which it was as good as random search at the end; the
             geometric mean over tasks, where a task on which it never was counts as 1.
         never: on how many tasks it never was.
@@ -57,7 +58,8 @@ class Score(NamedTuple):
     """
 
     regret: NDArray[np.float64]
-    ranks: NDArray[np.float64] | None
+    ranks: NDArray[np.float64]
+    complete: bool
     speedup: float
     never: int
     tasks: int
@@ -80,8 +82,6 @@ def scores(problems: Sequence[Problem], workers: int, methods: Mapping[str, Trac
     }
     cells = sorted({cell for found in regret.values() for cell in found})
     complete = [name for name, found in regret.items() if len(found) == len(cells)]
-    at = [_at(fraction) for fraction in FRACTIONS]
-    ranks = np.mean([_ranks(np.stack([regret[name][cell][at] for name in complete])) for cell in cells], axis=0)
     answer = {}
     for name, found in regret.items():
         traces = methods[name].values()
@@ -89,7 +89,8 @@ def scores(problems: Sequence[Problem], workers: int, methods: Mapping[str, Trac
         budgets = [wall_clock(by_task[task], workers) for task, _ in found]
         answer[name] = Score(
             regret=np.mean(list(found.values()), axis=0),
-            ranks=ranks[complete.index(name)] if name in complete else None,
+            ranks=np.mean([_ranks(found[cell], [regret[other][cell] for other in complete]) for cell in found], axis=0),
+            complete=name in complete,
             speedup=float(np.exp(np.mean(np.log([speedup or 1.0 for speedup in speedups])))),
             never=speedups.count(None),
             tasks=len(speedups),
@@ -111,10 +112,16 @@ def _at(fraction: float) -> int:
     return round(fraction * GRID)
 
 
-def _ranks(regret: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rank of each row in each column, from 1 for the least; equals share the mean of their ranks."""
-    less = (regret[None] < regret[:, None]).sum(axis=1)
-    equal = (regret[None] == regret[:, None]).sum(axis=1)
+def _ranks(regret: NDArray[np.float64], others: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The rank at each of `FRACTIONS`, from 1 for the least; equals share the mean of their ranks.
+
+    Args:
+        regret: of a method, over time.
+        others: of all that it is compared with, itself among them or not.
+    """
+    at = [_at(fraction) for fraction in FRACTIONS]
+    compared = np.stack([other for other in others if other is not regret] + [regret])[:, at]
+    less, equal = (compared < regret[at]).sum(axis=0), (compared == regret[at]).sum(axis=0)
     ranks: NDArray[np.float64] = less + (equal + 1) / 2
     return ranks
 
