@@ -90,7 +90,7 @@ def test_a_film_leaves_out_when_nobody_drove() -> None:
     ran = Workers(spec_of(asha(12)), power_law(1), workers=2)
     ran.run(stop_after=10)
     paused = ran.entries[-1].at
-    ran._now += 10_000.0
+    ran.clock.now += 10_000.0
     ran.run()
     film = film_of(ran)
     again = next(entry.at for entry in ran.entries if entry.at > paused and isinstance(entry.event, DriverStarted))
