@@ -50,6 +50,10 @@ def test_dots_glide_to_where_they_belong(parts: list[Part]) -> None:
     assert apart[-1] == 0
 
 
+def test_names_are_no_formulas(parts: list[Part]) -> None:
+    assert Stage([parts[0]._replace(title="at most $5$x", subtitle="$_$")], "both").frame(0.0).any()
+
+
 def test_a_gif_repeats_and_rests_at_its_end(parts: list[Part], tmp_path: Path) -> None:
     frames = draw(parts, tmp_path / "film.gif")
     with Image.open(tmp_path / "film.gif") as film:

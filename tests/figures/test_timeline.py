@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,11 @@ def test_failures_are_marked(ran: Workers) -> None:
 def test_an_experiment_that_nobody_worked_on_has_a_figure_too() -> None:
     figure = Figures(spec_of(asha(4)), lambda: ()).timeline()
     assert "nobody has worked on it yet" in figure.layout.title.text
+
+
+def test_names_are_no_markup(ran: Workers) -> None:
+    spec = replace(ran.experiment.spec, name="lr <1 & more")
+    assert "lr &lt;1 &amp; more" in Figures(spec, lambda: ran.entries).timeline().layout.title.text
 
 
 def test_without_plotly_it_says_what_to_install(ran: Workers, monkeypatch: pytest.MonkeyPatch) -> None:

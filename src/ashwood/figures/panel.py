@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import chain
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -88,8 +88,10 @@ class Panel:
         self._is_finished = all(path.ended is not None for path in film.timeline.paths.values())
         self._expected = [[len(rung.seats) for rung in rungs] for rungs in film.scene(film.seconds).brackets]
         self._places: dict[TrialId, Point] = {}
-        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=INK, va="center")
-        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=MUTED, va="center")
+        # Names are people's: a $ in them is no formula.
+        words: dict[str, Any] = {"va": "center", "parse_math": False}
+        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=INK, **words)
+        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=MUTED, **words)
         self._notes = self._draw_shelves(axes)
         self._counters = self._draw_counters(axes)
         self._draw_workers(axes)

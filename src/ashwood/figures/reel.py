@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple, TypeAlias
@@ -106,7 +107,7 @@ def write_html(reel: Reel, out: Path) -> None:
         video = Path(directory) / "film.mp4"
         write_mp4(reel, video)
         content = b64encode(video.read_bytes()).decode("ascii")
-    out.write_text(_PAGE.format(title=reel.title, width=reel.samples[0].shape[1], content=content))
+    out.write_text(_PAGE.format(title=escape(reel.title), width=reel.samples[0].shape[1], content=content))
 
 
 _PAGE = """<!DOCTYPE html>

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ashwood.figures.extras import graph_objects
@@ -123,7 +124,7 @@ def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Bar:
         hovertemplate=(
             "<b>trial %{customdata[0]}</b>, attempt %{customdata[1]}, on worker %{y}<br>"
             f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {first.target} {unit}<br>"
-            f"{timeline.spec.metric} %{{customdata[4]}} at %{{customdata[3]}} {unit}<br>"
+            f"{escape(timeline.spec.metric)} %{{customdata[4]}} at %{{customdata[3]}} {unit}<br>"
             "%{customdata[5]}<extra></extra>"
         ),
         width=axis.thickness,
@@ -157,4 +158,4 @@ def _title(timeline: Timeline, gaps: Iterable[SlotTime]) -> str:
     there = sum(end - begin for _, begin, end in timeline.presences())
     idle = sum(end - begin for _, begin, end in gaps)
     busy = f"workers busy {1 - idle / there:.0%} of the time" if there else "nobody has worked on it yet"
-    return f"<b>{timeline.spec.name}</b>: {len(timeline.paths)} trials, {busy}"
+    return f"<b>{escape(timeline.spec.name)}</b>: {len(timeline.paths)} trials, {busy}"
