@@ -82,7 +82,7 @@ class Workers:
     ) -> None:
         self.experiment = Experiment(spec)
         self.entries: list[Entry] = []
-        self._clock = VirtualClock(1_000.0)
+        self.clock = VirtualClock(1_000.0)
         self._make = partial(
             _Backend,
             spec,
@@ -91,7 +91,7 @@ class Workers:
             costs=Costs(start=0.5, save=0.2),
             faults=Faults(crashes=_rate(sum(faults), step), preemptions=_rate(preemptions, step)),
             period=period,
-            clock=self._clock,
+            clock=self.clock,
             shares=faults,
             checkpoints=checkpoints,
         )

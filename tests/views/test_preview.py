@@ -12,9 +12,11 @@ from hypothesis import settings as hypothesis_settings
 
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.simulation.play import Arrivals
 from ashwood.views.arrivals import expected_arrivals, expected_length, guaranteed_arrivals, total_length
+from ashwood.views.outlook import Prices
 from ashwood.views.preview import Estimate, Preview, end, preview, reach
-from ashwood.views.simulation import Arrivals, simulate
+from ashwood.views.simulation import Conditions, affordable, simulate
 from tests.views import streams
 from tests.views.simulate import Workers, arrivals_of, asha, power_law, spec_of
 
@@ -76,8 +78,11 @@ def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: i
 
 def test_the_number_of_workers_can_be_given() -> None:
     settings = asha(40, max_concurrent_trials=16)
-    assert preview(settings, workers=1, simulations=19).workers == 1
-    assert simulate(settings, number=3, workers=16) == simulate(settings, number=3, workers=1_000)
+    assert preview(settings, conditions=Conditions(workers=1), simulations=19).workers == 1
+    enough, plenty = (
+        simulate(settings, number=3, conditions=Conditions(workers=workers)).arrivals for workers in (16, 1_000)
+    )
+    assert enough == plenty
 
 
 # -- exact numbers ------------------------------------------------------------------------------
@@ -164,10 +169,11 @@ def test_a_preview_adds_up_and_is_the_same_every_time(settings: SearchSettings) 
     assert 0 < shown.share.low <= shown.share.high <= 1
 
 
-def test_an_odd_number_of_simulations_is_chosen_for_an_honest_range() -> None:
-    assert preview(asha(100)).simulations == 199
-    assert preview(asha(500)).simulations == 59
-    assert preview(asha(3_000)).simulations == 19
+def test_the_number_of_simulations_is_chosen_for_an_honest_range() -> None:
+    assert preview(asha(20), conditions=Conditions(workers=1)).simulations == 199
+    assert affordable(500, step=20, budget=20_000) == 39
+    assert affordable(3_000, step=20, budget=20_000) == 19
+    assert affordable(1, step=10, budget=20_000) == 99
 
 
 def test_to_json_spells_everything_out() -> None:
@@ -182,7 +188,7 @@ def test_to_json_spells_everything_out() -> None:
 @pytest.mark.parametrize("stop_once", [False, True])
 def test_a_small_sample_foretells_a_large_search(stop_once: bool) -> None:
     settings = asha(6_000, max_length=256, stop_once=stop_once)
-    simulated = [simulate(settings, number=number) for number in range(2)]
+    simulated = [simulate(settings, number=number).arrivals for number in range(2)]
     mean = sum(total_length(plan_search(settings), arrivals) for arrivals in simulated) / 2
     assert expected_length(settings) == pytest.approx(mean, rel=0.05)
 
@@ -190,7 +196,7 @@ def test_a_small_sample_foretells_a_large_search(stop_once: bool) -> None:
 def test_expectations_lie_between_the_ends_of_the_range() -> None:
     for stop_once in (False, True):
         settings = asha(200, stop_once=stop_once)
-        shown = preview(settings)
+        shown = preview(settings, simulations=39)
         assert shown.total_length.low < expected_length(settings) < shown.total_length.high
         arrivals = expected_arrivals(settings)
         assert [counts[0] for counts in arrivals] == [bracket.trials for bracket in shown.brackets]
@@ -205,3 +211,23 @@ def test_expectations_of_exact_methods_are_exact() -> None:
     settings = asha(50, method=Method.SYNC_HALVING)
     assert expected_length(settings) == preview(settings).total_length.middle
     assert expected_length(replace(settings, method=Method.RANDOM, max_trials=7)) == 7 * settings.max_length
+
+
+# -- with an outlook ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [asha(12), asha(12, method=Method.SYNC_HALVING), asha(5, method=Method.RANDOM)])
+def test_an_outlook_leaves_the_rest_as_it_is(settings: SearchSettings) -> None:
+    conditions = Conditions(workers=4, unit_seconds=3.0)
+    shown = preview(settings, conditions=conditions, prices=Prices(worker_hour=2.0), simulations=19)
+    bare = preview(settings, conditions=conditions, simulations=19)
+    assert replace(shown, outlook=None, beside=(), full_trainings=None) == bare
+    data = json.loads(json.dumps(shown.to_json()))
+    assert set(data["outlook"]["seconds"]) == {"low", "middle", "high"}
+    assert data["outlook"]["cost"]["middle"] == 2 * data["outlook"]["worker_hours"]["middle"]
+    assert len(data["beside"]) == len(shown.beside)
+
+
+def test_without_a_number_of_workers_there_is_no_outlook() -> None:
+    with pytest.raises(ValueError, match="number of workers"):
+        preview(asha(10), prices=Prices())

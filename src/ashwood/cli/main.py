@@ -56,6 +56,36 @@ StopWhenOption = Annotated[
         help="What is enough, e.g. metric_at=0.98 (or 0.98) or max_time=2h; none: no bound. May be given for both.",
     ),
 ]
+UnitTimeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unit-time", metavar="TIME", help="What one unit of max_length takes to train on average, e.g. 40s."
+    ),
+]
+UnitTimeSpreadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--unit-time-spread",
+        metavar="FACTOR",
+        help="Two thirds of the trials take between 1/FACTOR and FACTOR times as long as the median, e.g. 1.5x.",
+        show_default="anything up to 2x",
+    ),
+]
+StartTimeOption = Annotated[
+    str | None,
+    typer.Option("--start-time", metavar="TIME", help="What it takes to start or resume a trial.", show_default="0"),
+]
+SaveTimeOption = Annotated[
+    str | None,
+    typer.Option("--save-time", metavar="TIME", help="What it takes to save a checkpoint.", show_default="0"),
+]
+CostOption = Annotated[
+    str | None,
+    typer.Option("--cost-per-worker-hour", metavar="MONEY", help="What a worker costs an hour, e.g. 2.10."),
+]
+CheckpointSizeOption = Annotated[
+    str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="The size of a checkpoint, e.g. 300MB.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -249,12 +279,35 @@ def delete(
 
 @app.command()
 def preview_search(
-    file: FileArgument, workers: WorkersOption = None, set_: SetOption = None, json: JsonOption = False
+    file: FileArgument,
+    workers: WorkersOption = None,
+    unit_time: UnitTimeOption = None,
+    unit_time_spread: UnitTimeSpreadOption = None,
+    start_time: StartTimeOption = None,
+    save_time: SaveTimeOption = None,
+    cost_per_worker_hour: CostOption = None,
+    checkpoint_size: CheckpointSizeOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Say what a search will do before anything runs: how many trials train how long."""
+    """Say what a search will do and take before anything runs.
+
+    How many trials train how long; and, with --unit-time, wall-clock, worker-hours and money, idle workers and disk,
+    beside other modes, synchronous halving and random search.
+    """
+    from ashwood.cli.conditions import Known
     from ashwood.cli.preview import preview_file
 
-    preview_file(file, workers=workers, overrides=set_ or [], json=json)
+    known = Known(
+        workers=workers,
+        unit_time=unit_time,
+        unit_time_spread=unit_time_spread,
+        start_time=start_time,
+        save_time=save_time,
+        cost_per_worker_hour=cost_per_worker_hour,
+        checkpoint_size=checkpoint_size,
+    )
+    preview_file(file, known, overrides=set_ or [], json=json)
 
 
 @app.command(name="list")
@@ -339,6 +392,48 @@ def events(
     from ashwood.cli.events import show_events
 
     show_events(home, experiment, follow=follow, trial=trial, after=after, json=json)
+
+
+@app.command()
+def timeline(
+    experiment: IdArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html, all in one file.")],
+    home: HomeOption = None,
+) -> None:
+    """Draw which worker trained which trial and when, coloured by bracket and rung."""
+    from ashwood.cli.timeline import write_timeline
+
+    write_timeline(home, experiment, out)
+
+
+@app.command()
+def animate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The film to write: .gif, .mp4, or .html with a player.")],
+    experiment: Annotated[
+        int | None,
+        typer.Argument(
+            help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
+            metavar="[ID]",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Simulated: workers.", show_default="8")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, max=1_000, help="Simulated: trials.", show_default="81")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Simulated: which trials.", show_default="typical")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="How long the film takes.")] = 14.0,
+    fps: Annotated[int, typer.Option(min=1, max=50, help="Frames per second.")] = 15,
+) -> None:
+    """Film a search: trials climb the rungs, the best are promoted, workers train or idle."""
+    from ashwood.cli.animate import TYPICAL_SEED, animate_experiment, animate_halving
+
+    if experiment is None:
+        seed = TYPICAL_SEED if seed is None else seed
+        animate_halving(out, workers=workers or 8, trials=trials or 81, seed=seed, seconds=seconds, fps=fps)
+    elif workers is trials is seed is None:
+        animate_experiment(home, experiment, out, seconds=seconds, fps=fps)
+    else:
+        raise typer.BadParameter("--workers, --trials and --seed are for a simulated film, without ID")
 
 
 @app.command()

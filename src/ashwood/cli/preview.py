@@ -1,36 +1,64 @@
-"""``ashwood preview-search``: what a search will do, before anything runs."""
+"""``ashwood preview-search``: what a search will do and take, before anything runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
 
+from ashwood.cli.conditions import (
+    Known,
+    describe_conditions,
+    needs_unit_time,
+    read_conditions,
+    read_prices,
+    workers_here,
+)
+from ashwood.cli.outlook import outlook_lines, outlook_table
 from ashwood.cli.output import make_console, make_table, print_json
+from ashwood.cli.quantities import Options
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.preview import Estimate, Preview, preview
+from ashwood.views.simulation import Conditions
 
 
-def preview_file(file: Path, *, workers: int | None, overrides: Sequence[str], json: bool) -> None:
-    """Print the preview of a file's search."""
+def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bool) -> None:
+    """Print the preview of a file's search, with what it takes where it is known what a unit of training takes."""
+    options = Options()
+    conditions, prices = read_conditions(known, options), read_prices(known, options)
+    if known.unit_time is None:
+        for option in needs_unit_time(known):
+            options.wrong(option, "says nothing while it is unknown what a unit of training takes: add --unit-time 40s")
+    options.check()
     loaded = read_experiment(file, overrides=overrides)
-    shown = preview(loaded.spec.search, workers=workers)
+    spec = loaded.spec
+    if known.unit_time is None:
+        shown = preview(spec.search, conditions=conditions)
+    else:
+        conditions = replace(conditions, workers=conditions.workers or workers_here(spec))
+        shown = preview(spec.search, conditions=conditions, prices=replace(prices, policy=spec.checkpoint_policy))
     if json:
-        print_json({"name": loaded.spec.name, "unit": loaded.spec.unit, **shown.to_json()})
+        assumed = {} if shown.outlook is None else {"conditions": asdict(conditions)}
+        print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
     for warning in loaded.warnings:
         typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    _print(shown, spec, conditions, workers_given=known.workers is not None)
+
+
+def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
     console = make_console()
-    console.print(f"[bold]{loaded.spec.name}[/bold]: {_headline(loaded.spec)}")
-    for line in _settings(loaded.spec, shown):
+    console.print(f"[bold]{spec.name}[/bold]: {_headline(spec)}")
+    for line in _settings(spec, shown):
         console.print(f"  {line}", markup=False)
     console.print()
     console.print(
         make_table(
-            ("bracket", f"rungs ({loaded.spec.unit})", "trials", "share of slots"),
+            ("bracket", f"rungs ({spec.unit})", "trials", "share of slots"),
             [(b.number, " → ".join(map(str, b.lengths)), b.trials, b.share) for b in shown.brackets],
             right=("bracket", "trials", "share of slots"),
         )
@@ -39,10 +67,20 @@ def preview_file(file: Path, *, workers: int | None, overrides: Sequence[str], j
         rungs = ", ".join(map(str, shown.dropped))
         console.print(f"max_trials is too small for the brackets of {rungs} rungs, which are left out.")
     console.print()
-    _print_lengths(shown, loaded.spec.unit)
+    _print_lengths(shown, spec.unit)
     console.print()
-    for line in _totals(shown, loaded.spec.unit):
+    for line in _totals(shown, spec.unit):
         console.print(line, markup=False)
+    if shown.outlook is not None:
+        here = "" if workers_given else " (as many as this machine has room for; others with --workers)"
+        console.print()
+        workers = _count(conditions.workers or 0, "worker")
+        console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
+        console.print()
+        console.print(outlook_table(shown.outlook, shown.beside))
+        console.print()
+        for line in outlook_lines(shown, spec):
+            console.print(line, markup=False)
 
 
 def _headline(spec: ExperimentSpec) -> str:

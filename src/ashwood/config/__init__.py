@@ -2,13 +2,14 @@
 
 from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
 from ashwood.config.schema import experiment_schema
-from ashwood.config.stop_when import bound_overrides, parse_max_time, parse_metric, parse_stop_when
+from ashwood.config.stop_when import bound_overrides, parse_duration, parse_max_time, parse_metric, parse_stop_when
 
 __all__ = [
     "Loaded",
     "bound_overrides",
     "build_experiment",
     "experiment_schema",
+    "parse_duration",
     "parse_max_time",
     "parse_metric",
     "parse_stop_when",

@@ -15,7 +15,7 @@ from ashwood.errors import ConfigError, Problem
 _STOP_WHEN: Path = ("searcher", "stop_when")
 _MAX_TIME: Path = ("searcher", "max_time")
 _KEYS = ("metric_at", "max_time")
-_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _FORMS = "a number of seconds, or text such as 90s, 15min, 2h, 1.5h or 3d"
 _NONE = ("none", "null")

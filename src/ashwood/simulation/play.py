@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
@@ -20,6 +20,18 @@ from ashwood.simulation.training import Setting, Training
 
 Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 """How many trials reached each rung, by bracket."""
+
+
+class Witness(Protocol):
+    """Who wants to know which checkpoints there are."""
+
+    def saved(self, trial: TrialId, length: int) -> None:
+        """A trial has saved a checkpoint at a total length."""
+        ...
+
+    def ended(self, trial: TrialId) -> None:
+        """A trial will never train again; one that trained to the end saves its last checkpoint after that."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,7 @@ class Course:
         trained: of that, training alone.
         first_end: when the first trial reached max_length; None: none did.
         full_until: until when every worker that may train did so without a break from the start.
+        last_full: until when every worker that may train did so for the last time: where the tail begins.
         most_waiting: the most trials that waited at a rung at once.
     """
 
@@ -42,6 +55,7 @@ class Course:
     trained: float
     first_end: float | None
     full_until: float
+    last_full: float
     most_waiting: int
 
 
@@ -52,6 +66,7 @@ def play(
     *,
     costs: Costs = NO_COSTS,
     seed: int = 0,
+    witness: Witness | None = None,
 ) -> Course:
     """Play a search through to its end.
 
@@ -61,119 +76,172 @@ def play(
         workers: how many there are.
         costs: what else takes time.
         seed: the experiment's: trials have the training seeds that they have there.
+        witness: is told of checkpoints.
     """
-    return _Play(search, training, workers, costs, seed).run()
+    return _Play(search, training, workers, costs, seed, witness).run()
+
+
+class _Trial:
+    """One trial: how far it is, and where its job ends."""
+
+    __slots__ = ("length", "setting", "target")
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.length = 0
+        self.target = 0
 
 
 class _Play:
-    def __init__(self, search: Tournament, training: Training, workers: int, costs: Costs, seed: int) -> None:
+    def __init__(
+        self,
+        search: Tournament,
+        training: Training,
+        workers: int,
+        costs: Costs,
+        seed: int,
+        witness: Witness | None,
+    ) -> None:
         self._search = search
         self._training = training
         self._workers = workers
         self._costs = costs
         self._seed = seed
+        self._witness = witness
         most = search.max_concurrent_trials
         self._limit = min(workers, most) if most else workers
         self._now = 0.0
         self._seq = 0
         # (when, sequence, trial, loss or None: its worker is free).  The sequence settles ties.
         self._agenda: list[tuple[float, int, TrialId, float | None]] = []
+        self._trials: dict[TrialId, _Trial] = {}
+        # Those that have a job and wait for a worker; and since when each worker is at work, by trial.
         self._queue: deque[TrialId] = deque()
         self._live: dict[TrialId, float] = {}
-        self._settings: dict[TrialId, Setting] = {}
-        self._lengths: dict[TrialId, int] = {}
-        self._targets: dict[TrialId, int] = {}
         self._jobs = 0
         self._waiting = 0
         self._most_waiting = 0
         self._busy = 0.0
         self._trained = 0.0
         self._first_end: float | None = None
-        self._full_until: float | None = None
 
     def run(self) -> Course:
+        agenda, queue, live = self._agenda, self._queue, self._live
+        workers, limit = self._workers, self._limit
+        full_until: float | None = None
+        last_full = 0.0
         self._pull(None)
         self._start()
-        while self._agenda:
-            self._now, _, trial, loss = heappop(self._agenda)
-            if loss is None:
-                self._busy += self._now - self._live.pop(trial)
-            else:
+        full = len(live) >= limit
+        if not full:
+            full_until = 0.0
+        while agenda:
+            self._now, _, trial, loss = heappop(agenda)
+            if loss is not None:
                 self._report(trial, loss)
-            self._start()
+                if queue and len(live) < workers:
+                    self._start()
+                    full = len(live) >= limit
+                continue
+            self._busy += self._now - live.pop(trial)
+            if queue:
+                self._start()
+            was_full, full = full, len(live) >= limit
+            if was_full and not full:
+                last_full = self._now
+                if full_until is None:
+                    full_until = self._now
         return Course(
             arrivals=tuple(tuple(len(rung) for rung in bracket.rungs) for bracket in self._search.brackets),
             seconds=self._now,
             busy=self._busy,
             trained=self._trained,
             first_end=self._first_end,
-            full_until=self._now if self._full_until is None else self._full_until,
+            full_until=self._now if full_until is None else full_until,
+            last_full=last_full,
             most_waiting=self._most_waiting,
         )
 
     def _report(self, trial: TrialId, loss: float) -> None:
-        target = self._targets[trial]
-        self._lengths[trial] = target
-        verdict = self._search.report(trial, target, loss)
-        if isinstance(verdict, GoOn):
-            self._train(trial, verdict.target, 0.0)
-            return
-        self._jobs -= 1
+        """A trial has trained to its target."""
+        found = self._trials[trial]
+        length = found.length = found.target
+        verdict = self._search.report(trial, length, loss)
         if isinstance(verdict, Pause):
+            self._jobs -= 1
             self._waiting += 1
             if not self._pull(trial):
-                self._later(self._costs.save, trial, None)
-            self._most_waiting = max(self._most_waiting, self._waiting)
-            return
-        complete = isinstance(verdict.why, ReachedEnd)
-        if complete and self._first_end is None:
-            self._first_end = self._now
-        self._later(self._costs.save if complete else 0.0, trial, None)
-        self._pull(None)
+                self._let_go(trial, save=True)
+            if self._waiting > self._most_waiting:
+                self._most_waiting = self._waiting
+        elif isinstance(verdict, GoOn):
+            self._train(trial, found, verdict.target, 0.0)
+        else:
+            self._jobs -= 1
+            complete = isinstance(verdict.why, ReachedEnd)
+            if complete and self._first_end is None:
+                self._first_end = self._now
+            if self._witness is not None:
+                self._witness.ended(trial)
+            self._let_go(trial, save=complete)
+            self._pull(None)
 
     def _pull(self, reporting: TrialId | None) -> bool:
         """Take jobs for free capacity; returns whether the trial that reports right now trains on."""
         goes_on = False
-        search = self._search
+        search, trials = self._search, self._trials
         while self._jobs < self._limit and (job := search.next_job()) is not None:
             self._jobs += 1
-            trial = job.trial
-            if trial not in self._settings:
+            trial, target, _ = job
+            found = trials.get(trial)
+            if found is None:
                 seed = training_seed(self._seed, *search.address(trial))
-                self._settings[trial] = Setting(trial, seed)
-                self._lengths[trial] = 0
+                found = trials[trial] = _Trial(Setting(trial, seed))
             else:
                 self._waiting -= 1
-            if trial == reporting:
-                goes_on = True
-                self._train(trial, job.target, 0.0)
-                continue
-            self._targets[trial] = job.target
+                if trial == reporting:
+                    goes_on = True
+                    self._train(trial, found, target, 0.0)
+                    continue
+            found.target = target
             self._queue.append(trial)
-        self._waiting -= len(search.retired())
+        for retired in search.retired():
+            self._waiting -= 1
+            if self._witness is not None:
+                self._witness.ended(retired.trial)
         return goes_on
 
     def _start(self) -> None:
+        """Give free workers to those that wait for one."""
+        queue, live = self._queue, self._live
         held: list[TrialId] = []
-        while self._queue and len(self._live) < self._workers:
-            trial = self._queue.popleft()
-            if trial in self._live:  # its last process still saves
+        while queue and len(live) < self._workers:
+            trial = queue.popleft()
+            if trial in live:  # its last process still saves
                 held.append(trial)
                 continue
-            self._live[trial] = self._now
-            self._train(trial, self._targets[trial], self._costs.setting_up(self._lengths[trial]))
-        self._queue.extendleft(reversed(held))
-        if self._full_until is None and len(self._live) < self._limit:
-            self._full_until = self._now
+            live[trial] = self._now
+            found = self._trials[trial]
+            self._train(trial, found, found.target, self._costs.setting_up(found.length))
+        if held:
+            queue.extendleft(reversed(held))
 
-    def _train(self, trial: TrialId, target: int, delay: float) -> None:
-        self._targets[trial] = target
-        setting, length = self._settings[trial], self._lengths[trial]
-        seconds, loss = self._training.train(setting, length, target)
-        seconds *= self._costs.delay(setting.seed, length)
+    def _train(self, trial: TrialId, found: _Trial, target: int, delay: float) -> None:
+        """Train a trial to a target, after so many seconds of start-up."""
+        found.target = target
+        seconds, loss = self._training.train(found.setting, found.length, target)
+        if self._costs.straggling:
+            seconds *= self._costs.delay(found.setting.seed, found.length)
         self._trained += seconds
-        self._later(delay + seconds, trial, loss)
-
-    def _later(self, seconds: float, trial: TrialId, loss: float | None) -> None:
         self._seq += 1
-        heappush(self._agenda, (self._now + seconds, self._seq, trial, loss))
+        heappush(self._agenda, (self._now + (delay + seconds), self._seq, trial, loss))
+
+    def _let_go(self, trial: TrialId, *, save: bool) -> None:
+        """A trial leaves its worker, with its checkpoint saved or without one."""
+        self._seq += 1
+        seconds = 0.0
+        if save:
+            seconds = self._costs.save
+            if self._witness is not None:
+                self._witness.saved(trial, self._trials[trial].length)
+        heappush(self._agenda, (self._now + seconds, self._seq, trial, None))

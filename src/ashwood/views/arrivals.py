@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from ashwood.search.plan import BracketPlan, SearchPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.views.simulation import Arrivals, simulate
+from ashwood.simulation.play import Arrivals
+from ashwood.views.simulation import simulate
 
 MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
 """How many trials reach each rung on average, by bracket."""
@@ -53,7 +54,7 @@ def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
         return guaranteed_arrivals(settings, plan)
     sample = _sample(settings, plan)
     searches = min(_SAMPLE_SEARCHES, max(1, 2 * _SAMPLE_TRIALS // sample.max_trials))
-    simulated = [simulate(sample, number=number) for number in range(searches)]
+    simulated = [simulate(sample, number=number).arrivals for number in range(searches)]
     return tuple(
         _scale([fmean(rung) for rung in zip(*counts, strict=True)], bracket.trials, settings.divisor)
         for bracket, *counts in zip(plan.brackets, *simulated, strict=True)

@@ -8,20 +8,20 @@ rung is small, so there a preview states the guaranteed minimum, and the middle 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
 from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
+from ashwood.simulation.play import Arrivals, Course
 from ashwood.views.arrivals import guaranteed_arrivals, is_exact, total_length
-from ashwood.views.simulation import Arrivals, simulate
+from ashwood.views.outlook import Outlook, Prices, Range, full_trainings, look_ahead, look_beside, simulate_checkpoints
+from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, simulate
 
-# With 20 k - 1 simulations, one more search falls between the k-th from below and the k-th from
-# above with a probability of 90 %, whatever the distribution.
+# For ranges from 5 to 95 %.
 _STEP = 20
-_SIMULATED_TRIALS = 30_000
-_MOST_SIMULATIONS = 199
+_SIMULATED_TRIALS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,9 @@ class Preview:
         total_trials: how many trials are created.
         total_length: training of all trials together.
         share: of the training that all trials to the end would take.
+        outlook: what it takes; None: it is unknown what a unit of training takes.
+        beside: the same for other searches with as many trials.
+        full_trainings: how many trials training all to the end, one after the other, manages in the same time.
     """
 
     settings: SearchSettings
@@ -109,6 +112,9 @@ class Preview:
     total_trials: int
     total_length: Estimate
     share: Estimate
+    outlook: Outlook | None = None
+    beside: tuple[Outlook, ...] = ()
+    full_trainings: int | None = None
 
     @property
     def full_length(self) -> Estimate:
@@ -122,25 +128,46 @@ class Preview:
         return data
 
 
-def preview(settings: SearchSettings, *, workers: int | None = None, simulations: int | None = None) -> Preview:
+def preview(
+    settings: SearchSettings,
+    *,
+    conditions: Conditions = ANY_CONDITIONS,
+    prices: Prices | None = None,
+    simulations: int | None = None,
+) -> Preview:
     """What a search will do: the same answer every time.
 
     Args:
         settings: of the search.
-        workers: how many trials can train at once; None: unknown, so that ranges allow for any number.
+        conditions: how trials will train, as far as is known; ranges allow for what isn't.
+        prices: of workers and checkpoints, for an outlook on what it takes; None: none is wanted.  With prices,
+            ``conditions`` tells the number of workers and what a unit of training takes.
         simulations: how many searches to simulate; None: as many as a moment allows.
     """
     plan = plan_search(settings)
     least = guaranteed_arrivals(settings, plan)
     exact = is_exact(settings, plan)
-    count = 0 if exact else simulations or _affordable(settings.max_trials)
-    searches = [simulate(settings, number=number, workers=workers) for number in range(count)] or [least]
-    return _summarize(settings, plan, least, searches, exact=exact, workers=workers)
+    count = 0 if exact and prices is None else simulations or _count(settings)
+    courses = [simulate(settings, number=number, conditions=conditions) for number in range(count)]
+    searches = [least] if exact else [course.arrivals for course in courses]
+    shown = _summarize(settings, plan, least, searches, exact=exact, workers=conditions.workers)
+    return shown if prices is None else _with_outlook(shown, conditions, prices, courses)
 
 
-def _affordable(trials: int) -> int:
-    wanted = min(_MOST_SIMULATIONS + 1, _SIMULATED_TRIALS // max(1, trials))
-    return max(_STEP, wanted // _STEP * _STEP) - 1
+def _count(settings: SearchSettings) -> int:
+    return affordable(settings.max_trials, step=_STEP, budget=_SIMULATED_TRIALS)
+
+
+def _with_outlook(shown: Preview, conditions: Conditions, prices: Prices, courses: Sequence[Course]) -> Preview:
+    settings = shown.settings
+    checkpoints = simulate_checkpoints(settings, conditions, prices.policy)
+    outlook = look_ahead(settings, conditions, prices, courses, checkpoints)
+    return replace(
+        shown,
+        outlook=outlook,
+        beside=tuple(look_beside(settings, conditions, prices)),
+        full_trainings=full_trainings(settings, conditions, outlook.seconds.middle),
+    )
 
 
 def _summarize(
@@ -220,6 +247,8 @@ def _plain(value: Any) -> Any:
     """Dataclasses as mappings, tuples as lists, fractions as numbers."""
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Range):
+        return {name: _plain(each) for name, each in value._asdict().items()}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Fraction):

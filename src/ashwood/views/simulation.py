@@ -1,81 +1,92 @@
-"""Searches played through without training anything: the real search code in virtual order.
+"""What is known of training before it runs, and searches simulated under it.
 
-How many trials ASHA promotes depends on what nobody knows beforehand: in which order
-trials finish, how many of them train at once, and how well an early metric foretells a
-late one.  So each simulation draws all three.  Metrics are exchangeable: no trial is
-favoured by when it was created.
+How a search goes depends on what nobody knows beforehand: in which order trials finish,
+how much their paces differ, how well an early metric foretells a late one.  So each
+simulation draws what isn't given.  Metrics are exchangeable: no trial is favoured by when
+it was created.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from math import sqrt
-from typing import TypeAlias
+from dataclasses import dataclass
 
-from ashwood.search.draw import bits, unit_draw
+from ashwood.search.draw import unit_draw
 from ashwood.search.settings import SearchSettings
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import GoOn
-
-Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
-"""How many trials reached each rung, by bracket."""
+from ashwood.simulation.costs import NO_COSTS, Costs, normal_draw
+from ashwood.simulation.play import Course, Witness, play
+from ashwood.simulation.training import Exchangeable
 
 _SEED = 0
-_PART_BITS = 21
-_PART_MASK = (1 << _PART_BITS) - 1
+_WIDEST_SPREAD = 2.0
+_MOST_STEPS = 10
 
 
-def simulate(settings: SearchSettings, *, number: int, workers: int | None = None) -> Arrivals:
-    """Play simulation ``number`` through: the same answer every time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What is known of how trials will train.
 
-    A job takes as long as the training it adds, give or take a factor of up to 2.
+    Attributes:
+        workers: how many there are; None: each simulation draws a number.
+        unit_seconds: what one unit of length takes, on average over trials.
+        unit_error: by what factor that may be off, more or less; 1: it is exact.
+        spread: two thirds of the trials take between 1/spread and spread times as long as the median; None: each
+            simulation draws one.
+        costs: what else takes time.
+        launch: seconds until the workers begin to train, once.
+    """
+
+    workers: int | None = None
+    unit_seconds: float = 1.0
+    unit_error: float = 1.0
+    spread: float | None = None
+    costs: Costs = NO_COSTS
+    launch: float = 0.0
+
+
+ANY_CONDITIONS = Conditions()
+"""Nothing is known."""
+
+
+def simulate(
+    settings: SearchSettings,
+    *,
+    number: int,
+    conditions: Conditions = ANY_CONDITIONS,
+    witness: Witness | None = None,
+) -> Course:
+    """Play simulation ``number`` through: the same course every time.
 
     Args:
         settings: of the search.
-        number: which simulation; each has its own draws.
-        workers: how many trials train at once, where max_concurrent_trials is no less; None:
-            drawn log-uniformly from 1 to max_concurrent_trials, to max_trials where that is unbounded.
+        number: which simulation; each has its own draws, and the same ones in searches with other settings.
+        conditions: what is known.  An unknown number of workers is drawn log-uniformly from 1 to
+            max_concurrent_trials, to max_trials where that is unbounded.
+        witness: is told of checkpoints.
     """
     search = Tournament(settings)
-    bound = search.plan.max_concurrent_trials or settings.max_trials
-    slots = min(workers or int((bound + 1) ** unit_draw(_SEED, number, "workers")), bound)
-    # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
-    # but far more often strong than weak, as it is along learning curves.
-    noise = unit_draw(_SEED, number, "noise") ** 2
-    signal = sqrt(1 - noise * noise)
-    spread = unit_draw(_SEED, number, "spread")
-    qualities: list[float] = []
-    lengths: list[int] = []
-    # (when it ends, trial, target, loss); no trial trains twice at once, so a tie is settled by its id.
-    running: list[tuple[float, int, int, float]] = []
-
-    def start(now: float, trial: int, target: int) -> None:
-        luck, pace, quality = _three_draws(number, trial, target)
-        if trial == len(lengths):
-            qualities.append(quality)
-            lengths.append(0)
-        took = (target - lengths[trial]) * 2.0 ** (spread * (2 * pace - 1))
-        heappush(running, (now + took, trial, target, signal * qualities[trial] + noise * luck))
-        lengths[trial] = target
-
-    now = 0.0
-    while True:
-        while len(running) < slots and (job := search.next_job()) is not None:
-            start(now, job.trial, job.target)
-        if not running:
-            return tuple(tuple(len(rung) for rung in bracket.rungs) for bracket in search.brackets)
-        now, trial, target, loss = heappop(running)
-        verdict = search.report(trial, target, loss)
-        if isinstance(verdict, GoOn):
-            start(now, trial, verdict.target)
-
-
-def _three_draws(number: int, trial: int, target: int) -> tuple[float, float, float]:
-    """Three uniform draws from one address: addresses are what a simulation spends most of its time on."""
-    drawn = bits(_SEED, number, trial, target)
-    scale = 2.0**-_PART_BITS
-    return (
-        (drawn & _PART_MASK) * scale,
-        (drawn >> _PART_BITS & _PART_MASK) * scale,
-        (drawn >> 2 * _PART_BITS & _PART_MASK) * scale,
+    training = Exchangeable(
+        unit_seconds=conditions.unit_seconds * _error(conditions, number),
+        spread=conditions.spread or _WIDEST_SPREAD ** unit_draw(_SEED, number, "spread"),
+        # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
+        # but far more often strong than weak, as it is along learning curves.
+        noise=unit_draw(_SEED, number, "noise") ** 2,
     )
+    bound = search.plan.max_concurrent_trials or settings.max_trials
+    workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
+    return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
+
+
+def affordable(trials: int, *, step: int, budget: int) -> int:
+    """How many searches of so many trials to simulate for an honest range, within a budget of simulated trials.
+
+    With ``step * k - 1`` simulations, one more search falls between the k-th from below and the k-th from above with
+    a probability of ``1 - 2 / step``, whatever the distribution.
+    """
+    return step * min(_MOST_STEPS, max(1, budget // (step * max(1, trials)))) - 1
+
+
+def _error(conditions: Conditions, number: int) -> float:
+    if conditions.unit_error == 1.0:
+        return 1.0
+    return float(conditions.unit_error ** normal_draw(_SEED, number, "unit"))

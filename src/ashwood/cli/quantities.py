@@ -1,0 +1,135 @@
+"""Durations, factors, sizes and amounts of money as people write them on the command line."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from ashwood.config import parse_duration
+from ashwood.errors import ConfigError, Problem
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
+_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+Value = TypeVar("Value")
+
+
+class Options:
+    """Reads options, and gathers what is wrong with them, so that a user learns all of it at once."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+
+    def read(self, option: str, text: str | None, parse: Callable[[str], Value]) -> Value | None:
+        """The value of an option; None: it wasn't given, or is wrong."""
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except ValueError as error:
+            self.wrong(option, str(error))
+            return None
+
+    def wrong(self, option: str, message: str) -> None:
+        """Something is wrong with an option."""
+        self._problems.append(Problem("", message, option))
+
+    def check(self) -> None:
+        """Go on only if nothing is wrong.
+
+        Raises:
+            ConfigError: with everything that is.
+        """
+        if self._problems:
+            raise ConfigError(self._problems)
+
+
+def duration(text: str) -> float:
+    """Seconds above 0.
+
+    Raises:
+        ValueError: it is no such duration.
+    """
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise ValueError(f"must be a duration above 0, such as 40s, 250ms, 15min or 1.5h, not {text!r}")
+    return seconds
+
+
+def duration_or_none(text: str) -> float:
+    """Seconds; 0 too.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    if re.fullmatch(r"\s*0+(\.0+)?\s*(ms|s|min|h|d)?\s*", text):
+        return 0.0
+    seconds = parse_duration(text)
+    if seconds is None:
+        raise ValueError(f"must be a duration, such as 5s, 250ms, 2min or 0, not {text!r}")
+    return seconds
+
+
+def factor(text: str) -> float:
+    """A factor of at least 1, with or without an x behind it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = _number(text.strip().lower().removesuffix("x").removesuffix("×"))
+    if value < 1 or not math.isfinite(value):
+        raise ValueError(
+            f"must be a factor of at least 1, such as 1.5x (two thirds of the trials take between 1/1.5 and 1.5 times "
+            f"as long as the median), not {text!r}"
+        )
+    return value
+
+
+def size(text: str) -> float:
+    """Bytes above 0.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    value = 0.0
+    if match is not None:
+        unit = match[2].lower()
+        base = 1024 if "i" in unit else 1000
+        value = float(match[1]) * base ** _PREFIXES[unit.rstrip("b").rstrip("i")]
+    if value <= 0:
+        raise ValueError(f"must be a size above 0, such as 300MB, 1.5GB or 2GiB, not {text!r}")
+    return value
+
+
+def money(text: str) -> float:
+    """An amount of at least 0, in whatever currency.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = _number(text.strip())
+    if value < 0 or not math.isfinite(value):
+        raise ValueError(f"must be an amount of at least 0, such as 2.10, without a currency, not {text!r}")
+    return value
+
+
+def amount(text: str) -> float:
+    """A number above 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    value = _number(text.strip())
+    if value <= 0 or not math.isfinite(value):
+        raise ValueError(f"must be a number above 0, such as 40, not {text!r}")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

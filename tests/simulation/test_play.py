@@ -1,0 +1,113 @@
+"""Playing a search through: it must come to what the engine comes to on the simulated backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine.simulate import simulate
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import CompleteTrial
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.tournament import Tournament
+from ashwood.simulation.costs import Costs
+from ashwood.simulation.play import play
+from ashwood.simulation.training import Exchangeable, PowerLaw, Training
+from ashwood.views.trials import TrialTable
+from tests.views import streams
+from tests.views.simulate import arrivals_of, asha, spec_of
+
+seconds = st.sampled_from([0.0, 0.5, 3.0])
+
+
+@st.composite
+def models(draw: st.DrawFn) -> Training:
+    spread = draw(st.sampled_from([1.0, 1.5, 4.0]))
+    if draw(st.booleans()):
+        return PowerLaw(max_length=60, rank_correlation=draw(st.sampled_from([0.2, 0.9])), spread=spread)
+    return Exchangeable(unit_seconds=draw(st.sampled_from([0.0, 1.0])), spread=spread, noise=draw(st.floats(0, 1)))
+
+
+class Happened:
+    """What the log of a simulated experiment tells."""
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.trials = TrialTable(spec)
+        self.first_end: float | None = None
+        self.most_waiting = 0
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.trials.apply(*entry)
+            self.most_waiting = max(self.most_waiting, self.trials.states[TrialState.PAUSED])
+            if self.first_end is None and any(isinstance(each, CompleteTrial) for each in entry.decisions):
+                self.first_end = entry.at
+
+
+@given(
+    search=streams.settings(),
+    training=models(),
+    costs=st.builds(Costs, start=seconds, restore=seconds, save=seconds, straggling=st.sampled_from([0.0, 0.5])),
+    workers=st.integers(1, 12),
+)
+def test_a_play_goes_as_the_engine_goes_on_the_simulated_backend(
+    search: SearchSettings, training: Training, costs: Costs, workers: int
+) -> None:
+    spec = spec_of(search)
+    happened = Happened(spec)
+    backend = SimulatedBackend(spec, training, workers, costs=costs)
+    experiment = simulate(Experiment(spec), backend, observers=[happened.observe])
+    course = play(Tournament(search), training, workers, costs=costs, seed=spec.seed)
+    assert course.arrivals == arrivals_of(experiment)
+    assert course.seconds == backend.clock.now
+    assert course.first_end == happened.first_end
+    assert course.most_waiting == happened.most_waiting
+    assert course.busy == pytest.approx(happened.trials.spending.busy_seconds)
+    assert 0 <= course.full_until <= course.last_full <= course.seconds
+
+
+def test_the_tail_begins_when_workers_were_all_at_work_for_the_last_time() -> None:
+    settings = asha(6, method=Method.RANDOM, max_length=10)
+    course = play(Tournament(settings), Exchangeable(unit_seconds=2.0), 4, costs=Costs(start=1.0, save=3.0))
+    assert course.seconds == 2 * (1 + 20 + 3)
+    assert course.last_full == course.full_until == 1 + 20 + 3
+    assert course.busy == 6 * 24
+    assert course.trained == 6 * 20
+
+
+def test_synchronous_halving_stands_still_between_rungs() -> None:
+    settings = asha(16, method=Method.SYNC_HALVING, max_length=16, num_rungs=2)
+    course = play(Tournament(settings), Exchangeable(), 8)
+    assert course.seconds == 4 + 4 + 12
+    assert course.full_until == course.last_full == 8
+    assert course.first_end == 20
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.saved_at: dict[int, list[int]] = {}
+        self.gone: list[int] = []
+
+    def saved(self, trial: int, length: int) -> None:
+        self.saved_at.setdefault(trial, []).append(length)
+
+    def ended(self, trial: int) -> None:
+        self.gone.append(trial)
+
+
+@given(search=streams.settings(), workers=st.integers(1, 6))
+def test_a_witness_hears_of_every_trial_and_of_what_it_saved(search: SearchSettings, workers: int) -> None:
+    heard = Heard()
+    course = play(Tournament(search), Exchangeable(noise=0.5, spread=1.5), workers, witness=heard)
+    created = sum(bracket[0] for bracket in course.arrivals)
+    assert sorted(heard.gone) == list(range(created))
+    complete = [trial for trial, lengths in heard.saved_at.items() if search.max_length in lengths]
+    assert len(complete) == sum(bracket[-1] for bracket in course.arrivals)
+    assert all(lengths == sorted(set(lengths)) for lengths in heard.saved_at.values())

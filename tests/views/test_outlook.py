@@ -1,0 +1,177 @@
+"""What searches take: against arithmetic where that is possible, and against what experiments took."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine.simulate import simulate as run_simulated
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.events import CheckpointSaved
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.simulation.costs import Costs
+from ashwood.simulation.training import Exchangeable, PowerLaw
+from ashwood.views.outlook import (
+    Outlook,
+    Prices,
+    alternatives,
+    full_trainings,
+    look_ahead,
+    look_beside,
+    simulate_checkpoints,
+)
+from ashwood.views.simulation import Conditions, simulate
+from tests.views.simulate import asha, spec_of
+
+NO_PRICES = Prices()
+COSTS = Costs(start=4.0, restore=1.0, save=2.0)
+
+
+def outlook(
+    settings: SearchSettings,
+    conditions: Conditions,
+    prices: Prices = NO_PRICES,
+    count: int = 19,
+) -> Outlook:
+    courses = [simulate(settings, number=number, conditions=conditions) for number in range(count)]
+    return look_ahead(settings, conditions, prices, courses)
+
+
+def test_random_search_by_hand() -> None:
+    settings = asha(6, method=Method.RANDOM, max_length=10)
+    conditions = Conditions(workers=4, unit_seconds=3.0, spread=1.0, costs=COSTS, launch=100.0)
+    found = outlook(settings, conditions, Prices(worker_hour=2.0, checkpoint_bytes=5.0))
+    each = 4 + 30 + 2
+    assert found.seconds == (100 + 2 * each,) * 3
+    assert found.worker_hours.middle == pytest.approx(4 * (100 + 2 * each) / 3600)
+    assert found.cost is not None
+    assert found.cost.high == pytest.approx(2 * found.worker_hours.high)
+    assert found.utilisation.middle == pytest.approx(6 * each / (4 * (100 + 2 * each)))
+    assert found.tail_seconds.middle == each
+    assert found.first_end_seconds.middle == 100 + 34
+    assert found.paused.high == 0
+    assert found.full_length.low == 6
+    assert found.checkpoints is found.disk_bytes is None
+    assert full_trainings(settings, conditions, 100 + 2 * each - 1) == 4
+    assert full_trainings(settings, conditions, 100 + 2 * each) == 8
+    assert full_trainings(replace(settings, max_concurrent_trials=3), conditions, 100 + 2 * each) == 6
+
+
+def test_the_rest_of_the_workers_is_paid_for_too() -> None:
+    settings = asha(40, max_concurrent_trials=4)
+    few, many = (outlook(settings, Conditions(workers=workers, spread=1.0)) for workers in (4, 16))
+    assert many.seconds == few.seconds
+    assert many.worker_hours.middle == pytest.approx(4 * few.worker_hours.middle)
+    assert many.utilisation.middle == pytest.approx(few.utilisation.middle / 4)
+
+
+def test_what_is_unknown_widens_the_range() -> None:
+    settings = asha(60, max_length=16)
+    known = outlook(settings, Conditions(workers=1, spread=1.0))
+    unsure = outlook(settings, Conditions(workers=1, spread=1.0, unit_error=1.5))
+    assert unsure.seconds.high / unsure.seconds.low > 1.5 * known.seconds.high / known.seconds.low
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        asha(60),
+        asha(60, stop_once=True),
+        asha(50, mode=Mode.AGGRESSIVE, max_concurrent_trials=0),
+        asha(50, method=Method.SYNC_HALVING),
+        asha(40, method=Method.ASYNC_HALVING, max_length=27, divisor=Fraction(3)),
+    ],
+    ids=lambda settings: f"{settings.method}{'-stop' * settings.stop_once}",
+)
+def test_the_range_holds_for_experiments(settings: SearchSettings) -> None:
+    """With curves of another kind than those that the preview simulates."""
+    conditions = Conditions(workers=6, unit_seconds=2.0, spread=1.4, costs=COSTS)
+    found = outlook(settings, conditions, count=99)
+    hits = 0
+    for seed in range(30):
+        spec = replace(spec_of(settings), seed=seed)
+        training = PowerLaw(max_length=settings.max_length, unit_seconds=2.0, spread=1.4)
+        backend = SimulatedBackend(spec, training, 6, costs=COSTS)
+        run_simulated(Experiment(spec), backend)
+        hits += found.seconds.low <= backend.clock.now <= found.seconds.high
+    # 80 % of 30, give or take three standard deviations of a binomial.
+    assert 18 <= hits <= 30
+
+
+def test_the_same_draws_hold_for_every_search() -> None:
+    settings, conditions = asha(8, max_length=4), Conditions(workers=4)
+    rows = list(look_beside(settings, conditions, Prices()))
+    again = list(look_beside(settings, conditions, Prices()))
+    assert rows == again
+    assert [row.simulations for row in rows] == [99] * len(rows)
+
+
+# -- alternatives -------------------------------------------------------------------------------
+
+
+def test_the_alternatives_are_the_other_modes_and_methods() -> None:
+    found = list(alternatives(asha(200, max_length=256)))
+    assert [(each.method, each.mode) for each in found[:2]] == [
+        (Method.ADAPTIVE_ASHA, Mode.AGGRESSIVE),
+        (Method.ADAPTIVE_ASHA, Mode.CONSERVATIVE),
+    ]
+    assert [each.method for each in found[2:]] == [Method.SYNC_HALVING, Method.RANDOM]
+    assert {each.max_trials for each in found} == {200}
+
+
+def test_an_alternative_that_would_do_the_same_is_left_out() -> None:
+    found = list(alternatives(asha(200, max_length=2)))  # there is room for one rung
+    assert [each.method for each in found] == [Method.SYNC_HALVING, Method.RANDOM]
+
+
+def test_bracket_rungs_are_given_up_in_the_alternatives() -> None:
+    found = list(alternatives(asha(200, max_length=256, bracket_rungs=(3,))))
+    assert [each.mode for each in found if each.method is Method.ADAPTIVE_ASHA] == list(Mode)
+    assert not any(each.bracket_rungs for each in found)
+
+
+@pytest.mark.parametrize("method", [Method.GRID, Method.SINGLE])
+def test_where_trials_are_fixed_there_is_no_alternative(method: Method) -> None:
+    assert not list(alternatives(asha(1, method=method)))
+
+
+# -- checkpoints --------------------------------------------------------------------------------
+
+
+class Kept:
+    """The most checkpoints that there were at once, as the log tells."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def observe(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self.now += isinstance(entry.event, CheckpointSaved)
+            self.most = max(self.most, self.now)
+            self.now -= sum(isinstance(each, DeleteCheckpoint) for each in entry.decisions)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        CheckpointPolicy(),
+        CheckpointPolicy(save_experiment_best=3, save_trial_best=0, save_trial_latest=0),
+        CheckpointPolicy(save_trial_best=2, save_trial_latest=3),
+        None,
+    ],
+)
+@pytest.mark.parametrize("stop_once", [False, True])
+def test_checkpoints_are_counted_as_the_experiment_keeps_them(policy: CheckpointPolicy | None, stop_once: bool) -> None:
+    settings = asha(60, stop_once=stop_once)
+    counts = simulate_checkpoints(settings, Conditions(workers=6), policy)
+    spec = replace(spec_of(settings), checkpoint_policy=policy)
+    kept = Kept()
+    backend = SimulatedBackend(spec, Exchangeable(noise=0.2, spread=1.3), 6, costs=Costs(save=0.5))
+    run_simulated(Experiment(spec), backend, observers=[kept.observe])  # type: ignore[list-item]
+    assert 0.9 * min(counts) - 2 <= kept.most <= 1.1 * max(counts) + 2
