@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from ashwood.cli.checkpoints import format_size
-from ashwood.cli.output import format_duration, make_table
+from ashwood.cli.output import format_duration, format_size, make_table
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.outlook import Outlook, Range

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from statistics import fmean, stdev
@@ -30,6 +30,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.costs import Costs
+from ashwood.views.simulation import Conditions
 
 _KEPT = 1_000
 """Of the latest so many trials and attempts: enough for any mean, and a driver's memory stays small."""
@@ -62,10 +63,16 @@ class Measured:
     restore: float
     save: float
 
-    @property
-    def costs(self) -> Costs:
-        """What takes time besides training."""
-        return Costs(start=self.start, restore=self.restore, save=self.save)
+    def conditions(self, workers: int | None) -> Conditions:
+        """That further trials will train under, on so many workers."""
+        return Conditions(
+            workers=workers,
+            unit_seconds=self.unit_seconds,
+            unit_error=self.unit_error,
+            spread=self.spread,
+            costs=Costs(start=self.start, restore=self.restore, save=self.save),
+            launch=self.launch,
+        )
 
 
 @dataclass(slots=True)
@@ -147,12 +154,12 @@ class Measuring:
     def result(self) -> Measured | None:
         """What was measured so far; None: nothing."""
         start, restore = self._starts()
-        paces = sorted(self._all_paces(start, restore))
+        paces = self._all_paces(start, restore)
         if not paces:
             return None
-        spread = None
-        if len(paces) >= _FEWEST_PACES and paces[0] > 0:
-            spread = exp(stdev(map(log, paces)))
+        # A trial that trained for no time at all was too short to measure.
+        logs = [log(pace) for pace in paces if pace > 0]
+        spread = exp(stdev(logs)) if len(logs) >= _FEWEST_PACES else None
         return Measured(
             trials=len(paces),
             unit_seconds=fmean(paces),
@@ -220,7 +227,7 @@ class Measuring:
         ]
         return max(0.0, fmean(known) if known else _intercept(stretches))
 
-    def _all_paces(self, start: float, restore: float) -> Iterable[float]:
+    def _all_paces(self, start: float, restore: float) -> list[float]:
         """Seconds a unit of length, of each trial."""
         totals = dict(self._paces)
         for trial, length, seconds, restored in self._firsts:

@@ -8,15 +8,15 @@ rung is small, so there a preview states the guaranteed minimum, and the middle 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
 from ashwood.simulation.play import Arrivals, Course
 from ashwood.views.arrivals import guaranteed_arrivals, is_exact, total_length
-from ashwood.views.outlook import Outlook, Prices, Range, full_trainings, look_ahead, look_beside, simulate_checkpoints
+from ashwood.views.outlook import Outlook, Prices, full_trainings, look_ahead, look_beside, simulate_checkpoints
+from ashwood.views.plain import plain
 from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, simulate
 
 # For ranges from 5 to 95 %.
@@ -123,8 +123,8 @@ class Preview:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
-        data: dict[str, Any] = _plain(self)
-        data["full_length"] = _plain(self.full_length)
+        data: dict[str, Any] = plain(self)
+        data["full_length"] = plain(self.full_length)
         return data
 
 
@@ -241,16 +241,3 @@ def _estimate(least: float | None, values: Sequence[float]) -> Estimate:
     ranked = sorted(values)
     outside = max(1, (len(ranked) + 1) // _STEP)
     return Estimate(least, ranked[outside - 1], ranked[len(ranked) // 2], ranked[-outside])
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, tuples as lists, fractions as numbers."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Range):
-        return {name: _plain(each) for name, each in value._asdict().items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Fraction):
-        return value.numerator if value.denominator == 1 else float(value)
-    return value
