@@ -34,8 +34,8 @@ class Peer(NamedTuple):
 PEERS = (
     Peer("Optuna random", "optuna", "random"),
     Peer("Optuna TPE", "optuna", "tpe", {100: 3}),
-    Peer("Optuna TPE, halving", "optuna", "tpe_halving", {100: 1}),
-    Peer("Optuna TPE, Hyperband", "optuna", "tpe_hyperband", {100: 1}),
+    Peer("Optuna TPE, halving", "optuna", "tpe_halving", {16: 3, 100: 1}),
+    Peer("Optuna TPE, Hyperband", "optuna", "tpe_hyperband", {16: 3, 100: 1}),
     Peer("Syne Tune ASHA, promotion", "syne_tune", "promotion"),
     Peer("Syne Tune ASHA, stopping", "syne_tune", "stopping"),
     Peer("Ray Tune ASHA", "ray", "asha"),
