@@ -15,10 +15,11 @@ tree-structured Parzen estimator), on the longest trained trials as in Falkner e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ashwood.search.draw import unit_draws
 from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Space
+from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 
 CANDIDATES = 24
@@ -40,7 +41,10 @@ _BINS = 16
 # A value speaks for its neighbourhood too: within a fifth of the range, linearly less the further away.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
 
-Cells = bytes
+Ratios: TypeAlias = list[list[float]]
+"""Of each hyperparameter, of each bin."""
+
+Cells: TypeAlias = bytes
 """The bin of each hyperparameter that isn't constant, in the order of the space."""
 
 
@@ -48,6 +52,7 @@ class DensitySampler:
     """Chooses the values of new trials by those of the trials that did well."""
 
     def __init__(self, space: Space, seed: int) -> None:
+        """Draw from ``space`` for an experiment with ``seed``."""
         self._space = space
         self._seed = seed
         free = [leaf for _, leaf in space.leaves() if not isinstance(leaf, Const)]
@@ -58,66 +63,73 @@ class DensitySampler:
         ]
         self._cells: dict[TrialId, Cells] = {}
         self._all = [[0.0] * size for size in self._sizes]
-        self._known = 0
+        self._known: set[TrialId] = set()
         self._good: Sequence[TrialId] = ()
-        self._ratios: list[list[float]] | None = None
+        self._ratios: Ratios = []
+
+    def good(self, search: Tournament) -> list[TrialId]:
+        """The trials to learn from; none while too few are known."""
+        return search.promising(ENOUGH, GOOD_SHARE, MOST_GOOD)
 
     def sample(self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId]) -> dict[str, Any]:
         """The values of a new trial, the ``index``-th of its bracket.
 
         Args:
             trial: its id, by which it is to be known from now on.
-            good: the best of the trials that are known, as far as they are `note`d; empty: too few are.
+            bracket: the bracket it belongs to.
+            index: which trial of the bracket it is.
+            good: what `good` said; each was `note`d.
         """
-        plain = self._space.units(self._seed, bracket, index)
-        units = plain
         if good and index % RANDOM_EVERY and self._sizes:
-            self._learn(good)
-            units = self._best_candidate(bracket, index)
+            units = self._best_candidate(self._ratios_for(good), bracket, index)
+        else:
+            units = self._space.units(self._seed, bracket, index)
         self._cells[trial] = self._cells_of(units)
         return self._space.values(units)
 
     def note(self, trial: TrialId) -> None:
-        """The trial has its first result."""
-        self._known += 1
-        self._ratios = None
+        """The trial has a result; only the first time counts."""
+        if trial in self._known:
+            return
+        self._known.add(trial)
+        self._ratios = []
         for hist, smears, cell in zip(self._all, self._smears, self._cells[trial], strict=True):
             for at, weight in smears[cell]:
                 hist[at] += weight
 
-    def _learn(self, good: Sequence[TrialId]) -> None:
+    def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
         """Of each bin of each hyperparameter, how much more frequent it is among the good than among the others."""
-        if self._ratios is not None and good == self._good:
-            return
-        self._good = good
-        self._ratios = []
-        others = max(0, self._known - len(good))
+        if self._ratios and good == self._good:
+            return self._ratios
+        self._good, self._ratios = good, []
+        others = max(0, len(self._known) - len(good))
         cells = [self._cells[trial] for trial in good]
         for nth, (size, smears, everyone) in enumerate(zip(self._sizes, self._smears, self._all, strict=True)):
-            hist = [0.0] * size
+            frequent = [0.0] * size
             for cell in cells:
                 for at, weight in smears[cell[nth]]:
-                    hist[at] += weight
+                    frequent[at] += weight
             # As if one more trial, spread evenly, were among either.
             even = 1 / size
             self._ratios.append(
                 [
-                    (count + even) / (len(cells) + 1) / ((max(0.0, total - count) + even) / (others + 1))
-                    for count, total in zip(hist, everyone, strict=True)
+                    ((count + even) / (len(good) + 1)) / ((max(0.0, total - count) + even) / (others + 1))
+                    for count, total in zip(frequent, everyone, strict=True)
                 ]
             )
+        return self._ratios
 
-    def _best_candidate(self, bracket: int, index: int) -> Sequence[float]:
-        assert self._ratios is not None  # noqa: S101
-        best: tuple[float, Sequence[float]] = (-1.0, ())
+    def _best_candidate(self, ratios: Ratios, bracket: int, index: int) -> Sequence[float]:
+        best = -1.0
+        place: Sequence[float] = ()
         for number in range(CANDIDATES):
             units = unit_draws(len(self._sizes), self._seed, "candidate", bracket, index, number)
-            score = 1.0
-            for ratios, size, unit in zip(self._ratios, self._sizes, units, strict=True):
-                score *= ratios[int(unit * size)]
-            if score > best[0]:
-                best = (score, units)
-        return best[1]
+            promise = 1.0
+            for of_bins, size, unit in zip(ratios, self._sizes, units, strict=True):
+                promise *= of_bins[int(unit * size)]
+            if promise > best:
+                best, place = promise, units
+        return place
 
     def _cells_of(self, units: Sequence[float]) -> Cells:
         return bytes(int(unit * size) for unit, size in zip(units, self._sizes, strict=True))
