@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import end_to_end, memory, recovery, search_core, utilisation
+from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
 BENCHMARKS = {
@@ -16,6 +17,7 @@ BENCHMARKS = {
     "utilisation": utilisation.tables,
     "memory": memory.tables,
     "recovery": recovery.tables,
+    "quality": quality.tables,
 }
 
 
@@ -25,6 +27,8 @@ def main() -> None:
     parser.add_argument("which", nargs="*", metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)}; default: all")
     parser.add_argument("--peers", action="store_true", help="other systems too, installed once (1 GB)")
     parser.add_argument("--quick", action="store_true", help="small sizes: to see that it works, not to compare")
+    parser.add_argument("--lcbench", type=Path, metavar="DIR", help="quality: where the LCBench surrogate is")
+    parser.add_argument("--confirm", action="store_true", help="quality: on the tasks that nobody tunes to")
     parser.add_argument("--out", type=Path, help="keep the numbers in this JSON file")
     parser.add_argument("--render", type=Path, help="measure nothing; print what such a file holds as Markdown")
     options = parser.parse_args()
@@ -34,10 +38,11 @@ def main() -> None:
         kept = json.loads(options.render.read_text())
         print(markdown(kept["machine"], [Table(*table) for table in kept["tables"]]))
         return
+    asked = Options(options.peers, options.quick, options.lcbench, options.confirm)
     where, tables = machine(), []
     for name in options.which or BENCHMARKS:
         print(name, file=sys.stderr)
-        for table in BENCHMARKS[name](Options(options.peers, options.quick)):
+        for table in BENCHMARKS[name](asked):
             tables.append(table)
             print(table.markdown())
             # After each table, so that what was measured outlives what fails.

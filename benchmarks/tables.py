@@ -7,6 +7,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 
@@ -16,10 +17,14 @@ class Options(NamedTuple):
     Attributes:
         peers: other systems too.
         quick: small sizes, to see that it works.
+        lcbench: the directory of the LCBench surrogate; None: there is none.
+        confirm: on the tasks that nobody tunes to.
     """
 
     peers: bool
     quick: bool
+    lcbench: Path | None = None
+    confirm: bool = False
 
 
 class Table(NamedTuple):

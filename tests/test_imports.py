@@ -11,6 +11,11 @@ def test_importing_ashwood_imports_nothing_heavy() -> None:
     assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "pandas", "sqlite3", "ashwood.api"}
 
 
+def test_drawing_libraries_are_imported_when_something_is_drawn() -> None:
+    loaded = set(run("import sys, ashwood.api, ashwood.cli.main; print(*sys.modules)").split())
+    assert not loaded & {"matplotlib", "numpy", "PIL", "plotly"}
+
+
 def test_training_code_gets_by_with_the_standard_library() -> None:
     loaded = set(run("import sys, ashwood; ashwood.Trial, ashwood.get_trial; print(*sys.modules)").split())
     ours = {name for name in loaded if name.startswith("ashwood.")}

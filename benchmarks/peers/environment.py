@@ -6,11 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.workload import Workload
+
+if TYPE_CHECKING:  # it imports numpy, which the other benchmarks do without
+    from benchmarks.peers.quality import Request
 
 PEERS = ("optuna", "ray", "syne_tune")
 
@@ -44,11 +49,27 @@ def search(peer: str, variant: str, workload: Workload, log: Path) -> float:
     return float(_call(peer, "search", variant, *numbers, str(log))["ended"])
 
 
+def quality(peer: str, request: Request) -> Iterator[list[Any]]:
+    """Search with a peer in virtual time: the task, the seed and the trace of each search, and the seconds it took."""
+    script = [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.quality_on_{peer}", json.dumps(request)]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            script, cwd=_HOME, env=_environment(), stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as process,
+    ):
+        # Answers come one by one, so that what was found outlives what is broken off.
+        yield from map(json.loads, process.stdout)
+        if process.wait():
+            errors.seek(0)
+            raise RuntimeError(f"{peer} failed:\n{errors.read()[-2000:]}")
+
+
 def _call(peer: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.on_{peer}", *arguments],
         cwd=_HOME,  # where what a peer leaves lying about is ignored
-        env={**os.environ, "PYTHONPATH": str(_BENCHMARKS.parent)},
+        env=_environment(),
         capture_output=True,
         text=True,
     )
@@ -56,6 +77,10 @@ def _call(peer: str, *arguments: str) -> dict[str, Any]:
         raise RuntimeError(f"{peer} failed:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(_BENCHMARKS.parent)}
 
 
 def _python(peer: str) -> str:

@@ -30,6 +30,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.trials import TrialRow
 
@@ -71,9 +72,10 @@ class AdaptiveASHA(_ManyTrials):
     name: ClassVar[str] = "adaptive_asha"
 
     max_trials: int
-    mode: Literal["aggressive", "standard", "conservative"] = "standard"
-    divisor: float = 4
-    max_rungs: int = 5
+    mode: Literal["aggressive", "standard", "conservative", "auto"] = "standard"
+    divisor: float | None = None
+    max_rungs: int | None = None
+    sampler: Literal["random", "density"] | None = None
     bracket_rungs: Sequence[int] | None = None
     stop_once: bool = False
 
@@ -156,6 +158,12 @@ class Experiment:
         """
         _, table = read_trials(self._home, self.id)
         return make_frame(trial_records(table.rows.values(), self.spec.metric, self._home.storage(self.id, self.spec)))
+
+    @property
+    def figures(self) -> Figures:
+        """Its figures: ``experiment.figures.timeline()`` is a Plotly figure."""
+        log = self._home.store.log(self.id)
+        return Figures(self.spec, lambda: (entry for _, entry in log.read()))
 
     def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
         """Go on with it, to its end; returns itself."""

@@ -19,7 +19,8 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.search.space import Const, Space
-from ashwood.testing.backend import drive, hear, job, wait_for_end, wait_for_number
+from ashwood.testing.backend import drive, hear, job
+from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from tests.backends.helpers import Make, error, losses, write
 
 # -- workers --------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from ashwood.backends.local import LocalBackend
 from ashwood.backends.port import Abort, Command, GoOn
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import Storm, drive, hear, job, wait_for_end, wait_for_number
+from ashwood.testing.backend import drive, hear, job
+from ashwood.testing.process_backend import StormOfKills, wait_for_end, wait_for_number
 from tests.backends.helpers import Make, error, write
 
 TOY = "ashwood.testing.training:train"
@@ -152,11 +153,11 @@ def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: 
     drive(backend, [job(trial=1_000), job(trial=1_001)])
 
 
-class Sabotage(Storm):
+class Sabotage(StormOfKills):
     """A storm that hits workers too, whatever they do, and the warden."""
 
-    def _strike(self) -> None:
-        super()._strike()
+    def _strike(self, trial: int, attempt: int) -> None:
+        super()._strike(trial, attempt)
         backend = self._backend
         assert isinstance(backend, LocalBackend)
         workers = [place.worker for place in backend._places if place.worker is not None]

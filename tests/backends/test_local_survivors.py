@@ -14,7 +14,7 @@ import pytest
 from ashwood.backends.local import clear_former_workers, fence, warden
 from ashwood.backends.local.process import WardenProcess
 from ashwood.errors import BackendError
-from ashwood.testing.backend import wait_for_end, wait_for_number
+from ashwood.testing.process_backend import wait_for_end, wait_for_number
 
 DRIVER = """
 import json, os, sys, time

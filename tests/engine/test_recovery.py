@@ -12,6 +12,7 @@ from ashwood.engine.recovery import unrecorded, unrecorded_of
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.events import (
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
@@ -80,7 +81,10 @@ def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
     assert experiment.trials[0].state is TrialState.RUNNING
 
 
-def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from(storage: Storage) -> None:
+@pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
+def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from(
+    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted]
+) -> None:
     class Dying(InstantBackend):
         """The first process saves at a length of 1, and dies before it can say so."""
 
@@ -88,7 +92,7 @@ def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from
             if (trial, self.live[trial].attempt) == (0, 1):
                 save(storage, "trial-0/length-1-attempt-1", loss=objective(self.live[trial].hparams, 1))
                 del self.live[trial]
-                self._events.append(AttemptFailed(0, 1, "the worker process was killed by SIGKILL"))
+                self._events.append(last_word(0, 1, "its machine is gone"))
             else:
                 super()._train(trial, target)
 

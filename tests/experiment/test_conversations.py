@@ -17,6 +17,7 @@ from ashwood.experiment.decisions import (
     ExperimentEnded,
     GaveUp,
     PauseTrial,
+    Preempted,
     Recovered,
     RejectedHparams,
     Retried,
@@ -223,6 +224,52 @@ def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> Non
     world.fail(process)
     trial = world.experiment.trials[0]
     assert (trial.checkpoint, trial.checkpoint_length) == ("trial-0/length-20-attempt-1", 20)
+
+
+# -- workers that are taken away ---------------------------------------------------------------
+
+
+def test_a_trial_whose_worker_is_taken_away_goes_on_elsewhere_from_its_latest_checkpoint(begin: Begin) -> None:
+    world = begin(max_length=100)
+    process = world.processes[0]
+    world.report(process, 20, loss=0.5)
+    world.save(process)
+    world.report(process, 30, loss=0.5)
+    assert world.preempt(process) == (TrainTrial(0, 2, 50, Preempted("a spot instance")),)
+    assert world.processes[0].length == 20
+
+
+def test_it_does_not_count_as_a_failure(begin: Begin) -> None:
+    world = begin(max_restarts=0, max_common_failures=1)
+    for attempt in range(2, 100):
+        assert world.preempt(world.processes[0]) == (TrainTrial(0, attempt, 2, Preempted("a spot instance")),)
+    assert world.experiment.trials[0].failures == 0
+
+
+def test_a_trial_that_was_let_go_is_not_started_again(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2)
+    process = world.processes[0]
+    world.report(process, 2, loss=0.9)
+    assert world.preempt(process) == ()
+    assert world.experiment.trials[0].state is TrialState.PAUSED
+
+
+def test_a_worker_that_is_taken_away_while_the_experiment_pauses_starts_no_process(begin: Begin) -> None:
+    world = begin(slots=2)
+    world.pause()
+    assert world.preempt(world.processes[0]) == ()
+    world.stop()
+    assert world.start(2)[0] == TrainTrial(0, 3, 2, Recovered())
+
+
+def test_a_worker_that_is_taken_away_while_the_experiment_is_canceled_is_no_loss(begin: Begin) -> None:
+    world = begin(slots=2)
+    world.cancel()
+    assert world.preempt(world.processes[0]) == ()
+    assert world.experiment.trials[0].attempt == 1
+
+
+# -- checkpoints -------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Begin) -> None:

@@ -42,7 +42,8 @@ def play(
             living = [trial.id for trial in world.experiment.trials.values() if not trial.ended]
             luck.choice([world.kill_trial, world.stop_trial])(luck.choice(living))
         elif luck.random() < trouble:
-            luck.choice([world.fail, world.fail, world.reject, world.give_up, world.end, world.save])(process)
+            troubles = [world.fail, world.fail, world.preempt, world.reject, world.give_up, world.end, world.save]
+            luck.choice(troubles)(process)
         elif process.told == "let go":
             world.end(process)
         else:

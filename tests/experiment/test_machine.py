@@ -21,6 +21,7 @@ from ashwood.testing.search_method import losses, search_settings
 from tests.experiment.world import Process, World, spec_of, state_of
 
 picks = st.integers(0, 1_000)
+ends = ["end", "fail", "preempt", "reject", "give_up"]
 
 
 class ExperimentMachine(RuleBasedStateMachine):
@@ -89,12 +90,12 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.save(process)
 
     @precondition(lambda self: self.world.processes)
-    @rule(pick=picks, how=st.sampled_from(["end", "fail", "fail", "reject", "give_up", "damaged", "no_space"]))
+    @rule(pick=picks, how=st.sampled_from([*ends, "fail", "damaged", "no_space"]))
     def one_is_gone(self, pick: int, how: str) -> None:
         getattr(self.world, how)(_pick(list(self.world.processes.values()), pick))
 
     @precondition(lambda self: self.world.dead and self.has_driver)
-    @rule(pick=picks, loss=losses(), how=st.sampled_from(["end", "fail", "reject", "give_up", "report", "save"]))
+    @rule(pick=picks, loss=losses(), how=st.sampled_from([*ends, "report", "save"]))
     def a_dead_attempt_speaks(self, pick: int, loss: float, how: str) -> None:
         process = _pick(self.world.dead, pick)
         trial = self.world.experiment.trials[process.trial]

@@ -23,6 +23,7 @@ from ashwood.experiment.decisions import (
     EndExperiment,
     FellBack,
     PauseTrial,
+    Preempted,
     Recovered,
     Retried,
     StopTrial,
@@ -32,6 +33,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CancelRequested,
     CapacityChanged,
@@ -174,6 +176,9 @@ class World:
     def fail(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …"))
 
+    def preempt(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, AttemptPreempted(process.trial, process.attempt, "a spot instance"))
+
     def reject(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, HparamsRejected(process.trial, process.attempt, "too wide"))
 
@@ -282,7 +287,7 @@ class World:
         running = {trial.id for trial in experiment.trials.values() if trial.state is TrialState.RUNNING}
         assert [trial.id for trial in experiment.outstanding()] == sorted(running)
         given = [d for d in decisions if isinstance(d, CreateTrial | TrainTrial)]
-        pulled = [d for d in given if not isinstance(d.why, Retried | Recovered | FellBack)]
+        pulled = [d for d in given if not isinstance(d.why, Retried | Preempted | Recovered | FellBack)]
         if pulled:
             assert len(running) <= self.limit, f"{len(running)} run after {pulled}"
         if given:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from itertools import pairwise
 
 from hypothesis import given
@@ -20,6 +22,13 @@ def test_the_values_never_change() -> None:
     assert unit_draw(751, "hparams", 2, 99_999, "Ł", "") == 0.013105837463886272
     assert training_seed(0, 0, 0) == 1087381256
     assert training_seed(2**31, 3, 12) == 1999558778
+
+
+@given(seed=st.integers(), address=addresses)
+def test_the_name_of_a_draw_is_a_list_in_json(seed: int, address: tuple[int | str, ...]) -> None:
+    name = json.dumps([seed, *address], separators=(",", ":")).encode()
+    digest = blake2b(name, digest_size=8, person=b"ashwood").digest()
+    assert bits(seed, *address) == int.from_bytes(digest, "big")
 
 
 @given(seed=st.integers(), address=addresses)

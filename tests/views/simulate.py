@@ -1,51 +1,28 @@
-"""Real event streams without training anything: an `Experiment` and workers in virtual time."""
+"""Real event streams without training anything: the engine on the simulated backend."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from math import inf, log1p
+from typing import Any, NamedTuple
 
-from ashwood.experiment.decisions import (
-    CompleteTrial,
-    ContinueTrial,
-    CreateTrial,
-    Decision,
-    PauseTrial,
-    StopTrial,
-    SuspendTrial,
-    TrainTrial,
-)
-from ashwood.experiment.events import (
-    AttemptEnded,
-    AttemptFailed,
-    AttemptStarted,
-    CheckpointSaved,
-    DriverStarted,
-    DriverStopped,
-    Event,
-    HparamsRejected,
-    PauseRequested,
-    TrialStopped,
-    ValidationReported,
-)
+from ashwood.backends.simulated import SimulatedBackend, VirtualClock
+from ashwood.engine.loop import Engine
+from ashwood.engine.simulate import simulate
+from ashwood.eventlog.port import Entry as Entry
+from ashwood.experiment.events import AttemptFailed, CheckpointSaved, Event, HparamsRejected, TrialStopped
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
+from ashwood.simulation.costs import Costs, Faults
+from ashwood.simulation.training import Setting, Trained
 
 Curve = Callable[[int, int], float]
 """The metric of a trial at a length."""
-
-
-class Entry(NamedTuple):
-    at: float
-    event: Event
-    decisions: tuple[Decision, ...]
 
 
 def spec_of(settings: SearchSettings, *, smaller_is_better: bool = True, max_restarts: int = 2) -> ExperimentSpec:
@@ -79,23 +56,15 @@ def power_law(seed: int, noise: float = 0.05) -> Curve:
     return metric
 
 
-@dataclass
-class _Process:
-    trial: int
-    attempt: int
-    slot: int
-    length: int
-    target: int
-
-
 class Workers:
-    """A backend and engine in one: dispatches as the engine does and hears from processes in virtual time.
+    """An experiment and workers in virtual time.
 
     Args:
-        faults: the chances that a stretch of training fails, is rejected, or stops itself.
+        faults: the chances that an attempt fails, rejects its hyperparameters, or stops itself, per unit of length.
+        preemptions: the chance that its worker is taken away, likewise.
         period: a validation every so many lengths, besides the one at the target.
         checkpoints: whether training code saves any.
-        step: seconds that one length of training takes.
+        step: seconds that one length of training takes, give or take a half.
     """
 
     def __init__(
@@ -106,132 +75,87 @@ class Workers:
         workers: int = 4,
         seed: int = 0,
         faults: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        preemptions: float = 0.0,
         period: int | None = None,
         checkpoints: bool = True,
         step: float = 10.0,
     ) -> None:
         self.experiment = Experiment(spec)
         self.entries: list[Entry] = []
-        self._curve = curve
-        self._workers = workers
-        self._seed = seed
-        self._faults = faults
-        self._period = period
-        self._checkpoints = checkpoints
-        self._step = step
-        self._now = 1_000.0
-        self._drawn = 0
-        self._begin()
-
-    def _begin(self) -> None:
-        self._queue: deque[tuple[int, int]] = deque()
-        self._live: dict[int, _Process] = {}
-        self._agenda: list[tuple[float, int, Event]] = []
+        self.clock = VirtualClock(1_000.0)
+        self._make = partial(
+            _Backend,
+            spec,
+            _Training(curve, 1 if spec.smaller_is_better else -1, seed, step),
+            workers,
+            costs=Costs(start=0.5, save=0.2),
+            faults=Faults(crashes=_rate(sum(faults), step), preemptions=_rate(preemptions, step)),
+            period=period,
+            clock=self.clock,
+            shares=faults,
+            checkpoints=checkpoints,
+        )
 
     def run(self, *, stop_after: int | None = None, crash: bool = False) -> list[Entry]:
         """Run to the end, or pause (or die without a word) after so many entries; returns all entries so far."""
-        self._begin()
         first = len(self.entries)
-        self._handle(DriverStarted(self._workers))
-        while self._agenda:
+        engines: list[Engine] = []
+
+        def observe(entries: Sequence[Entry]) -> None:
+            self.entries += entries
             if stop_after is not None and len(self.entries) - first >= stop_after:
                 if crash:
-                    return self.entries
-                if self.experiment.state is ExperimentState.RUNNING:
-                    self._handle(PauseRequested())
-                    continue
-            self._now, _, event = heappop(self._agenda)
-            self._handle(event)
-        self._handle(DriverStopped())
+                    raise _DriverDied
+                engines[0].pause()
+
+        with suppress(_DriverDied):
+            simulate(self.experiment, self._make(), observers=[observe], watch=engines.append)
         return self.entries
 
-    def _draw(self) -> float:
-        self._drawn += 1
-        return unit_draw(self._seed, "worker", self._drawn)
 
-    def _handle(self, event: Event) -> None:
-        match event:
-            case AttemptEnded() | AttemptFailed() | HparamsRejected() | TrialStopped():
-                del self._live[event.trial]
-        decisions = self.experiment.handle(event)
-        self.entries.append(Entry(self._now, event, decisions))
-        if isinstance(event, ValidationReported) and event.length < self._live[event.trial].target:
-            self._train(self._live[event.trial])
-        for decision in decisions:
-            self._act(decision)
-        self._fill()
+class _DriverDied(Exception):
+    pass
 
-    def _act(self, decision: Decision) -> None:
-        match decision:
-            case CreateTrial(trial=trial):
-                self._queue.append((trial, 1))
-            case TrainTrial(trial=trial, attempt=attempt):
-                self._queue.append((trial, attempt))
-            case ContinueTrial(trial=trial, target=target):
-                self._live[trial].target = target
-                self._train(self._live[trial])
-            case PauseTrial(trial=trial) | CompleteTrial(trial=trial):
-                self._let_go(self._live[trial], save=True)
-            case StopTrial(trial=trial):
-                self._let_go(self._live[trial], save=False)
-            case SuspendTrial(trial=trial, attempt=attempt) if trial in self._live:
-                if self._live[trial].attempt == attempt:
-                    self._suspend(self._live[trial])
 
-    def _fill(self) -> None:
-        held = []
-        while self.experiment.state is ExperimentState.RUNNING and self._queue and len(self._live) < self._workers:
-            waiting = self._queue.popleft()
-            trial = self.experiment.trials[waiting[0]]
-            if trial.state is not TrialState.RUNNING or trial.attempt != waiting[1]:
-                continue
-            if trial.id in self._live:
-                held.append(waiting)
-                continue
-            taken = {process.slot for process in self._live.values()}
-            slot = next(number for number in range(self._workers) if number not in taken)
-            process = _Process(trial.id, trial.attempt, slot, trial.checkpoint_length, trial.target)
-            self._live[trial.id] = process
-            self._later(0.5, AttemptStarted(trial.id, trial.attempt, slot, process.length))
-            self._train(process, delay=0.5)
-        self._queue.extendleft(reversed(held))
+class _Backend(SimulatedBackend):
+    """Tells crashes as whatever went wrong, and keeps checkpoints that nobody makes to itself."""
 
-    def _train(self, process: _Process, delay: float = 0.0) -> None:
-        stretch = max(0, process.target - process.length)
-        if self._period is not None:
-            stretch = min(stretch, self._period)
-        takes = delay + stretch * self._step * (0.5 + self._draw())
-        trial, attempt = process.trial, process.attempt
-        fate = self._draw()
-        failing, rejecting, stopping = self._faults
+    def __init__(self, *args: Any, shares: tuple[float, float, float], checkpoints: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._shares = shares
+        self._checkpoints = checkpoints
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        events = super().next_events(timeout)
+        return [self._told(event) for event in events if self._checkpoints or not isinstance(event, CheckpointSaved)]
+
+    def _told(self, event: Event) -> Event:
+        if not isinstance(event, AttemptFailed):
+            return event
+        failing, rejecting, stopping = self._shares
+        fate = unit_draw(0, "fate", event.trial, event.attempt) * (failing + rejecting + stopping)
         if fate < failing:
-            self._later(takes / 2, AttemptFailed(trial, attempt, "boom\nTraceback"))
-        elif fate < failing + rejecting:
-            self._later(takes / 2, HparamsRejected(trial, attempt, "too big"))
-        elif fate < failing + rejecting + stopping:
-            self._later(takes / 2, TrialStopped(trial, attempt))
-        else:
-            process.length += stretch
-            metrics = {"loss": self._curve(trial, process.length), "accuracy": 0.5}
-            self._later(takes, ValidationReported(trial, attempt, process.length, metrics))
+            return event._replace(error="boom\nTraceback")
+        if fate < failing + rejecting:
+            return HparamsRejected(event.trial, event.attempt, "too big")
+        return TrialStopped(event.trial, event.attempt)
 
-    def _suspend(self, process: _Process) -> None:
-        """Let go at the length that was reported last: what the process was about to say is never said."""
-        begun = [due for due in self._agenda if isinstance(due[2], AttemptStarted)]
-        self._agenda = [due for due in self._agenda if due in begun or getattr(due[2], "trial", None) != process.trial]
-        heapify(self._agenda)
-        process.length = min(process.length, self.experiment.trials[process.trial].length)
-        self._later(0.6, AttemptEnded(process.trial, process.attempt, process.length))
 
-    def _let_go(self, process: _Process, *, save: bool) -> None:
-        trial, attempt, length = process.trial, process.attempt, process.length
-        if save and self._checkpoints:
-            self._later(0.2, CheckpointSaved(trial, attempt, length, f"t{trial}-l{length}-a{attempt}"))
-        self._later(0.3, AttemptEnded(trial, attempt, length))
+class _Training(NamedTuple):
+    """See `ashwood.simulation.training.Training`."""
 
-    def _later(self, seconds: float, event: Event) -> None:
-        self._drawn += 1
-        heappush(self._agenda, (self._now + seconds, self._drawn, event))
+    curve: Curve
+    sign: int
+    seed: int
+    step: float
+
+    def train(self, setting: Setting, begin: int, end: int) -> Trained:
+        pace = self.step * (0.5 + unit_draw(self.seed, "pace", setting.trial, begin))
+        return Trained((end - begin) * pace, self.sign * self.curve(setting.trial, end))
+
+
+def _rate(chance: float, step: float) -> float:
+    return -log1p(-chance) / step if chance < 1 else inf
 
 
 def arrivals_of(experiment: Experiment) -> tuple[tuple[int, ...], ...]:

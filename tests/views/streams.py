@@ -45,7 +45,8 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
         draw(st.sampled_from([power_law(seed), telling(seed)])),
         workers=draw(st.integers(1, 6)),
         seed=seed,
-        faults=draw(st.sampled_from([(0.0, 0.0, 0.0), (0.2, 0.1, 0.1)])) if faults else (0.0, 0.0, 0.0),
+        faults=draw(st.sampled_from([(0.0, 0.0, 0.0), (0.02, 0.01, 0.01)])) if faults else (0.0, 0.0, 0.0),
+        preemptions=draw(st.sampled_from([0.0, 0.02])) if faults else 0.0,
         period=draw(st.sampled_from([None, 1, 7])),
         checkpoints=draw(st.booleans()),
     )

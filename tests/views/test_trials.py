@@ -14,6 +14,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     HparamsRejected,
+    LastWord,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -39,7 +40,9 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
     suspended = ran.experiment.state in (ExperimentState.PAUSING, ExperimentState.PAUSED)
     for id_, trial in ran.experiment.trials.items():
         row = table.rows[id_]
-        assert (row.state, row.attempt, row.length) == (trial.state, trial.attempt, trial.length)
+        assert (row.state, row.length) == (trial.state, trial.length)
+        # An attempt that dies while the experiment pauses has a successor that nobody has started yet.
+        assert row.attempt == trial.attempt or (suspended and row.attempt == trial.attempt - 1)
         assert (row.hparams, row.seed) == (trial.hparams, trial.seed)
         assert (row.bracket, row.nth) == ran.experiment.search.address(id_)
         assert suspended or row.target == trial.target
@@ -106,10 +109,8 @@ def test_seconds_are_the_sum_of_what_processes_worked(ran: Workers) -> None:
                 started.clear()
             case AttemptStarted(trial):
                 started[trial] = at
-            case _ if type(event).__name__ in {"AttemptEnded", "AttemptFailed", "HparamsRejected", "TrialStopped"}:
-                trial = getattr(event, "trial", -1)
-                if trial in started:
-                    seconds[trial] += at - started.pop(trial)
+            case _ if isinstance(event, LastWord):
+                seconds[event.trial] += at - started.pop(event.trial)
         last = at
     assert {row.id: row.seconds for row in table.rows.values()} == pytest.approx(seconds)
 

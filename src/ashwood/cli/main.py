@@ -471,6 +471,48 @@ def events(
 
 
 @app.command()
+def timeline(
+    experiment: IdArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html, all in one file.")],
+    home: HomeOption = None,
+) -> None:
+    """Draw which worker trained which trial and when, coloured by bracket and rung."""
+    from ashwood.cli.timeline import write_timeline
+
+    write_timeline(home, experiment, out)
+
+
+@app.command()
+def animate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The film to write: .gif, .mp4, or .html with a player.")],
+    experiment: Annotated[
+        int | None,
+        typer.Argument(
+            help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
+            metavar="[ID]",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Simulated: workers.", show_default="8")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, max=1_000, help="Simulated: trials.", show_default="81")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Simulated: which trials.", show_default="typical")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="How long the film takes.")] = 14.0,
+    fps: Annotated[int, typer.Option(min=1, max=50, help="Frames per second.")] = 15,
+) -> None:
+    """Film a search: trials climb the rungs, the best are promoted, workers train or idle."""
+    from ashwood.cli.animate import TYPICAL_SEED, animate_experiment, animate_halving
+
+    if experiment is None:
+        seed = TYPICAL_SEED if seed is None else seed
+        animate_halving(out, workers=workers or 8, trials=trials or 81, seed=seed, seconds=seconds, fps=fps)
+    elif workers is trials is seed is None:
+        animate_experiment(home, experiment, out, seconds=seconds, fps=fps)
+    else:
+        raise typer.BadParameter("--workers, --trials and --seed are for a simulated film, without ID")
+
+
+@app.command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Fold the log again, and check that every recorded decision is what the search decides."""
     from ashwood.cli.events import check_replay

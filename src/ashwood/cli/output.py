@@ -11,6 +11,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ashwood.views.wording import format_duration as format_duration
+from ashwood.views.wording import format_length as format_length
+from ashwood.views.wording import format_value as format_value
+
 # Wide enough that nothing is cut when the reader is a file or a pipe.
 _PIPE_WIDTH = 400
 
@@ -51,44 +55,11 @@ def to_json(data: Any) -> Any:
     return str(data)
 
 
-def format_value(value: Any) -> str:
-    """A value in a table's cell: numbers with as many digits as a person compares."""
-    match value:
-        case None:
-            return "–"
-        case bool():
-            return str(value).lower()
-        case float():
-            return f"{value:.6g}"
-    return str(value)
-
-
-def format_duration(seconds: float | None) -> str:
-    """Seconds as people say them: 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
 def format_moment(seconds: float) -> str:
     """The same for what may be over in a moment: 0, 12 ms, 5 s."""
     if not seconds:
         return "0"
     return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
-
-
-def format_length(length: int, unit: str) -> str:
-    """A training length as people say it: 1 epoch, 4 epochs."""
-    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
 
 
 def format_size(size: int) -> str:

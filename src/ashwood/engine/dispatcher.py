@@ -85,7 +85,8 @@ class Dispatcher:
         """What to tell the backend, of these decisions and of what waited; ``now`` in seconds, steadily rising."""
         self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
-        commands.extend(self._starts(slots, now))
+        if self._queue:
+            commands.extend(self._starts(slots, now))
         return commands
 
     def _command(self, decision: Decision, now: float) -> Iterator[Command]:

@@ -20,6 +20,7 @@ from ashwood.errors import BackendError, DiskFull, EventLogError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
     AttemptFailed,
+    AttemptPreempted,
     DriverStarted,
     DriverStopped,
     Event,
@@ -79,7 +80,7 @@ class Engine:
         self._recover = recover
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
-        self._care_due = 0.0
+        self._care_due = inf if requests is None and beat is None else 0.0
         self._began = self._clock.elapsed() - ran_before
         self._pause_wanted = False
         self._abandon_wanted = False
@@ -125,14 +126,15 @@ class Engine:
 
     def _turn(self, events: Sequence[Event]) -> None:
         if events:
-            self._act(self._recorder.take(self._with_unheard(events), self._summary()))
+            heard = events if self._recover is None else self._with_unheard(events, self._recover)
+            self._act(self._recorder.take(heard, self._summary()))
         elif self._dispatcher.next_due <= self._clock.elapsed():
             self._act(())
 
-    def _with_unheard(self, events: Sequence[Event]) -> Iterator[Event]:
+    def _with_unheard(self, events: Sequence[Event], recover: Callable[[TrialId], Iterator[Event]]) -> Iterator[Event]:
         for event in events:
-            if isinstance(event, AttemptFailed) and self._recover is not None:
-                yield from self._recover(event.trial)
+            if isinstance(event, AttemptFailed | AttemptPreempted):
+                yield from recover(event.trial)
             yield event
 
     def _act(self, entries: Sequence[Entry]) -> None:
@@ -161,10 +163,14 @@ class Engine:
 
     def _patience(self) -> float | None:
         """How long to wait for the backend: until something else wants to be seen to."""
-        due = self._dispatcher.next_due
-        if self._requests is not None or self._beat is not None or self._experiment.max_seconds is not None:
-            due = min(due, self._care_due)
+        due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
+
+    @property
+    def _time_is_up_at(self) -> float:
+        limit = self._experiment.max_seconds
+        runs = self._experiment.state is ExperimentState.RUNNING
+        return self._began + limit if runs and limit is not None else inf
 
     def _take_care(self) -> None:
         running = self._experiment.state is ExperimentState.RUNNING
@@ -172,7 +178,9 @@ class Engine:
             self._turn([PauseRequested()])
         elif running and self._recorder.ran_out_of_room is not None:
             self._turn([PauseRequested(self._recorder.ran_out_of_room)])
-        if self._clock.elapsed() < self._care_due:
+        if (now := self._clock.elapsed()) >= self._time_is_up_at:
+            self._turn([TimeRanOut(now - self._began)])
+        if now < self._care_due:
             return
         if self._beat is not None:
             try:
@@ -181,7 +189,4 @@ class Engine:
                 self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
-        ran, limit = self._clock.elapsed() - self._began, self._experiment.max_seconds
-        if limit is not None and ran >= limit and self._experiment.state is ExperimentState.RUNNING:
-            self._turn([TimeRanOut(ran)])
         self._care_due = self._clock.elapsed() + _CARE_SECONDS

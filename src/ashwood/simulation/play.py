@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Created, GoOn, Pause, ReachedEnd, TrialId
+from ashwood.search.vocabulary import GoOn, New, Pause, ReachedEnd, TrialId
 from ashwood.simulation.costs import NO_COSTS, Costs
 from ashwood.simulation.training import Setting, Training
 
@@ -194,7 +194,7 @@ class _Play:
                 if full_until is None:
                     full_until = self._now
         return Course(
-            arrivals=tuple(tuple(len(rung) for rung in bracket.rungs) for bracket in self._search.brackets),
+            arrivals=tuple(tuple(bracket.arrivals) for bracket in self._search.brackets),
             seconds=self._now,
             busy=self._busy,
             trained=self._trained,
@@ -235,7 +235,7 @@ class _Play:
         while self._jobs < self._limit and (job := search.next_job()) is not None:
             self._jobs += 1
             trial, target, why = job
-            if isinstance(why, Created):
+            if isinstance(why, New):
                 self._meet(trial, target)
             else:
                 self._waiting -= 1

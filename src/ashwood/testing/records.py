@@ -20,11 +20,13 @@ from ashwood.experiment.decisions import (
     LeaveExperiment,
     NoSpace,
     PauseTrial,
+    Preempted,
     TimeIsUp,
     TrainTrial,
 )
 from ashwood.experiment.events import (
     AttemptFailed,
+    AttemptPreempted,
     CancelRequested,
     CheckpointDamaged,
     CheckpointSaved,
@@ -133,6 +135,7 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, DiskFilled(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
         Entry(1.0, DriverStarted(1), (LeaveExperiment(stopped, GoalReached(0, math.nan, 0.5)),)),
         Entry(1.0, AttemptFailed(0, 1, "boom"), (LeaveExperiment(paused, CommonFailure(3, "boom")),)),
+        Entry(1.0, AttemptPreempted(0, 1, "a spot instance"), (TrainTrial(0, 2, 4, Preempted("a spot instance")),)),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
         Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),

@@ -24,6 +24,9 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
 from ashwood.simulation.training import Setting, Training
 
+_LOST_AT_LEAST = 1_000
+_LOST_PER_WORKER = 100
+
 
 class VirtualClock:
     """Seconds that pass when something happens, and only then."""
@@ -45,13 +48,16 @@ class _Attempt:
     """A process that is thought of.
 
     Attributes:
-        length: total length that it had reached at ``since``.
-        towards: total length that its present stretch of training ends at.
+        length: total length that it has reached: where its present stretch of training begins.
+        target: total length at which it is to wait for a command.
+        saved: total length of its latest checkpoint, or of the one that it started from.
+        fate: what ends it against its will, unless it has ended by ``doom``.
+        towards: total length at which its present stretch ends.
         since: when that stretch began, start-up left out.
         seconds: what it takes.
-        due: which event comes next, by its sequence number; others of its are void.  0: it waits for a command.
-        crashes_in: seconds of work after which it crashes.
-        preempted_in: seconds of work after which its worker is taken away.
+        due: which happening of the agenda comes next, by its sequence number; others of its are void.
+            0: it waits for a command.
+        leaving: it lets go of the trial, or is about to end otherwise.
     """
 
     number: int
@@ -59,19 +65,22 @@ class _Attempt:
     slot: int
     length: int
     target: int
-    crashes_in: float
-    preempted_in: float
+    saved: int
+    doom: float
+    fate: Event | None
     towards: int = 0
     since: float = 0.0
     seconds: float = 0.0
     due: int = 0
+    leaving: bool = False
 
 
 class SimulatedBackend:
     """Runs attempts in virtual time; see `ashwood.backends.port.Backend`.
 
-    One event comes at a time, in order of (virtual time, sequence), so that the same search
-    takes the same course on any machine.
+    One thing happens at a time, in order of (virtual time, sequence), so that the same search
+    takes the same course on any machine.  A worker that is taken away, and one whose process
+    crashes, takes with it what was trained since the latest checkpoint.
 
     Attributes:
         clock: the virtual time, in seconds since the start; the engine's clock too.
@@ -87,19 +96,22 @@ class SimulatedBackend:
         costs: Costs = NO_COSTS,
         faults: Faults = NO_FAULTS,
         period: int | None = None,
+        clock: VirtualClock | None = None,
     ) -> None:
         """A backend for one experiment.
 
         Args:
             spec: the experiment: the name and the direction of its metric.
             training: what trials take and come to.
-            workers: how many there are, for ever or from when on.
+            workers: how many there are, for ever or from when on, counted from now.
             costs: what else takes time.
             faults: what goes wrong.
-            period: a validation, and a checkpoint, every so many units of length; None: at targets only.
+            period: a validation, and a checkpoint that takes no time, every so many units of length;
+                None: validations at targets only, checkpoints when a trial lets go.
+            clock: that of the backend that ran the experiment before, whose time goes on; None: a new one.
         """
         schedule = Workers.always(workers) if isinstance(workers, int) else workers
-        self.clock = VirtualClock()
+        self.clock = clock or VirtualClock()
         self.slots = schedule.first
         self._metric = spec.metric
         self._sign = 1 if spec.smaller_is_better else -1
@@ -114,25 +126,30 @@ class SimulatedBackend:
         self._untold: list[Event] = []
         self._live: dict[TrialId, _Attempt] = {}
         self._free = list(range(self.slots))
+        self._lost_in_a_row = 0
         self._woken = False
         for at, number in schedule.later():
-            self._later(at, CapacityChanged(number), None)
+            self._plan(self.clock.now + at, CapacityChanged(number), None)
 
     # -- the port -----------------------------------------------------------------------------
 
     def dispatch(self, commands: Sequence[Command]) -> None:
         """Carry commands out."""
         for command in commands:
+            attempt = self._live.get(command.trial)
+            is_live = attempt is not None and attempt.number == command.attempt
             if isinstance(command, StartAttempt):
-                self._start(command)
-            elif (attempt := self._live.get(command.trial)) is not None and attempt.number == command.attempt:
+                if not is_live:
+                    self._start(command)
+            elif attempt is not None and is_live:
                 self._obey(attempt, command)
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         """What happens next, with the clock moved to it; nothing where that is later than ``timeout``.
 
         Raises:
-            BackendError: nothing will ever happen any more.
+            BackendError: nothing will ever happen any more, or the same for ever: attempts that are lost
+                before any reports.
         """
         if self._woken:
             self._woken = False
@@ -141,8 +158,9 @@ class SimulatedBackend:
             told, self._untold = self._untold, []
             return told
         until = inf if timeout is None else self.clock.now + timeout
-        while self._agenda and self._agenda[0][0] <= until:
-            at, number, event, attempt = heappop(self._agenda)
+        agenda = self._agenda
+        while agenda and agenda[0][0] <= until:
+            at, number, event, attempt = heappop(agenda)
             if attempt is None or attempt.due == number:
                 self.clock.now = at
                 return self._happen(event, attempt)
@@ -161,24 +179,27 @@ class SimulatedBackend:
         self._untold.clear()
         self._live.clear()
 
-    # -- attempts -----------------------------------------------------------------------------
+    # -- what attempts are told ------------------------------------------------------------------
 
     def _start(self, start: StartAttempt) -> None:
-        live = self._live.get(start.trial)
-        if live is not None and live.number == start.attempt:
-            return
-        attempt = _Attempt(
-            start.attempt,
-            Setting(start.trial, start.seed, start.hparams),
-            heappop(self._free),
-            start.length,
-            start.target,
-            self._faults.crash_after(start.seed, start.attempt),
-            self._faults.preempted_after(start.seed, start.attempt),
-        )
-        self._live[start.trial] = attempt
-        self._untold.append(AttemptStarted(start.trial, start.attempt, attempt.slot, start.length))
+        trial, number = start.trial, start.attempt
+        doom, fate = self._fate(start)
+        setting = Setting(trial, start.seed, start.hparams)
+        slot = heappop(self._free)
+        attempt = _Attempt(number, setting, slot, start.length, start.target, start.length, doom, fate)
+        self._live[trial] = attempt
+        self._untold.append(AttemptStarted(trial, number, slot, start.length))
         self._train(attempt, self._costs.setting_up(start.length))
+
+    def _fate(self, start: StartAttempt) -> tuple[float, Event | None]:
+        """When an attempt that starts now comes to grief, and how; infinite: never."""
+        crash = self._faults.crash_after(start.seed, start.attempt)
+        preemption = self._faults.preempted_after(start.seed, start.attempt)
+        if crash == preemption == inf:
+            return inf, None
+        if crash <= preemption:
+            return self.clock.now + crash, AttemptFailed(start.trial, start.attempt, "simulated crash")
+        return self.clock.now + preemption, AttemptPreempted(start.trial, start.attempt, "simulated preemption")
 
     def _obey(self, attempt: _Attempt, command: GoOn | Finish | Suspend | Abort) -> None:
         waits = attempt.due == 0
@@ -188,11 +209,10 @@ class SimulatedBackend:
                 self._train(attempt, 0.0)
             case Finish(save=save) if waits:
                 self._let_go(attempt, 0.0, save=save)
-            case Suspend() if waits:
-                self._let_go(attempt, 0.0, save=True)
-            case Suspend():
+            case Suspend() if not attempt.leaving:
                 self._suspend(attempt)
             case Abort(trial=trial, attempt=number):
+                attempt.leaving = True
                 self._due(attempt, 0.0, AttemptFailed(trial, number, "killed on request"))
 
     def _train(self, attempt: _Attempt, delay: float) -> None:
@@ -205,79 +225,85 @@ class SimulatedBackend:
         seconds *= self._costs.delay(setting.seed, begin)
         attempt.towards, attempt.since, attempt.seconds = end, self.clock.now + delay, seconds
         metrics = {self._metric: self._sign * loss}
-        report = ValidationReported(setting.trial, attempt.number, end, metrics)
-        fault = self._fault(attempt, delay + seconds)
-        self._due(attempt, *(fault or (delay + seconds, report)))
-
-    def _fault(self, attempt: _Attempt, seconds: float) -> tuple[float, Event] | None:
-        """When within so many seconds of work a fault ends the attempt, and which; None: none does."""
-        if (first := min(attempt.crashes_in, attempt.preempted_in)) > seconds:
-            attempt.crashes_in -= seconds
-            attempt.preempted_in -= seconds
-            return None
-        trial, number = attempt.setting.trial, attempt.number
-        if first == attempt.crashes_in:
-            return first, AttemptFailed(trial, number, "simulated crash")
-        return first, AttemptPreempted(trial, number, "simulated preemption")
+        self._due(attempt, delay + seconds, ValidationReported(setting.trial, attempt.number, end, metrics))
 
     def _suspend(self, attempt: _Attempt) -> None:
-        """Let go in the middle of a stretch, after the step that is being trained; before the first one, at once."""
-        passed = self.clock.now - attempt.since
-        if passed < 0 or attempt.towards <= attempt.length:
-            self._let_go(attempt, 0.0, save=False)
-            return
-        steps = attempt.towards - attempt.length
-        done = min(steps, ceil(steps * passed / attempt.seconds)) if attempt.seconds else steps
-        attempt.length += done
-        self._let_go(attempt, max(0.0, attempt.seconds * done / steps - passed), save=True)
+        """Let go after the step that is being trained; where none has begun, at once."""
+        steps, passed = attempt.towards - attempt.length, self.clock.now - attempt.since
+        rest = 0.0
+        if attempt.due and steps > 0 and passed > 0:
+            done = min(steps, ceil(steps * passed / attempt.seconds))
+            rest = max(0.0, attempt.seconds * done / steps - passed)
+            attempt.length += done
+        self._let_go(attempt, rest, save=attempt.length > attempt.saved)
 
     def _let_go(self, attempt: _Attempt, seconds: float, *, save: bool) -> None:
         """End in good order, ``seconds`` from now and what saving takes."""
+        attempt.leaving = True
         if save:
-            self._due(attempt, seconds + self._costs.save, self._saved(attempt))
+            self._due(attempt, seconds + self._costs.save, self._checkpoint(attempt))
         else:
             self._due(attempt, seconds, AttemptEnded(attempt.setting.trial, attempt.number, attempt.length))
 
-    def _saved(self, attempt: _Attempt) -> CheckpointSaved:
+    def _checkpoint(self, attempt: _Attempt) -> CheckpointSaved:
         trial, number, length = attempt.setting.trial, attempt.number, attempt.length
         return CheckpointSaved(trial, number, length, f"trial-{trial}/length-{length}-attempt-{number}")
 
+    # -- what happens ---------------------------------------------------------------------------
+
     def _happen(self, event: Event, attempt: _Attempt | None) -> Sequence[Event]:
-        """Let an event happen; returns it, and what it entails at once."""
+        """Let something happen; returns it, and what it entails at once."""
         if attempt is None:
             if isinstance(event, CapacityChanged):
                 self._resize(event.slots)
             return (event,)
         if isinstance(event, ValidationReported):
+            self._lost_in_a_row = 0
             attempt.length, attempt.due = event.length, 0
             if event.length >= attempt.target:
                 return (event,)
-            saved = self._saved(attempt)
+            saved = self._checkpoint(attempt)
+            attempt.saved = event.length
             self._train(attempt, 0.0)
             return (event, saved)
         del self._live[attempt.setting.trial]
         if attempt.slot < self.slots:
             heappush(self._free, attempt.slot)
         if isinstance(event, CheckpointSaved):
-            return (event, AttemptEnded(*event[:3]))
+            return (event, AttemptEnded(event.trial, event.attempt, event.length))
+        if isinstance(event, AttemptPreempted):
+            self._note_loss()
         return (event,)
 
-    def _resize(self, slots: int) -> None:
-        for attempt in self._live.values():
-            if attempt.slot >= slots:
-                trial, number = attempt.setting.trial, attempt.number
-                self._due(attempt, 0.0, AttemptPreempted(trial, number, "its worker was taken away"))
-        taken = {attempt.slot for attempt in self._live.values()}
-        self._free = sorted(set(range(slots)) - taken)
-        self.slots = slots
+    def _note_loss(self) -> None:
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row > _LOST_AT_LEAST + _LOST_PER_WORKER * self.slots:
+            raise BackendError(
+                f"the simulation gets nowhere: {self._lost_in_a_row} attempts in a row were preempted before any "
+                "reported anything. Let preemptions be rarer, or give a period, so that attempts save on the way"
+            )
 
-    # -- the agenda ---------------------------------------------------------------------------
+    def _resize(self, slots: int) -> None:
+        """There is another number of workers; those with the highest numbers go first."""
+        self.slots = slots
+        for trial, attempt in self._live.items():
+            if attempt.slot >= slots:
+                attempt.leaving = True
+                self._due(attempt, 0.0, AttemptPreempted(trial, attempt.number, "its worker was taken away"))
+        taken = {attempt.slot for attempt in self._live.values()}
+        self._free = [slot for slot in range(slots) if slot not in taken]
+
+    # -- the agenda -----------------------------------------------------------------------------
 
     def _due(self, attempt: _Attempt, seconds: float, event: Event) -> None:
-        """What happens to an attempt next, in place of what was to."""
-        attempt.due = self._later(seconds, event, attempt)
+        """What happens to an attempt next, in place of what was to; its fate, if that comes earlier."""
+        at = self.clock.now + seconds
+        if attempt.fate is not None and attempt.doom < at:
+            # While it waited for a command its hour may have come and gone.
+            at, event = max(self.clock.now, attempt.doom), attempt.fate
+        attempt.due = self._plan(at, event, attempt)
 
-    def _later(self, seconds: float, event: Event, attempt: _Attempt | None) -> int:
+    def _plan(self, at: float, event: Event, attempt: _Attempt | None) -> int:
         self._seq += 1
-        heappush(self._agenda, (self.clock.now + seconds, self._seq, event, attempt))
+        heappush(self._agenda, (at, self._seq, event, attempt))
         return self._seq

@@ -1,0 +1,126 @@
+"""The methods of Ashwood, and one that any system could do by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from types import MappingProxyType
+from typing import Any
+
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import GoOn
+from ashwood.views.arrivals import expected_length
+from benchmarks.quality.lcbench import STEPS
+from benchmarks.quality.workers import Job, Scheduler
+
+TOURNAMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "sync_halving": {"method": Method.SYNC_HALVING},
+        "stop_once": {"method": Method.ASYNC_HALVING, "stop_once": True},
+        "aggressive": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.AGGRESSIVE},
+        "standard": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.STANDARD},
+        "conservative": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.CONSERVATIVE},
+    }
+)
+"""Settings by the name of the method, beyond those that every search here shares.  ``async_halving`` isn't among
+them: up to a length of 51 it has the one bracket of ``aggressive``."""
+
+
+class Tournaments:
+    """A search of Ashwood's."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self._search = Tournament(settings)
+
+    def ask(self) -> Job | None:
+        """What `Tournament.next_job` says."""
+        job = self._search.next_job()
+        return None if job is None else Job(job.trial, job.target)
+
+    def tell(self, trial: int, length: int, metric: float) -> int | None:
+        """Only validations at the ends of jobs are judged, as in a real search."""
+        verdict = self._search.report(trial, length, -metric)
+        return verdict.target if isinstance(verdict, GoOn) else None
+
+
+class EpochsThenBest:
+    """i-Epoch: train every trial for a few steps, then the best to the end.
+
+    Source: Egele et al. 2023, "Is One Epoch All You Need For Multi-Fidelity Hyperparameter
+    Optimization?" (arXiv:2307.15422).
+
+    Args:
+        steps: how long every trial trains.
+        trials: how many there are.
+        best: how many go on when all have trained that long.
+    """
+
+    def __init__(self, steps: int, trials: int, best: int) -> None:
+        self._steps = steps
+        self._trials = trials
+        self._best = best
+        self._created = 0
+        self._results: list[tuple[float, int]] = []
+        self._chosen: list[int] | None = None
+
+    def ask(self) -> Job | None:
+        """New trials, then nothing until all have reported, then the best ones."""
+        if self._created < self._trials:
+            self._created += 1
+            return Job(self._created - 1, self._steps)
+        if self._chosen is None and len(self._results) == self._trials:
+            self._chosen = [trial for _, trial in sorted(self._results)[: self._best]][::-1]
+        return Job(self._chosen.pop(), STEPS) if self._chosen else None
+
+    def tell(self, trial: int, length: int, metric: float) -> None:
+        """No trial goes on at once."""
+        if length == self._steps:
+            self._results.append((-metric, trial))
+
+
+def methods() -> dict[str, Callable[[int, float], Scheduler]]:
+    """Every method by its name: from a number of workers, and a budget in trainings to the end, to a scheduler."""
+    searches: dict[str, Callable[[int, float], Scheduler]] = {"random": _random}
+    searches |= {name: partial(_tournament, name) for name in TOURNAMENTS}
+    searches["3-epoch"] = partial(_epochs_then_best, 3)
+    return searches
+
+
+def _random(workers: int, trainings: float) -> Scheduler:
+    """Random search, which never runs out of trials."""
+    return Tournaments(_settings({"method": Method.RANDOM}, workers, round(2 * trainings)))
+
+
+def _tournament(name: str, workers: int, trainings: float) -> Scheduler:
+    return Tournaments(_settings(TOURNAMENTS[name], workers, _max_trials(name, workers, trainings)))
+
+
+def _epochs_then_best(steps: int, _workers: int, trainings: float) -> Scheduler:
+    """Half of the budget goes into short trainings, half into the best."""
+    half = trainings * STEPS / 2
+    return EpochsThenBest(steps, round(half / steps), round(half / (STEPS - steps)))
+
+
+@cache
+def _max_trials(name: str, workers: int, trainings: float) -> int:
+    """How many trials are to be expected to take such a budget: the most that don't exceed it."""
+    few, many = 1, 2
+    while _expected_trainings(name, workers, many) <= trainings:
+        few, many = many, 2 * many
+    # An expectation comes from simulations: exact to a percent at best.
+    while many - few > max(1, few // 200):
+        middle = (few + many) // 2
+        if _expected_trainings(name, workers, middle) <= trainings:
+            few = middle
+        else:
+            many = middle
+    return few
+
+
+def _expected_trainings(name: str, workers: int, max_trials: int) -> float:
+    return expected_length(_settings(TOURNAMENTS[name], workers, max_trials)) / STEPS
+
+
+def _settings(settings: Mapping[str, Any], workers: int, max_trials: int) -> SearchSettings:
+    return SearchSettings(max_length=STEPS, max_trials=max_trials, max_concurrent_trials=workers, **settings)

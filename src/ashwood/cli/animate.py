@@ -1,0 +1,103 @@
+"""``ashwood animate``: a film of a recorded search, or of synchronous beside asynchronous halving."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import typer
+
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.cli.output import format_length
+from ashwood.engine import open_home
+from ashwood.engine.simulate import simulate
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.figures import fold_timeline
+from ashwood.figures.animation import Part, animate
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Double, Space
+from ashwood.simulation.costs import Costs
+from ashwood.simulation.training import PowerLaw
+from ashwood.views.scene import Film
+from ashwood.views.timeline import Timeline
+
+_DIVISOR = 3
+_MAX_LENGTH = 27
+_TRAINING = PowerLaw(max_length=_MAX_LENGTH, base=_DIVISOR, unit_seconds=60.0, spread=1.3)
+# As in the simulations of Li et al. 2020 (arXiv:1810.05934), appendix A.1.
+_COSTS = Costs(straggling=0.8)
+
+TYPICAL_SEED = 87
+"""Of the first hundred, that of the search nearest to the medians of all: idle time, first and last trial."""
+
+
+def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds: float, fps: int) -> None:
+    """A film of a recorded experiment."""
+    with open_home(home) as opened:
+        spec = opened.store.spec(experiment)
+        timeline = fold_timeline(spec, (entry for _, entry in opened.store.log(experiment).read()))
+    search = spec.search
+    better = "smaller" if spec.smaller_is_better else "larger"
+    what = f"{search.method} on {spec.metric} ({better} is better), {format_length(len(timeline.paths), 'trials')}"
+    _write([Part(Film(timeline), spec.name, what)], out, f"experiment {experiment}", seconds, fps)
+
+
+def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds: float, fps: int) -> None:
+    """A film of synchronous beside asynchronous halving: the same trials, on as many workers, in virtual time."""
+    parts = [
+        Part(
+            Film(simulated(Method.SYNC_HALVING, workers, trials, seed)),
+            "Synchronous halving",
+            "Every rung waits until the slowest trial of the one below is there.",
+        ),
+        Part(
+            Film(simulated(Method.ASYNC_HALVING, workers, trials, seed)),
+            "Asynchronous halving (ASHA)",
+            "Nobody waits: the best so far train on at once.",
+        ),
+    ]
+    headline = (
+        f"The same {format_length(trials, 'trials')} on {format_length(workers, 'workers')}: "
+        "of each rung, the best third train on"
+    )
+    _write(parts, out, headline, seconds, fps)
+
+
+def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int) -> None:
+    frames = animate(parts, out, headline=headline, seconds=seconds, fps=fps)
+    typer.echo(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
+
+
+def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
+    """A search in virtual time; for the same seed the same trials, whatever the method."""
+    spec = replace(_SPEC, search=replace(_SPEC.search, method=method, max_trials=trials), seed=seed)
+    timeline = Timeline(spec)
+
+    def observe(entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            timeline.apply(*entry)
+
+    simulate(Experiment(spec), SimulatedBackend(spec, _TRAINING, workers, costs=_COSTS), observers=[observe])
+    return timeline
+
+
+_SPEC = ExperimentSpec(
+    name="simulated",
+    space=Space({"x": Double(0.0, 1.0)}),
+    search=SearchSettings(
+        method=Method.ASYNC_HALVING,
+        max_length=_MAX_LENGTH,
+        max_trials=1,
+        max_concurrent_trials=0,
+        divisor=Fraction(_DIVISOR),
+    ),
+    metric="loss",
+    unit=Unit.EPOCHS,
+    entrypoint=Entrypoint(EntrypointKind.FUNCTION, "simulated:train"),
+    workdir="",
+    seed=0,
+)

@@ -1,0 +1,28 @@
+"""``ashwood timeline``: worker × time as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from ashwood.engine import open_home
+from ashwood.errors import AshwoodError
+from ashwood.figures import Figures
+
+
+def write_timeline(home: str | None, experiment: int, out: Path) -> None:
+    """Write a page that needs nothing else, not even a network."""
+    if out.suffix.lower() != ".html":
+        raise AshwoodError(
+            f"--out {out}: the file must end in .html; its page has a button that saves a picture (to draw one here "
+            "would take a browser)"
+        )
+    with open_home(home) as opened:
+        log = opened.store.log(experiment)
+        figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
+    try:
+        figure.write_html(out, include_plotlyjs=True, div_id="timeline", config={"displaylogo": False})
+    except OSError as error:
+        raise AshwoodError(f"can't write {out}: {error.strerror}") from error
+    typer.echo(f"Wrote {out}.")

@@ -1,0 +1,45 @@
+"""Drawing libraries, which are optional: imported when they are used, with a word on how to get them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ashwood.errors import AshwoodError
+
+
+def graph_objects() -> Any:
+    """``plotly.graph_objects``.
+
+    Raises:
+        AshwoodError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects
+    except ImportError as error:
+        raise AshwoodError("this needs plotly: pip install 'ashwood[figures]'") from error
+    return plotly.graph_objects
+
+
+def check_matplotlib() -> None:
+    """Make sure that ``matplotlib`` can be imported.
+
+    Raises:
+        AshwoodError: it is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise AshwoodError("this needs matplotlib: pip install 'ashwood[animate]'") from error
+
+
+def ffmpeg() -> Any:
+    """``imageio_ffmpeg``, which brings its own ffmpeg.
+
+    Raises:
+        AshwoodError: it is not installed.
+    """
+    try:
+        import imageio_ffmpeg
+    except ImportError as error:
+        raise AshwoodError("this needs imageio-ffmpeg: pip install 'ashwood[animate]'") from error
+    return imageio_ffmpeg

@@ -1,0 +1,231 @@
+"""The contract of a backend that runs training code in processes: what it keeps beyond what the engine relies on.
+
+Subclass it in a test module and say how to make one::
+
+    class TestMyBackend(ProcessBackendContract):
+        def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
+            return MyBackend(spec, checkpoints=directory / "checkpoints", slots=2)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ashwood.backends.port import Abort, Backend, Suspend
+from ashwood.errors import BackendError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    CheckpointSaved,
+    DiskFilled,
+    HparamsRejected,
+    LastWord,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.testing.backend import (
+    PATIENCE,
+    BackendContract,
+    Storm,
+    drive,
+    endless,
+    hear,
+    job,
+    reported,
+    say_nothing,
+    toy_spec,
+)
+from ashwood.trial.storage import open_storage
+
+
+class ProcessBackendContract(BackendContract):
+    """What users rely on where processes of their code run; checkpoints go to ``checkpoints`` in the directory."""
+
+    def test_a_checkpoint_is_there_when_it_is_told(self, backend: Backend, tmp_path: Path) -> None:
+        """With what the training code wrote."""
+        saved = drive(backend, [job(target=3)])[-2]
+        assert isinstance(saved, CheckpointSaved)
+        with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
+            assert (directory / "length").read_text() == "3"
+
+    def test_training_code_without_checkpoints_is_suspended_too(self, backend: Backend) -> None:
+        """It loses its work, but it lets go."""
+        start = endless()._replace(hparams={"seconds": 0.01, "save": False})
+        events = drive(backend, [start], on_the_way=lambda _: Suspend(0, 1))
+        assert not any(isinstance(event, CheckpointSaved) for event in events)
+        assert isinstance(events[-1], AttemptEnded)
+
+    def test_an_aborted_attempt_ends_in_the_middle_of_a_step(self, backend: Backend, tmp_path: Path) -> None:
+        """It has failed on request, nobody else is disturbed, and its slot is free."""
+        hparams = {"do": "tell", "at": 1, "until": "doomsday", "pid_file": str(tmp_path / "pid")}
+        starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
+        backend.dispatch(starts)
+        process = wait_for_number(tmp_path / "pid")
+        backend.dispatch([Abort(0, 1), Abort(0, 1)])
+        events = drive(backend, starts)
+        aborted = [event for event in events if getattr(event, "trial", None) == 0]
+        assert aborted[1:] == [ValidationReported(0, 1, 1, {"loss": 1.0}), AttemptFailed(0, 1, "killed on request")]
+        assert AttemptEnded(1, 1, 2) in events
+        wait_for_end(process)
+        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+
+    def test_what_an_aborted_attempt_started_is_gone_too(self, backend: Backend, tmp_path: Path) -> None:
+        """No child of its process lives on."""
+        start = job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
+        assert drive(backend, [start], lambda _: Abort(0, 1))[-1] == AttemptFailed(0, 1, "killed on request")
+        wait_for_end(wait_for_number(tmp_path / "pid"))
+
+    def test_an_attempt_that_is_aborted_before_it_begins_never_started(self, backend: Backend) -> None:
+        """While its process starts or imports the training code."""
+        start = job()
+        backend.dispatch([start, Abort(0, 1)])
+        assert drive(backend, [start]) == [AttemptFailed(0, 1, "killed on request")]
+
+    def test_in_a_storm_of_kills_every_attempt_ends_exactly_once(self, backend: Backend, tmp_path: Path) -> None:
+        """Processes killed and attempts aborted at random instants free their slots, and leave nothing behind."""
+        storm = StormOfKills(backend, tmp_path, seed=0)
+        storm.rage(turns=30)
+        drive(backend, [job(trial=1_000), job(trial=1_001)])
+        backend.close()
+        for process in storm.processes():
+            wait_for_end(process)
+
+    def test_a_full_disk_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
+        """It is told apart, also where a library wraps it, and the slot works on."""
+        *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
+        assert isinstance(filled, DiskFilled)
+        assert filled.error.startswith("RuntimeError: the library can't write its file\n")
+        assert "No space left on device" in filled.error
+        assert drive(backend, [job(trial=1), job(trial=2)])
+
+    @pytest.mark.parametrize(
+        ("misdeed", "words"),
+        [
+            ("raise", ["ValueError: the training code raised this", "Traceback"]),
+            ("sys_exit", ["sys.exit"]),
+            ("os_exit", ["exit code 3"]),
+            ("kill", ["SIGKILL", "out of memory"]),
+            ("segfault", ["SIGSEGV"]),
+        ],
+    )
+    def test_a_crash_costs_its_attempt_only(self, backend: Backend, misdeed: str, words: Sequence[str]) -> None:
+        """What was reported before comes first, the reason is told, and the slot works on."""
+        bad = job(trial=0, target=5, hparams={"do": misdeed, "at": 2})
+        events = drive(backend, [bad, job(trial=1, target=3)])
+        of_bad = [event for event in events if getattr(event, "trial", None) == 0]
+        assert reported(of_bad) == [1, 2]
+        assert isinstance(of_bad[-1], AttemptFailed)
+        for word in words:
+            assert word in of_bad[-1].error
+        assert sum(isinstance(event, LastWord) for event in of_bad) == 1
+        assert AttemptEnded(1, 1, 3) in events
+        assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+
+    def test_training_code_that_returns_too_early_has_failed(self, tmp_path: Path) -> None:
+        """The error says what was expected."""
+        backend = self.make(toy_spec(tmp_path, metric="accuracy"), tmp_path)
+        try:
+            *_, failed = drive(backend, [job(target=2)], say_nothing)
+        finally:
+            backend.close()
+        assert isinstance(failed, AttemptFailed)
+        assert "'accuracy' at length 2 epochs" in failed.error.partition("\n")[0]
+        assert "'loss' (last at length 2)" in failed.error
+
+    def test_invalid_hyperparameters_and_stop(self, backend: Backend) -> None:
+        """Both are ends of their own."""
+        invalid = job(trial=0, hparams={"do": "invalid"})
+        stops = job(trial=1, hparams={"do": "stop"})
+        events = drive(backend, [invalid, stops])
+        assert HparamsRejected(0, 1, "they make no sense") in events
+        assert TrialStopped(1, 1) in events
+
+    def test_training_code_that_is_not_there(self, tmp_path: Path) -> None:
+        """No trial can ever run, which is no trial's fault."""
+        entrypoint = Entrypoint(EntrypointKind.FUNCTION, "ashwood.testing.training:trian")
+        backend = self.make(toy_spec(tmp_path, entrypoint=entrypoint), tmp_path)
+        try:
+            backend.dispatch([job()])
+            with pytest.raises(BackendError, match=r"did you mean 'train'\?"):
+                list(hear(backend))
+        finally:
+            backend.close()
+
+    def test_close_ends_everything(self, backend: Backend, tmp_path: Path) -> None:
+        """Neither a busy attempt nor what it started outlives the backend."""
+        backend.dispatch([job(target=2, hparams={"do": "fork", "at": 1, "pid_file": str(tmp_path / "pid")})])
+        for event in hear(backend):
+            if isinstance(event, ValidationReported) and event.length == 2:
+                break
+        child = int((tmp_path / "pid").read_text())
+        backend.close()
+        wait_for_end(child)
+
+
+class StormOfKills(Storm):
+    """A storm that hits processes too.
+
+    Args:
+        directory: where they leave their numbers.
+        seed: of what happens; not of when.
+    """
+
+    def __init__(self, backend: Backend, directory: Path, seed: int) -> None:
+        super().__init__(backend, seed)
+        self._directory = directory
+
+    def hparams(self, trial: int) -> dict[str, Any]:
+        """What a trial of the storm trains with."""
+        return super().hparams(trial) | {"do": "tell", "pid_file": str(self._pid_file(trial))}
+
+    def processes(self) -> list[int]:
+        """The processes that worked on attempts."""
+        texts = (path.read_text() for path in self._directory.glob("storm-*"))
+        return [int(text) for text in texts if text]
+
+    def _strike(self, trial: int, attempt: int) -> None:
+        if self._chance.random() < 0.5:
+            super()._strike(trial, attempt)
+        elif self._pid_file(trial).exists() and (process := self._pid_file(trial).read_text()):
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+
+    def _pid_file(self, trial: int) -> Path:
+        return self._directory / f"storm-{trial}"
+
+
+def wait_for_number(path: Path, patience: float = PATIENCE) -> int:
+    """Wait until a process has left a number in a file, such as its id."""
+    deadline = time.monotonic() + patience
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < deadline, f"nobody wrote {path}"
+        time.sleep(0.01)
+    return int(path.read_text())
+
+
+def wait_for_end(process: int, patience: float = PATIENCE) -> None:
+    """Wait until a process, of whatever parent, is gone or a zombie."""
+    deadline = time.monotonic() + patience
+    while _lives(process):
+        assert time.monotonic() < deadline, f"process {process} still lives"
+        time.sleep(0.01)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    try:  # Linux shows the dead whom nobody has buried yet
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return not Path("/proc/self/stat").exists()

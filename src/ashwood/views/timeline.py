@@ -1,0 +1,372 @@
+"""Who worked where and when, and the way of every trial through the rungs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from ashwood.experiment.decisions import (
+    AbortTrial,
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    Decision,
+    ExperimentEnded,
+    PauseTrial,
+    StopTrial,
+    SuspendTrial,
+    TrainTrial,
+)
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptPreempted,
+    AttemptStarted,
+    CapacityChanged,
+    CheckpointDamaged,
+    DiskFilled,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    HparamsRejected,
+    LastWord,
+    TrialStopped,
+    ValidationReported,
+)
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.plan import plan_search
+from ashwood.search.vocabulary import BracketFinished, TrialId
+
+Slot = int
+"""Slots are numbered 0, 1, 2, …; they are called workers where people read it."""
+
+
+class SpanEnd(StrEnum):
+    """How a stretch of work ended."""
+
+    WENT_ON = "went on"
+    """It reached its rung, and the trial was promoted in the same process."""
+    PAUSED = "paused"
+    """It reached its rung, and the trial waits there."""
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INVALID = "invalid"
+    KILLED = "killed"
+    PREEMPTED = "preempted"
+    """It was let go short of its rung: the experiment paused or ended, or its worker or its driver was gone."""
+
+
+@dataclass(slots=True)
+class Span:
+    """One stretch of work of one process, towards one rung.  A process that goes on at a rung makes another.
+
+    Attributes:
+        slot: where.
+        trial: on what.
+        attempt: the process.
+        bracket: the trial's bracket.
+        rung: the rung that it trains towards, from 0.
+        start: total length that it started from.
+        target: total length of the rung.
+        begin: when, in seconds since 1970.
+        length: the longest total length that it reported; ``start`` before it reported any.
+        metric: the searcher's metric there; None: none yet.
+        end: when the slot was free for other work; None: it still works.
+        how: how it ended; None: it still works.
+    """
+
+    slot: Slot
+    trial: TrialId
+    attempt: int
+    bracket: int
+    rung: int
+    start: int
+    target: int
+    begin: float
+    length: int
+    metric: float | None = None
+    end: float | None = None
+    how: SpanEnd | None = None
+
+
+class SlotTime(NamedTuple):
+    """A slot, from when to when."""
+
+    slot: Slot
+    begin: float
+    end: float
+
+
+class Arrival(NamedTuple):
+    """A trial was compared at a rung, with ``metric`` at ``length``: at the rung or past it."""
+
+    at: float
+    rung: int
+    length: int
+    metric: float
+
+
+@dataclass(slots=True)
+class TrialPath:
+    """The way of a trial through the rungs of its bracket.
+
+    Attributes:
+        bracket: its bracket.
+        created: when the search created it.
+        arrivals: where it was compared, from rung 0 on.
+        promotions: when it was sent on from each rung, from rung 0 on.
+        state: where it stands.
+        ended: when it was settled that it trains no more; None: it may.
+        dropped_out: whether it failed, stopped itself or was ended by its user, and so counts as the worst of its rung.
+    """
+
+    bracket: int
+    created: float
+    arrivals: list[Arrival] = field(default_factory=list)
+    promotions: list[float] = field(default_factory=list)
+    state: TrialState = TrialState.RUNNING
+    ended: float | None = None
+    dropped_out: bool = False
+
+    @property
+    def rung(self) -> int:
+        """The rung that it trains towards, or waits or ended at."""
+        return len(self.promotions)
+
+
+class Timeline:
+    """A fold over the entries of one or several driver runs, O(1) each.
+
+    While no driver runs nobody works and nobody is idle.  A driver that died without a word
+    counts up to its last entry, as in `Spending`.
+
+    Attributes:
+        spec: of the experiment.
+        lengths: the total length of every rung, by bracket.
+        spans: who worked where and when, in the order in which they began.
+        paths: the way of each trial, in the order in which they were created.
+        shifts: from when to when a driver ran; the end of the last one is when the last entry was made.
+        until: when the last entry was made.
+        slots: the most slots that there have been at once.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+        self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
+        self.spans: list[Span] = []
+        self.paths: dict[TrialId, TrialPath] = {}
+        self.shifts: list[tuple[float, float]] = []
+        self.until = 0.0
+        self.slots = 0
+        self._live: dict[TrialId, Span] = {}
+        # How processes that haven't had their last word will end, as it was decided.
+        self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
+        # Since when each slot has been there, and when those that are gone were.
+        self._there: list[float] = []
+        self._were_there: list[SlotTime] = []
+        self._driven = False
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        if isinstance(event, DriverStarted):
+            self._leave()  # at the time of the entry before: that is how far the former driver is known to have got
+        # A clock that was set back must not give time back.
+        self.until = max(at, self.until)
+        if isinstance(event, DriverStarted):
+            self.shifts.append((self.until, self.until))
+            self._driven = True
+            self._resize(event.slots)
+        elif self._driven:
+            self.shifts[-1] = (self.shifts[-1][0], self.until)
+            self._happen(event)
+        for decision in decisions:
+            self._decide(event, decision)
+
+    @property
+    def began(self) -> float | None:
+        """When the first driver started; None: none has."""
+        return self.shifts[0][0] if self.shifts else None
+
+    @property
+    def live(self) -> Sequence[Span]:
+        """What is being worked on."""
+        return list(self._live.values())
+
+    def presences(self) -> list[SlotTime]:
+        """When each slot was there, worked on or not, up to the last entry."""
+        return [*self._were_there, *(SlotTime(slot, since, self.until) for slot, since in enumerate(self._there))]
+
+    def gaps(self) -> Iterator[SlotTime]:
+        """When slots had nothing to do, by slot."""
+        ahead: defaultdict[Slot, list[Span]] = defaultdict(list)
+        for span in reversed(self.spans):
+            ahead[span.slot].append(span)
+        free: defaultdict[Slot, float] = defaultdict(float)
+        for slot, begin, end in sorted(self.presences()):
+            spans = ahead[slot]
+            since = max(begin, free[slot])
+            while spans and spans[-1].begin < end:
+                span = spans.pop()
+                if span.begin > since:
+                    yield SlotTime(slot, since, span.begin)
+                since = max(since, self.until if span.end is None else span.end)
+            if since < end:
+                yield SlotTime(slot, since, end)
+            free[slot] = since
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _happen(self, event: Event) -> None:
+        match event:
+            case AttemptStarted(trial, attempt, slot, length):
+                if (former := self._live.pop(trial, None)) is not None:
+                    self._close(former, SpanEnd.PREEMPTED)
+                self._begin(slot, trial, attempt, length)
+            case ValidationReported():
+                self._note(event)
+            case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
+                self._end(event, SpanEnd.FAILED)
+            case AttemptPreempted():
+                self._end(event, SpanEnd.PREEMPTED)
+            case HparamsRejected():
+                self._end(event, SpanEnd.INVALID)
+            case TrialStopped():
+                self._end(event, SpanEnd.STOPPED)
+            case CapacityChanged(slots):
+                self._resize(slots)
+            case DriverStopped():
+                self._leave()
+                self._driven = False
+
+    def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
+        path = self.paths[trial]
+        target = self.lengths[path.bracket][path.rung]
+        span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
+        self.spans.append(span)
+        self._live[trial] = span
+
+    def _note(self, event: ValidationReported) -> None:
+        span = self._live.get(event.trial)
+        if span is None or span.attempt != event.attempt:
+            return
+        if self._fates.get((event.trial, event.attempt), SpanEnd.PREEMPTED) is not SpanEnd.PREEMPTED:
+            return  # Late: it was judged already.
+        if event.length > span.length:
+            span.length = event.length
+            span.metric = event.metrics.get(self.spec.metric)
+
+    def _end(self, event: LastWord, how: SpanEnd) -> None:
+        decided = self._fates.pop((event.trial, event.attempt), None)
+        span = self._live.get(event.trial)
+        if span is None or span.attempt != event.attempt:
+            return
+        del self._live[event.trial]
+        # Whoever was to be let go, and ended otherwise before, did so for reasons of its own.
+        is_forestalled = decided is SpanEnd.PREEMPTED and not isinstance(event, AttemptEnded)
+        self._close(span, how if decided is None or is_forestalled else decided)
+
+    def _close(self, span: Span, how: SpanEnd) -> None:
+        span.end, span.how = self.until, how
+
+    def _leave(self) -> None:
+        for span in self._live.values():
+            self._close(span, self._fates.get((span.trial, span.attempt), SpanEnd.PREEMPTED))
+        self._live.clear()
+        self._fates.clear()
+        self._resize(0)
+
+    def _resize(self, slots: int) -> None:
+        for slot in range(slots, len(self._there)):
+            self._were_there.append(SlotTime(slot, self._there[slot], self.until))
+        del self._there[slots:]
+        self._there += [self.until] * (slots - len(self._there))
+        self.slots = max(self.slots, slots)
+
+    # -- decisions ----------------------------------------------------------------------------
+
+    def _decide(self, event: Event, decision: Decision) -> None:
+        match decision:
+            case CreateTrial(trial, bracket):
+                self.paths[trial] = TrialPath(bracket, self.until)
+            case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
+                path = self.paths[trial]
+                path.state = TrialState.RUNNING
+                self._climb(path, self.lengths[path.bracket].index(target), event)
+                if isinstance(decision, ContinueTrial):
+                    self._go_on(trial)
+            case SuspendTrial(trial, attempt):
+                if isinstance(event, ValidationReported) and trial == event.trial:
+                    # Just promoted, but the experiment is pausing: its target will be told when it resumes.
+                    path = self.paths[trial]
+                    self._climb(path, bisect_right(self.lengths[path.bracket], event.length), event)
+                self._fates[trial, attempt] = SpanEnd.PREEMPTED
+            case PauseTrial(trial, attempt):
+                path = self.paths[trial]
+                path.state = TrialState.PAUSED
+                self._arrive(path, path.rung, event)
+                self._fates[trial, attempt] = SpanEnd.PAUSED
+            case CompleteTrial(trial, attempt):
+                path = self.paths[trial]
+                self._climb(path, len(self.lengths[path.bracket]) - 1, event)
+                self._arrive(path, path.rung, event)
+                self._finish(path, TrialState.COMPLETED)
+                self._fates[trial, attempt] = SpanEnd.COMPLETED
+            case StopTrial(trial, attempt):
+                self._drop(self.paths[trial], event)
+                self._fates[trial, attempt] = SpanEnd.STOPPED
+            case AbortTrial(trial, attempt):
+                self._fates[trial, attempt] = SpanEnd.KILLED
+            case CloseTrial():
+                self._close_trial(decision)
+
+    def _climb(self, path: TrialPath, to: int, event: Event) -> None:
+        """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
+        while path.rung < to:
+            self._arrive(path, path.rung, event)
+            path.promotions.append(self.until)
+
+    def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
+        """A trial is compared at a rung, unless it has been and waits there."""
+        if rung == len(path.arrivals) and isinstance(event, ValidationReported):
+            path.arrivals.append(Arrival(self.until, rung, event.length, event.metrics[self.spec.metric]))
+
+    def _go_on(self, trial: TrialId) -> None:
+        if (span := self._live.get(trial)) is not None:
+            self._close(span, SpanEnd.WENT_ON)
+            self._begin(span.slot, trial, span.attempt, span.length)
+
+    def _drop(self, path: TrialPath, event: Event) -> None:
+        """A trial stops where it reported; it counts in every rung that it had trained past."""
+        passed = bisect_right(self.lengths[path.bracket], event.length) if isinstance(event, ValidationReported) else 0
+        for rung in range(path.rung, passed):
+            self._arrive(path, rung, event)
+        self._finish(path, TrialState.STOPPED)
+
+    def _finish(self, path: TrialPath, state: TrialState) -> None:
+        path.state, path.ended = state, self.until
+
+    def _close_trial(self, decision: CloseTrial) -> None:
+        path = self.paths[decision.trial]
+        self._finish(path, decision.state)
+        path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
+        span = self._live.get(decision.trial)
+        if span is None or isinstance(decision.why, BracketFinished):
+            return  # What a process that still saves was told stands.
+        fate = _FATES.get(decision.state)
+        if fate is not None and self._fates.get((span.trial, span.attempt)) in (None, SpanEnd.PREEMPTED):
+            self._fates[span.trial, span.attempt] = fate
+
+
+_FATES = {
+    TrialState.STOPPED: SpanEnd.STOPPED,
+    TrialState.KILLED: SpanEnd.KILLED,
+    TrialState.ERRORED: SpanEnd.FAILED,
+    TrialState.INVALID: SpanEnd.INVALID,
+}

@@ -1,0 +1,39 @@
+"""Values as people read them, the same in tables, figures and messages."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def format_value(value: Any) -> str:
+    """A value in a table's cell: numbers with as many digits as a person compares."""
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return str(value).lower()
+        case float():
+            return f"{value:.6g}"
+    return str(value)
+
+
+def format_duration(seconds: float | None) -> str:
+    """Seconds as people say them: 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def format_length(length: int, unit: str) -> str:
+    """A training length as people say it: 1 epoch, 4 epochs."""
+    return f"{length} {unit.removesuffix('s') if length == 1 else unit}"

@@ -1,0 +1,63 @@
+"""Figures and films from the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from ashwood.search.settings import Method
+
+from .conftest import Workplace
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A workplace whose experiment 1 is completed."""
+    workplace = Workplace(tmp_path_factory.mktemp("finished"))
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    return workplace
+
+
+def test_a_timeline_is_a_page_that_needs_no_network(finished: Workplace) -> None:
+    assert "Wrote timeline.html." in finished.ashwood("timeline", "1", "--out", "timeline.html")
+    page = (finished.path / "timeline.html").read_text()
+    assert "<script src=" not in page
+    assert "workers busy" in page
+    assert "bracket 1" in page
+
+
+def test_a_timeline_of_another_format_is_refused(finished: Workplace) -> None:
+    said = finished.ashwood("timeline", "1", "--out", "timeline.png", code=1)
+    assert "must end in .html" in said
+    assert "no/such" in finished.ashwood("timeline", "1", "--out", "no/such/page.html", code=1)
+
+
+def test_an_experiment_has_figures(finished: Workplace) -> None:
+    from ashwood import open_experiment
+
+    experiment = open_experiment(1, home=finished.path / ".ashwood")
+    assert experiment.figures.timeline().data[0].name == "idle"
+
+
+def test_a_film_of_synchronous_beside_asynchronous_halving(workplace: Workplace) -> None:
+    small = ("--workers", "2", "--trials", "9", "--seconds", "0.5", "--fps", "6")
+    assert "Wrote asha.gif (" in workplace.ashwood("animate", "--out", "asha.gif", *small)
+    assert (workplace.path / "asha.gif").read_bytes()[:6] == b"GIF89a"
+
+
+def test_a_film_of_a_recorded_experiment(finished: Workplace) -> None:
+    assert "Wrote film.gif (" in finished.ashwood("animate", "1", "--out", "film.gif", "--seconds", "0.5")
+    assert (finished.path / "film.gif").stat().st_size > 10_000
+
+
+def test_a_recorded_experiment_has_the_workers_that_it_had(finished: Workplace) -> None:
+    said = finished.ashwood("animate", "1", "--out", "film.gif", "--workers", "3", code=2)
+    assert "are for a simulated film" in said
+
+
+def test_simulated_searches_are_the_same_trials() -> None:
+    from ashwood.cli.animate import simulated
+
+    sync, asynchronous = (simulated(method, 4, 27, 1) for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING))
+    first = [{trial: path.arrivals[0].metric for trial, path in each.paths.items()} for each in (sync, asynchronous)]
+    assert first[0] == first[1]
+    assert len(first[0]) == 27

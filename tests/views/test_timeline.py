@@ -1,0 +1,213 @@
+"""Who worked where and when: by hand, and what must hold of any stream."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptStarted,
+    CapacityChanged,
+    DriverStarted,
+    DriverStopped,
+    Event,
+    PauseRequested,
+    TrialKillRequested,
+    TrialStopRequested,
+    ValidationReported,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.ladder import Ladder
+from ashwood.views.spending import Spending
+from ashwood.views.timeline import SlotTime, SpanEnd, Timeline
+from ashwood.views.trials import TrialTable
+from tests.views.simulate import Workers, asha, spec_of
+from tests.views.streams import runs
+
+
+def timeline_of(ran: Workers) -> Timeline:
+    timeline = Timeline(ran.experiment.spec)
+    for entry in ran.entries:
+        timeline.apply(*entry)
+    return timeline
+
+
+def told(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
+    spec = spec_of(settings)
+    timeline, experiment = Timeline(spec), Experiment(spec)
+    for at, event in events:
+        timeline.apply(at, event, experiment.handle(event))
+    return timeline
+
+
+def halving(trials: int = 4, **more: object) -> SearchSettings:
+    """Rungs at 1, 2 and 4."""
+    return asha(trials, method=Method.ASYNC_HALVING, max_length=4, divisor=Fraction(2), num_rungs=3, **more)
+
+
+def report(trial: int, attempt: int, length: int, loss: float) -> ValidationReported:
+    return ValidationReported(trial, attempt, length, {"loss": loss})
+
+
+# -- by hand -----------------------------------------------------------------------------------
+
+
+def test_a_process_that_goes_on_at_its_rung_makes_two_spans() -> None:
+    timeline = told(
+        halving(4),
+        (100.0, DriverStarted(2)),
+        (100.0, AttemptStarted(0, 1, 0, 0)),
+        (100.0, AttemptStarted(1, 1, 1, 0)),
+        (110.0, report(0, 1, 1, 2.0)),
+        (111.0, AttemptEnded(0, 1, 1)),
+        (115.0, report(1, 1, 1, 1.0)),
+    )
+    paused, went_on, working = timeline.spans
+    assert (paused.begin, paused.end, paused.how, paused.metric) == (100.0, 111.0, SpanEnd.PAUSED, 2.0)
+    assert (went_on.begin, went_on.end, went_on.how, went_on.rung) == (100.0, 115.0, SpanEnd.WENT_ON, 0)
+    assert (working.slot, working.begin, working.end, working.how) == (1, 115.0, None, None)
+    assert (working.rung, working.start, working.target, working.metric) == (1, 1, 2, None)
+    assert list(timeline.gaps()) == [(0, 111.0, 115.0)]
+    assert [(each.at, each.rung, each.metric) for each in timeline.paths[1].arrivals] == [(115.0, 0, 1.0)]
+    assert timeline.paths[1].promotions == [115.0]
+
+
+def test_a_stop_counts_in_every_rung_that_was_trained_past() -> None:
+    timeline = told(
+        halving(8, stop_once=True),
+        (0.0, DriverStarted(2)),
+        (0.0, AttemptStarted(0, 1, 0, 0)),
+        (0.0, AttemptStarted(1, 1, 1, 0)),
+        (5.0, report(0, 1, 3, 1.0)),
+        (6.0, report(1, 1, 2, 2.0)),
+    )
+    assert [each.rung for each in timeline.paths[0].arrivals] == [0, 1]
+    assert timeline.paths[0].promotions == [5.0, 5.0]
+    assert [each.rung for each in timeline.paths[1].arrivals] == [0, 1]
+    assert (timeline.paths[1].promotions, timeline.paths[1].state) == ([], TrialState.STOPPED)
+
+
+def test_time_between_drivers_is_nobodys() -> None:
+    timeline = told(
+        halving(),
+        (0.0, DriverStarted(2)),
+        (1.0, AttemptStarted(0, 1, 0, 0)),
+        (4.0, CapacityChanged(1)),
+        (900.0, DriverStarted(1)),  # the driver before died without a word
+        (901.0, AttemptStarted(0, 2, 0, 0)),
+        (903.0, PauseRequested()),
+        (905.0, AttemptEnded(0, 2, 0)),
+        (906.0, DriverStopped()),
+    )
+    assert [(span.begin, span.end, span.how) for span in timeline.spans] == [
+        (1.0, 4.0, SpanEnd.PREEMPTED),
+        (901.0, 905.0, SpanEnd.PREEMPTED),
+    ]
+    assert list(timeline.gaps()) == [(0, 0.0, 1.0), (0, 900.0, 901.0), (0, 905.0, 906.0), (1, 0.0, 4.0)]
+    assert (timeline.began, timeline.until, timeline.slots) == (0.0, 906.0, 2)
+
+
+def test_how_work_ends_when_somebody_ends_it() -> None:
+    began = (
+        (0.0, DriverStarted(2)),
+        (0.0, AttemptStarted(0, 1, 0, 0)),
+        (0.0, AttemptStarted(1, 1, 1, 0)),
+    )
+    killed = told(halving(), *began, (1.0, TrialKillRequested(0)), (2.0, AttemptFailed(0, 1, "killed on request")))
+    stopped = told(halving(), *began, (1.0, TrialStopRequested(0)), (2.0, AttemptEnded(0, 1, 0)))
+    failed = told(halving(), *began, (2.0, AttemptFailed(0, 1, "boom")))
+    before_it_began = told(
+        halving(),
+        (0.0, DriverStarted(1)),
+        (0.0, TrialKillRequested(0)),
+        (1.0, AttemptStarted(0, 1, 0, 0)),
+        (2.0, AttemptFailed(0, 1, "killed on request")),
+    )
+    assert killed.spans[0].how is before_it_began.spans[0].how is SpanEnd.KILLED
+    assert stopped.spans[0].how is SpanEnd.STOPPED
+    assert failed.spans[0].how is SpanEnd.FAILED
+    assert killed.paths[0].ended == 1.0
+    assert failed.paths[0].ended is None
+
+
+def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
+    timeline = told(
+        halving(),
+        (0.0, DriverStarted(1)),
+        (0.0, AttemptStarted(0, 1, 0, 0)),
+        (1.0, AttemptFailed(0, 1, "boom")),
+        (2.0, AttemptStarted(0, 2, 0, 0)),
+        (3.0, report(0, 1, 1, 0.5)),
+        (4.0, AttemptEnded(0, 1, 1)),
+    )
+    assert [(span.attempt, span.length, span.end) for span in timeline.spans] == [(1, 0, 1.0), (2, 0, None)]
+    assert timeline.paths[0].arrivals == []
+
+
+# -- of any stream -----------------------------------------------------------------------------
+
+
+@given(ran=runs())
+def test_slots_do_one_thing_at_a_time_for_as_long_as_is_spent(ran: Workers) -> None:
+    timeline, spending = timeline_of(ran), Spending()
+    for at, event, _ in ran.entries:
+        spending.apply(at, event)
+    worked = [
+        SlotTime(span.slot, span.begin, timeline.until if span.end is None else span.end) for span in timeline.spans
+    ]
+    idle = list(timeline.gaps())
+    stretches = defaultdict(list)
+    for slot, begin, end in [*worked, *idle]:
+        stretches[slot].append((begin, end))
+    for each in stretches.values():
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(sorted(each)))
+    assert all(begin < end for _, begin, end in idle)
+    busy = sum(end - begin for _, begin, end in worked)
+    assert busy == pytest.approx(spending.busy_seconds)
+    assert busy + sum(end - begin for _, begin, end in idle) == pytest.approx(spending.slot_seconds)
+    assert sum(end - begin for begin, end in timeline.shifts) == pytest.approx(spending.driver_seconds)
+    assert {span.trial: span.attempt for span in timeline.live} == {
+        trial: live.attempt for trial, live in spending.live.items()
+    }
+
+
+@given(ran=runs())
+def test_trials_climb_rung_by_rung(ran: Workers) -> None:
+    timeline = timeline_of(ran)
+    for path in timeline.paths.values():
+        assert len(path.arrivals) >= len(path.promotions)
+        assert [arrival.rung for arrival in path.arrivals] == list(range(len(path.arrivals)))
+        for arrival, promoted in zip(path.arrivals, path.promotions, strict=False):
+            assert path.created <= arrival.at <= promoted
+        for promoted, arrival in zip(path.promotions, path.arrivals[1:], strict=False):
+            assert promoted <= arrival.at
+    for span in timeline.spans:
+        path = timeline.paths[span.trial]
+        assert span.bracket == path.bracket
+        assert span.target == timeline.lengths[span.bracket][span.rung]
+        assert span.start <= span.length
+        if span.how in (SpanEnd.WENT_ON, SpanEnd.PAUSED, SpanEnd.COMPLETED):
+            arrival = path.arrivals[span.rung]
+            assert span.begin <= arrival.at <= (timeline.until if span.end is None else span.end)
+            assert arrival.length == span.length >= span.target
+
+
+@given(ran=runs())
+def test_paths_agree_with_the_ladder_and_the_table(ran: Workers) -> None:
+    timeline, ladder, table = timeline_of(ran), Ladder(ran.experiment.spec.search), TrialTable(ran.experiment.spec)
+    for entry in ran.entries:
+        ladder.apply(entry.event, entry.decisions)
+        table.apply(*entry)
+    assert {trial: (path.state, path.ended) for trial, path in timeline.paths.items()} == {
+        trial: (row.state, row.ended_at) for trial, row in table.rows.items()
+    }
+    for trial, path in timeline.paths.items():
+        assert ladder.place(trial) == (None if path.ended is not None else (path.bracket, path.rung))
