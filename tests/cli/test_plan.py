@@ -16,7 +16,7 @@ def test_a_plan_says_why_and_what_else_would_fit(workplace: Workplace) -> None:
     lines = said.splitlines()
     assert lines[0].startswith("adaptive_asha ")
     row = next(number for number, line in enumerate(lines) if line.startswith("search "))
-    assert [line.split("  ")[0] for line in lines[row + 1 : row + 5]][-1] == "random"
+    assert [line.split("  ")[0] for line in lines[row + 1 : row + 6]][-1] == "random"
     assert "What bounds it is the deadline of 30 min 00 s" in said
     assert "each to the end" in said
     assert "searcher:\n  name: adaptive_asha\n" in said
@@ -56,8 +56,17 @@ def test_a_plan_in_json(workplace: Workplace) -> None:
     assert planned["most_seconds"] == 1800
     assert planned["proposal"]["seconds"]["high"] <= 1800
     assert planned["searcher"]["max_trials"] == planned["proposal"]["trials"]
-    assert len(planned["alternatives"]) == 3
+    assert len(planned["alternatives"]) == 4
     assert planned["reasons"]
+
+
+def test_the_file_says_what_was_planned_in_any_mode(workplace: Workplace) -> None:
+    training = ("--file", "toy.yaml", "--unit-time", "60s", "--workers", "4", "--deadline", "30min")
+    planned = workplace.json("plan", *training, "--mode", "auto", "--out", "auto.yaml")
+    search = read_experiment(workplace.path / "auto.yaml").spec.search
+    settings = planned["proposal"]["settings"]
+    assert (search.mode, search.max_rungs, search.sampler) == ("auto", settings["max_rungs"], settings["sampler"])
+    assert (float(search.divisor), search.max_trials) == (settings["divisor"], settings["max_trials"])
 
 
 def test_a_budget_that_is_too_small_says_what_the_least_is(workplace: Workplace) -> None:
@@ -95,6 +104,7 @@ def test_a_grid_has_nothing_to_fit(workplace: Workplace) -> None:
         (("--max-length", "long"), "--max-length: must be a length"),
         (("--divisor", "1"), "--divisor: must be a number from 1.1"),
         (("--divisor", "x"), "--divisor: must be a number from 1.1"),
+        (("--mode", "fast"), "--mode: must be a mode, one of aggressive"),
         (("--measure",), "--measure: needs training code"),
     ],
 )

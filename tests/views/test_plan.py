@@ -43,7 +43,8 @@ def test_the_proposal_fits_and_much_more_would_not() -> None:
     assert proposal.settings.mode is Mode.STANDARD
     assert plan.rungs == ((1, 4, 16), (4, 16))
     assert all(other.seconds.high <= HOUR / 4 for other in plan.alternatives)
-    aggressive, conservative, random = plan.alternatives
+    aggressive, conservative, auto, random = plan.alternatives
+    assert auto.settings.mode is Mode.AUTO
     assert aggressive.trials > proposal.trials > conservative.trials > random.trials
     assert random.settings.method is Method.RANDOM
     assert json.loads(json.dumps(plain(plan))) == plain(plan)
@@ -71,6 +72,13 @@ def test_few_trials_go_into_one_bracket() -> None:
     assert len(plan_search(plan.proposal.settings).brackets) == 1
 
 
+def test_a_mode_can_be_asked_for() -> None:
+    conditions = Conditions(workers=2, unit_seconds=60.0)
+    plan = make_plan(asha(1, max_length=4), conditions, Budget(seconds=HOUR / 3), Prices(), mode=Mode.AUTO)
+    assert plan.proposal.settings.mode is Mode.AUTO
+    assert Mode.STANDARD in {other.settings.mode for other in plan.alternatives}
+
+
 def test_how_a_trial_stops_is_kept() -> None:
     plan = fit(asha(1, max_length=4, stop_once=True), Conditions(workers=2, unit_seconds=60.0), seconds=HOUR / 3)
     assert plan.proposal.settings.stop_once
@@ -90,7 +98,7 @@ def test_what_can_not_fit_says_what_the_least_is() -> None:
 def test_there_is_an_end_to_what_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ashwood.views.plan.MOST_TRIALS", 120)
     plan = fit(asha(1, max_length=1), Conditions(workers=500, unit_seconds=0.1, spread=1.0), seconds=100 * HOUR)
-    assert [each.trials for each in (plan.proposal, *plan.alternatives)] == [120] * 4
+    assert [each.trials for each in (plan.proposal, *plan.alternatives)] == [120] * 5
     assert MOST_TRIALS == 10_000
 
 

@@ -347,6 +347,10 @@ def plan(
         str | None, typer.Option("--divisor", help="One trial in so many goes on from rung to rung.", show_default="4")
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="The metric to compare.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="The mode to propose.", show_default="standard, aggressive if few trials fit"),
+    ] = None,
     unit_time_spread: UnitTimeSpreadOption = None,
     start_time: StartTimeOption = None,
     save_time: SaveTimeOption = None,
@@ -380,6 +384,7 @@ def plan(
         worker_hours=worker_hours,
         divisor=divisor,
         metric=metric,
+        mode=mode,
         file=file,
         out=out,
     )

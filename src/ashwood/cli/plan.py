@@ -53,6 +53,7 @@ class Wanted:
         worker_hours: how long all workers together may be kept.
         divisor: one trial in so many goes on from rung to rung.
         metric: the name of the metric.
+        mode: which mode to propose.
         file: an experiment whose search is to be fitted.
         out: where to write the experiment file.
     """
@@ -62,6 +63,7 @@ class Wanted:
     worker_hours: str | None
     divisor: str | None
     metric: str | None
+    mode: str | None
     file: Path | None
     out: Path | None
 
@@ -103,6 +105,7 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
         options.wrong("--workers", "is missing: how many trials can train at once, e.g. --workers 8")
     if known.measure and wanted.file is None:
         options.wrong("--measure", "needs training code: name its experiment file with --file FILE")
+    mode = options.read("--mode", wanted.mode, _mode)
     start = _read_start(wanted, options)
     options.check()
     _check_out(wanted)
@@ -111,7 +114,7 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
     findings = find_out(known, start.unit, start.spec, say=not json)
     conditions = conditions_of(given, findings, start.spec)
     try:
-        plan = make_plan(start.search, conditions, budget, prices_of(given, findings))
+        plan = make_plan(start.search, conditions, budget, prices_of(given, findings), mode=mode)
     except TooTight as error:
         raise AshwoodError(_too_tight(error, start, conditions, budget)) from None
     workers = conditions.workers or 0
@@ -199,6 +202,13 @@ def _divisor(text: str) -> Fraction:
     if not Fraction(11, 10) <= divisor <= 1_000:
         raise ValueError(f"must be a number from 1.1 to 1000, such as 4, not {text!r}")
     return divisor
+
+
+def _mode(text: str) -> Mode:
+    try:
+        return Mode(text.lower())
+    except ValueError:
+        raise ValueError(f"must be a mode, one of {', '.join(Mode)}, not {text!r}") from None
 
 
 def _check_out(wanted: Wanted) -> None:
@@ -289,6 +299,7 @@ _WHEN: dict[Mode, str] = {
     Mode.AGGRESSIVE: "better where an early metric foretells a late one well, as it judges every trial early",
     Mode.STANDARD: "the middle way",
     Mode.CONSERVATIVE: "better where early metrics mislead, as it trains some trials to the end unjudged",
+    Mode.AUTO: "learns while it runs which rungs to trust and where good trials are",
 }
 """When a mode is the one to choose."""
 
@@ -296,7 +307,7 @@ _WHEN: dict[Mode, str] = {
 def _why(search: SearchSettings) -> str:
     if search.mode is Mode.STANDARD:
         return "standard: it judges early, and keeps a bracket that judges later, should early metrics mislead."
-    if not is_ample(replace(search, mode=Mode.STANDARD)):
+    if search.mode is Mode.AGGRESSIVE and not is_ample(replace(search, mode=Mode.STANDARD)):
         return (
             f"{search.mode}: so few trials fit that in standard mode hardly any would be compared at the later rungs; "
             "this mode puts them all into one bracket."

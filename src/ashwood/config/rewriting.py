@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from ashwood.config.document import parse
+from ashwood.config.shape import Searcher
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Length, Unit
-from ashwood.search.settings import SearchSettings
+from ashwood.search.settings import AUTO_MAX_RUNGS, Mode, Sampler, SearchSettings
 
 _SECTION = "searcher"
+_MAX_RUNGS = Searcher.model_fields["max_rungs"].default
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _LENGTH = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
 # What the proposed search replaces; the other keys of a section say nothing about its size.
@@ -56,6 +58,11 @@ def with_search(section: Mapping[str, Any], search: SearchSettings, length: Leng
         "divisor": int(divisor) if divisor.is_integer() else divisor,
         "max_concurrent_trials": search.max_concurrent_trials,
     }
+    auto = search.mode is Mode.AUTO
+    if "max_rungs" in kept or search.max_rungs != (AUTO_MAX_RUNGS if auto else _MAX_RUNGS):
+        kept["max_rungs"] = search.max_rungs
+    if "sampler" in kept or search.sampler is not (Sampler.DENSITY if auto else Sampler.RANDOM):
+        kept["sampler"] = search.sampler.value
     return {key: kept[key] for key in (*_FIRST, *kept) if key in kept}
 
 

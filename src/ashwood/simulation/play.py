@@ -154,7 +154,9 @@ class _Play:
             self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
             for trial, at in bracket.training.items():
                 self._jobs += 1
-                found = self._meet(trial, bracket.rungs[at].length)
+                # A new trial of `LearningHalving` may be on its way to a rung further up.
+                begin = bracket.rungs[at - 1].length if at and trial in bracket.rungs[at - 1] else 0
+                found = self._meet(trial, begin, bracket.rungs[at].length)
                 if (seconds := underway.remaining.get(trial)) is None:
                     self._queue.append(trial)
                     continue
@@ -236,10 +238,10 @@ class _Play:
             self._jobs += 1
             trial, target, why = job
             if isinstance(why, New):
-                self._meet(trial, target)
+                self._meet(trial, 0, target)
             else:
                 self._waiting -= 1
-                found = trials.get(trial) or self._meet(trial, target)
+                found = trials.get(trial) or self._meet(trial, self._below(trial, target), target)
                 if trial == reporting:
                     goes_on = True
                     self._train(trial, found, target, 0.0)
@@ -252,19 +254,18 @@ class _Play:
                 self._witness.ended(retired.trial)
         return goes_on
 
-    def _meet(self, trial: TrialId, target: int) -> _Trial:
+    def _meet(self, trial: TrialId, length: int, target: int) -> _Trial:
         """A trial that gets a job for the first time since the play began."""
-        bracket, nth = self._search.address(trial)
         seed = self._seeds.get(trial) if self._seeds else None
         if seed is None:
-            seed = training_seed(self._seed, bracket, nth)
-        length = 0
-        for rung in self._search.brackets[bracket].rungs:
-            if rung.length >= target:
-                break
-            length = rung.length
+            seed = training_seed(self._seed, *self._search.address(trial))
         found = self._trials[trial] = _Trial(Setting(trial, seed), length, target)
         return found
+
+    def _below(self, trial: TrialId, target: int) -> int:
+        """The length of the rung below, where a trial that is promoted has waited."""
+        rungs = self._search.brackets[self._search.address(trial)[0]].rungs
+        return max(rung.length for rung in rungs if rung.length < target)
 
     def _start(self) -> None:
         """Give free workers to those that wait for one."""

@@ -5,12 +5,12 @@ A search fits if nine in ten simulated searches are done in time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.views.outlook import Outlook, Prices, look_ahead
+from ashwood.views.outlook import Outlook, Prices, in_mode, look_ahead
 from ashwood.views.simulation import Conditions, affordable, simulate
 
 MOST_TRIALS = 10_000
@@ -82,14 +82,17 @@ class Plan:
         return tuple(bracket.lengths for bracket in plan_search(self.proposal.settings).brackets)
 
 
-def make_plan(search: SearchSettings, conditions: Conditions, budget: Budget, prices: Prices) -> Plan:
+def make_plan(
+    search: SearchSettings, conditions: Conditions, budget: Budget, prices: Prices, *, mode: Mode | None = None
+) -> Plan:
     """Fit a search into a budget.
 
     Args:
-        search: its max_length and divisor, and how its trials stop; the number of trials and the mode are found.
+        search: its max_length and divisor, and how its trials stop; the number of trials is found.
         conditions: how trials will train, and on how many workers.
         budget: what it may take.
         prices: of workers and checkpoints.
+        mode: which to propose; None: standard, or aggressive where few trials fit.
 
     Raises:
         TooTight: nothing fits.
@@ -100,32 +103,27 @@ def make_plan(search: SearchSettings, conditions: Conditions, budget: Budget, pr
     most_seconds = budget.most_seconds(conditions.workers)
     fittings = [_Fitting(form, conditions, prices, most_seconds) for form in _forms(search, conditions.workers)]
     found = [fitting.rough() for fitting in fittings]
-    chosen = _preferred(found)
+    modes = {
+        outlook.settings.mode: number
+        for number, outlook in enumerate(found)
+        if outlook.settings.method is Method.ADAPTIVE_ASHA
+    }
+    if mode is None:
+        ample = is_ample(found[modes[Mode.STANDARD]].settings)
+        mode = Mode.STANDARD if ample else Mode.AGGRESSIVE
+    chosen = modes[mode]
     others = [outlook for number, outlook in enumerate(found) if number != chosen]
     return Plan(fittings[chosen].closer(found[chosen]), tuple(others), most_seconds)
 
 
 def _forms(search: SearchSettings, workers: int) -> Iterator[SearchSettings]:
     """Adaptive ASHA in each mode, and random search."""
-    rungs = search.num_rungs or search.max_rungs
     # The documented bound would keep workers idle.
     most = search.max_concurrent_trials
-    at_once = max(most, workers) if most else 0
-    base = replace(search, bracket_rungs=(), num_rungs=None, max_rungs=rungs, max_concurrent_trials=at_once)
+    base = replace(search, max_concurrent_trials=max(most, workers) if most else 0)
     for mode in Mode:
-        yield replace(base, method=Method.ADAPTIVE_ASHA, mode=mode)
-    yield replace(base, method=Method.RANDOM)
-
-
-def _preferred(found: Sequence[Outlook]) -> int:
-    """The standard mode, unless so few trials fit that most of its rungs would compare almost nobody."""
-    modes = {
-        outlook.settings.mode: number
-        for number, outlook in enumerate(found)
-        if outlook.settings.method is Method.ADAPTIVE_ASHA
-    }
-    standard = modes[Mode.STANDARD]
-    return standard if is_ample(found[standard].settings) else modes[Mode.AGGRESSIVE]
+        yield in_mode(base, mode)
+    yield replace(in_mode(base, Mode.STANDARD), method=Method.RANDOM)
 
 
 def is_ample(search: SearchSettings) -> bool:

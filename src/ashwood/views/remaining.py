@@ -155,7 +155,7 @@ class Remaining:
         """Seconds that the rest takes in one more simulation."""
         number = self._played = self._played + 1
         conditions = _with_those_at_work(measured.conditions(picture.slots), picture, now, measured, paces)
-        training = _KnownPaces(draw_training(conditions, number), paces, number)
+        training = _KnownPaces(draw_training(self._settings, conditions, number), paces, number)
         snapshot, seeds = _with_simulated_losses(picture.search, training, number)
         search = Tournament(self._settings)
         search.restore(snapshot)

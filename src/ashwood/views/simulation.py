@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ashwood.search.draw import unit_draw
-from ashwood.search.settings import SearchSettings
+from ashwood.search.settings import Sampler, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.simulation.costs import NO_COSTS, Costs, normal_draw
 from ashwood.simulation.play import Course, Witness, play
@@ -19,6 +19,7 @@ from ashwood.simulation.training import Exchangeable
 
 _SEED = 0
 _WIDEST_SPREAD = 2.0
+_MOST_LEARNING = 2.0
 _MOST_STEPS = 10
 
 
@@ -65,13 +66,13 @@ def simulate(
         witness: is told of checkpoints.
     """
     search = Tournament(settings)
-    training = draw_training(conditions, number)
+    training = draw_training(settings, conditions, number)
     bound = search.plan.max_concurrent_trials or settings.max_trials
     workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
     return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
 
 
-def draw_training(conditions: Conditions, number: int) -> Exchangeable:
+def draw_training(settings: SearchSettings, conditions: Conditions, number: int) -> Exchangeable:
     """Training as it may be: simulation ``number``'s draw of what isn't known."""
     return Exchangeable(
         unit_seconds=conditions.unit_seconds * _error(conditions, number),
@@ -79,6 +80,7 @@ def draw_training(conditions: Conditions, number: int) -> Exchangeable:
         # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
         # but far more often strong than weak, as it is along learning curves.
         noise=unit_draw(_SEED, number, "noise") ** 2,
+        learning=_MOST_LEARNING * unit_draw(_SEED, number, "learning") if settings.sampler is Sampler.DENSITY else 0.0,
     )
 
 
