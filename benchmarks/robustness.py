@@ -204,12 +204,13 @@ def _simulate(job: tuple[Case, int]) -> tuple[Case, Outcome]:
 
 
 def _settings(case: Case) -> SearchSettings:
-    brackets = {} if case.method == METHODS[0] else {"bracket_rungs": (RUNGS,) * _BRACKETS}
+    # One bracket of ASHA grows without end; of SHA as many begin as there is work for.
+    brackets = 1 if case.method == METHODS[0] else _BRACKETS
     return SearchSettings(
         method=Method.ADAPTIVE_ASHA,
         max_length=MAX_LENGTH,
         max_trials=BRACKET * _BRACKETS,
         max_concurrent_trials=0,
         divisor=Fraction(4),
-        **{"bracket_rungs": (RUNGS,), **brackets},
+        bracket_rungs=(RUNGS,) * brackets,
     )

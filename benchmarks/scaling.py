@@ -95,7 +95,7 @@ class Scale(NamedTuple):
 def tables(options: Options) -> Iterator[Table]:
     """Measure; ``quick`` takes searches of 500 and 5,000 trials, and simulates no more than 10,000."""
     sizes = (500, 5_000) if options.quick else (500, 5_000, 100_000)
-    found = {}
+    found: dict[Case, Scale] = {}
     for trials in sizes:
         print(f"  {trials:,} trials", file=sys.stderr)
         found |= {case: _run(case) for case in _cases(trials)}
