@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+FIGURES = Path(__file__).parent / "figures"
+"""Where pictures of the numbers are kept."""
+
 
 class Options(NamedTuple):
     """What to measure.

@@ -8,6 +8,7 @@ from hypothesis import given
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CapacityChanged,
     CheckpointSaved,
@@ -78,6 +79,13 @@ def test_work_that_no_checkpoint_held_is_repeated() -> None:
         (12.0, ValidationReported(0, 2, 9, {})),
     )
     assert (spending.trained, spending.repeated) == (9, 2)
+
+
+def test_a_worker_that_is_taken_away_stops_working() -> None:
+    spending = spending_of((0.0, DriverStarted(1)), (0.0, AttemptStarted(0, 1, 0, 0)))
+    assert spending.apply(4.0, AttemptPreempted(0, 1, "a spot instance")) == ((0, 4.0),)
+    spending.apply(10.0, DriverStopped())
+    assert (spending.busy_seconds, spending.slot_seconds) == (4.0, 10.0)
 
 
 def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
