@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import end_to_end, memory, recovery, search_core, utilisation
+from benchmarks import end_to_end, memory, preview, recovery, search_core, utilisation
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "memory": memory.tables,
     "recovery": recovery.tables,
     "quality": quality.tables,
+    "preview": preview.tables,
 }
 
 
