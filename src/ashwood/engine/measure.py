@@ -94,24 +94,32 @@ def checkpoint_size(home: Home, experiment: ExperimentId) -> float | None:
     return fmean(sizes) if sizes else None
 
 
-def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
-    """The experiment with a search of two short rungs: some trials pause, some go on, some come back."""
-    trials = max(_FEWEST_TRIALS, min(workers or 0, _MOST_TRIALS))
-    first = min(bracket.lengths[0] for bracket in plan_search(spec.search).brackets)
-    search = SearchSettings(
+def short_search(search: SearchSettings, workers: int) -> SearchSettings:
+    """A search of two short rungs: some trials pause, some go on, some come back."""
+    first = min(bracket.lengths[0] for bracket in plan_search(search).brackets)
+    return SearchSettings(
         method=Method.ASYNC_HALVING,
-        max_length=min(spec.search.max_length, max(2, first)),
-        max_trials=trials,
+        max_length=min(search.max_length, max(2, first)),
+        max_trials=max(_FEWEST_TRIALS, min(workers, _MOST_TRIALS)),
         max_concurrent_trials=0,
         divisor=Fraction(2),
         num_rungs=2,
-        stop_once=spec.search.stop_once,
+        stop_once=search.stop_once,
     )
+
+
+def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
     source = spec.source_checkpoint
     if source is not None and not is_remote(source) and not Path(spec.workdir, source).is_dir():
         source = None  # of another experiment, in a home that isn't this one
     return replace(
-        spec, search=search, max_restarts=0, stop_at=None, max_seconds=None, source_checkpoint=source, name="measuring"
+        spec,
+        search=short_search(spec.search, workers or 0),
+        max_restarts=0,
+        stop_at=None,
+        max_seconds=None,
+        source_checkpoint=source,
+        name="measuring",
     )
 
 
