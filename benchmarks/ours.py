@@ -48,7 +48,7 @@ def search(variant: str, workload: Workload, directory: Path, log: Path) -> Ende
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         peak_mb = 0.0
         while process.poll() is None:
-            peak_mb = _peak_mb(process.pid) or peak_mb
+            peak_mb = peak_memory(process.pid) or peak_mb
             time.sleep(0.02)
     ended = time.monotonic()
     if process.returncode:
@@ -74,7 +74,7 @@ def _experiment(variant: str, workload: Workload, log: Path) -> dict[str, object
     }
 
 
-def _peak_mb(process: int) -> float | None:
+def peak_memory(process: int) -> float | None:
     """The high-water mark of a process's own memory, as Linux keeps it; None: it has just ended."""
     try:
         status = Path(f"/proc/{process}/status").read_text()

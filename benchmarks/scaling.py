@@ -21,6 +21,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.simulation.costs import NO_COSTS, Costs
 from ashwood.simulation.training import Exchangeable
+from benchmarks.ours import peak_memory
 from benchmarks.tables import FIGURES, Options, Table
 from benchmarks.virtual import Course, spec_of
 
@@ -263,15 +264,12 @@ def _speed(sizes: tuple[int, ...]) -> Table:
 
 def _measure(trials: int) -> None:
     """Simulate, and print what it took: seconds, those of the processor, and the peak memory in MB."""
-    import resource  # not everywhere; here alone
-
     settings = SearchSettings(max_length=MAX_LENGTH, max_trials=trials, max_concurrent_trials=0, **SEARCHES["standard"])
     spec = spec_of(settings)
     begin, used = time.perf_counter(), time.process_time()
     simulate(Experiment(spec), SimulatedBackend(spec, Exchangeable(spread=1.5, noise=0.3), 500))
     took = time.perf_counter() - begin, time.process_time() - used
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if os.uname().sysname == "Linux" else 1024**2)
-    print(json.dumps([*(round(seconds, 2) for seconds in took), round(peak)]))
+    print(json.dumps([*(round(seconds, 2) for seconds in took), peak_memory(os.getpid())]))
 
 
 if __name__ == "__main__":
