@@ -37,6 +37,8 @@ def tables(options: Options) -> Iterator[Table]:
         methods = {name: search(method, problems, workers, seeds, surrogate) for name, method in ours.methods().items()}
         if options.peers:
             for peer in theirs.PEERS:
+                if peer.seeds.get(workers) == 0:
+                    continue
                 methods[peer.name] = theirs.traces(peer, problems, workers, seeds, options.lcbench)
         found[workers] = scores(problems, workers, methods)
         yield _table(found[workers], workers, len(tasks))

@@ -529,6 +529,8 @@ class Experiment:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
+        if self._sampler is not None:
+            self._sampler.note(trial.id)
         self.search.exited(trial.id, Exit.INVALID)
         self._invalid += 1
         if self._invalid > INVALID_LIMIT * self.search.max_trials:
