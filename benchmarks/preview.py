@@ -255,8 +255,7 @@ def _known(world: _World, spec: ExperimentSpec, *, past: bool) -> Measured:
             measuring.apply(*entry)
 
     other = replace(spec, search=search, seed=spec.seed + 1_000)
-    period = None if past else 1
-    backend = SimulatedBackend(other, world.training, world.workers, costs=world.costs, period=period)
+    backend = SimulatedBackend(other, world.training, world.workers, costs=world.costs, period=1)
     simulate(Experiment(other), backend, observers=[observe])
     found = measuring.result()
     if found is None:
@@ -294,7 +293,7 @@ def _watch(
             if forecast.time_left is not None and by_pace is not None:
                 seen.append((at, Range(*forecast.time_left), by_pace))
 
-    backend = SimulatedBackend(spec, world.training, world.workers, costs=world.costs)
+    backend = SimulatedBackend(spec, world.training, world.workers, costs=world.costs, period=1)
     simulate(experiment, backend, observers=[observe])
     end = backend.clock.now
     forecasts = {}

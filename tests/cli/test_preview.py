@@ -123,7 +123,8 @@ def test_what_is_said_goes_before_what_was_measured(small: Workplace) -> None:
     options = ("--unit-time", "40s", "--start-time", "5s", "--checkpoint-size", "1MB", "--unit-time-spread", "1x")
     shown = small.json("preview-search", "toy.yaml", "--workers", "2", "--like", "1", *options)
     assumed = shown["conditions"]
-    assert (assumed["unit_seconds"], assumed["unit_error"], assumed["spread"]) == (40, 1, 1)
+    assert (assumed["unit_seconds"], assumed["unit_trials"]) == (40, None)
+    assert (assumed["spread"], assumed["spread_trials"]) == (1, None)
     assert (assumed["costs"]["start"], assumed["costs"]["restore"]) == (5, 0)
     assert assumed["costs"]["save"] == shown["findings"]["measured"]["save"]
     assert shown["outlook"]["disk_bytes"]["high"] == 1e6 * shown["outlook"]["checkpoints"]["high"]

@@ -74,9 +74,13 @@ def test_the_rest_of_the_workers_is_paid_for_too() -> None:
 
 def test_what_is_unknown_widens_the_range() -> None:
     settings = asha(60, max_length=16)
-    known = outlook(settings, Conditions(workers=1, spread=1.0))
-    unsure = outlook(settings, Conditions(workers=1, spread=1.0, unit_error=1.5))
-    assert unsure.seconds.high / unsure.seconds.low > 1.5 * known.seconds.high / known.seconds.low
+    known = outlook(settings, Conditions(workers=1, spread=1.5))
+    unsure = outlook(settings, Conditions(workers=1, spread=1.5, unit_trials=2))
+    vague = outlook(settings, Conditions(workers=1, spread=1.5, spread_trials=2))
+    assert unsure.seconds.high / unsure.seconds.low > 1.3 * known.seconds.high / known.seconds.low
+    assert vague.seconds.high / vague.seconds.low > 1.1 * known.seconds.high / known.seconds.low
+    certain = outlook(settings, Conditions(workers=1, spread=1.0, unit_trials=2, spread_trials=2))
+    assert certain == outlook(settings, Conditions(workers=1, spread=1.0))
 
 
 @pytest.mark.parametrize(

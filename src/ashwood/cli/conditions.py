@@ -119,10 +119,12 @@ def conditions_of(given: Given, findings: Findings | None, spec: ExperimentSpec 
         restore=costs.restore if given.start is None else 0.0,
         save=costs.save if given.save is None else given.save,
     )
-    found = replace(found, costs=costs, spread=found.spread if given.spread is None else given.spread)
+    found = replace(found, costs=costs)
+    if given.spread is not None:
+        found = replace(found, spread=given.spread, spread_trials=None)
     if given.unit_seconds is None:
         return found
-    return replace(found, unit_seconds=given.unit_seconds + _saving(spec, costs.save), unit_error=1.0)
+    return replace(found, unit_seconds=given.unit_seconds + _saving(spec, costs.save), unit_trials=None)
 
 
 def _saving(spec: ExperimentSpec | None, save: float) -> float:

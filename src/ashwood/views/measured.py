@@ -70,8 +70,9 @@ class Measured:
         return Conditions(
             workers=workers,
             unit_seconds=self.unit_seconds,
-            unit_error=self.unit_error,
+            unit_trials=self.trials,
             spread=self.spread,
+            spread_trials=self.trials,
             costs=Costs(start=self.start, restore=self.restore, save=self.save),
             launch=self.launch,
         )
