@@ -35,14 +35,7 @@ def test_it_says_what_the_search_takes_beside_others(small: Workplace) -> None:
     row = next(line for line in lines if line.startswith("search "))
     assert row.split()[1] in ("minutes", "hours")
     rows = [line.split("  ")[0] for line in lines[lines.index(row) + 1 :]]
-    assert rows[:6] == [
-        "adaptive_asha standard",
-        "adaptive_asha aggressive",
-        "adaptive_asha conservative",
-        "adaptive_asha auto",
-        "sync_halving",
-        "random",
-    ]
+    assert rows[:6] == ["standard", "aggressive", "conservative", "auto", "sync_halving", "random"]
     assert "On 4 workers, with 40 s for 1 epoch on average" in said
     assert "random search would train" in said
     assert "checkpoints at once" in said

@@ -5,16 +5,18 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.port import Entry
-from ashwood.experiment.events import SettingsChanged
+from ashwood.experiment.events import AttemptStarted, DriverStarted, Event, SettingsChanged, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
@@ -197,3 +199,30 @@ def test_any_experiment_can_be_foretold_at_any_moment(ran: Workers) -> None:
         for later in (0.0, 3.0):
             left = progress.forecast(now + later).time_left
             assert left is None or 0 <= left.low <= left.middle <= left.high
+
+
+@given(
+    paces=st.lists(st.sampled_from([0.0, 1e-12, 1e-3, 1.0, 1e3, 1e12]), min_size=1, max_size=8),
+    elapsed=st.sampled_from([0.0, 1e-9, 1.0, 1e9]),
+)
+@hypothesis_settings(max_examples=40)
+def test_wild_durations_break_no_forecast(paces: list[float], elapsed: float) -> None:
+    """A forecast that raised would take the driver along."""
+    spec = spec_of(asha(12))
+    experiment, progress = Experiment(spec), Progress(spec)
+    progress.search = experiment.search
+    at = 0.0
+
+    def tell(event: Event) -> None:
+        progress.apply(at, event, experiment.handle(event))
+
+    tell(DriverStarted(len(paces)))
+    for slot in range(len(paces)):
+        tell(AttemptStarted(slot, 1, slot, 0))
+    for slot, pace in enumerate(paces):
+        at += pace
+        if experiment.trials[slot].target > 1:
+            tell(ValidationReported(slot, 1, 1, {"loss": 0.5}))
+    progress.look(at)
+    left = progress.forecast(at + elapsed).time_left
+    assert left is None or 0 <= left.low <= left.middle <= left.high < inf
