@@ -20,7 +20,7 @@ from ashwood.cli.conditions import (
     read_given,
 )
 from ashwood.cli.init import EXPERIMENT
-from ashwood.cli.outlook import name_of, outlook_table
+from ashwood.cli.outlook import name_of, outlook_legend, outlook_table
 from ashwood.cli.output import format_duration, format_length, make_console, print_json
 from ashwood.cli.quantities import Options
 from ashwood.config import (
@@ -268,6 +268,7 @@ def _print(plan: Plan, start: _Start, conditions: Conditions, budget: Budget) ->
     console.print()
     console.print(outlook_table(plan.proposal, plan.alternatives))
     console.print()
+    console.print(outlook_legend(search, start.unit), markup=False)
     for line in _reasons(plan, conditions.workers or 0, budget):
         console.print(line, markup=False)
 

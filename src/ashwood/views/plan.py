@@ -145,7 +145,7 @@ class _Fitting:
 
     def rough(self) -> Outlook:
         """Of the search with about as many trials as fit, from few simulations."""
-        least = self._look(1)
+        least = self._look(1, _ROUGH)
         if least.seconds.high > self._most_seconds:
             raise TooTight(least.seconds.high, self._most_length(least.seconds.high))
         fits, too_many, guess = least, MOST_TRIALS + 1, _FIRST_GUESS
@@ -154,7 +154,7 @@ class _Fitting:
                 guess = _nice((fits.trials + min(too_many, 2 * fits.trials)) // 2)
             if not fits.trials < guess < too_many:
                 break
-            seen = self._look(guess)
+            seen = self._look(guess, _ROUGH)
             if seen.seconds.high <= self._most_seconds:
                 fits = seen
             else:
@@ -193,7 +193,7 @@ class _Fitting:
         share = (self._most_seconds - besides) / max(least - besides, 1e-9)
         return max(0, int(self._form.max_length * share))
 
-    def _look(self, trials: int, budget: int = _ROUGH) -> Outlook:
+    def _look(self, trials: int, budget: int) -> Outlook:
         settings = replace(self._form, max_trials=trials)
         count = affordable(trials, step=_STEP, budget=budget)
         courses = [simulate(settings, number=number, conditions=self._conditions) for number in range(count)]

@@ -23,6 +23,7 @@ _WIDEST_SPREAD = 2.0
 _MOST_LEARNING = 6.0
 _MOST_STEPS = 10
 _LEAST_CHI = 0.3
+_MOST_SIGMA = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +97,13 @@ def _draw_sigma(conditions: Conditions, number: int) -> float:
     """Standard deviation of the logarithm of the trials' paces."""
     if conditions.spread is None:
         return log(_WIDEST_SPREAD) * unit_draw(_SEED, number, "spread")
-    sigma, trials = log_spread(conditions.spread), conditions.spread_trials
+    sigma, trials = min(_MOST_SIGMA, log_spread(conditions.spread)), conditions.spread_trials
     if trials is None:
         return sigma
     # That of a sample of normal variables varies as chi-square does (by Wilson and Hilferty's approximation).
     freedom = max(1, trials - 1)
     draw = 1 - 2 / (9 * freedom) + normal_draw(_SEED, number, "sigma") * sqrt(2 / (9 * freedom))
-    return float(sigma / max(draw, _LEAST_CHI) ** 1.5)
+    return min(_MOST_SIGMA, float(sigma / max(draw, _LEAST_CHI) ** 1.5))
 
 
 def affordable(trials: int, *, step: int, budget: int) -> int:
