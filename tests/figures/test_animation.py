@@ -21,9 +21,13 @@ from tests.views.test_timeline import timeline_of
 
 @pytest.fixture(scope="module")
 def parts() -> list[Part]:
+    return make_parts(faults=(0.1, 0.05, 0.05))
+
+
+def make_parts(faults: tuple[float, float, float]) -> list[Part]:
     made = []
     for method in (Method.SYNC_HALVING, Method.ASYNC_HALVING):
-        ran = Workers(spec_of(asha(16, method=method)), power_law(1), workers=3, faults=(0.1, 0.05, 0.05))
+        ran = Workers(spec_of(asha(16, method=method)), power_law(1), workers=3, faults=faults)
         ran.run()
         made.append(Part(Film(timeline_of(ran)), str(method), "on three workers"))
     return made
@@ -41,8 +45,8 @@ def test_a_picture_does_not_depend_on_what_was_drawn_before(parts: list[Part]) -
         assert np.array_equal(drawn, fresh)
 
 
-def test_dots_glide_to_where_they_belong(parts: list[Part]) -> None:
-    stage = Stage(parts, "both")
+def test_dots_glide_to_where_they_belong() -> None:
+    stage = Stage(make_parts(faults=(0.0, 0.0, 0.0)), "both")
     there = stage.frame(stage.seconds, cut=True).astype(int)
     stage.frame(stage.seconds / 2, cut=True)
     apart = [np.count_nonzero(np.abs(stage.frame(stage.seconds) - there) > 50) for _ in range(14)]
