@@ -45,6 +45,15 @@ def test_from_a_snapshot_on_everything_is_as_from_the_beginning(whole: list[Entr
         assert states(fold(SPEC, log_of(whole), path)) == states(fold(SPEC, log_of(whole)))
 
 
+def test_progress_has_the_search_at_hand_with_a_snapshot_or_without(whole: list[Entry], tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    fresh = fold(SPEC, log_of(whole[:-1]))
+    assert fresh.progress.search is fresh.experiment.search
+    save(path, fresh)
+    again = fold(SPEC, log_of(whole), path)
+    assert again.progress.search is again.experiment.search
+
+
 def test_what_is_in_the_snapshot_is_not_folded_again(
     whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
