@@ -20,7 +20,6 @@ def test_the_course_of_a_search_that_trains_every_trial_to_the_end() -> None:
     course = Course(Experiment(spec), SimulatedBackend(spec, Exchangeable(), 2))
     assert (course.full, course.work_until_full) == (20.0, 40.0)
     assert (course.ended, course.work) == (30.0, 50.0)
-    assert course.completed == [10.0, 10.0, 20.0, 20.0, 30.0]
     assert course.worked == [10.0] * 5
 
 
