@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import end_to_end, memory, recovery, robustness, scaling, search_core, utilisation
+from benchmarks import end_to_end, memory, preview, recovery, robustness, scaling, search_core, utilisation
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "scaling": scaling.tables,
     "robustness": robustness.tables,
     "quality": quality.tables,
+    "preview": preview.tables,
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import cache, partial
 from pathlib import Path
 
-from benchmarks.quality.lcbench import TASKS, confirming_tasks, problems
+from benchmarks.quality.lcbench import TASKS, Surrogate, confirming_tasks, problems
 from benchmarks.quality.measure import FRACTIONS, TRAININGS, Score, scores
 from benchmarks.quality.ours import methods
 from benchmarks.quality.search import search
@@ -25,10 +26,11 @@ def main() -> None:
     parser.add_argument("--by-task", action="store_true", help="the regret on each task, too")
     options = parser.parse_args()
     tables = problems(options.lcbench, confirming_tasks(options.lcbench) if options.confirm else options.tasks)
+    surrogate = cache(partial(Surrogate, options.lcbench))
     names = list(dict.fromkeys(["random", *options.methods]))
     for workers in options.workers:
         begin = time.perf_counter()
-        found = {name: search(known[name], tables, workers, options.seeds) for name in names}
+        found = {name: search(known[name], tables, workers, options.seeds, surrogate) for name in names}
         print(f"{workers} workers, {options.seeds} seeds, {time.perf_counter() - begin:.1f} s")
         _print(scores(tables, workers, found))
         if options.by_task:

@@ -8,12 +8,15 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from benchmarks.quality import ours, theirs
 from benchmarks.quality.measure import GRID, TRAININGS, Score
 
 _POINTS = 125
 """How many points a line has: a file small enough to keep, and more than the eye can tell."""
+
+_TICKS = (1, 2, 5, 10, 20, 50, 100)
 
 
 def draw(found: Mapping[int, Mapping[str, Score]], path: Path) -> None:
@@ -25,25 +28,32 @@ def draw(found: Mapping[int, Mapping[str, Score]], path: Path) -> None:
     at = np.linspace(0, GRID, _POINTS + 1).round().astype(int)
     for panel, (workers, scores) in zip(panels, found.items(), strict=True):
         for name, score in scores.items():
-            panel.plot(100 * at / GRID, score.regret[at], label=name, **_style(name))
+            panel.plot(100 * at / GRID, score.regret[at], label=_label(name), **_style(name))
         panel.set_title(f"{workers} workers, {TRAININGS[workers]} trainings to the end")
         panel.set_xlabel("% of the budget")
         panel.set_xlim(0, 100)
         panel.set_yscale("log")
         panel.set_ylim(top=100)
+        panel.set_yticks([ticks for ticks in _TICKS if ticks >= panel.get_ylim()[0]], minor=False)
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(NullFormatter())
         panel.grid(which="both", linewidth=0.3)
-    panels[0].set_ylabel("mean regret, % of the median setting's")
+    panels[0].set_ylabel("mean regret; 100: the median setting")
     names, lines = panels[0].get_legend_handles_labels()[::-1]
     figure.legend(lines, names, loc="outside right center", frameon=False)
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
 
 
+def _label(method: str) -> str:
+    return f"Ashwood {method}" if method in ours.TOURNAMENTS else method
+
+
 def _style(name: str) -> dict[str, object]:
-    """Ours drawn through, whatever anybody could do dotted in grey, others' dashed."""
+    """Ours drawn through, what anybody can do by hand dotted, others' dashed."""
     if name in ours.TOURNAMENTS:
         return {"color": f"C{list(ours.TOURNAMENTS).index(name)}", "linewidth": 1.6}
     for number, peer in enumerate(theirs.PEERS):
         if peer.name == name:
-            return {"color": f"C{number}", "linestyle": "--", "linewidth": 1.0}
+            return {"color": mpl.colormaps["Dark2"](number), "linestyle": "--", "linewidth": 1.1}
     return {"color": "black" if name == "random" else "grey", "linestyle": ":", "linewidth": 1.6}

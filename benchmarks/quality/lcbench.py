@@ -181,7 +181,11 @@ def problems(directory: Path, tasks: Sequence[str] = TASKS) -> list[Problem]:
 
 def random_settings(task: str) -> NDArray[np.float64]:
     """The settings of a task's table."""
-    draws = np.random.default_rng([int(task), 0]).random((SETTINGS, len(PARAMETERS)))
+    return settings_at(np.random.default_rng([int(task), 0]).random((SETTINGS, len(PARAMETERS))))
+
+
+def settings_at(draws: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The settings at places in the unit cube, a row each, columns as `PARAMETERS`."""
     return np.column_stack([_scale(parameter, draws[:, at]) for at, parameter in enumerate(PARAMETERS)])
 
 

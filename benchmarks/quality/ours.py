@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.density import DensitySampler
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
+from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import GoOn
 from ashwood.views.arrivals import expected_length
-from benchmarks.quality.lcbench import STEPS
+from benchmarks.quality.lcbench import PARAMETERS, STEPS
 from benchmarks.quality.workers import Job, Scheduler
+
+_AUTO = {
+    "method": Method.ADAPTIVE_ASHA,
+    "mode": Mode.AUTO,
+    "divisor": AUTO_DIVISOR,
+    "max_rungs": AUTO_MAX_RUNGS,
+}
 
 TOURNAMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -21,10 +30,16 @@ TOURNAMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "aggressive": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.AGGRESSIVE},
         "standard": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.STANDARD},
         "conservative": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.CONSERVATIVE},
+        "auto": {**_AUTO, "sampler": Sampler.DENSITY},
+        "auto, random": _AUTO,
     }
 )
 """Settings by the name of the method, beyond those that every search here shares.  ``async_halving`` isn't among
 them: up to a length of 51 it has the one bracket of ``aggressive``."""
+
+
+Searcher: TypeAlias = Callable[[int, float, int], Scheduler]
+"""From a number of workers, a budget in trainings to the end, and a seed, to a scheduler."""
 
 
 class Tournaments:
@@ -42,6 +57,39 @@ class Tournaments:
         """Only validations at the ends of jobs are judged, as in a real search."""
         verdict = self._search.report(trial, length, -metric)
         return verdict.target if isinstance(verdict, GoOn) else None
+
+
+FEWER_SEEDS: Mapping[int, int] = MappingProxyType({16: 5, 100: 2})
+"""With how many seeds a method searches whose settings aren't from the table: each curve takes 2 ms."""
+
+
+class Learning(Tournaments):
+    """A search of Ashwood's that chooses its settings by what it has found, as the experiment does.
+
+    Attributes:
+        places: where in the unit cube each trial's setting is.
+    """
+
+    _SPACE = Space({parameter.name: Double(0.0, 1.0) for parameter in PARAMETERS})
+
+    def __init__(self, settings: SearchSettings, seed: int) -> None:
+        super().__init__(settings)
+        self._sampler = DensitySampler(self._SPACE, seed)
+        self.places: list[list[float]] = []
+
+    def ask(self) -> Job | None:
+        """What `Tournament.next_job` says; a new trial gets its setting."""
+        job = super().ask()
+        if job is not None and job.trial == len(self.places):
+            good = self._sampler.good(self._search)
+            drawn = self._sampler.sample(job.trial, *self._search.address(job.trial), good)
+            self.places.append(list(drawn.values()))
+        return job
+
+    def tell(self, trial: int, length: int, metric: float) -> int | None:
+        """The sampler learns from it too."""
+        self._sampler.note(trial)
+        return super().tell(trial, length, metric)
 
 
 class EpochsThenBest:
@@ -79,24 +127,28 @@ class EpochsThenBest:
             self._results.append((-metric, trial))
 
 
-def methods() -> dict[str, Callable[[int, float], Scheduler]]:
-    """Every method by its name: from a number of workers, and a budget in trainings to the end, to a scheduler."""
-    searches: dict[str, Callable[[int, float], Scheduler]] = {"random": _random}
+def methods() -> dict[str, Searcher]:
+    """Every method by its name."""
+    searches: dict[str, Searcher] = {"random": _random}
     searches |= {name: partial(_tournament, name) for name in TOURNAMENTS}
     searches["3-epoch"] = partial(_epochs_then_best, 3)
     return searches
 
 
-def _random(workers: int, trainings: float) -> Scheduler:
+def _random(workers: int, trainings: float, _seed: int) -> Scheduler:
     """Random search, which never runs out of trials."""
     return Tournaments(_settings({"method": Method.RANDOM}, workers, round(2 * trainings)))
 
 
-def _tournament(name: str, workers: int, trainings: float) -> Scheduler:
-    return Tournaments(_settings(TOURNAMENTS[name], workers, _max_trials(name, workers, trainings)))
+def _tournament(name: str, workers: int, trainings: float, seed: int) -> Scheduler:
+    """A rung of synchronous halving has to be filled within the budget; the others never run out of trials."""
+    synchronous = TOURNAMENTS[name]["method"] is Method.SYNC_HALVING
+    trials = _max_trials(name, workers, trainings) if synchronous else round(40 * trainings)
+    settings = _settings(TOURNAMENTS[name], workers, trials)
+    return Learning(settings, seed) if settings.sampler is Sampler.DENSITY else Tournaments(settings)
 
 
-def _epochs_then_best(steps: int, _workers: int, trainings: float) -> Scheduler:
+def _epochs_then_best(steps: int, _workers: int, trainings: float, _seed: int) -> Scheduler:
     """Half of the budget goes into short trainings, half into the best."""
     half = trainings * STEPS / 2
     return EpochsThenBest(steps, round(half / steps), round(half / (STEPS - steps)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 from benchmarks.peers import environment
@@ -28,13 +29,16 @@ def tables(options: Options) -> Iterator[Table]:
     problems = lcbench.problems(options.lcbench, tasks)
     if options.peers:
         environment.prepare()
+    surrogate = cache(partial(lcbench.Surrogate, options.lcbench))
     found = {}
     seeds = 2 if options.quick else _SEEDS
     for workers in [4] if options.quick else TRAININGS:
         print(f"  {workers} workers", file=sys.stderr)
-        methods = {name: search(method, problems, workers, seeds) for name, method in ours.methods().items()}
+        methods = {name: search(method, problems, workers, seeds, surrogate) for name, method in ours.methods().items()}
         if options.peers:
             for peer in theirs.PEERS:
+                if peer.seeds.get(workers) == 0:
+                    continue
                 methods[peer.name] = theirs.traces(peer, problems, workers, seeds, options.lcbench)
         found[workers] = scores(problems, workers, methods)
         yield _table(found[workers], workers, len(tasks))

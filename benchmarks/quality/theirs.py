@@ -22,7 +22,7 @@ class Peer(NamedTuple):
         name: for people.
         system: in whose environment it runs.
         variant: of the system.
-        seeds: the most seeds by the number of workers, where a search takes minutes.
+        seeds: the most seeds by the number of workers, where a search takes minutes; 0: it isn't asked at all.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Peer(NamedTuple):
 
 PEERS = (
     Peer("Optuna random", "optuna", "random"),
-    Peer("Optuna TPE", "optuna", "tpe", {100: 3}),
-    Peer("Optuna TPE, halving", "optuna", "tpe_halving", {100: 1}),
-    Peer("Optuna TPE, Hyperband", "optuna", "tpe_hyperband", {100: 1}),
+    Peer("Optuna TPE", "optuna", "tpe", {100: 0}),
+    Peer("Optuna TPE, halving", "optuna", "tpe_halving", {16: 0, 100: 0}),
+    Peer("Optuna TPE, Hyperband", "optuna", "tpe_hyperband", {16: 0, 100: 0}),
     Peer("Syne Tune ASHA, promotion", "syne_tune", "promotion"),
     Peer("Syne Tune ASHA, stopping", "syne_tune", "stopping"),
     Peer("Ray Tune ASHA", "ray", "asha"),

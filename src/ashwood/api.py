@@ -72,9 +72,10 @@ class AdaptiveASHA(_ManyTrials):
     name: ClassVar[str] = "adaptive_asha"
 
     max_trials: int
-    mode: Literal["aggressive", "standard", "conservative"] = "standard"
-    divisor: float = 4
-    max_rungs: int = 5
+    mode: Literal["aggressive", "standard", "conservative", "auto"] = "standard"
+    divisor: float | None = None
+    max_rungs: int | None = None
+    sampler: Literal["random", "density"] | None = None
     bracket_rungs: Sequence[int] | None = None
     stop_once: bool = False
 

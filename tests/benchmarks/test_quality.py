@@ -80,7 +80,7 @@ def test_random_search_finds_what_is_to_be_expected() -> None:
     table = problem(np.arange(1, 1001, dtype=np.float32))
     n = 40
     best = [
-        run(ours.methods()["random"](4, n), rows(table.curves, table.order(seed)), 4, n * STEPS / 4).metrics[-1]
+        run(ours.methods()["random"](4, n, seed), rows(table.curves, table.order(seed)), 4, n * STEPS / 4).metrics[-1]
         for seed in range(200)
     ]
     # The largest of n numbers of 1 to N, drawn without replacement, and how far it strays.

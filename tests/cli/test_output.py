@@ -3,7 +3,10 @@ import math
 
 import pytest
 
-from ashwood.cli.output import flatten, format_duration, format_value, print_json
+from ashwood.cli.output import flatten, format_duration, format_moment, format_value, print_json
+from ashwood.cli.progress import to_go
+from ashwood.views.progress import Forecast
+from ashwood.views.remaining import TimeLeft
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,25 @@ def test_json_is_strict(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_flatten() -> None:
     assert flatten({"a": 1, "b": {"c": 2, "d": {"e": 3}}, "f": {}}) == {"a": 1, "b.c": 2, "b.d.e": 3, "f": {}}
+
+
+@pytest.mark.parametrize(
+    ("forecast", "words"),
+    [
+        (Forecast(10.0, 0.5, None), "– to go"),
+        (Forecast(10.0, 0.5, 90.0), "1 min 30 s to go"),
+        (Forecast(10.0, 0.5, 90.0, TimeLeft(60.0, 90.0, 200.0)), "1 min 30 s to go (1 min 00 s–3 min 20 s)"),
+        (Forecast(10.0, 0.5, 90.0, TimeLeft(88.0, 90.0, 91.0)), "1 min 30 s to go"),
+        (Forecast(10.0, 0.5, 3.0, TimeLeft(1.0, 3.0, 9.0)), "3.0 s to go"),
+    ],
+)
+def test_the_time_to_go_has_a_range_where_that_says_something(forecast: Forecast, words: str) -> None:
+    assert to_go(forecast) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0, "0"), (0.0123, "12 ms"), (0.25, "0.2 s"), (5.0, "5 s"), (40.0, "40 s"), (90.0, "1 min 30 s")],
+)
+def test_moments(seconds: float, words: str) -> None:
+    assert format_moment(seconds) == words

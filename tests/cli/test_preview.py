@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.cli.conftest import Workplace
 
 PRICED = ("--cost-per-worker-hour", "2.10", "--checkpoint-size", "300MB", "--start-time", "5s", "--save-time", "2s")
+
+
+@pytest.fixture(autouse=True)
+def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rougher ranges, in a tenth of the time."""
+    for constant, value in (
+        ("plan._ROUGH", 400),
+        ("plan._CLOSER", 800),
+        ("preview._SIMULATED_TRIALS", 600),
+        ("outlook._SIMULATED_TRIALS", 300),
+    ):
+        monkeypatch.setattr(f"ashwood.views.{constant}", value)
 
 
 @pytest.fixture
@@ -21,13 +35,7 @@ def test_it_says_what_the_search_takes_beside_others(small: Workplace) -> None:
     row = next(line for line in lines if line.startswith("search "))
     assert row.split()[1] in ("minutes", "hours")
     rows = [line.split("  ")[0] for line in lines[lines.index(row) + 1 :]]
-    assert rows[:5] == [
-        "adaptive_asha standard",
-        "adaptive_asha aggressive",
-        "adaptive_asha conservative",
-        "sync_halving",
-        "random",
-    ]
+    assert rows[:6] == ["standard", "aggressive", "conservative", "auto", "sync_halving", "random"]
     assert "On 4 workers, with 40 s for 1 epoch on average" in said
     assert "random search would train" in said
     assert "checkpoints at once" in said
@@ -88,3 +96,57 @@ def test_options_that_mean_nothing_without_a_unit_time_say_so(small: Workplace) 
     said = small.ashwood("preview-search", "toy.yaml", "--cost-per-worker-hour", "2", code=2)
     assert "--cost-per-worker-hour: says nothing while it is unknown" in said
     assert "--unit-time 40s" in said
+
+
+# -- what training takes, found out ----------------------------------------------------------------
+
+
+def test_what_training_takes_can_be_measured(small: Workplace) -> None:
+    said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--measure")
+    assert re.search(r"^Measured: \d+ trials took ", said)
+    assert "a checkpoint." in said
+    assert "random search would train" in said
+    assert not (small.path / ".ashwood").exists()
+
+
+def test_what_training_takes_can_be_looked_up(small: Workplace) -> None:
+    small.ashwood("run", "toy.yaml", "--workers", "2")
+    shown = small.json("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
+    measured, assumed = shown["findings"]["measured"], shown["conditions"]
+    assert measured["trials"] == 16
+    assert assumed["unit_seconds"] == measured["unit_seconds"]
+    assert assumed["costs"]["save"] == measured["save"]
+    assert shown["outlook"]["disk_bytes"]["middle"] > 0
+    said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
+    assert said.startswith("In experiment 1: 16 trials took ")
+    planned = small.json("plan", "--file", "toy.yaml", "--like", "1", "--workers", "1", "--deadline", "1s")
+    assert planned["conditions"]["unit_seconds"] == measured["unit_seconds"]
+
+
+def test_what_is_said_goes_before_what_was_measured(small: Workplace) -> None:
+    small.ashwood("run", "toy.yaml", "--workers", "2")
+    options = ("--unit-time", "40s", "--start-time", "5s", "--checkpoint-size", "1MB", "--unit-time-spread", "1x")
+    shown = small.json("preview-search", "toy.yaml", "--workers", "2", "--like", "1", *options)
+    assumed = shown["conditions"]
+    assert (assumed["unit_seconds"], assumed["unit_trials"]) == (40, None)
+    assert (assumed["spread"], assumed["spread_trials"]) == (1, None)
+    assert (assumed["costs"]["start"], assumed["costs"]["restore"]) == (5, 0)
+    assert assumed["costs"]["save"] == shown["findings"]["measured"]["save"]
+    assert shown["outlook"]["disk_bytes"]["high"] == 1e6 * shown["outlook"]["checkpoints"]["high"]
+
+
+def test_another_unit_tells_nothing(small: Workplace) -> None:
+    small.ashwood("run", "toy.yaml", "--workers", "2")
+    small.write(small.file.read_text().replace("{epochs: 16}", "{batches: 16}"))
+    said = small.ashwood("preview-search", "toy.yaml", "--like", "1", code=1)
+    assert "experiment 1 counts epochs and this one batches" in said
+
+
+def test_one_source_is_enough(small: Workplace) -> None:
+    assert "keep one of them" in small.ashwood("preview-search", "toy.yaml", "--like", "1", "--measure", code=2)
+
+
+def test_a_period_of_checkpoints_takes_its_time(small: Workplace) -> None:
+    small.file.write_text(small.file.read_text() + "min_checkpoint_period: {epochs: 4}\n")
+    options = ("--workers", "2", "--unit-time", "40s", "--save-time", "8s")
+    assert small.json("preview-search", "toy.yaml", *options)["conditions"]["unit_seconds"] == 42

@@ -293,7 +293,7 @@ SEARCHER = {
     with_searcher("name: [grid], metric: a, max_length: 3"): (2, "searcher.name", ["a list isn't a search method"]),
     with_searcher("name: single, metric: 5, max_length: 3"): (2, "searcher.metric", ["must be text", '"5"']),
     asha("mode: aggresive"): (2, "searcher.mode", ['"aggresive"', 'did you mean "aggressive"?']),
-    asha("mode: fast"): (2, "searcher.mode", ["aggressive, standard or conservative"]),
+    asha("mode: fast"): (2, "searcher.mode", ["aggressive, standard, conservative or auto"]),
     asha("divisor: 1"): (2, "searcher.divisor", ["above 1, not 1"]),
     asha("divisor: .inf"): (2, "searcher.divisor", ["finite"]),
     asha("divisor: '4'"): (2, "searcher.divisor", ["write 4 without quotes"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations
 from math import ceil, floor, isfinite, isnan
 from typing import Any
 
@@ -17,6 +18,7 @@ from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.vocabulary import (
     BracketFinished,
     Created,
+    CreatedHigher,
     Dropped,
     Exit,
     GoOn,
@@ -48,6 +50,9 @@ def plan_brackets(s: SearchSettings) -> list[tuple[int, int]]:
         rungs = [min(s.num_rungs or 5, room, by_trials)]
     elif s.bracket_rungs:
         rungs = sorted(s.bracket_rungs, reverse=True)
+    elif s.mode is Mode.AUTO:
+        room += s.divisor ** (room - 1) < s.max_length
+        rungs = [min(s.max_rungs, room, by_trials)]
     else:
         most = min(s.max_rungs, room, by_trials)
         least = {Mode.AGGRESSIVE: most, Mode.STANDARD: floor((most - 1) / 2) + 1, Mode.CONSERVATIVE: 1}[s.mode]
@@ -88,6 +93,9 @@ class Reference:
         plan = plan_brackets(s)
         self.sync = s.method is Method.SYNC_HALVING
         self.stops = s.stop_once and not self.sync
+        self.learns = s.method is Method.ADAPTIVE_ASHA and s.mode is Mode.AUTO and not self.stops
+        self.entries = [0 for _ in plan]
+        self.climbers: list[list[ReferenceTrial]] = [[] for _ in plan]
         self.lengths = [
             sorted({ceil(s.max_length / s.divisor ** (rungs - 1 - i)) for i in range(rungs)}) for rungs, _ in plan
         ]
@@ -174,14 +182,31 @@ class Reference:
                 self.give(trial)
                 return Job(trial.id, self.lengths[bracket][trial.at], why)
             if (nth := self.created(bracket)) < self.to_create[bracket]:
-                self.trials.append(ReferenceTrial(len(self.trials), bracket, nth))
-                self.give(self.trials[-1])
-                return Job(len(self.trials) - 1, self.lengths[bracket][0], Created(bracket, nth))
+                entry = self.entries[bracket]
+                self.trials.append(ReferenceTrial(len(self.trials), bracket, nth, entry))
+                self.given[bracket] += self.lengths[bracket][entry]
+                new = CreatedHigher(bracket, nth, entry) if entry else Created(bracket, nth)
+                return Job(len(self.trials) - 1, self.lengths[bracket][entry], new)
         return None
 
     def give(self, t: ReferenceTrial) -> None:
         lengths = [0, *self.lengths[t.bracket]]
         self.given[t.bracket] += lengths[t.at + 1] - lengths[t.at]
+
+    def learn(self, t: ReferenceTrial) -> None:
+        """Skip the first rung where, of the latest that were compared there and at the second, not most agree."""
+        entry, climbers = self.entries[t.bracket], self.climbers[t.bracket]
+        if not self.learns or t.at != entry + 1 or entry not in t.losses:
+            return
+        climbers.append(t)
+        latest = climbers[-48:]
+        first, second = self.ranking(t.bracket, entry), self.ranking(t.bracket, entry + 1)
+        ranks = [(first.index(each), second.index(each)) for each in latest if each.state != "invalid"]
+        pairs = list(combinations(ranks, 2))
+        alike = sum((a[0] < b[0]) == (a[1] < b[1]) for a, b in pairs)
+        if len(latest) >= 16 and alike <= len(pairs) - alike:
+            self.entries[t.bracket] += 1
+            climbers.clear()
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         t = self._known(trial)
@@ -196,6 +221,7 @@ class Reference:
         for rung in reached:
             ranking = self.ranking(t.bracket, rung)
             places.append((rung, ranking.index(t) + 1, len(ranking), self.quota(t.bracket, rung)))
+        self.learn(t)
         t.state = "ended"
         if t.at == len(lengths) - 1:
             return Stop(ReachedEnd(lengths[-1]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,13 +13,14 @@ from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial
+from ashwood.experiment.events import AttemptEnded, AttemptStarted, DriverStarted, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.simulation.costs import Costs
-from ashwood.simulation.play import play
+from ashwood.simulation.play import Underway, play
 from ashwood.simulation.training import Exchangeable, PowerLaw, Training
 from ashwood.views.trials import TrialTable
 from tests.views import streams
@@ -111,3 +113,55 @@ def test_a_witness_hears_of_every_trial_and_of_what_it_saved(search: SearchSetti
     complete = [trial for trial, lengths in heard.saved_at.items() if search.max_length in lengths]
     assert len(complete) == sum(bracket[-1] for bracket in course.arrivals)
     assert all(lengths == sorted(set(lengths)) for lengths in heard.saved_at.values())
+
+
+# -- from the middle ----------------------------------------------------------------------------
+
+
+@given(search=streams.settings(), workers=st.integers(1, 6), after=st.integers(0, 60))
+def test_a_search_can_be_played_on_from_its_middle(search: SearchSettings, workers: int, after: int) -> None:
+    spec = spec_of(search)
+    training = Exchangeable(spread=1.5, noise=0.4)
+    costs = Costs(start=0.7, restore=0.4, save=0.3)
+    entries: list[Entry] = []
+    middle: list[tuple[Mapping[str, Any], dict[int, int]]] = []
+    experiment = Experiment(spec)
+
+    def observe(turn: Sequence[Entry]) -> None:
+        entries.extend(turn)
+        if len(entries) > after and not middle and not any(isinstance(e.event, DriverStarted) for e in turn):
+            targets = {trial.id: trial.target for trial in experiment.outstanding()}
+            middle.append((experiment.search.snapshot(), targets))
+            middle_at.append((len(entries), turn[-1].at))
+
+    middle_at: list[tuple[int, float]] = []
+    backend = SimulatedBackend(spec, training, workers, costs=costs)
+    simulate(experiment, backend, observers=[observe])
+    if not middle:
+        return
+    (snapshot, targets), (seen, now) = middle[0], middle_at[0]
+    live = {
+        entry.event.trial: entry.event.attempt for entry in entries[:seen] if isinstance(entry.event, AttemptStarted)
+    }
+    ended = {(e.event.trial, e.event.attempt) for e in entries[:seen] if isinstance(e.event, AttemptEnded)}
+    remaining: dict[int, float] = {}
+    leaving: dict[int, float] = {}
+    for entry in reversed(entries[seen:]):
+        event = entry.event
+        match event:
+            case ValidationReported() if live.get(event.trial) == event.attempt and event.length == targets.get(
+                event.trial
+            ):
+                remaining[event.trial] = entry.at - now
+            case AttemptEnded() if live.get(event.trial) == event.attempt:
+                leaving[event.trial] = entry.at - now
+    # Those that have been given a worker in this very turn start with the next; what is left is as if they had.
+    started = {trial for trial, attempt in live.items() if (trial, attempt) not in ended}
+    remaining = {trial: seconds for trial, seconds in remaining.items() if trial in started}
+    leaving = {t: seconds for t, seconds in leaving.items() if t in started and t not in remaining}
+    played = Tournament(search)
+    played.restore(snapshot)
+    underway = Underway(seeds={}, remaining=remaining, leaving=leaving)
+    course = play(played, training, workers, costs=costs, seed=spec.seed, underway=underway)
+    assert course.arrivals == arrivals_of(experiment)
+    assert now + course.seconds == pytest.approx(backend.clock.now)

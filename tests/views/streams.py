@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import bits
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from tests.views.simulate import Curve, Workers, power_law, spec_of
 
 NAN, INF = float("nan"), float("inf")
@@ -28,6 +28,7 @@ def settings(draw: st.DrawFn) -> SearchSettings:
         max_length=draw(st.integers(1, 60)),
         max_trials=1 if method is Method.SINGLE else draw(st.integers(1, 30)),
         max_concurrent_trials=draw(st.integers(0, 6)),
+        mode=draw(st.sampled_from(Mode)),
         divisor=draw(st.sampled_from([Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2)])),
         max_rungs=draw(st.integers(1, 5)),
         num_rungs=draw(st.none() | st.integers(1, 4)),

@@ -10,7 +10,7 @@ from ashwood.experiment.decisions import ContinueTrial, TrainTrial
 from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.search.settings import Method
+from ashwood.search.settings import Method, Mode
 from ashwood.search.vocabulary import LastChance, Promoted
 from ashwood.views.ladder import Ladder
 from tests.views.simulate import Workers, asha, spec_of
@@ -38,6 +38,19 @@ def test_the_ladder_agrees_with_the_search(ran: Workers) -> None:
             assert step.waiting == waiting
         if bracket.finished:
             assert view.created == view.planned
+
+
+def test_trials_that_skip_a_rung_are_where_the_search_has_them() -> None:
+    settings = asha(120, mode=Mode.AUTO, max_length=16, divisor=Fraction(2))
+    # After one step the ranking is the reverse of what it is ever after.
+    ran = Workers(
+        spec_of(settings), lambda trial, length: (trial * 37 % 101) * (-1.0 if length == 1 else 1.0), workers=3
+    )
+    ran.run()
+    (bracket,), (view,) = ran.experiment.search.brackets, ladder_of(ran).brackets
+    assert bracket.entry == 1
+    assert [step.arrived for step in view.rungs] == [len(rung) for rung in bracket.rungs]
+    assert view.rungs[0].arrived < view.created == 120
 
 
 @given(ran=runs())

@@ -54,7 +54,9 @@ def test_what_was_put_in_is_found_again(method: Method, period: int | None) -> N
     assert found.start == pytest.approx(3.0, rel=0.1)
     assert found.restore == pytest.approx(1.0, rel=0.3)
     assert found.save == pytest.approx(0.5)
-    assert found.costs == Costs(start=found.start, restore=found.restore, save=found.save)
+    conditions = found.conditions(3)
+    assert (conditions.workers, conditions.unit_seconds, conditions.spread) == (3, found.unit_seconds, found.spread)
+    assert conditions.costs == Costs(start=found.start, restore=found.restore, save=found.save)
 
 
 def test_trials_that_are_all_alike() -> None:

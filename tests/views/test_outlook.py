@@ -14,7 +14,7 @@ from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.simulation.costs import Costs
 from ashwood.simulation.training import Exchangeable, PowerLaw
 from ashwood.views.outlook import (
@@ -22,6 +22,7 @@ from ashwood.views.outlook import (
     Prices,
     alternatives,
     full_trainings,
+    in_mode,
     look_ahead,
     look_beside,
     simulate_checkpoints,
@@ -73,9 +74,13 @@ def test_the_rest_of_the_workers_is_paid_for_too() -> None:
 
 def test_what_is_unknown_widens_the_range() -> None:
     settings = asha(60, max_length=16)
-    known = outlook(settings, Conditions(workers=1, spread=1.0))
-    unsure = outlook(settings, Conditions(workers=1, spread=1.0, unit_error=1.5))
-    assert unsure.seconds.high / unsure.seconds.low > 1.5 * known.seconds.high / known.seconds.low
+    known = outlook(settings, Conditions(workers=1, spread=1.5))
+    unsure = outlook(settings, Conditions(workers=1, spread=1.5, unit_trials=2))
+    vague = outlook(settings, Conditions(workers=1, spread=1.5, spread_trials=2))
+    assert unsure.seconds.high / unsure.seconds.low > 1.3 * known.seconds.high / known.seconds.low
+    assert vague.seconds.high / vague.seconds.low > 1.1 * known.seconds.high / known.seconds.low
+    certain = outlook(settings, Conditions(workers=1, spread=1.0, unit_trials=2, spread_trials=2))
+    assert certain == outlook(settings, Conditions(workers=1, spread=1.0))
 
 
 @pytest.mark.parametrize(
@@ -117,23 +122,34 @@ def test_the_same_draws_hold_for_every_search() -> None:
 
 def test_the_alternatives_are_the_other_modes_and_methods() -> None:
     found = list(alternatives(asha(200, max_length=256)))
-    assert [(each.method, each.mode) for each in found[:2]] == [
+    assert [(each.method, each.mode) for each in found[:3]] == [
         (Method.ADAPTIVE_ASHA, Mode.AGGRESSIVE),
         (Method.ADAPTIVE_ASHA, Mode.CONSERVATIVE),
+        (Method.ADAPTIVE_ASHA, Mode.AUTO),
     ]
-    assert [each.method for each in found[2:]] == [Method.SYNC_HALVING, Method.RANDOM]
+    assert [each.method for each in found[3:]] == [Method.SYNC_HALVING, Method.RANDOM]
     assert {each.max_trials for each in found} == {200}
 
 
 def test_an_alternative_that_would_do_the_same_is_left_out() -> None:
-    found = list(alternatives(asha(200, max_length=2)))  # there is room for one rung
-    assert [each.method for each in found] == [Method.SYNC_HALVING, Method.RANDOM]
+    found = list(alternatives(asha(200, max_length=2)))  # there is room for one rung, but in mode auto
+    assert [each.mode for each in found if each.method is Method.ADAPTIVE_ASHA] == [Mode.AUTO]
 
 
 def test_bracket_rungs_are_given_up_in_the_alternatives() -> None:
     found = list(alternatives(asha(200, max_length=256, bracket_rungs=(3,))))
     assert [each.mode for each in found if each.method is Method.ADAPTIVE_ASHA] == list(Mode)
     assert not any(each.bracket_rungs for each in found)
+
+
+def test_every_mode_has_its_own_defaults_unless_the_user_chose() -> None:
+    standard = asha(200)
+    auto = in_mode(standard, Mode.AUTO)
+    assert (auto.divisor, auto.max_rungs, auto.sampler) == (AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
+    assert in_mode(auto, Mode.STANDARD) == standard
+    chosen = replace(standard, divisor=Fraction(3), max_rungs=4)
+    assert in_mode(chosen, Mode.AUTO) == replace(chosen, mode=Mode.AUTO, sampler=Sampler.DENSITY)
+    assert in_mode(in_mode(chosen, Mode.AUTO), Mode.STANDARD) == chosen
 
 
 @pytest.mark.parametrize("method", [Method.GRID, Method.SINGLE])

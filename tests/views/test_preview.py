@@ -72,7 +72,7 @@ def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: i
             hits += [e.low <= value <= e.high for e, value in outcomes if not e.exact]
             totals.append(shown.total_length.low <= outcomes[-2][1] <= shown.total_length.high)
     # Whole numbers fall on the ends of a range, which makes it hold a little more often.
-    assert 0.85 <= sum(hits) / len(hits) <= 0.99
+    assert 0.85 <= sum(hits) / len(hits) <= 0.995
     assert 0.8 <= sum(totals) / len(totals) <= 1.0
 
 

@@ -47,7 +47,7 @@ def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
         progress.apply(*entry)
     summary = progress.summary()
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    total, fraction, seconds = progress.forecast(ran.entries[-1].at)
+    total, fraction, seconds, _ = progress.forecast(ran.entries[-1].at)
     assert 0.0 <= fraction <= 1.0
     assert total >= progress.length_trained
     assert seconds is None or seconds >= 0.0

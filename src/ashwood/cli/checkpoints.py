@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from ashwood.backends.local import clear_former_workers
-from ashwood.cli.output import format_time, make_console, make_table, print_json
+from ashwood.cli.output import format_size, format_time, make_console, make_table, print_json
 from ashwood.engine import Home, open_home
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold
@@ -168,13 +168,3 @@ def _read(home: Home, experiment: ExperimentId) -> tuple[TrialTable, CheckpointT
         trials.apply(*entry)
         checkpoints.apply(*entry)
     return trials, checkpoints
-
-
-def format_size(size: int) -> str:
-    """Bytes as people say them: 512 B, 3.2 MB."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

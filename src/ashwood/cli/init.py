@@ -8,7 +8,7 @@ import typer
 
 from ashwood.errors import AshwoodError
 
-_EXPERIMENT = """\
+EXPERIMENT = """\
 # Run this search:             ashwood run experiment.yaml
 # See first what it would do:  ashwood preview-search experiment.yaml
 name: {name}
@@ -106,7 +106,7 @@ def make_starter(directory: Path) -> None:
         AshwoodError: a file is there already, or the directory can't be written to.
     """
     name = directory.absolute().name
-    files = {directory / "experiment.yaml": _EXPERIMENT.format(name=name), directory / "train.py": _TRAIN}
+    files = {directory / "experiment.yaml": EXPERIMENT.format(name=name), directory / "train.py": _TRAIN}
     for path in files:
         if path.exists():
             raise AshwoodError(f"{path} is there already; nothing was written. Choose another directory.")

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import flatten, format_duration, format_length, format_value
-from ashwood.cli.progress import Reporter, closing, interruption, opening
+from ashwood.cli.progress import Reporter, closing, interruption, opening, to_go
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
@@ -76,7 +76,7 @@ def _bar(progress: Progress, now: float) -> Table:
     failed = states[TrialState.ERRORED]
     facts = Text.assemble(
         (f" {forecast.fraction:4.0%}", "bold"),
-        f"  {format_duration(now - started)}, {format_duration(forecast.seconds)} to go",
+        f"  {format_duration(now - started)}, {to_go(forecast)}",
         f"  ·  {states.total()} trials, {progress.reports} reports",
         f"  ·  workers {progress.utilisation(now):.0%} busy",
         (f"  ·  {failed} failed", "red") if failed else "",

@@ -86,6 +86,13 @@ CostOption = Annotated[
 CheckpointSizeOption = Annotated[
     str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="The size of a checkpoint, e.g. 300MB.")
 ]
+LikeOption = Annotated[
+    int | None,
+    typer.Option("--like", metavar="ID", help="Take what training takes from the log of this experiment."),
+]
+MeasureOption = Annotated[
+    bool, typer.Option("--measure", help="Train a few short trials first, to learn what training takes.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -287,13 +294,16 @@ def preview_search(
     save_time: SaveTimeOption = None,
     cost_per_worker_hour: CostOption = None,
     checkpoint_size: CheckpointSizeOption = None,
+    like: LikeOption = None,
+    measure: MeasureOption = False,
+    home: HomeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Say what a search will do and take before anything runs.
 
-    How many trials train how long; and, with --unit-time, wall-clock, worker-hours and money, idle workers and disk,
-    beside other modes, synchronous halving and random search.
+    How many trials train how long; and, with --unit-time, --like or --measure, wall-clock, worker-hours and money,
+    idle workers and disk, beside other modes, synchronous halving and random search.
     """
     from ashwood.cli.conditions import Known
     from ashwood.cli.preview import preview_file
@@ -306,8 +316,79 @@ def preview_search(
         save_time=save_time,
         cost_per_worker_hour=cost_per_worker_hour,
         checkpoint_size=checkpoint_size,
+        like=like,
+        measure=measure,
+        home=home,
     )
     preview_file(file, known, overrides=set_ or [], json=json)
+
+
+@app.command()
+def plan(
+    max_length: Annotated[
+        str | None, typer.Option("--max-length", metavar="LENGTH", help='How long the best trials train: "27 epochs".')
+    ] = None,
+    unit_time: UnitTimeOption = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="How many trials can train at once.")] = None,
+    deadline: Annotated[
+        str | None, typer.Option("--deadline", metavar="TIME", help="How long the search may take, e.g. 6h.")
+    ] = None,
+    worker_hours: Annotated[
+        str | None,
+        typer.Option("--worker-hours", metavar="HOURS", help="How long all workers together may be kept, e.g. 40."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="FILE", help="The experiment whose search is to be fitted.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write the experiment file.")
+    ] = None,
+    divisor: Annotated[
+        str | None, typer.Option("--divisor", help="One trial in so many goes on from rung to rung.", show_default="4")
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="The metric to compare.")] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="The mode to propose.", show_default="standard, aggressive if few trials fit"),
+    ] = None,
+    unit_time_spread: UnitTimeSpreadOption = None,
+    start_time: StartTimeOption = None,
+    save_time: SaveTimeOption = None,
+    cost_per_worker_hour: CostOption = None,
+    like: LikeOption = None,
+    measure: MeasureOption = False,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Propose a search that fits a budget, with the reasons and what else would fit, and write its file.
+
+    For example: ashwood plan --max-length "27 epochs" --unit-time 40s --workers 8 --deadline 6h --out search.yaml
+    """
+    from ashwood.cli.conditions import Known
+    from ashwood.cli.plan import Wanted, plan_search_for
+
+    known = Known(
+        workers=workers,
+        unit_time=unit_time,
+        unit_time_spread=unit_time_spread,
+        start_time=start_time,
+        save_time=save_time,
+        cost_per_worker_hour=cost_per_worker_hour,
+        like=like,
+        measure=measure,
+        home=home,
+    )
+    wanted = Wanted(
+        max_length=max_length,
+        deadline=deadline,
+        worker_hours=worker_hours,
+        divisor=divisor,
+        metric=metric,
+        mode=mode,
+        file=file,
+        out=out,
+    )
+    plan_search_for(known, wanted, json=json)
 
 
 @app.command(name="list")

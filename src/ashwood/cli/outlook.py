@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Table
 
-from ashwood.cli.checkpoints import format_size
-from ashwood.cli.output import format_duration, make_table
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.cli.output import format_duration, format_size, make_table
+from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.outlook import Outlook, Range
 from ashwood.views.preview import Preview
@@ -20,37 +19,40 @@ _FEWEST_FOR_A_RANGE = 9
 def outlook_table(outlook: Outlook, beside: Sequence[Outlook]) -> Table:
     """One row a search, the first that of the user; all times in one unit, so that they compare at a glance."""
     unit, seconds = _unit_for(outlook.seconds.middle)
-    priced = outlook.cost is not None
-    columns = [
-        "search",
-        unit,
-        "10–90 %",
-        "worker-hours",
-        *["cost"] * priced,
-        "busy",
-        f"tail ({unit[0]})",
-        f"first end ({unit[0]})",
-        "paused",
-        "trials",
-        "to the end",
-    ]
-    rows = [
-        [
-            name_of(each.settings),
-            _few_digits(each.seconds.middle / seconds),
-            _range(each.seconds, seconds) if each.simulations >= _FEWEST_FOR_A_RANGE else None,
-            _few_digits(each.worker_hours.middle),
-            *[_few_digits(each.cost.middle) for _ in range(priced) if each.cost is not None],
-            f"{each.utilisation.middle:.0%}",
-            _few_digits(each.tail_seconds.middle / seconds),
-            _few_digits(each.first_end_seconds.middle / seconds),
-            f"{each.paused.middle:,.0f}",
-            f"{each.trials:,}",
-            f"{each.full_length.middle:,.0f}",
-        ]
-        for each in (outlook, *beside)
-    ]
-    return make_table(columns, rows, right=columns[1:])
+    rows = [_row(each, seconds) for each in (outlook, *beside)]
+    if outlook.cost is None:
+        rows = [{name: cell for name, cell in row.items() if name != "cost"} for row in rows]
+    if len({each.trials for each in (outlook, *beside)}) == 1:
+        rows = [{name: cell for name, cell in row.items() if name != "trials"} for row in rows]
+    columns = [unit if name == "time" else name for name in rows[0]]
+    return make_table(columns, [list(row.values()) for row in rows], right=columns[1:])
+
+
+def _row(outlook: Outlook, seconds: float) -> dict[str, str | None]:
+    cost = outlook.cost
+    return {
+        "search": name_of(outlook.settings).removeprefix(f"{Method.ADAPTIVE_ASHA} "),
+        "time": _few_digits(outlook.seconds.middle / seconds),
+        "10–90 %": _range(outlook.seconds, seconds) if outlook.simulations >= _FEWEST_FOR_A_RANGE else None,
+        "worker-h": _few_digits(outlook.worker_hours.middle),
+        "cost": None if cost is None else _few_digits(cost.middle),
+        "busy": f"{outlook.utilisation.middle:.0%}",
+        "tail": _few_digits(outlook.tail_seconds.middle / seconds),
+        "first": _few_digits(outlook.first_end_seconds.middle / seconds),
+        "paused": f"{outlook.paused.middle:,.0f}",
+        "trials": f"{outlook.trials:,}",
+        "full": f"{outlook.full_length.middle:,.0f}",
+    }
+
+
+def outlook_legend(search: SearchSettings, unit: Unit) -> str:
+    """What the columns mean."""
+    full = f"{search.max_length} {unit}"
+    return (
+        "busy: the share of the workers' time that goes into trials; tail: how long before the end workers begin to "
+        f"idle for good; first: until a trial has trained {full}; paused: the most trials that wait at once; full: how "
+        f"many train {full}."
+    )
 
 
 def outlook_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
@@ -58,11 +60,7 @@ def outlook_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
     outlook, search = shown.outlook, spec.search
     if outlook is None:
         return
-    yield (
-        "Busy: the share of the workers' time that goes into trials; tail: how long before the end workers begin to "
-        f"idle for good; first end: when the first trial has trained {search.max_length} {spec.unit}; paused: the most "
-        "trials that wait at once."
-    )
+    yield outlook_legend(search, spec.unit)
     at_once = shown.max_concurrent_trials
     if shown.workers is not None and 0 < at_once < shown.workers:
         yield f"max_concurrent_trials lets only {at_once} of the {shown.workers} workers train at once."

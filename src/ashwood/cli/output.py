@@ -55,6 +55,23 @@ def to_json(data: Any) -> Any:
     return str(data)
 
 
+def format_moment(seconds: float) -> str:
+    """The same for what may be over in a moment: 0, 12 ms, 5 s."""
+    if not seconds:
+        return "0"
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
+
+
+def format_size(size: int) -> str:
+    """Bytes as people say them: 512 B, 3.2 MB."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+
+
 def format_time(at: float | None) -> str:
     """A time in the zone of the reader."""
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from ashwood.cli.conditions import (
     Known,
+    conditions_of,
     describe_conditions,
+    find_out,
     needs_unit_time,
-    read_conditions,
-    read_prices,
-    workers_here,
+    prices_of,
+    read_given,
 )
 from ashwood.cli.outlook import outlook_lines, outlook_table
 from ashwood.cli.output import make_console, make_table, print_json
@@ -22,6 +23,7 @@ from ashwood.cli.quantities import Options
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.plain import plain
 from ashwood.views.preview import Estimate, Preview, preview
 from ashwood.views.simulation import Conditions
 
@@ -29,24 +31,31 @@ from ashwood.views.simulation import Conditions
 def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bool) -> None:
     """Print the preview of a file's search, with what it takes where it is known what a unit of training takes."""
     options = Options()
-    conditions, prices = read_conditions(known, options), read_prices(known, options)
-    if known.unit_time is None:
+    given = read_given(known, options)
+    if not known.tells_unit_time:
         for option in needs_unit_time(known):
-            options.wrong(option, "says nothing while it is unknown what a unit of training takes: add --unit-time 40s")
+            options.wrong(
+                option,
+                "says nothing while it is unknown what a unit of training takes: add --unit-time 40s, --like ID or "
+                "--measure",
+            )
     options.check()
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
-    if known.unit_time is None:
-        shown = preview(spec.search, conditions=conditions)
+    for warning in () if json else loaded.warnings:
+        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+    findings = find_out(known, spec.unit, spec, say=not json)
+    if known.tells_unit_time:
+        conditions = conditions_of(given, findings, spec)
+        prices = replace(prices_of(given, findings), policy=spec.checkpoint_policy)
+        shown = preview(spec.search, conditions=conditions, prices=prices)
     else:
-        conditions = replace(conditions, workers=conditions.workers or workers_here(spec))
-        shown = preview(spec.search, conditions=conditions, prices=replace(prices, policy=spec.checkpoint_policy))
+        conditions = Conditions(workers=given.workers)
+        shown = preview(spec.search, conditions=conditions)
     if json:
-        assumed = {} if shown.outlook is None else {"conditions": asdict(conditions)}
+        assumed = {} if shown.outlook is None else {"conditions": plain(conditions), "findings": plain(findings)}
         print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
-    for warning in loaded.warnings:
-        typer.secho(f"warning: {warning}", fg="yellow", err=True)
     _print(shown, spec, conditions, workers_given=known.workers is not None)
 
 

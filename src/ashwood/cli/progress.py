@@ -30,9 +30,10 @@ from ashwood.experiment.events import AttemptFailed
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.progress import Progress
+from ashwood.views.progress import Forecast, Progress
 
 _DETAIL_LINES = 25
+_WORTH_A_RANGE = 1.1
 
 Style = Literal["text", "json", "quiet"]
 
@@ -84,11 +85,13 @@ class Reporter:
                 if self.running:
                     with suppress(OSError):  # a terminal or pipe that is gone mustn't take the search along
                         self._tell(entry)
+            # Here, and not where it is drawn: this is the thread that drives the search.
+            self.progress.look(entries[-1].at)
 
     def summary(self) -> Mapping[str, Any]:
         """What the list of experiments shows."""
         with self._lock:
-            return self.progress.summary()
+            return self.progress.summary(time.time())
 
     def ready(self, slots: int) -> None:
         """The backend has so many slots; trials start now."""
@@ -251,11 +254,20 @@ def status_line(progress: Progress, now: float) -> str:
     states = progress.trials.states
     forecast = progress.forecast(now)
     return (
-        f"{forecast.fraction:.0%} done, {format_duration(forecast.seconds)} to go; "
+        f"{forecast.fraction:.0%} done, {to_go(forecast)}; "
         f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
         f"{format_length(progress.length_trained, progress.spec.unit)} trained, "
         f"workers {progress.utilisation(now):.0%} busy"
     )
+
+
+def to_go(forecast: Forecast) -> str:
+    """How much longer it takes, with the range in which it will lie in four of five cases."""
+    words = f"{format_duration(forecast.seconds)} to go"
+    left = forecast.time_left
+    if left is None or left.high < 10 or left.high < _WORTH_A_RANGE * left.low:
+        return words
+    return f"{words} ({format_duration(left.low)}–{format_duration(left.high)})"
 
 
 def leaving(state: ExperimentState, why: WhyLeave) -> str:

@@ -23,12 +23,13 @@ from ashwood.cli.output import (
     make_table,
     print_json,
 )
-from ashwood.cli.progress import going_on
+from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import AshwoodError, NotFound
-from ashwood.eventlog.port import ExperimentRecord
+from ashwood.errors import AshwoodError, IllegalEvent, NotFound
+from ashwood.eventlog.port import Entry, ExperimentRecord
 from ashwood.experiment.decisions import ChangeSettings
+from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage
@@ -37,6 +38,8 @@ from ashwood.views.progress import Progress
 from ashwood.views.trials import TrialRow
 
 _FOLLOW_SECONDS = 0.5
+_PATIENCE = 1.0
+"""Seconds that a forecast may take."""
 
 
 def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
@@ -74,12 +77,20 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         state = _state(opened, record)
         progress = Progress(spec)
+        # Only what runs has an end to foretell, from where its search stands.
+        running = Experiment(spec) if state == ExperimentState.RUNNING else None
         settings: ChangeSettings | None = None
         for _, entry in opened.store.log(experiment).read():
             progress.apply(*entry)
+            running = None if running is None else _follow(running, entry)
             settings = next((each for each in entry.decisions if isinstance(each, ChangeSettings)), settings)
         pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
+    now = time.time() if state == ExperimentState.RUNNING else None
+    if running is not None and now is not None:
+        progress.search = running.search
+        progress.look(now)
+        progress.forecast(now, patience=_PATIENCE)
     stop_when = _stop_when(spec, settings)
     best = progress.trials.leader
     if json:
@@ -97,7 +108,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         print_json(
             {
                 **summary,
-                **progress.summary(),
+                **progress.summary(now),
                 "state": state,
                 "why_ended": progress.why_ended,
                 "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
@@ -112,7 +123,6 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(f"[bold]experiment {record.id}[/bold]  {escape(record.name)}  [bold]{state}[/bold]")
     if spec.description:
         console.print(spec.description, markup=False)
-    now = time.time() if state == ExperimentState.RUNNING else None
     search = spec.search
     console.print(
         f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
@@ -212,12 +222,21 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
             pass
 
 
+def _follow(experiment: Experiment, entry: Entry) -> Experiment | None:
+    """The experiment after an entry; None: this version of Ashwood can't follow its log."""
+    try:
+        experiment.handle(entry.event)
+    except IllegalEvent:
+        return None
+    return experiment
+
+
 def _status(progress: Progress, now: float | None) -> str:
     forecast = progress.forecast(now)
-    to_go = "" if forecast.seconds is None or now is None else f", {format_duration(forecast.seconds)} to go"
+    left = "" if forecast.seconds is None or now is None else f", {to_go(forecast)}"
     repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
-        f"{forecast.fraction:.0%} done{to_go}, {progress.reports} reports, {progress.length_trained} "
+        f"{forecast.fraction:.0%} done{left}, {progress.reports} reports, {progress.length_trained} "
         f"{progress.spec.unit} trained{repeated}, workers {progress.utilisation(now):.0%} busy"
     )
 

@@ -1,6 +1,7 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
 from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
+from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
 from ashwood.config.stop_when import bound_overrides, parse_duration, parse_max_time, parse_metric, parse_stop_when
 
@@ -10,9 +11,14 @@ __all__ = [
     "build_experiment",
     "experiment_schema",
     "parse_duration",
+    "parse_length",
     "parse_max_time",
     "parse_metric",
     "parse_stop_when",
     "read_experiment",
+    "replace_searcher",
     "reread_experiment",
+    "searcher_of",
+    "section_text",
+    "with_search",
 ]

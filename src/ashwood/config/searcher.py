@@ -12,7 +12,7 @@ from ashwood.config.shape import Searcher
 from ashwood.config.wording import Path, any_of, counted, shown
 from ashwood.experiment.spec import Length
 from ashwood.search.plan import floor_log, rung_limit
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Tree
 
 _ADAPTIVE, _ASYNC, _SYNC = Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING
@@ -24,6 +24,7 @@ _METHODS_OF: dict[str, tuple[Method, ...]] = {
     "divisor": (_ADAPTIVE, _ASYNC, _SYNC),
     "num_rungs": (_ASYNC, _SYNC),
     "stop_once": (_ADAPTIVE, _ASYNC),
+    "sampler": (_ADAPTIVE, _ASYNC, _SYNC, Method.RANDOM),
 }
 """Keys that not every method takes; max_trials has its own rules."""
 
@@ -43,7 +44,10 @@ def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: 
         return None
     _check_keys(searcher, method, report)
     max_trials = _read_max_trials(searcher, method, tree, report)
+    auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
     divisor = Fraction(repr(searcher.divisor))  # the decimal that was written: 2.7 is 27/10
+    if auto and "divisor" not in searcher.model_fields_set:
+        divisor = AUTO_DIVISOR
     if longest is None or max_trials is None or not _check_divisor(divisor, longest.count, max_trials, report):
         return None
     _check_rungs(searcher, method, divisor, longest, max_trials, report)
@@ -54,10 +58,11 @@ def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: 
         max_concurrent_trials=searcher.max_concurrent_trials,
         mode=searcher.mode,
         divisor=divisor,
-        max_rungs=searcher.max_rungs,
+        max_rungs=AUTO_MAX_RUNGS if auto and "max_rungs" not in searcher.model_fields_set else searcher.max_rungs,
         bracket_rungs=tuple(searcher.bracket_rungs),
         num_rungs=searcher.num_rungs,
         stop_once=searcher.stop_once,
+        sampler=searcher.sampler or (Sampler.DENSITY if auto else Sampler.RANDOM),
     )
 
 

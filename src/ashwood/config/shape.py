@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ashwood.search.settings import Method, Mode
+from ashwood.search.settings import Method, Mode, Sampler
 
 UNITS = ("batches", "records", "epochs")
 
@@ -137,15 +137,24 @@ class Searcher(Section):
         default=16, ge=0, description="How many trials may train at once; 0: as many as there is room for."
     )
     mode: Annotated[Mode, Field(strict=False)] = Field(
-        default=Mode.STANDARD, description="How early adaptive_asha stops trials: aggressive, standard or conservative."
+        default=Mode.STANDARD,
+        description="How early adaptive_asha stops trials: aggressive, standard, conservative, or auto, "
+        "which learns it, and where good trials are.",
+    )
+    sampler: Annotated[Sampler, Field(strict=False)] | None = Field(
+        default=None,
+        description="How hyperparameters are drawn: random, or density: where good trials have been. "
+        "By default random, density with mode: auto.",
     )
     divisor: float = Field(
         default=4,
         gt=1,
         allow_inf_nan=False,
-        description="One trial in so many goes on to the next rung; any number above 1.",
+        description="One trial in so many goes on to the next rung; any number above 1 (mode: auto: 2.5 if not given).",
     )
-    max_rungs: int = Field(default=5, ge=1, description="The most rungs of a bracket of adaptive_asha.")
+    max_rungs: int = Field(
+        default=5, ge=1, description="The most rungs of a bracket of adaptive_asha. With mode: auto 7 by default."
+    )
     bracket_rungs: list[int] = Field(
         default=[], description="The number of rungs of each bracket of adaptive_asha, instead of what mode gives."
     )

@@ -63,6 +63,7 @@ def fold(
         progress.apply(*last)
         if seq % _ENTRIES_A_BEAT == 0:
             beat()
+    progress.search = experiment.search
     return Folded(experiment, progress, seq, last)
 
 

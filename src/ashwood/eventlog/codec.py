@@ -29,7 +29,7 @@ from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
 from ashwood.search import space as spaces
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
 VERSION: Final = 2
@@ -178,6 +178,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                     | {
                         "method": Method(search["method"]),
                         "mode": Mode(search["mode"]),
+                        "sampler": Sampler(search.get("sampler", Sampler.RANDOM)),
                         "divisor": Fraction(search["divisor"]),
                         "bracket_rungs": tuple(search["bracket_rungs"]),
                     }

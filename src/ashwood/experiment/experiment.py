@@ -6,7 +6,7 @@ the same decisions on any machine.  An illegal event raises and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -76,10 +76,11 @@ from ashwood.experiment.failures import CommonFailures
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import Trial
+from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
-from ashwood.search.settings import Method
+from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Created, Exit, GoOn, Job, ReachedEnd, Reason, Stop, TrialId
+from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, Stop, TrialId
 
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
@@ -101,6 +102,7 @@ class Experiment:
         self.state = ExperimentState.CREATED
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
+        self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
@@ -348,6 +350,8 @@ class Experiment:
         yield from self._suspend_all(besides=trial.id if at_target else None)
 
     def _judge(self, trial: Trial, length: int, loss: float) -> Iterable[Decision]:
+        if self._sampler is not None:
+            self._sampler.note(trial.id)
         match self.search.report(trial.id, length, loss):
             case GoOn(target, why):
                 self._step(trial, Step.GOES_ON)
@@ -380,7 +384,7 @@ class Experiment:
         while self._gives_jobs and len(self._running) < self._limit:
             if (job := self.search.next_job()) is None:
                 break
-            if isinstance(job.why, Created):
+            if isinstance(job.why, New):
                 yield self._create(job, job.why)
                 continue
             trial = self.trials[job.trial]
@@ -404,15 +408,22 @@ class Experiment:
         most = self.search.max_concurrent_trials
         return min(self._slots, most) if most else self._slots
 
-    def _create(self, job: Job, why: Created) -> CreateTrial:
+    def _create(self, job: Job, why: New) -> CreateTrial:
         spec = self.spec
-        grid = spec.search.method is Method.GRID
-        hparams = spec.space.grid_point(why.nth) if grid else spec.space.sample(spec.seed, why.bracket, why.nth)
+        hparams = self._draw(job.trial, why)
         seed = training_seed(spec.seed, why.bracket, why.nth)
         self.trials[job.trial] = Trial(job.trial, hparams, seed, job.target, spec.source_checkpoint)
         self._running.add(job.trial)
         self._open[job.trial] = 1
         return CreateTrial(job.trial, why.bracket, why.nth, hparams, seed, job.target, why)
+
+    def _draw(self, trial: TrialId, why: New) -> Mapping[str, Any]:
+        spec = self.spec
+        if spec.search.method is Method.GRID:
+            return spec.space.grid_point(why.nth)
+        if self._sampler is not None:
+            return self._sampler.sample(trial, why.bracket, why.nth, self._sampler.good(self.search))
+        return spec.space.sample(spec.seed, why.bracket, why.nth)
 
     # -- attempts -----------------------------------------------------------------------------
 
@@ -518,6 +529,8 @@ class Experiment:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
+        if self._sampler is not None:
+            self._sampler.note(trial.id)
         self.search.exited(trial.id, Exit.INVALID)
         self._invalid += 1
         if self._invalid > INVALID_LIMIT * self.search.max_trials:

@@ -7,6 +7,7 @@ How a trial that reached a rung is judged is the business of the rules:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from ashwood.search.rung import Rung
 from ashwood.search.vocabulary import (
     BracketFinished,
     Created,
+    CreatedHigher,
     Exit,
     Job,
     ReachedEnd,
@@ -36,6 +38,7 @@ class Bracket(ABC):
         training: the rung that each training trial is on its way to.
         given: total training length that was given out so far.
         planned: how many trials it creates, replacements of invalid ones aside.
+        entry: the rung that new trials are first compared at.
         finished: nothing trains and nothing will.
     """
 
@@ -51,6 +54,7 @@ class Bracket(ABC):
         self._heading = [0] * len(self.rungs)
         self._downwards = range(len(self.rungs) - 2, -1, -1)
         self.planned = plan.trials
+        self.entry = 0
         self._to_create = plan.trials
         self._created = 0
 
@@ -60,9 +64,12 @@ class Bracket(ABC):
         """What a free worker should do; a new trial takes the id ``fresh``."""
         job = self._promotion()
         if job is None and self._created < self._to_create:
-            job = Job(fresh, self.rungs[0].length, Created(self.number, self._created))
+            nth, entry = self._created, self.entry
+            why = CreatedHigher(self.number, nth, entry) if entry else Created(self.number, nth)
+            job = Job(fresh, self.rungs[entry].length, why)
             self._created += 1
-            self._send(fresh, 0)
+            self._send(fresh, entry)
+            self.given += self.rungs[entry - 1].length if entry else 0
         return job
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
@@ -101,6 +108,11 @@ class Bracket(ABC):
         else:
             rung.fail(trial)
         self._settle()
+
+    @property
+    def arrivals(self) -> Sequence[int]:
+        """How many trials reached each rung, or one above it."""
+        return [len(rung) for rung in self.rungs]
 
     @property
     def can_resize(self) -> bool:

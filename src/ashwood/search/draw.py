@@ -6,11 +6,15 @@ bracket is the same whatever was drawn before it, on any machine, for ever.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from json.encoder import encode_basestring_ascii as quoted
+from struct import unpack
 
 Address = int | str
 
+_BLOCK = 8
+_BLOCK_FORMAT = f">{_BLOCK}Q"
 _BLANK = blake2b(digest_size=8, person=b"ashwood")
 
 
@@ -24,6 +28,16 @@ def bits(seed: int, *address: Address) -> int:
     drawn = _BLANK.copy()
     drawn.update(f"{name}]".encode())
     return int.from_bytes(drawn.digest(), "big")
+
+
+def unit_draws(count: int, seed: int, *address: Address) -> Sequence[float]:
+    """So many uniform draws from [0, 1) at one address, in a fraction of the time of an address each."""
+    drawn: list[float] = []
+    for first in range(0, count, _BLOCK):
+        start = bits(seed, *address, first).to_bytes(8, "big")
+        block = blake2b(start, digest_size=8 * _BLOCK, person=b"ashwood").digest()
+        drawn += [(number >> 11) * 2.0**-53 for number in unpack(_BLOCK_FORMAT, block)]
+    return drawn[:count]
 
 
 def unit_draw(seed: int, *address: Address) -> float:

@@ -55,9 +55,9 @@ def floor_log(base: Fraction, value: int, most: int | None = None) -> int:
     return exponent
 
 
-def rung_limit(divisor: Fraction, max_length: int) -> int:
-    """The most rungs that a longest length leaves room for: 1 + floor(log_d L)."""
-    return 1 + floor_log(divisor, max_length)
+def rung_limit(divisor: Fraction, max_length: int, most: int | None = None) -> int:
+    """The most rungs that a longest length leaves room for: 1 + floor(log_d L); about ``most`` do, where given."""
+    return 1 + floor_log(divisor, max_length, most)
 
 
 def rung_lengths(max_length: int, divisor: Fraction, rungs: int) -> tuple[int, ...]:
@@ -99,6 +99,8 @@ def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
             return [_max_rungs(settings, settings.num_rungs or DEFAULT_NUM_RUNGS)]
         case Method.ADAPTIVE_ASHA if settings.bracket_rungs:
             return settings.bracket_rungs
+        case Method.ADAPTIVE_ASHA if settings.mode is Mode.AUTO:
+            return [_all_rungs(settings)]
         case Method.ADAPTIVE_ASHA:
             most = _max_rungs(settings, settings.max_rungs)
             fewest = {Mode.AGGRESSIVE: most, Mode.STANDARD: (most - 1) // 2 + 1, Mode.CONSERVATIVE: 1}[settings.mode]
@@ -110,6 +112,14 @@ def _max_rungs(settings: SearchSettings, wanted: int) -> int:
     by_length = 1 + floor_log(settings.divisor, settings.max_length, wanted)
     by_trials = 1 + floor_log(settings.divisor, settings.max_trials, wanted)
     return min(wanted, by_length, by_trials)
+
+
+def _all_rungs(settings: SearchSettings) -> int:
+    """Also the rung below the shortest that max_length is divided into: 1 + ceil(log_d L), within the same limits."""
+    d, wanted = settings.divisor, settings.max_rungs
+    by_length = rung_limit(d, settings.max_length, wanted)
+    by_length += d ** (by_length - 1) < settings.max_length
+    return min(wanted, by_length, 1 + floor_log(d, settings.max_trials, wanted))
 
 
 def _weight(rungs: int, divisor: Fraction) -> Fraction:

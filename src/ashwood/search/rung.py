@@ -130,6 +130,14 @@ class Rung:
             return None
         return Candidate(self._best[2], self._best_rank, len(self._keys), self.quota)
 
+    def key(self, trial: TrialId) -> Key | None:
+        """The place of a trial's result; None: it has none here."""
+        return self._keys.get(trial)
+
+    def best(self, most: int) -> list[TrialId]:
+        """The best trials, no more than so many; those that failed, or whose result is no number, left out."""
+        return [key[2] for key in self._ranking[:most] if key[0] == 0]
+
     def waits(self, trial: TrialId) -> bool:
         """Whether the trial has a result here, hasn't gone on and hasn't failed."""
         key = self._keys.get(trial)

@@ -24,6 +24,24 @@ class Mode(StrEnum):
     AGGRESSIVE = "aggressive"
     STANDARD = "standard"
     CONSERVATIVE = "conservative"
+    AUTO = "auto"
+    """One bracket with every rung, and new trials are compared from the first rung on that can be trusted."""
+
+
+class Sampler(StrEnum):
+    """How hyperparameters are drawn."""
+
+    RANDOM = "random"
+    DENSITY = "density"
+    """Where good trials have been; see `ashwood.search.density`."""
+
+
+AUTO_DIVISOR = Fraction(5, 2)
+"""What ``mode: auto`` takes where no divisor is given.  Chosen by ``benchmarks/quality``; theory has e (Jamieson and
+Talwalkar 2016, arXiv:1502.07943, section 3)."""
+
+AUTO_MAX_RUNGS = 7
+"""What ``mode: auto`` takes where max_rungs isn't given: down to max_length / 244, as far as others with divisor 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +60,7 @@ class SearchSettings:
         bracket_rungs: the number of rungs of each bracket, instead of what ``mode`` gives.
         num_rungs: the number of rungs of the one bracket of ``async_halving`` and ``sync_halving``.
         stop_once: decide once, when a trial reports: go on or stop for good; nothing pauses.
+        sampler: how hyperparameters are drawn.
     """
 
     method: Method
@@ -54,3 +73,4 @@ class SearchSettings:
     bracket_rungs: tuple[int, ...] = ()
     num_rungs: int | None = None
     stop_once: bool = False
+    sampler: Sampler = Sampler.RANDOM

@@ -7,7 +7,7 @@ removing one hyperparameter leaves the values of all others as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from math import prod
@@ -131,7 +131,22 @@ class Space:
 
         Each value is a function of (seed, bracket, index, its own path) alone.
         """
-        return _nest((path, leaf.at(unit_draw(seed, "hparams", bracket, index, *path))) for path, leaf in self.leaves())
+        return self.values(self.units(seed, bracket, index))
+
+    def units(self, seed: int, bracket: int, index: int) -> list[float]:
+        """Where in [0, 1) the ``index``-th trial of a bracket lies, for each hyperparameter that isn't constant."""
+        return [
+            unit_draw(seed, "hparams", bracket, index, *path)
+            for path, leaf in self.leaves()
+            if not isinstance(leaf, Const)
+        ]
+
+    def values(self, units: Sequence[float]) -> dict[str, Value]:
+        """The hyperparameter values at such a place."""
+        free = iter(units)
+        return _nest(
+            (path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves()
+        )
 
     def grid_size(self) -> int:
         """How many points the grid has."""

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from ashwood.errors import SearchError
 from ashwood.search.asha import AsyncHalving
 from ashwood.search.bracket import Bracket
+from ashwood.search.learning import LearningHalving
 from ashwood.search.plan import SearchPlan, plan_search, raise_concurrency, share_slots, share_trials_anew
-from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.sha import SyncHalving
 from ashwood.search.stopping import StoppingHalving
 from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Verdict
@@ -93,6 +94,20 @@ class Tournament:
         """Nothing trains and nothing will."""
         return all(bracket.finished for bracket in self.brackets)
 
+    def promising(self, enough: int, one_in: int, most: int) -> list[TrialId]:
+        """The best of the trials at the greatest length that so many have reached; none where none is known so well.
+
+        Args:
+            enough: how many trials have to be known there.
+            one_in: one in so many is promising, two at least.
+            most: and no more than that.
+        """
+        known = [rung for bracket in self.brackets for rung in bracket.rungs if len(rung) >= enough]
+        if not known:
+            return []
+        rung = max(known, key=lambda rung: (rung.length, len(rung)))
+        return rung.best(max(2, min(most, -(-len(rung) // one_in))))
+
     @property
     def max_trials(self) -> int:
         """How many trials the search creates, replacements of invalid ones aside."""
@@ -171,4 +186,6 @@ class Tournament:
 def _rule(settings: SearchSettings) -> type[Bracket]:
     if settings.method is Method.SYNC_HALVING:
         return SyncHalving
+    if settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.stop_once:
+        return LearningHalving
     return StoppingHalving if settings.stop_once else AsyncHalving

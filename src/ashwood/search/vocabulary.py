@@ -36,6 +36,24 @@ class Created(NamedTuple):
         return f"trial {self.nth} of bracket {self.bracket}"
 
 
+class CreatedHigher(NamedTuple):
+    """A new trial that is compared from rung ``rung`` on: what those below say isn't to be trusted."""
+
+    bracket: int
+    nth: int
+    rung: int
+
+    def __str__(self) -> str:
+        return (
+            f"trial {self.nth} of bracket {self.bracket}, compared from rung {self.rung} on: "
+            f"rung {self.rung - 1} did not foretell who is good"
+        )
+
+
+New: TypeAlias = Created | CreatedHigher
+"""Why a job is a new trial's."""
+
+
 class Promoted(NamedTuple):
     """The trial was among the best ``best`` of the ``of`` results in its rung."""
 
@@ -102,7 +120,7 @@ class BracketFinished(NamedTuple):
         return f"bracket {self.bracket} has finished, nothing more will be promoted"
 
 
-Reason: TypeAlias = Created | Promoted | LastChance | Waits | Dropped | ReachedEnd | BracketFinished
+Reason: TypeAlias = Created | CreatedHigher | Promoted | LastChance | Waits | Dropped | ReachedEnd | BracketFinished
 
 
 # -- what a search method says --------------------------------------------------------------
@@ -111,7 +129,7 @@ Reason: TypeAlias = Created | Promoted | LastChance | Waits | Dropped | ReachedE
 class Job(NamedTuple):
     """One stretch of training: this trial, from its latest checkpoint, up to ``target``.
 
-    A new trial's ``why`` is `Created`; any other names a trial that waits.
+    A new trial's ``why`` is `New`; any other names a trial that waits.
     """
 
     trial: TrialId

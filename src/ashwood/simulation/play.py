@@ -8,13 +8,14 @@ two), but nothing is recorded, so that a preview can afford hundreds of searches
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol, TypeAlias
 
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import GoOn, Pause, ReachedEnd, TrialId
+from ashwood.search.vocabulary import GoOn, New, Pause, ReachedEnd, TrialId
 from ashwood.simulation.costs import NO_COSTS, Costs
 from ashwood.simulation.training import Setting, Training
 
@@ -32,6 +33,21 @@ class Witness(Protocol):
     def ended(self, trial: TrialId) -> None:
         """A trial will never train again; one that trained to the end saves its last checkpoint after that."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underway:
+    """How far the trials of a search are that is played on from its middle.
+
+    Attributes:
+        seeds: training seeds of trials; those left out have the ones of their experiment.
+        remaining: of the trials that are at work on their job, the seconds until they report.
+        leaving: of those that are letting go of a worker, the seconds until it is free.
+    """
+
+    seeds: Mapping[TrialId, int]
+    remaining: Mapping[TrialId, float]
+    leaving: Mapping[TrialId, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +83,23 @@ def play(
     costs: Costs = NO_COSTS,
     seed: int = 0,
     witness: Witness | None = None,
+    underway: Underway | None = None,
 ) -> Course:
     """Play a search through to its end.
 
     Args:
-        search: as it stands: fresh, or in the middle with nothing running.
+        search: as it stands: fresh, or in its middle.
         training: what trials take and come to.
         workers: how many there are.
         costs: what else takes time.
         seed: the experiment's: trials have the training seeds that they have there.
         witness: is told of checkpoints.
+        underway: how far trials are, in the middle of a search; times in the course count from there.
     """
-    return _Play(search, training, workers, costs, seed, witness).run()
+    play = _Play(search, training, workers, costs, seed, witness)
+    if underway is not None:
+        play.take_up(underway)
+    return play.run()
 
 
 class _Trial:
@@ -86,10 +107,10 @@ class _Trial:
 
     __slots__ = ("length", "setting", "target")
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, length: int, target: int) -> None:
         self.setting = setting
-        self.length = 0
-        self.target = 0
+        self.length = length
+        self.target = target
 
 
 class _Play:
@@ -108,6 +129,7 @@ class _Play:
         self._costs = costs
         self._seed = seed
         self._witness = witness
+        self._seeds: Mapping[TrialId, int] = {}
         most = search.max_concurrent_trials
         self._limit = min(workers, most) if most else workers
         self._now = 0.0
@@ -124,6 +146,28 @@ class _Play:
         self._busy = 0.0
         self._trained = 0.0
         self._first_end: float | None = None
+
+    def take_up(self, underway: Underway) -> None:
+        """Begin in the middle of the search."""
+        self._seeds = underway.seeds
+        for bracket in self._search.brackets:
+            self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
+            for trial, at in bracket.training.items():
+                self._jobs += 1
+                # A new trial of `LearningHalving` may be on its way to a rung further up.
+                begin = bracket.rungs[at - 1].length if at and trial in bracket.rungs[at - 1] else 0
+                found = self._meet(trial, begin, bracket.rungs[at].length)
+                if (seconds := underway.remaining.get(trial)) is None:
+                    self._queue.append(trial)
+                    continue
+                self._live[trial] = 0.0
+                self._seq += 1
+                _, loss = self._training.train(found.setting, found.length, found.target)
+                heappush(self._agenda, (seconds, self._seq, trial, loss))
+        for trial, seconds in underway.leaving.items():
+            self._live[trial] = 0.0
+            self._seq += 1
+            heappush(self._agenda, (seconds, self._seq, trial, None))
 
     def run(self) -> Course:
         agenda, queue, live = self._agenda, self._queue, self._live
@@ -152,7 +196,7 @@ class _Play:
                 if full_until is None:
                     full_until = self._now
         return Course(
-            arrivals=tuple(tuple(len(rung) for rung in bracket.rungs) for bracket in self._search.brackets),
+            arrivals=tuple(tuple(bracket.arrivals) for bracket in self._search.brackets),
             seconds=self._now,
             busy=self._busy,
             trained=self._trained,
@@ -192,24 +236,36 @@ class _Play:
         search, trials = self._search, self._trials
         while self._jobs < self._limit and (job := search.next_job()) is not None:
             self._jobs += 1
-            trial, target, _ = job
-            found = trials.get(trial)
-            if found is None:
-                seed = training_seed(self._seed, *search.address(trial))
-                found = trials[trial] = _Trial(Setting(trial, seed))
+            trial, target, why = job
+            if isinstance(why, New):
+                self._meet(trial, 0, target)
             else:
                 self._waiting -= 1
+                found = trials.get(trial) or self._meet(trial, self._below(trial, target), target)
                 if trial == reporting:
                     goes_on = True
                     self._train(trial, found, target, 0.0)
                     continue
-            found.target = target
+                found.target = target
             self._queue.append(trial)
         for retired in search.retired():
             self._waiting -= 1
             if self._witness is not None:
                 self._witness.ended(retired.trial)
         return goes_on
+
+    def _meet(self, trial: TrialId, length: int, target: int) -> _Trial:
+        """A trial that gets a job for the first time since the play began."""
+        seed = self._seeds.get(trial) if self._seeds else None
+        if seed is None:
+            seed = training_seed(self._seed, *self._search.address(trial))
+        found = self._trials[trial] = _Trial(Setting(trial, seed), length, target)
+        return found
+
+    def _below(self, trial: TrialId, target: int) -> int:
+        """The length of the rung below, where a trial that is promoted has waited."""
+        rungs = self._search.brackets[self._search.address(trial)[0]].rungs
+        return max(rung.length for rung in rungs if rung.length < target)
 
     def _start(self) -> None:
         """Give free workers to those that wait for one."""

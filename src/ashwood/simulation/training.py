@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import exp, log, pi, sin, sqrt
 from typing import Any, NamedTuple, Protocol
 
+from ashwood.search.density import RANDOM_EVERY
 from ashwood.search.draw import bits, unit_draw
 from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.costs import NORMAL, normal_draw
@@ -58,11 +59,13 @@ class Exchangeable:
         unit_seconds: what one unit of length takes on average over trials.
         spread: two thirds of the trials take between 1/spread and spread times their median pace.
         noise: the correlation between a trial's losses at two rungs is 1 - noise**2.
+        learning: how much better than at random later trials are drawn; see `ashwood.search.density`.
     """
 
     unit_seconds: float = 1.0
     spread: float = 1.0
     noise: float = 0.0
+    learning: float = 0.0
 
     def train(self, setting: Setting, begin: int, end: int) -> Trained:
         """Train a trial from a total length of ``begin`` to one of ``end``."""
@@ -72,6 +75,8 @@ class Exchangeable:
             seconds *= lognormal(mixed(seed, 0), self.spread)
         # The seed was drawn at random itself.
         quality = seed * _SEED_SCALE
+        if self.learning and setting.trial % RANDOM_EVERY and setting.trial > _LEARNS_FROM:
+            quality **= 1 + self.learning
         noise = self.noise
         if noise:
             quality = sqrt(1 - noise * noise) * quality + noise * mixed(seed, end)
@@ -79,6 +84,8 @@ class Exchangeable:
 
 
 _SEED_SCALE = 2.0**-31
+_LEARNS_FROM = 24
+"""So many trials are created, about, before some are known at a length that is worth learning from."""
 _MASK = (1 << 64) - 1
 
 

@@ -12,12 +12,12 @@ from math import inf, isinf, isnan
 from ashwood.search.plan import BracketPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import (
-    Created,
     Dropped,
     Exit,
     GoOn,
     Job,
     LastChance,
+    New,
     Pause,
     Promoted,
     ReachedEnd,
@@ -51,7 +51,7 @@ class Ledger:
     def took(self, job: Job, address: tuple[int, int]) -> None:
         """A worker got a job."""
         assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
-        if isinstance(job.why, Created):
+        if isinstance(job.why, New):
             assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
             assert address == tuple(job.why), f"the address of trial {job.trial} is {address}, but {job.why!r}"
             assert job.target >= 1
@@ -149,7 +149,7 @@ class HalvingLedger(Ledger):
     def took(self, job: Job, address: tuple[int, int]) -> None:
         """A new trial only where no promotion is due, and only the promotion that is."""
         super().took(job, address)
-        if isinstance(job.why, Created):
+        if isinstance(job.why, New):
             bracket = self.brackets[job.why.bracket]
             assert self.due(bracket) is None, f"{job}, but {self.due(bracket)} was due"
             assert bracket.created < bracket.to_create, f"{job}: its bracket had {bracket.to_create} trials to create"

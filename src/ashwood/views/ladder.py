@@ -79,6 +79,8 @@ class Ladder:
         ]
         # A point of a grid has no substitute.
         self._is_grid = settings.method is Method.GRID
+        # Of each trial that is first compared further up: at which rung.
+        self._entries: dict[TrialId, int] = {}
         # Of each trial that hasn't ended: its bracket, and the rung that it is on its way to or waits at.
         self._places: dict[TrialId, tuple[BracketView, int]] = {}
 
@@ -94,10 +96,12 @@ class Ladder:
                 case ChangeSettings(bracket_trials=planned):
                     for bracket, trials in zip(self.brackets, planned, strict=True):
                         bracket.planned = trials
-                case CreateTrial(trial, number):
+                case CreateTrial(trial, number, target=target):
                     bracket = self.brackets[number]
                     bracket.created += 1
-                    self._send(trial, bracket, 0)
+                    if entry := bracket.lengths.index(target):
+                        self._entries[trial] = entry
+                    self._send(trial, bracket, entry)
                 case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                     bracket, _ = self._places[trial]
                     self._climb(trial, bracket.lengths.index(target))
@@ -150,7 +154,7 @@ class Ladder:
         if state is TrialState.INVALID:
             bracket.created -= 1
             bracket.planned -= self._is_grid
-            for entered in bracket.rungs[:at]:
+            for entered in bracket.rungs[self._entries.get(trial, 0) : at]:
                 entered.arrived -= 1
                 entered.promoted -= 1
         elif failed:

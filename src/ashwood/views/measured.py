@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 from statistics import fmean, stdev
@@ -30,12 +30,15 @@ from ashwood.experiment.events import (
 )
 from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.costs import Costs
+from ashwood.views.simulation import Conditions
 
 _KEPT = 1_000
 """Of the latest so many trials and attempts: enough for any mean, and a driver's memory stays small."""
 
 _FEWEST_PACES = 3
-_UNKNOWN_SPREAD = 1.5
+_ENDS = CheckpointSaved | LastWord
+UNKNOWN_SPREAD = 1.5
+"""What is assumed of how paces differ while too few are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +65,17 @@ class Measured:
     restore: float
     save: float
 
-    @property
-    def costs(self) -> Costs:
-        """What takes time besides training."""
-        return Costs(start=self.start, restore=self.restore, save=self.save)
+    def conditions(self, workers: int | None) -> Conditions:
+        """That further trials will train under, on so many workers."""
+        return Conditions(
+            workers=workers,
+            unit_seconds=self.unit_seconds,
+            unit_trials=self.trials,
+            spread=self.spread,
+            spread_trials=self.trials,
+            costs=Costs(start=self.start, restore=self.restore, save=self.save),
+            launch=self.launch,
+        )
 
 
 @dataclass(slots=True)
@@ -76,6 +86,8 @@ class _Live:
         delay: seconds that it took to start after it could have.
         fresh: it has reported nothing yet.
         at: when it was at ``length``.
+        trained: length that it trained between reports: nothing but training.
+        seconds: what that took.
         leaves_since: when it was told to let go.
         saved: it has saved since then.
     """
@@ -87,6 +99,8 @@ class _Live:
     at: float
     restored: bool
     fresh: bool = True
+    trained: int = 0
+    seconds: float = 0.0
     leaves_since: float | None = None
     saved: bool = False
 
@@ -101,7 +115,7 @@ class _Stretch(NamedTuple):
 
 
 class _Pace(NamedTuple):
-    """Training of a trial between reports of one process: nothing but training."""
+    """Training of a trial between reports."""
 
     length: int
     seconds: float
@@ -124,15 +138,19 @@ class Measuring:
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
-        if isinstance(event, DriverStarted):
-            self._live, self._free = {}, {}
-            self._driver_started, self._launch = at, 0.0
+        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+            live = self._live.get(event.trial)
+            if live is not None and live.attempt == event.attempt and event.length > live.length:
+                self._report(at, event, live)
         elif isinstance(event, AttemptStarted):
             self._start(at, event)
-        elif isinstance(event, ValidationReported | CheckpointSaved | LastWord):
+        elif isinstance(event, _ENDS):
             live = self._live.get(event.trial)
             if live is not None and live.attempt == event.attempt:
-                self._hear(at, event, live)
+                self._end(at, event, live)
+        elif isinstance(event, DriverStarted):
+            self._live, self._free = {}, {}
+            self._driver_started, self._launch = at, 0.0
         for decision in decisions:
             match decision:
                 case TrainTrial(why=Retried()):
@@ -142,21 +160,21 @@ class Measuring:
                 case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) if trial in self._live:
                     self._live[trial].leaves_since = at
                 case SuspendTrial(trial) if trial in self._live:  # in the middle of a step
-                    del self._live[trial]
+                    self._keep(trial, self._live.pop(trial))
 
     def result(self) -> Measured | None:
         """What was measured so far; None: nothing."""
         start, restore = self._starts()
-        paces = sorted(self._all_paces(start, restore))
+        paces = list(self._all_paces(start, restore).values())
         if not paces:
             return None
-        spread = None
-        if len(paces) >= _FEWEST_PACES and paces[0] > 0:
-            spread = exp(stdev(map(log, paces)))
+        # A trial that trained for no time at all was too short to measure.
+        logs = [log(pace) for pace in paces if pace > 0]
+        spread = exp(stdev(logs)) if len(logs) >= _FEWEST_PACES else None
         return Measured(
             trials=len(paces),
             unit_seconds=fmean(paces),
-            unit_error=_error(len(paces), spread or _UNKNOWN_SPREAD),
+            unit_error=_error(len(paces), spread or UNKNOWN_SPREAD),
             spread=spread,
             launch=self._launch,
             # A trial that ends without a checkpoint holds its worker for a moment too.
@@ -164,6 +182,10 @@ class Measuring:
             restore=restore,
             save=_mean(self._saves),
         )
+
+    def paces(self) -> Mapping[TrialId, float]:
+        """Seconds a unit of length, of each trial that was measured."""
+        return self._all_paces(*self._starts())
 
     # -- entries ------------------------------------------------------------------------------
 
@@ -178,27 +200,33 @@ class Measuring:
             event.attempt, event.slot, max(0.0, delay), event.length, at, restored=event.length > 0
         )
 
-    def _hear(self, at: float, event: ValidationReported | CheckpointSaved | LastWord, live: _Live) -> None:
-        if isinstance(event, ValidationReported):
-            if event.length > live.length:
-                self._note(event.trial, event.length - live.length, at - live.at, live)
-                live.length, live.at, live.fresh = event.length, at, False
-        elif isinstance(event, CheckpointSaved):
-            live.saved = live.leaves_since is not None
-        else:
-            del self._live[event.trial]
-            self._free[live.slot] = at
-            if isinstance(event, AttemptEnded) and live.leaves_since is not None:
-                (self._saves if live.saved else self._leaves).append(at - live.leaves_since)
-
-    def _note(self, trial: TrialId, length: int, seconds: float, live: _Live) -> None:
+    def _report(self, at: float, event: ValidationReported, live: _Live) -> None:
+        length, seconds = event.length - live.length, at - live.at
         if live.fresh:
-            self._firsts.append(_Stretch(trial, length, live.delay + seconds, live.restored))
+            live.fresh = False
+            self._firsts.append(_Stretch(event.trial, length, live.delay + seconds, live.restored))
+        else:
+            live.trained += length
+            live.seconds += seconds
+        live.length, live.at = event.length, at
+
+    def _end(self, at: float, event: CheckpointSaved | LastWord, live: _Live) -> None:
+        if isinstance(event, CheckpointSaved):
+            live.saved = live.leaves_since is not None
             return
-        before = self._paces.pop(trial, _Pace(0, 0.0))
-        self._paces[trial] = _Pace(before.length + length, before.seconds + seconds)  # the latest last
-        if len(self._paces) > _KEPT:
-            del self._paces[next(iter(self._paces))]
+        del self._live[event.trial]
+        self._keep(event.trial, live)
+        self._free[live.slot] = at
+        if isinstance(event, AttemptEnded) and live.leaves_since is not None:
+            (self._saves if live.saved else self._leaves).append(at - live.leaves_since)
+
+    def _keep(self, trial: TrialId, live: _Live) -> None:
+        """Keep what a process that is gone has trained."""
+        if live.trained:
+            before = self._paces.pop(trial, _Pace(0, 0.0))
+            self._paces[trial] = _Pace(before.length + live.trained, before.seconds + live.seconds)  # the latest last
+            if len(self._paces) > _KEPT:
+                del self._paces[next(iter(self._paces))]
 
     # -- what it comes to -----------------------------------------------------------------------
 
@@ -213,22 +241,33 @@ class Measuring:
 
     def _beyond_training(self, stretches: Sequence[_Stretch]) -> float:
         """Seconds that first stretches took beyond their training, on average."""
+        paces = self._pure_paces()
         known = [
             each.seconds - each.length * pace.seconds / pace.length
             for each in stretches
-            if (pace := self._paces.get(each.trial)) is not None
+            if (pace := paces.get(each.trial)) is not None
         ]
         return max(0.0, fmean(known) if known else _intercept(stretches))
 
-    def _all_paces(self, start: float, restore: float) -> Iterable[float]:
+    def _all_paces(self, start: float, restore: float) -> dict[TrialId, float]:
         """Seconds a unit of length, of each trial."""
-        totals = dict(self._paces)
+        pure = self._pure_paces()
+        totals = dict(pure)
         for trial, length, seconds, restored in self._firsts:
-            if trial not in self._paces:
+            if trial not in pure:
                 before = totals.get(trial, _Pace(0, 0.0))
                 trained = max(0.0, seconds - start - restore * restored)
                 totals[trial] = _Pace(before.length + length, before.seconds + trained)
-        return [pace.seconds / pace.length for pace in totals.values()]
+        return {trial: pace.seconds / pace.length for trial, pace in totals.items()}
+
+    def _pure_paces(self) -> dict[TrialId, _Pace]:
+        """Training between reports, by trial."""
+        paces = dict(self._paces)
+        for trial, live in self._live.items():
+            if live.trained:
+                before = paces.get(trial, _Pace(0, 0.0))
+                paces[trial] = _Pace(before.length + live.trained, before.seconds + live.seconds)
+        return paces
 
 
 def _intercept(stretches: Sequence[_Stretch]) -> float:

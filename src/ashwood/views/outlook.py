@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import NamedTuple
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.simulation.play import Course
 from ashwood.views.simulation import Conditions, affordable, simulate
@@ -161,17 +162,45 @@ def alternatives(settings: SearchSettings) -> Iterator[SearchSettings]:
     """What one might do instead with as many trials: other modes, synchronous halving, no early stopping at all."""
     if settings.method in (Method.GRID, Method.SINGLE):
         return  # they fix their trials
-    seen = [plan_search(settings).brackets]
-    rungs = settings.num_rungs or settings.max_rungs
+    seen = [(settings.sampler, plan_search(settings).brackets)]
     for mode in Mode:
-        other = replace(settings, method=Method.ADAPTIVE_ASHA, mode=mode, bracket_rungs=(), max_rungs=rungs)
-        if (brackets := plan_search(other).brackets) not in seen:
-            seen.append(brackets)
+        other = in_mode(settings, mode)
+        if (looks := (other.sampler, plan_search(other).brackets)) not in seen:
+            seen.append(looks)
             yield other
-    others = {Method.SYNC_HALVING: rungs, Method.RANDOM: None}
-    for method, num_rungs in others.items():
+    plain = in_mode(settings, Mode.STANDARD)
+    for method, num_rungs in ((Method.SYNC_HALVING, plain.max_rungs), (Method.RANDOM, None)):
         if settings.method is not method:
-            yield replace(settings, method=method, num_rungs=num_rungs, bracket_rungs=())
+            yield replace(plain, method=method, num_rungs=num_rungs)
+
+
+def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
+    """The same search as adaptive ASHA in a mode, with that mode's defaults where the settings have those of theirs."""
+    auto = settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.bracket_rungs
+    before, after = (AUTO if each else DOCUMENTED for each in (auto, mode is Mode.AUTO))
+    rungs = settings.num_rungs or settings.max_rungs
+    return replace(
+        settings,
+        method=Method.ADAPTIVE_ASHA,
+        mode=mode,
+        divisor=after.divisor if settings.divisor == before.divisor else settings.divisor,
+        max_rungs=after.max_rungs if rungs == before.max_rungs else rungs,
+        sampler=after.sampler if settings.sampler is before.sampler else settings.sampler,
+        bracket_rungs=(),
+        num_rungs=None,
+    )
+
+
+class Defaults(NamedTuple):
+    """What a mode takes where the user says nothing."""
+
+    divisor: Fraction
+    max_rungs: int
+    sampler: Sampler
+
+
+DOCUMENTED = Defaults(Fraction(4), 5, Sampler.RANDOM)
+AUTO = Defaults(AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
 
 
 def full_trainings(settings: SearchSettings, conditions: Conditions, seconds: float) -> int:

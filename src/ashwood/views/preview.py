@@ -8,15 +8,15 @@ rung is small, so there a preview states the guaranteed minimum, and the middle 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
-from ashwood.simulation.play import Arrivals, Course
+from ashwood.simulation.play import Arrivals
 from ashwood.views.arrivals import guaranteed_arrivals, is_exact, total_length
-from ashwood.views.outlook import Outlook, Prices, Range, full_trainings, look_ahead, look_beside, simulate_checkpoints
+from ashwood.views.outlook import Outlook, Prices, full_trainings, look_ahead, look_beside, simulate_checkpoints
+from ashwood.views.plain import plain
 from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, simulate
 
 # For ranges from 5 to 95 %.
@@ -123,8 +123,8 @@ class Preview:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
-        data: dict[str, Any] = _plain(self)
-        data["full_length"] = _plain(self.full_length)
+        data: dict[str, Any] = plain(self)
+        data["full_length"] = plain(self.full_length)
         return data
 
 
@@ -134,6 +134,7 @@ def preview(
     conditions: Conditions = ANY_CONDITIONS,
     prices: Prices | None = None,
     simulations: int | None = None,
+    compare: bool = True,
 ) -> Preview:
     """What a search will do: the same answer every time.
 
@@ -143,6 +144,7 @@ def preview(
         prices: of workers and checkpoints, for an outlook on what it takes; None: none is wanted.  With prices,
             ``conditions`` tells the number of workers and what a unit of training takes.
         simulations: how many searches to simulate; None: as many as a moment allows.
+        compare: with an outlook, whether others are to be seen beside it.
     """
     plan = plan_search(settings)
     least = guaranteed_arrivals(settings, plan)
@@ -151,23 +153,21 @@ def preview(
     courses = [simulate(settings, number=number, conditions=conditions) for number in range(count)]
     searches = [least] if exact else [course.arrivals for course in courses]
     shown = _summarize(settings, plan, least, searches, exact=exact, workers=conditions.workers)
-    return shown if prices is None else _with_outlook(shown, conditions, prices, courses)
+    if prices is None:
+        return shown
+    outlook = look_ahead(
+        settings, conditions, prices, courses, simulate_checkpoints(settings, conditions, prices.policy)
+    )
+    return replace(
+        shown,
+        outlook=outlook,
+        beside=tuple(look_beside(settings, conditions, prices)) if compare else (),
+        full_trainings=full_trainings(settings, conditions, outlook.seconds.middle),
+    )
 
 
 def _count(settings: SearchSettings) -> int:
     return affordable(settings.max_trials, step=_STEP, budget=_SIMULATED_TRIALS)
-
-
-def _with_outlook(shown: Preview, conditions: Conditions, prices: Prices, courses: Sequence[Course]) -> Preview:
-    settings = shown.settings
-    checkpoints = simulate_checkpoints(settings, conditions, prices.policy)
-    outlook = look_ahead(settings, conditions, prices, courses, checkpoints)
-    return replace(
-        shown,
-        outlook=outlook,
-        beside=tuple(look_beside(settings, conditions, prices)),
-        full_trainings=full_trainings(settings, conditions, outlook.seconds.middle),
-    )
 
 
 def _summarize(
@@ -241,16 +241,3 @@ def _estimate(least: float | None, values: Sequence[float]) -> Estimate:
     ranked = sorted(values)
     outside = max(1, (len(ranked) + 1) // _STEP)
     return Estimate(least, ranked[outside - 1], ranked[len(ranked) // 2], ranked[-outside])
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses as mappings, tuples as lists, fractions as numbers."""
-    if hasattr(value, "__dataclass_fields__"):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Range):
-        return {name: _plain(each) for name, each in value._asdict().items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Fraction):
-        return value.numerator if value.denominator == 1 else float(value)
-    return value

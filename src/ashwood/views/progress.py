@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from functools import cached_property
+from math import inf
 from typing import Any, NamedTuple
 
-from ashwood.experiment.decisions import Decision, EndExperiment, LeaveExperiment, Warn
+from ashwood.experiment.decisions import ChangeSettings, Decision, EndExperiment, LeaveExperiment, Warn
 from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method
+from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.arrivals import MeanArrivals, expected_arrivals, total_length
 from ashwood.views.ladder import BracketView, Ladder
+from ashwood.views.measured import Measuring
+from ashwood.views.remaining import MOMENT, AtWork, Picture, Remaining, TimeLeft
 from ashwood.views.trials import TrialTable
 
 _KEPT_WARNINGS = 20
@@ -37,11 +41,13 @@ class Forecast(NamedTuple):
         total_length: training to expect of all trials together, repeated work left out.
         fraction: the share of it that is done, from 0 to 1.
         seconds: how much longer it will take; None: not known yet, or nothing runs.
+        time_left: the same with its range; None: that isn't known.
     """
 
     total_length: float
     fraction: float
     seconds: float | None
+    time_left: TimeLeft | None = None
 
 
 class Progress:
@@ -57,6 +63,8 @@ class Progress:
         failed_attempts: how many processes failed.
         warnings: how many warnings there were.
         recent_warnings: the latest of them.
+        measuring: what training takes.
+        search: the search itself, where it is at hand, for forecasts by `look`.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -70,6 +78,10 @@ class Progress:
         self.failed_attempts = 0
         self.warnings = 0
         self.recent_warnings: deque[str] = deque(maxlen=_KEPT_WARNINGS)
+        self.measuring = Measuring()
+        self.search: Tournament | None = None
+        self._remaining = Remaining(spec.search)
+        self._max_seconds = spec.max_seconds
         self._plan = plan_search(spec.search)
         self._stops_once = spec.search.stop_once and spec.search.method is not Method.SYNC_HALVING
 
@@ -77,6 +89,7 @@ class Progress:
         """Take an entry."""
         self.trials.apply(at, event, decisions)
         self.ladder.apply(event, decisions)
+        self.measuring.apply(at, event, decisions)
         match event:
             case ValidationReported():
                 self.reports += 1
@@ -95,6 +108,8 @@ class Progress:
                     self.state, self.leaving = ExperimentState.PAUSING, decision
                 case LeaveExperiment():
                     self.state, self.leaving = ExperimentState.STOPPING, decision
+                case ChangeSettings(max_seconds=seconds):
+                    self._max_seconds = seconds
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
 
@@ -125,22 +140,71 @@ class Progress:
         """The share of the slots' time, over all driver runs, in which a process worked on a trial."""
         return self.trials.spending.utilisation(now)
 
-    def forecast(self, now: float | None = None) -> Forecast:
-        """How far the experiment is; ``now`` in seconds since 1970, None: no time left is estimated.
+    def look(self, at: float) -> None:
+        """Take note of where the search stands now and then, for forecasts: by whoever may read it at this moment."""
+        if self.search is None or self.state is not ExperimentState.RUNNING:
+            self._remaining.forget()
+        elif self._remaining.wants_picture(at):
+            self._remaining.look(self._picture(self.search, at))
+
+    def _picture(self, search: Tournament, at: float) -> Picture:
+        rows, spending = self.trials.rows, self.trials.spending
+        at_work = {
+            trial: AtWork(
+                live.length,
+                live.known_at,
+                towards=max(1, rows[trial].target - live.length),
+                leaving=rows[trial].state is not TrialState.RUNNING or rows[trial].attempt != live.attempt,
+                fresh=live.known_at == live.since,
+            )
+            for trial, live in spending.live.items()
+        }
+        results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
+        return Picture(search.snapshot(), at, spending.slots, at_work, results)
+
+    def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
+        """How far the experiment is.
 
         The first call simulates a few searches, for a tenth of a second.
+
+        Args:
+            now: in seconds since 1970; None: no time left is estimated.
+            patience: seconds that an estimate of the time left may take.
         """
         if self.state.ended:
             return Forecast(self.length_trained, 1.0, 0.0)
-        total = max(total_length(self._plan, self._arrivals_to_come()), self.length_trained)
+        arrivals = self._arrivals_to_come()
+        total = max(total_length(self._plan, arrivals), self.length_trained)
         fraction = self.length_trained / total
         if now is None:
             return Forecast(total, fraction, None)
-        return Forecast(total, fraction, self.trials.spending.seconds_to_train(total - self.length_trained, now))
+        if (left := self._time_left(now, arrivals, patience)) is not None:
+            return Forecast(total, fraction, left.middle, left)
+        seconds = self.trials.spending.seconds_to_train(total - self.length_trained, now)
+        return Forecast(total, fraction, None if seconds is None else min(seconds, self._most_left(now)))
 
-    def summary(self) -> dict[str, Any]:
-        """The essence as JSON-able data."""
-        total, fraction, _ = self.forecast()
+    def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
+        """By simulation of the rest."""
+        jobs = sum(
+            max(0.0, count - rung.arrived)
+            for bracket, counts in zip(self.ladder.brackets, arrivals, strict=True)
+            for rung, count in zip(bracket.rungs, counts, strict=True)
+        )
+        left = self._remaining.seconds(now, self.measuring, jobs, patience=patience)
+        if left is None:
+            return None
+        most = self._most_left(now)
+        return TimeLeft(*(min(seconds, most) for seconds in left))
+
+    def _most_left(self, now: float) -> float:
+        """Seconds that the experiment may still run."""
+        if self._max_seconds is None:
+            return inf
+        return max(0.0, self._max_seconds - self.trials.spending.driven(now))
+
+    def summary(self, now: float | None = None) -> dict[str, Any]:
+        """The essence as JSON-able data; ``now``: with the time that is left."""
+        total, fraction, seconds, left = self.forecast(now)
         best = self.best
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
@@ -154,6 +218,8 @@ class Progress:
             "length_expected": round(total, 1),
             "fraction": round(fraction, 4),
             "utilisation": round(self.utilisation(), 4),
+            "seconds_left": seconds,
+            "seconds_left_range": None if left is None else [left.low, left.high],
         }
 
     @cached_property

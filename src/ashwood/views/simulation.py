@@ -9,17 +9,21 @@ it was created.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp, log, sqrt
 
 from ashwood.search.draw import unit_draw
-from ashwood.search.settings import SearchSettings
+from ashwood.search.settings import Sampler, SearchSettings
 from ashwood.search.tournament import Tournament
 from ashwood.simulation.costs import NO_COSTS, Costs, normal_draw
 from ashwood.simulation.play import Course, Witness, play
-from ashwood.simulation.training import Exchangeable
+from ashwood.simulation.training import Exchangeable, log_spread
 
 _SEED = 0
 _WIDEST_SPREAD = 2.0
+_MOST_LEARNING = 6.0
 _MOST_STEPS = 10
+_LEAST_CHI = 0.3
+_MOST_SIGMA = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,17 +33,19 @@ class Conditions:
     Attributes:
         workers: how many there are; None: each simulation draws a number.
         unit_seconds: what one unit of length takes, on average over trials.
-        unit_error: by what factor that may be off, more or less; 1: it is exact.
+        unit_trials: from how many trials that is known; None: it is certain.
         spread: two thirds of the trials take between 1/spread and spread times as long as the median; None: each
             simulation draws one.
+        spread_trials: from how many trials that is known; None: it is certain.
         costs: what else takes time.
         launch: seconds until the workers begin to train, once.
     """
 
     workers: int | None = None
     unit_seconds: float = 1.0
-    unit_error: float = 1.0
+    unit_trials: int | None = None
     spread: float | None = None
+    spread_trials: int | None = None
     costs: Costs = NO_COSTS
     launch: float = 0.0
 
@@ -65,16 +71,39 @@ def simulate(
         witness: is told of checkpoints.
     """
     search = Tournament(settings)
-    training = Exchangeable(
-        unit_seconds=conditions.unit_seconds * _error(conditions, number),
-        spread=conditions.spread or _WIDEST_SPREAD ** unit_draw(_SEED, number, "spread"),
-        # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
-        # but far more often strong than weak, as it is along learning curves.
-        noise=unit_draw(_SEED, number, "noise") ** 2,
-    )
+    training = draw_training(settings, conditions, number)
     bound = search.plan.max_concurrent_trials or settings.max_trials
     workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
     return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
+
+
+def draw_training(settings: SearchSettings, conditions: Conditions, number: int) -> Exchangeable:
+    """Training as it may be: simulation ``number``'s draw of what isn't known."""
+    sigma = _draw_sigma(conditions, number)
+    unit = conditions.unit_seconds
+    if conditions.unit_trials is not None:
+        unit *= exp(sigma * normal_draw(_SEED, number, "unit") / sqrt(conditions.unit_trials))
+    return Exchangeable(
+        unit_seconds=unit,
+        spread=exp(sigma),
+        # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
+        # but far more often strong than weak, as it is along learning curves.
+        noise=unit_draw(_SEED, number, "noise") ** 2,
+        learning=_MOST_LEARNING * unit_draw(_SEED, number, "learning") if settings.sampler is Sampler.DENSITY else 0.0,
+    )
+
+
+def _draw_sigma(conditions: Conditions, number: int) -> float:
+    """Standard deviation of the logarithm of the trials' paces."""
+    if conditions.spread is None:
+        return log(_WIDEST_SPREAD) * unit_draw(_SEED, number, "spread")
+    sigma, trials = min(_MOST_SIGMA, log_spread(conditions.spread)), conditions.spread_trials
+    if trials is None:
+        return sigma
+    # That of a sample of normal variables varies as chi-square does (by Wilson and Hilferty's approximation).
+    freedom = max(1, trials - 1)
+    draw = 1 - 2 / (9 * freedom) + normal_draw(_SEED, number, "sigma") * sqrt(2 / (9 * freedom))
+    return min(_MOST_SIGMA, float(sigma / max(draw, _LEAST_CHI) ** 1.5))
 
 
 def affordable(trials: int, *, step: int, budget: int) -> int:
@@ -84,9 +113,3 @@ def affordable(trials: int, *, step: int, budget: int) -> int:
     a probability of ``1 - 2 / step``, whatever the distribution.
     """
     return step * min(_MOST_STEPS, max(1, budget // (step * max(1, trials)))) - 1
-
-
-def _error(conditions: Conditions, number: int) -> float:
-    if conditions.unit_error == 1.0:
-        return 1.0
-    return float(conditions.unit_error ** normal_draw(_SEED, number, "unit"))

@@ -111,6 +111,10 @@ class Spending:
         total = self.slot_seconds + self.slots * later
         return min(1.0, (self.busy_seconds + len(self.live) * later) / total) if total > 0 else 0.0
 
+    def driven(self, now: float) -> float:
+        """How long drivers have run the experiment until now, while one does."""
+        return self.driver_seconds + (max(0.0, now - self._last_at) if self._driven else 0.0)
+
     def seconds_to_train(self, length: float, now: float) -> float | None:
         """How long ``length`` more of training will take on the slots there are, at the pace so far.
 

@@ -120,8 +120,8 @@ class TrialPath:
     Attributes:
         bracket: its bracket.
         created: when the search created it.
-        arrivals: where it was compared, from rung 0 on.
-        promotions: when it was sent on from each rung, from rung 0 on.
+        arrivals: where it was compared, from rung 0 on; those that it skipped as the first one that it didn't.
+        promotions: when it was sent on from each rung, from rung 0 on; from those that it skipped when it was created.
         state: where it stands.
         ended: when it was settled that it trains no more; None: it may.
         dropped_out: whether it failed, stopped itself or was ended by its user, and so counts as the worst of its rung.
@@ -293,8 +293,9 @@ class Timeline:
 
     def _decide(self, event: Event, decision: Decision) -> None:
         match decision:
-            case CreateTrial(trial, bracket):
-                self.paths[trial] = TrialPath(bracket, self.until)
+            case CreateTrial(trial, bracket, target=target):
+                skipped = self.lengths[bracket].index(target)
+                self.paths[trial] = TrialPath(bracket, self.until, promotions=[self.until] * skipped)
             case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                 path = self.paths[trial]
                 path.state = TrialState.RUNNING
@@ -333,9 +334,10 @@ class Timeline:
             path.promotions.append(self.until)
 
     def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
-        """A trial is compared at a rung, unless it has been and waits there."""
-        if rung == len(path.arrivals) and isinstance(event, ValidationReported):
-            path.arrivals.append(Arrival(self.until, rung, event.length, event.metrics[self.spec.metric]))
+        """A trial is compared at a rung, unless it has been and waits there; rungs that it skipped it passes then."""
+        if isinstance(event, ValidationReported):
+            for passed in range(len(path.arrivals), rung + 1):
+                path.arrivals.append(Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]))
 
     def _go_on(self, trial: TrialId) -> None:
         if (span := self._live.get(trial)) is not None:

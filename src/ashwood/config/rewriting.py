@@ -1,0 +1,97 @@
+"""An experiment file with another ``searcher`` section: everything else stays as it is, comments included."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ashwood.config.document import parse
+from ashwood.config.shape import Searcher
+from ashwood.errors import ConfigError, Problem
+from ashwood.experiment.spec import Length, Unit
+from ashwood.search.settings import AUTO_MAX_RUNGS, Mode, Sampler, SearchSettings
+
+_SECTION = "searcher"
+_MAX_RUNGS = Searcher.model_fields["max_rungs"].default
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+_LENGTH = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
+# What the proposed search replaces; the other keys of a section say nothing about its size.
+_REPLACED = ("name", "mode", "max_trials", "max_concurrent_trials", "divisor", "bracket_rungs", "num_rungs")
+_FIRST = ("name", "metric", "smaller_is_better", "max_length", "max_trials", "mode", "divisor", "max_concurrent_trials")
+
+
+def parse_length(text: str) -> Length:
+    """A length as people write it on the command line: ``27 epochs``, or a bare number.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _LENGTH.fullmatch(text)
+    forms = {form: unit for unit in Unit for form in (unit.value, unit.value.removesuffix("s"))}
+    forms |= {"batch": Unit.BATCHES, "": Unit.STEPS}
+    unit = None if match is None else forms.get(match[2].lower())
+    if match is None or unit is None or int(match[1]) < 1:
+        raise ValueError(f'must be a length of at least 1, such as 27, "27 epochs" or "5000 batches", not {text!r}')
+    return Length(int(match[1]), unit)
+
+
+def searcher_of(text: str) -> dict[str, Any]:
+    """The ``searcher`` section of a file's text; empty where it has none."""
+    data = parse(text).data
+    section = data.get(_SECTION) if isinstance(data, dict) else None
+    return dict(section) if isinstance(section, dict) else {}
+
+
+def with_search(section: Mapping[str, Any], search: SearchSettings, length: Length | None) -> dict[str, Any]:
+    """A section for another search of adaptive ASHA; ``length``: another max_length too."""
+    kept = {key: value for key, value in section.items() if key not in _REPLACED and value is not None}
+    if length is not None:
+        kept = {key: value for key, value in kept.items() if key not in ("max_time", "time_metric")}
+        kept["max_length"] = length.count if length.unit is Unit.STEPS else {length.unit.value: length.count}
+    divisor = float(search.divisor)
+    kept |= {
+        "name": search.method.value,
+        "max_trials": search.max_trials,
+        "mode": search.mode.value,
+        "divisor": int(divisor) if divisor.is_integer() else divisor,
+        "max_concurrent_trials": search.max_concurrent_trials,
+    }
+    auto = search.mode is Mode.AUTO
+    if "max_rungs" in kept or search.max_rungs != (AUTO_MAX_RUNGS if auto else _MAX_RUNGS):
+        kept["max_rungs"] = search.max_rungs
+    if "sampler" in kept or search.sampler is not (Sampler.DENSITY if auto else Sampler.RANDOM):
+        kept["sampler"] = search.sampler.value
+    return {key: kept[key] for key in (*_FIRST, *kept) if key in kept}
+
+
+def section_text(section: Mapping[str, Any]) -> str:
+    """A section as YAML."""
+    return "".join([f"{_SECTION}:\n", *(f"  {key}: {_value(value)}\n" for key, value in section.items())])
+
+
+def replace_searcher(text: str, section: Mapping[str, Any]) -> str:
+    """The text of a file with another section.
+
+    Raises:
+        ConfigError: the text has no section that could be replaced line by line.
+    """
+    lines = text.splitlines(keepends=True)
+    places = {path[0]: line - 1 for path, line in parse(text).lines.items() if len(path) == 1}
+    begin = places.get(_SECTION)
+    if begin is None or not lines[begin].lstrip("\"'").startswith(_SECTION):
+        raise ConfigError([Problem(_SECTION, "stands on no lines of its own, so it can't be replaced")])
+    end = min((line for line in places.values() if line > begin), default=len(lines))
+    # Comments and blank lines above the next key belong to it.
+    while end > begin + 1 and re.match(r"\s*(#|$)", lines[end - 1]):
+        end -= 1
+    return "".join([*lines[:begin], section_text(section), *lines[end:]])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and isinstance(parse(value).data, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)  # JSON is YAML

@@ -1,0 +1,151 @@
+"""A few short trials of an experiment's own code, to learn what training takes on this machine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from ashwood.engine.home import Home, open_home
+from ashwood.engine.removal import remove_experiment
+from ashwood.engine.session import Session
+from ashwood.errors import AshwoodError
+from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.trial.storage import is_remote
+from ashwood.views.measured import Measured, Measuring
+from ashwood.views.progress import Progress
+
+_FEWEST_TRIALS = 6
+_MOST_TRIALS = 16
+
+
+class Findings(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        measured: of time.
+        checkpoint_bytes: the size of a checkpoint on average; None: none was saved.
+    """
+
+    measured: Measured
+    checkpoint_bytes: float | None
+
+
+def measure(spec: ExperimentSpec, *, workers: int | None = None) -> Findings:
+    """Train a few trials of an experiment for as long as its first rung at most, and leave nothing behind.
+
+    Ctrl-C ends it early; what was measured by then counts.
+
+    Args:
+        spec: the experiment.
+        workers: how many trials to train at once; None: as many as this machine has room for.
+
+    Raises:
+        AshwoodError: nothing could be measured; says why.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="ashwood-measure-") as directory,
+        open_home(Path(directory, "home"), create=True) as home,
+    ):
+        session = Session.create(home, _short(spec, workers), at=time.time())
+        listener = _Listener(session.spec)
+        try:
+            session.run(listener, workers=workers)
+            measured = listener.measuring.result()
+            size = checkpoint_size(home, session.id)
+        finally:
+            remove_experiment(home, session.id)
+    if measured is None:
+        errors = [row.errors[-1].partition("\n")[0] for row in listener.progress.trials.rows.values() if row.errors]
+        raise AshwoodError(
+            "nothing could be measured, as no trial trained to its end: "
+            f"{errors[-1] if errors else listener.progress.why_ended}"
+        )
+    return Findings(measured, size)
+
+
+def recall(home: Home, experiment: ExperimentId) -> Findings:
+    """What an experiment measured while it ran.
+
+    Raises:
+        NotFound: there is none of that number.
+        AshwoodError: none of its trials has reported anything.
+    """
+    measuring = Measuring()
+    for _, entry in home.store.log(experiment).read():
+        measuring.apply(*entry)
+    measured = measuring.result()
+    if measured is None:
+        raise AshwoodError(f"experiment {experiment} tells nothing of training: none of its trials has reported")
+    return Findings(measured, checkpoint_size(home, experiment))
+
+
+def checkpoint_size(home: Home, experiment: ExperimentId) -> float | None:
+    """Bytes of an experiment's checkpoints on average; None: it has none."""
+    sizes = [stored.size for stored in home.storage(experiment, home.store.spec(experiment)).complete()]
+    return fmean(sizes) if sizes else None
+
+
+def short_search(search: SearchSettings, workers: int) -> SearchSettings:
+    """A search of two short rungs: some trials pause, some go on, some come back."""
+    first = min(bracket.lengths[0] for bracket in plan_search(search).brackets)
+    return SearchSettings(
+        method=Method.ASYNC_HALVING,
+        max_length=min(search.max_length, max(2, first)),
+        max_trials=max(_FEWEST_TRIALS, min(workers, _MOST_TRIALS)),
+        max_concurrent_trials=0,
+        divisor=Fraction(2),
+        num_rungs=2,
+        stop_once=search.stop_once,
+    )
+
+
+def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
+    source = spec.source_checkpoint
+    if source is not None and not is_remote(source) and not Path(spec.workdir, source).is_dir():
+        source = None  # of another experiment, in a home that isn't this one
+    return replace(
+        spec,
+        search=short_search(spec.search, workers or 0),
+        max_restarts=0,
+        stop_at=None,
+        max_seconds=None,
+        source_checkpoint=source,
+        name="measuring",
+    )
+
+
+class _Listener:
+    """Follows the run and says nothing; see `ashwood.engine.session.Audience`."""
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.measuring = Measuring()
+        self.progress = Progress(spec)
+
+    def folded(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def ready(self, slots: int) -> None:
+        pass
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.measuring.apply(*entry)
+            self.progress.apply(*entry)
+
+    def summary(self) -> Mapping[str, Any]:
+        return {}
+
+    def interrupted(self, count: int) -> None:
+        pass
+
+    def waiting(self, what: str) -> None:
+        pass

@@ -1,0 +1,206 @@
+"""A search that fits a budget: how many trials, in which mode, with which rungs.
+
+A search fits if nine in ten simulated searches are done in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.views.outlook import Outlook, Prices, in_mode, look_ahead
+from ashwood.views.simulation import Conditions, affordable, simulate
+
+MOST_TRIALS = 10_000
+"""No more trials are proposed."""
+
+_HOUR = 3600.0
+# For a range from 10 to 90 %.
+_STEP = 10
+_ROUGH = 4_000
+_CLOSER = 12_000
+_FIRST_GUESS = 50
+_CLOSE = 0.05
+_MOST_GUESSES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a search may take; None: no bound.
+
+    Attributes:
+        seconds: on the clock.
+        worker_hours: of all workers, at work or idle.
+    """
+
+    seconds: float | None = None
+    worker_hours: float | None = None
+
+    def most_seconds(self, workers: int) -> float:
+        """How long so many workers may be kept.
+
+        Raises:
+            ValueError: there is no bound at all.
+        """
+        bounds = [self.seconds, None if self.worker_hours is None else self.worker_hours * _HOUR / workers]
+        return min(bound for bound in bounds if bound is not None)
+
+
+class TooTight(Exception):
+    """No search fits: not even a single trial is trained to the end in time.
+
+    Attributes:
+        seconds: the least that it takes in nine cases of ten.
+        most_length: the longest length that would fit; 0: none.
+    """
+
+    def __init__(self, seconds: float, most_length: int) -> None:
+        super().__init__(f"a single trial takes {seconds:.0f} s")
+        self.seconds = seconds
+        self.most_length = most_length
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A proposal, and what else would fit.
+
+    Attributes:
+        proposal: what is proposed.
+        alternatives: other modes and random search, each with as many trials as fit.
+        most_seconds: how long each may take.
+    """
+
+    proposal: Outlook
+    alternatives: tuple[Outlook, ...]
+    most_seconds: float
+
+    @property
+    def rungs(self) -> tuple[tuple[int, ...], ...]:
+        """The proposal's rungs, by bracket."""
+        return tuple(bracket.lengths for bracket in plan_search(self.proposal.settings).brackets)
+
+
+def make_plan(
+    search: SearchSettings, conditions: Conditions, budget: Budget, prices: Prices, *, mode: Mode | None = None
+) -> Plan:
+    """Fit a search into a budget.
+
+    Args:
+        search: its max_length and divisor, and how its trials stop; the number of trials is found.
+        conditions: how trials will train, and on how many workers.
+        budget: what it may take.
+        prices: of workers and checkpoints.
+        mode: which to propose; None: standard, or aggressive where few trials fit.
+
+    Raises:
+        TooTight: nothing fits.
+        ValueError: there is no bound, or no number of workers.
+    """
+    if conditions.workers is None:
+        raise ValueError("how much fits depends on the number of workers")
+    most_seconds = budget.most_seconds(conditions.workers)
+    fittings = [_Fitting(form, conditions, prices, most_seconds) for form in _forms(search, conditions.workers)]
+    found = [fitting.rough() for fitting in fittings]
+    modes = {
+        outlook.settings.mode: number
+        for number, outlook in enumerate(found)
+        if outlook.settings.method is Method.ADAPTIVE_ASHA
+    }
+    if mode is None:
+        ample = is_ample(found[modes[Mode.STANDARD]].settings)
+        mode = Mode.STANDARD if ample else Mode.AGGRESSIVE
+    chosen = modes[mode]
+    others = [outlook for number, outlook in enumerate(found) if number != chosen]
+    return Plan(fittings[chosen].closer(found[chosen]), tuple(others), most_seconds)
+
+
+def _forms(search: SearchSettings, workers: int) -> Iterator[SearchSettings]:
+    """Adaptive ASHA in each mode, and random search."""
+    # The documented bound would keep workers idle.
+    most = search.max_concurrent_trials
+    base = replace(search, max_concurrent_trials=max(most, workers) if most else 0)
+    for mode in Mode:
+        yield in_mode(base, mode)
+    yield replace(in_mode(base, Mode.STANDARD), method=Method.RANDOM)
+
+
+def is_ample(search: SearchSettings) -> bool:
+    """Whether so many trials start in the bracket of the most rungs that two of them deserve the last one."""
+    first = plan_search(search).brackets[0]
+    return first.trials >= 2 * search.divisor ** (len(first.lengths) - 1)
+
+
+class _Fitting:
+    """Finds how many trials a form of search can have."""
+
+    def __init__(self, form: SearchSettings, conditions: Conditions, prices: Prices, most_seconds: float) -> None:
+        self._form = form
+        self._conditions = conditions
+        self._prices = prices
+        self._most_seconds = most_seconds
+        workers = conditions.workers or 1
+        self._at_once = min(workers, form.max_concurrent_trials or workers)
+
+    def rough(self) -> Outlook:
+        """Of the search with about as many trials as fit, from few simulations."""
+        least = self._look(1, _ROUGH)
+        if least.seconds.high > self._most_seconds:
+            raise TooTight(least.seconds.high, self._most_length(least.seconds.high))
+        fits, too_many, guess = least, MOST_TRIALS + 1, _FIRST_GUESS
+        for _ in range(_MOST_GUESSES):
+            if not fits.trials < guess < too_many:
+                guess = _nice((fits.trials + min(too_many, 2 * fits.trials)) // 2)
+            if not fits.trials < guess < too_many:
+                break
+            seen = self._look(guess, _ROUGH)
+            if seen.seconds.high <= self._most_seconds:
+                fits = seen
+            else:
+                too_many = guess
+            guess = self._guess(seen)
+            if seen is fits and guess <= seen.trials * (1 + _CLOSE):
+                break
+        return fits
+
+    def closer(self, found: Outlook) -> Outlook:
+        """Of the same search with more or fewer trials, should that be what fits at a closer look."""
+        seen = self._look(found.trials, _CLOSER)
+        more = self._guess(seen)
+        for trials in (more, _nice((seen.trials + more) // 2)):
+            if trials > seen.trials * (1 + _CLOSE):
+                larger = self._look(trials, _CLOSER)
+                if larger.seconds.high <= self._most_seconds:
+                    return larger
+        while seen.seconds.high > self._most_seconds and seen.trials > 1:
+            seen = self._look(min(seen.trials - 1, self._guess(seen)), _CLOSER)
+        return seen
+
+    def _guess(self, seen: Outlook) -> int:
+        """How many trials fit, from how far another number is off."""
+        more = (self._most_seconds - seen.seconds.high) / self._pace(seen)
+        return max(1, min(MOST_TRIALS, _nice(int(seen.trials + more))))
+
+    def _pace(self, seen: Outlook) -> float:
+        """Seconds that one more trial takes while all workers are busy."""
+        busy = seen.utilisation.middle * seen.worker_hours.middle * _HOUR
+        return max(busy / seen.trials / self._at_once, 1e-9)
+
+    def _most_length(self, least: float) -> int:
+        """About how long a single trial could train at most."""
+        besides = self._conditions.launch + self._conditions.costs.start + self._conditions.costs.save
+        share = (self._most_seconds - besides) / max(least - besides, 1e-9)
+        return max(0, int(self._form.max_length * share))
+
+    def _look(self, trials: int, budget: int) -> Outlook:
+        settings = replace(self._form, max_trials=trials)
+        count = affordable(trials, step=_STEP, budget=budget)
+        courses = [simulate(settings, number=number, conditions=self._conditions) for number in range(count)]
+        return look_ahead(settings, self._conditions, self._prices, courses)
+
+
+def _nice(number: int) -> int:
+    """Rounded down to two digits: nobody asks for 1,237 trials."""
+    step: int = 10 ** max(0, len(str(number)) - 2)
+    return number // step * step

@@ -1,0 +1,106 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.search.density import CANDIDATES, RANDOM_EVERY, DensitySampler, _smears
+from ashwood.search.draw import unit_draws
+from ashwood.search.space import Categorical, Const, Double, Int, Log, Space, Tree
+
+TREE: Tree = {
+    "lr": Log(-4, -1),
+    "layers": Int(1, 5),
+    "optimizer": {"momentum": Double(0.1, 0.9), "name": Categorical(("adam", "sgd", None))},
+    "epochs": Const(3),
+}
+
+
+def learned(sampler: DensitySampler, trials: int, *, good: int) -> tuple[list[dict[str, Any]], list[int]]:
+    """So many random trials that are known, of which those with the highest momentum are good."""
+    values = [sampler.sample(trial, 0, trial * RANDOM_EVERY, ()) for trial in range(trials)]
+    for trial in range(trials):
+        sampler.note(trial)
+    best = sorted(range(trials), key=lambda trial: -values[trial]["optimizer"]["momentum"])
+    return values, best[:good]
+
+
+def test_it_draws_where_good_trials_have_been() -> None:
+    sampler = DensitySampler(Space(TREE), 1)
+    values, good = learned(sampler, 80, good=20)
+    drawn = [sampler.sample(100 + n, 0, 1 + RANDOM_EVERY * n, good) for n in range(100)]
+    before = sum(each["optimizer"]["momentum"] for each in values) / len(values)
+    after = sum(each["optimizer"]["momentum"] for each in drawn) / len(drawn)
+    assert before < 0.6 < 0.7 < after
+    # What doesn't matter stays spread.
+    assert {each["layers"] for each in drawn} == {1, 2, 3, 4, 5}
+    assert {each["optimizer"]["name"] for each in drawn} == {"adam", "sgd", None}
+
+
+def test_before_anything_is_known_it_draws_as_random_search_does() -> None:
+    space = Space(TREE)
+    sampler = DensitySampler(space, 5)
+    assert sampler.sample(0, 1, 2, ()) == space.sample(5, 1, 2)
+
+
+def test_one_in_so_many_is_drawn_at_random_whatever_is_known() -> None:
+    space = Space(TREE)
+    sampler = DensitySampler(space, 1)
+    _, good = learned(sampler, 40, good=10)
+    assert sampler.sample(90, 3, 7 * RANDOM_EVERY, good) == space.sample(1, 3, 7 * RANDOM_EVERY)
+    assert sampler.sample(91, 3, 7 * RANDOM_EVERY + 1, good) != space.sample(1, 3, 7 * RANDOM_EVERY + 1)
+
+
+def test_a_trial_counts_once() -> None:
+    one, other = DensitySampler(Space(TREE), 1), DensitySampler(Space(TREE), 1)
+    _, good = learned(one, 40, good=10)
+    learned(other, 40, good=10)
+    for _ in range(5):
+        other.note(3)
+    assert one.sample(50, 0, 1, good) == other.sample(50, 0, 1, good)
+
+
+def test_a_space_of_constants_is_as_it_is() -> None:
+    sampler = DensitySampler(Space({"a": Const(1)}), 0)
+    _ = [sampler.sample(trial, 0, trial, ()) for trial in range(9)]
+    for trial in range(9):
+        sampler.note(trial)
+    assert sampler.sample(9, 0, 9, [1, 2]) == {"a": 1}
+
+
+@given(seed=st.integers(0, 2**31), trials=st.integers(2, 30), data=st.data())
+def test_whatever_it_has_learned_values_are_within_bounds_and_the_same_again(
+    seed: int, trials: int, data: st.DataObject
+) -> None:
+    good = data.draw(st.lists(st.integers(0, trials - 1), min_size=1, unique=True))
+    drawn = []
+    for _ in range(2):
+        sampler = DensitySampler(Space(TREE), seed)
+        learned(sampler, trials, good=0)
+        drawn.append([sampler.sample(trials + n, 0, n, good) for n in range(8)])
+    assert drawn[0] == drawn[1]
+    for values in drawn[0]:
+        assert 1e-4 <= values["lr"] <= 0.1
+        assert values["layers"] in range(1, 6)
+        assert 0.1 <= values["optimizer"]["momentum"] <= 0.9
+        assert values["epochs"] == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_trial_weighs_one_in_all_and_most_where_it_is(size: int, ordered: bool) -> None:
+    for cell, smear in enumerate(_smears(size, ordered=ordered)):
+        assert sum(weight for _, weight in smear) == pytest.approx(1)
+        assert all(0 <= at < size for at, _ in smear)
+        # At an edge what would fall outside is reflected.
+        assert cell in (0, 1, size - 2, size - 1) or max(smear, key=lambda each: each[1])[0] == cell
+
+
+def test_draws_at_one_address_are_uniform_and_independent_of_how_many() -> None:
+    few, many = unit_draws(3, 7, "candidate", 1), unit_draws(20, 7, "candidate", 1)
+    assert list(few) == list(many)[:3]
+    draws = [draw for n in range(500) for draw in unit_draws(9, 7, n)]
+    assert all(0 <= draw < 1 for draw in draws)
+    assert sum(draws) / len(draws) == pytest.approx(0.5, abs=0.02)
+    assert len(set(draws)) == len(draws)
+    assert CANDIDATES > 1

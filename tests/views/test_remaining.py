@@ -1,0 +1,228 @@
+"""How much longer: forecasts of running experiments, against how long they then took."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from math import inf
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine.simulate import simulate
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import AttemptStarted, DriverStarted, Event, SettingsChanged, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.simulation.costs import Costs
+from ashwood.simulation.play import play
+from ashwood.simulation.training import PowerLaw
+from ashwood.views.progress import Forecast, Progress
+from tests.views import streams
+from tests.views.simulate import Workers, asha, spec_of
+
+COSTS = Costs(start=2.0, restore=1.0, save=1.0)
+
+
+class Watched:
+    """A simulated experiment, and what was foretold of it on the way."""
+
+    def __init__(self, spec: ExperimentSpec, workers: int, *, every: float, spread: float = 1.5) -> None:
+        self.progress = Progress(spec)
+        self.foretold: list[tuple[float, Forecast]] = []
+        experiment = Experiment(spec)
+        self.progress.search = experiment.search
+        training = PowerLaw(max_length=spec.search.max_length, unit_seconds=2.0, spread=spread)
+        backend = SimulatedBackend(spec, training, workers, costs=COSTS)
+        due = 0.0
+
+        def observe(entries: Sequence[Entry]) -> None:
+            nonlocal due
+            for entry in entries:
+                self.progress.apply(*entry)
+            at = entries[-1].at
+            self.progress.look(at)
+            if at >= due and self.progress.state is ExperimentState.RUNNING:
+                due = at + every
+                self.foretold.append((at, self.progress.forecast(at)))
+
+        simulate(experiment, backend, observers=[observe])
+        self.end = backend.clock.now
+
+
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        (asha(60), 8),
+        (asha(40, max_length=256), 16),
+        (asha(60, stop_once=True), 8),
+        (asha(24, method=Method.RANDOM), 8),
+        (asha(40, method=Method.SYNC_HALVING), 8),
+        (asha(80, mode=Mode.AGGRESSIVE, max_concurrent_trials=0), 30),
+    ],
+    ids=["standard", "long", "stop_once", "random", "sync", "many workers"],
+)
+def test_forecasts_are_about_right_from_early_on_to_the_tail(settings: SearchSettings, workers: int) -> None:
+    hits, ratios = [], []
+    for seed in range(3):
+        watched = Watched(replace(spec_of(settings), seed=seed), workers, every=25.0)
+        for at, forecast in watched.foretold:
+            left, actual = forecast.time_left, watched.end - at
+            if left is not None and actual > 0.02 * watched.end:
+                assert 0 <= left.low <= left.middle <= left.high
+                assert forecast.seconds == left.middle
+                hits.append(left.low * 0.99 <= actual <= left.high * 1.01)
+                ratios.append(left.middle / actual)
+    assert len(hits) > 4
+    # Of one experiment, forecasts are right or wrong together: these are few, so the bounds are wide.
+    assert sum(hits) / len(hits) >= 0.5
+    assert 0.7 < median(ratios) < 1.4
+
+
+def test_the_tail_is_counted_in() -> None:
+    """Few long trials on many workers: the pace of training so far tells nothing of it."""
+    watched = Watched(replace(spec_of(asha(60, max_concurrent_trials=0)), seed=1), 30, every=1.0, spread=1.0)
+    progress = watched.progress
+    at, forecast = next((at, each) for at, each in watched.foretold if at > 0.6 * watched.end)
+    assert forecast.time_left is not None
+    assert forecast.time_left.middle == pytest.approx(watched.end - at, rel=0.3)
+    by_pace = progress.trials.spending.seconds_to_train(forecast.total_length * (1 - forecast.fraction), at)
+    assert by_pace is None or by_pace < 0.3 * (watched.end - at)
+
+
+def test_looking_again_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plays: list[int] = []
+
+    def counted(*arguments: object, **more: object) -> object:
+        plays.append(1)
+        return play(*arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ashwood.views.remaining.play", counted)
+    watched = Watched(spec_of(asha(40)), 4, every=60.0)
+    before = len(plays)
+    assert before > 10
+    # Many more entries come than forecasts; and a second look, a moment later, has an answer.
+    ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=4)
+    progress = Progress(ran.experiment.spec)
+    progress.search = ran.experiment.search
+    for entry in ran.run(stop_after=60, crash=True):
+        progress.apply(*entry)
+    now = ran.entries[-1].at
+    progress.look(now)
+    first = progress.forecast(now)
+    after = len(plays)
+    assert progress.forecast(now) == first
+    assert progress.forecast(now + 0.01).time_left is not None
+    assert len(plays) == after
+    assert watched.end > 0
+
+
+def test_a_search_that_is_too_large_is_estimated_by_its_pace() -> None:
+    ran = Workers(spec_of(asha(1_300)), lambda trial, length: trial + 1 / length, workers=4)
+    progress = Progress(ran.experiment.spec)
+    progress.search = ran.experiment.search
+    for entry in ran.run(stop_after=60, crash=True):
+        progress.apply(*entry)
+    now = ran.entries[-1].at
+    progress.look(now)
+    forecast = progress.forecast(now)
+    assert forecast.time_left is None
+    assert forecast.seconds is not None
+    assert forecast.seconds > 0
+    assert progress.forecast(now, patience=60.0).time_left is not None
+
+
+def test_a_bound_on_its_time_bounds_the_forecast() -> None:
+    spec = replace(spec_of(asha(40)), max_seconds=10_000.0)
+    ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2)
+    progress = Progress(spec)
+    progress.search = ran.experiment.search
+    entries = ran.run(stop_after=40, crash=True)
+    for entry in entries:
+        progress.apply(*entry)
+    now = entries[-1].at
+    progress.look(now)
+    unbound = progress.forecast(now).seconds
+    assert unbound is not None
+    settings = SettingsChanged({"max_seconds": now - entries[0].at + 5.0})
+    progress.apply(now, settings, ran.experiment.handle(settings))
+    assert progress.forecast(now).seconds == pytest.approx(5.0)
+
+
+def test_what_pauses_has_no_simulated_rest() -> None:
+    ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
+    progress = Progress(ran.experiment.spec)
+    progress.search = ran.experiment.search
+    for entry in ran.run(stop_after=40):
+        progress.apply(*entry)
+    progress.look(ran.entries[-1].at)
+    assert progress.forecast(ran.entries[-1].at).time_left is None
+
+
+def test_a_snapshot_of_progress_leaves_out_what_is_only_a_moments() -> None:
+    ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
+    progress = Progress(ran.experiment.spec)
+    progress.search = ran.experiment.search
+    for entry in ran.run(stop_after=40, crash=True):
+        progress.apply(*entry)
+    before = len(pickle.dumps((ran.experiment, progress)))
+    progress.look(ran.entries[-1].at)
+    progress.forecast(ran.entries[-1].at)
+    body = pickle.dumps((ran.experiment, progress))
+    assert len(body) < 1.2 * before
+    experiment, again = pickle.loads(body)
+    assert again.search is experiment.search
+    again.look(ran.entries[-1].at)
+    assert again.forecast(ran.entries[-1].at).time_left is not None
+
+
+@given(ran=streams.workers())
+@hypothesis_settings(max_examples=20)
+def test_any_experiment_can_be_foretold_at_any_moment(ran: Workers) -> None:
+    for stop_after in (1, 7, 11, 30):
+        if ran.experiment.state.ended:
+            break
+        ran.run(stop_after=stop_after, crash=True)
+        progress = Progress(ran.experiment.spec)
+        progress.search = ran.experiment.search
+        for entry in ran.entries:
+            progress.apply(*entry)
+        now = ran.entries[-1].at
+        progress.look(now)
+        for later in (0.0, 3.0):
+            left = progress.forecast(now + later).time_left
+            assert left is None or 0 <= left.low <= left.middle <= left.high
+
+
+@given(
+    paces=st.lists(st.sampled_from([0.0, 1e-12, 1e-3, 1.0, 1e3, 1e12]), min_size=1, max_size=8),
+    elapsed=st.sampled_from([0.0, 1e-9, 1.0, 1e9]),
+)
+@hypothesis_settings(max_examples=40)
+def test_wild_durations_break_no_forecast(paces: list[float], elapsed: float) -> None:
+    """A forecast that raised would take the driver along."""
+    spec = spec_of(asha(12))
+    experiment, progress = Experiment(spec), Progress(spec)
+    progress.search = experiment.search
+    at = 0.0
+
+    def tell(event: Event) -> None:
+        progress.apply(at, event, experiment.handle(event))
+
+    tell(DriverStarted(len(paces)))
+    for slot in range(len(paces)):
+        tell(AttemptStarted(slot, 1, slot, 0))
+    for slot, pace in enumerate(paces):
+        at += pace
+        if experiment.trials[slot].target > 1:
+            tell(ValidationReported(slot, 1, 1, {"loss": 0.5}))
+    progress.look(at)
+    left = progress.forecast(at + elapsed).time_left
+    assert left is None or 0 <= left.low <= left.middle <= left.high < inf
