@@ -21,6 +21,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine.simulate import simulate
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import CompleteTrial
 from ashwood.experiment.experiment import Experiment
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.sha import SyncHalving
@@ -28,7 +31,7 @@ from ashwood.search.tournament import Tournament
 from ashwood.simulation.costs import Costs, Faults
 from ashwood.simulation.training import Exchangeable, Setting, Trained
 from benchmarks.tables import FIGURES, Options, Table
-from benchmarks.virtual import Course, spec_of
+from benchmarks.virtual import spec_of
 
 WORKERS = 25
 TIME = 2_000.0
@@ -199,7 +202,14 @@ def _simulate(job: tuple[Case, int]) -> tuple[Case, Outcome]:
         costs=Costs(straggling=case.deviation),
         faults=Faults(crashes=-log1p(-case.drop)),
     )
-    completed = Course(experiment, backend).completed
+    completed: list[float] = []
+
+    def observe(entries: Sequence[Entry]) -> None:
+        completed.extend(
+            entry.at for entry in entries for decision in entry.decisions if isinstance(decision, CompleteTrial)
+        )
+
+    simulate(experiment, backend, observers=[observe])
     return case, Outcome(len(completed), completed[0] if completed else TIME)
 
 

@@ -1,7 +1,8 @@
 """How the wall-clock time of a search falls with the number of workers, in virtual time; and what simulating costs.
 
-Trials train for up to 256 s and are compared after 1, 4, 16 and 64 of them; nothing but
-training takes time, so that whatever is lost is lost by the rules of the search.
+Trials train for up to 256 s and are compared after 1, 4, 16 and 64 of them (``auto``: 2, 3,
+7, 17, 41 and 103); nothing but training takes time, so that whatever is lost is lost by the
+rules of the search.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.experiment.experiment import Experiment
-from ashwood.search.settings import Method, Mode, SearchSettings
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
 from ashwood.simulation.costs import NO_COSTS, Costs
 from ashwood.simulation.training import Exchangeable
 from benchmarks.ours import peak_memory
@@ -26,15 +28,18 @@ from benchmarks.tables import FIGURES, Options, Table
 from benchmarks.virtual import Course, spec_of
 
 MAX_LENGTH = 256
-LAST_RUNG = MAX_LENGTH - MAX_LENGTH // 4
-"""What the longest step of the ladder, from the last rung but one to the end, adds."""
-
 WORKERS = (1, 10, 100, 500, 1_000, 10_000)
 
 SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "aggressive": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.AGGRESSIVE},
     "standard": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.STANDARD},
     "conservative": {"method": Method.ADAPTIVE_ASHA, "mode": Mode.CONSERVATIVE},
+    "auto": {
+        "method": Method.ADAPTIVE_ASHA,
+        "mode": Mode.AUTO,
+        "divisor": AUTO_DIVISOR,
+        "max_rungs": AUTO_MAX_RUNGS,
+    },
     "sync_halving": {"method": Method.SYNC_HALVING},
 }
 """What is compared; `async_halving` is ``aggressive`` up to this length."""
@@ -63,6 +68,7 @@ class Scale(NamedTuple):
         work_until_full: ``work`` up to then.
         usual: seconds that trials trained for to max_length, on average over those that did.
         longest: what the slowest of them did.
+        last_rung: which share of that is the last step of the ladder.
     """
 
     workers: int
@@ -72,6 +78,7 @@ class Scale(NamedTuple):
     work_until_full: float
     usual: float
     longest: float
+    last_rung: float
 
     @property
     def throughput(self) -> float | None:
@@ -85,7 +92,7 @@ class Scale(NamedTuple):
 
     def ratio(self, trial: float) -> float:
         """Wall-clock time less the last rung, over the larger of what all and what one trial has to do."""
-        return (self.wall - trial * LAST_RUNG / MAX_LENGTH) / max(self.work / self.workers, trial)
+        return (self.wall - trial * self.last_rung) / max(self.work / self.workers, trial)
 
     @property
     def idle(self) -> float:
@@ -136,6 +143,7 @@ def _run(case: Case) -> Scale:
         course.work_until_full,
         fmean(course.worked),
         max(course.worked),
+        last_rung=1 - plan_search(settings).brackets[0].lengths[-2] / MAX_LENGTH,
     )
 
 

@@ -39,15 +39,13 @@ class Course:
         work: what all workers together were at work for.
         full: when its last trial was created.
         work_until_full: ``work`` up to then.
-        completed: when trials had trained to max_length, in order.
-        worked: what those were worked on for, each.
+        worked: what each trial that trained to max_length was worked on for.
     """
 
     def __init__(self, experiment: Experiment, backend: SimulatedBackend) -> None:
         """Run a fresh experiment on a fresh backend to its end."""
         self.full = 0.0
         self.work_until_full = 0.0
-        self.completed: list[float] = []
         self._spending = Spending()
         self._seconds: dict[int, float] = {}
         self._complete: list[int] = []
@@ -64,5 +62,4 @@ class Course:
                 if isinstance(decision, CreateTrial):
                     self.full, self.work_until_full = at, self._spending.busy_seconds
                 elif isinstance(decision, CompleteTrial):
-                    self.completed.append(at)
                     self._complete.append(decision.trial)

@@ -20,12 +20,13 @@ def test_the_course_of_a_search_that_trains_every_trial_to_the_end() -> None:
     course = Course(Experiment(spec), SimulatedBackend(spec, Exchangeable(), 2))
     assert (course.full, course.work_until_full) == (20.0, 40.0)
     assert (course.ended, course.work) == (30.0, 50.0)
-    assert course.completed == [10.0, 10.0, 20.0, 20.0, 30.0]
     assert course.worked == [10.0] * 5
 
 
 def test_what_a_search_is_measured_by() -> None:
-    scale = Scale(workers=10, wall=50.0, work=200.0, full=15.0, work_until_full=135.0, usual=16.0, longest=32.0)
+    scale = Scale(
+        workers=10, wall=50.0, work=200.0, full=15.0, work_until_full=135.0, usual=16.0, longest=32.0, last_rung=0.75
+    )
     assert scale.throughput == pytest.approx(0.9)
     assert scale.bound == 32.0
     assert scale.ratio(16.0) == pytest.approx((50 - 12) / 20)

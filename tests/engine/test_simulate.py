@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
@@ -218,5 +219,6 @@ def test_an_experiment_that_can_not_go_on_says_so_and_is_paused(
     backend = SimulatedBackend(ASHA, TRAINING, workers, faults=faults)
     with pytest.raises(BackendError, match=why):
         simulate(experiment, backend, log=log)
+    assert gc.isenabled()
     assert experiment.state is ExperimentState.PAUSED
     assert replay(ASHA, log).state is ExperimentState.PAUSED
