@@ -62,7 +62,7 @@ def quality(peer: str, request: Request) -> Iterator[list[Any]]:
         yield from map(json.loads, process.stdout)
         if process.wait():
             errors.seek(0)
-            raise RuntimeError(f"{peer} failed:\n{errors.read()[-2000:]}")
+            raise RuntimeError(f"{peer} failed with exit status {process.returncode}:\n{errors.read()[-2000:]}")
 
 
 def _call(peer: str, *arguments: str) -> dict[str, Any]:
