@@ -1,0 +1,45 @@
+"""The learning curves of an experiment's log, to train by in simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import isfinite
+
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.simulation.recorded import Curve, Point, Recorded
+from ashwood.views.trials import Report, TrialRow, TrialTable
+
+
+def recorded(spec: ExperimentSpec, table: TrialTable) -> Recorded:
+    """The trials of a table with history, in order; those that reported no number are left out.
+
+    Raises:
+        ValueError: none reported any.
+    """
+    sign = 1 if spec.smaller_is_better else -1
+    curves = []
+    for row in table.rows.values():
+        losses = {
+            report.length: sign * value
+            for report in row.reports
+            if (value := report.metrics.get(spec.metric)) is not None and isfinite(value)
+        }
+        if losses:
+            points = [Point(length, losses[length]) for length in sorted(losses) if length > 0]
+            curves.append(Curve(points or [Point(1, losses[0])], _pace(row, row.reports)))
+    return Recorded(curves)
+
+
+def _pace(row: TrialRow, reports: Sequence[Report]) -> float:
+    """Seconds a unit of length: between reports of one process, where there are two; otherwise since it began."""
+    stretches = [
+        (later.at - earlier.at, later.length - earlier.length)
+        for earlier, later in pairwise(reports)
+        if earlier.attempt == later.attempt and later.length > earlier.length
+    ]
+    if not stretches:
+        first = reports[0]
+        begun = row.created_at if row.started_at is None else row.started_at
+        stretches = [(first.at - begun, max(1, first.length))]
+    return max(0.0, sum(seconds for seconds, _ in stretches)) / sum(length for _, length in stretches)

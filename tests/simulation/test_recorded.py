@@ -1,0 +1,55 @@
+import pytest
+
+from ashwood.search.settings import Method
+from ashwood.simulation.recorded import Curve, Point, Recorded
+from ashwood.simulation.training import Setting, Trained
+from ashwood.views.recorded import recorded
+from ashwood.views.trials import TrialTable
+from tests.views.simulate import Workers, asha, power_law, spec_of
+
+LONG = Curve([Point(1, 1.0), Point(4, 0.4), Point(8, 0.2)], 2.0)
+OTHER = Curve([Point(1, 3.0), Point(4, 2.0), Point(8, 1.9)], 5.0)
+SHORT = Curve([Point(1, 2.8)], 1.0)
+
+
+def train(record: Recorded, trial: int, begin: int, end: int, seed: int = 0) -> Trained:
+    return record.train(Setting(trial, seed), begin, end)
+
+
+def test_a_trial_trains_as_it_did() -> None:
+    record = Recorded([LONG, OTHER, SHORT])
+    assert train(record, 0, 0, 4) == Trained(8.0, 0.4)
+    assert train(record, 0, 4, 8) == Trained(8.0, 0.2)
+    assert train(record, 0, 4, 6).loss == pytest.approx(0.3)
+    assert train(record, 0, 0, 20).loss == 0.2
+
+
+def test_beyond_its_record_it_runs_beside_the_nearest_that_trained_on() -> None:
+    record = Recorded([SHORT, LONG, OTHER])
+    assert train(record, 0, 1, 4) == pytest.approx((3.0, 1.8))
+    assert train(record, 0, 0, 8).loss == pytest.approx(1.7)
+
+
+def test_trials_beyond_the_record_are_others_again() -> None:
+    record = Recorded([LONG, OTHER])
+    losses = {train(record, 100 + seed, 0, 8, seed).loss for seed in range(20)}
+    assert losses == {0.2, 1.9}
+
+
+@pytest.mark.parametrize("curves", [[], [Curve([], 1.0)]])
+def test_a_record_of_nothing_is_refused(curves: list[Curve]) -> None:
+    with pytest.raises(ValueError, match="needs"):
+        Recorded(curves)
+
+
+def test_an_experiment_can_be_simulated_again_from_its_log() -> None:
+    spec = spec_of(asha(27, method=Method.RANDOM, max_length=9))
+    ran = Workers(spec, power_law(3), workers=3, period=1)
+    table = TrialTable(spec, history=True)
+    for entry in ran.run():
+        table.apply(*entry)
+    record = recorded(spec, table)
+    for trial, row in table.rows.items():
+        for report in row.reports:
+            assert train(record, trial, 0, report.length).loss == pytest.approx(report.metrics["loss"])
+        assert 5.0 <= train(record, trial, 0, 1).seconds <= 15.0
