@@ -17,6 +17,7 @@ class Scenario:
         odd: some trials fail again and again, report NaN, declare their hyperparameters invalid or stop themselves.
         checkpoint_period: epochs between checkpoints; None: only when a trial leaves its worker.
         command: the training code is a command, not a function.
+        step_seconds: how long an epoch takes at least.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Scenario:
     odd: bool = False
     checkpoint_period: int | None = None
     command: bool = False
+    step_seconds: float = 0.002
     max_restarts: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,7 +43,7 @@ class Scenario:
                 "diary": str(directory / "diary"),
                 "checkpoints": str(storage),
                 "odd": self.odd,
-                "step_seconds": 0.002,
+                "step_seconds": self.step_seconds,
             },
             "hyperparameters": {"x": {"type": "double", "minval": 0.0, "maxval": 1.0}},
             "searcher": {"metric": "loss", **self.searcher, "max_length": epochs},
