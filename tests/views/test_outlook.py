@@ -46,22 +46,38 @@ def outlook(
 
 def test_random_search_by_hand() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
-    conditions = Conditions(workers=4, unit_seconds=3.0, spread=1.0, costs=COSTS, launch=100.0)
+    conditions = Conditions(workers=4, unit_seconds=3.0, spread=1.0, costs=COSTS)
     found = outlook(settings, conditions, Prices(worker_hour=2.0, checkpoint_bytes=5.0))
     each = 4 + 30 + 2
-    assert found.seconds == (100 + 2 * each,) * 3
-    assert found.worker_hours.middle == pytest.approx(4 * (100 + 2 * each) / 3600)
+    assert found.seconds == (2 * each,) * 3
+    assert found.worker_hours.middle == pytest.approx(4 * 2 * each / 3600)
     assert found.cost is not None
     assert found.cost.high == pytest.approx(2 * found.worker_hours.high)
-    assert found.utilisation.middle == pytest.approx(6 * each / (4 * (100 + 2 * each)))
+    assert found.utilisation.middle == pytest.approx(6 / 8)
     assert found.tail_seconds.middle == each
-    assert found.first_end_seconds.middle == 100 + 34
+    assert found.first_end_seconds.middle == 34
     assert found.paused.high == 0
     assert found.full_length.low == 6
     assert found.checkpoints is found.disk_bytes is None
+
+
+def test_what_is_never_stopped_early_by_hand() -> None:
+    settings = asha(6, max_length=10)
+    conditions = Conditions(workers=4, unit_seconds=3.0, costs=COSTS, launch=100.0)
+    each = 4 + 30 + 2
     assert full_trainings(settings, conditions, 100 + 2 * each - 1) == 4
     assert full_trainings(settings, conditions, 100 + 2 * each) == 8
     assert full_trainings(replace(settings, max_concurrent_trials=3), conditions, 100 + 2 * each) == 6
+
+
+def test_launching_workers_comes_first_and_takes_more_or_less_long() -> None:
+    settings = asha(6, method=Method.RANDOM, max_length=10)
+    at_once = outlook(settings, Conditions(workers=4, spread=1.0))
+    later = outlook(settings, Conditions(workers=4, spread=1.0, launch=100.0))
+    assert 80 < later.seconds.middle - at_once.seconds.middle < 125
+    assert later.seconds.high > 1.1 * later.seconds.middle
+    assert later.tail_seconds == pytest.approx(at_once.tail_seconds)
+    assert later.first_end_seconds.middle > 80
 
 
 def test_the_rest_of_the_workers_is_paid_for_too() -> None:

@@ -92,13 +92,13 @@ def test_how_a_trial_stops_is_kept() -> None:
 
 
 def test_what_can_not_fit_says_what_the_least_is() -> None:
-    conditions = Conditions(workers=4, unit_seconds=10.0, spread=1.0, costs=Costs(start=2.0, save=1.0), launch=5.0)
+    conditions = Conditions(workers=4, unit_seconds=10.0, spread=1.0, costs=Costs(start=2.0, save=1.0))
     with pytest.raises(TooTight) as caught:
-        fit(asha(1, max_length=100), conditions, seconds=508.0)
-    assert caught.value.seconds == 5 + 2 + 1_000 + 1
+        fit(asha(1, max_length=100), conditions, seconds=503.0)
+    assert caught.value.seconds == 2 + 1_000 + 1
     assert caught.value.most_length == 50
     with pytest.raises(TooTight) as caught:
-        fit(asha(1, max_length=100), conditions, seconds=6.0)
+        fit(asha(1, max_length=100), conditions, seconds=2.5)
     assert caught.value.most_length == 0
 
 

@@ -50,7 +50,7 @@ class Measured:
         unit_seconds: one unit of length, on average over trials.
         unit_error: by what factor that may be off, more or less.
         spread: two thirds of the trials take between 1/spread and spread times as long as the median; None: too few.
-        launch: from the start of the driver until its workers train.
+        launch: from the start of the driver until a worker trains, on average over workers.
         start: from the moment that a trial gets a worker until its first step begins.
         restore: in addition, where it goes on from a checkpoint.
         save: from the moment that a trial is to let go with its checkpoint saved, until its worker is free.
@@ -130,7 +130,8 @@ class Measuring:
         # When each slot was free for the next trial; those that haven't had one yet are left out.
         self._free: dict[int, float] = {}
         self._driver_started = 0.0
-        self._launch = 0.0
+        # Of the present driver's workers, each from the start of the driver until it trained.
+        self._launches: list[float] = []
         self._firsts: deque[_Stretch] = deque(maxlen=_KEPT)
         self._paces: dict[TrialId, _Pace] = {}
         self._saves: deque[float] = deque(maxlen=_KEPT)
@@ -150,7 +151,7 @@ class Measuring:
                 self._end(at, event, live)
         elif isinstance(event, DriverStarted):
             self._live, self._free = {}, {}
-            self._driver_started, self._launch = at, 0.0
+            self._driver_started, self._launches = at, []
         for decision in decisions:
             match decision:
                 case TrainTrial(why=Retried()):
@@ -176,7 +177,7 @@ class Measuring:
             unit_seconds=fmean(paces),
             unit_error=_error(len(paces), spread or UNKNOWN_SPREAD),
             spread=spread,
-            launch=self._launch,
+            launch=_mean(self._launches),
             # A trial that ends without a checkpoint holds its worker for a moment too.
             start=start + _mean(self._leaves),
             restore=restore,
@@ -195,7 +196,7 @@ class Measuring:
             delay = at - max(assigned, self._free[event.slot])
         else:
             delay = 0.0  # a worker's own start, which comes but once
-            self._launch = max(self._launch, at - max(assigned, self._driver_started))
+            self._launches.append(at - max(assigned, self._driver_started))
         self._live[event.trial] = _Live(
             event.attempt, event.slot, max(0.0, delay), event.length, at, restored=event.length > 0
         )

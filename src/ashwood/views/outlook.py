@@ -106,14 +106,14 @@ def look_ahead(
     Raises:
         ValueError: the number of workers is unknown.
     """
-    workers, launch = conditions.workers, conditions.launch
+    workers = conditions.workers
     if workers is None:
         raise ValueError("what a search takes depends on the number of workers")
 
     def range_of(quantity: Callable[[Course], float]) -> Range:
         return _range([quantity(course) for course in courses])
 
-    seconds = range_of(lambda course: course.seconds + launch)
+    seconds = range_of(lambda course: course.seconds)
     hours = _times(seconds, workers / _HOUR)
     kept = _range(checkpoints) if checkpoints else None
     price, size = prices.worker_hour, prices.checkpoint_bytes
@@ -125,9 +125,9 @@ def look_ahead(
         seconds=seconds,
         worker_hours=hours,
         cost=None if price is None else _times(hours, price),
-        utilisation=range_of(lambda course: _share(course.busy, workers * (course.seconds + launch))),
+        utilisation=range_of(lambda course: _share(course.busy, workers * course.seconds)),
         tail_seconds=range_of(lambda course: course.seconds - course.last_full),
-        first_end_seconds=range_of(lambda course: launch + (course.first_end or course.seconds)),
+        first_end_seconds=range_of(lambda course: course.first_end or course.seconds),
         paused=range_of(lambda course: course.most_waiting),
         checkpoints=kept,
         disk_bytes=None if kept is None or size is None else _times(kept, size),

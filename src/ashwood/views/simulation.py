@@ -8,7 +8,7 @@ it was created.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 
 from ashwood.search.draw import unit_draw
@@ -21,6 +21,8 @@ from ashwood.simulation.training import Exchangeable, log_spread
 _SEED = 0
 _WIDEST_SPREAD = 2.0
 _MOST_LEARNING = 6.0
+_LAUNCH_ERROR = 1.2
+"""By what factor the time that workers take to launch changes from run to run, more or less."""
 _MOST_STEPS = 10
 _LEAST_CHI = 0.3
 _MOST_SIGMA = 5.0
@@ -74,7 +76,20 @@ def simulate(
     training = draw_training(settings, conditions, number)
     bound = search.plan.max_concurrent_trials or settings.max_trials
     workers = conditions.workers or int((bound + 1) ** unit_draw(_SEED, number, "workers"))
-    return play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
+    course = play(search, training, workers, costs=conditions.costs, seed=number, witness=witness)
+    launch = conditions.launch * _LAUNCH_ERROR ** normal_draw(_SEED, number, "launch") if conditions.launch else 0.0
+    return _later(course, launch) if launch else course
+
+
+def _later(course: Course, seconds: float) -> Course:
+    """The same, after some time in which nothing happened."""
+    return replace(
+        course,
+        seconds=course.seconds + seconds,
+        first_end=None if course.first_end is None else course.first_end + seconds,
+        full_until=course.full_until + seconds,
+        last_full=course.last_full + seconds,
+    )
 
 
 def draw_training(settings: SearchSettings, conditions: Conditions, number: int) -> Exchangeable:
