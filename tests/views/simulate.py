@@ -159,5 +159,5 @@ def _rate(chance: float, step: float) -> float:
 
 
 def arrivals_of(experiment: Experiment) -> tuple[tuple[int, ...], ...]:
-    """How many trials reached each rung of each bracket, from the search itself."""
-    return tuple(tuple(len(rung) for rung in bracket.rungs) for bracket in experiment.search.brackets)
+    """How many trials reached each rung of each bracket, or one above it, from the search itself."""
+    return tuple(tuple(bracket.arrivals) for bracket in experiment.search.brackets)
