@@ -1,9 +1,10 @@
 """The backend port: start processes that work on trials, steer them, hear from them.
 
-The engine promises: no more live attempts than ``slots``; one live attempt a trial; a
-command only for a live attempt that has to expect it.  The backend promises: every
+The engine promises: no more live attempts than ``slots``, as far as it was told; one live attempt a
+trial; a command only for a live attempt that has to expect it.  The backend promises: every
 attempt that was started ends in exactly one `LastWord`, after which its slot is free; what it reported and
-saved before comes first, in order.  A command for an attempt that is gone is ignored.
+saved before comes first, in order.  A command for an attempt that is gone is ignored.  Where ``slots``
+changes, a `CapacityChanged` tells so.
 """
 
 from __future__ import annotations
@@ -80,6 +81,13 @@ class Backend(Protocol):
 
         Raises:
             BackendError: no trial can run at all, now or later.
+        """
+        ...
+
+    def expect(self, attempts: int | None) -> None:
+        """So many attempts could be live at once from now on, were there slots; None: any number.
+
+        Whoever can grow makes slots for as many, and gives up those that nobody will use.
         """
         ...
 

@@ -82,6 +82,7 @@ class Engine:
         self._summary_due = 0.0
         self._care_due = inf if requests is None and beat is None else 0.0
         self._began = self._clock.elapsed() - ran_before
+        self._expected: int | None = 0
         self._pause_wanted = False
         self._abandon_wanted = False
 
@@ -143,6 +144,9 @@ class Engine:
         # Observers first: what is durable is so whether the backend can do anything about it or not.
         for observe in self._observers if entries else ():
             observe(entries)
+        if (appetite := self._experiment.appetite) != self._expected:
+            self._expected = appetite
+            self._backend.expect(appetite)
         decisions = [decision for entry in entries for decision in entry.decisions]
         if commands := self._dispatcher.commands(decisions, self._backend.slots, self._clock.elapsed()):
             self._backend.dispatch(commands)

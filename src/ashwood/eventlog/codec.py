@@ -10,6 +10,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 |---|---|
 | 1 | the first |
 | 2 | digests; control from outside, checkpoint policy, bounds and provenance; a checkpoint's path is relative |
+| 3 | workers that are taken away, and the machines of a cluster |
 """
 
 from __future__ import annotations
@@ -27,12 +28,21 @@ from ashwood.eventlog.port import Entry, Seq
 from ashwood.experiment import decisions, events
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.experiment.spec import (
+    CheckpointPolicy,
+    Demand,
+    Entrypoint,
+    EntrypointKind,
+    ExperimentSpec,
+    Length,
+    RayCluster,
+    Unit,
+)
 from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 _EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
@@ -154,6 +164,8 @@ def encode_spec(spec: ExperimentSpec) -> str:
             "min_checkpoint_period": _length(spec.min_checkpoint_period),
             "data": dict(spec.data),
             "environment": dict(spec.environment),
+            "demand": _fields(spec.demand),
+            "ray": None if spec.ray is None else _fields(spec.ray),
             "checkpoint_policy": None if spec.checkpoint_policy is None else _fields(spec.checkpoint_policy),
             "provenance": dict(spec.provenance),
         }
@@ -189,6 +201,8 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
+                "demand": Demand(**data.get("demand", {})),
+                "ray": None if data.get("ray") is None else RayCluster(**data["ray"]),
             }
         )
     except _DAMAGE as error:

@@ -22,18 +22,24 @@ class DriverStarted(NamedTuple):
 
 
 class CapacityChanged(NamedTuple):
-    """The executor has room for ``slots`` trials at once now."""
+    """The executor has room for ``slots`` trials at once now.
+
+    ``nodes`` tells on which machines, where there are several; ``why`` what happened, for people.
+    """
 
     slots: int
+    nodes: Mapping[str, int] = {}
+    why: str = ""
 
 
 class AttemptStarted(NamedTuple):
-    """A process began to work on a trial, from ``length`` on, in slot ``slot``."""
+    """A process began to work on a trial, from ``length`` on, in slot ``slot``, on machine ``node`` of several."""
 
     trial: TrialId
     attempt: int
     slot: int
     length: int
+    node: str = ""
 
 
 class ValidationReported(NamedTuple):

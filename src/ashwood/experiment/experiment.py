@@ -111,6 +111,7 @@ class Experiment:
         self._leaving: LeaveExperiment | None = None
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
+        self._sated = False
         self._running: set[TrialId] = set()
         # Of each trial the latest attempt that was given out and isn't known to have ended.
         self._open: dict[TrialId, int] = {}
@@ -169,6 +170,13 @@ class Experiment:
     def over(self) -> bool:
         """No trial will get a job any more; the driver has to let go once those that train have reported."""
         return self.search.done or self._failure is not None
+
+    @property
+    def appetite(self) -> int | None:
+        """How many trials could train at once now, had the executor the slots; None: any number."""
+        if self._sated or not self._gives_jobs:
+            return len(self._running)
+        return self.search.max_concurrent_trials or None
 
     # -- drivers and capacity -----------------------------------------------------------------
 
@@ -381,8 +389,10 @@ class Experiment:
 
         The trial that reports right now still has its process: if it is named, it trains on in there.
         """
+        self._sated = False
         while self._gives_jobs and len(self._running) < self._limit:
             if (job := self.search.next_job()) is None:
+                self._sated = True
                 break
             if isinstance(job.why, New):
                 yield self._create(job, job.why)

@@ -65,6 +65,40 @@ class CheckpointPolicy:
     save_trial_latest: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a trial takes of a cluster, where that is more than its slots say.
+
+    Attributes:
+        cpus: CPU cores; None: as many as it has slots where slots are cores, otherwise 1.
+        gpus: GPUs, of which trials may share one by fractions of it; None: as many as it has slots where slots are GPUs.
+        memory: bytes; None: whatever is there.
+        custom: what else nodes offer, by the cluster's names for it.
+    """
+
+    cpus: float | None = None
+    gpus: float | None = None
+    memory: int | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RayCluster:
+    """A Ray cluster to run trials on.
+
+    Attributes:
+        address: of its head, as ``ray.init`` takes it; None: RAY_ADDRESS, otherwise the cluster of this machine.
+        runtime_env: what else Ray is to set up for workers (``pip``, ``conda``, ``env_vars``, …).
+        ship_code: whether the work directory is sent to the nodes; False: every node has it in the same place.
+        autoscales: whether nodes may come that are larger than those that are there.
+    """
+
+    address: str | None = None
+    runtime_env: Mapping[str, Any] = field(default_factory=dict)
+    ship_code: bool = True
+    autoscales: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentSpec:
     """One experiment.
@@ -84,6 +118,8 @@ class ExperimentSpec:
         min_validation_period: validate at least this often; None: at the rungs only.
         min_checkpoint_period: save at least this often; None: when a trial leaves its worker.
         max_restarts: how many times a trial whose process died is started again.
+        max_preemptions: how many times in a row a trial may lose its worker without getting any further, before that
+            counts as a failure of its own; None: any number.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -92,6 +128,8 @@ class ExperimentSpec:
         checkpoint_policy: which checkpoints are kept; None: all.
         source_checkpoint: a checkpoint directory that every new trial starts from.
         slots_per_trial: how many slots (GPUs, or CPU cores where there are none) a trial takes.
+        demand: what else a trial takes of a cluster.
+        ray: the Ray cluster that trials run on; None: they run on this machine.
         environment: environment variables for the training code.
         config_text: the experiment file, word for word, for the record.
         provenance: what the experiment was started with, JSON-able: ``ashwood`` and ``python`` (versions), ``packages``
@@ -114,6 +152,7 @@ class ExperimentSpec:
     min_validation_period: Length | None = None
     min_checkpoint_period: Length | None = None
     max_restarts: int = 5
+    max_preemptions: int | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None
@@ -121,6 +160,8 @@ class ExperimentSpec:
     checkpoint_policy: CheckpointPolicy | None = None
     source_checkpoint: str | None = None
     slots_per_trial: int = 1
+    demand: Demand = Demand()
+    ray: RayCluster | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)

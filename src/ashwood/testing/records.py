@@ -43,7 +43,16 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.experiment.spec import (
+    CheckpointPolicy,
+    Demand,
+    Entrypoint,
+    EntrypointKind,
+    ExperimentSpec,
+    Length,
+    RayCluster,
+    Unit,
+)
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 from ashwood.search.vocabulary import Created, Promoted, Waits
@@ -90,6 +99,9 @@ def full_spec() -> ExperimentSpec:
         checkpoint_policy=CheckpointPolicy(1, 2, 3),
         source_checkpoint="/elsewhere/trial-1/length-3-attempt-1",
         slots_per_trial=2,
+        max_preemptions=9,
+        demand=Demand(1.5, 0.25, 2**33, {"tpu": 1}),
+        ray=RayCluster("10.0.0.1:6379", {"pip": ["torch"]}, ship_code=False, autoscales=True),
         environment={"A": "b"},
         config_text="name: x\n",
         provenance={

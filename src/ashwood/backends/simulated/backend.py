@@ -144,6 +144,9 @@ class SimulatedBackend:
             elif attempt is not None and is_live:
                 self._obey(attempt, command)
 
+    def expect(self, attempts: int | None) -> None:
+        """Its workers come and go as they were told to."""
+
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         """What happens next, with the clock moved to it; nothing where that is later than ``timeout``.
 
