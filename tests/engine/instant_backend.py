@@ -26,6 +26,7 @@ class InstantBackend:
         self.slots = slots
         self.live: dict[int, StartAttempt] = {}
         self.started: list[StartAttempt] = []
+        self.expected: list[int | None] = []
         self.closed = False
         self.woken = False
         self._objective = objective
@@ -57,6 +58,10 @@ class InstantBackend:
     def _abort(self, trial: int, attempt: int) -> None:
         if self.live.pop(trial, None) is not None:
             self._events.append(AttemptFailed(trial, attempt, "killed on request"))
+
+    def expect(self, attempts: int | None) -> None:
+        assert not self.closed
+        self.expected.append(attempts)
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         # One at a time, in the order in which the attempts' events came about.

@@ -1,6 +1,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,6 +86,29 @@ def test_the_search_is_the_same_with_any_number_of_slots() -> None:
         return {(trial.hparams["x"], trial.seed) for trial in experiment.trials.values()}
 
     assert trials(1) == trials(3) == trials(50)
+
+
+def test_the_backend_is_told_how_many_attempts_could_be_live_whenever_that_changes() -> None:
+    spec = replace(SPEC, search=replace(SPEC.search, max_concurrent_trials=7))
+    backend = InstantBackend(objective)
+    Engine(Experiment(spec), new_log(spec), backend).run()
+    assert backend.expected[0] == 7
+    assert backend.expected[-1] == 0
+    assert all(one != other for one, other in pairwise(backend.expected))
+
+    spec = replace(SPEC, search=replace(SPEC.search, max_concurrent_trials=0))
+    backend = InstantBackend(objective)
+    Engine(Experiment(spec), new_log(spec), backend).run()
+    assert backend.expected[0] is None
+
+
+def test_it_is_told_before_anything_is_dispatched() -> None:
+    class Watchful(InstantBackend):
+        def dispatch(self, commands: Sequence[Any]) -> None:
+            assert self.expected
+            super().dispatch(commands)
+
+    Engine(Experiment(SPEC), new_log(), Watchful(objective)).run()
 
 
 def test_a_failing_trial_is_tried_again_and_then_given_up() -> None:

@@ -306,8 +306,20 @@ class World:
             twin = Tournament(self.spec.search)
             twin.restore(experiment.search.snapshot())
             assert twin.next_job() is None, f"a worker idles after {event}"
+        self._check_appetite(len(running))
         if experiment.search.done:
             assert not any(trial.state in LIVE for trial in experiment.trials.values())
+
+    def _check_appetite(self, running: int) -> None:
+        experiment = self.experiment
+        appetite, most = experiment.appetite, experiment.search.max_concurrent_trials
+        assert appetite is not None or not most, "it is bounded"
+        assert appetite is None or running <= appetite <= max(running, most)
+        twin = Tournament(self.spec.search)
+        twin.restore(experiment.search.snapshot())
+        gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
+        more = gives_jobs and (not most or running < most) and twin.next_job() is not None
+        assert more == (appetite is None or appetite > running), "another worker would get a job, or none"
 
     @property
     def limit(self) -> int:

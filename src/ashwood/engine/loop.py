@@ -144,7 +144,9 @@ class Engine:
         # Observers first: what is durable is so whether the backend can do anything about it or not.
         for observe in self._observers if entries else ():
             observe(entries)
-        if (appetite := self._experiment.appetite) != self._expected:
+        appetite = self._experiment.appetite
+        # Once the driver has stopped the backend is closed.
+        if appetite != self._expected and self._experiment.state.active:
             self._expected = appetite
             self._backend.expect(appetite)
         decisions = [decision for entry in entries for decision in entry.decisions]

@@ -111,7 +111,6 @@ class Experiment:
         self._leaving: LeaveExperiment | None = None
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
-        self._sated = False
         self._running: set[TrialId] = set()
         # Of each trial the latest attempt that was given out and isn't known to have ended.
         self._open: dict[TrialId, int] = {}
@@ -174,9 +173,11 @@ class Experiment:
     @property
     def appetite(self) -> int | None:
         """How many trials could train at once now, had the executor the slots; None: any number."""
-        if self._sated or not self._gives_jobs:
-            return len(self._running)
-        return self.search.max_concurrent_trials or None
+        running = len(self._running)
+        if not self._gives_jobs or not self.search.has_job:
+            return running
+        most = self.search.max_concurrent_trials
+        return max(running, most) if most else None
 
     # -- drivers and capacity -----------------------------------------------------------------
 
@@ -389,10 +390,8 @@ class Experiment:
 
         The trial that reports right now still has its process: if it is named, it trains on in there.
         """
-        self._sated = False
         while self._gives_jobs and len(self._running) < self._limit:
             if (job := self.search.next_job()) is None:
-                self._sated = True
                 break
             if isinstance(job.why, New):
                 yield self._create(job, job.why)

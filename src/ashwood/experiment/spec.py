@@ -71,7 +71,7 @@ class Demand:
 
     Attributes:
         cpus: CPU cores; None: as many as it has slots where slots are cores, otherwise 1.
-        gpus: GPUs, of which trials may share one by fractions of it; None: as many as it has slots where slots are GPUs.
+        gpus: GPUs; a fraction shares one between trials; None: as many as it has slots where slots are GPUs.
         memory: bytes; None: whatever is there.
         custom: what else nodes offer, by the cluster's names for it.
     """

@@ -28,6 +28,10 @@ class AsyncHalving(Bracket):
             return self._promote(at, found, LastChance(at, found.rank, found.of))
         return None
 
+    @property
+    def _has_promotion(self) -> bool:
+        return any(self._candidate(at) is not None for at in self._downwards) or self._last_chance() is not None
+
     def _candidate(self, at: int) -> Candidate | None:
         """Who deserves to go on from a rung now."""
         return self.rungs[at].candidate()
@@ -60,5 +64,4 @@ class AsyncHalving(Bracket):
 
     def _settle(self) -> None:
         if self._dry:
-            idle = all(self._candidate(at) is None for at in range(len(self.rungs) - 1))
-            self.finished = idle and self._last_chance() is None
+            self.finished = not self._has_promotion

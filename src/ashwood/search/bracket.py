@@ -72,6 +72,11 @@ class Bracket(ABC):
             self.given += self.rungs[entry - 1].length if entry else 0
         return job
 
+    @property
+    def has_job(self) -> bool:
+        """Whether `next_job` would give one now."""
+        return not self.finished and (self._created < self._to_create or self._has_promotion)
+
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         """A trial validated at the target of its job or past it.
 
@@ -140,6 +145,11 @@ class Bracket(ABC):
     @abstractmethod
     def _promotion(self) -> Job | None:
         """A trial that waits and should go on now, noted as training."""
+
+    @property
+    @abstractmethod
+    def _has_promotion(self) -> bool:
+        """Whether a trial that waits should go on now."""
 
     @abstractmethod
     def _judge(self, trial: TrialId, at: int, length: int, loss: float, /) -> Verdict:

@@ -31,6 +31,10 @@ class StoppingHalving(Bracket):
     def _promotion(self) -> Job | None:
         return None
 
+    @property
+    def _has_promotion(self) -> bool:
+        return False
+
     def _judge(self, trial: TrialId, at: int, length: int, loss: float) -> Verdict:
         """A validation past several rungs counts in each of them, and must be among the best in each."""
         fell: Dropped | None = None

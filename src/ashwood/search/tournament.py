@@ -61,6 +61,11 @@ class Tournament:
                 return job
         return None
 
+    @property
+    def has_job(self) -> bool:
+        """Whether `next_job` would give one now."""
+        return any(bracket.has_job for bracket in self.brackets)
+
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         """The trial validated at ``length``, at or past the target of its job.
 
