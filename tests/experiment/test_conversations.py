@@ -246,6 +246,58 @@ def test_it_does_not_count_as_a_failure(begin: Begin) -> None:
     assert world.experiment.trials[0].failures == 0
 
 
+def test_one_that_loses_its_worker_again_and_again_without_getting_any_further_fails(begin: Begin) -> None:
+    world = begin(max_restarts=1, max_preemptions=2, max_trials=1, max_length=4)
+    for attempt in (2, 3):
+        assert world.preempt(world.processes[0]) == (TrainTrial(0, attempt, 4, Preempted("a spot instance")),)
+    assert world.preempt(world.processes[0]) == (TrainTrial(0, 4, 4, Retried(1, 1)),)
+    assert CloseTrial(0, TrialState.ERRORED, GaveUp(2)) in world.preempt(world.processes[0])
+    (ended,) = world.stop()
+    assert isinstance(ended, EndExperiment)
+    assert ended.why == (
+        "every trial failed, the last with: its worker was lost 4 times in a row without getting any further, "
+        "the last time: a spot instance"
+    )
+
+
+@pytest.mark.parametrize("how", ["report", "checkpoint", "driver"])
+def test_getting_further_makes_up_for_lost_workers(begin: Begin, how: str) -> None:
+    world = begin(max_restarts=0, max_preemptions=1, max_trials=1, max_length=20)
+    world.report(world.processes[0], 5, loss=0.5)
+    for length in range(1, 9):
+        world.preempt(world.processes[0])
+        match how:
+            case "report":
+                world.report(world.processes[0], 5 + length, loss=0.5)
+            case "checkpoint":
+                world.processes[0].length = length
+                world.save(world.processes[0])
+            case "driver":
+                world.start(1)
+    assert world.experiment.trials[0].failures == 0
+
+
+def test_repeating_what_was_done_before_is_no_way_to_get_further(begin: Begin) -> None:
+    world = begin(max_restarts=5, max_preemptions=1, max_trials=1, max_length=9)
+    failures = []
+    for _ in range(3):
+        process = world.processes[0]
+        world.report(process, 3, loss=0.5)
+        world.save(process)
+        world.preempt(process)
+        failures.append(world.experiment.trials[0].failures)
+    assert failures == [0, 1, 2]
+
+
+def test_many_trials_that_lose_their_workers_alike_are_a_common_failure(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, max_preemptions=1, max_common_failures=2)
+    for trial in (0, 1, 0, 1, 0):
+        world.preempt(world.processes[trial])
+    assert world.experiment.state is ExperimentState.RUNNING
+    world.preempt(world.processes[1])
+    assert world.experiment.state is ExperimentState.PAUSING
+
+
 def test_a_trial_that_was_let_go_is_not_started_again(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2)
     process = world.processes[0]

@@ -33,6 +33,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         smaller_is_better=st.booleans(),
         slots=st.integers(0, 5),
         max_common_failures=st.sampled_from([0, 0, 2]),
+        max_preemptions=st.sampled_from([None, 0, 1, 3]),
         policy=st.none() | st.builds(CheckpointPolicy, *[st.integers(0, 2)] * 3),
         last_words=st.sampled_from(["work", "work", "cancel", "kill"]),
     )
@@ -43,6 +44,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         smaller_is_better: bool,
         slots: int,
         max_common_failures: int,
+        max_preemptions: int | None,
         policy: CheckpointPolicy | None,
         last_words: str,
     ) -> None:
@@ -51,6 +53,7 @@ class ExperimentMachine(RuleBasedStateMachine):
             max_restarts=max_restarts,
             smaller_is_better=smaller_is_better,
             max_common_failures=max_common_failures,
+            max_preemptions=max_preemptions,
             checkpoint_policy=policy,
         )
         self.world = World(spec)

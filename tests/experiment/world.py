@@ -6,6 +6,7 @@ every event it checks what must always hold.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -71,7 +72,14 @@ SPACE = Space(
 )
 
 
-_OF_THE_EXPERIMENT = {"checkpoint_policy", "max_common_failures", "max_seconds", "stop_at", "source_checkpoint"}
+_OF_THE_EXPERIMENT = {
+    "checkpoint_policy",
+    "max_common_failures",
+    "max_preemptions",
+    "max_seconds",
+    "stop_at",
+    "source_checkpoint",
+}
 
 
 def make_spec(
@@ -138,6 +146,9 @@ class World:
         self.dead: list[Process] = []
         self.slots = 0
         self.stored: dict[str, int] = {}
+        # Of each trial: how many workers it lost in a row, and how far it had got by reports and by checkpoints.
+        self._lost: Counter[int] = Counter()
+        self._furthest: dict[int, tuple[int, int]] = {}
 
     # -- what happens -------------------------------------------------------------------------
 
@@ -177,7 +188,23 @@ class World:
         return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …"))
 
     def preempt(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, AttemptPreempted(process.trial, process.attempt, "a spot instance"))
+        trial, most = self.experiment.trials[process.trial], self.spec.max_preemptions
+        failures, cancels = trial.failures, self.experiment.state is ExperimentState.STOPPING
+        works = trial.state is TrialState.RUNNING and process.attempt == trial.attempt
+        decisions = self._dies(process, AttemptPreempted(process.trial, process.attempt, "a spot instance"))
+        if works and not cancels:
+            self._lost[trial.id] += 1
+            too_often = most is not None and self._lost[trial.id] > most
+            assert trial.failures == failures + too_often
+        return decisions
+
+    def _note_progress(self) -> None:
+        for trial in self.experiment.trials.values():
+            reported, saved = self._furthest.get(trial.id, (0, 0))
+            if trial.length > reported or trial.checkpoint_length > saved:
+                self._lost[trial.id] = 0
+            # A damaged checkpoint is one less.
+            self._furthest[trial.id] = (trial.length, trial.checkpoint_length)
 
     def reject(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, HparamsRejected(process.trial, process.attempt, "too wide"))
@@ -231,6 +258,9 @@ class World:
         self.log.append((event, decisions))
         for decision in decisions:
             self._act(decision)
+        self._note_progress()
+        if isinstance(event, DriverStarted):
+            self._lost.clear()
         self._check(event, decisions, states)
         return decisions
 

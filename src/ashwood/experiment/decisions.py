@@ -14,7 +14,7 @@ from ashwood.search.vocabulary import BracketFinished, Reason, TrialId
 
 
 class Retried(NamedTuple):
-    """The trial's process failed, and it starts again from its latest checkpoint."""
+    """The trial's process failed, or too many of its workers were lost, and it starts again from its latest checkpoint."""
 
     failure: int
     max_restarts: int
@@ -79,7 +79,7 @@ class KilledByUser(NamedTuple):
 
 
 class GaveUp(NamedTuple):
-    """The trial failed more often than max_restarts allows."""
+    """The trial failed more often than max_restarts allows; so does one that loses its workers again and again."""
 
     failures: int
 

@@ -81,7 +81,10 @@ class AttemptFailed(NamedTuple):
 
 
 class AttemptPreempted(NamedTuple):
-    """The worker was taken away or lost; the trial's code is not to blame.  ``why`` is for people."""
+    """The worker was taken away or lost; the trial's code is not to blame.  ``why`` is for people.
+
+    Only a trial that loses one after the other without getting any further is taken to be the cause.
+    """
 
     trial: TrialId
     attempt: int

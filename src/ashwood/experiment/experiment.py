@@ -72,7 +72,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
     ValidationReported,
 )
-from ashwood.experiment.failures import CommonFailures
+from ashwood.experiment.failures import CommonFailures, lost_too_often
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import Trial
@@ -188,6 +188,7 @@ class Experiment:
             self.state, self._leaving = ExperimentState.RUNNING, None
         self._open.clear()
         for trial in self.outstanding() if self._gives_jobs else ():
+            trial.preemptions = 0
             yield self._train(trial, Recovered())
         yield from self._pull()
 
@@ -329,7 +330,8 @@ class Experiment:
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
-        trial.length = max(trial.length, event.length)
+        if event.length > trial.length:
+            trial.length, trial.preemptions = event.length, 0
         # A later attempt may come by the same length again; one attempt may not.
         if metric is not None:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
@@ -452,7 +454,10 @@ class Experiment:
         trial = self.trials[event.trial]
         loss = trial.loss if trial.reported[1] == event.length else None
         unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
+        before = trial.checkpoint_length
         self._go_on_from_latest(trial)
+        if trial.checkpoint_length > before:
+            trial.preemptions = 0
         return self._delete(unneeded)
 
     def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
@@ -518,6 +523,11 @@ class Experiment:
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event) or self._ends_for_good:
+            return
+        trial.preemptions += 1
+        if self.spec.max_preemptions is not None and trial.preemptions > self.spec.max_preemptions:
+            self._last_error = lost_too_often(trial.preemptions, event.why)
+            yield from self._failed(trial, self._last_error)
             return
         self._step(trial, Step.RETRIED)
         if self._gives_jobs:

@@ -1,4 +1,4 @@
-"""Whether trials fail because of what they have in common: the code, not their hyperparameters."""
+"""What counts as a failure of a trial, and whether trials fail because of what they have in common: the code."""
 
 from __future__ import annotations
 
@@ -45,3 +45,11 @@ class CommonFailures:
         trials[trial] += 1
         alike = sum(times >= self._needed for times in trials.values())
         return alike if alike >= self._limit else None
+
+
+def lost_too_often(times: int, why: str) -> str:
+    """The headline of the failure that it is to lose a worker once too often, the last one because of ``why``."""
+    headline = why.partition("\n")[0]
+    if times == 1:
+        return f"its worker was lost: {headline}"
+    return f"its worker was lost {times} times in a row without getting any further, the last time: {headline}"

@@ -24,6 +24,7 @@ class Trial:
         checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
         checkpoint_length: total length of that checkpoint.
         failures: how many attempts failed.
+        preemptions: how many attempts in a row lost their worker before they got the trial any further.
     """
 
     id: TrialId
@@ -38,6 +39,7 @@ class Trial:
     loss: float = inf
     checkpoint_length: int = 0
     failures: int = 0
+    preemptions: int = 0
 
     @property
     def ended(self) -> bool:
