@@ -291,11 +291,11 @@ def test_repeating_what_was_done_before_is_no_way_to_get_further(begin: Begin) -
 
 def test_many_trials_that_lose_their_workers_alike_are_a_common_failure(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, max_preemptions=1, max_common_failures=2)
-    for trial in (0, 1, 0, 1, 0):
+    states = []
+    for trial in (0, 1, 0, 1, 0, 1):
         world.preempt(world.processes[trial])
-    assert world.experiment.state is ExperimentState.RUNNING
-    world.preempt(world.processes[1])
-    assert world.experiment.state is ExperimentState.PAUSING
+        states.append(world.experiment.state)
+    assert states == [*[ExperimentState.RUNNING] * 5, ExperimentState.PAUSING]
 
 
 def test_a_trial_that_was_let_go_is_not_started_again(begin: Begin) -> None:

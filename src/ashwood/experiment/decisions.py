@@ -14,7 +14,7 @@ from ashwood.search.vocabulary import BracketFinished, Reason, TrialId
 
 
 class Retried(NamedTuple):
-    """The trial's process failed, or too many of its workers were lost, and it starts again from its latest checkpoint."""
+    """The trial failed, or lost too many workers, and it starts again from its latest checkpoint."""
 
     failure: int
     max_restarts: int
