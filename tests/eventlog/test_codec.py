@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import (
+    VERSION,
     Row,
     decode_entry,
     decode_request,
@@ -25,7 +26,7 @@ from ashwood.eventlog.codec import (
 from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
 from ashwood.experiment.decisions import LeaveExperiment
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
 
@@ -66,13 +67,13 @@ def test_every_entry_comes_back(entry: Entry) -> None:
     text = encode_entry(entry)
     assert text.isascii()
     assert "\n" not in text
-    assert repr(decode_entry(entry.at, 2, text)) == repr(entry)
+    assert repr(decode_entry(entry.at, VERSION, text)) == repr(entry)
     assert repr(list(from_rows([to_row(7, entry)]))) == repr([(7, entry)])
 
 
 @given(st.one_of([any_of(cls) for cls in get_args(events.Request)]))
 def test_every_request_comes_back(request: events.Request) -> None:
-    assert repr(decode_request(2, encode_request(request))) == repr(request)
+    assert repr(decode_request(VERSION, encode_request(request))) == repr(request)
 
 
 def test_the_records_for_tests_are_of_every_kind() -> None:
@@ -93,6 +94,20 @@ def test_a_spec_of_version_1_has_the_defaults_of_what_it_did_not_know() -> None:
     assert decode_spec(encode_spec(full_spec())) == full_spec()
 
 
+def test_a_spec_of_version_2_runs_here_and_gives_its_trials_another_worker_any_number_of_times() -> None:
+    new = ("max_preemptions", "demand", "ray")
+    text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name not in new})
+    spec = decode_spec(text)
+    assert (spec.max_preemptions, spec.demand, spec.ray) == (None, Demand(), None)
+
+
+def test_events_of_version_2_know_nothing_of_nodes() -> None:
+    changed = decode_entry(1.0, 2, '{"event":{"is":"CapacityChanged","slots":3},"decisions":[]}')
+    assert changed.event == events.CapacityChanged(3, {}, "")
+    started = '{"event":{"is":"AttemptStarted","trial":0,"attempt":1,"slot":2,"length":0},"decisions":[]}'
+    assert decode_entry(1.0, 2, started).event == events.AttemptStarted(0, 1, 2, 0, "")
+
+
 @given(
     st.lists(all_entries, min_size=1, max_size=5),
     st.data(),
@@ -110,7 +125,7 @@ def test_damage_anywhere_is_found_and_what_came_before_is_read(entries: list[Ent
                 row._replace(body=row.body[:spoil]),
                 row._replace(seq=row.seq + 1),
                 row._replace(at=math.nextafter(row.at, math.inf) if math.isfinite(row.at) else 0.0),
-                row._replace(version=3),
+                row._replace(version=VERSION + 1),
                 row._replace(digest=row.digest ^ 1),
                 row._replace(digest=None),
             ]
@@ -133,6 +148,6 @@ def test_rows_without_a_digest_are_of_version_1() -> None:
 )
 def test_a_damaged_request_is_said(body: str) -> None:
     with pytest.raises(EventLogError, match="the record is damaged"):
-        decode_request(2, body)
+        decode_request(VERSION, body)
     with pytest.raises(EventLogError, match="upgrade Ashwood"):
         decode_request(99, body)

@@ -12,12 +12,14 @@ from ashwood.engine import replay
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
 from ashwood.experiment.lifecycle import ExperimentState as State
 
 LOGS = Path(__file__).with_name("logs")
 STATES = {
     1: [State.COMPLETED, State.PAUSED, State.RUNNING],
     2: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
+    3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py
 }
 
 
@@ -43,3 +45,13 @@ def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> No
             assert {row.state for row in folded.progress.trials.rows.values()} == {
                 trial.state for trial in experiment.trials.values()
             }
+
+
+def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-3.db", path)
+    with closing(SqliteStore(path)) as store:
+        events = [entry.event for record in store.experiments() for _, entry in store.log(record.id).read()]
+    assert any(isinstance(event, AttemptPreempted) for event in events)
+    assert any(isinstance(event, CapacityChanged) and len(event.nodes) > 1 for event in events)
+    assert all(event.node for event in events if isinstance(event, AttemptStarted))

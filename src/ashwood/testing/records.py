@@ -27,7 +27,9 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptPreempted,
+    AttemptStarted,
     CancelRequested,
+    CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
     DiskFilled,
@@ -148,6 +150,8 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, DriverStarted(1), (LeaveExperiment(stopped, GoalReached(0, math.nan, 0.5)),)),
         Entry(1.0, AttemptFailed(0, 1, "boom"), (LeaveExperiment(paused, CommonFailure(3, "boom")),)),
         Entry(1.0, AttemptPreempted(0, 1, "a spot instance"), (TrainTrial(0, 2, 4, Preempted("a spot instance")),)),
+        Entry(1.0, CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
+        Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
         Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),

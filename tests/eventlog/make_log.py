@@ -1,0 +1,117 @@
+"""Makes the log that is kept of a version, before the next one changes a record's shape.
+
+``python -m tests.eventlog.make_log tests/eventlog/logs/version-3.db``: experiments on a made-up cluster in virtual
+time, by the real engine, into a real store.  Nodes join and leave, workers are lost, trials fail and are given up.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine.simulate import simulate
+from ashwood.errors import EventLogError
+from ashwood.eventlog.codec import VERSION
+from ashwood.eventlog.port import Entry
+from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.events import (
+    AttemptStarted,
+    CancelRequested,
+    CapacityChanged,
+    Event,
+    SettingsChanged,
+    TrialKillRequested,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
+from ashwood.search.settings import Method, Mode
+from ashwood.simulation.costs import Costs, Faults, Workers
+from ashwood.simulation.training import PowerLaw
+from ashwood.testing.records import full_spec
+
+_A_NODE = 2
+
+
+def main(path: Path) -> None:
+    """Make a log that holds an experiment in each state that it can be left in."""
+    with closing(SqliteStore(path)) as store:
+        _run(store, _spec())
+        _run(store, replace(_spec(), stop_at=0.4))
+        _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
+        _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
+
+
+def _spec(**search: Any) -> ExperimentSpec:
+    spec = full_spec()
+    settings = replace(spec.search, max_length=16, max_trials=16, bracket_rungs=(), stop_once=False, **search)
+    return replace(
+        spec,
+        name=f"log of version {VERSION}",
+        description="made by tests/eventlog/make_log.py, on a cluster that is made up",
+        labels=("old",),
+        search=settings,
+        smaller_is_better=True,
+        max_preemptions=1,
+        stop_at=None,
+        max_seconds=None,
+        checkpoint_policy=CheckpointPolicy(),
+        source_checkpoint=None,
+    )
+
+
+class _Died(EventLogError):
+    pass
+
+
+class _Cluster(SimulatedBackend):
+    """Says where its workers are, and asks what is to be asked after so many events."""
+
+    def __init__(self, spec: ExperimentSpec, asked: dict[int, Event]) -> None:
+        training = PowerLaw(max_length=16, spread=1.5)
+        workers = Workers(((0.0, 2), (5.0, 6), (20.0, 4)))
+        super().__init__(
+            spec, training, workers, costs=Costs(start=0.5), faults=Faults(crashes=0.02, preemptions=0.1), period=4
+        )
+        self._asked = asked
+        self._told = 0
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        events = [self._with_node(event) for event in super().next_events(timeout)]
+        self._told += len(events)
+        due = [number for number in self._asked if number <= self._told]
+        return [*events, *(self._asked.pop(number) for number in sorted(due))]
+
+    def _with_node(self, event: Event) -> Event:
+        match event:
+            case CapacityChanged(slots):
+                nodes = {f"10.0.0.{node + 1}": _A_NODE for node in range(slots // _A_NODE)}
+                return event._replace(nodes=nodes, why="a node joined or left")
+            case AttemptStarted(slot=slot):
+                return event._replace(node=f"10.0.0.{slot // _A_NODE + 1}")
+        return event
+
+
+def _run(
+    store: SqliteStore, spec: ExperimentSpec, *, after: dict[int, Event] | None = None, dies_after: int | None = None
+) -> None:
+    count = 0
+
+    def observe(entries: Sequence[Entry]) -> None:
+        nonlocal count
+        count += len(entries)
+        if dies_after is not None and count >= dies_after:
+            raise _Died
+
+    backend = _Cluster(spec, dict(after or {}))
+    number = store.create(spec, at=backend.clock())
+    with suppress(_Died):
+        simulate(Experiment(spec), backend, log=store.log(number), observers=[observe])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
