@@ -41,6 +41,7 @@ def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
         entrypoint=Entrypoint(EntrypointKind.FUNCTION, "train:main"),
         workdir=str(tmp_path),
         seed=0,
+        max_preemptions=20,
         max_common_failures=3,
         checkpoint_policy=CheckpointPolicy(0, 1, 1),
         config_text=LEAST,

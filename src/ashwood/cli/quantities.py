@@ -7,11 +7,8 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from ashwood.config import parse_duration
+from ashwood.config import parse_duration, parse_size
 from ashwood.errors import ConfigError, Problem
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
-_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 Value = TypeVar("Value")
 
@@ -93,13 +90,8 @@ def size(text: str) -> float:
     Raises:
         ValueError: it is no size.
     """
-    match = _SIZE.fullmatch(text.strip())
-    value = 0.0
-    if match is not None:
-        unit = match[2].lower()
-        base = 1024 if "i" in unit else 1000
-        value = float(match[1]) * base ** _PREFIXES[unit.rstrip("b").rstrip("i")]
-    if value <= 0:
+    value = parse_size(text)
+    if value is None:
         raise ValueError(f"must be a size above 0, such as 300MB, 1.5GB or 2GiB, not {text!r}")
     return value
 

@@ -1,6 +1,7 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
 from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
+from ashwood.config.resources import parse_size
 from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
 from ashwood.config.stop_when import bound_overrides, parse_duration, parse_max_time, parse_metric, parse_stop_when
@@ -14,6 +15,7 @@ __all__ = [
     "parse_length",
     "parse_max_time",
     "parse_metric",
+    "parse_size",
     "parse_stop_when",
     "read_experiment",
     "replace_searcher",

@@ -10,6 +10,9 @@ from ashwood.config.report import OVERRIDE
 from ashwood.config.wording import Path, dotted
 from ashwood.errors import Problem
 
+_SHORT_FOR: dict[str, str] = {"backend": "type"}
+"""Keys of the file that may be text, which is short for a map with this key."""
+
 
 def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path], list[Problem]]:
     """Put values into the document.
@@ -44,6 +47,8 @@ def _put(tree: dict[str, Any], path: Path, value: Any) -> str | None:
         if level.get(str(name)) is None:
             level[str(name)] = {}
         inner = level[str(name)]
+        if depth == 1 and name in _SHORT_FOR and isinstance(inner, str):
+            inner = level[str(name)] = {_SHORT_FOR[str(name)]: inner}
         if not isinstance(inner, dict):
             around = dotted(path[:depth])
             return f"{around} isn't a map, so nothing can be set inside it: set {around} as a whole"

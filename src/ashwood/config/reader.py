@@ -10,6 +10,7 @@ from typing import Any
 
 from ashwood.config import determined
 from ashwood.config import overrides as command_line
+from ashwood.config.backend import BACKEND, read_backend
 from ashwood.config.checking import checked
 from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import read_entrypoint
@@ -17,7 +18,8 @@ from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
 from ashwood.config.plain import plain
 from ashwood.config.report import Report, Source
-from ashwood.config.runtime import absolute, read_slots, read_variables
+from ashwood.config.resources import read_demand, read_slots
+from ashwood.config.runtime import absolute, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
 from ashwood.config.stop_when import read_stop_when, take_out_misplaced_time
@@ -121,7 +123,10 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     stop_at, max_seconds = read_stop_when(file.searcher, report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
-    slots = read_slots(file.resources, report)
+    ray = read_backend(file.backend, report)
+    # Where it isn't known what is meant, nothing is held against a cluster.
+    on_ray = ray is not None or report.known_bad_within(BACKEND)
+    slots, demand = read_slots(file.resources, report, ray=on_ray), read_demand(file.resources, report, ray=on_ray)
     variables = read_variables(file.environment.environment_variables, report)
     storage = read_storage(file.checkpoint_storage, workdir, report)
     store = read_store(file.store, report)
@@ -146,6 +151,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         min_validation_period=validation,
         min_checkpoint_period=checkpoint,
         max_restarts=file.max_restarts,
+        max_preemptions=file.max_preemptions,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,
@@ -153,6 +159,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         checkpoint_policy=policy,
         source_checkpoint=_source_place(source, workdir),
         slots_per_trial=slots,
+        demand=demand,
+        ray=ray,
         environment=variables,
         config_text=text,
     )

@@ -1,4 +1,4 @@
-"""What surrounds training code: slots, environment variables, paths."""
+"""What surrounds training code: environment variables, paths."""
 
 from __future__ import annotations
 
@@ -9,30 +9,11 @@ from typing import Any
 
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report
-from ashwood.config.shape import Resources
 from ashwood.config.wording import Path, shown
 
 VARIABLES: Path = ("environment", "environment_variables")
 
 _DEVICES = ("cpu", "cuda", "gpu", "rocm")
-
-
-def read_slots(resources: Resources, report: Report) -> int:
-    """How many slots a trial takes: at least one."""
-    gpus, cpus, slots = resources.gpus_per_trial, resources.cpus_per_trial, resources.slots_per_trial
-    counted, key = (gpus, "gpus_per_trial") if gpus else (cpus, "cpus_per_trial")
-    if slots is not None and counted is not None and max(slots, 1) != max(counted, 1):
-        report.error(
-            ("resources", "slots_per_trial"),
-            f"is {slots}, but {key} is {counted}; a slot is a GPU, or a CPU core where there is no GPU: "
-            "keep one of them",
-        )
-    if gpus and cpus:
-        report.warn(
-            ("resources", "cpus_per_trial"),
-            "has no effect beside gpus_per_trial: trials share the CPU cores evenly",
-        )
-    return max(1, slots or 0, counted or 0)
 
 
 # -- environment variables -----------------------------------------------------------------------

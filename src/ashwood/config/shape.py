@@ -60,6 +60,40 @@ _STORAGE_SCHEMA: dict[str, Any] = {
         },
     ]
 }
+_BACKEND_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": ["local", "ray"]},
+        {
+            "type": "object",
+            "properties": {
+                "type": {"enum": ["local", "ray"]},
+                "address": {
+                    "type": "string",
+                    "description": "the head of the Ray cluster, such as 10.0.0.1:6379; "
+                    "by default RAY_ADDRESS, otherwise the cluster of this machine",
+                },
+                "runtime_env": {
+                    "type": "object",
+                    "description": "what else Ray is to set up for workers: pip, uv, conda, env_vars and others",
+                    "properties": {"working_dir": False, "py_modules": False},
+                },
+                "ship_code": {
+                    "type": "boolean",
+                    "default": True,
+                    "description": "whether the work directory is sent to the nodes; "
+                    "false: every node has it in the same place",
+                },
+                "autoscales": {
+                    "type": "boolean",
+                    "default": False,
+                    "description": "whether nodes may come that are larger than those that are there",
+                },
+            },
+            "required": ["type"],
+            "additionalProperties": False,
+        },
+    ]
+}
 _VARIABLES_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "array", "items": {"type": "string", "pattern": "^[^=]+="}},
@@ -76,6 +110,10 @@ MaxTime = Annotated[
     Any,
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^\s*\d"}]}),
 ]
+Memory = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\s*\d"}]})
+]
+Backend = Annotated[Any, WithJsonSchema(_BACKEND_SCHEMA)]
 SourceTrial = Annotated[Any, WithJsonSchema({"type": "string", "pattern": r"^\w+/\d+$"})]
 Hyperparameters = Annotated[
     dict[str, Any],
@@ -184,8 +222,24 @@ class Resources(Section):
     slots_per_trial: int | None = Field(
         default=None, ge=0, description="Slots a trial takes: GPUs, or CPU cores where there are no GPUs. 1 by default."
     )
-    gpus_per_trial: int | None = Field(default=None, ge=0, description="Slots a trial takes, counted in GPUs.")
-    cpus_per_trial: int | None = Field(default=None, ge=0, description="Slots a trial takes, counted in CPU cores.")
+    gpus_per_trial: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Slots a trial takes, counted in GPUs. With backend: ray also a fraction, such as 0.5.",
+    )
+    cpus_per_trial: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Slots a trial takes, counted in CPU cores. With backend: ray the cores it takes besides its GPUs.",
+    )
+    memory_per_trial: Memory = Field(
+        default=None, description="With backend: ray, the memory a trial takes: bytes, or text such as 8GB or 512MiB."
+    )
+    custom_resources: dict[str, float] = Field(
+        default={}, description="With backend: ray, what else a trial takes, by the names that the cluster has for it."
+    )
 
 
 class Reproducibility(Section):
@@ -236,11 +290,21 @@ class ExperimentFile(Section):
         default=None, description="Save a checkpoint at least this often; 0: only when a trial leaves its worker."
     )
     max_restarts: int = Field(default=5, ge=0, description="How often a trial whose process failed is started again.")
+    max_preemptions: int = Field(
+        default=20,
+        ge=0,
+        description="How often in a row a trial may lose its worker without getting any further before that counts as "
+        "a failure of its own.",
+    )
     max_common_failures: int = Field(
         default=3,
         ge=0,
         description="The experiment pauses when so many trials have failed in the same way before any has reported; "
         "0: never.",
+    )
+    backend: Backend = Field(
+        default=None,
+        description="Where trials run: local (by default), ray, or a map with type: ray that says more of the cluster.",
     )
     store: str | None = Field(
         default=None,

@@ -1,0 +1,111 @@
+"""``resources``: what a trial takes of the machine, or of the nodes of a cluster."""
+
+from __future__ import annotations
+
+import re
+from math import ceil
+from typing import Any
+
+from ashwood.config.report import Report
+from ashwood.config.shape import Resources
+from ashwood.config.wording import Path, number, shown
+from ashwood.experiment.spec import Demand
+
+_RESOURCES: Path = ("resources",)
+_ONLY_RAY = "is for backend: ray alone"
+_BUILT_IN = {
+    "cpu": "cpus_per_trial",
+    "gpu": "gpus_per_trial",
+    "memory": "memory_per_trial",
+    "object_store_memory": None,
+}
+"""Resources that Ray has names for, and the keys that say how much of them a trial takes."""
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
+_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def read_slots(resources: Resources, report: Report, *, ray: bool) -> int:
+    """How many slots a trial takes: at least one."""
+    gpus, cpus, slots = resources.gpus_per_trial, resources.cpus_per_trial, resources.slots_per_trial
+    if not ray:
+        gpus, cpus = _whole("gpus_per_trial", gpus, report), _whole("cpus_per_trial", cpus, report)
+    elif gpus is not None and gpus > 1 and not gpus.is_integer():
+        report.error(
+            (*_RESOURCES, "gpus_per_trial"),
+            f"must be below 1, so that trials share a GPU, or a whole number of them, not {number(gpus)}",
+        )
+        gpus = None
+    # On a cluster GPUs and cores are two things; on one machine the slots are one or the other.
+    counted, key = (gpus, "gpus_per_trial") if gpus or ray else (cpus, "cpus_per_trial")
+    if slots is not None and counted is not None and max(slots, 1) != max(ceil(counted), 1):
+        report.error(
+            (*_RESOURCES, "slots_per_trial"),
+            f"is {slots}, but {key} is {number(counted)}; a slot is a GPU, or a CPU core where there is no GPU: "
+            "keep one of them",
+        )
+    if gpus and cpus and not ray:
+        report.warn(
+            (*_RESOURCES, "cpus_per_trial"),
+            "has no effect beside gpus_per_trial: trials share the CPU cores evenly",
+        )
+    return max(1, slots or 0, ceil(counted or 0))
+
+
+def _whole(key: str, count: float | None, report: Report) -> float | None:
+    if count is None or count.is_integer():
+        return count
+    fix = "write backend: ray, or " if key == "gpus_per_trial" else ""
+    report.error(
+        (*_RESOURCES, key), f"must be a whole number, not {number(count)}: a fraction {_ONLY_RAY}; {fix}leave it out"
+    )
+    return None
+
+
+def read_demand(resources: Resources, report: Report, *, ray: bool) -> Demand:
+    """What a trial takes besides its slots."""
+    gpus, cpus = resources.gpus_per_trial, resources.cpus_per_trial
+    if gpus is None and resources.slots_per_trial == 0:
+        gpus = 0.0
+    memory = _memory(resources.memory_per_trial, report)
+    if not ray and memory is not None:
+        report.warn(
+            (*_RESOURCES, "memory_per_trial"), f"has no effect: it {_ONLY_RAY}; on one machine trials share its memory"
+        )
+    if ray and gpus == cpus == 0 and not resources.custom_resources:
+        report.error((*_RESOURCES, "cpus_per_trial"), "is 0, and so is what else a trial takes: give it something")
+    return Demand(cpus, gpus, memory, _custom(resources.custom_resources, report, ray=ray))
+
+
+def _custom(given: dict[str, float], report: Report, *, ray: bool) -> dict[str, float]:
+    path = (*_RESOURCES, "custom_resources")
+    if given and not ray:
+        report.error(path, f"{_ONLY_RAY}: write backend: ray, or leave it out")
+    for name, amount in given.items():
+        if name.lower() in _BUILT_IN:
+            instead = _BUILT_IN[name.lower()]
+            report.error((*path, name), f"must not stand here: {f'write {instead}' if instead else 'it is for Ray'}")
+        elif amount <= 0:
+            report.error((*path, name), f"must be above 0, not {number(amount)}")
+    return given
+
+
+def _memory(value: Any, report: Report) -> int | None:
+    if value is None:
+        return None
+    size = parse_size(value) if isinstance(value, str) else value
+    if isinstance(value, bool) or not isinstance(size, int | float) or size < 1 or size != size // 1:
+        wrong = shown(value)
+        report.error((*_RESOURCES, "memory_per_trial"), f"must be bytes, or text such as 8GB or 512MiB, not {wrong}")
+        return None
+    return int(size)
+
+
+def parse_size(text: str) -> int | None:
+    """Bytes, from text such as ``300MB``, ``1.5GB`` or ``2GiB``; None: it is no size above 0."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    unit = match[2].lower()
+    base = 1024 if "i" in unit else 1000
+    return int(float(match[1]) * base ** _PREFIXES[unit.rstrip("b").rstrip("i")]) or None
