@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from ashwood.backends.local.load import IMPORTING
 from ashwood.cli.export import make_frame, read_trials, trial_records
 from ashwood.cli.progress import make_reporter
-from ashwood.config import build_experiment, parse_stop_when
+from ashwood.config import build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt
+from ashwood.engine.session import Cluster
 from ashwood.errors import AshwoodError, TrainingCodeError
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
@@ -43,6 +44,9 @@ LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], i
 
 StopWhen: TypeAlias = Mapping[Literal["metric_at", "max_time"], float | str]
 """What is enough: ``{"metric_at": 0.98, "max_time": "2h"}``, or one of them; a time is in seconds or text."""
+
+BackendLike: TypeAlias = Literal["local", "ray"] | Mapping[str, Any]
+"""``"ray"``, or ``{"type": "ray", "address": "10.0.0.1:6379"}`` and whatever else a file may say of the cluster."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +169,21 @@ class Experiment:
         log = self._home.store.log(self.id)
         return Figures(self.spec, lambda: (entry for _, entry in log.read()))
 
-    def resume(self, *, workers: int | None = None, progress: bool = True) -> Experiment:
-        """Go on with it, to its end; returns itself."""
-        _drive(Session(self._home, self.id), workers, progress)
+    def resume(
+        self, *, workers: int | None = None, backend: BackendLike | None = None, progress: bool = True
+    ) -> Experiment:
+        """Go on with it, to its end; returns itself.
+
+        Args:
+            workers: slots to use, as with `run`.
+            backend: where trials run this time; None: where they were to run when it began.
+            progress: whether to show how it goes.
+
+        Raises:
+            ConfigError: that is no backend.
+        """
+        cluster: Cluster = "recorded" if backend is None else parse_backend(backend) or "local"
+        _drive(Session(self._home, self.id), workers, progress, cluster=cluster)
         return self
 
     # -- steering: from another thread or process, or while nobody runs it -------------------------
@@ -251,6 +267,7 @@ def run(
     seed: int | None = None,
     home: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    backend: BackendLike | None = None,
     progress: bool = True,
     **fields: Any,
 ) -> Experiment:
@@ -264,7 +281,8 @@ def run(
         data: handed to the training code as ``trial.data``.
         seed: fixes every random draw of the search; drawn and recorded if None.
         home: where experiments live; None: ``ASHWOOD_HOME`` or ``.ashwood``.
-        workers: slots to use; None: all GPUs, or all cores where there are none.
+        workers: slots to use; None: all GPUs, or all cores where there are none, of a cluster all that it has.
+        backend: where trials run: on this machine, or ``"ray"``, or a map as in a file.
         progress: whether to show how it goes.
         fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.
 
@@ -286,6 +304,7 @@ def run(
         "searcher": searcher.to_config() if isinstance(searcher, _Searcher) else searcher,
         **({} if data is None else {"data": data}),
         **({} if seed is None else {"reproducibility": {"experiment_seed": seed}}),
+        **({} if backend is None else {"backend": backend}),
         **fields,
     }
     workdir = _workdir(train)
@@ -306,12 +325,19 @@ def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | 
     return Experiment(open_home(home), experiment)
 
 
-def _drive(session: Session, workers: int | None, progress: bool, warnings: Sequence[str] = ()) -> None:
+def _drive(
+    session: Session,
+    workers: int | None,
+    progress: bool,
+    warnings: Sequence[str] = (),
+    *,
+    cluster: Cluster = "recorded",
+) -> None:
     reporter = make_reporter("text" if progress else "quiet", session.id, session.spec)
     for warning in warnings:
         reporter.warn(warning)
     with reporter:
-        state = session.run(reporter, workers=workers)
+        state = session.run(reporter, workers=workers, cluster=cluster)
     if state is ExperimentState.ERRORED:
         raise AshwoodError(f"experiment {session.id} failed: {reporter.why_it_ended}")
     if reporter.has_to_be_mended:

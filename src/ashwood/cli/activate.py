@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from ashwood.cli.where import Where
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.experiment.lifecycle import ExperimentState
@@ -20,7 +22,7 @@ _START_SECONDS = 60.0
 _LAST_LINES = 20
 
 
-def activate_experiment(home: str | None, experiment: int, *, workers: int | None) -> None:
+def activate_experiment(home: str | None, experiment: int, *, workers: int | None, where: Where) -> None:
     """Start a driver that outlives this terminal, unless one lives already.
 
     Raises:
@@ -33,7 +35,8 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
         if state.ended:
             raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
         log = opened.directory(experiment) / "driver.log"
-        driver = _start(home, experiment, workers, log)
+        slots = [] if workers is None else ["--workers", str(workers)]
+        driver = _start(home, experiment, [*slots, *where.options], log)
         _wait_until_it_drives(opened, experiment, driver, log)
     typer.echo(f"experiment {experiment} goes on in the background, process {driver.pid}; what it says is in {log}")
 
@@ -50,13 +53,12 @@ def _wait_for_former_driver(home: Home, experiment: int) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _start(home: str | None, experiment: int, workers: int | None, log: Path) -> subprocess.Popen[bytes]:
-    slots = [] if workers is None else ["--workers", str(workers)]
+def _start(home: str | None, experiment: int, options: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     # The home may be a URL with a password, which other users could read from a command line.
     environment = {**os.environ, **({} if home is None else {"ASHWOOD_HOME": home})}
     with log.open("ab") as out:
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *slots],
+            [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *options],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,

@@ -4,6 +4,7 @@
 # command line answers in a tenth of a second, and a trial starts within the first one.
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,38 @@ SetOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Slots to use.", show_default="all GPUs, or all cores where there are none"),
+    typer.Option(
+        "--workers",
+        min=1,
+        help="Slots to use; on a Ray cluster, at most so many workers.",
+        show_default="all GPUs, or all cores where there are none",
+    ),
+]
+
+
+class Backend(StrEnum):
+    """Where trials run."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+BackendOption = Annotated[
+    Backend | None,
+    typer.Option(
+        "--backend",
+        help="Where trials run: on this machine, or on a Ray cluster.",
+        show_default="as the file, or the record, says",
+    ),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="The head of the Ray cluster, e.g. 10.0.0.1:6379; implies --backend ray.",
+        show_default="RAY_ADDRESS, or the cluster of this machine",
+    ),
 ]
 StopWhenOption = Annotated[
     list[str] | None,
@@ -120,6 +152,8 @@ def run(
     ] = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    backend: BackendOption = None,
+    ray_address: RayAddressOption = None,
     set_: SetOption = None,
     stop_when: StopWhenOption = None,
     source: Annotated[
@@ -142,8 +176,10 @@ def run(
     Ctrl-C pauses it: running trials save a checkpoint, and `ashwood resume` goes on. A second Ctrl-C ends at once.
     """
     from ashwood.cli.run import Run, rerun, resume_latest_or_run, run_file
+    from ashwood.cli.where import Where
 
-    wanted = Run(home=home, workers=workers, overrides=set_ or [], stop_when=stop_when or [], json=json)
+    where = Where(backend, ray_address)
+    wanted = Run(home=home, workers=workers, where=where, overrides=set_ or [], stop_when=stop_when or [], json=json)
     match file, source, resume_latest:
         case _, None, True if not checkout:
             code = resume_latest_or_run(file, wanted)
@@ -161,22 +197,33 @@ def resume(
     experiment: IdArgument,
     home: HomeOption = None,
     workers: WorkersOption = None,
+    backend: BackendOption = None,
+    ray_address: RayAddressOption = None,
     stop_when: StopWhenOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
-    """Go on with an experiment that was paused, stopped or interrupted."""
+    """Go on with an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
     from ashwood.cli.run import Run, resume_experiment
+    from ashwood.cli.where import Where
 
-    wanted = Run(home=home, workers=workers, stop_when=stop_when or [], json=json)
+    where = Where(backend, ray_address)
+    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], json=json)
     raise typer.Exit(resume_experiment(experiment, wanted))
 
 
 @app.command()
-def activate(experiment: IdArgument, home: HomeOption = None, workers: WorkersOption = None) -> None:
+def activate(
+    experiment: IdArgument,
+    home: HomeOption = None,
+    workers: WorkersOption = None,
+    backend: BackendOption = None,
+    ray_address: RayAddressOption = None,
+) -> None:
     """Go on with an experiment in the background."""
     from ashwood.cli.activate import activate_experiment
+    from ashwood.cli.where import Where
 
-    activate_experiment(home, experiment, workers=workers)
+    activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address))
 
 
 @app.command()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ashwood.cli.progress import make_reporter
+from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -38,6 +39,7 @@ class Run:
     Attributes:
         home: where experiments live; None: where the file says, or the default.
         workers: how many slots to use.
+        where: the backend, instead of that of the file or of the recorded experiment.
         overrides: values that go over those of the file.
         stop_when: bounds that go over those of the file, or of the recorded experiment.
         json: whether to print every event as a line of JSON.
@@ -45,6 +47,7 @@ class Run:
 
     home: str | None
     workers: int | None = None
+    where: Where = field(default_factory=Where)
     overrides: Sequence[str] = ()
     stop_when: Sequence[str] = ()
     json: bool = False
@@ -52,7 +55,7 @@ class Run:
     @property
     def all_overrides(self) -> list[str]:
         """The values and bounds that go over those of a file."""
-        return [*self.overrides, *bound_overrides(parse_stop_when(self.stop_when))]
+        return [*self.overrides, *bound_overrides(parse_stop_when(self.stop_when)), *self.where.overrides]
 
 
 def run_file(file: Path, wanted: Run) -> int:
@@ -102,7 +105,7 @@ def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
         then = opened.store.spec(source)
         before = list(then.provenance.get("overrides", ()))
         overrides = [*before, *wanted.all_overrides]
-        loaded = _once_more(source, then, overrides)
+        loaded = _once_more(source, then, overrides, wanted)
         spec = loaded.spec
         now = collect(Path(spec.workdir))
         if checkout:
@@ -132,13 +135,19 @@ def _with_provenance(loaded: Loaded, overrides: Sequence[str]) -> Loaded:
     return Loaded(replace(loaded.spec, provenance=provenance), warnings)
 
 
-def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str]) -> Loaded:
+def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str], wanted: Run) -> Loaded:
     """A recorded experiment anew: from the text of its file; or as it is, where it was described in Python."""
     if then.config_text:
         return reread_experiment(then, overrides=overrides)
-    if overrides:
+    if wanted.overrides or wanted.stop_when:
         raise AshwoodError(f"experiment {source} was described in Python, so it has no file that values could go over")
-    return Loaded(then, ())
+    match wanted.where.cluster(then.ray):
+        case "recorded":
+            return Loaded(then, ())
+        case "local":
+            return Loaded(replace(then, ray=None), ())
+        case cluster:
+            return Loaded(replace(then, ray=cluster), ())
 
 
 def _moved(spec: ExperimentSpec, root: Path, workdir: Path, prefix: str) -> ExperimentSpec:
@@ -188,7 +197,7 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
         reporter.warn(warning)
     try:
         with reporter:
-            state = session.run(reporter, workers=wanted.workers)
+            state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"

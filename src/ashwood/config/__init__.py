@@ -1,5 +1,6 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
+from ashwood.config.backend import parse_backend
 from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
 from ashwood.config.resources import parse_size
 from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
@@ -11,6 +12,7 @@ __all__ = [
     "bound_overrides",
     "build_experiment",
     "experiment_schema",
+    "parse_backend",
     "parse_duration",
     "parse_length",
     "parse_max_time",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ashwood.config.checking import must_be
-from ashwood.config.report import Report
+from ashwood.config.report import Report, Source
 from ashwood.config.wording import Path, any_of, nearest, not_one_of, shown
 from ashwood.experiment.spec import RayCluster
 
@@ -35,6 +35,18 @@ def read_backend(value: Any, report: Report) -> RayCluster | None:
     elif value == RAY:
         return RayCluster()
     return None
+
+
+def parse_backend(value: Any) -> RayCluster | None:
+    """The same, of a value that stands in no file.
+
+    Raises:
+        ConfigError: it is wrong; says everything that is.
+    """
+    report = Report(Source())
+    cluster = read_backend(value, report)
+    report.check()
+    return cluster
 
 
 def _from_map(value: Mapping[str, Any], report: Report) -> RayCluster | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.engine.clock import Clock, WallClock, elapsed
@@ -21,6 +21,7 @@ from ashwood.engine.recovery import unrecorded, unrecorded_of
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.errors import (
+    BackendError,
     CheckpointError,
     ConfigError,
     EventLogError,
@@ -35,10 +36,13 @@ from ashwood.eventlog.port import Entry, EventLog, ExperimentId
 from ashwood.experiment.events import CheckpointSaved, DriverStopped, Event
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage import is_remote
 from ashwood.views.progress import Progress
+
+Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
+"""Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
 
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
@@ -94,7 +98,7 @@ class Session:
         """
         return cls(home, home.store.create(with_own_storage(_with_source(home, spec), at), at=at))
 
-    def run(self, audience: Audience, *, workers: int | None = None) -> ExperimentState:
+    def run(self, audience: Audience, *, workers: int | None = None, cluster: Cluster = "recorded") -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
 
         The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it, the second ends everything at once.
@@ -102,6 +106,7 @@ class Session:
         Args:
             audience: who follows it.
             workers: how many slots to use; None: all GPUs, or all cores where there are none.
+            cluster: where to run this time.
 
         Raises:
             ExperimentBusy: another process drives it.
@@ -112,6 +117,8 @@ class Session:
             CheckpointError: checkpoints can't be kept where they are to be.
             BackendError: no trial can run at all.
         """
+        if cluster != "local" and (cluster != "recorded" or self.spec.ray is not None):
+            raise BackendError("this Ashwood can't run trials on a Ray cluster yet: --backend local runs them here")
         directory = self._home.directory(self.id)
         with self._home.lease(self.id) as lease, Ballast(directory / "ballast") as ballast:
             self._await_former_workers(lease, audience)

@@ -1,0 +1,57 @@
+"""``--backend`` and ``--ray-address``: where trials are to run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+from ashwood.config import parse_backend
+from ashwood.engine.session import Cluster
+from ashwood.errors import ConfigError, Problem
+from ashwood.experiment.spec import RayCluster
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the command line says of it; None: what the file, or the recorded experiment, says.
+
+    Attributes:
+        backend: ``local`` or ``ray``.
+        ray_address: the head of the Ray cluster, which implies ``ray``.
+
+    Raises:
+        ConfigError: that is no address, or it is one of a cluster that isn't wanted.
+    """
+
+    backend: str | None = None
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.ray_address is not None:
+            if self.backend == "local":
+                raise ConfigError([Problem("", "is for --backend ray, not for local", "--ray-address")])
+            parse_backend({"type": "ray", "address": self.ray_address})
+
+    @property
+    def overrides(self) -> list[str]:
+        """The values that go over those of a file, the way ``--set`` takes them."""
+        if self.backend == "local":
+            return ["backend=local"]
+        # What else the file says of the cluster stays.
+        kind = [] if self.backend is self.ray_address is None else ["backend.type=ray"]
+        return kind if self.ray_address is None else [*kind, f"backend.address={json.dumps(self.ray_address)}"]
+
+    @property
+    def options(self) -> list[str]:
+        """The same for another command."""
+        given = {"--backend": self.backend, "--ray-address": self.ray_address}
+        return [word for option, value in given.items() if value is not None for word in (option, value)]
+
+    def cluster(self, recorded: RayCluster | None) -> Cluster:
+        """The same for a session with an experiment that is recorded to run on a cluster, or on none."""
+        if self.backend is self.ray_address is None:
+            return "recorded"
+        if self.backend == "local":
+            return "local"
+        cluster = recorded or RayCluster()
+        return cluster if self.ray_address is None else replace(cluster, address=self.ray_address)
