@@ -161,7 +161,7 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table.rows.values(), self.spec.metric, self._home.storage(self.id, self.spec)))
+        return make_frame(trial_records(table, self.spec.metric, self._home.storage(self.id, self.spec)))
 
     @property
     def figures(self) -> Figures:

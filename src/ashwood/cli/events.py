@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import typer
 
-from ashwood.cli.output import format_length, format_value, print_json, to_json
+from ashwood.cli.output import format_capacity, format_length, format_value, print_json, to_json
 from ashwood.engine import open_home, replay
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
@@ -94,10 +94,11 @@ def describe_event(event: e.Event, unit: Unit) -> str:
     match event:
         case e.DriverStarted(slots):
             return f"driver started, {format_length(slots, 'workers')}"
-        case e.CapacityChanged(slots):
-            return f"capacity changed, {format_length(slots, 'workers')}"
-        case e.AttemptStarted(trial, attempt, slot, length):
-            return f"trial {trial} started at {format_length(length, unit)}, attempt {attempt}, slot {slot}"
+        case e.CapacityChanged(slots, nodes, why):
+            return f"capacity changed, {format_capacity(slots, len(nodes), why)}"
+        case e.AttemptStarted(trial, attempt, slot, length, node):
+            where = f"slot {slot} on {node}" if node else f"slot {slot}"
+            return f"trial {trial} started at {format_length(length, unit)}, attempt {attempt}, {where}"
         case e.ValidationReported(trial, _, length, metrics):
             values = ", ".join(f"{name} {format_value(value)}" for name, value in metrics.items())
             return f"trial {trial} reported at {format_length(length, unit)}: {values}"

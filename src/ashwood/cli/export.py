@@ -17,7 +17,7 @@ from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +37,10 @@ def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, T
     return spec, table
 
 
-def trial_records(rows: Iterable[TrialRow], metric: str, storage: Storage) -> Iterator[Record]:
+def trial_records(table: TrialTable, metric: str, storage: Storage) -> Iterator[Record]:
     """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter."""
-    for row in rows:
+    live = table.spending.live
+    for row in table.rows.values():
         yield {
             "trial": row.id,
             "state": str(row.state),
@@ -52,6 +53,8 @@ def trial_records(rows: Iterable[TrialRow], metric: str, storage: Storage) -> It
             "seed": row.seed,
             "attempts": row.attempt,
             "failures": len(row.errors),
+            "preempted": row.preempted,
+            "node": (live[row.id].node or None) if row.id in live else None,
             "seconds": row.seconds,
             "created_at": row.created_at,
             "ended_at": row.ended_at,
@@ -113,7 +116,7 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
         else:
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
-            records = list(trial_records(table.rows.values(), spec.metric, storage))
+            records = list(trial_records(table, spec.metric, storage))
     try:
         write(records, out)
     except OSError as error:

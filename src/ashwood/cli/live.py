@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import flatten, format_duration, format_length, format_value
+from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value
 from ashwood.cli.progress import Reporter, closing, interruption, opening, to_go
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
@@ -78,12 +78,17 @@ def _bar(progress: Progress, now: float) -> Table:
         (f" {forecast.fraction:4.0%}", "bold"),
         f"  {format_duration(now - started)}, {to_go(forecast)}",
         f"  ·  {states.total()} trials, {progress.reports} reports",
-        f"  ·  workers {progress.utilisation(now):.0%} busy",
+        f"  ·  {_workers(progress)} {progress.utilisation(now):.0%} busy",
         (f"  ·  {failed} failed", "red") if failed else "",
     )
     row = Table.grid(padding=(0, 1))
     row.add_row(bar, facts)
     return row
+
+
+def _workers(progress: Progress) -> str:
+    spending = progress.trials.spending
+    return format_capacity(spending.slots, len(spending.nodes), "") if spending.nodes else "workers"
 
 
 def _best(progress: Progress) -> Text:

@@ -77,6 +77,13 @@ def format_time(at: float | None) -> str:
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def format_capacity(slots: int, nodes: int, why: str) -> str:
+    """How many workers there are, where there are several nodes also on how many, and what changed that."""
+    workers = format_length(slots, "workers")
+    on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
+    return f"{workers}{on}{': ' if why else ''}{why}"
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested hyperparameters as one level with dotted names."""
     flat: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import typer
 
+from ashwood.cli.capacity import CapacityNews
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
@@ -26,7 +27,7 @@ from ashwood.experiment.decisions import (
     Warn,
     WhyLeave,
 )
-from ashwood.experiment.events import AttemptFailed
+from ashwood.experiment.events import AttemptFailed, CapacityChanged
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -69,6 +70,7 @@ class Reporter:
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
         self._given_up_for: set[str] = set()
+        self._capacity = CapacityNews()
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
 
@@ -85,6 +87,9 @@ class Reporter:
                 if self.running:
                     with suppress(OSError):  # a terminal or pipe that is gone mustn't take the search along
                         self._tell(entry)
+            if self.running and self.progress.state is ExperimentState.RUNNING:
+                with suppress(OSError):
+                    self._tell_capacity(entries)
             # Here, and not where it is drawn: this is the thread that drives the search.
             self.progress.look(entries[-1].at)
 
@@ -96,6 +101,7 @@ class Reporter:
     def ready(self, slots: int) -> None:
         """The backend has so many slots; trials start now."""
         self.running = True
+        self._capacity.began(slots)
         self.started(slots)
 
     def interrupted(self, count: int) -> None:
@@ -134,6 +140,13 @@ class Reporter:
                     self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
             self._tell_failure(entry.event)
+
+    def _tell_capacity(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if isinstance(entry.event, CapacityChanged):
+                self._capacity.note(entry.at, entry.event)
+        if (news := self._capacity.news(entries[-1].at)) is not None:
+            self.say_news(news)
 
     def _was_killed(self, trial: TrialId) -> bool:
         """Whether its user ended it, so that its process's end is no news."""

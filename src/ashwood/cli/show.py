@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 import yaml
+from rich.console import Console
 from rich.markup import escape
 
 from ashwood.cli.events import describe_event
@@ -34,6 +35,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage
 from ashwood.views.ladder import BracketView
+from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
 from ashwood.views.trials import TrialRow
 
@@ -92,7 +94,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         progress.look(now)
         progress.forecast(now, patience=_PATIENCE)
     stop_when = _stop_when(spec, settings)
-    best = progress.trials.leader
+    best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
     if json:
         summary = {
             "id": record.id,
@@ -111,6 +113,8 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
                 **progress.summary(now),
                 "state": state,
                 "why_ended": progress.why_ended,
+                "backend": "local" if spec.ray is None else "ray",
+                **capacity,
                 "brackets": [_bracket_record(bracket) for bracket in progress.ladder.brackets],
                 "best": None if best is None else _record(best, spec, storage),
                 "warnings": list(progress.recent_warnings),
@@ -127,9 +131,10 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(
         f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
     )
-    for line in (*_enough(stop_when, spec), *_code(spec.provenance), *_notes(record)):
+    for line in (*_where(spec), *_enough(stop_when, spec), *_code(spec.provenance), *_notes(record)):
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
+    _print_nodes(console, capacity)
     if progress.why_ended:
         console.print(f"ended: {progress.why_ended}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
@@ -153,7 +158,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    records = list(trial_records(table.rows.values(), spec.metric, storage))
+    records = list(trial_records(table, spec.metric, storage))
     for condition in where:
         key, equals, value = condition.partition("=")
         if not equals:
@@ -174,6 +179,8 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         typer.echo(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
+    # Only a cluster has these.
+    hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     rows = [[record.get(column) for column in columns] for record in records]
     names = [column.removeprefix("hparams.") for column in columns]
@@ -241,6 +248,23 @@ def _status(progress: Progress, now: float | None) -> str:
     )
 
 
+def _capacity(progress: Progress, *, runs: bool) -> dict[str, Any]:
+    spending = progress.trials.spending
+    if not runs:  # what a driver that died has left in the log is there no more
+        return {"slots": 0, "slots_in_use": 0, "nodes": []}
+    nodes = [{"node": node.name, "slots": node.slots, "trials": node.trials} for node in nodes_of(spending)]
+    return {"slots": spending.slots, "slots_in_use": len(spending.live), "nodes": nodes}
+
+
+def _print_nodes(console: Console, capacity: Mapping[str, Any]) -> None:
+    if not (nodes := capacity["nodes"]):
+        return
+    there = format_length(capacity["slots"], "slots")
+    console.print(f"{there} on {format_length(len(nodes), 'nodes')}, {capacity['slots_in_use']} in use", markup=False)
+    rows = [(escape(node["node"]), node["slots"], " ".join(map(str, node["trials"])) or None) for node in nodes]
+    console.print(make_table(("node", "slots", "trials"), rows, right=("slots",)))
+
+
 def _percent(fraction: float | None) -> str | None:
     return None if fraction is None else f"{fraction:.0%}"
 
@@ -263,6 +287,11 @@ def _stop_when(spec: ExperimentSpec, settings: ChangeSettings | None) -> dict[st
     """The bounds that hold now."""
     bounds = spec if settings is None else settings
     return {"metric_at": bounds.stop_at, "max_time": bounds.max_seconds}
+
+
+def _where(spec: ExperimentSpec) -> Iterator[str]:
+    if spec.ray is not None:
+        yield f"runs on a Ray cluster{'' if spec.ray.address is None else f', {spec.ray.address}'}"
 
 
 def _enough(stop_when: Mapping[str, float | None], spec: ExperimentSpec) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ashwood.experiment.events import (
@@ -34,12 +34,14 @@ class LiveAttempt:
         since: when it began.
         length: the total length that it is known to have reached.
         known_at: when that was known.
+        node: the machine that it runs on; empty where there is one.
     """
 
     attempt: int
     since: float
     length: int
     known_at: float
+    node: str = ""
 
 
 class Spending:
@@ -50,6 +52,7 @@ class Spending:
 
     Attributes:
         slots: how many trials can train at once now; 0 while no driver runs.
+        nodes: on which machines, where there are several.
         driver_seconds: how long drivers ran the experiment, up to the last entry.
         slot_seconds: time of all slots while a driver ran, up to the last entry.
         busy_seconds: of these, with a process at work on a trial.
@@ -60,6 +63,7 @@ class Spending:
 
     def __init__(self) -> None:
         self.slots = 0
+        self.nodes: Mapping[str, int] = {}
         self.driver_seconds = 0.0
         self.slot_seconds = 0.0
         self.busy_seconds = 0.0
@@ -75,7 +79,7 @@ class Spending:
         if isinstance(event, DriverStarted):
             ended = self._end_all()
             self._last_at = max(at, self._last_at)
-            self.slots, self._driven = event.slots, True
+            self.slots, self.nodes, self._driven = event.slots, {}, True
             return ended
         if not self._driven:  # what people ask for while no driver runs
             self._last_at = max(at, self._last_at)
@@ -84,8 +88,8 @@ class Spending:
         match event:
             case ValidationReported() | CheckpointSaved():
                 self._note_length(event)
-            case AttemptStarted(trial, attempt, _, length):
-                self.live[trial] = LiveAttempt(attempt, self._last_at, length, self._last_at)
+            case AttemptStarted(trial, attempt, _, length, node):
+                self.live[trial] = LiveAttempt(attempt, self._last_at, length, self._last_at, node)
             case AttemptEnded():
                 self._note_length(event)
                 return self._end(event)
@@ -98,10 +102,10 @@ class Spending:
                 | TrialStopped()
             ):
                 return self._end(event)
-            case CapacityChanged(slots):
-                self.slots = slots
+            case CapacityChanged(slots, nodes):
+                self.slots, self.nodes = slots, nodes
             case DriverStopped():
-                self.slots, self._driven = 0, False
+                self.slots, self.nodes, self._driven = 0, {}, False
                 return self._end_all()
         return ()
 

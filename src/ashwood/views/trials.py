@@ -16,11 +16,20 @@ from ashwood.experiment.decisions import (
     CreateTrial,
     Decision,
     DeleteCheckpoint,
+    GaveUp,
     PauseTrial,
+    Retried,
     StopTrial,
     TrainTrial,
 )
-from ashwood.experiment.events import AttemptFailed, AttemptStarted, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.events import (
+    AttemptFailed,
+    AttemptPreempted,
+    AttemptStarted,
+    CheckpointSaved,
+    Event,
+    ValidationReported,
+)
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -68,6 +77,7 @@ class TrialRow:
         checkpoint: the latest one.
         best_checkpoint: the one with the best known metric; the latest where none is known.
         errors: why attempts failed, in order: one line, then details.
+        preempted: how many attempts lost their worker.
         created_at: when the search created it.
         started_at: when a process first worked on it.
         ended_at: when it was settled that it trains no more.
@@ -93,6 +103,7 @@ class TrialRow:
     checkpoint: Checkpoint | None = field(default=None, repr=False)
     best_checkpoint: Checkpoint | None = None
     errors: tuple[str, ...] = field(default=(), repr=False)
+    preempted: int = field(default=0, repr=False)
     started_at: float | None = field(default=None, repr=False)
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
@@ -133,6 +144,10 @@ class TrialTable:
                 row.started_at = at if row.started_at is None else row.started_at
             case AttemptFailed(trial, _, error):
                 self.rows[trial].errors += (error,)
+            case AttemptPreempted(trial, _, why):
+                self.rows[trial].preempted += 1
+                if any(isinstance(getattr(decision, "why", None), Retried | GaveUp) for decision in decisions):
+                    self.rows[trial].errors += (f"its worker was lost once too often, the last time: {why}",)
         for decision in decisions:
             self._decide(at, decision)
 

@@ -1,0 +1,158 @@
+"""Workers and nodes that come and go, as people hear of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ashwood.cli.capacity import CapacityNews
+from ashwood.cli.progress import PlainReporter
+from ashwood.engine import open_home
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import (
+    AttemptPreempted,
+    AttemptStarted,
+    CapacityChanged,
+    DriverStarted,
+    Event,
+    PauseRequested,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.testing.records import full_spec
+
+from .conftest import Workplace
+
+A, B = "10.0.0.5/3fa9c1", "10.0.0.6/77b0e2"
+
+
+def heard(*events: tuple[float, CapacityChanged | None]) -> list[tuple[float, str]]:
+    """What is said when, of changes and of moments in which other things happen."""
+    news, said = CapacityNews(), list[tuple[float, str]]()
+    news.began(0)
+    for at, event in events:
+        if event is not None:
+            news.note(at, event)
+        if (line := news.news(at)) is not None:
+            said.append((at, line))
+    return said
+
+
+def test_a_node_that_brings_its_workers_one_by_one_is_one_line() -> None:
+    joins = [(0.1 * n, CapacityChanged(n, {A: n}, f"node {A} joined")) for n in range(1, 5)]
+    assert heard(*joins, (1.0, None), (3.0, None), (9.0, None)) == [(3.0, f"4 workers on 1 node: node {A} joined")]
+
+
+def test_nodes_that_join_together_share_a_line() -> None:
+    joins = [
+        (0.1 * n, CapacityChanged(n, {str(node): 1 for node in range(n)}, f"node {n} joined")) for n in range(1, 6)
+    ]
+    assert heard(*joins, (3.0, None)) == [
+        (3.0, "5 workers on 5 nodes: node 1 joined; node 2 joined; node 3 joined; and 2 more changes")
+    ]
+
+
+def test_a_node_that_is_gone_is_told_at_once() -> None:
+    both = CapacityChanged(5, {A: 3, B: 2}, "")
+    gone = CapacityChanged(3, {A: 3}, f"node {B} died")
+    assert heard((0.0, both), (5.0, None), (6.0, gone)) == [
+        (5.0, "5 workers on 2 nodes"),
+        (6.0, f"3 workers on 1 node: node {B} died"),
+    ]
+    assert heard((0.0, CapacityChanged(1)), (1.0, CapacityChanged(0, {}, "nobody is left"))) == []
+    none = CapacityChanged(0, {}, "nobody is left")
+    assert heard((0.0, CapacityChanged(1)), (3.0, None), (4.0, none))[-1] == (4.0, "0 workers: nobody is left")
+
+
+def test_a_worker_that_is_replaced_is_no_news() -> None:
+    full = CapacityChanged(2, {A: 2}, "")
+    lost = CapacityChanged(1, {A: 1}, "a worker died")
+    said = heard((0.0, full), (3.0, None), (4.0, lost), (4.5, full), (7.0, None))
+    assert said == [(3.0, "2 workers on 1 node")]
+
+
+def test_a_log_file_has_a_line_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = full_spec()
+    experiment, reporter = Experiment(spec), PlainReporter(1, spec)
+
+    def happen(at: float, event: Event) -> None:
+        reporter.observe([Entry(at, event, experiment.handle(event))])
+
+    reporter.ready(2)
+    happen(0.0, DriverStarted(2))
+    happen(1.0, CapacityChanged(3, {A: 3}, f"node {A} joined"))
+    happen(4.0, AttemptStarted(0, 1, 0, 0, A))
+    assert f"3 workers on 1 node: node {A} joined" in capsys.readouterr().out
+    happen(5.0, PauseRequested())
+    happen(6.0, CapacityChanged(0, {}, "all are gone"))
+    assert "all are gone" not in capsys.readouterr().out, "nobody minds while it pauses"
+
+
+# -- what the record tells ------------------------------------------------------------------------
+
+
+def a_cluster(home: Path, spec: ExperimentSpec) -> None:
+    """An experiment that trains on two nodes, up to a moment."""
+    with open_home(home, create=True) as opened:
+        log = opened.store.log(opened.store.create(spec, at=1.0))
+        experiment = Experiment(spec)
+        events: list[Event] = [
+            DriverStarted(0),
+            CapacityChanged(3, {A: 2, B: 1}, f"node {B} joined"),
+            AttemptStarted(0, 1, 0, 0, A),
+            AttemptStarted(1, 1, 1, 0, A),
+            AttemptStarted(2, 1, 2, 0, B),
+            AttemptPreempted(1, 1, "its worker died"),
+        ]
+        for at, event in enumerate(events, start=1):
+            log.append([Entry(float(at), event, experiment.handle(event))])
+
+
+@pytest.fixture
+def spec() -> ExperimentSpec:
+    return replace(full_spec(), ray=RayCluster("10.0.0.1:6379"), checkpoint_storage=None, provenance={})
+
+
+def test_describe_shows_nodes_slots_and_who_trains_where(workplace: Workplace, spec: ExperimentSpec) -> None:
+    home = workplace.path / ".ashwood"
+    a_cluster(home, spec)
+    with open_home(home) as opened, opened.lease(1):
+        described = workplace.json("describe", "1")
+        text = workplace.ashwood("describe", "1")
+        trials = workplace.json("trials", "1")
+        table = workplace.ashwood("trials", "1")
+    assert (described["backend"], described["slots"], described["slots_in_use"]) == ("ray", 3, 2)
+    assert described["nodes"] == [{"node": A, "slots": 2, "trials": [0]}, {"node": B, "slots": 1, "trials": [2]}]
+    assert "runs on a Ray cluster, 10.0.0.1:6379" in text
+    assert "3 slots on 2 nodes, 2 in use" in text
+    assert [line.split() for line in text.splitlines() if line.startswith(("10.0.0.5", "10.0.0.6"))] == [
+        [A, "2", "0"],
+        [B, "1", "2"],
+    ]
+    assert [(row["node"], row["preempted"]) for row in trials] == [(A, 0), (None, 1), (B, 0)]
+    assert {"node", "preempted"} <= set(table.splitlines()[0].split())
+
+
+def test_what_a_driver_that_died_had_is_not_there_any_more(workplace: Workplace, spec: ExperimentSpec) -> None:
+    a_cluster(workplace.path / ".ashwood", spec)
+    described = workplace.json("describe", "1")
+    assert described["state"] == "interrupted"
+    assert (described["slots"], described["slots_in_use"], described["nodes"]) == (0, 0, [])
+
+
+def test_one_machine_has_no_nodes(workplace: Workplace) -> None:
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert workplace.json("describe", "1")["backend"] == "local"
+    assert workplace.json("describe", "1")["nodes"] == []
+    header = workplace.ashwood("trials", "1").splitlines()[0].split()
+    assert not {"node", "preempted"} & set(header)
+
+
+def test_the_log_says_what_happened_where(workplace: Workplace, spec: ExperimentSpec) -> None:
+    a_cluster(workplace.path / ".ashwood", spec)
+    text = workplace.ashwood("events", "1")
+    assert f"capacity changed, 3 workers on 2 nodes: node {B} joined" in text
+    assert f"trial 2 started at 0 epochs, attempt 1, slot 2 on {B}" in text
+    assert "trial 1 lost its worker, attempt 1: its worker died" in text
