@@ -150,3 +150,19 @@ def test_a_period_of_checkpoints_takes_its_time(small: Workplace) -> None:
     small.file.write_text(small.file.read_text() + "min_checkpoint_period: {epochs: 4}\n")
     options = ("--workers", "2", "--unit-time", "40s", "--save-time", "8s")
     assert small.json("preview-search", "toy.yaml", *options)["conditions"]["unit_seconds"] == 42
+
+
+def test_on_a_cluster_it_goes_by_how_many_may_train_at_once(small: Workplace) -> None:
+    text = small.file.read_text()
+    small.write(f"{text}backend: ray\n")
+    command = ("preview-search", "toy.yaml", "--unit-time", "40s")
+    assert "On 16 workers (as many as can train at once, if the Ray cluster has room" in small.ashwood(*command)
+    assert "On 3 workers, with" in small.ashwood(*command, "--workers", "3")
+    assert small.json(*command, "--set", "searcher.max_concurrent_trials=5")["conditions"]["workers"] == 5
+    assert small.json("preview-search", "toy.yaml")["outlook"] is None
+    small.write(text.replace("name: adaptive_asha", "name: adaptive_asha, max_concurrent_trials: 0") + "backend: ray")
+    said = small.ashwood(*command, code=2)
+    assert "--workers: is missing: how many workers the Ray cluster will have isn't known here" in said
+    plan = ("plan", "--file", "toy.yaml", "--unit-time", "40s", "--workers", "4", "--deadline", "2h")
+    assert "On 4 workers" in small.ashwood(*plan, "--out", str(small.path / "fitted.yaml"))
+    assert "backend: ray" in (small.path / "fitted.yaml").read_text()

@@ -12,7 +12,9 @@ from ashwood.backends.local.slots import plan, survey
 from ashwood.cli import quantities
 from ashwood.cli.output import format_length, format_moment
 from ashwood.cli.quantities import Options
+from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.search.plan import plan_search
 from ashwood.views.outlook import Prices
 from ashwood.views.simulation import Conditions
 
@@ -153,11 +155,18 @@ def needs_unit_time(known: Known) -> list[str]:
 
 
 def workers_here(spec: ExperimentSpec) -> int:
-    """How many workers `ashwood run` would use on this machine.
+    """How many workers `ashwood run` would use on this machine, or at most on a Ray cluster.
 
     Raises:
         BackendError: not even one trial fits.
+        ConfigError: it would use as many as the cluster will have, which nobody knows here.
     """
+    if spec.ray is not None:
+        search = plan_search(spec.search)
+        if not search.max_concurrent_trials:
+            message = "is missing: how many workers the Ray cluster will have isn't known here, e.g. --workers 32"
+            raise ConfigError([Problem("", message, "--workers")])
+        return min(search.max_concurrent_trials, sum(bracket.trials for bracket in search.brackets))
     environment = dict(os.environ)
     return len(plan(spec, survey(environment | dict(spec.environment)), None, environment))
 

@@ -81,7 +81,7 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
     for line in _totals(shown, spec.unit):
         console.print(line, markup=False)
     if shown.outlook is not None:
-        here = "" if workers_given else " (as many as this machine has room for; others with --workers)"
+        here = "" if workers_given else f" ({_whose_workers(spec)}; others with --workers)"
         console.print()
         workers = _count(conditions.workers or 0, "worker")
         console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
@@ -90,6 +90,12 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
         console.print()
         for line in outlook_lines(shown, spec):
             console.print(line, markup=False)
+
+
+def _whose_workers(spec: ExperimentSpec) -> str:
+    if spec.ray is None:
+        return "as many as this machine has room for"
+    return "as many as can train at once, if the Ray cluster has room for them, which isn't known here"
 
 
 def _headline(spec: ExperimentSpec) -> str:
