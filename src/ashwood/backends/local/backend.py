@@ -21,7 +21,8 @@ from ashwood.backends.local.logs import tail, trial_log, worker_log
 from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import Setup
-from ashwood.backends.local.slots import Slot, plan, survey
+from ashwood.backends.local.slots import Machine, Slot, plan, survey
+from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
@@ -73,6 +74,8 @@ class LocalBackend:
         workers: int | None = None,
         process_per_attempt: bool | None = None,
         fence: Path | None = None,
+        machine: Machine | None = None,
+        grace: float = GRACE,
     ) -> None:
         """Look the machine over; no process starts yet.
 
@@ -85,6 +88,8 @@ class LocalBackend:
                 held is surely free afterwards; None: on GPUs only.
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
+            machine: what of this machine there is to run on; None: all of it.
+            grace: seconds that workers get to save their trials should this process die.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -93,7 +98,7 @@ class LocalBackend:
         self._logs = logs.absolute()
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
-        slots = plan(spec, survey(base | dict(spec.environment)), workers, base)
+        slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
         per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
@@ -115,6 +120,7 @@ class LocalBackend:
         self._waker, self._wakeful = socket.socketpair()
         self._waker.setblocking(False)
         self._selector.register(self._wakeful, selectors.EVENT_READ, None)
+        self._grace = grace
         self._warden: WardenProcess | None = None
 
     def __enter__(self) -> Self:
@@ -167,7 +173,7 @@ class LocalBackend:
         log = worker_log(self._logs, slot.number)
         try:
             if self._warden is None:
-                self._warden = WardenProcess()
+                self._warden = WardenProcess(self._grace)
             worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence)
             self._warden.watch(worker.pid)
         except OSError as error:

@@ -157,8 +157,9 @@ class WorkerProcess:
 class WardenProcess:
     """The warden, started anew if somebody killed it; see `ashwood.backends.local.warden`."""
 
-    def __init__(self) -> None:
-        """Start it."""
+    def __init__(self, grace: float = warden.GRACE) -> None:
+        """Start it; should this process die, it gives others ``grace`` seconds to leave."""
+        self._grace = grace
         self._groups: set[int] = set()
         self._start()
 
@@ -187,7 +188,7 @@ class WardenProcess:
         os.set_blocking(self._pipe, False)
         try:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(warden.GRACE)],
+                [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(self._grace)],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
