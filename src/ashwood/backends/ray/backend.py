@@ -1,0 +1,423 @@
+"""The Ray backend: a worker a slot, as many as there is room and use for, wherever Ray finds it."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ashwood.backends.local.command import fill_in
+from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
+from ashwood.backends.ray.cluster import Cluster, receive
+from ashwood.backends.ray.demand import shape_of
+from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
+from ashwood.backends.ray.freight import load
+from ashwood.backends.ray.outpost import Orders
+from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
+from ashwood.errors import BackendError, CheckpointError, StorageUnreachable, TrainingCodeError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptPreempted,
+    AttemptStarted,
+    CapacityChanged,
+    Event,
+    LastWord,
+)
+from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.trial.run import lacks_space
+from ashwood.trial.storage import Storage, is_remote, open_storage
+
+_ABORTED = "killed on request"
+_CARE_SECONDS = 1.0
+_CLOSE_SECONDS = 3.0
+_MOVERS = 8
+
+
+class RayBackend:
+    """Runs attempts on a cluster; see `ashwood.backends.port.Backend`."""
+
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        cluster: Cluster,
+        *,
+        key: str,
+        checkpoints: str | Path,
+        shared: bool,
+        logs: Path,
+        workers: int | None = None,
+        process_per_attempt: bool | None = None,
+    ) -> None:
+        """Look the cluster over; workers are asked for when they are needed.
+
+        Args:
+            spec: the experiment.
+            cluster: where its trials run.
+            key: of the experiment: what no other experiment has, of this home or of another.
+            checkpoints: storage of the checkpoints, an absolute directory or a URL.
+            shared: whether the nodes reach it as well; otherwise checkpoints travel.
+            logs: directory for what trials and workers print.
+            workers: how many workers at most; None: as many as there is use for.
+            process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+
+        Raises:
+            BackendError: no trial fits on any node, or the command names an unknown hyperparameter.
+            StorageUnreachable: checkpoints can't be kept.
+        """
+        import ray
+
+        if spec.entrypoint.kind is EntrypointKind.COMMAND:
+            try:
+                fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
+            except TrainingCodeError as error:
+                raise BackendError(f"entrypoint: {error}") from None
+        shape = shape_of(spec, cluster.nodes(), autoscales=cluster.autoscales)
+        self._logs = logs.absolute()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._checkpoints = str(checkpoints)
+        self._storage: Storage = open_storage(self._checkpoints)
+        token = secrets.token_hex(16)
+        self._marker = self._leave_marker(token) if shared and not is_remote(self._checkpoints) else None
+        self._listener = socket.create_server((ray.util.get_node_ip_address(), 0))
+        self._listener.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wakeful = socket.socketpair()
+        self._waker.setblocking(False)
+        self._selector.register(self._wakeful, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._answer)
+        orders = Orders(
+            worker=0,
+            rank=0,
+            processes=shape.processes,
+            address=self._listener.getsockname()[:2],
+            token=token,
+            key=key,
+            spec=_for_nodes(spec, cluster.workdir),
+            checkpoints=self._checkpoints if shared else None,
+            marker=None if self._marker is None else self._marker.name,
+            logs=str(self._logs),
+            cores=max(1, int(shape.share.get("CPU", 1))),
+            process_per_attempt=process_per_attempt,
+        )
+        most = spec.search.max_trials if workers is None else workers
+        self._fleet = Fleet(cluster, shape, orders, most=most, wake=self.wake)
+        self._movers = ThreadPoolExecutor(_MOVERS, "ashwood-mover")
+        self._moved: queue.SimpleQueue[tuple[Process, Message]] = queue.SimpleQueue()
+        self._live: dict[tuple[TrialId, int], Worker | None] = {}
+        self._waiting: deque[StartAttempt] = deque()
+        self._events: deque[Event] = deque()
+        self._told = 0
+        self._news = ""
+        self._proved = False
+        self._care_due = 0.0
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def slots(self) -> int:
+        """How many workers are there."""
+        return len(self._fleet.ready)
+
+    def expect(self, attempts: int | None) -> None:
+        """Have as many workers as the search has use for."""
+        self._fleet.want(attempts)
+
+    # -- commands -----------------------------------------------------------------------------
+
+    def dispatch(self, commands: Sequence[Command]) -> None:
+        """Carry commands out; see `ashwood.backends.port.Backend`."""
+        if self._closed:
+            raise BackendError("the backend is closed")
+        for command in commands:
+            attempt = command.trial, command.attempt
+            if isinstance(command, StartAttempt):
+                if attempt not in self._live:
+                    self._live[attempt] = None
+                    self._waiting.append(command)
+            elif attempt in self._live:
+                self._pass_on(command, self._live[attempt])
+        self._assign()
+
+    def _pass_on(self, command: Command, worker: Worker | None) -> None:
+        if worker is not None:
+            worker.aborted |= isinstance(command, Abort)
+            worker.send(packed(command))
+            return
+        start = next((start for start in self._waiting if start[:2] == command[:2]), None)
+        if start is None:  # it has ended, which nobody has been told yet
+            return
+        if isinstance(command, Abort):
+            self._waiting.remove(start)
+            self._end(AttemptFailed(start.trial, start.attempt, _ABORTED))
+        elif isinstance(command, Suspend):
+            self._waiting.remove(start)
+            self._end(AttemptEnded(start.trial, start.attempt, start.length))
+
+    def _end(self, word: LastWord) -> None:
+        self._live[word.trial, word.attempt] = None
+        self._events.append(word)
+        self.wake()
+
+    def _assign(self) -> None:
+        """Give what waits to workers that are free, those that had the trial before first."""
+        if not self._waiting:
+            return
+        free = [worker for worker in self._fleet.ready.values() if worker.attempt is None]
+        while self._waiting and free:
+            start = self._waiting.popleft()
+            worker = next((worker for worker in free if worker.latest == start.trial), free[0])
+            free.remove(worker)
+            worker.take(start)
+            self._live[start.trial, start.attempt] = worker
+            worker.send(packed(start))
+
+    # -- events -------------------------------------------------------------------------------
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        """What happened since the last call; see `ashwood.backends.port.Backend`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._wakened = False
+        while True:
+            self._take_care()
+            self._settle()
+            if self._events or self._wakened:
+                break
+            now = time.monotonic()
+            if deadline is not None and now >= deadline and timeout:
+                break
+            until = self._care_due if deadline is None else min(deadline, self._care_due)
+            ready = self._selector.select(max(0.0, until - now))
+            for key, _ in ready:
+                key.data()
+            if not ready and timeout == 0:
+                break
+        events = list(self._events)
+        self._events.clear()
+        for event in events:
+            if isinstance(event, LastWord):
+                del self._live[event.trial, event.attempt]
+        return events
+
+    _wakened = False
+
+    def _woken(self) -> None:
+        self._wakened = bool(self._wakeful.recv(4096))
+
+    def _take_care(self) -> None:
+        if time.monotonic() >= self._care_due:
+            self._fleet.staff()
+            self._care_due = time.monotonic() + _CARE_SECONDS
+
+    def _settle(self) -> None:
+        """See to what other threads have left, and to what follows from all of it."""
+        while not self._moved.empty():
+            process, message = self._moved.get()
+            process.send(message)
+        while not self._fleet.fates.empty():
+            self._note(self._fleet.fates.get())
+        self._assign()
+        if self.slots != self._told:
+            self._told = self.slots
+            self._events.append(CapacityChanged(self.slots, dict(self._fleet.per_node), self._news))
+            self._news = ""
+
+    # -- who calls ------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        with suppress(BlockingIOError):
+            sock, _ = self._listener.accept()
+            sock.setblocking(True)
+            wire = Wire(sock)
+            self._selector.register(sock, selectors.EVENT_READ, partial(self._greet, wire, sock))
+
+    def _greet(self, wire: Wire, sock: socket.socket) -> None:
+        try:
+            process = self._fleet.greet(wire)
+        except PermissionError:
+            self._selector.unregister(sock)
+            wire.close()
+            return
+        if process is not None:
+            self._selector.modify(sock, selectors.EVENT_READ, partial(self._hear, process))
+            self._news = f"node {process.node} has room"
+            self._hear(process)
+
+    def _hear(self, process: Process) -> None:
+        wire = process.wire
+        if wire is None or wire.gone:
+            return
+        for message in wire.receive():
+            self._take(process, message)
+        if wire.gone:
+            self._lose(process.worker, f"the worker on node {process.node} was lost")
+
+    def _take(self, process: Process, message: Message) -> None:
+        match message:
+            case ["log", name, text]:
+                with suppress(OSError), (self._logs / Path(name).name).open("ab") as file:
+                    file.write(text.encode("latin-1"))
+            case ["offer", name]:
+                self._movers.submit(self._fetch, process, name)
+            case ["need", name]:
+                self._movers.submit(self._deliver, process, name)
+            case ["broken", error]:
+                self._break(process, error)
+            case ["gone"]:
+                self._forget(process.worker)
+            case _:
+                event = unpacked(message)
+                if event is not None:
+                    self._tell(event, process)
+
+    def _tell(self, event: Any, process: Process) -> None:
+        worker = process.worker
+        if worker.attempt is None or worker.attempt[:2] != (event.trial, event.attempt):
+            return
+        if isinstance(event, AttemptStarted):
+            self._proved = True
+            self._fleet.prove()
+            event = event._replace(slot=worker.slot, node=worker.node)
+        if isinstance(event, LastWord):
+            worker.take(None)
+            self._end(event)
+        else:
+            self._events.append(event)
+
+    # -- who goes -------------------------------------------------------------------------------
+
+    def _note(self, fate: Fate) -> None:
+        worker = fate.process.worker
+        if worker.number in self._fleet.pending:
+            self._forget(worker)
+            self._fleet.failed_to_start(_words(fate.error))
+        elif worker.number in self._fleet.ready:
+            self._lose(worker, f"the worker on node {fate.process.node} was lost: {_words(fate.error)}")
+
+    def _break(self, process: Process, error: str) -> None:
+        """The training code can't run there.  If it could elsewhere, that node is to blame."""
+        where = f"{error}\nThat was on node {process.node} of the cluster."
+        if not self._proved:
+            raise BackendError(where)
+        self._lose(process.worker, where)
+        self._fleet.failed_to_start(where)
+
+    def _lose(self, worker: Worker, why: str) -> None:
+        attempt, aborted = worker.attempt, worker.aborted
+        self._forget(worker)
+        self._news = why
+        if attempt is not None:
+            worker.take(None)
+            lost = AttemptPreempted(attempt.trial, attempt.attempt, why)
+            self._end(AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
+        self._fleet.staff()
+
+    def _forget(self, worker: Worker) -> None:
+        for process in worker.processes:
+            if process.wire is not None:
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(process.wire)
+        self._fleet.remove(worker)
+
+    def wake(self) -> None:
+        """Make `next_events` return early."""
+        with suppress(OSError):  # full: it is awake already
+            self._waker.send(b"\0")
+
+    # -- checkpoints that travel ----------------------------------------------------------------
+
+    def _fetch(self, process: Process, name: str) -> None:
+        import ray
+
+        try:
+            chunks = process.actor.read.options(num_returns="streaming").remote(name)
+            receive(self._storage, name, (ray.get(chunk) for chunk in chunks))
+        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
+            self._reply(process, ["refused", name, f"the checkpoint {name} can't be kept: {error}", lacks_space(error)])
+        else:
+            self._reply(process, ["kept", name])
+
+    def _deliver(self, process: Process, name: str) -> None:
+        import ray
+
+        try:
+            with self._storage.fetch(name) as directory:
+                for chunk in load(directory):
+                    ray.get(process.actor.write.remote(name, chunk))
+            ray.get(process.actor.write.remote(name, None))
+        except CheckpointError as error:
+            damaged = not isinstance(error, StorageUnreachable)
+            self._reply(process, ["missing", name, str(error), damaged])
+        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
+            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", False])
+        else:
+            self._reply(process, ["delivered", name])
+
+    def _reply(self, process: Process, message: Message) -> None:
+        self._moved.put((process, message))
+        self.wake()
+
+    def _leave_marker(self, token: str) -> Path:
+        directory = Path(self._checkpoints)
+        marker = directory / f".driver-{token}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+        except OSError as error:
+            raise StorageUnreachable(f"checkpoints can't be kept in {directory}: {error.strerror}") from error
+        return marker
+
+    # -- the end ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End every process that is left; what workers have still to tell of their output is heard."""
+        if self._closed:
+            return
+        self._closed = True
+        for worker in self._fleet.everybody():
+            worker.send(["leave"])
+        deadline = time.monotonic() + _CLOSE_SECONDS
+        with suppress(BackendError):
+            while self._fleet.ready and (left := deadline - time.monotonic()) > 0:
+                for key, _ in self._selector.select(left):
+                    key.data()
+        for worker in list(self._fleet.everybody()):
+            self._forget(worker)
+        self._movers.shutdown(wait=False, cancel_futures=True)
+        self._selector.close()
+        self._listener.close()
+        self._waker.close()
+        self._wakeful.close()
+        if self._marker is not None:
+            self._marker.unlink(missing_ok=True)
+
+
+def _for_nodes(spec: ExperimentSpec, workdir: str) -> ExperimentSpec:
+    from dataclasses import replace
+
+    return replace(spec, workdir=workdir, config_text="", provenance={})
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None:
+        return "it left"
+    text: Any = getattr(error, "error_msg", None) or str(error)
+    return str(text).strip() or type(error).__name__

@@ -1,0 +1,239 @@
+"""The connection to a Ray cluster: found, refused with a reason, looked at, left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ashwood
+from ashwood.backends.ray.demand import Amounts, Node
+from ashwood.backends.ray.freight import unload
+from ashwood.backends.ray.outpost import Salvage, node_name
+from ashwood.errors import BackendError
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.trial.storage import Storage
+from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest, verify
+
+NAMESPACE = "ashwood"
+_REACH_SECONDS = 5.0
+_LEAVE_SECONDS = 15.0
+_LOOK_AGAIN_SECONDS = 0.1
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+class Cluster:
+    """A cluster that this process is connected to.
+
+    Attributes:
+        address: of its head.
+        workdir: the directory that training code runs in on the nodes; empty: the one that Ray makes there.
+        autoscales: whether larger nodes may come.
+    """
+
+    def __init__(self, address: str, workdir: str, *, autoscales: bool) -> None:
+        """Take over a connection."""
+        self.address = address
+        self.workdir = workdir
+        self.autoscales = autoscales
+
+    def nodes(self) -> list[Node]:
+        """The nodes that live."""
+        import ray
+
+        return [
+            Node(node_name(node["NodeManagerAddress"], node["NodeID"]), node["NodeID"], node["Resources"])
+            for node in ray.nodes()
+            if node["Alive"]
+        ]
+
+    def free(self) -> Amounts:
+        """What nobody uses, of all nodes together."""
+        import ray
+
+        free: Amounts = ray.available_resources()
+        return free
+
+    def dismiss_former(self, key: str, sleep: Callable[[float], None], on_wait: Callable[[int, float], None]) -> None:
+        """Wait until no worker of a former driver of an experiment is left: they save what they train, and leave."""
+        import ray
+
+        deadline = time.monotonic() + _LEAVE_SECONDS
+        told = False
+        while names := self._former(key):
+            if time.monotonic() >= deadline:
+                for name in names:
+                    with _gone_meanwhile():
+                        ray.kill(ray.get_actor(name, NAMESPACE))
+            elif not told:
+                on_wait(len(names), _LEAVE_SECONDS)
+                told = True
+            sleep(_LOOK_AGAIN_SECONDS)
+
+    def _former(self, key: str) -> list[str]:
+        import ray
+
+        listed = ray.util.list_named_actors(all_namespaces=True)
+        return [each["name"] for each in listed if each["namespace"] == NAMESPACE and each["name"].startswith(key)]
+
+    def salvage(self, key: str, storage: Storage) -> None:
+        """Bring in what workers saved on their nodes when their driver was gone."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+        actor = ray.remote(Salvage)
+        there = [
+            (node, actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id))
+            for node in self.nodes()
+        ]
+        for _, salvage in there:
+            try:
+                for name in ray.get(salvage.names.remote()):
+                    chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))
+                    receive(storage, name, chunks)
+                ray.get(salvage.clear.remote())
+            except ray.exceptions.RayError:  # the node is gone, and what was on it
+                continue
+            finally:
+                ray.kill(salvage)
+
+
+def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
+    """Keep a checkpoint that comes from another machine.
+
+    Raises:
+        CheckpointError: it is damaged.
+        Exception: whatever the disk or the transport has against it.
+    """
+    metrics: dict[str, float] = {}
+
+    def write(directory: Path) -> None:
+        unload(chunks, directory)
+        verify(directory)
+        metrics.update(decode(read_manifest(directory) or b"", name).metrics)
+        (directory / MANIFEST).unlink()
+
+    storage.save(name, write, metrics)
+
+
+@contextmanager
+def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
+    """A connection to a cluster, for as long as the context lasts; one that this process has already is used.
+
+    Raises:
+        BackendError: there is none, it is of another version, or the work directory can't be sent.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise BackendError(
+            f"backend: ray needs a package that isn't installed ({error}): pip install 'ashwood[ray]'"
+        ) from error
+    if ray.is_initialized():
+        context = ray.get_runtime_context()
+        workdir = "" if context.runtime_env.get("working_dir") else spec.workdir
+        yield Cluster(context.gcs_address, workdir, autoscales=wanted.autoscales)
+        return
+    address = _address(wanted)
+    ships = wanted.ship_code and _IN_A_JOB not in os.environ
+    try:
+        context = ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            runtime_env=_environment(wanted, spec) if ships else dict(wanted.runtime_env) or None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except Exception as error:
+        raise BackendError(_why_not(error, address, spec)) from error
+    _hush()
+    try:
+        workdir = spec.workdir if not wanted.ship_code else ""
+        yield Cluster(context.address_info["gcs_address"], workdir, autoscales=wanted.autoscales)
+    finally:
+        ray.shutdown()
+
+
+def _environment(wanted: RayCluster, spec: ExperimentSpec) -> dict[str, Any]:
+    """Ashwood itself goes along: nodes need Ray and what training code needs, and the versions are the same."""
+    given: Mapping[str, Any] = wanted.runtime_env
+    return {
+        **given,
+        "working_dir": spec.workdir,
+        "py_modules": [str(Path(ashwood.__file__).parent)],
+        "excludes": [*given.get("excludes", ()), ".git", "/.ashwood", ".venv", "__pycache__"],
+    }
+
+
+def _address(wanted: RayCluster) -> str:
+    """Where the cluster is; somebody has to listen there, for Ray itself would wait for minutes.
+
+    Raises:
+        BackendError: nobody does.
+    """
+    address = wanted.address or os.environ.get("RAY_ADDRESS") or "auto"
+    if address.startswith("ray://"):
+        raise BackendError(
+            f"{address} is for Ray's client, through which workers can't reach this machine: run the driver in the "
+            "cluster, by ashwood run FILE --submit http://HEAD:8265, or on one of its machines with --ray-address auto"
+        )
+    if address == "local":
+        return address
+    if address == "auto":
+        address = _found() or ""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        there = f"no Ray cluster answers at {address} ({error})" if address else "no Ray cluster runs on this machine"
+        raise BackendError(
+            f"{there}: start one with 'ray start --head', or name another with --ray-address HOST:6379"
+        ) from error
+    return address
+
+
+def _hush() -> None:
+    """Keep Ray's words about dead workers, of which it has a thread tell, off standard output: they are told as events.
+
+    No public setting does that.
+    """
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
+def _found() -> str | None:
+    """The cluster that runs on this machine."""
+    from ray._private import services  # what ray.init itself asks
+
+    try:
+        found: str = services.canonicalize_bootstrap_address_or_die("auto")
+    except ConnectionError:
+        return None
+    return found
+
+
+def _why_not(error: Exception, address: str, spec: ExperimentSpec) -> str:
+    text = str(error).strip()
+    if "ersion mismatch" in text:
+        return f"the cluster at {address} runs other versions than this machine: {text}"
+    if "exceeds the maximum size" in text or ("package" in text.lower() and "size" in text.lower()):
+        return (
+            f"the work directory {spec.workdir} is too large to be sent to the nodes: {text}\nName what workers don't "
+            "need in .gitignore or in backend.runtime_env.excludes, or set backend.ship_code: false if it is in the "
+            "same place on every node"
+        )
+    return f"can't use the Ray cluster at {address}: {text}"
+
+
+@contextmanager
+def _gone_meanwhile() -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # there is no actor of that name any more
+        return

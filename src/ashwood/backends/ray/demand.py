@@ -1,0 +1,107 @@
+"""What one worker takes of a cluster's nodes.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+from ashwood.errors import BackendError
+from ashwood.experiment.spec import ExperimentSpec
+
+Amounts = Mapping[str, float]
+"""How much of each resource, by Ray's names: ``CPU``, ``GPU``, ``memory`` (bytes), and the cluster's own."""
+
+CPU, GPU, MEMORY = "CPU", "GPU", "memory"
+_GIB = 2**30
+
+
+class Node(NamedTuple):
+    """A machine of a cluster.
+
+    Attributes:
+        name: for people.
+        id: for Ray.
+        has: all that it offers, also what is in use.
+    """
+
+    name: str
+    id: str
+    has: Amounts
+
+
+class Shape(NamedTuple):
+    """How a worker is made.
+
+    Attributes:
+        share: what each of its processes takes.
+        processes: how many there are, each on a node of its own.
+    """
+
+    share: Amounts
+    processes: int = 1
+
+
+def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = False) -> Shape:
+    """The shape of the workers of an experiment.
+
+    A slot is a GPU, or a CPU core where no node has GPUs.  A trial that takes more slots than
+    any node has is spread evenly over as few nodes as can be.
+
+    Raises:
+        BackendError: no trial fits; says what the largest node has.
+    """
+    whole = _whole(spec, any(node.has.get(GPU) for node in nodes))
+    if any(_fits(whole, node) for node in nodes):
+        return Shape(whole)
+    for processes in range(2, len(nodes) + 1):
+        share = {name: amount / processes for name, amount in whole.items()}
+        if spec.slots_per_trial % processes == 0 and sum(_fits(share, node) for node in nodes) >= processes:
+            return Shape(share, processes)
+    if autoscales:
+        return Shape(whole)
+    raise BackendError(
+        f"a trial takes {in_words(whole)}, and no node has that: {_largest(whole, nodes)}. Ask for less under "
+        "resources, add a larger node, or set backend.autoscales: true if larger ones can come"
+    )
+
+
+def room(share: Amounts, free: Amounts) -> int:
+    """How many workers of one process may fit into what is free of a whole cluster, at most."""
+    most = min((free.get(name, 0.0) / amount for name, amount in share.items() if amount), default=inf)
+    return int(min(most, 1_000_000))
+
+
+def in_words(amounts: Amounts) -> str:
+    """What is taken or there, for people."""
+    words = [
+        f"{amount / _GIB:.3g} GiB of memory" if name == MEMORY else f"{amount:g} {name}"
+        for name, amount in amounts.items()
+        if amount
+    ]
+    return ", ".join(words) or "nothing"
+
+
+def _whole(spec: ExperimentSpec, has_gpus: bool) -> dict[str, float]:
+    demand = spec.demand
+    slots = float(spec.slots_per_trial)
+    gpus = demand.gpus if demand.gpus is not None else slots if has_gpus else 0.0
+    cpus = demand.cpus if demand.cpus is not None else 1.0 if gpus else slots
+    return dict(_positive({CPU: cpus, GPU: gpus, MEMORY: float(demand.memory or 0), **demand.custom}))
+
+
+def _positive(amounts: Amounts) -> Iterator[tuple[str, float]]:
+    return ((name, amount) for name, amount in amounts.items() if amount)
+
+
+def _fits(share: Amounts, node: Node) -> bool:
+    return all(node.has.get(name, 0.0) >= amount for name, amount in share.items())
+
+
+def _largest(whole: Amounts, nodes: Sequence[Node]) -> str:
+    if not nodes:
+        return "the cluster has none"
+    largest = max(
+        nodes, key=lambda node: [min(1.0, node.has.get(name, 0.0) / amount) for name, amount in whole.items()]
+    )
+    return f"the largest, {largest.name}, has {in_words({name: largest.has.get(name, 0.0) for name in whole})}"

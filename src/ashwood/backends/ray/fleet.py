@@ -1,0 +1,273 @@
+"""The workers of one driver: asked for, greeted, lost, sent away."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from ashwood.backends.port import StartAttempt
+from ashwood.backends.ray.cluster import NAMESPACE, Cluster
+from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
+from ashwood.backends.ray.outpost import Orders, Outpost
+from ashwood.backends.ray.wire import Hello, Message, Wire
+from ashwood.errors import BackendError
+
+_THREADS = 8
+_IDLE_SECONDS = 60.0
+_FAILED_STARTS = 3
+_MOST_PENDING = 64
+
+
+class Fate(NamedTuple):
+    """A worker's actor has ended; ``error`` is what Ray says."""
+
+    process: Process
+    error: BaseException | None
+
+
+class Process:
+    """One process of a worker: an actor on a node.
+
+    Attributes:
+        worker: whose it is.
+        actor: for Ray.
+        wire: to it; None: it hasn't called yet.
+        about: what it says of itself.
+    """
+
+    def __init__(self, worker: Worker, actor: Any) -> None:
+        self.worker = worker
+        self.actor = actor
+        self.wire: Wire | None = None
+        self.about: Hello | None = None
+
+    @property
+    def node(self) -> str:
+        """Its machine, for people."""
+        return "an unknown node" if self.about is None else self.about.node
+
+    def send(self, *messages: Message) -> None:
+        """Tell it something."""
+        if self.wire is not None:
+            self.wire.send(*messages)
+
+
+class Worker:
+    """What can work on one trial at a time: one process, or several on as many nodes.
+
+    Attributes:
+        number: which it is; it is never given again.
+        slot: which slot it is.
+        processes: by rank.
+        placement: Ray's placement group, where there are several.
+        attempt: what it works on.
+        latest: the trial that it worked on last.
+        idle_since: when it had nothing to do any more.
+        aborted: whether its attempt is to end at once.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.slot = -1
+        self.processes: list[Process] = []
+        self.placement: Any = None
+        self.attempt: StartAttempt | None = None
+        self.latest = -1
+        self.idle_since = time.monotonic()
+        self.aborted = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether all of its processes have called."""
+        return all(process.about is not None for process in self.processes)
+
+    @property
+    def node(self) -> str:
+        """Where its first process is, for people."""
+        return self.processes[0].node
+
+    def send(self, *messages: Message) -> None:
+        """Tell all of its processes something."""
+        for process in self.processes:
+            process.send(*messages)
+
+    def take(self, attempt: StartAttempt | None) -> None:
+        """Work on something; None: on nothing any more."""
+        if attempt is not None:
+            self.latest = attempt.trial
+        self.attempt = attempt
+        self.aborted = False
+        self.idle_since = time.monotonic()
+
+
+class Fleet:
+    """The workers.
+
+    Attributes:
+        ready: those that can work, by number.
+        pending: those that have been asked for and aren't there yet, by number.
+        fates: what Ray says of actors that have ended, from another thread.
+    """
+
+    def __init__(self, cluster: Cluster, shape: Shape, orders: Orders, *, most: int, wake: Callable[[], None]) -> None:
+        """Have no workers yet.
+
+        Args:
+            cluster: where.
+            shape: what a worker takes.
+            orders: what each is told, but for its own number.
+            most: how many there may be.
+            wake: called from another thread when there is a fate.
+        """
+        self._cluster = cluster
+        self._shape = shape
+        self._orders = orders
+        self._most = most
+        self._wake = wake
+        self._wanted = 0
+        self._unbounded = False
+        self._numbers = 0
+        self._failed_starts = 0
+        self.ready: dict[int, Worker] = {}
+        self.pending: dict[int, Worker] = {}
+        self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
+
+    @property
+    def per_node(self) -> Mapping[str, int]:
+        """How many workers each node has."""
+        return Counter(worker.node for worker in self.ready.values())
+
+    # -- as many as are wanted --------------------------------------------------------------------
+
+    def want(self, workers: int | None) -> None:
+        """Have so many workers from now on; None: as many as there is room for."""
+        self._wanted = self._most if workers is None else min(workers, self._most)
+        self._unbounded = workers is None
+        self.staff()
+
+    def staff(self) -> None:
+        """Ask for workers that are missing, give up those that nobody has needed for long."""
+        missing = self._wanted - len(self.ready) - len(self.pending)
+        if self._unbounded:
+            # So that nodes that come are used, and whoever can add nodes sees that more would be.
+            fitting = max(1, room(self._shape.share, self._cluster.free()) // self._shape.processes)
+            missing = min(missing, min(fitting, _MOST_PENDING) - len(self.pending))
+        for _ in range(missing):
+            self._launch()
+        surplus = -missing
+        for worker in list(self.pending.values())[: max(0, surplus)]:
+            self.remove(worker)
+            surplus -= 1
+        now = time.monotonic()
+        for worker in [*self.ready.values()][::-1] if surplus > 0 else ():
+            if surplus > 0 and worker.attempt is None and now >= worker.idle_since + _IDLE_SECONDS:
+                self.remove(worker)
+                surplus -= 1
+
+    def _launch(self) -> None:
+        import ray
+
+        worker = Worker(self._numbers)
+        self._numbers += 1
+        strategies = self._place(worker)
+        share = dict(self._shape.share)
+        options = {"num_cpus": share.pop(CPU, 0), "num_gpus": share.pop(GPU, 0)}
+        if MEMORY in share:
+            options["memory"] = int(share.pop(MEMORY))
+        for rank in range(self._shape.processes):
+            actor = (
+                ray.remote(Outpost)
+                .options(
+                    **options,
+                    **strategies(rank),
+                    resources=share,
+                    max_concurrency=_THREADS,
+                    lifetime="detached",
+                    name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}-{rank}",
+                    namespace=NAMESPACE,
+                )
+                .remote(self._orders._replace(worker=worker.number, rank=rank, processes=self._shape.processes))
+            )
+            process = Process(worker, actor)
+            worker.processes.append(process)
+            actor.serve.remote().future().add_done_callback(lambda future, process=process: self._note(process, future))
+        self.pending[worker.number] = worker
+
+    def _place(self, worker: Worker) -> Callable[[int], dict[str, Any]]:
+        if self._shape.processes == 1:
+            return lambda _: {}
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
+
+        worker.placement = placement_group(
+            [dict(self._shape.share)] * self._shape.processes, strategy="STRICT_SPREAD", lifetime="detached"
+        )
+        return lambda rank: {"scheduling_strategy": In(worker.placement, placement_group_bundle_index=rank)}
+
+    def _note(self, process: Process, future: Any) -> None:
+        self.fates.put(Fate(process, future.exception()))
+        self._wake()
+
+    # -- they come ----------------------------------------------------------------------------------
+
+    def greet(self, wire: Wire) -> Process | None:
+        """Somebody has called; returns who, once it has said so.
+
+        Raises:
+            PermissionError: it is nobody of ours, or one that was given up.
+        """
+        about = wire.greeted(self._orders.token)
+        if about is None:
+            return None
+        worker = self.pending.get(about.worker)
+        if worker is None:
+            raise PermissionError
+        process = worker.processes[about.rank]
+        process.wire, process.about = wire, about
+        if worker.ready:
+            del self.pending[worker.number]
+            worker.slot = min(set(range(len(self.ready) + 1)) - {other.slot for other in self.ready.values()})
+            worker.idle_since = time.monotonic()
+            self.ready[worker.number] = worker
+        return process
+
+    def prove(self) -> None:
+        """A worker has begun to train: whatever fails to start from now on is a matter of its node."""
+        self._failed_starts = 0
+
+    # -- they go ------------------------------------------------------------------------------------
+
+    def remove(self, worker: Worker) -> None:
+        """Have a worker no more, whatever it does."""
+        import ray
+
+        self.ready.pop(worker.number, None)
+        self.pending.pop(worker.number, None)
+        for process in worker.processes:
+            if process.wire is not None:
+                process.wire.close()
+            with suppress(Exception):  # it is dead, or its node is
+                ray.kill(process.actor)
+        if worker.placement is not None:
+            from ray.util.placement_group import remove_placement_group
+
+            with suppress(Exception):
+                remove_placement_group(worker.placement)
+
+    def failed_to_start(self, why: str) -> None:
+        """A worker ended before it could work.
+
+        Raises:
+            BackendError: several have, one after the other.
+        """
+        self._failed_starts += 1
+        if self._failed_starts >= _FAILED_STARTS:
+            raise BackendError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
+
+    def everybody(self) -> Iterator[Worker]:
+        """All workers."""
+        yield from [*self.ready.values(), *self.pending.values()]

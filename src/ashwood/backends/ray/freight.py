@@ -1,0 +1,78 @@
+"""Directories as streams of bytes, a few megabytes at a time: whatever their size, little of them is in memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+_CHUNK = 1 << 23
+
+
+def load(directory: Path) -> Iterator[bytes]:
+    """The contents of a directory, in chunks.
+
+    Raises:
+        OSError: something in it can't be read.
+    """
+    read, write = os.pipe()
+    trouble: list[BaseException] = []
+
+    def fill() -> None:
+        try:
+            with os.fdopen(write, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|", dereference=True) as tar:
+                for path in sorted(directory.iterdir()):
+                    tar.add(path, path.name)
+        except BrokenPipeError:  # nobody wants the rest
+            return
+        except BaseException as error:  # noqa: BLE001 - told where it is waited for
+            trouble.append(error)
+
+    filler = threading.Thread(target=fill, name="ashwood-freight", daemon=True)
+    filler.start()
+    try:
+        with os.fdopen(read, "rb") as pipe:
+            while chunk := pipe.read(_CHUNK):
+                yield chunk
+    finally:
+        filler.join()
+    if trouble:
+        raise trouble[0]
+
+
+def unload(chunks: Iterable[bytes], directory: Path) -> None:
+    """Put what `load` took from one directory into another, which is there and empty.
+
+    Raises:
+        OSError: it can't be written.
+        tarfile.TarError: the chunks are damaged.
+    """
+    with tarfile.open(fileobj=io.BufferedReader(_Chunks(chunks), 1 << 16), mode="r|") as tar:
+        tar.extractall(directory, filter="data")
+
+
+class _Chunks(io.RawIOBase):
+    """Chunks as a file."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        """Fill a buffer with what comes next; 0 at the end."""
+        with suppress(StopIteration):
+            while not self._rest:
+                self._rest = memoryview(next(self._chunks))
+        target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
+        size = min(len(target), len(self._rest))
+        target[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size

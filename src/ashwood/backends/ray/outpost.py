@@ -1,0 +1,446 @@
+"""A worker on another machine: an actor that runs one attempt at a time, in a local backend of one slot.
+
+It outlives the driver long enough to save what it trains, and then ends itself; the actor is
+detached for that.  Its training process never outlives it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import queue
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ashwood import __version__
+from ashwood.backends.local.backend import LocalBackend
+from ashwood.backends.local.slots import Machine
+from ashwood.backends.local.warden import GRACE
+from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
+from ashwood.backends.ray.freight import load, unload
+from ashwood.backends.ray.staging import Direct, Staged, Staging
+from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
+from ashwood.errors import AshwoodError, BackendError
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    CheckpointDamaged,
+    CheckpointSaved,
+    DiskFilled,
+    Event,
+    LastWord,
+)
+from ashwood.experiment.spec import ExperimentSpec
+
+_CONNECT_SECONDS = 20.0
+_SHIP_SECONDS = 0.5
+_LOG_CHUNK = 1 << 16
+
+
+class Orders(NamedTuple):
+    """What a worker is told once.
+
+    Attributes:
+        worker: which of the driver's workers it is.
+        rank: which of the processes that work on one trial together.
+        processes: how many those are.
+        address: where the driver listens.
+        token: by which the driver knows its workers.
+        key: of the experiment, different from that of all others.
+        spec: the experiment; an empty work directory stands for the one that Ray made.
+        checkpoints: where all workers reach checkpoints; None: at the driver alone.
+        marker: name of a file that the driver left there, where it is a directory; None: it left none.
+        logs: the driver's directory of logs, for messages.
+        cores: how many CPU cores belong to a trial here.
+        process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+    """
+
+    worker: int
+    rank: int
+    processes: int
+    address: tuple[str, int]
+    token: str
+    key: str
+    spec: ExperimentSpec
+    checkpoints: str | None
+    marker: str | None
+    logs: str
+    cores: int
+    process_per_attempt: bool | None
+
+
+class Outpost:
+    """The actor; needs several threads, of which `serve` takes one for as long as it lives."""
+
+    def __init__(self, orders: Orders) -> None:
+        """Take the orders; nothing happens before `serve`."""
+        import ray
+
+        context = ray.get_runtime_context()
+        self._orders = orders
+        self._node_id = context.get_node_id()
+        self._node = node_name(ray.util.get_node_ip_address(), self._node_id)
+        self._directory = _home_of(orders.key, self._node_id) / f"{orders.worker}-{orders.rank}-{os.getpid()}"
+        self._staging: Staging = (
+            Direct(orders.checkpoints)
+            if orders.checkpoints is not None and "://" not in orders.checkpoints
+            else Staged(self._directory / "checkpoints", orders.checkpoints)
+        )
+        self._deliveries: dict[str, _Delivery] = {}
+
+    def serve(self) -> None:
+        """Work for the driver until it sends the worker away, or is gone; then end this process.
+
+        A driver that lives ends the actor itself.
+        """
+        import ray
+
+        try:
+            if self._serve():
+                return
+        except Exception:  # noqa: BLE001 - Ray keeps what is printed
+            traceback.print_exc()
+        ray.kill(ray.get_runtime_context().current_actor)
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The checkpoint that was offered under a name, as `ashwood.backends.ray.freight` has it."""
+        with self._staging.storage.fetch(name) as directory:
+            yield from load(directory)
+
+    def write(self, name: str, chunk: bytes | None) -> None:
+        """Take a chunk of a checkpoint that is wanted here; None: that was all.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        delivery = self._deliveries.get(name)
+        if delivery is None:
+            delivery = self._deliveries[name] = _Delivery(self._staging.place(name))
+        if chunk is not None:
+            delivery.put(chunk)
+        else:
+            del self._deliveries[name]
+            delivery.finish()
+
+    def _serve(self) -> bool:
+        """Returns whether the driver lives."""
+        try:
+            sock = socket.create_connection(self._orders.address, timeout=_CONNECT_SECONDS)
+        except OSError:  # nobody is there any more
+            return False
+        sock.settimeout(None)
+        wire = Wire(sock)
+        about = Hello(
+            self._orders.worker,
+            self._orders.rank,
+            self._node,
+            self._node_id,
+            os.getpid(),
+            __version__,
+            platform.python_version(),
+        )
+        wire.send(["hello", self._orders.token, about])
+        try:
+            self._directory.mkdir(parents=True)
+            self._staging.check(self._orders.marker)
+            service = _Service(self._orders, wire, self._staging, self._directory / "logs")
+        except (AshwoodError, OSError) as error:
+            wire.send(["broken", str(error)])
+            while wire.receive(wait=True):
+                pass
+        else:
+            service.run()
+        if not self._staging.holds_more:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        lives = not wire.gone
+        wire.send(["gone"])
+        return lives
+
+
+class Salvage:
+    """An actor that hands out what workers saved on its node when their driver was gone."""
+
+    def __init__(self, key: str, node_id: str) -> None:
+        """Look for what belongs to an experiment on a node."""
+        self._home = _home_of(key, node_id)
+
+    def names(self) -> list[str]:
+        """The checkpoints."""
+        return [stored.name for staging in self._stagings() for stored in staging.storage.complete()]
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """One of them, as `ashwood.backends.ray.freight` has it."""
+        for staging in self._stagings():
+            if name in (stored.name for stored in staging.storage.complete()):
+                with staging.storage.fetch(name) as directory:
+                    yield from load(directory)
+                return
+
+    def clear(self) -> None:
+        """Remove all of it."""
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _stagings(self) -> list[Staged]:
+        return [Staged(path, None) for path in sorted(self._home.glob("*/checkpoints"))]
+
+
+def node_name(address: str, node_id: str) -> str:
+    """A node for people: its address, and enough of its number to tell it from others there."""
+    return f"{address}/{node_id[:6]}"
+
+
+def _home_of(key: str, node_id: str) -> Path:
+    return Path(tempfile.gettempdir(), f"ashwood-ray-{os.getuid()}", key, node_id)
+
+
+class _Delivery:
+    """A checkpoint on its way here, unpacked as it comes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._unfinished = directory.with_name(f".writing-{directory.name}")
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
+        self._trouble: list[BaseException] = []
+        self._thread = threading.Thread(target=self._unload, name="ashwood-delivery", daemon=True)
+        self._thread.start()
+
+    def put(self, chunk: bytes) -> None:
+        """Take a chunk."""
+        self._chunks.put(chunk)
+
+    def finish(self) -> None:
+        """Wait until it is there."""
+        self._chunks.put(None)
+        self._thread.join()
+        if self._trouble:
+            raise self._trouble[0]
+
+    def _unload(self) -> None:
+        chunks = iter(self._chunks.get, None)
+        try:
+            shutil.rmtree(self._unfinished, ignore_errors=True)
+            self._unfinished.mkdir(parents=True)
+            unload(chunks, self._unfinished)
+            self._unfinished.rename(self._directory)
+        except BaseException as error:  # noqa: BLE001 - told in `finish`
+            self._trouble.append(error)
+        for _ in chunks:  # so that nobody waits for room
+            pass
+
+
+class _Service:
+    """Between the driver and the local backend: commands in, events, logs and checkpoints out."""
+
+    def __init__(self, orders: Orders, wire: Wire, staging: Staging, logs: Path) -> None:
+        self._orders = orders
+        self._wire = wire
+        self._staging = staging
+        self._logs = _Logs(logs, orders.worker)
+        self._backend = LocalBackend(
+            _settled(orders.spec),
+            checkpoints=staging.place_of_all,
+            logs=logs,
+            workers=1,
+            machine=Machine(orders.cores, _gpus()),
+            process_per_attempt=orders.process_per_attempt,
+            grace=0.0,
+        )
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._start: StartAttempt | None = None
+        self._foreign: tuple[str, str] | None = None
+        self._unkept: deque[CheckpointSaved] = deque()
+        self._refused: tuple[str, bool] | None = None
+        self._last_word: LastWord | None = None
+        self._live: tuple[int, int] | None = None
+        self._leaves = False
+        self._shipped = 0.0
+
+    def run(self) -> None:
+        """Work until the driver sends this worker away, or is gone."""
+        threading.Thread(target=self._listen, name="ashwood-ears", daemon=True).start()
+        with self._backend:
+            try:
+                while not self._leaves and not self._wire.gone:
+                    self._turn(_SHIP_SECONDS)
+                if not self._leaves:
+                    self._save_for_the_next()
+            except BackendError as error:
+                self._wire.send(["broken", self._for_people(str(error))])
+                while not self._leaves and not self._wire.gone:
+                    self._leaves = self._inbox.get()[0] == "leave"
+        self._ship_logs()
+
+    def _listen(self) -> None:
+        while messages := self._wire.receive(wait=True):
+            for message in messages:
+                self._inbox.put(message)
+            self._backend.wake()
+        self._inbox.put(["gone"])
+        self._backend.wake()
+
+    def _turn(self, seconds: float) -> None:
+        events = self._backend.next_events(seconds)
+        self._tell(events)
+        while not self._inbox.empty():
+            self._obey(self._inbox.get())
+        if time.monotonic() >= self._shipped + _SHIP_SECONDS:
+            self._ship_logs()
+
+    def _save_for_the_next(self) -> None:
+        """The driver is gone: let the trial save, and put that where the next driver finds it."""
+        if self._live is not None and self._start is None:
+            self._backend.dispatch([Suspend(*self._live)])
+        deadline = time.monotonic() + GRACE
+        while self._live is not None and time.monotonic() < deadline:
+            self._turn(0.1)
+
+    # -- what the driver says ---------------------------------------------------------------------
+
+    def _obey(self, message: Message) -> None:
+        match message:
+            case ["leave"]:
+                self._leaves = True
+            case ["gone"]:
+                pass
+            case ["kept", name]:
+                self._settle(name, None)
+            case ["refused", name, why, no_space]:
+                self._settle(name, (why, no_space))
+            case ["delivered", _]:
+                self._begin()
+            case ["missing", name, why, damaged]:
+                self._cannot_begin(name, why, damaged)
+            case _:
+                if (command := unpacked(message)) is not None:
+                    self._command(command)
+
+    def _command(self, command: Command) -> None:
+        if isinstance(command, StartAttempt):
+            self._live = command.trial, command.attempt
+            self._start = command
+            self._refused = None
+            if self._staging.lacks(command):
+                self._staging.procure(command, self._wire, self._inbox, self._backend.wake)
+            else:
+                self._begin()
+        elif (command.trial, command.attempt) != self._live:
+            return
+        elif self._start is None:
+            self._backend.dispatch([command])
+        elif isinstance(command, Abort):
+            self._end(AttemptFailed(*self._live, "killed on request"))
+        elif isinstance(command, Suspend):
+            self._end(AttemptEnded(*self._live, self._start.length))
+
+    def _begin(self) -> None:
+        start, self._start = self._start, None
+        if start is None:  # ended while its checkpoint was on the way
+            return
+        local = self._staging.localized(start.checkpoint)
+        self._foreign = None if local == start.checkpoint else (str(local), str(start.checkpoint))
+        self._backend.dispatch([start._replace(checkpoint=local)])
+
+    def _cannot_begin(self, name: str, why: str, damaged: bool) -> None:
+        if self._start is None or self._live is None:
+            return
+        live = self._live
+        self._end(CheckpointDamaged(*live, name, why) if damaged else AttemptFailed(*live, why))
+
+    # -- what the local backend says ----------------------------------------------------------------
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        told: list[Message] = []
+        for event in events:
+            if isinstance(event, CheckpointSaved) and self._staging.publishes:
+                self._unkept.append(event)
+                self._staging.publish(event, self._wire, self._inbox, self._backend.wake)
+            elif isinstance(event, LastWord):
+                self._wire.send(*told)
+                told = []
+                self._end(self._named_as_told(event))
+            else:
+                told.append(packed(event))
+        if told:
+            self._wire.send(*told)
+
+    def _named_as_told(self, event: LastWord) -> LastWord:
+        if isinstance(event, AttemptFailed | DiskFilled):
+            return event._replace(error=self._for_people(event.error))
+        if isinstance(event, CheckpointDamaged) and self._foreign is not None and event.path == self._foreign[0]:
+            return event._replace(path=self._foreign[1])
+        return event
+
+    def _for_people(self, text: str) -> str:
+        return text.replace(str(self._logs.directory), self._orders.logs)
+
+    def _settle(self, name: str, trouble: tuple[str, bool] | None) -> None:
+        """A checkpoint is safe, or can't be kept."""
+        saved = next((each for each in self._unkept if each.path == name), None)
+        if saved is None:
+            return
+        self._unkept.remove(saved)
+        self._refused = trouble
+        if trouble is None:
+            self._staging.forget_older(saved)
+            self._wire.send(packed(saved))
+        if self._last_word is not None:
+            self._end(self._last_word)
+
+    def _end(self, word: LastWord) -> None:
+        """The attempt has ended, as soon as what it saved is safe."""
+        self._start = None
+        self._last_word = word
+        if self._unkept and not self._wire.gone:
+            return
+        if self._refused is not None and isinstance(word, AttemptEnded):
+            why, no_space = self._refused
+            word = (DiskFilled if no_space else AttemptFailed)(word.trial, word.attempt, why)
+        self._ship_logs()
+        self._wire.send(packed(word))
+        self._live = self._last_word = None
+
+    def _ship_logs(self) -> None:
+        self._shipped = time.monotonic()
+        for name, text in self._logs.news(None if self._live is None else self._live[0]):
+            self._wire.send(["log", name, text])
+
+
+class _Logs:
+    """What trials and the worker have printed since somebody looked."""
+
+    def __init__(self, directory: Path, worker: int) -> None:
+        self.directory = directory
+        self._worker = worker
+        self._read: dict[Path, int] = {}
+
+    def news(self, trial: int | None) -> Iterator[tuple[str, str]]:
+        """The driver's file, and what is to be appended to it; those of other trials than ``trial`` are removed."""
+        for file in sorted(self.directory.glob("*.log")):
+            with file.open("rb") as stream:
+                stream.seek(self._read.get(file, 0))
+                while data := stream.read(_LOG_CHUNK):
+                    name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                    yield name, data.decode("latin-1")
+                self._read[file] = stream.tell()
+            if file.stem.startswith("trial-") and file.stem != f"trial-{trial}":
+                file.unlink()
+                del self._read[file]
+
+
+def _settled(spec: ExperimentSpec) -> ExperimentSpec:
+    """The experiment as it is on this machine: Ray chose the directory, and gives the trial all that is here."""
+    return replace(spec, workdir=spec.workdir or str(Path.cwd()), slots_per_trial=max(1, len(_gpus())))
+
+
+def _gpus() -> tuple[str, ...]:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return tuple(name for name in map(str.strip, visible.split(",")) if name)

@@ -1,0 +1,177 @@
+"""The wire between a driver and its workers on other machines: JSON, a message a line, over one socket each.
+
+A message is an array: its kind, then its arguments.  Events and commands travel under the names
+of their classes, with their fields.
+
+==========================  ===========================================================
+worker to driver
+==========================  ===========================================================
+hello TOKEN ABOUT           the first message; ABOUT holds the fields of `Hello`
+EVENT FIELDS…               an event of an attempt, see `ashwood.experiment.events`
+broken ERROR                the training code can't run here at all
+log FILE TEXT               appended to a file of the experiment's logs; a character a byte
+offer NAME                  a complete checkpoint is here, to be fetched
+need NAME                   a checkpoint is wanted here
+gone                        nothing more will come: the worker leaves
+==========================  ===========================================================
+
+==========================  ===========================================================
+driver to worker
+==========================  ===========================================================
+COMMAND FIELDS…             see `ashwood.backends.port`
+kept NAME                   the checkpoint that was offered is safe
+refused NAME WHY NO_SPACE   it isn't; NO_SPACE: for lack of it
+delivered NAME              the checkpoint that was wanted is there
+missing NAME WHY DAMAGED    it can't be had; DAMAGED: never, as it is damaged or not there
+leave                       end what runs, at once, and go
+==========================  ===========================================================
+
+A driver that goes without a word is one that died: then workers save first.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+import struct
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from ashwood.backends.port import Command
+from ashwood.experiment.events import Event
+
+Message = list[Any]
+
+_CHUNK = 1 << 18
+_LONGEST_HELLO = 1 << 14
+_KINDS: Final = {cls.__name__: cls for cls in (*Event.__args__, *Command.__args__)}
+# A machine that lost its power says nothing; the kernel finds that out, however busy both processes are.
+_SILENCE_SECONDS = 8
+_PROBE_SECONDS = 2
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class Hello(NamedTuple):
+    """What a worker says of itself.
+
+    Attributes:
+        worker: which of the driver's workers it is.
+        rank: which of the processes that work on one trial together.
+        node: its machine, for people.
+        node_id: its machine, for Ray.
+        pid: its process, on that machine.
+        ashwood: the version of Ashwood.
+        python: the version of Python.
+    """
+
+    worker: int
+    rank: int
+    node: str
+    node_id: str
+    pid: int
+    ashwood: str
+    python: str
+
+
+def packed(record: NamedTuple) -> Message:
+    """An event or a command as a message."""
+    return [type(record).__name__, *record]
+
+
+def unpacked(message: Message) -> Any:
+    """The event or command in a message; None: it is another kind of message."""
+    kind = _KINDS.get(message[0])
+    return None if kind is None else kind(*message[1:])
+
+
+class Wire:
+    """One end of a connection.
+
+    Attributes:
+        gone: whether the other end is known to be gone.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take a connected socket over."""
+        self.gone = False
+        self._socket = sock
+        self._tail = b""
+        _notice_silence(sock)
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait on."""
+        return self._socket.fileno()
+
+    def send(self, *messages: Message) -> None:
+        """Send messages; an end that takes nothing for long is gone."""
+        try:
+            self._socket.sendall("".join(_encode(message) + "\n" for message in messages).encode())
+        except OSError:
+            self.gone = True
+
+    def receive(self, *, wait: bool = False) -> list[Message]:
+        """The messages that have come since; with ``wait``, at least one, unless the other end is gone."""
+        messages = self._complete()
+        while not messages and self._read(wait):
+            messages = self._complete()
+        return messages
+
+    def greeted(self, token: str) -> Hello | None:
+        """Who is at the other end; None: it hasn't said all of it.
+
+        Raises:
+            PermissionError: it is nobody of ours, or gone.
+        """
+        self._read(wait=False)
+        line, newline, rest = self._tail.partition(b"\n")
+        if not newline and not self.gone and len(self._tail) <= _LONGEST_HELLO:
+            return None
+        with suppress(ValueError, TypeError, LookupError, AttributeError):
+            kind, said, about = json.loads(line)
+            if kind == "hello" and hmac.compare_digest(said.encode(), token.encode()):
+                self._tail = rest
+                return Hello(*about)
+        raise PermissionError
+
+    def _read(self, wait: bool) -> bool:
+        """Read what is there; returns whether there was anything."""
+        try:
+            data = b"" if self.gone else self._socket.recv(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        self.gone = not data
+        self._tail += data
+        return bool(data)
+
+    def _complete(self) -> list[Message]:
+        lines, newline, rest = self._tail.rpartition(b"\n")
+        if not newline:
+            return []
+        self._tail = rest
+        messages: list[Message] = json.loads(b"[%b]" % lines.replace(b"\n", b","))
+        return messages
+
+    def close(self) -> None:
+        """End the connection."""
+        self.gone = True
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+def _notice_silence(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _PROBE_SECONDS),
+        ("TCP_KEEPINTVL", _PROBE_SECONDS),
+        ("TCP_KEEPCNT", _SILENCE_SECONDS // _PROBE_SECONDS - 1),
+        ("TCP_USER_TIMEOUT", _SILENCE_SECONDS * 1000),
+    ):
+        if hasattr(socket, name):  # Linux has all of them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SILENCE_SECONDS, 0))
