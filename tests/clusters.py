@@ -1,0 +1,62 @@
+"""Ray clusters of several nodes on this machine, which listen on its loopback address alone."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Before Ray is imported: otherwise it would take the machine's address in the network.
+SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+_LOOPBACK = "127.0.0.1"
+_STORE = 100 * 2**20
+
+
+class Nodes:
+    """A cluster whose nodes come and go.
+
+    Attributes:
+        address: of its head, which has no room for trials.
+    """
+
+    def __init__(self, cluster: Any) -> None:
+        self._cluster = cluster
+        self.address: str = cluster.address
+
+    def add(self, **resources: Any) -> Any:
+        """Another node, with as many ``num_cpus`` as is said."""
+        return self._cluster.add_node(
+            object_store_memory=_STORE, node_ip_address=_LOOPBACK, **{"num_cpus": 2, **resources}
+        )
+
+    def kill(self, node: Any) -> None:
+        """A node dies, without a word."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+
+@contextmanager
+def ray_cluster(*cpus: int) -> Iterator[Nodes]:
+    """A cluster with a node for each number of CPUs, besides the head."""
+    os.environ.update(SETTINGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "object_store_memory": _STORE,
+                "node_ip_address": _LOOPBACK,
+                "include_dashboard": False,
+            },
+        )
+        try:
+            nodes = Nodes(cluster)
+            for number in cpus:
+                nodes.add(num_cpus=number)
+            yield nodes
+        finally:
+            cluster.shutdown()
