@@ -6,22 +6,23 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.backends.port import Backend
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
+from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import unrecorded, unrecorded_of
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.errors import (
-    BackendError,
     CheckpointError,
     ConfigError,
     EventLogError,
@@ -117,11 +118,13 @@ class Session:
             CheckpointError: checkpoints can't be kept where they are to be.
             BackendError: no trial can run at all.
         """
-        if cluster != "local" and (cluster != "recorded" or self.spec.ray is not None):
-            raise BackendError("this Ashwood can't run trials on a Ray cluster yet: --backend local runs them here")
         directory = self._home.directory(self.id)
-        with self._home.lease(self.id) as lease, Ballast(directory / "ballast") as ballast:
-            self._await_former_workers(lease, audience)
+        with (
+            place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
+            self._home.lease(self.id) as lease,
+            Ballast(directory / "ballast") as ballast,
+        ):
+            self._await_former_workers(place, lease, audience)
             log = self._home.store.log(self.id, lease.token)
             folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
@@ -133,9 +136,14 @@ class Session:
             if folded.experiment.state.ended:  # its last driver died when all was done but to say so
                 return folded.experiment.state
             self._check_bounds(folded)
-            return self._drive(folded, log, lease, ballast, clock, audience, workers)
+            return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
 
-    def _await_former_workers(self, lease: Lease, audience: Audience) -> None:
+    def _cluster(self, cluster: Cluster) -> RayCluster | None:
+        if isinstance(cluster, RayCluster):
+            return cluster
+        return self.spec.ray if cluster == "recorded" else None
+
+    def _await_former_workers(self, place: Place, lease: Lease, audience: Audience) -> None:
         def say(processes: int, seconds: float) -> None:
             who = f"{processes or 'the'} process{'' if processes == 1 else 'es'} of the former driver"
             audience.waiting(f"up to {seconds:.0f} s for {who} to save and leave")
@@ -144,11 +152,7 @@ class Session:
             lease.beat()
             time.sleep(seconds)
 
-        clear_former_workers(self._fence, on_wait=say, sleep=sleep)
-
-    @property
-    def _fence(self) -> Path:
-        return self._home.directory(self.id) / "workers.lock"
+        place.clear(sleep, say)
 
     def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
         """Bring the log up to what happened after its last entry, and end what was to end."""
@@ -185,7 +189,7 @@ class Session:
         ballast: Ballast,
         clock: Clock,
         audience: Audience,
-        workers: int | None,
+        make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
         directory = self._home.directory(self.id)
         storage = self._home.storage(self.id, self.spec)
@@ -199,13 +203,7 @@ class Session:
         keeper = _SnapshotKeeper(directory / "snapshot", folded)
         with (
             Janitor(storage) as janitor,
-            LocalBackend(
-                self.spec,
-                checkpoints=self._home.checkpoints(self.id, self.spec),
-                logs=self._home.logs(self.id),
-                workers=workers,
-                fence=self._fence,
-            ) as backend,
+            make_backend() as backend,
         ):
             audience.ready(backend.slots)
             engine = Engine(

@@ -1,0 +1,130 @@
+"""Where the trials of an experiment run: on this machine, or on a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.backends.port import Backend
+from ashwood.engine.home import Home
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
+
+if TYPE_CHECKING:
+    from ashwood.backends.ray.cluster import Cluster
+
+Sleep = Callable[[float], None]
+OnWait = Callable[[int, float], None]
+
+
+class Place(Protocol):
+    """A place where trials of one experiment run."""
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """Wait until no worker of a former driver is left, and take over what they saved.
+
+        Args:
+            sleep: called with a moment's seconds while it waits.
+            on_wait: called once if there is somebody to wait for, with how many, and for how many seconds at most.
+
+        Raises:
+            BackendError: somebody is left who can't be ended.
+        """
+        ...
+
+    def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
+        """What runs trials there, with so many workers at most; None: as many as there is room for.
+
+        Raises:
+            BackendError: no trial can run there.
+        """
+        ...
+
+
+@contextmanager
+def place_of(home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None) -> Iterator[Place]:
+    """The place of an experiment's trials: a cluster, or this machine.
+
+    Raises:
+        BackendError: the cluster can't be used.
+    """
+    here = ThisMachine(home, experiment, spec)
+    if cluster is None:
+        yield here
+        return
+    # Only who uses a cluster needs Ray, and waits for it.
+    from ashwood.backends.ray.cluster import connected
+
+    with connected(cluster, spec) as connection:
+        yield OnRay(here, connection)
+
+
+class ThisMachine:
+    """Processes on this machine.
+
+    Attributes:
+        home: where the experiment lives.
+        experiment: which it is.
+        spec: what it is.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        self.home = home
+        self.experiment = experiment
+        self.spec = spec
+        self._fence = home.directory(experiment) / "workers.lock"
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """By the file that they hold locked."""
+        clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+
+    def backend(self, workers: int | None) -> LocalBackend:
+        """One worker process a slot."""
+        return LocalBackend(
+            self.spec,
+            checkpoints=self.home.checkpoints(self.experiment, self.spec),
+            logs=self.home.logs(self.experiment),
+            workers=workers,
+            fence=self._fence,
+        )
+
+
+class OnRay:
+    """Actors of a Ray cluster."""
+
+    def __init__(self, here: ThisMachine, cluster: Cluster) -> None:
+        self._here = here
+        self._cluster = cluster
+        record = here.home.store.record(here.experiment)
+        # The same for whoever drives it next, on whichever machine; not so for an experiment of another home.
+        text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{here.spec.seed}"
+        self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """Those of the cluster, and any on this machine."""
+        self._here.clear(sleep, on_wait)
+        self._cluster.dismiss_former(self._key, sleep, on_wait)
+        if not self._shared:
+            self._cluster.salvage(self._key, self._here.home.storage(self._here.experiment, self._here.spec))
+
+    def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
+        """Workers where Ray finds room for them."""
+        from ashwood.backends.ray import RayBackend
+
+        return RayBackend(
+            self._here.spec,
+            self._cluster,
+            key=self._key,
+            checkpoints=self._here.home.checkpoints(self._here.experiment, self._here.spec),
+            shared=self._shared,
+            logs=self._here.home.logs(self._here.experiment),
+            workers=workers,
+        )
+
+    @property
+    def _shared(self) -> bool:
+        """Whether checkpoints are where nodes reach them: a home is on this machine alone."""
+        return self._here.spec.checkpoint_storage is not None
