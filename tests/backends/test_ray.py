@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ashwood.backends.port import Backend
+from ashwood.backends.port import Backend, Command, GoOn, Suspend
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.cluster import Cluster, connected
-from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.testing.backend import PATIENCE, BackendContract, toy_spec
+from ashwood.experiment.events import (
+    AttemptEnded,
+    AttemptFailed,
+    AttemptPreempted,
+    CheckpointSaved,
+    ValidationReported,
+)
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, RayCluster
+from ashwood.testing.backend import PATIENCE, BackendContract, drive, finish, hear, job, toy_spec
 from ashwood.testing.process_backend import ProcessBackendContract
 from tests.clusters import ray_cluster
 
@@ -28,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             yield cluster
 
 
-def two_workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shared: bool) -> Backend:
+def workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shared: bool, number: int = 2) -> Backend:
     backend = RayBackend(
         spec,
         cluster,
@@ -36,14 +45,18 @@ def two_workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shar
         checkpoints=directory / "checkpoints",
         shared=shared,
         logs=directory / "logs",
-        workers=2,
+        workers=number,
     )
-    backend.expect(2)
+    backend.expect(number)
+    until_there_are(backend, number)
+    return backend
+
+
+def until_there_are(backend: Backend, number: int) -> None:
     deadline = time.monotonic() + PATIENCE
-    while backend.slots < 2:
+    while backend.slots < number:
         assert time.monotonic() < deadline, "the workers don't come"
         backend.next_events(timeout=1.0)
-    return backend
 
 
 class TestOnASharedFileSystem(ProcessBackendContract):
@@ -52,7 +65,7 @@ class TestOnASharedFileSystem(ProcessBackendContract):
         self.cluster = cluster
 
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
-        return two_workers(spec, self.cluster, directory, shared=True)
+        return workers(spec, self.cluster, directory, shared=True)
 
 
 class TestWithoutOne(BackendContract):
@@ -61,4 +74,114 @@ class TestWithoutOne(BackendContract):
         self.cluster = cluster
 
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
-        return two_workers(spec, self.cluster, directory, shared=False)
+        return workers(spec, self.cluster, directory, shared=False)
+
+
+TEAMWORK = '''
+import os, socket, time
+from pathlib import Path
+
+def meet(trial):
+    """Sum a number over all processes, at the rendezvous."""
+    host, port = trial.rendezvous.split(":")
+    if trial.rank == 0:
+        with socket.create_server((host, int(port))) as server:
+            peers = [server.accept()[0] for _ in range(trial.world_size - 1)]
+    else:
+        while True:
+            try:
+                peers = [socket.create_connection((host, int(port)))]
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+    def add(number):
+        if trial.rank == 0:
+            total = number + sum(int(peer.recv(64)) for peer in peers)
+            for peer in peers:
+                peer.sendall(str(total).encode())
+            return total
+        peers[0].sendall(str(number).encode())
+        return int(peers[0].recv(64) or b"-1")
+    return add
+
+def train(trial):
+    out = Path(trial.data["out"])
+    names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    (out / f"rank-{trial.rank}").write_text(" ".join([trial.rendezvous, *(os.environ[name] for name in names)]))
+    add = meet(trial)
+    start = int((trial.checkpoint / "total").read_text()) if trial.checkpoint else 0
+    for epoch in trial.epochs():
+        total = add(trial.rank + 1)
+        if trial.hparams.get("fails") == trial.rank and epoch == 1:
+            raise ValueError("this rank fails")
+        if trial.rank == 0:
+            start += total
+            trial.report(loss=float(start), checkpoint=lambda d: (d / "total").write_text(str(start)))
+    (out / f"left-{trial.rank}-{trial.attempt}").touch()
+'''
+
+
+class TestOverSeveralNodes:
+    """A trial that takes more than a node has is trained by several processes together."""
+
+    @pytest.fixture
+    def backend(self, cluster: Cluster, tmp_path: Path) -> Iterator[Backend]:
+        (tmp_path / "teamwork.py").write_text(TEAMWORK)
+        entrypoint = Entrypoint(EntrypointKind.FUNCTION, "teamwork:train")
+        spec = toy_spec(tmp_path, entrypoint=entrypoint, slots_per_trial=4, data={"out": str(tmp_path)})
+        backend = workers(spec, cluster, tmp_path, shared=False, number=1)
+        yield backend
+        backend.close()
+
+    def test_they_train_together_and_go_on_from_what_the_first_saved(self, backend: Backend, tmp_path: Path) -> None:
+        def answer(report: ValidationReported) -> Command:
+            return GoOn(report.trial, report.attempt, 3) if report.length == 2 else finish(report)
+
+        events = drive(backend, [job(target=2)], answer)
+        losses = [event.metrics["loss"] for event in events if isinstance(event, ValidationReported)]
+        assert losses == [3.0, 6.0, 9.0]
+        assert events[-1] == AttemptEnded(0, 1, 3)
+        assert (tmp_path / "left-0-1").exists()
+        assert (tmp_path / "left-1-1").exists()
+        told = [(tmp_path / f"rank-{rank}").read_text().split() for rank in (0, 1)]
+        assert [(rank, size) for *_, rank, size in told] == [("0", "2"), ("1", "2")]
+        assert {(place, f"{host}:{port}") for place, host, port, *_ in told} == {(told[0][0], told[0][0])}
+
+        again = drive(backend, [job(target=4, attempt=2, length=3, checkpoint="trial-0/length-3-attempt-1")])
+        assert [event.metrics["loss"] for event in again if isinstance(event, ValidationReported)] == [12.0]
+
+    def test_a_trial_is_suspended(self, backend: Backend) -> None:
+        start = job(target=1_000_000)
+        *_, saved, ended = drive(backend, [start], on_the_way=lambda report: Suspend(0, 1))
+        assert isinstance(saved, CheckpointSaved)
+        assert ended == AttemptEnded(0, 1, saved.length)
+        assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
+
+    @pytest.mark.parametrize("rank", [0, 1])
+    def test_one_fails_for_all(self, backend: Backend, rank: int) -> None:
+        *_, failed = drive(backend, [job(target=5, hparams={"fails": rank})])
+        assert isinstance(failed, AttemptFailed)
+        assert "ValueError: this rank fails" in failed.error
+        assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
+
+    def test_one_that_is_lost_is_lost_for_all(self, backend: Backend, tmp_path: Path) -> None:
+        backend.dispatch([job(target=1_000_000)])
+        lost = False
+        for event in hear(backend):
+            if isinstance(event, ValidationReported) and not lost:
+                lost = True
+                kill_actor_of(backend, rank=1)
+            if isinstance(event, AttemptPreempted):
+                break
+        assert isinstance(event, AttemptPreempted)
+        assert "was lost" in event.why
+        until_there_are(backend, 1)
+        assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
+
+
+def kill_actor_of(backend: Backend, rank: int) -> None:
+    assert isinstance(backend, RayBackend)
+    (worker,) = backend._fleet.ready.values()
+    about = worker.processes[rank].about
+    assert about is not None
+    os.kill(about.pid, signal.SIGKILL)

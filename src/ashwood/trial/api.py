@@ -38,6 +38,10 @@ class Trial:
             it holds ``ashwood-checkpoint.json``, by which they were verified.
         id: which trial of the experiment this is, counted from 0.
         attempt: which process of this trial this is, counted from 1.
+        rank: where several processes train a trial together, each on a machine of its own, which of them this is,
+            counted from 0. What rank 0 reports and saves counts; the others follow it through their loops.
+        world_size: how many processes there are.
+        rendezvous: where they can meet, ``HOST:PORT`` on the machine of rank 0; None: there is one process alone.
     """
 
     def __init__(self, job: Job, link: Link) -> None:
@@ -47,6 +51,9 @@ class Trial:
         self.checkpoint = Path(job.directory) if job.directory is not None else None
         self.id = job.trial
         self.attempt = job.attempt
+        self.rank = job.rank
+        self.world_size = job.world_size
+        self.rendezvous = job.rendezvous
         self._attempt = Attempt(job, link)
 
     def __repr__(self) -> str:

@@ -98,6 +98,7 @@ class Attempt:
         self._saved_position = 0
         self._checkpoint = (job.length, job.checkpoint)
         self._departure: Rejected | Stopped | None = None
+        self._follows = job.rank > 0
         link.started(job.length)
 
     @property
@@ -116,6 +117,8 @@ class Attempt:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
                 self._notice()
+                if self._follows and not self._over and self.length >= self.target:
+                    self._ask(self.length)
         finally:
             loop.active = False
 
@@ -172,7 +175,8 @@ class Attempt:
             self._saves = True
             self._saver = (self._place(), save)
         if metrics:
-            self._link.reported(length, metrics)
+            if not self._follows:
+                self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
             self._latest = (length, metrics)
         if length >= self.target and not self._over and self._answers(metrics):
@@ -232,6 +236,11 @@ class Attempt:
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
         length = self.length
+        if self._follows:
+            self._join_in(self._saver[1])
+            self._saved_at = place
+            self._saved_position = place[1]
+            return
         # Where several positions have one length, the position is told apart by the name.
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
@@ -241,6 +250,13 @@ class Attempt:
         self._saved_position = place[1]
         self._checkpoint = (length, name)
         self._link.saved(length, name)
+
+    def _join_in(self, save: Save) -> None:
+        """Saving may take all processes; what counts is what the one of rank 0 writes."""
+        from ashwood.trial.storage.scratch import scratch  # who trains alone has no use for it
+
+        with scratch() as directory:
+            save(directory)
 
     # -- how it ends --------------------------------------------------------------------------
 
@@ -260,6 +276,8 @@ class Attempt:
         if self._over:
             return Ended(self.length)
         if self._went_on_at is not None and self._went_on_at == self.length:
+            if self._follows:
+                return Failed("a trial that trains on several machines has to go on inside its loop, not to return")
             length, checkpoint = self._checkpoint
             if checkpoint is None:
                 length = 0

@@ -18,6 +18,9 @@ class Job(NamedTuple):
         validation_period: (count, unit) of the experiment's min_validation_period.
         checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
         checkpoints: the experiment's checkpoint storage, a directory or URL.
+        rank: which of the processes that train this trial together, each on a machine of its own; 0 leads.
+        world_size: how many those are.
+        rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
     """
 
     trial: int
@@ -35,3 +38,6 @@ class Job(NamedTuple):
     validation_period: tuple[int, str] | None = None
     checkpoint_period: tuple[int, str] | None = None
     directory: str | None = None
+    rank: int = 0
+    world_size: int = 1
+    rendezvous: str | None = None

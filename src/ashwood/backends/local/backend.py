@@ -20,7 +20,7 @@ from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import tail, trial_log, worker_log
 from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
-from ashwood.backends.local.setup import Setup
+from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
@@ -76,6 +76,7 @@ class LocalBackend:
         fence: Path | None = None,
         machine: Machine | None = None,
         grace: float = GRACE,
+        team: Team = ALONE,
     ) -> None:
         """Look the machine over; no process starts yet.
 
@@ -90,6 +91,7 @@ class LocalBackend:
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
+            team: which of the processes that train a trial together this backend has.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -114,7 +116,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt)).encode())
+        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker, self._wakeful = socket.socketpair()
@@ -316,7 +318,7 @@ class LocalBackend:
         self._setup.close()
 
 
-def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool) -> Setup:
+def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool, team: Team) -> Setup:
     return Setup(
         kind=spec.entrypoint.kind,
         target=spec.entrypoint.target,
@@ -331,6 +333,7 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
             "records_per_epoch": spec.records_per_epoch,
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
+            **team._asdict(),
         },
     )
 

@@ -6,6 +6,17 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
+class Team(NamedTuple):
+    """The processes that train a trial together; see `ashwood.trial.job.Job`."""
+
+    rank: int
+    world_size: int
+    rendezvous: str | None
+
+
+ALONE = Team(0, 1, None)
+
+
 class Setup(NamedTuple):
     """The experiment, as far as a worker needs it.
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,8 @@ _ABORTED = "killed on request"
 _CARE_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
 _MOVERS = 8
+_FOLLOWERS_SECONDS = 3.0
+"""Time that the other processes of a trial have to end when one has ended in good order."""
 
 
 class RayBackend:
@@ -104,7 +107,7 @@ class RayBackend:
             address=self._listener.getsockname()[:2],
             token=token,
             key=key,
-            spec=_for_nodes(spec, cluster.workdir),
+            spec=replace(spec, workdir="" if cluster.ships else spec.workdir, config_text="", provenance={}),
             checkpoints=self._checkpoints if shared else None,
             marker=None if self._marker is None else self._marker.name,
             logs=str(self._logs),
@@ -160,7 +163,9 @@ class RayBackend:
     def _pass_on(self, command: Command, worker: Worker | None) -> None:
         if worker is not None:
             worker.aborted |= isinstance(command, Abort)
-            worker.send(packed(command))
+            worker.suspended |= isinstance(command, Suspend)
+            # Where several train together, the first leaves when it can, and takes the others along.
+            (worker.processes[0] if isinstance(command, Suspend) else worker).send(packed(command))
             return
         start = next((start for start in self._waiting if start[:2] == command[:2]), None)
         if start is None:  # it has ended, which nobody has been told yet
@@ -225,6 +230,9 @@ class RayBackend:
     def _take_care(self) -> None:
         if time.monotonic() >= self._care_due:
             self._fleet.staff()
+            for worker in self._fleet.ready.values():
+                if worker.since is not None and time.monotonic() >= worker.since + _FOLLOWERS_SECONDS:
+                    self._abort(worker)
             self._care_due = time.monotonic() + _CARE_SECONDS
 
     def _settle(self) -> None:
@@ -292,15 +300,49 @@ class RayBackend:
         worker = process.worker
         if worker.attempt is None or worker.attempt[:2] != (event.trial, event.attempt):
             return
+        if process is not worker.processes[0]:
+            if isinstance(event, LastWord):
+                self._follower_ended(event, process)
+            return
         if isinstance(event, AttemptStarted):
             self._proved = True
             self._fleet.prove()
             event = event._replace(slot=worker.slot, node=worker.node)
         if isinstance(event, LastWord):
-            worker.take(None)
-            self._end(event)
+            worker.word = event
+            self._process_ended(process, at_once=worker.suspended)
         else:
             self._events.append(event)
+
+    def _follower_ended(self, word: LastWord, process: Process) -> None:
+        """One of several processes of an attempt, not the first, has ended; where it failed, all have.
+
+        Unless the first leaves in good order, and the others only miss it.
+        """
+        worker = process.worker
+        if isinstance(word, AttemptFailed) and not worker.aborted and worker.blame is None:
+            rank = worker.processes.index(process)
+            worker.blame = word._replace(error=f"rank {rank} on node {process.node}: {word.error}")
+        self._process_ended(process, at_once=False)
+
+    def _process_ended(self, process: Process, *, at_once: bool) -> None:
+        """The attempt has ended when all of its processes have; those that are left get a little time."""
+        worker = process.worker
+        process.busy = False
+        worker.since = worker.since or time.monotonic()
+        if any(other.busy for other in worker.processes):
+            if at_once:
+                self._abort(worker)
+        elif worker.word is not None:
+            word = _in_all(worker.word, worker.blame)
+            worker.take(None)
+            self._end(word)
+
+    def _abort(self, worker: Worker) -> None:
+        if worker.attempt is not None:
+            for process in worker.processes:
+                if process.busy:
+                    process.send(packed(Abort(*worker.attempt[:2])))
 
     # -- who goes -------------------------------------------------------------------------------
 
@@ -325,8 +367,9 @@ class RayBackend:
         self._forget(worker)
         self._news = why
         if attempt is not None:
+            word = worker.word
             worker.take(None)
-            lost = AttemptPreempted(attempt.trial, attempt.attempt, why)
+            lost = word or AttemptPreempted(attempt.trial, attempt.attempt, why)
             self._end(AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
         self._fleet.staff()
 
@@ -410,10 +453,11 @@ class RayBackend:
             self._marker.unlink(missing_ok=True)
 
 
-def _for_nodes(spec: ExperimentSpec, workdir: str) -> ExperimentSpec:
-    from dataclasses import replace
-
-    return replace(spec, workdir=workdir, config_text="", provenance={})
+def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
+    """How an attempt ended in all, by the word of its first process and the failure of another."""
+    if blame is None or not isinstance(word, AttemptFailed):
+        return word
+    return blame if word.error == _ABORTED else word._replace(error=f"{word.error}\n{blame.error}")
 
 
 def _words(error: BaseException | None) -> str:

@@ -31,14 +31,14 @@ class Cluster:
 
     Attributes:
         address: of its head.
-        workdir: the directory that training code runs in on the nodes; empty: the one that Ray makes there.
+        ships: whether Ray has taken the work directory to the nodes.
         autoscales: whether larger nodes may come.
     """
 
-    def __init__(self, address: str, workdir: str, *, autoscales: bool) -> None:
+    def __init__(self, address: str, *, ships: bool, autoscales: bool) -> None:
         """Take over a connection."""
         self.address = address
-        self.workdir = workdir
+        self.ships = ships
         self.autoscales = autoscales
 
     def nodes(self) -> list[Node]:
@@ -64,6 +64,7 @@ class Cluster:
 
         deadline = time.monotonic() + _LEAVE_SECONDS
         told = False
+        groups = ray.util.placement_group_table()
         while names := self._former(key):
             if time.monotonic() >= deadline:
                 for name in names:
@@ -73,6 +74,10 @@ class Cluster:
                 on_wait(len(names), _LEAVE_SECONDS)
                 told = True
             sleep(_LOOK_AGAIN_SECONDS)
+        for group in groups.values():  # whose first worker died with the driver
+            if group["name"].startswith(key):
+                with _gone_meanwhile():
+                    ray.util.remove_placement_group(ray.util.get_placement_group(group["name"]))
 
     def _former(self, key: str) -> list[str]:
         import ray
@@ -135,8 +140,8 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
         ) from error
     if ray.is_initialized():
         context = ray.get_runtime_context()
-        workdir = "" if context.runtime_env.get("working_dir") else spec.workdir
-        yield Cluster(context.gcs_address, workdir, autoscales=wanted.autoscales)
+        ships = bool(context.runtime_env.get("working_dir"))
+        yield Cluster(context.gcs_address, ships=ships, autoscales=wanted.autoscales)
         return
     address = _address(wanted)
     ships = wanted.ship_code and _IN_A_JOB not in os.environ
@@ -152,8 +157,7 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
         raise BackendError(_why_not(error, address, spec)) from error
     _hush()
     try:
-        workdir = spec.workdir if not wanted.ship_code else ""
-        yield Cluster(context.address_info["gcs_address"], workdir, autoscales=wanted.autoscales)
+        yield Cluster(context.address_info["gcs_address"], ships=wanted.ship_code, autoscales=wanted.autoscales)
     finally:
         ray.shutdown()
 

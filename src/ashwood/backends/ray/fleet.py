@@ -15,6 +15,7 @@ from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
 from ashwood.backends.ray.outpost import Orders, Outpost
 from ashwood.backends.ray.wire import Hello, Message, Wire
 from ashwood.errors import BackendError
+from ashwood.experiment.events import AttemptFailed, LastWord
 
 _THREADS = 8
 _IDLE_SECONDS = 60.0
@@ -37,6 +38,7 @@ class Process:
         actor: for Ray.
         wire: to it; None: it hasn't called yet.
         about: what it says of itself.
+        busy: whether it works on the worker's attempt.
     """
 
     def __init__(self, worker: Worker, actor: Any) -> None:
@@ -44,6 +46,7 @@ class Process:
         self.actor = actor
         self.wire: Wire | None = None
         self.about: Hello | None = None
+        self.busy = False
 
     @property
     def node(self) -> str:
@@ -68,6 +71,10 @@ class Worker:
         latest: the trial that it worked on last.
         idle_since: when it had nothing to do any more.
         aborted: whether its attempt is to end at once.
+        suspended: whether its attempt is to end as soon as it can.
+        word: how its attempt ended for its first process, while others have yet to end.
+        blame: how it failed for another before that.
+        since: when the first of all of them ended.
     """
 
     def __init__(self, number: int) -> None:
@@ -79,6 +86,10 @@ class Worker:
         self.latest = -1
         self.idle_since = time.monotonic()
         self.aborted = False
+        self.suspended = False
+        self.word: LastWord | None = None
+        self.blame: AttemptFailed | None = None
+        self.since: float | None = None
 
     @property
     def ready(self) -> bool:
@@ -100,7 +111,10 @@ class Worker:
         if attempt is not None:
             self.latest = attempt.trial
         self.attempt = attempt
-        self.aborted = False
+        self.aborted = self.suspended = False
+        self.word = self.blame = self.since = None
+        for process in self.processes:
+            process.busy = attempt is not None
         self.idle_since = time.monotonic()
 
 
@@ -204,7 +218,10 @@ class Fleet:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
 
         worker.placement = placement_group(
-            [dict(self._shape.share)] * self._shape.processes, strategy="STRICT_SPREAD", lifetime="detached"
+            [dict(self._shape.share)] * self._shape.processes,
+            strategy="STRICT_SPREAD",
+            lifetime="detached",
+            name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}",
         )
         return lambda rank: {"scheduling_strategy": In(worker.placement, placement_group_bundle_index=rank)}
 
@@ -232,6 +249,9 @@ class Fleet:
             del self.pending[worker.number]
             worker.slot = min(set(range(len(self.ready) + 1)) - {other.slot for other in self.ready.values()})
             worker.idle_since = time.monotonic()
+            if self._shape.processes > 1:
+                first = worker.processes[0].about
+                worker.send(["team", first and first.address, first and first.port])
             self.ready[worker.number] = worker
         return process
 

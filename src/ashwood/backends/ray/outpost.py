@@ -23,11 +23,12 @@ from typing import NamedTuple
 
 from ashwood import __version__
 from ashwood.backends.local.backend import LocalBackend
+from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import load, unload
-from ashwood.backends.ray.staging import Direct, Staged, Staging
+from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -88,7 +89,8 @@ class Outpost:
         context = ray.get_runtime_context()
         self._orders = orders
         self._node_id = context.get_node_id()
-        self._node = node_name(ray.util.get_node_ip_address(), self._node_id)
+        self._address: str = ray.util.get_node_ip_address()
+        self._node = node_name(self._address, self._node_id)
         self._directory = _home_of(orders.key, self._node_id) / f"{orders.worker}-{orders.rank}-{os.getpid()}"
         self._staging: Staging = (
             Direct(orders.checkpoints)
@@ -109,6 +111,9 @@ class Outpost:
                 return
         except Exception:  # noqa: BLE001 - Ray keeps what is printed
             traceback.print_exc()
+        group = ray.util.get_current_placement_group()
+        if group is not None and self._orders.rank == 0:
+            ray.util.remove_placement_group(group)  # it would keep its share for ever
         ray.kill(ray.get_runtime_context().current_actor)
 
     def read(self, name: str) -> Iterator[bytes]:
@@ -144,6 +149,8 @@ class Outpost:
             self._orders.rank,
             self._node,
             self._node_id,
+            self._address,
+            _free_port(self._address),
             os.getpid(),
             __version__,
             platform.python_version(),
@@ -152,7 +159,8 @@ class Outpost:
         try:
             self._directory.mkdir(parents=True)
             self._staging.check(self._orders.marker)
-            service = _Service(self._orders, wire, self._staging, self._directory / "logs")
+            team, inbox = _team(self._orders, wire)
+            service = _Service(self._orders, team, wire, inbox, self._staging, self._directory / "logs")
         except (AshwoodError, OSError) as error:
             wire.send(["broken", str(error)])
             while wire.receive(wait=True):
@@ -240,21 +248,22 @@ class _Delivery:
 class _Service:
     """Between the driver and the local backend: commands in, events, logs and checkpoints out."""
 
-    def __init__(self, orders: Orders, wire: Wire, staging: Staging, logs: Path) -> None:
+    def __init__(self, orders: Orders, team: Team, wire: Wire, inbox: Inbox, staging: Staging, logs: Path) -> None:
         self._orders = orders
         self._wire = wire
         self._staging = staging
         self._logs = _Logs(logs, orders.worker)
         self._backend = LocalBackend(
-            _settled(orders.spec),
+            _settled(orders.spec, team),
             checkpoints=staging.place_of_all,
             logs=logs,
             workers=1,
             machine=Machine(orders.cores, _gpus()),
             process_per_attempt=orders.process_per_attempt,
             grace=0.0,
+            team=team,
         )
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox = inbox
         self._start: StartAttempt | None = None
         self._foreign: tuple[str, str] | None = None
         self._unkept: deque[CheckpointSaved] = deque()
@@ -436,9 +445,47 @@ class _Logs:
                 del self._read[file]
 
 
-def _settled(spec: ExperimentSpec) -> ExperimentSpec:
+def _settled(spec: ExperimentSpec, team: Team) -> ExperimentSpec:
     """The experiment as it is on this machine: Ray chose the directory, and gives the trial all that is here."""
-    return replace(spec, workdir=spec.workdir or str(Path.cwd()), slots_per_trial=max(1, len(_gpus())))
+    return replace(
+        spec,
+        workdir=spec.workdir or str(Path.cwd()),
+        slots_per_trial=max(1, len(_gpus())),
+        environment={**_variables(team), **spec.environment},
+    )
+
+
+def _variables(team: Team) -> dict[str, str]:
+    """What ``torch.distributed`` and others that train on several machines look for; one process a machine."""
+    if team.rendezvous is None:
+        return {}
+    host, _, port = team.rendezvous.rpartition(":")
+    return {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": port,
+        "RANK": str(team.rank),
+        "WORLD_SIZE": str(team.world_size),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+    }
+
+
+def _team(orders: Orders, wire: Wire) -> tuple[Team, Inbox]:
+    """Who trains together, and what the driver has said besides; waits until all are there."""
+    inbox: Inbox = queue.SimpleQueue()
+    if orders.processes == 1:
+        return ALONE, inbox
+    meeting, *rest = wire.receive(wait=True) or [["leave"]]
+    if meeting[0] != "team":
+        raise BackendError("the driver has given this worker up")
+    for message in rest:
+        inbox.put(message)
+    return Team(orders.rank, orders.processes, f"{meeting[1]}:{meeting[2]}"), inbox
+
+
+def _free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def _gpus() -> tuple[str, ...]:

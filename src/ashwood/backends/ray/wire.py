@@ -23,6 +23,7 @@ kept NAME                   the checkpoint that was offered is safe
 refused NAME WHY NO_SPACE   it isn't; NO_SPACE: for lack of it
 delivered NAME              the checkpoint that was wanted is there
 missing NAME WHY DAMAGED    it can't be had; DAMAGED: never, as it is damaged or not there
+team HOST PORT              all processes of the worker are there, and can meet at that port
 leave                       end what runs, at once, and go
 ==========================  ===========================================================
 
@@ -61,6 +62,8 @@ class Hello(NamedTuple):
         rank: which of the processes that work on one trial together.
         node: its machine, for people.
         node_id: its machine, for Ray.
+        address: its machine, for other machines.
+        port: one that is free there.
         pid: its process, on that machine.
         ashwood: the version of Ashwood.
         python: the version of Python.
@@ -70,6 +73,8 @@ class Hello(NamedTuple):
     rank: int
     node: str
     node_id: str
+    address: str
+    port: int
     pid: int
     ashwood: str
     python: str
