@@ -133,7 +133,7 @@ class Wire:
         line, newline, rest = self._tail.partition(b"\n")
         if not newline and not self.gone and len(self._tail) <= _LONGEST_HELLO:
             return None
-        with suppress(ValueError, TypeError, LookupError, AttributeError):
+        with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
             kind, said, about = json.loads(line)
             if kind == "hello" and hmac.compare_digest(said.encode(), token.encode()):
                 self._tail = rest

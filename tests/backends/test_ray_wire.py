@@ -1,0 +1,141 @@
+"""What goes between machines arrives whole: messages, and directories."""
+
+import math
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.backends.port import Abort, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.ray.freight import load, unload
+from ashwood.backends.ray.wire import Hello, Wire, packed, unpacked
+from ashwood.experiment.events import AttemptStarted, ValidationReported
+
+HELLO = Hello(3, 0, "10.0.0.1/abc", "abc", "10.0.0.1", 4711, 99, "1.0", "3.11.7")
+
+
+def connection() -> tuple[Wire, Wire]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    return Wire(ours), Wire(theirs)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Wire, Wire]]:
+    ours, theirs = connection()
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        StartAttempt(1, 2, 3, {"lr": 0.1, "nested": {"a": [1, None]}}, 5, 6, "trial-1/length-6-attempt-1"),
+        GoOn(1, 2, 3),
+        Finish(1, 2, save=True),
+        Suspend(1, 2),
+        Abort(1, 2),
+        AttemptStarted(1, 2, 3, 4, "node"),
+        ValidationReported(1, 2, 3, {"loss": math.inf, "☃": 0.1 + 0.2}),
+    ],
+)
+def test_commands_and_events_come_back(ends: tuple[Wire, Wire], record: object) -> None:
+    ours, theirs = ends
+    ours.send(packed(record))  # type: ignore[arg-type]
+    (message,) = theirs.receive(wait=True)
+    assert unpacked(message) == record
+    assert type(unpacked(message)) is type(record)
+
+
+def test_large_and_many_messages_come_in_order(ends: tuple[Wire, Wire]) -> None:
+    ours, theirs = ends
+    ours.send(*([number] for number in range(1000)), ["x" * 300_000])
+    received: list[object] = []
+    while len(received) < 1001:
+        received += theirs.receive(wait=True)
+    assert received == [*([number] for number in range(1000)), ["x" * 300_000]]
+
+
+def test_silence_is_no_end_and_an_end_is_one(ends: tuple[Wire, Wire]) -> None:
+    ours, theirs = ends
+    assert theirs.receive() == []
+    assert not theirs.gone
+    ours.send(["last"])
+    ours.close()
+    assert theirs.receive(wait=True) == [["last"]]
+    assert theirs.receive(wait=True) == []
+    assert theirs.gone
+
+
+def test_who_knows_the_token_is_let_in_and_what_it_said_next_is_not_lost(ends: tuple[Wire, Wire]) -> None:
+    ours, theirs = ends
+    ours.send(["hello", "secret", HELLO], ["broken", "x"])
+    assert until_greeted(theirs) == HELLO
+    assert theirs.receive(wait=True) == [["broken", "x"]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'["hello","wrong",[3]]\n',
+        b'["hello","secret",[3]]\n',
+        b'["job","secret"]\n',
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff\xfe\n",
+        b"[" * 9_000 + b"\n",
+        b"x" * 40_000,
+        b"",
+    ],
+)
+def test_anybody_else_is_not(said: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stranger = socket.create_connection(server.getsockname())
+        wire = Wire(server.accept()[0])
+    with stranger:
+        stranger.sendall(said)
+        stranger.shutdown(socket.SHUT_WR)
+        with pytest.raises(PermissionError):
+            until_greeted(wire)
+    wire.close()
+
+
+def until_greeted(wire: Wire) -> Hello:
+    while (about := wire.greeted("secret")) is None:
+        pass
+    return about
+
+
+files = st.dictionaries(
+    st.sampled_from(["model.pt", "deep/er/optimizer.bin", "deep/empty", "ü ☃"]), st.binary(max_size=2000), max_size=4
+)
+
+
+@given(files, st.integers(1, 5000))
+def test_a_directory_arrives_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes], cut: int
+) -> None:
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+    for name, data in content.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(data)
+    stream = b"".join(load(source))
+    unload((stream[at : at + cut] for at in range(0, len(stream), cut)), target)
+    there = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    assert there == content
+
+
+def test_a_reader_that_has_enough_ends_the_loading(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(1 << 25))
+    chunks = load(tmp_path)
+    assert len(next(chunks)) > 0
+    chunks.close()  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(load(tmp_path / "missing"))
