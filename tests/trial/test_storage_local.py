@@ -175,3 +175,12 @@ def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnreachable, match=r"can't be kept in .*file.*set checkpoint_storage"):
         open_storage(tmp_path / "file").probe()
+
+
+def test_a_process_that_was_given_up_clears_away_nothing_of_its_successor(storage: Storage, tmp_path: Path) -> None:
+    unfinished = tmp_path / "trial-3" / ".writing-length-4-attempt-2"
+    unfinished.mkdir(parents=True)
+    storage.save("trial-3/length-4-attempt-1", writes(model="old"))
+    assert unfinished.is_dir()
+    storage.save("trial-3/length-8-attempt-3", writes(model="new"))
+    assert not unfinished.exists()

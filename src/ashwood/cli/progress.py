@@ -256,9 +256,10 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     """What is about to run."""
     spec = progress.spec
     trials, length = progress.trials_planned, spec.search.max_length
+    workers = format_length(slots, "workers") if slots else "workers as they come"
     return (
         f"experiment {experiment} ({spec.name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
-        f"{format_length(length, spec.unit)}, {format_length(slots, 'workers')}, seed {spec.seed}"
+        f"{format_length(length, spec.unit)}, {workers}, seed {spec.seed}"
     )
 
 

@@ -11,6 +11,7 @@ from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.port import Backend
 from ashwood.engine.home import Home
 from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class OnRay:
         self._here = here
         self._cluster = cluster
         record = here.home.store.record(here.experiment)
+        self._state = record.state
         # The same for whoever drives it next, on whichever machine; not so for an experiment of another home.
         text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{here.spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
@@ -106,8 +108,10 @@ class OnRay:
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Those of the cluster, and any on this machine."""
         self._here.clear(sleep, on_wait)
+        if self._state is ExperimentState.CREATED:
+            return
         self._cluster.dismiss_former(self._key, sleep, on_wait)
-        if not self._shared:
+        if self._state.active and not self._shared:
             self._cluster.salvage(self._key, self._here.home.storage(self._here.experiment, self._here.spec))
 
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:

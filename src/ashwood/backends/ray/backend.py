@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import queue
 import secrets
 import selectors
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ashwood import __version__
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.cluster import Cluster, receive
@@ -114,8 +116,7 @@ class RayBackend:
             cores=max(1, int(shape.share.get("CPU", 1))),
             process_per_attempt=process_per_attempt,
         )
-        most = spec.search.max_trials if workers is None else workers
-        self._fleet = Fleet(cluster, shape, orders, most=most, wake=self.wake)
+        self._fleet = Fleet(cluster, shape, orders, most=workers, wake=self.wake)
         self._movers = ThreadPoolExecutor(_MOVERS, "ashwood-mover")
         self._moved: queue.SimpleQueue[tuple[Process, Message]] = queue.SimpleQueue()
         self._live: dict[tuple[TrialId, int], Worker | None] = {}
@@ -266,8 +267,19 @@ class RayBackend:
             return
         if process is not None:
             self._selector.modify(sock, selectors.EVENT_READ, partial(self._hear, process))
-            self._news = f"node {process.node} has room"
+            self._news = f"node {process.node} joined"
+            self._check_versions(process)
             self._hear(process)
+
+    def _check_versions(self, process: Process) -> None:
+        about = process.about
+        here, python = __version__, platform.python_version()
+        if about is not None and (about.ashwood, _minor(about.python)) != (here, _minor(python)):
+            self._break(
+                process,
+                f"a worker runs Ashwood {about.ashwood} on Python {about.python}, the driver Ashwood {here} on Python "
+                f"{python}: install the same on all machines, or leave out ship_code: false",
+            )
 
     def _hear(self, process: Process) -> None:
         wire = process.wire
@@ -458,6 +470,10 @@ def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
     if blame is None or not isinstance(word, AttemptFailed):
         return word
     return blame if word.error == _ABORTED else word._replace(error=f"{word.error}\n{blame.error}")
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 def _words(error: BaseException | None) -> str:

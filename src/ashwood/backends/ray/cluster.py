@@ -152,6 +152,7 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
             runtime_env=_environment(wanted, spec) if ships else dict(wanted.runtime_env) or None,
             log_to_driver=False,
             logging_level="ERROR",
+            **({"include_dashboard": False} if address == "local" else {}),
         )
     except Exception as error:
         raise BackendError(_why_not(error, address, spec)) from error
@@ -232,7 +233,13 @@ def _why_not(error: Exception, address: str, spec: ExperimentSpec) -> str:
             "need in .gitignore or in backend.runtime_env.excludes, or set backend.ship_code: false if it is in the "
             "same place on every node"
         )
-    return f"can't use the Ray cluster at {address}: {text}"
+    elsewhere = ""
+    if "raylet" in text or "node_ip_address" in text:
+        elsewhere = (
+            "\nThe driver has to run on a machine of the cluster; from elsewhere, submit it: ashwood run FILE --submit "
+            "http://HEAD:8265"
+        )
+    return f"can't use the Ray cluster at {address}: {text}{elsewhere}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from math import inf
 from typing import Any, NamedTuple
 
 from ashwood.backends.port import StartAttempt
@@ -127,14 +128,16 @@ class Fleet:
         fates: what Ray says of actors that have ended, from another thread.
     """
 
-    def __init__(self, cluster: Cluster, shape: Shape, orders: Orders, *, most: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, cluster: Cluster, shape: Shape, orders: Orders, *, most: int | None, wake: Callable[[], None]
+    ) -> None:
         """Have no workers yet.
 
         Args:
             cluster: where.
             shape: what a worker takes.
             orders: what each is told, but for its own number.
-            most: how many there may be.
+            most: how many there may be; None: any number.
             wake: called from another thread when there is a fate.
         """
         self._cluster = cluster
@@ -142,8 +145,9 @@ class Fleet:
         self._orders = orders
         self._most = most
         self._wake = wake
-        self._wanted = 0
-        self._unbounded = False
+        self._wanted: float = 0
+        self._peak: float = 0
+        self._peak_at = 0.0
         self._numbers = 0
         self._failed_starts = 0
         self.ready: dict[int, Worker] = {}
@@ -159,28 +163,34 @@ class Fleet:
 
     def want(self, workers: int | None) -> None:
         """Have so many workers from now on; None: as many as there is room for."""
-        self._wanted = self._most if workers is None else min(workers, self._most)
-        self._unbounded = workers is None
+        self._wanted = min(inf if workers is None else workers, inf if self._most is None else self._most)
         self.staff()
 
     def staff(self) -> None:
         """Ask for workers that are missing, give up those that nobody has needed for long."""
-        missing = self._wanted - len(self.ready) - len(self.pending)
-        if self._unbounded:
-            # So that nodes that come are used, and whoever can add nodes sees that more would be.
-            fitting = max(1, room(self._shape.share, self._cluster.free()) // self._shape.processes)
-            missing = min(missing, min(fitting, _MOST_PENDING) - len(self.pending))
-        for _ in range(missing):
-            self._launch()
-        surplus = -missing
-        for worker in list(self.pending.values())[: max(0, surplus)]:
-            self.remove(worker)
-            surplus -= 1
         now = time.monotonic()
-        for worker in [*self.ready.values()][::-1] if surplus > 0 else ():
-            if surplus > 0 and worker.attempt is None and now >= worker.idle_since + _IDLE_SECONDS:
+        if self._wanted >= self._peak or now >= self._peak_at + _IDLE_SECONDS:
+            self._peak, self._peak_at = self._wanted, now
+        for _ in range(self._missing()):
+            self._launch()
+        surplus = len(self.ready) + len(self.pending) - self._peak
+        idle = [
+            worker
+            for worker in self.ready.values()
+            if worker.attempt is None and now >= worker.idle_since + _IDLE_SECONDS
+        ]
+        for worker in [*self.pending.values(), *reversed(idle)]:
+            if surplus > 0:
                 self.remove(worker)
                 surplus -= 1
+
+    def _missing(self) -> int:
+        missing = self._wanted - len(self.ready) - len(self.pending)
+        if missing == inf:
+            # So that nodes that come are used, and whoever can add nodes sees that more would be.
+            fitting = room(self._shape.share, self._cluster.free()) // self._shape.processes
+            return min(max(1, fitting), _MOST_PENDING) - len(self.pending)
+        return int(missing)
 
     def _launch(self) -> None:
         import ray

@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ from ashwood.experiment.spec import ExperimentSpec
 _CONNECT_SECONDS = 20.0
 _SHIP_SECONDS = 0.5
 _LOG_CHUNK = 1 << 16
+_ABANDONED_SECONDS = 7 * 24 * 3600
 
 
 class Orders(NamedTuple):
@@ -157,6 +159,7 @@ class Outpost:
         )
         wire.send(["hello", self._orders.token, about])
         try:
+            _sweep(_own_base())
             self._directory.mkdir(parents=True)
             self._staging.check(self._orders.marker)
             team, inbox = _team(self._orders, wire)
@@ -206,8 +209,34 @@ def node_name(address: str, node_id: str) -> str:
     return f"{address}/{node_id[:6]}"
 
 
+def _base() -> Path:
+    return Path(tempfile.gettempdir(), f"ashwood-ray-{os.getuid()}")
+
+
 def _home_of(key: str, node_id: str) -> Path:
-    return Path(tempfile.gettempdir(), f"ashwood-ray-{os.getuid()}", key, node_id)
+    return _base() / key / node_id
+
+
+def _own_base() -> Path:
+    """The base, which is this user's and nobody else's.
+
+    Raises:
+        PermissionError: somebody else was there first.
+    """
+    base = _base()
+    with suppress(FileExistsError):
+        base.mkdir(mode=0o700)
+    if base.is_symlink() or base.stat().st_uid != os.getuid():
+        raise PermissionError(f"{base} belongs to another user: remove it, or set TMPDIR for Ray's workers")
+    return base
+
+
+def _sweep(base: Path) -> None:
+    """Remove what experiments left here that nobody has gone on with for long."""
+    with suppress(OSError):
+        for home in base.iterdir():
+            if home.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
+                shutil.rmtree(home, ignore_errors=True)
 
 
 class _Delivery:

@@ -37,13 +37,13 @@ class LocalStorage(Storage):
     def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
         """Fill a hidden directory, put it safely on disk, and only then give it its name.
 
-        What earlier processes left half-written beside it is removed: a trial has one live process.
+        What earlier processes left half-written beside it is removed.
         """
         trial, length, attempt = parsed(name)
         directory = self._root / name
         parent = directory.parent
         hidden = parent / f"{_WRITING}{directory.name}"
-        _tidy(parent)
+        _tidy(parent, attempt)
         _make(hidden)
         try:
             with _placed(hidden):
@@ -56,7 +56,7 @@ class LocalStorage(Storage):
             hidden.rename(directory)
             _sync(parent)
         finally:
-            _tidy(parent)
+            _tidy(parent, attempt)
 
     @contextmanager
     def _fetch(self, name: str) -> Iterator[Path]:
@@ -199,10 +199,16 @@ def _make(directory: Path) -> None:
     _sync(directory.parent)
 
 
-def _tidy(parent: Path) -> None:
-    """Clear up in a trial's directory after a save, of whichever process and however it ended."""
+def _tidy(parent: Path, attempt: int) -> None:
+    """Clear up in a trial's directory after a save, however it ended, of this process or an earlier one.
+
+    A later attempt's are left alone: this process may be one that was given up, on a machine that lost its network.
+    """
     with suppress(FileNotFoundError):
         for path in list(parent.iterdir()):
+            said = parse_name(f"{parent.name}/{_HIDING.sub('', path.name)}")
+            if said is not None and said.attempt > attempt:
+                continue
             original = parent / path.name.removeprefix(_REPLACED)
             if path.name.startswith(_REPLACED) and not original.exists():
                 path.rename(original)
