@@ -87,7 +87,7 @@ class RayCluster:
     """A Ray cluster to run trials on.
 
     Attributes:
-        address: of its head, as ``ray.init`` takes it; None: RAY_ADDRESS, otherwise the cluster of this machine.
+        address: of its head, as ``ray.init`` takes it, or ``local``; None: RAY_ADDRESS, or the cluster that runs here.
         runtime_env: what else Ray is to set up for workers (``pip``, ``conda``, ``env_vars``, …).
         ship_code: whether the work directory is sent to the nodes; False: every node has it in the same place.
         autoscales: whether nodes may come that are larger than those that are there.

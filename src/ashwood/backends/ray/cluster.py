@@ -20,10 +20,13 @@ from ashwood.trial.storage import Storage
 from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest, verify
 
 NAMESPACE = "ashwood"
+LOCAL = "local"
+"""The address of a cluster of this machine alone, which is started for one run."""
 _REACH_SECONDS = 5.0
 _LEAVE_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.1
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class Cluster:
@@ -132,6 +135,8 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
     Raises:
         BackendError: there is none, it is of another version, or the work directory can't be sent.
     """
+    if wanted.address == LOCAL:  # Ray reads this when it is imported: nobody else is to reach that cluster
+        os.environ.setdefault(_NETWORK, "0")
     try:
         import ray
     except ImportError as error:
@@ -152,7 +157,7 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
             runtime_env=_environment(wanted, spec) if ships else dict(wanted.runtime_env) or None,
             log_to_driver=False,
             logging_level="ERROR",
-            **({"include_dashboard": False} if address == "local" else {}),
+            **({"include_dashboard": False} if wanted.address == LOCAL else {}),
         )
     except Exception as error:
         raise BackendError(_why_not(error, address, spec)) from error
@@ -186,7 +191,7 @@ def _address(wanted: RayCluster) -> str:
             f"{address} is for Ray's client, through which workers can't reach this machine: run the driver in the "
             "cluster, by ashwood run FILE --submit http://HEAD:8265, or on one of its machines with --ray-address auto"
         )
-    if address == "local":
+    if address == LOCAL:
         return address
     if address == "auto":
         address = _found() or ""
