@@ -91,5 +91,9 @@ class BackendError(AshwoodError):
     """The backend can't run trials at all (as opposed to one trial failing)."""
 
 
+class ClusterError(BackendError):
+    """The cluster can't be used, or has no room for a trial: no fault of the training code."""
+
+
 class TrainingCodeError(AshwoodError):
     """The user's training code can't be loaded or was called in the wrong way."""

@@ -16,7 +16,7 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, collect, differences, dirt
 from ashwood.engine.removal import CODE
-from ashwood.errors import AshwoodError, BackendError, ExperimentBusy, NotFound
+from ashwood.errors import AshwoodError, BackendError, ClusterError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.events import SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
@@ -198,6 +198,8 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
     try:
         with reporter:
             state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
+    except ClusterError as error:
+        raise ClusterError(f"{error}\nThen go on with: ashwood resume {session.id}") from error
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"

@@ -50,7 +50,7 @@ def place_of(home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster
     """The place of an experiment's trials: a cluster, or this machine.
 
     Raises:
-        BackendError: the cluster can't be used.
+        ClusterError: the cluster can't be used.
     """
     here = ThisMachine(home, experiment, spec)
     if cluster is None:

@@ -116,6 +116,7 @@ class Session:
             EventLogError: its log is damaged.
             ReplayDivergence: its log holds other decisions than this Ashwood takes.
             CheckpointError: checkpoints can't be kept where they are to be.
+            ClusterError: the cluster can't be used, or has no room for a trial.
             BackendError: no trial can run at all.
         """
         directory = self._home.directory(self.id)

@@ -78,7 +78,8 @@ class RayBackend:
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
 
         Raises:
-            BackendError: no trial fits on any node, or the command names an unknown hyperparameter.
+            ClusterError: no trial fits on any node.
+            BackendError: the command names an unknown hyperparameter.
             StorageUnreachable: checkpoints can't be kept.
         """
         import ray

@@ -14,7 +14,7 @@ import ashwood
 from ashwood.backends.ray.demand import Amounts, Node
 from ashwood.backends.ray.freight import unload
 from ashwood.backends.ray.outpost import Salvage, node_name
-from ashwood.errors import BackendError
+from ashwood.errors import ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.trial.storage import Storage
 from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest, verify
@@ -133,14 +133,14 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
     """A connection to a cluster, for as long as the context lasts; one that this process has already is used.
 
     Raises:
-        BackendError: there is none, it is of another version, or the work directory can't be sent.
+        ClusterError: there is none, it is of another version, or the work directory can't be sent.
     """
     if wanted.address == LOCAL:  # Ray reads this when it is imported: nobody else is to reach that cluster
         os.environ.setdefault(_NETWORK, "0")
     try:
         import ray
     except ImportError as error:
-        raise BackendError(
+        raise ClusterError(
             f"backend: ray needs a package that isn't installed ({error}): pip install 'ashwood[ray]'"
         ) from error
     if ray.is_initialized():
@@ -160,7 +160,7 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
             **({"include_dashboard": False} if wanted.address == LOCAL else {}),
         )
     except Exception as error:
-        raise BackendError(_why_not(error, address, spec)) from error
+        raise ClusterError(_why_not(error, address, spec)) from error
     _hush()
     try:
         yield Cluster(context.address_info["gcs_address"], ships=wanted.ship_code, autoscales=wanted.autoscales)
@@ -183,11 +183,11 @@ def _address(wanted: RayCluster) -> str:
     """Where the cluster is; somebody has to listen there, for Ray itself would wait for minutes.
 
     Raises:
-        BackendError: nobody does.
+        ClusterError: nobody does.
     """
     address = wanted.address or os.environ.get("RAY_ADDRESS") or "auto"
     if address.startswith("ray://"):
-        raise BackendError(
+        raise ClusterError(
             f"{address} is for Ray's client, through which workers can't reach this machine: run the driver in the "
             "cluster, by ashwood run FILE --submit http://HEAD:8265, or on one of its machines with --ray-address auto"
         )
@@ -200,7 +200,7 @@ def _address(wanted: RayCluster) -> str:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
     except (OSError, ValueError) as error:
         there = f"no Ray cluster answers at {address} ({error})" if address else "no Ray cluster runs on this machine"
-        raise BackendError(
+        raise ClusterError(
             f"{there}: start one with 'ray start --head', or name another with --ray-address HOST:6379"
         ) from error
     return address

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from ashwood.errors import BackendError
+from ashwood.errors import ClusterError
 from ashwood.experiment.spec import ExperimentSpec
 
 Amounts = Mapping[str, float]
@@ -49,7 +49,7 @@ def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = 
     any node has is spread evenly over as few nodes as can be.
 
     Raises:
-        BackendError: no trial fits; says what the largest node has.
+        ClusterError: no trial fits; says what the largest node has.
     """
     whole = _whole(spec, any(node.has.get(GPU) for node in nodes))
     if any(_fits(whole, node) for node in nodes):
@@ -60,7 +60,7 @@ def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = 
             return Shape(share, processes)
     if autoscales:
         return Shape(whole)
-    raise BackendError(
+    raise ClusterError(
         f"a trial takes {in_words(whole)}, and no node has that: {_largest(whole, nodes)}. Ask for less under "
         "resources, add a larger node, or set backend.autoscales: true if larger ones can come"
     )

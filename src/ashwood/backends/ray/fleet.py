@@ -15,7 +15,7 @@ from ashwood.backends.ray.cluster import NAMESPACE, Cluster
 from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
 from ashwood.backends.ray.outpost import Orders, Outpost
 from ashwood.backends.ray.wire import Hello, Message, Wire
-from ashwood.errors import BackendError
+from ashwood.errors import ClusterError
 from ashwood.experiment.events import AttemptFailed, LastWord
 
 _THREADS = 8
@@ -259,9 +259,8 @@ class Fleet:
             del self.pending[worker.number]
             worker.slot = min(set(range(len(self.ready) + 1)) - {other.slot for other in self.ready.values()})
             worker.idle_since = time.monotonic()
-            if self._shape.processes > 1:
-                first = worker.processes[0].about
-                worker.send(["team", first and first.address, first and first.port])
+            first = worker.processes[0].about
+            worker.send(["welcome", first and first.address, first and first.port])
             self.ready[worker.number] = worker
         return process
 
@@ -292,11 +291,11 @@ class Fleet:
         """A worker ended before it could work.
 
         Raises:
-            BackendError: several have, one after the other.
+            ClusterError: several have, one after the other.
         """
         self._failed_starts += 1
         if self._failed_starts >= _FAILED_STARTS:
-            raise BackendError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
+            raise ClusterError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
 
     def everybody(self) -> Iterator[Worker]:
         """All workers."""

@@ -44,6 +44,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import ExperimentSpec
 
 _CONNECT_SECONDS = 20.0
+_WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
 _LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
@@ -82,10 +83,10 @@ class Orders(NamedTuple):
 
 
 class Outpost:
-    """The actor; needs several threads, of which `serve` takes one for as long as it lives."""
+    """The actor; needs several threads, of which `serve` takes one for as long as it works."""
 
     def __init__(self, orders: Orders) -> None:
-        """Take the orders; nothing happens before `serve`."""
+        """Take the orders, and work by them from now on."""
         import ray
 
         context = ray.get_runtime_context()
@@ -100,8 +101,15 @@ class Outpost:
             else Staged(self._directory / "checkpoints", orders.checkpoints)
         )
         self._deliveries: dict[str, _Delivery] = {}
+        # Not when the driver asks for it: it may have died while the actor waited for its place.
+        self._service = threading.Thread(target=self._work, name="ashwood-service", daemon=True)
+        self._service.start()
 
     def serve(self) -> None:
+        """Return when the work for the driver is over."""
+        self._service.join()
+
+    def _work(self) -> None:
         """Work for the driver until it sends the worker away, or is gone; then end this process.
 
         A driver that lives ends the actor itself.
@@ -502,14 +510,14 @@ def _variables(team: Team) -> dict[str, str]:
 def _team(orders: Orders, wire: Wire) -> tuple[Team, Inbox]:
     """Who trains together, and what the driver has said besides; waits until all are there."""
     inbox: Inbox = queue.SimpleQueue()
-    if orders.processes == 1:
-        return ALONE, inbox
-    meeting, *rest = wire.receive(wait=True) or [["leave"]]
-    if meeting[0] != "team":
+    welcome, *rest = wire.receive(wait=True, seconds=_WELCOME_SECONDS) or [["leave"]]
+    if welcome[0] != "welcome":
         raise BackendError("the driver has given this worker up")
     for message in rest:
         inbox.put(message)
-    return Team(orders.rank, orders.processes, f"{meeting[1]}:{meeting[2]}"), inbox
+    if orders.processes == 1:
+        return ALONE, inbox
+    return Team(orders.rank, orders.processes, f"{welcome[1]}:{welcome[2]}"), inbox
 
 
 def _free_port(address: str) -> int:

@@ -23,7 +23,7 @@ kept NAME                   the checkpoint that was offered is safe
 refused NAME WHY NO_SPACE   it isn't; NO_SPACE: for lack of it
 delivered NAME              the checkpoint that was wanted is there
 missing NAME WHY DAMAGED    it can't be had; DAMAGED: never, as it is damaged or not there
-team HOST PORT              all processes of the worker are there, and can meet at that port
+welcome HOST PORT           the first message: all processes of the worker are there, and can meet at that port
 leave                       end what runs, at once, and go
 ==========================  ===========================================================
 
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import select
 import socket
 import struct
 from contextlib import suppress
@@ -116,10 +117,13 @@ class Wire:
         except OSError:
             self.gone = True
 
-    def receive(self, *, wait: bool = False) -> list[Message]:
-        """The messages that have come since; with ``wait``, at least one, unless the other end is gone."""
+    def receive(self, *, wait: bool = False, seconds: float | None = None) -> list[Message]:
+        """The messages that have come since; with ``wait``, at least one, unless the other end is gone.
+
+        An end that says nothing for ``seconds`` is taken to be gone.
+        """
         messages = self._complete()
-        while not messages and self._read(wait):
+        while not messages and self._read(wait, seconds):
             messages = self._complete()
         return messages
 
@@ -129,7 +133,7 @@ class Wire:
         Raises:
             PermissionError: it is nobody of ours, or gone.
         """
-        self._read(wait=False)
+        self._read(wait=False, seconds=None)
         line, newline, rest = self._tail.partition(b"\n")
         if not newline and not self.gone and len(self._tail) <= _LONGEST_HELLO:
             return None
@@ -140,8 +144,10 @@ class Wire:
                 return Hello(*about)
         raise PermissionError
 
-    def _read(self, wait: bool) -> bool:
+    def _read(self, wait: bool, seconds: float | None) -> bool:
         """Read what is there; returns whether there was anything."""
+        if seconds is not None and not self.gone and not select.select([self._socket], [], [], seconds)[0]:
+            self.gone = True
         try:
             data = b"" if self.gone else self._socket.recv(_CHUNK, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
