@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 from ashwood.backends.port import StartAttempt
 from ashwood.backends.ray.cluster import NAMESPACE, Cluster
 from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
+from ashwood.backends.ray.movers import Haul
 from ashwood.backends.ray.outpost import Orders, Outpost
 from ashwood.backends.ray.wire import Hello, Message, Wire
 from ashwood.errors import BackendError
 
+IDLE_SECONDS = 60.0
 _THREADS = 8
-_IDLE_SECONDS = 60.0
 _FAILED_STARTS = 3
+_LONGEST_HOLD_SECONDS = 60.0
 _MOST_PENDING = 64
 
 
@@ -37,6 +39,7 @@ class Process:
         actor: for Ray.
         wire: to it; None: it hasn't called yet.
         about: what it says of itself.
+        hauls: its checkpoints that are on their way to the driver.
     """
 
     def __init__(self, worker: Worker, actor: Any) -> None:
@@ -44,6 +47,7 @@ class Process:
         self.actor = actor
         self.wire: Wire | None = None
         self.about: Hello | None = None
+        self.hauls: list[Haul] = []
 
     @property
     def node(self) -> str:
@@ -66,6 +70,7 @@ class Worker:
         placement: Ray's placement group, where there are several.
         attempt: what it works on.
         latest: the trial that it worked on last.
+        asked_at: when it was asked for.
         idle_since: when it had nothing to do any more.
         aborted: whether its attempt is to end at once.
     """
@@ -77,7 +82,7 @@ class Worker:
         self.placement: Any = None
         self.attempt: StartAttempt | None = None
         self.latest = -1
-        self.idle_since = time.monotonic()
+        self.asked_at = self.idle_since = time.monotonic()
         self.aborted = False
 
     @property
@@ -113,7 +118,17 @@ class Fleet:
         fates: what Ray says of actors that have ended, from another thread.
     """
 
-    def __init__(self, cluster: Cluster, shape: Shape, orders: Orders, *, most: int, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        shape: Shape,
+        orders: Orders,
+        *,
+        most: int,
+        idle_seconds: float,
+        wake: Callable[[], None],
+        release: Callable[[Worker], None],
+    ) -> None:
         """Have no workers yet.
 
         Args:
@@ -121,17 +136,22 @@ class Fleet:
             shape: what a worker takes.
             orders: what each is told, but for its own number.
             most: how many there may be.
+            idle_seconds: how long those that nobody needs are kept.
             wake: called from another thread when there is a fate.
+            release: called with those that are given up; has to `remove` them.
         """
         self._cluster = cluster
         self._shape = shape
         self._orders = orders
         self._most = most
+        self._idle_seconds = idle_seconds
         self._wake = wake
+        self._release = release
         self._wanted = 0
         self._unbounded = False
         self._numbers = 0
         self._failed_starts = 0
+        self._failed_at = self._hold_until = 0.0
         self.ready: dict[int, Worker] = {}
         self.pending: dict[int, Worker] = {}
         self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
@@ -155,18 +175,20 @@ class Fleet:
         if self._unbounded:
             # So that nodes that come are used, and whoever can add nodes sees that more would be.
             fitting = max(1, room(self._shape.share, self._cluster.free()) // self._shape.processes)
-            missing = min(missing, min(fitting, _MOST_PENDING) - len(self.pending))
-        for _ in range(missing):
-            self._launch()
-        surplus = -missing
-        for worker in list(self.pending.values())[: max(0, surplus)]:
-            self.remove(worker)
-            surplus -= 1
+            # Those that are about to start have their share already, of which nothing is free any more.
+            more = max(0, min(fitting, _MOST_PENDING) - len(self.pending))
+            missing = min(missing, more)
         now = time.monotonic()
-        for worker in [*self.ready.values()][::-1] if surplus > 0 else ():
-            if surplus > 0 and worker.attempt is None and now >= worker.idle_since + _IDLE_SECONDS:
-                self.remove(worker)
-                surplus -= 1
+        for _ in range(missing if now >= self._hold_until else 0):
+            self._launch()
+        surplus = max(0, -missing)
+        idle = [
+            worker
+            for worker in reversed(self.ready.values())
+            if worker.attempt is None and now >= worker.idle_since + self._idle_seconds
+        ]
+        for worker in [*self.pending.values(), *idle][:surplus]:
+            self._release(worker)
 
     def _launch(self) -> None:
         import ray
@@ -235,9 +257,10 @@ class Fleet:
             self.ready[worker.number] = worker
         return process
 
-    def prove(self) -> None:
-        """A worker has begun to train: whatever fails to start from now on is a matter of its node."""
-        self._failed_starts = 0
+    def prove(self, worker: Worker) -> None:
+        """A worker has begun to train: if it is one that was asked for since, the trouble with others is over."""
+        if worker.asked_at > self._failed_at:
+            self._failed_starts = 0
 
     # -- they go ------------------------------------------------------------------------------------
 
@@ -258,15 +281,23 @@ class Fleet:
             with suppress(Exception):
                 remove_placement_group(worker.placement)
 
-    def failed_to_start(self, why: str) -> None:
-        """A worker ended before it could work.
+    def failed_to_start(self, worker: Worker, why: str) -> None:
+        """A worker ended before it could work; those that were on their way with it may have met the same trouble.
 
         Raises:
-            BackendError: several have, one after the other.
+            BackendError: several have, one after the other, and there is none that can.
         """
+        if worker.asked_at <= self._failed_at:
+            return
+        now = time.monotonic()
+        self._failed_at = now
         self._failed_starts += 1
-        if self._failed_starts >= _FAILED_STARTS:
+        further = self._failed_starts - _FAILED_STARTS
+        if further < 0:
+            return
+        if not self.ready:
             raise BackendError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
+        self._hold_until = now + min(_LONGEST_HOLD_SECONDS, 2.0**further)
 
     def everybody(self) -> Iterator[Worker]:
         """All workers."""
