@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Before Ray is imported: otherwise it would take the machine's address in the network.
+# In the environment before Ray is imported (see conftest), which would take the machine's address in the network else.
 SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
 _LOOPBACK = "127.0.0.1"
 _STORE = 100 * 2**20
@@ -39,7 +38,6 @@ class Nodes:
 @contextmanager
 def ray_cluster(*cpus: int) -> Iterator[Nodes]:
     """A cluster with a node for each number of CPUs, besides the head."""
-    os.environ.update(SETTINGS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
