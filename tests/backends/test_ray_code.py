@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.ray.cluster import _address, _environment, own_package
+from ashwood.backends.ray.cluster import _address, _environment, own_package, why_not
 from ashwood.experiment.spec import RayCluster
 from ashwood.testing.backend import toy_spec
 
@@ -64,3 +64,16 @@ def test_a_job_drives_on_its_own_cluster_whatever_the_file_calls_it(monkeypatch:
     in_a_job(monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     assert _address(RayCluster("nowhere:1")) == "local"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "Package size (614.40MiB) exceeds the maximum size of 512.00MiB.",
+        "Request failed with status code 413: Maximum request body size 104857600 exceeded.",
+    ],
+)
+def test_too_much_to_send_is_told_with_what_to_do(refusal: str) -> None:
+    said = why_not(RuntimeError(refusal), "head", "/work")
+    assert said.startswith("the work directory /work is too large")
+    assert ".gitignore" in said

@@ -252,7 +252,9 @@ def why_not(error: Exception, address: str, workdir: str) -> str:
     text = str(error).strip()
     if "ersion mismatch" in text:
         return f"the cluster at {address} runs other versions than this machine: {text}"
-    if "exceeds the maximum size" in text or ("package" in text.lower() and "size" in text.lower()):
+    # A dashboard takes less than a driver on the cluster can send.
+    too_large = "exceeds the maximum size" in text or "request body size" in text
+    if too_large or ("package" in text.lower() and "size" in text.lower()):
         return (
             f"the work directory {workdir} is too large to be sent to the nodes: {text}\nName what workers don't "
             "need in .gitignore or in backend.runtime_env.excludes, or set backend.ship_code: false if it is in the "
