@@ -11,6 +11,8 @@ from pathlib import Path
 
 import typer
 
+from ashwood.cli import job
+from ashwood.cli.run import Run, resume_experiment
 from ashwood.cli.where import Where
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
@@ -34,6 +36,8 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
         state = opened.store.record(experiment).state
         if state.ended:
             raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
+        if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
+            raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where)))
         log = opened.directory(experiment) / "driver.log"
         slots = [] if workers is None else ["--workers", str(workers)]
         driver = _start(home, experiment, [*slots, *where.options], log)

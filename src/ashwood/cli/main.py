@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from ashwood.errors import AshwoodError, ConfigError
 
@@ -136,17 +137,59 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class _Command(TyperCommand):
+    """A command that runs here or, after ``--on``, on the head of a cluster."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.obj is not None:
+            from ashwood.cli.remote import elsewhere
+
+            code = elsewhere(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _said(ctx))
+            if code is not None:
+                raise typer.Exit(code)
+        return super().invoke(ctx)
+
+
+_ARGUMENTS = "ashwood.arguments"
+
+
+def _said(ctx: typer.Context) -> dict[str, Any]:
+    """What the command line says: variables of this machine are for this machine."""
+    return {
+        name: value
+        for name, value in ctx.params.items()
+        if (source := ctx.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    }
+
+
 @app.callback()
 def _ashwood(
-    version: Annotated[
+    ctx: typer.Context,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="URL",
+            envvar="ASHWOOD_ON",
+            help="Run the command on the head of a Ray cluster, where experiments were submitted to: the URL of its "
+            "dashboard, e.g. http://HEAD:8265.",
+            show_default=False,
+        ),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 it has been printed
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    ctx.obj = on
 
 
 @app.command()
 def run(
+    ctx: typer.Context,
     file: Annotated[
         Path | None, typer.Argument(help="The experiment file.", metavar="FILE", show_default=False)
     ] = None,
@@ -169,6 +212,19 @@ def run(
             "--resume-latest", help="Go on with the latest unfinished experiment (of FILE); a new one if there is none."
         ),
     ] = False,
+    submit: Annotated[
+        str | None,
+        typer.Option(
+            "--submit",
+            metavar="URL",
+            help="Have a job of a Ray cluster drive it, with this directory's code; URL: of its dashboard, "
+            "http://HEAD:8265.",
+            show_default=False,
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="With --submit: print what the driver prints, until Ctrl-C.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Run the experiment that FILE describes, to its end.
@@ -178,6 +234,25 @@ def run(
     from ashwood.cli.run import Run, rerun, resume_latest_or_run, run_file
     from ashwood.cli.where import Where
 
+    if (url := submit or ctx.obj) is not None:
+        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address is not None:
+            raise typer.BadParameter(
+                "what is submitted is FILE, to the cluster at the URL: without --from, --resume-latest, "
+                "--backend local and --ray-address"
+            )
+        from ashwood.cli import remote
+
+        to_submit = remote.Wanted(
+            home=_said(ctx).get("home"),
+            workers=workers,
+            set_=set_ or [],
+            stop_when=stop_when or [],
+            json=json,
+            follow=follow,
+        )
+        raise typer.Exit(remote.submit(url, file, to_submit))
+    if follow:
+        raise typer.BadParameter("--follow goes with --submit: what runs here is shown anyway")
     where = Where(backend, ray_address)
     wanted = Run(home=home, workers=workers, where=where, overrides=set_ or [], stop_when=stop_when or [], json=json)
     match file, source, resume_latest:
@@ -663,6 +738,10 @@ def schema() -> None:
     from ashwood.config import experiment_schema
 
     typer.echo(json.dumps(experiment_schema(), indent=2))
+
+
+for _command in app.registered_commands:
+    _command.cls = _Command
 
 
 def main() -> None:

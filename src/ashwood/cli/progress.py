@@ -13,6 +13,7 @@ from typing import Any, Literal
 import typer
 
 from ashwood.cli.capacity import CapacityNews
+from ashwood.cli.job import announce
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
@@ -101,6 +102,7 @@ class Reporter:
     def ready(self, slots: int) -> None:
         """The backend has so many slots; trials start now."""
         self.running = True
+        announce(self.id)
         self._capacity.began(slots)
         self.started(slots)
 

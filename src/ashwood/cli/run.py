@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
 from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
@@ -62,7 +63,9 @@ def run_file(file: Path, wanted: Run) -> int:
     """Run the experiment of a file; returns the exit code."""
     loaded = _read(file, wanted)
     with open_home(wanted.home or loaded.store, create=True) as opened:
-        return _run_new(opened, _with_provenance(loaded, wanted.all_overrides), wanted)
+        if (submission := job.submission()) is not None:
+            loaded = _read(job.settle(file, opened.path / CODE), wanted)
+        return _run_new(opened, _with_provenance(loaded, wanted.all_overrides, submission), wanted)
 
 
 def resume_experiment(experiment: int, wanted: Run) -> int:
@@ -128,8 +131,10 @@ def _read(file: Path, wanted: Run) -> Loaded:
     return read_experiment(file, overrides=wanted.all_overrides, default_seed=secrets.randbits(31))
 
 
-def _with_provenance(loaded: Loaded, overrides: Sequence[str]) -> Loaded:
+def _with_provenance(loaded: Loaded, overrides: Sequence[str], submission: Mapping[str, Any] | None = None) -> Loaded:
     provenance: dict[str, Any] = {**collect(Path(loaded.spec.workdir)), "overrides": list(overrides)}
+    if submission is not None:  # the repository stayed where the code was submitted
+        provenance.update(git=submission["git"], submitted_from=submission["workdir"])
     unrecorded = dirt(provenance)
     warnings = loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded)
     return Loaded(replace(loaded.spec, provenance=provenance), warnings)

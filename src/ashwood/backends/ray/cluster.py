@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -149,18 +150,17 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
         yield Cluster(context.gcs_address, ships=ships, autoscales=wanted.autoscales)
         return
     address = _address(wanted)
-    ships = wanted.ship_code and _IN_A_JOB not in os.environ
     try:
         context = ray.init(
             address=address,
             namespace=NAMESPACE,
-            runtime_env=_environment(wanted, spec) if ships else dict(wanted.runtime_env) or None,
+            runtime_env=_environment(wanted, spec) or None,
             log_to_driver=False,
             logging_level="ERROR",
-            **({"include_dashboard": False} if wanted.address == LOCAL else {}),
+            **({"include_dashboard": False} if address == LOCAL else {}),
         )
     except Exception as error:
-        raise ClusterError(_why_not(error, address, spec)) from error
+        raise ClusterError(why_not(error, address, spec.workdir)) from error
     _hush()
     try:
         yield Cluster(context.address_info["gcs_address"], ships=wanted.ship_code, autoscales=wanted.autoscales)
@@ -169,14 +169,31 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
 
 
 def _environment(wanted: RayCluster, spec: ExperimentSpec) -> dict[str, Any]:
-    """Ashwood itself goes along: nodes need Ray and what training code needs, and the versions are the same."""
-    given: Mapping[str, Any] = wanted.runtime_env
+    """What workers are to have, besides what came with the job that this process is."""
+    job: Mapping[str, Any] = json.loads(os.environ.get(_IN_A_JOB) or "{}").get("runtime_env") or {}
+    code = code_environment(wanted, spec.workdir) if wanted.ship_code else {}
+    environment = {**wanted.runtime_env, **{name: value for name, value in code.items() if not job.get(name)}}
+    if "working_dir" not in environment:
+        environment.pop("excludes", None)
+    return environment
+
+
+def code_environment(wanted: RayCluster, workdir: str) -> dict[str, Any]:
+    """Ray's runtime environment that brings a work directory, and Ashwood.
+
+    Nodes need Ray and what training code needs, and the versions are the same.
+    """
+    given = wanted.runtime_env.get("excludes", ())
     return {
-        **given,
-        "working_dir": spec.workdir,
-        "py_modules": [str(Path(ashwood.__file__).parent)],
-        "excludes": [*given.get("excludes", ()), ".git", "/.ashwood", ".venv", "__pycache__"],
+        "working_dir": workdir,
+        "py_modules": [own_package()],
+        "excludes": [*given, ".git", "/.ashwood", ".venv", "__pycache__"],
     }
+
+
+def own_package() -> str:
+    """The directory of Ashwood itself."""
+    return str(Path(ashwood.__file__).parent)
 
 
 def _address(wanted: RayCluster) -> str:
@@ -186,6 +203,8 @@ def _address(wanted: RayCluster) -> str:
         ClusterError: nobody does.
     """
     address = wanted.address or os.environ.get("RAY_ADDRESS") or "auto"
+    if _IN_A_JOB in os.environ:  # which is of this cluster, by whatever name it is known elsewhere
+        address = os.environ.get("RAY_ADDRESS") or address
     if address.startswith("ray://"):
         raise ClusterError(
             f"{address} is for Ray's client, through which workers can't reach this machine: run the driver in the "
@@ -228,13 +247,16 @@ def _found() -> str | None:
     return found
 
 
-def _why_not(error: Exception, address: str, spec: ExperimentSpec) -> str:
+def why_not(error: Exception, address: str, workdir: str) -> str:
+    """Why a cluster can't be used, for people."""
     text = str(error).strip()
     if "ersion mismatch" in text:
         return f"the cluster at {address} runs other versions than this machine: {text}"
-    if "exceeds the maximum size" in text or ("package" in text.lower() and "size" in text.lower()):
+    # A dashboard takes less than a driver on the cluster can send.
+    too_large = "exceeds the maximum size" in text or "request body size" in text
+    if too_large or ("package" in text.lower() and "size" in text.lower()):
         return (
-            f"the work directory {spec.workdir} is too large to be sent to the nodes: {text}\nName what workers don't "
+            f"the work directory {workdir} is too large to be sent to the nodes: {text}\nName what workers don't "
             "need in .gitignore or in backend.runtime_env.excludes, or set backend.ship_code: false if it is in the "
             "same place on every node"
         )

@@ -1,0 +1,62 @@
+"""Experiments that are submitted to a real cluster, and looked at and steered from here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ashwood.engine import open_home
+from ashwood.experiment.events import ValidationReported
+from ashwood.experiment.lifecycle import ExperimentState
+from tests.clusters import Nodes, ray_cluster_with_dashboard
+
+from .conftest import RANDOM, TRAIN, Workplace, wait_until
+
+WAITS = TRAIN.replace(
+    'print("epoch", epoch)',
+    "import os, pathlib, time\n        print(epoch, 'in', os.getcwd(), flush=True)\n"
+    "        while epoch and not pathlib.Path('{gate}').exists():\n            time.sleep(0.01)",
+)
+"""Trains its first epoch, and the others when there is a gate."""
+
+
+pytestmark = pytest.mark.timeout(300)  # Ray starts a worker process a command, on a machine that others use too
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home directory of who runs the cluster."""
+    return tmp_path_factory.mktemp("head")
+
+
+@pytest.fixture(scope="module")
+def cluster(head: Path) -> Iterator[Nodes]:
+    with ray_cluster_with_dashboard(2, home=head) as nodes:
+        yield nodes
+
+
+def test_an_experiment_lives_on_the_cluster(workplace: Workplace, cluster: Nodes, head: Path) -> None:
+    gate = workplace.path / "gate"
+    workplace.write(RANDOM, WAITS.replace("{gate}", str(gate)))
+    home, on = head / ".ashwood", ("--on", cluster.url)
+
+    submitted = workplace.json("run", "toy.yaml", "--submit", cluster.url)
+    assert submitted["experiment"] == 1
+    with open_home(home) as opened:
+        log = opened.store.log(1)
+        wait_until(lambda: any(isinstance(entry.event, ValidationReported) for _, entry in log.read()))
+        assert "pausing" in workplace.ashwood(*on, "pause", "1")
+        gate.touch()
+        wait_until(lambda: opened.store.record(1).state is ExperimentState.PAUSED)
+
+        # From now on, the code is where the first job left it.
+        (workplace.path / "train.py").unlink()
+        assert "experiment 1 runs on the cluster" in workplace.ashwood(*on, "activate", "1")
+        wait_until(lambda: opened.store.record(1).state is ExperimentState.COMPLETED)
+        assert str(home / "code") in opened.store.spec(1).workdir
+
+    # The nodes had it sent, by either job.
+    assert (home / "experiments/1/logs/trial-0.log").read_text().count("working_dir_files") >= 2
+    assert "it has trials 0 to 5" in workplace.ashwood(*on, "logs", "1", "99", "--follow", code=1)
