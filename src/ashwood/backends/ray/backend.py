@@ -363,7 +363,10 @@ class RayBackend:
         worker = fate.process.worker
         if worker.number in self._fleet.pending:
             self._forget(worker)
-            self._fleet.failed_to_start(_words(fate.error))
+            if _by_its_node(fate.error):
+                self._fleet.staff()
+            else:
+                self._fleet.failed_to_start(_words(fate.error))
         elif worker.number in self._fleet.ready:
             self._lose(worker, f"the worker on node {fate.process.node} was lost: {_words(fate.error)}")
 
@@ -475,6 +478,11 @@ def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
+
+
+def _by_its_node(error: BaseException | None) -> bool:
+    """Whether an actor has ended because its node did, which is no fault of what it was to run."""
+    return getattr(error, "preempted", False) or "node has died" in _words(error)
 
 
 def _words(error: BaseException | None) -> str:
