@@ -188,17 +188,6 @@ def kill_actor_of(backend: Backend, rank: int) -> None:
     os.kill(about.pid, signal.SIGKILL)
 
 
-def test_a_node_that_has_died_is_known_before_ray_knows(tmp_path: Path) -> None:
-    with ray_cluster(1) as nodes:
-        where = RayCluster(nodes.address, ship_code=False)
-        with connected(where, toy_spec(tmp_path)) as cluster:
-            node = nodes.add(num_cpus=1)
-            assert not cluster.is_silent(node.node_id)
-            nodes.kill(node)
-            assert cluster.is_silent(node.node_id)
-            assert not cluster.is_silent("a node that never was")
-
-
 def test_whom_a_dead_node_took_along_did_not_fail_to_start() -> None:
     import ray
 
