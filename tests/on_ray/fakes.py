@@ -42,6 +42,10 @@ class FakeCluster(Cluster):
         """What is free."""
         return {"CPU": self.room}
 
+    def is_silent(self, node_id: str) -> bool:
+        """It never dies."""
+        return False
+
 
 class FakeActor:
     """What the driver calls to fetch a checkpoint; ``meanwhile`` is called before each of its chunks."""
