@@ -13,6 +13,7 @@ import pytest
 
 from ashwood.backends.port import Backend, Command, GoOn, Suspend
 from ashwood.backends.ray import RayBackend
+from ashwood.backends.ray.backend import _by_its_node
 from ashwood.backends.ray.cluster import Cluster, connected
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -185,3 +186,12 @@ def kill_actor_of(backend: Backend, rank: int) -> None:
     about = worker.processes[rank].about
     assert about is not None
     os.kill(about.pid, signal.SIGKILL)
+
+
+def test_whom_a_dead_node_took_along_did_not_fail_to_start() -> None:
+    import ray
+
+    died = "The actor died because its node has died. Node Id: 7c92"
+    assert _by_its_node(ray.exceptions.ActorDiedError(None)) is False
+    assert _by_its_node(ray.exceptions.RayActorError(error_msg=died))
+    assert not _by_its_node(None)

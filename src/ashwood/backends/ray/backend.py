@@ -379,7 +379,10 @@ class RayBackend:
         worker = fate.process.worker
         if worker.number in self._fleet.pending:
             self._forget(worker)
-            self._fleet.failed_to_start(worker, _words(fate.error))
+            if _by_its_node(fate.error):
+                self._fleet.staff()
+            else:
+                self._fleet.failed_to_start(worker, _words(fate.error))
         elif worker.number in self._fleet.ready:
             for process in worker.processes:  # Ray may tell sooner than what was said last has been heard
                 while process.wire is not None and self._take_all(process, process.wire):
@@ -530,6 +533,11 @@ def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
+
+
+def _by_its_node(error: BaseException | None) -> bool:
+    """Whether an actor has ended because its node did, which is no fault of what it was to run."""
+    return getattr(error, "preempted", False) or "node has died" in _words(error)
 
 
 def _words(error: BaseException | None) -> str:
