@@ -399,6 +399,7 @@ class RayBackend:
 
     def _lose(self, worker: Worker, why: str) -> None:
         attempt, aborted = worker.attempt, worker.aborted
+        self._fleet.suspect(worker)
         self._forget(worker)
         self._news = why
         if attempt is not None:

@@ -23,6 +23,7 @@ NAMESPACE = "ashwood"
 LOCAL = "local"
 """The address of a cluster of this machine alone, which is started for one run."""
 _REACH_SECONDS = 5.0
+_KNOCK_SECONDS = 1.0
 _LEAVE_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.1
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -53,6 +54,19 @@ class Cluster:
             for node in ray.nodes()
             if node["Alive"]
         ]
+
+    def is_silent(self, node_id: str) -> bool:
+        """Whether a node is dead that Ray takes for alive, as it does for some 15 seconds."""
+        import ray
+
+        for node in ray.nodes():
+            if node["NodeID"] == node_id and node["Alive"]:
+                place = node["NodeManagerAddress"], node["NodeManagerPort"]
+                try:
+                    socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
+                except OSError:
+                    return True
+        return False
 
     def free(self) -> Amounts:
         """What nobody uses, of all nodes together."""

@@ -24,6 +24,8 @@ _THREADS = 8
 _FAILED_STARTS = 3
 _LONGEST_HOLD_SECONDS = 60.0
 _MOST_PENDING = 64
+_AVOID_SECONDS = 60.0
+_NODE_ID = "ray.io/node-id"
 
 
 class Fate(NamedTuple):
@@ -168,6 +170,7 @@ class Fleet:
         self._numbers = 0
         self._failed_starts = 0
         self._failed_at = self._hold_until = 0.0
+        self._avoided: dict[str, float] = {}
         self.ready: dict[int, Worker] = {}
         self.pending: dict[int, Worker] = {}
         self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
@@ -242,7 +245,7 @@ class Fleet:
 
     def _place(self, worker: Worker) -> Callable[[int], dict[str, Any]]:
         if self._shape.processes == 1:
-            return lambda _: {}
+            return lambda _: self._elsewhere()
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
 
@@ -253,6 +256,15 @@ class Fleet:
             name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}",
         )
         return lambda rank: {"scheduling_strategy": In(worker.placement, placement_group_bundle_index=rank)}
+
+    def _elsewhere(self) -> dict[str, Any]:
+        now = time.monotonic()
+        self._avoided = {node: until for node, until in self._avoided.items() if now < until}
+        if not self._avoided:
+            return {}
+        from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy, NotIn
+
+        return {"scheduling_strategy": NodeLabelSchedulingStrategy(hard={_NODE_ID: NotIn(*self._avoided)})}
 
     def _note(self, process: Process, future: Any) -> None:
         self.fates.put(Fate(process, future.exception()))
@@ -289,6 +301,13 @@ class Fleet:
             self._failed_starts = 0
 
     # -- they go ------------------------------------------------------------------------------------
+
+    def suspect(self, worker: Worker) -> None:
+        """A worker was lost: where its node is dead, nobody is sent there while Ray doesn't know."""
+        for process in worker.processes:
+            node = "" if process.about is None else process.about.node_id
+            if node and node not in self._avoided and self._cluster.is_silent(node):
+                self._avoided[node] = time.monotonic() + _AVOID_SECONDS
 
     def remove(self, worker: Worker) -> None:
         """Have a worker no more, whatever it does."""
