@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import end_to_end, memory, preview, recovery, robustness, scaling, search_core, utilisation
+from benchmarks import cluster, end_to_end, memory, preview, recovery, robustness, scaling, search_core, utilisation
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
@@ -17,6 +17,7 @@ BENCHMARKS = {
     "utilisation": utilisation.tables,
     "memory": memory.tables,
     "recovery": recovery.tables,
+    "cluster": cluster.tables,
     "scaling": scaling.tables,
     "robustness": robustness.tables,
     "quality": quality.tables,

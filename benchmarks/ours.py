@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.workload import DIVISOR, MAX_LENGTH, RUNGS, Workload
+from benchmarks.workload import DIVISOR, RUNGS, Workload
 
 VARIANTS = {
     "promotion": {"stop_once": False},
@@ -33,27 +35,56 @@ class Ended(NamedTuple):
     peak_mb: float
 
 
-def search(variant: str, workload: Workload, directory: Path, log: Path) -> Ended:
-    """Run a whole search in a directory of its own, steps written to ``log``."""
-    file = directory / "toy.yaml"
-    file.write_text(json.dumps(_experiment(variant, workload, log)))  # JSON is YAML
-    command = [str(Path(sys.executable).with_name("ashwood")), "run", str(file), "--workers", str(workload.workers)]
-    environment = {
-        **os.environ,
-        "ASHWOOD_HOME": str(directory / "home"),
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-    }
+def search(
+    variant: str,
+    workload: Workload,
+    directory: Path,
+    log: Path,
+    *,
+    more: Mapping[str, object] | None = None,
+    limit: float = inf,
+) -> Ended:
+    """Run a whole search in a directory of its own, steps written to ``log``.
+
+    Args:
+        variant: which of `VARIANTS`.
+        workload: what to do.
+        directory: for all that is written.
+        log: for the steps.
+        more: what else is to stand in the experiment file.
+        limit: how many seconds it may take.
+    """
     began = time.monotonic()
-    with (directory / "output").open("w") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        peak_mb = 0.0
-        while process.poll() is None:
-            peak_mb = peak_memory(process.pid) or peak_mb
-            time.sleep(0.02)
+    process = start(variant, workload, directory, log, more=more)
+    peak_mb = 0.0
+    while process.poll() is None:
+        peak_mb = peak_memory(process.pid) or peak_mb
+        if time.monotonic() > began + limit:
+            process.kill()
+            process.wait()
+            raise TimeoutError(f"ashwood took more than {limit:.0f} s")
+        time.sleep(0.02)
     ended = time.monotonic()
     if process.returncode:
         raise RuntimeError(f"ashwood failed:\n{(directory / 'output').read_text()[-2000:]}")
     return Ended(began, ended, peak_mb)
+
+
+def start(
+    variant: str, workload: Workload, directory: Path, log: Path, *, more: Mapping[str, object] | None = None
+) -> subprocess.Popen[bytes]:
+    """Begin a search; its driver is the process, what it says is in the file ``output``."""
+    file = directory / "code" / "toy.yaml"
+    file.parent.mkdir()
+    file.write_text(json.dumps({**_experiment(variant, workload, log), **(more or {})}))  # JSON is YAML
+    command = [str(Path(sys.executable).with_name("ashwood")), "run", str(file), "--workers", str(workload.workers)]
+    environment = {
+        **os.environ,
+        "ASHWOOD_HOME": str(directory / "home"),
+        "PYTHONPATH": python_path(),
+    }
+    with (directory / "output").open("w") as output:
+        return subprocess.Popen(command, env=environment, stdout=output, stderr=output)
 
 
 def _experiment(variant: str, workload: Workload, log: Path) -> dict[str, object]:
@@ -65,13 +96,19 @@ def _experiment(variant: str, workload: Workload, log: Path) -> dict[str, object
         "searcher": {
             "name": "async_halving",
             "metric": "loss",
-            "max_length": MAX_LENGTH,
+            "max_length": workload.max_length,
             "max_trials": workload.trials,
+            "max_concurrent_trials": workload.workers,
             "num_rungs": RUNGS,
             "divisor": DIVISOR,
             **VARIANTS[variant],
         },
     }
+
+
+def python_path() -> str:
+    """Where processes find the benchmarks, and whatever they are told besides."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH"))))
 
 
 def peak_memory(process: int) -> float | None:

@@ -32,7 +32,6 @@ from benchmarks.steps import Steps
 from benchmarks.tables import Options, Table
 from benchmarks.workload import Workload
 
-_ROOT = Path(__file__).parents[1]
 _MAX_LENGTH = 192
 """Three rungs at 12, 48 and 192 steps: 30 reports a trial."""
 _REQUESTS_PER_SECOND = 200
@@ -107,7 +106,7 @@ class _Place:
         """Resume it, and end the driver with a signal as soon as training has begun."""
         self._log.unlink(missing_ok=True)
         command = [str(Path(sys.executable).with_name("ashwood")), "resume", "1", "--workers", "2"]
-        environment = {**os.environ, "ASHWOOD_HOME": str(self._home), "PYTHONPATH": _python_path()}
+        environment = {**os.environ, "ASHWOOD_HOME": str(self._home), "PYTHONPATH": ours.python_path()}
         began = time.monotonic()
         with (self._path / "output").open("w") as output:
             driver = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -211,10 +210,6 @@ def _holds(process: Path, file: Path) -> bool:
         return any(handle.readlink() == file for handle in (process / "fd").iterdir())
     except OSError:  # gone, or another user's
         return False
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
 
 
 # -- what requests cost -------------------------------------------------------------------------

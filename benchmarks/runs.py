@@ -72,6 +72,6 @@ def run(system: System, workload: Workload) -> Run:
         if system.peer is None:
             ended = ours.search(system.variant, workload, Path(directory), log).ended
         else:
-            ended = environment.search(system.peer, system.variant, workload, log)
+            ended = environment.search(system.peer, system.variant, workload, log).ended
         steps = Steps.read(log, workload)
     return Run(steps, ended - steps.first)

@@ -22,8 +22,15 @@ class Workload(NamedTuple):
         trials: how many trials to create.
         workers: how many train at once.
         step_seconds: what a training step takes, asleep; 0: nothing at all.
+        min_length: after how many steps a trial is judged first; only Ashwood and Ray Tune can be asked for another.
     """
 
     trials: int
     workers: int
     step_seconds: float
+    min_length: int = MIN_LENGTH
+
+    @property
+    def max_length(self) -> int:
+        """How many steps the best trials train."""
+        return self.min_length * MAX_LENGTH // MIN_LENGTH

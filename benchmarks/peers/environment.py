@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.ours import Ended
 from benchmarks.workload import Workload
 
 if TYPE_CHECKING:  # it imports numpy, which the other benchmarks do without
@@ -23,9 +25,9 @@ _BENCHMARKS = Path(__file__).parents[1]
 _HOME = _BENCHMARKS / ".peers"
 
 
-def prepare() -> None:
+def prepare(peers: Sequence[str] = PEERS) -> None:
     """Make the environments that are missing or out of date."""
-    for peer in PEERS:
+    for peer in peers:
         wanted = _BENCHMARKS / "peers" / f"{peer}.txt"
         ready = _HOME / peer / wanted.name
         if ready.exists() and ready.read_text() == wanted.read_text():
@@ -43,10 +45,15 @@ def schedule(peer: str, variant: str, trials: int, repeats: int) -> float:
     return float(_call(peer, "schedule", variant, str(trials), str(repeats))["reports_per_second"])
 
 
-def search(peer: str, variant: str, workload: Workload, log: Path) -> float:
-    """Run a whole search with a peer, steps written to ``log``; returns when it ended, by the monotonic clock."""
-    numbers = [str(workload.trials), str(workload.workers), str(workload.step_seconds)]
-    return float(_call(peer, "search", variant, *numbers, str(log))["ended"])
+def search(peer: str, variant: str, workload: Workload, log: Path, *, limit: float | None = None) -> Ended:
+    """Run a whole search with a peer, steps written to ``log``.
+
+    Raises:
+        TimeoutError: it took more than ``limit`` seconds.
+    """
+    began = time.monotonic()
+    answer = _call(peer, "search", variant, *map(str, workload), str(log), limit=limit)
+    return Ended(began, answer["ended"], answer["peak_mb"])
 
 
 def quality(peer: str, request: Request) -> Iterator[list[Any]]:
@@ -65,14 +72,18 @@ def quality(peer: str, request: Request) -> Iterator[list[Any]]:
             raise RuntimeError(f"{peer} failed with exit status {process.returncode}:\n{errors.read()[-2000:]}")
 
 
-def _call(peer: str, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.on_{peer}", *arguments],
-        cwd=_HOME,  # where what a peer leaves lying about is ignored
-        env=_environment(),
-        capture_output=True,
-        text=True,
-    )
+def _call(peer: str, *arguments: str, limit: float | None = None) -> dict[str, Any]:
+    try:
+        done = subprocess.run(
+            [_python(peer), "-W", "ignore", "-m", f"benchmarks.peers.on_{peer}", *arguments],
+            cwd=_HOME,  # where what a peer leaves lying about is ignored
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"{peer} took more than {limit:.0f} s") from error
     if done.returncode:
         raise RuntimeError(f"{peer} failed:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from benchmarks.peers.script import LENGTHS, main
 from benchmarks.steps import StepLog
-from benchmarks.workload import DIVISOR, MAX_LENGTH, MIN_LENGTH, Workload
+from benchmarks.workload import DIVISOR, Workload
 
 
 def schedule(_variant: str, trials: int, losses: Iterator[float]) -> int:
@@ -40,19 +41,28 @@ def schedule(_variant: str, trials: int, losses: Iterator[float]) -> int:
 
 
 def search(_variant: str, workload: Workload, log: str) -> None:
-    """A local cluster with a CPU for each worker."""
-    ray.init(num_cpus=workload.workers, include_dashboard=False, log_to_driver=False, logging_level="error")
+    """On the cluster of RAY_ADDRESS, otherwise on a local one with a CPU for each worker."""
+    there = "RAY_ADDRESS" in os.environ
+    cluster: dict[str, Any] = {} if there else {"num_cpus": workload.workers, "include_dashboard": False}
+    ray.init(**cluster, log_to_driver=False, logging_level="error")
     with tempfile.TemporaryDirectory() as directory:
         tuner = tune.Tuner(
             _train,
-            param_space={"x": tune.uniform(0.0, 1.0), "log": log, "seconds": workload.step_seconds},
+            param_space={
+                "x": tune.uniform(0.0, 1.0),
+                "log": log,
+                "seconds": workload.step_seconds,
+                "max_length": workload.max_length,
+            },
             tune_config=tune.TuneConfig(
                 metric="loss",
                 mode="min",
                 num_samples=workload.trials,
                 max_concurrent_trials=workload.workers,
                 reuse_actors=True,
-                scheduler=ASHAScheduler(grace_period=MIN_LENGTH, max_t=MAX_LENGTH, reduction_factor=DIVISOR),
+                scheduler=ASHAScheduler(
+                    grace_period=workload.min_length, max_t=workload.max_length, reduction_factor=DIVISOR
+                ),
             ),
             run_config=tune.RunConfig(storage_path=directory, verbose=0),
         )
@@ -62,7 +72,7 @@ def search(_variant: str, workload: Workload, log: str) -> None:
 def _train(config: dict[str, Any]) -> None:
     log = StepLog(config["log"], config["seconds"])
     trial = tune.get_context().get_trial_id()
-    for _ in range(MAX_LENGTH):
+    for _ in range(config["max_length"]):
         log.step(trial)
         tune.report({"loss": config["x"]})
 

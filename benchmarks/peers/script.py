@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from benchmarks.ours import peak_memory
 from benchmarks.workload import Workload
 
 LENGTHS = (1, 4, 16, 64, 256)
@@ -33,11 +35,13 @@ def main(schedule: Callable[[str, int, Iterator[float]], int], search: Search) -
         case ["schedule", variant, trials, repeats]:
             rate = max(_rate(schedule, variant, int(trials)) for _ in range(int(repeats)))
             print(json.dumps({"reports_per_second": rate}))
-        case ["search", variant, trials, workers, seconds, log]:
-            search(variant, Workload(int(trials), int(workers), float(seconds)), log)
-            print(json.dumps({"ended": time.monotonic()}))
+        case ["search", variant, trials, workers, seconds, min_length, log]:
+            search(variant, Workload(int(trials), int(workers), float(seconds), int(min_length)), log)
+            print(json.dumps({"ended": time.monotonic(), "peak_mb": peak_memory(os.getpid())}))
         case _:
-            sys.exit("usage: schedule VARIANT TRIALS REPEATS | search VARIANT TRIALS WORKERS STEP_SECONDS LOG")
+            sys.exit(
+                "usage: schedule VARIANT TRIALS REPEATS | search VARIANT TRIALS WORKERS STEP_SECONDS MIN_LENGTH LOG"
+            )
 
 
 def _rate(schedule: Callable[[str, int, Iterator[float]], int], variant: str, trials: int) -> float:
