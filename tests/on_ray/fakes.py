@@ -38,10 +38,6 @@ class FakeCluster(Cluster):
         """It."""
         return [Node("node", "id", {"CPU": 4.0})]
 
-    def is_silent(self, node_id: str) -> bool:
-        """It never is."""
-        return False
-
     def free(self) -> Amounts:
         """What is free."""
         return {"CPU": self.room}
