@@ -12,6 +12,7 @@ from hypothesis import given
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CapacityChanged,
     DriverStarted,
@@ -58,6 +59,37 @@ def report(trial: int, attempt: int, length: int, loss: float) -> ValidationRepo
 
 
 # -- by hand -----------------------------------------------------------------------------------
+
+
+def test_the_worker_that_leaves_a_cluster_is_the_one_that_was_lost() -> None:
+    nodes = {"a": 1, "b": 1}
+    timeline = told(
+        halving(),
+        (0.0, DriverStarted(0)),
+        (1.0, CapacityChanged(2, nodes)),
+        (1.0, AttemptStarted(0, 1, 0, 0, "a")),
+        (1.0, AttemptStarted(1, 1, 1, 0, "b")),
+        (3.0, AttemptPreempted(0, 1, "node a was lost")),
+        (3.0, CapacityChanged(1, {"b": 1}, "node a was lost")),
+        (5.0, CapacityChanged(2, nodes, "node a joined")),
+        (6.0, AttemptStarted(0, 2, 0, 0, "a")),
+        (7.0, DriverStopped()),
+    )
+    assert sorted(timeline.presences()) == [SlotTime(0, 1.0, 3.0), SlotTime(0, 5.0, 7.0), SlotTime(1, 1.0, 7.0)]
+    assert [(gap.slot, gap.begin, gap.end) for gap in timeline.gaps()] == [(0, 5.0, 6.0)]
+
+
+def test_of_idle_workers_it_is_known_later_which_left() -> None:
+    timeline = told(
+        halving(),
+        (0.0, DriverStarted(0)),
+        (1.0, CapacityChanged(3, {"a": 3})),
+        (1.0, AttemptStarted(0, 1, 2, 0, "a")),
+        (3.0, CapacityChanged(2, {"a": 2}, "a worker was given up")),
+        (4.0, AttemptStarted(1, 1, 1, 0, "a")),
+        (7.0, DriverStopped()),
+    )
+    assert {slot for slot, _, end in timeline.presences() if end == 7.0} == {1, 2}
 
 
 def test_a_process_that_goes_on_at_its_rung_makes_two_spans() -> None:

@@ -169,7 +169,8 @@ class Timeline:
         # How processes that haven't had their last word will end, as it was decided.
         self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
         # Since when each slot has been there, and when those that are gone were.
-        self._there: list[float] = []
+        self._there: dict[Slot, float] = {}
+        self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
         self._driven = False
 
@@ -201,7 +202,7 @@ class Timeline:
 
     def presences(self) -> list[SlotTime]:
         """When each slot was there, worked on or not, up to the last entry."""
-        return [*self._were_there, *(SlotTime(slot, since, self.until) for slot, since in enumerate(self._there))]
+        return [*self._were_there, *(SlotTime(slot, since, self.until) for slot, since in self._there.items())]
 
     def gaps(self) -> Iterator[SlotTime]:
         """When slots had nothing to do, by slot."""
@@ -233,19 +234,23 @@ class Timeline:
                 self._note(event)
             case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
-            case AttemptPreempted():
+            case AttemptPreempted(trial):
+                if (span := self._live.get(trial)) is not None:
+                    self._lost.append(span.slot)
                 self._end(event, SpanEnd.PREEMPTED)
             case HparamsRejected():
                 self._end(event, SpanEnd.INVALID)
             case TrialStopped():
                 self._end(event, SpanEnd.STOPPED)
-            case CapacityChanged(slots):
-                self._resize(slots)
+            case CapacityChanged(slots, nodes):
+                self._resize(slots, whoever=bool(nodes))
             case DriverStopped():
                 self._leave()
                 self._driven = False
 
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
+        if slot not in self._there and self._there:  # another had left than was thought
+            self._there[slot] = self._there.pop(self._who_left())
         path = self.paths[trial]
         target = self.lengths[path.bracket][path.rung]
         span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
@@ -282,12 +287,25 @@ class Timeline:
         self._fates.clear()
         self._resize(0)
 
-    def _resize(self, slots: int) -> None:
-        for slot in range(slots, len(self._there)):
-            self._were_there.append(SlotTime(slot, self._there[slot], self.until))
-        del self._there[slots:]
-        self._there += [self.until] * (slots - len(self._there))
+    def _resize(self, slots: int, *, whoever: bool = False) -> None:
+        """So many slots are there now; on a cluster ``whoever`` may have left, not those of the highest numbers."""
+        surplus = max(0, len(self._there) - slots)
+        last = iter(sorted(self._there, reverse=True)[:surplus])
+        for _ in range(surplus):
+            slot = self._who_left() if whoever else next(last)
+            self._were_there.append(SlotTime(slot, self._there.pop(slot), self.until))
+        for slot in [slot for slot in range(slots) if slot not in self._there][: max(0, slots - len(self._there))]:
+            self._there[slot] = self.until
+        self._lost.clear()
         self.slots = max(self.slots, slots)
+
+    def _who_left(self) -> Slot:
+        """The slot of a trial that has just been lost; otherwise one that nothing is known to run in."""
+        while self._lost:
+            if (slot := self._lost.pop()) in self._there:
+                return slot
+        busy = {span.slot for span in self._live.values()}
+        return max(self._there.keys() - busy or self._there)
 
     # -- decisions ----------------------------------------------------------------------------
 
