@@ -9,8 +9,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,8 +22,9 @@ from ashwood.backends.local.command import fill_in
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.demand import shape_of
-from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
+from ashwood.backends.ray.fleet import IDLE_SECONDS, Fate, Fleet, Process, Worker
 from ashwood.backends.ray.freight import load
+from ashwood.backends.ray.movers import Haul, Movers
 from ashwood.backends.ray.outpost import Orders
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
 from ashwood.errors import BackendError, CheckpointError, StorageUnreachable, TrainingCodeError
@@ -64,6 +64,7 @@ class RayBackend:
         logs: Path,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Look the cluster over; workers are asked for when they are needed.
 
@@ -76,6 +77,7 @@ class RayBackend:
             logs: directory for what trials and workers print.
             workers: how many workers at most; None: as many as there is use for.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+            idle_seconds: how long workers that nobody needs are kept.
 
         Raises:
             ClusterError: no trial fits on any node.
@@ -117,9 +119,13 @@ class RayBackend:
             cores=max(1, int(shape.share.get("CPU", 1))),
             process_per_attempt=process_per_attempt,
         )
-        self._fleet = Fleet(cluster, shape, orders, most=workers, wake=self.wake)
-        self._movers = ThreadPoolExecutor(_MOVERS, "ashwood-mover")
-        self._moved: queue.SimpleQueue[tuple[Process, Message]] = queue.SimpleQueue()
+        self._fleet = Fleet(
+            cluster, shape, orders, most=workers, idle_seconds=idle_seconds, wake=self.wake, release=self._forget
+        )
+        self._movers = Movers(_MOVERS)
+        self._callers: set[Wire] = set()
+        self._held: list[tuple[list[Haul], LastWord]] = []
+        self._moved: queue.SimpleQueue[tuple[Process, Message, Haul | None]] = queue.SimpleQueue()
         self._live: dict[tuple[TrialId, int], Worker | None] = {}
         self._waiting: deque[StartAttempt] = deque()
         self._events: deque[Event] = deque()
@@ -240,7 +246,9 @@ class RayBackend:
     def _settle(self) -> None:
         """See to what other threads have left, and to what follows from all of it."""
         while not self._moved.empty():
-            process, message = self._moved.get()
+            process, message, haul = self._moved.get()
+            if haul is not None:
+                self._haul_ended(process, haul)
             process.send(message)
         while not self._fleet.fates.empty():
             self._note(self._fleet.fates.get())
@@ -253,20 +261,23 @@ class RayBackend:
     # -- who calls ------------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # it has hung up again
             sock, _ = self._listener.accept()
             sock.setblocking(True)
             wire = Wire(sock)
+            self._callers.add(wire)
             self._selector.register(sock, selectors.EVENT_READ, partial(self._greet, wire, sock))
 
     def _greet(self, wire: Wire, sock: socket.socket) -> None:
         try:
             process = self._fleet.greet(wire)
         except PermissionError:
+            self._callers.remove(wire)
             self._selector.unregister(sock)
             wire.close()
             return
         if process is not None:
+            self._callers.remove(wire)
             self._selector.modify(sock, selectors.EVENT_READ, partial(self._hear, process))
             self._news = f"node {process.node} joined"
             self._check_versions(process)
@@ -283,13 +294,17 @@ class RayBackend:
             )
 
     def _hear(self, process: Process) -> None:
-        wire = process.wire
-        if wire is None or wire.gone:
+        if process.wire is None or process.wire.gone:
             return
-        for message in wire.receive():
-            self._take(process, message)
-        if wire.gone:
+        self._take_all(process, process.wire)
+        if process.wire.gone:
             self._lose(process.worker, f"the worker on node {process.node} was lost")
+
+    def _take_all(self, process: Process, wire: Wire) -> bool:
+        messages = wire.receive()
+        for message in messages:
+            self._take(process, message)
+        return bool(messages)
 
     def _take(self, process: Process, message: Message) -> None:
         match message:
@@ -297,9 +312,9 @@ class RayBackend:
                 with suppress(OSError), (self._logs / Path(name).name).open("ab") as file:
                     file.write(text.encode("latin-1"))
             case ["offer", name]:
-                self._movers.submit(self._fetch, process, name)
+                self._offered(process, name)
             case ["need", name]:
-                self._movers.submit(self._deliver, process, name)
+                self._movers.submit(process, partial(self._deliver, process, name))
             case ["broken", error]:
                 self._break(process, error)
             case ["gone"]:
@@ -319,7 +334,7 @@ class RayBackend:
             return
         if isinstance(event, AttemptStarted):
             self._proved = True
-            self._fleet.prove()
+            self._fleet.prove(worker)
             event = event._replace(slot=worker.slot, node=worker.node)
         if isinstance(event, LastWord):
             worker.word = event
@@ -363,8 +378,11 @@ class RayBackend:
         worker = fate.process.worker
         if worker.number in self._fleet.pending:
             self._forget(worker)
-            self._fleet.failed_to_start(_words(fate.error))
+            self._fleet.failed_to_start(worker, _words(fate.error))
         elif worker.number in self._fleet.ready:
+            for process in worker.processes:  # Ray may tell sooner than what was said last has been heard
+                while process.wire is not None and self._take_all(process, process.wire):
+                    pass
             self._lose(worker, f"the worker on node {fate.process.node} was lost: {_words(fate.error)}")
 
     def _break(self, process: Process, error: str) -> None:
@@ -373,7 +391,7 @@ class RayBackend:
         if not self._proved:
             raise BackendError(where)
         self._lose(process.worker, where)
-        self._fleet.failed_to_start(where)
+        self._fleet.failed_to_start(process.worker, where)
 
     def _lose(self, worker: Worker, why: str) -> None:
         attempt, aborted = worker.attempt, worker.aborted
@@ -383,7 +401,7 @@ class RayBackend:
             word = worker.word
             worker.take(None)
             lost = word or AttemptPreempted(attempt.trial, attempt.attempt, why)
-            self._end(AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
+            self._end_after_hauls(worker, AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
         self._fleet.staff()
 
     def _forget(self, worker: Worker) -> None:
@@ -400,16 +418,48 @@ class RayBackend:
 
     # -- checkpoints that travel ----------------------------------------------------------------
 
-    def _fetch(self, process: Process, name: str) -> None:
+    def _offered(self, process: Process, name: str) -> None:
+        haul = Haul()
+        process.hauls.append(haul)
+        trial, _, _ = name.partition("/")
+        self._movers.submit(trial, partial(self._fetch, process, name, haul))
+
+    def _fetch(self, process: Process, name: str, haul: Haul) -> None:
+        try:
+            receive(self._storage, name, self._chunks(process, name, haul))
+        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
+            why = f"the checkpoint {name} can't be kept: {error}"
+            self._reply(process, ["refused", name, why, lacks_space(error)], haul)
+        else:
+            self._reply(process, ["kept", name], haul)
+
+    def _chunks(self, process: Process, name: str, haul: Haul) -> Iterator[bytes]:
         import ray
 
-        try:
-            chunks = process.actor.read.options(num_returns="streaming").remote(name)
-            receive(self._storage, name, (ray.get(chunk) for chunk in chunks))
-        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
-            self._reply(process, ["refused", name, f"the checkpoint {name} can't be kept: {error}", lacks_space(error)])
+        for chunk in () if haul.dropped else process.actor.read.options(num_returns="streaming").remote(name):
+            yield ray.get(chunk)
+            if haul.dropped:
+                break
+        if not haul.keep():
+            raise BackendError("its worker is gone")
+
+    def _end_after_hauls(self, worker: Worker, word: LastWord) -> None:
+        """The attempt ends when nothing of it arrives any more: what starts next is to find all of it."""
+        open_ = [haul for process in worker.processes for haul in process.hauls if not haul.drop()]
+        if open_:
+            self._held.append((open_, word))
         else:
-            self._reply(process, ["kept", name])
+            self._end(word)
+
+    def _haul_ended(self, process: Process, haul: Haul) -> None:
+        process.hauls.remove(haul)
+        for held in self._held[:]:
+            hauls, word = held
+            if haul in hauls:
+                hauls.remove(haul)
+                if not hauls:
+                    self._held.remove(held)
+                    self._end(word)
 
     def _deliver(self, process: Process, name: str) -> None:
         import ray
@@ -427,8 +477,8 @@ class RayBackend:
         else:
             self._reply(process, ["delivered", name])
 
-    def _reply(self, process: Process, message: Message) -> None:
-        self._moved.put((process, message))
+    def _reply(self, process: Process, message: Message, haul: Haul | None = None) -> None:
+        self._moved.put((process, message, haul))
         self.wake()
 
     def _leave_marker(self, token: str) -> Path:
@@ -448,6 +498,10 @@ class RayBackend:
         if self._closed:
             return
         self._closed = True
+        self._selector.unregister(self._listener)
+        self._fleet.want(0)
+        for worker in [*self._fleet.pending.values()]:
+            self._forget(worker)
         for worker in self._fleet.everybody():
             worker.send(["leave"])
         deadline = time.monotonic() + _CLOSE_SECONDS
@@ -457,7 +511,9 @@ class RayBackend:
                     key.data()
         for worker in list(self._fleet.everybody()):
             self._forget(worker)
-        self._movers.shutdown(wait=False, cancel_futures=True)
+        for wire in self._callers:
+            wire.close()
+        self._movers.close()
         self._selector.close()
         self._listener.close()
         self._waker.close()

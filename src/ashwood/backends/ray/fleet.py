@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 from ashwood.backends.port import StartAttempt
 from ashwood.backends.ray.cluster import NAMESPACE, Cluster
 from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
+from ashwood.backends.ray.movers import Haul
 from ashwood.backends.ray.outpost import Orders, Outpost
 from ashwood.backends.ray.wire import Hello, Message, Wire
 from ashwood.errors import ClusterError
 from ashwood.experiment.events import AttemptFailed, LastWord
 
+IDLE_SECONDS = 60.0
 _THREADS = 8
-_IDLE_SECONDS = 60.0
 _FAILED_STARTS = 3
+_LONGEST_HOLD_SECONDS = 60.0
 _MOST_PENDING = 64
 
 
@@ -40,6 +42,7 @@ class Process:
         wire: to it; None: it hasn't called yet.
         about: what it says of itself.
         busy: whether it works on the worker's attempt.
+        hauls: its checkpoints that are on their way to the driver.
     """
 
     def __init__(self, worker: Worker, actor: Any) -> None:
@@ -48,6 +51,7 @@ class Process:
         self.wire: Wire | None = None
         self.about: Hello | None = None
         self.busy = False
+        self.hauls: list[Haul] = []
 
     @property
     def node(self) -> str:
@@ -70,6 +74,7 @@ class Worker:
         placement: Ray's placement group, where there are several.
         attempt: what it works on.
         latest: the trial that it worked on last.
+        asked_at: when it was asked for.
         idle_since: when it had nothing to do any more.
         aborted: whether its attempt is to end at once.
         suspended: whether its attempt is to end as soon as it can.
@@ -85,7 +90,7 @@ class Worker:
         self.placement: Any = None
         self.attempt: StartAttempt | None = None
         self.latest = -1
-        self.idle_since = time.monotonic()
+        self.asked_at = self.idle_since = time.monotonic()
         self.aborted = False
         self.suspended = False
         self.word: LastWord | None = None
@@ -129,7 +134,15 @@ class Fleet:
     """
 
     def __init__(
-        self, cluster: Cluster, shape: Shape, orders: Orders, *, most: int | None, wake: Callable[[], None]
+        self,
+        cluster: Cluster,
+        shape: Shape,
+        orders: Orders,
+        *,
+        most: int | None,
+        idle_seconds: float,
+        wake: Callable[[], None],
+        release: Callable[[Worker], None],
     ) -> None:
         """Have no workers yet.
 
@@ -138,18 +151,23 @@ class Fleet:
             shape: what a worker takes.
             orders: what each is told, but for its own number.
             most: how many there may be; None: any number.
+            idle_seconds: how long those that nobody needs are kept.
             wake: called from another thread when there is a fate.
+            release: called with those that are given up; has to `remove` them.
         """
         self._cluster = cluster
         self._shape = shape
         self._orders = orders
         self._most = most
+        self._idle_seconds = idle_seconds
         self._wake = wake
+        self._release = release
         self._wanted: float = 0
         self._peak: float = 0
         self._peak_at = 0.0
         self._numbers = 0
         self._failed_starts = 0
+        self._failed_at = self._hold_until = 0.0
         self.ready: dict[int, Worker] = {}
         self.pending: dict[int, Worker] = {}
         self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
@@ -169,19 +187,19 @@ class Fleet:
     def staff(self) -> None:
         """Ask for workers that are missing, give up those that nobody has needed for long."""
         now = time.monotonic()
-        if self._wanted >= self._peak or now >= self._peak_at + _IDLE_SECONDS:
+        if self._wanted >= self._peak or now >= self._peak_at + self._idle_seconds:
             self._peak, self._peak_at = self._wanted, now
-        for _ in range(self._missing()):
+        for _ in range(self._missing() if now >= self._hold_until else 0):
             self._launch()
         surplus = len(self.ready) + len(self.pending) - self._peak
         idle = [
             worker
             for worker in self.ready.values()
-            if worker.attempt is None and now >= worker.idle_since + _IDLE_SECONDS
+            if worker.attempt is None and now >= worker.idle_since + self._idle_seconds
         ]
         for worker in [*self.pending.values(), *reversed(idle)]:
             if surplus > 0:
-                self.remove(worker)
+                self._release(worker)
                 surplus -= 1
 
     def _missing(self) -> int:
@@ -264,9 +282,10 @@ class Fleet:
             self.ready[worker.number] = worker
         return process
 
-    def prove(self) -> None:
-        """A worker has begun to train: whatever fails to start from now on is a matter of its node."""
-        self._failed_starts = 0
+    def prove(self, worker: Worker) -> None:
+        """A worker has begun to train: if it is one that was asked for since, the trouble with others is over."""
+        if worker.asked_at > self._failed_at:
+            self._failed_starts = 0
 
     # -- they go ------------------------------------------------------------------------------------
 
@@ -287,15 +306,23 @@ class Fleet:
             with suppress(Exception):
                 remove_placement_group(worker.placement)
 
-    def failed_to_start(self, why: str) -> None:
-        """A worker ended before it could work.
+    def failed_to_start(self, worker: Worker, why: str) -> None:
+        """A worker ended before it could work; those that were on their way with it may have met the same trouble.
 
         Raises:
-            ClusterError: several have, one after the other.
+            ClusterError: several have, one after the other, and there is none that can.
         """
+        if worker.asked_at <= self._failed_at:
+            return
+        now = time.monotonic()
+        self._failed_at = now
         self._failed_starts += 1
-        if self._failed_starts >= _FAILED_STARTS:
+        further = self._failed_starts - _FAILED_STARTS
+        if further < 0:
+            return
+        if not self.ready:
             raise ClusterError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
+        self._hold_until = now + min(_LONGEST_HOLD_SECONDS, 2.0**further)
 
     def everybody(self) -> Iterator[Worker]:
         """All workers."""

@@ -51,8 +51,13 @@ def unload(chunks: Iterable[bytes], directory: Path) -> None:
         OSError: it can't be written.
         tarfile.TarError: the chunks are damaged.
     """
-    with tarfile.open(fileobj=io.BufferedReader(_Chunks(chunks), 1 << 16), mode="r|") as tar:
+    with (
+        io.BufferedReader(_Chunks(chunks), 1 << 16) as stream,
+        tarfile.open(fileobj=stream, mode="r|") as tar,
+    ):
         tar.extractall(directory, filter="data")
+        while stream.read(1 << 16):  # so that whoever sends them knows that all have arrived
+            pass
 
 
 class _Chunks(io.RawIOBase):

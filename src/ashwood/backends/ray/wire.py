@@ -111,11 +111,11 @@ class Wire:
         return self._socket.fileno()
 
     def send(self, *messages: Message) -> None:
-        """Send messages; an end that takes nothing for long is gone."""
+        """Send messages; an end that takes nothing for long is given up, which is read like any other end."""
         try:
             self._socket.sendall("".join(_encode(message) + "\n" for message in messages).encode())
         except OSError:
-            self.gone = True
+            self._give_up()
 
     def receive(self, *, wait: bool = False, seconds: float | None = None) -> list[Message]:
         """The messages that have come since; with ``wait``, at least one, unless the other end is gone.
@@ -169,9 +169,13 @@ class Wire:
     def close(self) -> None:
         """End the connection."""
         self.gone = True
+        self._give_up()
+        self._socket.close()
+
+    def _give_up(self) -> None:
+        """Let both ends read what is on its way, and then the end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
 
 
 def _notice_silence(sock: socket.socket) -> None:
