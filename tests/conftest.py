@@ -6,9 +6,13 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.clusters import SETTINGS
 from tests.postgres import postgres
 
 __all__ = ["postgres"]
+
+# Whichever test imports Ray first.
+os.environ.update(SETTINGS)
 
 # Machines are shared and may be slow: time limits are pytest-timeout's business, not hypothesis's.
 settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
