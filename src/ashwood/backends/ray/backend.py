@@ -466,9 +466,9 @@ class RayBackend:
 
         try:
             with self._storage.fetch(name) as directory:
-                for chunk in load(directory):
-                    ray.get(process.actor.write.remote(name, chunk))
-            ray.get(process.actor.write.remote(name, None))
+                for number, chunk in enumerate(load(directory)):
+                    ray.get(process.actor.write.remote(name, chunk, first=number == 0))
+            ray.get(process.actor.write.remote(name, None, first=False))
         except CheckpointError as error:
             damaged = not isinstance(error, StorageUnreachable)
             self._reply(process, ["missing", name, str(error), damaged])
