@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -37,7 +38,9 @@ class Nodes:
         self.address: str = cluster.address
 
     def add(self, **resources: Any) -> Any:
-        """Another node, with as many ``num_cpus`` as is said."""
+        """Another node, with as many ``num_cpus`` as is said; may be called in a thread."""
+        # Ray would set signal handlers; without them, the node goes when the head has gone.
+        self._cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
         node = self._cluster.add_node(
             object_store_memory=_STORE, node_ip_address=_LOOPBACK, **{"num_cpus": 2, **resources}
         )

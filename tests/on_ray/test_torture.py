@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,14 @@ from tests.torture.schedule import Blow, Victim
 
 pytestmark = pytest.mark.timeout(300)
 
-SEARCH = {"name": "adaptive_asha", "max_trials": 30}
-WIDE = Scenario("adaptive, on a cluster", SEARCH, workers=6, checkpoint_period=2, step_seconds=0.02)
-NARROW = Scenario("adaptive, one worker on a cluster", {**SEARCH, "max_trials": 6}, checkpoint_period=3)
+WIDE = Scenario(
+    "adaptive, on a cluster",
+    {"name": "adaptive_asha", "max_trials": 30},
+    workers=6,
+    checkpoint_period=2,
+    step_seconds=0.05,
+)
+NARROW = Scenario("adaptive, one worker on a cluster", {"name": "adaptive_asha", "max_trials": 6}, checkpoint_period=3)
 
 
 @pytest.fixture(scope="module")
@@ -46,23 +52,48 @@ def tortured(scenario: Scenario, directory: Path, nodes: Nodes, *blows: Blow, sh
     try:
         return Run(scenario, place, 0, iter(blows)).to_the_end()
     finally:
+        place.settle()
         place.end_all()
 
 
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """The wide one undisturbed, on the local backend."""
+    return undisturbed(WIDE, tmp_path_factory.mktemp("wide") / "local")
+
+
 @pytest.mark.parametrize("shared", [False, True], ids=["no shared storage", "shared directory"])
-def test_whatever_dies_nothing_is_lost_and_nothing_left(tmp_path: Path, nodes: Nodes, shared: bool) -> None:
+def test_whatever_dies_nothing_is_lost_and_nothing_left(
+    tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
+) -> None:
     blows = [
         after(20, Victim.NOBODY),
         after(50, Victim.NODE),
-        after(90, Victim.ACTOR),
-        after(120, Victim.WORKER),
+        after(80, Victim.ACTOR),
+        after(110, Victim.WORKER),
         after(140, Victim.DRIVER, haste=True),
-        after(20, Victim.ACTOR),
-        after(40, Victim.INTERRUPTED),
+        after(15, Victim.ACTOR),
+        after(25, Victim.INTERRUPTED),
     ]
     outcome = tortured(WIDE, tmp_path / "tortured", nodes, *blows, shared=shared)
-    evidence = outcome.evidence
-    complaints = judge(evidence, undisturbed(WIDE, tmp_path / "local"), ordered=False).complaints
-    assert [*complaints, *on_cluster(evidence, outcome.dealt)] == [], outcome.dealt
+    complaints = judge(outcome.evidence, local, ordered=False).complaints
+    assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
     assert len(outcome.dealt) == len(blows)
+    assert left_on(nodes) == []
+
+
+def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes) -> None:
+    local = undisturbed(NARROW, tmp_path / "local")
+    outcome = tortured(NARROW, tmp_path / "cluster", nodes)
+    assert judge(outcome.evidence, local, ordered=True).complaints == []
+
+
+def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes) -> None:
+    slow = replace(NARROW, checkpoint_period=None, step_seconds=0.1)
+    local = undisturbed(NARROW, tmp_path / "local")
+    outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER), after(8, Victim.DRIVER, haste=True))
+    judged = judge(outcome.evidence, local, ordered=True)
+    assert judged.complaints == [], outcome.dealt
+    # Only the workers themselves saved, and no driver was there to hear of it.
+    assert judged.repeated == 0
     assert left_on(nodes) == []

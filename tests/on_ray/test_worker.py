@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ashwood.backends.local.setup import ALONE
-from ashwood.backends.port import Abort, StartAttempt
+from ashwood.backends.port import Abort, StartAttempt, Suspend
 from ashwood.backends.ray.outpost import Orders, Outpost, _Service
 from ashwood.backends.ray.staging import Direct, Staged
 from ashwood.backends.ray.wire import Message, Wire, packed
@@ -99,9 +99,8 @@ def test_a_checkpoint_that_nobody_waits_for_any_more_starts_no_other(driver: Dri
     driver.start(job(1, target=2, attempt=2, length=1, checkpoint=wanted))
     assert driver.hear("need") == ["need", wanted]
     driver.deliver(late)
-    driver.say(["missing", late, "it is late", True])
-    driver.deliver(wanted)
-    assert driver.hear("AttemptStarted")[1:3] == [1, 2]
+    driver.say(["missing", late, "it is late", True], packed(Suspend(1, 2)))
+    assert driver.hear("AttemptEnded") == ["AttemptEnded", 1, 2, 1]
 
 
 def test_who_waits_for_a_checkpoint_when_the_driver_dies_leaves_at_once(driver: Driver) -> None:

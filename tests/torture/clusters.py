@@ -1,5 +1,6 @@
 """Torture on a Ray cluster: nodes, workers' actors and training processes die too, and nodes join."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,24 @@ class ClusterPlace(Place):
         """``shared``: checkpoints are in a directory that the nodes have as well; otherwise they are in the home."""
         super().__init__(path)
         self.nodes = nodes
+        self._growing: threading.Thread | None = None
         self.more = {"backend": {"type": "ray", "address": nodes.address, "ship_code": False}}
         if not shared:
             self.storage = Path(self.home, "experiments", "1")
             self.more["checkpoint_storage"] = None
+
+    def grow(self) -> None:
+        """Another node, while the driver goes on."""
+        self.settle()
+        if len(self.nodes.there) < _MOST:
+            self._growing = threading.Thread(target=self.nodes.add)
+            self._growing.start()
+
+    def settle(self) -> None:
+        """Wait for a node that is on its way."""
+        if self._growing is not None:
+            self._growing.join()
+            self._growing = None
 
     def session(self, *arguments: str, more: Mapping[str, str] | None = None) -> Session:
         """Run a driver on the cluster."""
@@ -50,10 +65,10 @@ class ClusterSession(Session):
         nodes = self._place.nodes
         match victim:
             case Victim.NOBODY:
-                if len(nodes.there) < _MOST:
-                    nodes.add()
+                self._place.grow()
                 return True
             case Victim.NODE:
+                self._place.settle()
                 if len(nodes.there) <= _FEWEST:
                     nodes.add()
                 nodes.kill(nodes.there[0])
