@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
+import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,11 @@ import pytest
 
 # In the environment before Ray is imported (see conftest), which would take the machine's address in the network else.
 SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+_ROOT = Path(__file__).parents[1]
+_MARK = "ASHWOOD_TEST_CLUSTER"
 _LOOPBACK = "127.0.0.1"
 _STORE = 100 * 2**20
+_KINDS = (b"ray::Outpost", b"backends.local", b"backends/local", b"tests.torture")
 
 
 class Nodes:
@@ -25,22 +30,53 @@ class Nodes:
     Attributes:
         address: of its head, which has no room for trials.
         url: of its dashboard; empty: it has none.
+        there: the nodes that have, in the order in which they came.
     """
 
-    def __init__(self, cluster: Any) -> None:
+    def __init__(self, cluster: Any, mark: str) -> None:
+        """``mark`` is in the environment of all processes that ever run on it."""
+        self.there: list[Any] = []
         self._cluster = cluster
+        self._mark = mark
         self.address: str = cluster.address
         self.url = f"http://{cluster.head_node.webui_url}" if cluster.head_node.webui_url else ""
 
     def add(self, **resources: Any) -> Any:
-        """Another node, with as many ``num_cpus`` as is said."""
-        return self._cluster.add_node(
+        """Another node, with as many ``num_cpus`` as is said; may be called in a thread."""
+        # Ray would set signal handlers; without them, the node goes when the head has gone.
+        self._cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
+        node = self._cluster.add_node(
             object_store_memory=_STORE, node_ip_address=_LOOPBACK, **{"num_cpus": 2, **resources}
         )
+        self.there.append(node)
+        return node
 
     def kill(self, node: Any) -> None:
         """A node dies, without a word."""
+        self.there.remove(node)
         self._cluster.remove_node(node, allow_graceful=False)
+
+    def actors(self) -> list[int]:
+        """Processes of workers, one each."""
+        return [process for process, command in self._ours() if command.startswith(b"ray::Outpost")]
+
+    def trainers(self) -> list[int]:
+        """Processes that run training code."""
+        return [process for process, command in self._ours() if b"backends.local.worker" in command]
+
+    def processes(self) -> list[int]:
+        """All processes that are here for experiments."""
+        return [process for process, command in self._ours() if any(kind in command for kind in _KINDS)]
+
+    def _ours(self) -> Iterator[tuple[int, bytes]]:
+        mark = f"{_MARK}={self._mark}".encode()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if mark in (entry / "environ").read_bytes():
+                        yield int(entry.name), (entry / "cmdline").read_bytes()
+                except OSError:  # gone, or another user's
+                    continue
 
 
 @contextmanager
@@ -74,7 +110,10 @@ def ray_cluster_with_dashboard(*cpus: int, home: Path) -> Iterator[Nodes]:
 @contextmanager
 def ray_cluster(*cpus: int, **head: Any) -> Iterator[Nodes]:
     """A cluster with a node for each number of CPUs, besides the head."""
-    with warnings.catch_warnings():
+    mark = str(uuid.uuid4())
+    # Nodes have the code that the tests have.
+    search = os.pathsep.join(filter(None, (str(_ROOT), str(_ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    with _environment({**SETTINGS, _MARK: mark, "PYTHONPATH": search}), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray.cluster_utils import Cluster
 
@@ -89,9 +128,17 @@ def ray_cluster(*cpus: int, **head: Any) -> Iterator[Nodes]:
             },
         )
         try:
-            nodes = Nodes(cluster)
+            nodes = Nodes(cluster, mark)
             for number in cpus:
                 nodes.add(num_cpus=number)
             yield nodes
         finally:
             cluster.shutdown()
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield

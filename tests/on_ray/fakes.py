@@ -154,3 +154,11 @@ def until(backend: RayBackend, what: Callable[[list[Event]], object]) -> list[Ev
             return events
         events.extend(backend.next_events(timeout=0.1))
     raise AssertionError(f"it never came to that: {events}")
+
+
+def connection() -> tuple[socket.socket, socket.socket]:
+    """Both ends of one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    return ours, theirs

@@ -16,7 +16,7 @@ from tests.torture.disks import Disk
 from tests.torture.oracle import Evidence
 from tests.torture.points import COUNT, Point
 from tests.torture.scenarios import Scenario
-from tests.torture.schedule import Blow, Victim
+from tests.torture.schedule import HARMLESS, Blow, Victim
 from tests.torture.sessions import Hangs, Place, Session
 
 _PAUSED = 3
@@ -92,7 +92,7 @@ class Run:
         self.acknowledged: list[list[dict[str, Any]]] = []
         self._scenario = scenario
         self.place = place
-        self._file = scenario.write(place.path, seed, place.storage)
+        self._file = scenario.write(place.path, seed, place.storage, place.more)
         self._blows = blows
         self._dealt: list[str] = []
         self._manual: list[str] = []
@@ -130,13 +130,14 @@ class Run:
         blow = next(self._blows, None)
         point = self._arm(blow)
         paused = False
-        with Session(self.place, *self.arguments(state), more=point.environment() if point else None) as session:
+        more = point.environment() if point else None
+        with self.place.session(*self.arguments(state), more=more) as session:
             try:
                 while blow is not None and session.returncode is None:
                     if self._deal(session, blow, point):
                         paused |= blow.victim is Victim.INTERRUPTED
                         self._dealt.append(f"driver {len(self.acknowledged)}: {blow}")
-                        self._kills += blow.victim not in (Victim.FROZEN, Victim.INTERRUPTED)
+                        self._kills += blow.victim not in HARMLESS
                     if session.returncode is None:
                         blow, point = self._next_blow(), None
                 session.hear()

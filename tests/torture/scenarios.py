@@ -1,6 +1,7 @@
 """The experiments that are tortured: small ones of every kind."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,15 @@ class Scenario:
         # Where trials fail by themselves they shall soon be through with it; elsewhere kills alone cause failures.
         object.__setattr__(self, "max_restarts", 3 if self.odd else 100)
 
-    def write(self, directory: Path, seed: int, storage: Path) -> Path:
-        """Write the experiment's file into a directory of its own, and have checkpoints stored in ``storage``."""
+    def write(self, directory: Path, seed: int, storage: Path, more: Mapping[str, Any] | None = None) -> Path:
+        """Write the experiment's file into a directory of its own.
+
+        Args:
+            directory: that directory.
+            seed: the experiment's.
+            storage: where its checkpoints will be.
+            more: what else is in the file, or has another value there; None: is not in it.
+        """
         epochs = {"epochs": self.searcher.get("max_length", 16)}
         experiment: dict[str, Any] = {
             "name": self.name,
@@ -53,6 +61,7 @@ class Scenario:
         }
         if self.checkpoint_period is not None:
             experiment["min_checkpoint_period"] = {"epochs": self.checkpoint_period}
+        experiment = {key: value for key, value in {**experiment, **(more or {})}.items() if value is not None}
         file = directory / "experiment.yaml"
         file.write_text(json.dumps(experiment))  # JSON is YAML
         return file

@@ -22,6 +22,16 @@ class Victim(StrEnum):
     POWER = "power of the disk"
     """Everybody dies, and what isn't safely on the disk is lost."""
 
+    # On a cluster:
+    NODE = "node"
+    """With all that is on it."""
+    ACTOR = "worker's actor"
+    """The process between the driver and one that trains."""
+    NOBODY = "nobody, a node joins"
+
+
+HARMLESS = (Victim.FROZEN, Victim.INTERRUPTED, Victim.NOBODY)
+
 
 class Blow(NamedTuple):
     """One disturbance.

@@ -36,11 +36,15 @@ class Place:
         path: the directory.
         home: what ``--home`` takes.
         storage: the directory of its checkpoints.
+        longest: seconds after which its drivers hang.
+        more: what is special in the experiment's file.
     """
 
     def __init__(self, path: Path, *, home: str | None = None, disk: Disk | None = None) -> None:
         """``home``: a store elsewhere; ``disk``: record and checkpoints are on it."""
         self.path = path
+        self.longest = _LONGEST
+        self.more: dict[str, Any] = {}
         self.home = home or str((disk.path if disk else path) / "home")
         self.storage = (disk.path if disk else path) / "checkpoints"
         self._disk = disk
@@ -52,6 +56,10 @@ class Place:
         kept = {key: text for key, text in os.environ.items() if not key.startswith("ASHWOOD_")}
         search = os.pathsep.join(filter(None, (str(_ROOT), str(_ROOT / "src"), kept.get("PYTHONPATH"))))
         return {**kept, name: value, "PYTHONPATH": search, "ASHWOOD_FILES": str(self.path / "files")}
+
+    def session(self, *arguments: str, more: Mapping[str, str] | None = None) -> "Session":
+        """Run a driver; ``more`` is added to its environment."""
+        return Session(self, *arguments, more=more)
 
     def processes(self) -> list[int]:
         """The processes that live."""
@@ -159,13 +167,14 @@ class Session:
 
     def hear(self, *, lines: int | None = None, until: float | None = None) -> None:
         """Hear the driver until it has acknowledged so many entries, until a moment, or until it is gone."""
-        hangs = self.began + _LONGEST
+        longest = self._place.longest
+        hangs = self.began + longest
         while self.returncode is None and (lines is None or len(self.acknowledged) < lines):
             now = time.monotonic()
             if until is not None and until <= now:
                 return
             if hangs <= now:
-                raise Hangs(f"the driver lives after {_LONGEST:g} s, its last words: {self.acknowledged[-1:]}")
+                raise Hangs(f"the driver lives after {longest:g} s, its last words: {self.acknowledged[-1:]}")
             self._selector.select(min(hangs, until or hangs) - now)
             self._read()
         self._read()
@@ -191,6 +200,11 @@ class Session:
         *lines, self._tail = b"".join(pieces).split(b"\n")
         said = map(json.loads, lines)
         self.acknowledged.extend(line for line in said if "event" in line)
+
+    @property
+    def pid(self) -> int:
+        """The driver's process."""
+        return self._process.pid
 
     def _strike(self, victim: Victim) -> bool:
         driver = self._process.pid

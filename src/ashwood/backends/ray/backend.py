@@ -471,9 +471,9 @@ class RayBackend:
 
         try:
             with self._storage.fetch(name) as directory:
-                for chunk in load(directory):
-                    ray.get(process.actor.write.remote(name, chunk))
-            ray.get(process.actor.write.remote(name, None))
+                for number, chunk in enumerate(load(directory)):
+                    ray.get(process.actor.write.remote(name, chunk, first=number == 0))
+            ray.get(process.actor.write.remote(name, None, first=False))
         except CheckpointError as error:
             damaged = not isinstance(error, StorageUnreachable)
             self._reply(process, ["missing", name, str(error), damaged])
@@ -505,6 +505,8 @@ class RayBackend:
         self._closed = True
         self._selector.unregister(self._listener)
         self._fleet.want(0)
+        for worker in [*self._fleet.pending.values()]:
+            self._forget(worker)
         for worker in self._fleet.everybody():
             worker.send(["leave"])
         deadline = time.monotonic() + _CLOSE_SECONDS

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import ashwood
 from ashwood.backends.ray.demand import Amounts, Node
 from ashwood.backends.ray.freight import unload
 from ashwood.backends.ray.outpost import Salvage, node_name
-from ashwood.errors import ClusterError
+from ashwood.errors import CheckpointError, ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.trial.storage import Storage
 from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest, verify
@@ -83,6 +83,7 @@ class Cluster:
         deadline = time.monotonic() + _LEAVE_SECONDS
         told = False
         groups = ray.util.placement_group_table()
+        self._end_waiting(key)
         while names := self._former(key):
             if time.monotonic() >= deadline:
                 for name in names:
@@ -96,6 +97,17 @@ class Cluster:
             if group["name"].startswith(key):
                 with _gone_meanwhile():
                     ray.util.remove_placement_group(ray.util.get_placement_group(group["name"]))
+
+    def _end_waiting(self, key: str) -> None:
+        """Those that have no place yet have nothing to save, and would wait for one."""
+        import ray
+        from ray._private import state  # no public list of actors has their states, without a dashboard
+
+        for stage in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
+            for actor in state.actors(actor_state_name=stage).values():
+                if actor["Name"].startswith(key):
+                    with _gone_meanwhile():
+                        ray.kill(ray.get_actor(actor["Name"], NAMESPACE))
 
     def _former(self, key: str) -> list[str]:
         import ray
@@ -117,7 +129,8 @@ class Cluster:
             try:
                 for name in ray.get(salvage.names.remote()):
                     chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))
-                    receive(storage, name, chunks)
+                    with suppress(CheckpointError):  # it is damaged, and as good as none
+                        receive(storage, name, chunks)
                 ray.get(salvage.clear.remote())
             except ray.exceptions.RayError:  # the node is gone, and what was on it
                 continue

@@ -163,6 +163,7 @@ class Fleet:
         self._most = most
         self._idle_seconds = idle_seconds
         self._wake = wake
+        self._release = release
         self._wanted: float = 0
         self._peak: float = 0
         self._peak_at = 0.0

@@ -131,12 +131,15 @@ class Outpost:
         with self._staging.storage.fetch(name) as directory:
             yield from load(directory)
 
-    def write(self, name: str, chunk: bytes | None) -> None:
+    def write(self, name: str, chunk: bytes | None, *, first: bool) -> None:
         """Take a chunk of a checkpoint that is wanted here; None: that was all.
 
         Raises:
             OSError: it can't be written.
         """
+        if first and (broken_off := self._deliveries.pop(name, None)) is not None:
+            with suppress(Exception):
+                broken_off.finish()
         delivery = self._deliveries.get(name)
         if delivery is None:
             delivery = self._deliveries[name] = _Delivery(self._staging.place(name))
@@ -343,8 +346,15 @@ class _Service:
 
     def _save_for_the_next(self) -> None:
         """The driver is gone: let the trial save, and put that where the next driver finds it."""
-        if self._live is not None and self._start is None:
-            self._backend.dispatch([Suspend(*self._live)])
+        while not self._inbox.empty():
+            self._obey(self._inbox.get())
+        if self._live is not None:
+            if self._last_word is not None:
+                self._end(self._last_word)
+            elif self._start is not None:
+                self._end(AttemptEnded(*self._live, self._start.length))
+            else:
+                self._backend.dispatch([Suspend(*self._live)])
         deadline = time.monotonic() + GRACE
         while self._live is not None and time.monotonic() < deadline:
             self._turn(0.1)
@@ -361,8 +371,9 @@ class _Service:
                 self._settle(name, None)
             case ["refused", name, why, no_space]:
                 self._settle(name, (why, no_space))
-            case ["delivered", _]:
-                self._begin()
+            case ["delivered", name]:
+                if self._start is not None and self._start.checkpoint == name:
+                    self._begin()
             case ["missing", name, why, damaged]:
                 self._cannot_begin(name, why, damaged)
             case _:
@@ -371,6 +382,8 @@ class _Service:
 
     def _command(self, command: Command) -> None:
         if isinstance(command, StartAttempt):
+            if self._wire.gone:  # who wanted that is dead
+                return
             self._live = command.trial, command.attempt
             self._start = command
             self._refused = None
@@ -389,15 +402,15 @@ class _Service:
 
     def _begin(self) -> None:
         start, self._start = self._start, None
-        if start is None:  # ended while its checkpoint was on the way
+        if start is None:
             return
         local = self._staging.localized(start.checkpoint)
         self._foreign = None if local == start.checkpoint else (str(local), str(start.checkpoint))
         self._backend.dispatch([start._replace(checkpoint=local)])
 
     def _cannot_begin(self, name: str, why: str, damaged: bool) -> None:
-        if self._start is None or self._live is None:
-            return
+        if self._start is None or self._live is None or self._start.checkpoint != name:
+            return  # ended while its checkpoint was on the way
         live = self._live
         self._end(CheckpointDamaged(*live, name, why) if damaged else AttemptFailed(*live, why))
 
