@@ -217,7 +217,7 @@ def test_checkpoints_of_a_trial_arrive_one_after_the_other(
             both.set()
 
     worker.actor.meanwhile = meanwhile
-    worker.say(["offer", first], ["offer", second])
+    worker.say(["offer", first, None], ["offer", second, None])
     told: list[object] = []
     listening = threading.Thread(target=lambda: told.extend([worker.hear(), worker.hear()]))
     listening.start()
@@ -244,7 +244,7 @@ def test_a_checkpoint_that_is_nearly_here_is_kept_though_its_worker_dies(
         lost.wait(PATIENCE)
 
     monkeypatch.setattr(storage, "save", slow)
-    worker.say(["offer", name])
+    worker.say(["offer", name, None])
     until(backend, lambda _: all_here.is_set())
     worker.hang_up()
     until(backend, lambda _: backend.slots == 0)
@@ -269,7 +269,7 @@ def test_a_checkpoint_of_which_half_is_here_is_not_waited_for(
         goes_on.wait(PATIENCE)
 
     worker.actor.meanwhile = meanwhile
-    worker.say(["offer", name])
+    worker.say(["offer", name, None])
     until(backend, lambda _: begun.is_set())
     worker.hang_up()
     assert isinstance(ended(until(backend, ended))[0], AttemptPreempted)

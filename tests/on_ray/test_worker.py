@@ -69,7 +69,7 @@ class Driver:
 
     def deliver(self, name: str) -> None:
         open_storage(self.staging.place_of_all).save(name, lambda path: (path / "length").write_text("1"))
-        self.say(["delivered", name])
+        self.say(["delivered", name, None])
 
     def die(self) -> None:
         self._wire.close()
@@ -114,7 +114,7 @@ def test_who_has_saved_when_the_driver_dies_leaves_at_once(driver: Driver) -> No
     driver.start(endless())
     driver.hear("ValidationReported")
     driver.say(["Suspend", 0, 1])
-    _, name = driver.hear("offer")
+    _, name, _ = driver.hear("offer")
     driver.die()
     assert driver.wait_until_it_has_left()
     assert [stored.name for stored in driver.staging.storage.complete()] == [name]

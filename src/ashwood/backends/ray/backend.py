@@ -23,7 +23,7 @@ from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.demand import shape_of
 from ashwood.backends.ray.fleet import IDLE_SECONDS, Fate, Fleet, Process, Worker
-from ashwood.backends.ray.freight import load
+from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
 from ashwood.backends.ray.outpost import Orders
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
@@ -41,6 +41,7 @@ from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.run import lacks_space
 from ashwood.trial.storage import Storage, is_remote, open_storage
+from ashwood.trial.storage.port import is_foreign
 
 _ABORTED = "killed on request"
 _CARE_SECONDS = 1.0
@@ -312,8 +313,8 @@ class RayBackend:
             case ["log", name, text]:
                 with suppress(OSError), (self._logs / Path(name).name).open("ab") as file:
                     file.write(text.encode("latin-1"))
-            case ["offer", name]:
-                self._offered(process, name)
+            case ["offer", name, text]:
+                self._offered(process, name, text)
             case ["need", name]:
                 self._movers.submit(process, partial(self._deliver, process, name))
             case ["broken", error]:
@@ -423,28 +424,31 @@ class RayBackend:
 
     # -- checkpoints that travel ----------------------------------------------------------------
 
-    def _offered(self, process: Process, name: str) -> None:
+    def _offered(self, process: Process, name: str, text: str | None) -> None:
         haul = Haul()
         process.hauls.append(haul)
         trial, _, _ = name.partition("/")
-        self._movers.submit(trial, partial(self._fetch, process, name, haul))
+        self._movers.submit(trial, partial(self._fetch, process, name, text, haul))
 
-    def _fetch(self, process: Process, name: str, haul: Haul) -> None:
+    def _fetch(self, process: Process, name: str, text: str | None, haul: Haul) -> None:
         try:
-            receive(self._storage, name, self._chunks(process, name, haul))
+            receive(self._storage, name, self._chunks(process, name, text, haul))
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
             why = f"the checkpoint {name} can't be kept: {error}"
             self._reply(process, ["refused", name, why, lacks_space(error)], haul)
         else:
             self._reply(process, ["kept", name], haul)
 
-    def _chunks(self, process: Process, name: str, haul: Haul) -> Iterator[bytes]:
-        import ray
+    def _chunks(self, process: Process, name: str, text: str | None, haul: Haul) -> Iterator[bytes]:
+        if text is not None:
+            yield from from_text(text)
+        elif not haul.dropped:
+            import ray
 
-        for chunk in () if haul.dropped else process.actor.read.options(num_returns="streaming").remote(name):
-            yield ray.get(chunk)
-            if haul.dropped:
-                break
+            for chunk in process.actor.read.options(num_returns="streaming").remote(name):
+                yield ray.get(chunk)
+                if haul.dropped:
+                    break
         if not haul.keep():
             raise BackendError("its worker is gone")
 
@@ -467,20 +471,27 @@ class RayBackend:
                     self._end(word)
 
     def _deliver(self, process: Process, name: str) -> None:
-        import ray
-
+        text = None
         try:
             with self._storage.fetch(name) as directory:
-                for number, chunk in enumerate(load(directory)):
-                    ray.get(process.actor.write.remote(name, chunk, first=number == 0))
-            ray.get(process.actor.write.remote(name, None, first=False))
+                if not is_foreign(name) and self._storage.manifest(name).size <= SMALL:
+                    text = as_text(directory)
+                else:
+                    self._write(process, name, directory)
         except CheckpointError as error:
             damaged = not isinstance(error, StorageUnreachable)
             self._reply(process, ["missing", name, str(error), damaged])
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
             self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", False])
         else:
-            self._reply(process, ["delivered", name])
+            self._reply(process, ["delivered", name, text])
+
+    def _write(self, process: Process, name: str, directory: Path) -> None:
+        import ray
+
+        for number, chunk in enumerate(load(directory)):
+            ray.get(process.actor.write.remote(name, chunk, first=number == 0))
+        ray.get(process.actor.write.remote(name, None, first=False))
 
     def _reply(self, process: Process, message: Message, haul: Haul | None = None) -> None:
         self._moved.put((process, message, haul))

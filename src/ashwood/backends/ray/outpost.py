@@ -28,7 +28,7 @@ from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray.freight import load, unload
+from ashwood.backends.ray.freight import from_text, load, unload
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
@@ -255,7 +255,6 @@ class _Delivery:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._unfinished = directory.with_name(f".writing-{directory.name}")
         self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
         self._trouble: list[BaseException] = []
         self._thread = threading.Thread(target=self._unload, name="ashwood-delivery", daemon=True)
@@ -275,14 +274,19 @@ class _Delivery:
     def _unload(self) -> None:
         chunks = iter(self._chunks.get, None)
         try:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
-            self._unfinished.mkdir(parents=True)
-            unload(chunks, self._unfinished)
-            self._unfinished.rename(self._directory)
+            _unpack(chunks, self._directory)
         except BaseException as error:  # noqa: BLE001 - told in `finish`
             self._trouble.append(error)
         for _ in chunks:  # so that nobody waits for room
             pass
+
+
+def _unpack(chunks: Iterable[bytes], directory: Path) -> None:
+    unfinished = directory.with_name(f".writing-{directory.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    unload(chunks, unfinished)
+    unfinished.rename(directory)
 
 
 class _Service:
@@ -371,9 +375,8 @@ class _Service:
                 self._settle(name, None)
             case ["refused", name, why, no_space]:
                 self._settle(name, (why, no_space))
-            case ["delivered", name]:
-                if self._start is not None and self._start.checkpoint == name:
-                    self._begin()
+            case ["delivered", name, text]:
+                self._take_delivery(name, text)
             case ["missing", name, why, damaged]:
                 self._cannot_begin(name, why, damaged)
             case _:
@@ -399,6 +402,17 @@ class _Service:
             self._end(AttemptFailed(*self._live, "killed on request"))
         elif isinstance(command, Suspend):
             self._end(AttemptEnded(*self._live, self._start.length))
+
+    def _take_delivery(self, name: str, text: str | None) -> None:
+        if self._start is None or self._start.checkpoint != name:
+            return  # ended while its checkpoint was on the way
+        if text is not None:
+            try:
+                _unpack(from_text(text), self._staging.place(name))
+            except OSError as error:
+                self._cannot_begin(name, f"the checkpoint {name} can't be kept here: {error}", False)
+                return
+        self._begin()
 
     def _begin(self) -> None:
         start, self._start = self._start, None

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
+from ashwood.backends.ray.freight import SMALL, as_text
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
@@ -168,7 +169,8 @@ class Staged(Staging):
         """To the driver, or to the URL."""
         self._unsafe.add(saved.path)
         if self._remote is None:
-            wire.send(["offer", saved.path])
+            small = self.storage.manifest(saved.path).size <= SMALL
+            wire.send(["offer", saved.path, as_text(self.place(saved.path)) if small else None])
         else:
             self._mover.submit(self._upload, self._remote, saved.path, inbox, wake)
 
@@ -204,7 +206,7 @@ class Staged(Staging):
         except OSError as error:
             inbox.put(["missing", name, f"the checkpoint {name} can't be fetched: {error}", False])
         else:
-            inbox.put(["delivered", name])
+            inbox.put(["delivered", name, None])
         wake()
 
 

@@ -10,7 +10,7 @@ hello TOKEN ABOUT           the first message; ABOUT holds the fields of `Hello`
 EVENT FIELDS…               an event of an attempt, see `ashwood.experiment.events`
 broken ERROR                the training code can't run here at all
 log FILE TEXT               appended to a file of the experiment's logs; a character a byte
-offer NAME                  a complete checkpoint is here, to be fetched
+offer NAME TEXT             a complete checkpoint is here, to be fetched; TEXT: this is all of it, or null
 need NAME                   a checkpoint is wanted here
 gone                        nothing more will come: the worker leaves
 ==========================  ===========================================================
@@ -21,7 +21,7 @@ driver to worker
 COMMAND FIELDS…             see `ashwood.backends.port`
 kept NAME                   the checkpoint that was offered is safe
 refused NAME WHY NO_SPACE   it isn't; NO_SPACE: for lack of it
-delivered NAME              the checkpoint that was wanted is there
+delivered NAME TEXT         the checkpoint that was wanted is there; TEXT: this is all of it, or null
 missing NAME WHY DAMAGED    it can't be had; DAMAGED: never, as it is damaged or not there
 welcome HOST PORT           the first message: all processes of the worker are there, and can meet at that port
 leave                       end what runs, at once, and go
