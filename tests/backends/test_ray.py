@@ -77,6 +77,31 @@ class TestWithoutOne(BackendContract):
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
         return workers(spec, self.cluster, directory, shared=False)
 
+    def test_large_checkpoints_travel_too(self, tmp_path: Path) -> None:
+        (tmp_path / "large.py").write_text(LARGE)
+        spec = toy_spec(tmp_path, entrypoint=Entrypoint(EntrypointKind.FUNCTION, "large:train"))
+        backend = self.make(spec, tmp_path)
+        try:
+            *_, saved, _ = drive(backend, [job()])
+            assert isinstance(saved, CheckpointSaved)
+            again = drive(backend, [job(target=2, attempt=2, length=1, checkpoint=saved.path)])
+        finally:
+            backend.close()
+        assert AttemptEnded(0, 2, 2) in again
+        assert (tmp_path / "checkpoints" / saved.path / "a" / "weights").stat().st_size == 20_000_000
+
+
+LARGE = """
+def save(directory):
+    (directory / "a").mkdir()
+    (directory / "a" / "weights").write_bytes(bytes(range(200)) * 100_000)
+
+def train(trial):
+    if trial.checkpoint:
+        assert (trial.checkpoint / "a" / "weights").read_bytes() == bytes(range(200)) * 100_000
+    for epoch in trial.epochs():
+        trial.report(loss=1.0, checkpoint=save)
+"""
 
 TEAMWORK = '''
 import os, socket, time
