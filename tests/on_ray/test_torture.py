@@ -101,9 +101,9 @@ def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nod
 
 
 def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes) -> None:
-    slow = replace(NARROW, checkpoint_period=None, step_seconds=0.1)
+    slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
     local = undisturbed(NARROW, tmp_path / "local")
-    outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER), after(8, Victim.DRIVER, haste=True))
+    outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
     judged = judge(outcome.evidence, local, ordered=True)
     assert judged.complaints == [], outcome.dealt
     # Only the workers themselves saved, and no driver was there to hear of it.
@@ -189,7 +189,7 @@ def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> Non
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["checkpoint_storage"] = s3.new_place()
     place.more["backend"]["runtime_env"] = {"env_vars": s3.environment}
-    outcome = Run(WIDE, place, 0, iter([after(40, Victim.ACTOR)])).to_the_end()
+    outcome = Run(replace(NARROW, workers=2), place, 0, iter([after(20, Victim.ACTOR)])).to_the_end()
     assert [*outcome.evidence.manual, *outcome.evidence.left] == []
     assert outcome.evidence.state == "completed"
     with open_home(place.home) as home:
