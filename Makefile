@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench torture clean
+.PHONY: demo test check format bench torture torture-ray clean
 
 demo: $(READY)
 	cd examples/digits && ../../$(BIN)/ashwood run digits.yaml
@@ -30,6 +30,10 @@ bench: $(READY)
 torture: $(READY)
 	$(BIN)/python -m tests.torture --points
 	$(BIN)/python -m tests.torture --kills 1000
+
+torture-ray: $(READY)
+	$(BIN)/python -m tests.torture.on_ray
+	$(BIN)/python -m tests.torture.on_ray --shared --seed 1
 
 clean:
 	rm -rf $(VENV) build dist

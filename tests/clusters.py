@@ -31,11 +31,13 @@ class Nodes:
         address: of its head, which has no room for trials.
         url: of its dashboard; empty: it has none.
         there: the nodes that have, in the order in which they came.
+        names: of all nodes that have ever been there, as Ashwood calls them.
     """
 
     def __init__(self, cluster: Any, mark: str) -> None:
         """``mark`` is in the environment of all processes that ever run on it."""
         self.there: list[Any] = []
+        self.names: list[str] = []
         self._cluster = cluster
         self._mark = mark
         self.address: str = cluster.address
@@ -49,6 +51,7 @@ class Nodes:
             object_store_memory=_STORE, node_ip_address=_LOOPBACK, **{"num_cpus": 2, **resources}
         )
         self.there.append(node)
+        self.names.append(f"{_LOOPBACK}/{node.node_id[:6]}")
         return node
 
     def kill(self, node: Any) -> None:

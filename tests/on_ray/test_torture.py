@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from ashwood.engine import open_home
+from ashwood.experiment.events import AttemptPreempted, AttemptStarted
+from ashwood.testing.backend import PATIENCE
 from tests.clusters import Nodes, ray_cluster
-from tests.torture.clusters import ClusterPlace, after, left_on, on_cluster
+from tests.s3 import S3, serve_s3
+from tests.torture.clusters import ClusterPlace, after, connect, left_on, on_cluster
+from tests.torture.driver import IDLE
 from tests.torture.experiment import Outcome, Run, torture
 from tests.torture.oracle import Evidence, judge
 from tests.torture.scenarios import Scenario
 from tests.torture.schedule import Blow, Victim
+from tests.torture.sessions import Session
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,15 +39,8 @@ NARROW = Scenario("adaptive, one worker on a cluster", {"name": "adaptive_asha",
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    import ray
-
-    from ashwood.backends.ray.cluster import _hush
-
-    with ray_cluster(2, 2, 2) as nodes:
-        ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
-        _hush()
+    with ray_cluster(2, 2, 2) as nodes, connect(nodes):
         yield nodes
-        ray.shutdown()
 
 
 def undisturbed(scenario: Scenario, directory: Path) -> Evidence:
@@ -56,6 +59,12 @@ def tortured(scenario: Scenario, directory: Path, nodes: Nodes, *blows: Blow, sh
         place.end_all()
 
 
+@pytest.fixture
+def s3() -> Iterator[S3]:
+    with serve_s3() as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """The wide one undisturbed, on the local backend."""
@@ -67,11 +76,11 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
 ) -> None:
     blows = [
-        after(20, Victim.NOBODY),
-        after(50, Victim.NODE),
-        after(80, Victim.ACTOR),
+        after(20, Victim.NODE),
+        after(50, Victim.ACTOR),
+        after(70, Victim.NOBODY),
         after(110, Victim.WORKER),
-        after(140, Victim.DRIVER, haste=True),
+        after(150, Victim.DRIVER, haste=True),
         after(15, Victim.ACTOR),
         after(25, Victim.INTERRUPTED),
     ]
@@ -79,6 +88,9 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     complaints = judge(outcome.evidence, local, ordered=False).complaints
     assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
     assert len(outcome.dealt) == len(blows)
+    events = [entry.event for entry in outcome.evidence.entries]
+    assert sum(isinstance(event, AttemptPreempted) for event in events) >= 2
+    assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
     assert left_on(nodes) == []
 
 
@@ -89,11 +101,98 @@ def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nod
 
 
 def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes) -> None:
-    slow = replace(NARROW, checkpoint_period=None, step_seconds=0.1)
+    slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
     local = undisturbed(NARROW, tmp_path / "local")
-    outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER), after(8, Victim.DRIVER, haste=True))
+    outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
     judged = judge(outcome.evidence, local, ordered=True)
     assert judged.complaints == [], outcome.dealt
     # Only the workers themselves saved, and no driver was there to hear of it.
     assert judged.repeated == 0
+    assert left_on(nodes) == []
+
+
+def test_a_search_may_use_less_of_the_cluster_and_more_again(tmp_path: Path, nodes: Nodes) -> None:
+    endless = replace(
+        WIDE,
+        searcher={"name": "random", "max_trials": 40, "max_length": 100, "max_concurrent_trials": 4},
+        step_seconds=0.05,
+    )
+    place = ClusterPlace(tmp_path, nodes, shared=False)
+    run = Run(endless, place, 0, iter(()))
+
+    def set_workers(number: int) -> None:
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "tests.torture.driver"),
+                *("set", "1", f"max_concurrent_trials={number}", "--home", place.home),
+            ],
+            env=place.environment(),
+            check=True,
+            capture_output=True,
+        )
+
+    def has_slots(session: Session, number: int) -> bool:
+        changes = [each["event"]["slots"] for each in session.acknowledged if each["event"]["is"] == "CapacityChanged"]
+        return changes[-1:] == [number]
+
+    try:
+        with place.session(*run.arguments(None), more={IDLE: "0.5"}) as session:
+            for number in (4, 1, 3):
+                if number != 4:
+                    set_workers(number)
+                session.hear_until(partial(has_slots, session, number))
+            session.interrupt()
+            session.hear()
+            assert session.returncode == 3, session.errors
+        assert place.wait_until_empty(PATIENCE) == []
+        assert left_on(nodes) == []
+    finally:
+        place.end_all()
+
+
+def driven(place: ClusterPlace, scenario: Scenario = NARROW) -> str:
+    """What a driver that can't drive says."""
+    run = Run(scenario, place, 0, iter(()))
+    with place.session(*run.arguments(None)) as session:
+        session.hear()
+        assert session.returncode not in (0, None)
+        assert place.wait_until_empty(PATIENCE) == []
+        assert left_on(place.nodes) == []
+        return session.errors
+
+
+def test_a_trial_that_fits_nowhere_is_told_what_the_largest_node_has(tmp_path: Path, nodes: Nodes) -> None:
+    place = ClusterPlace(tmp_path, nodes, shared=False)
+    place.more["resources"] = {"cpus_per_trial": 64}
+    said = driven(place)
+    assert "64 CPU" in said
+    assert "has 2 CPU" in said
+
+
+def test_code_that_cannot_be_imported_there_is_told_of(tmp_path: Path, nodes: Nodes) -> None:
+    place = ClusterPlace(tmp_path, nodes, shared=False)
+    place.more["entrypoint"] = "nowhere_to_be_found:train"
+    said = driven(place)
+    assert "nowhere_to_be_found" in said
+    assert "node 127.0.0.1" in said
+
+
+def test_no_cluster_at_the_address_is_told_at_once(tmp_path: Path, nodes: Nodes) -> None:
+    place = ClusterPlace(tmp_path, nodes, shared=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    place.more["backend"]["address"] = f"127.0.0.1:{port}"
+    assert f"no Ray cluster answers at 127.0.0.1:{port}" in driven(place)
+
+
+def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> None:
+    place = ClusterPlace(tmp_path, nodes, shared=False)
+    place.more["checkpoint_storage"] = s3.new_place()
+    place.more["backend"]["runtime_env"] = {"env_vars": s3.environment}
+    outcome = Run(replace(NARROW, workers=2), place, 0, iter([after(20, Victim.ACTOR)])).to_the_end()
+    assert [*outcome.evidence.manual, *outcome.evidence.left] == []
+    assert outcome.evidence.state == "completed"
+    with open_home(place.home) as home:
+        storage = home.storage(1, home.store.spec(1))
+        assert {each.length for each in storage.complete()} >= {16}
     assert left_on(nodes) == []

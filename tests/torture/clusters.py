@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,21 @@ def on_cluster(evidence: Evidence, dealt: Sequence[str]) -> Iterator[str]:
     failed = [entry.event for entry in evidence.entries if isinstance(entry.event, AttemptFailed)]
     if len(failed) > killed:
         yield f"{len(failed)} attempts failed, {killed} training processes were killed: {failed}"
+
+
+@contextmanager
+def connect(nodes: Nodes) -> Iterator[None]:
+    """Be connected to the cluster, to look at it."""
+    import ray
+
+    from ashwood.backends.ray.cluster import _hush
+
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="ERROR")
+    _hush()
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def left_on(nodes: Nodes) -> list[Any]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -178,6 +178,11 @@ class Session:
             self._selector.select(min(hangs, until or hangs) - now)
             self._read()
         self._read()
+
+    def hear_until(self, what: Callable[[], bool]) -> None:
+        """Hear the driver until something is true of it, or it is gone."""
+        while not what() and self.returncode is None:
+            self.hear(lines=len(self.acknowledged) + 1)
 
     def kill(self) -> None:
         """Kill the driver."""

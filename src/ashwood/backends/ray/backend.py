@@ -20,9 +20,10 @@ from typing import Any, Self
 from ashwood import __version__
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
+from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.demand import shape_of
-from ashwood.backends.ray.fleet import IDLE_SECONDS, Fate, Fleet, Process, Worker
+from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
 from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
 from ashwood.backends.ray.outpost import Orders
@@ -65,7 +66,7 @@ class RayBackend:
         logs: Path,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
-        idle_seconds: float = IDLE_SECONDS,
+        idle_seconds: float | None = None,
     ) -> None:
         """Look the cluster over; workers are asked for when they are needed.
 
@@ -78,7 +79,7 @@ class RayBackend:
             logs: directory for what trials and workers print.
             workers: how many workers at most; None: as many as there is use for.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
-            idle_seconds: how long workers that nobody needs are kept.
+            idle_seconds: how long workers that nobody needs are kept; None: a minute.
 
         Raises:
             ClusterError: no trial fits on any node.
@@ -120,8 +121,9 @@ class RayBackend:
             cores=max(1, int(shape.share.get("CPU", 1))),
             process_per_attempt=process_per_attempt,
         )
+        idle = fleet.IDLE_SECONDS if idle_seconds is None else idle_seconds
         self._fleet = Fleet(
-            cluster, shape, orders, most=workers, idle_seconds=idle_seconds, wake=self.wake, release=self._forget
+            cluster, shape, orders, most=workers, idle_seconds=idle, wake=self.wake, release=self._forget
         )
         self._movers = Movers(_MOVERS)
         self._callers: set[Wire] = set()
