@@ -76,13 +76,14 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
 ) -> None:
     blows = [
-        after(20, Victim.NODE),
+        after(20, Victim.NOBODY),
         after(50, Victim.ACTOR),
-        after(70, Victim.NOBODY),
-        after(110, Victim.WORKER),
-        after(150, Victim.DRIVER, haste=True),
+        after(80, Victim.WORKER),
+        after(110, Victim.DRIVER, haste=True),
         after(15, Victim.ACTOR),
         after(25, Victim.INTERRUPTED),
+        # Last, as whoever starts next would wait for Ray to see that it is dead.
+        after(12, Victim.NODE),
     ]
     outcome = tortured(WIDE, tmp_path / "tortured", nodes, *blows, shared=shared)
     complaints = judge(outcome.evidence, local, ordered=False).complaints
