@@ -19,7 +19,7 @@ from ashwood.testing.process_backend import wait_for_end, wait_for_number
 DRIVER = """
 import json, os, sys, time
 from pathlib import Path
-from ashwood.backends.local import LocalBackend, warden
+from ashwood.backends.local import LocalBackend
 from ashwood.experiment.events import ValidationReported
 from ashwood.backends.port import StartAttempt
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
@@ -27,13 +27,12 @@ from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 
 directory, kind, target, per_attempt, grace, goal, hparams, forks, deaf = json.loads(sys.argv[1])
-warden.GRACE = grace
 directory = Path(directory)
 search = SearchSettings(method=Method.RANDOM, max_length=100, max_trials=100)
 spec = ExperimentSpec(name="driver", space=Space({}), search=search, metric="loss", unit=Unit.EPOCHS, seed=0,
                       entrypoint=Entrypoint(EntrypointKind(kind), target), workdir=str(directory))
 backend = LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=1,
-                       process_per_attempt=per_attempt, fence=directory / "workers.lock")
+                       process_per_attempt=per_attempt, fence=directory / "workers.lock", grace=grace)
 backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint=None)])
 (directory / "worker").write_text(str(backend._places[0].worker.pid))
 (directory / "warden").write_text(str(backend._warden.pid))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.engine import Home, Session, open_home, replay, session
+from ashwood.engine import Home, Session, open_home, places, replay
 from ashwood.engine.loop import Engine
 from ashwood.errors import EventLogError, RequestRefused
 from ashwood.eventlog.port import Entry
@@ -101,7 +101,7 @@ def test_what_could_not_be_recorded_is_in_no_snapshot(
     home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int
 ) -> None:
     experiment = home.store.create(SPEC, at=0.0)
-    monkeypatch.setattr(session, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     append, appends = SqlLog.append, iter(range(recorded))
 
     def fail_at_last(*args: Any, **options: Any) -> int:
