@@ -32,6 +32,7 @@ torture: $(READY)
 	$(BIN)/python -m tests.torture --kills 1000
 
 torture-ray: $(READY)
+	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.torture.on_ray
 	$(BIN)/python -m tests.torture.on_ray --shared --seed 1
 

@@ -304,10 +304,9 @@ def test_programs_that_training_code_starts_do_not_hold_the_fence(tmp_path: Path
 # -- the warden -------------------------------------------------------------------------------
 
 
-def test_a_warden_that_was_killed_is_replaced_and_knows_all_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warden, "GRACE", 0.0)
+def test_a_warden_that_was_killed_is_replaced_and_knows_all_groups() -> None:
     sleepers = [subprocess.Popen(["sleep", "600"], process_group=0) for _ in range(2)]
-    ward = WardenProcess()
+    ward = WardenProcess(grace=0.0)
     try:
         ward.watch(sleepers[0].pid)
         os.kill(ward.pid, signal.SIGKILL)

@@ -60,16 +60,20 @@ def until_there_are(backend: Backend, number: int) -> None:
         backend.next_events(timeout=1.0)
 
 
-class TestOnASharedFileSystem(ProcessBackendContract):
-    @pytest.fixture(autouse=True)
-    def _on(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+class TestOnASharedFileSystem:
+    @pytest.fixture
+    def backend(self, cluster: Cluster, tmp_path: Path) -> Iterator[Backend]:
+        backend = workers(toy_spec(tmp_path), cluster, tmp_path, shared=True)
+        yield backend
+        backend.close()
 
-    def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
-        return workers(spec, self.cluster, directory, shared=True)
+    # How checkpoints come and go is all that is different there.
+    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
+    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
+    test_a_checkpoint_is_there_when_it_is_told = ProcessBackendContract.test_a_checkpoint_is_there_when_it_is_told
 
 
-class TestWithoutOne(BackendContract):
+class TestWithoutOne(ProcessBackendContract):
     @pytest.fixture(autouse=True)
     def _on(self, cluster: Cluster) -> None:
         self.cluster = cluster

@@ -71,7 +71,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     return undisturbed(WIDE, tmp_path_factory.mktemp("wide") / "local")
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["no shared storage", "shared directory"])
+@pytest.mark.parametrize(
+    "shared",
+    [pytest.param(False, id="no shared storage"), pytest.param(True, id="shared directory", marks=pytest.mark.slow)],
+)
 def test_whatever_dies_nothing_is_lost_and_nothing_left(
     tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
 ) -> None:
@@ -112,6 +115,7 @@ def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, 
     assert left_on(nodes) == []
 
 
+@pytest.mark.slow
 def test_a_search_may_use_less_of_the_cluster_and_more_again(tmp_path: Path, nodes: Nodes) -> None:
     endless = replace(
         WIDE,
@@ -186,6 +190,7 @@ def test_no_cluster_at_the_address_is_told_at_once(tmp_path: Path, nodes: Nodes)
     assert f"no Ray cluster answers at 127.0.0.1:{port}" in driven(place)
 
 
+@pytest.mark.slow
 def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["checkpoint_storage"] = s3.new_place()
