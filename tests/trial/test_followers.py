@@ -1,9 +1,11 @@
 """Several processes train one trial: the others follow the first through their loops."""
 
+import socket
 from pathlib import Path
 
 from ashwood.trial import Trial
 from ashwood.trial.attempt import Ended, Failed
+from ashwood.trial.channel import Channel, DriverLink, encode
 from ashwood.trial.run import run
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
 
@@ -68,3 +70,17 @@ def test_a_trial_knows_the_others(tmp_path: Path) -> None:
     job = make_job(tmp_path, rank=1, world_size=2, rendezvous="10.0.0.1:29500")
     one_of_two = Trial(job, ScriptedLink())
     assert (one_of_two.rank, one_of_two.world_size, one_of_two.rendezvous) == (1, 2, "10.0.0.1:29500")
+
+
+def test_a_verdict_that_comes_before_it_has_asked_is_not_lost(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in (["go", 5], ["finish", False]):  # the first process is ahead
+            ours.sendall(encode(message).encode() + b"\n")
+
+        def train(trial: Trial) -> None:
+            for _ in trial.epochs():
+                pass
+
+        outcome = run(train, make_job(tmp_path, rank=1, world_size=2), DriverLink(Channel(theirs)))
+    assert outcome == Ended(5)

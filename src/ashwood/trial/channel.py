@@ -139,6 +139,7 @@ class DriverLink:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._early: deque[Message] = deque()
 
     def started(self, length: int) -> None:
         """Training begins at a total length."""
@@ -157,11 +158,12 @@ class DriverLink:
         while message := self._channel.poll():
             if message[0] == "suspend":
                 return True
+            self._early.append(message)  # where several train together, another may have asked before
         return self._channel.gone
 
     def verdict(self) -> Verdict | None:
         """The answer to the report at the target, waiting for it; None: the trial is suspended."""
-        match self._channel.receive():
+        match self._early.popleft() if self._early else self._channel.receive():
             case ["go", target]:
                 return Verdict(target, save=False)
             case ["finish", save]:
