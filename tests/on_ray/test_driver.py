@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray import RayBackend
-from ashwood.backends.ray.fleet import Fate, Worker
+from ashwood.backends.ray.fleet import Fate, Process, Worker
 from ashwood.backends.ray.wire import packed
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
+    AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
     Event,
@@ -24,7 +25,7 @@ from ashwood.experiment.events import (
 from ashwood.testing.backend import PATIENCE, job
 from ashwood.trial.storage import open_storage
 
-from .fakes import FakeCluster, FakeWorker, asked_for, backend_on, everybody_leaves, until
+from .fakes import FakeActor, FakeCluster, FakeWorker, asked_for, backend_on, everybody_leaves, until
 
 
 @pytest.fixture
@@ -277,3 +278,19 @@ def test_a_checkpoint_of_which_half_is_here_is_not_waited_for(
     backend._movers.submit("trial-0", (done := threading.Event()).set)
     assert done.wait(PATIENCE)
     assert backend._storage.complete() == []
+
+
+# -- trials on several nodes ------------------------------------------------------------------------
+
+
+def test_who_misses_a_process_that_was_lost_has_not_failed(backend: RayBackend, asked: list[Worker]) -> None:
+    backend.expect(1)
+    asked[0].processes.append(Process(asked[0], FakeActor()))
+    first, second = (FakeWorker(backend, asked[0], rank=rank) for rank in (0, 1))
+    until(backend, lambda _: asked[0].ready)
+    backend.dispatch([job()])
+    first.say(packed(AttemptFailed(0, 1, "ConnectionResetError")))
+    until(backend, lambda _: asked[0].word is not None)
+    second.hang_up()
+    (lost,) = ended(until(backend, ended))
+    assert isinstance(lost, AttemptPreempted)

@@ -408,7 +408,10 @@ class RayBackend:
         if attempt is not None:
             word = worker.word
             worker.take(None)
-            lost = word or AttemptPreempted(attempt.trial, attempt.attempt, why)
+            lost: LastWord = AttemptPreempted(attempt.trial, attempt.attempt, why)
+            # Where several train together, those that miss the lost one fail, which is no fault of theirs.
+            if word is not None and not isinstance(word, AttemptFailed):
+                lost = word
             self._end_after_hauls(worker, AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
         self._fleet.staff()
 
