@@ -16,6 +16,11 @@ def test_drawing_libraries_are_imported_when_something_is_drawn() -> None:
     assert not loaded & {"matplotlib", "numpy", "PIL", "plotly"}
 
 
+def test_ray_is_imported_when_trials_run_on_a_cluster() -> None:
+    loaded = set(run("import sys, ashwood.api, ashwood.cli.main, ashwood.backends.ray; print(*sys.modules)").split())
+    assert "ray" not in loaded
+
+
 def test_training_code_gets_by_with_the_standard_library() -> None:
     loaded = set(run("import sys, ashwood; ashwood.Trial, ashwood.get_trial; print(*sys.modules)").split())
     ours = {name for name in loaded if name.startswith("ashwood.")}
