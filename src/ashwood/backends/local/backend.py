@@ -23,7 +23,7 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.warden import GRACE
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import ABORTED, Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -43,7 +43,6 @@ from ashwood.trial.channel import Message
 
 _CLOSE_SECONDS = 1.0
 _LAST = frozenset({"ended", "failed", "no_space", "damaged", "invalid", "stopped"})
-_ABORTED = "killed on request"
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
 
@@ -231,7 +230,7 @@ class LocalBackend:
             else:
                 event = _event(message, place.attempt, place.slot.number)
                 if place.aborted and isinstance(event, AttemptFailed):
-                    event = event._replace(error=_ABORTED)
+                    event = event._replace(error=ABORTED)
                 if kind in _LAST:
                     self._free(place, worker)
                 yield event
@@ -269,7 +268,7 @@ class LocalBackend:
         if attempt is None:
             return
         if aborted:
-            yield AttemptFailed(*attempt, _ABORTED)
+            yield AttemptFailed(*attempt, ABORTED)
             return
         if worker.complaint is not None:
             yield AttemptFailed(*attempt, worker.complaint)

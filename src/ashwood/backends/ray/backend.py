@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from ashwood import __version__
 from ashwood.backends.local.command import fill_in
-from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
+from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.demand import shape_of
@@ -44,7 +44,6 @@ from ashwood.trial.run import lacks_space
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
-_ABORTED = "killed on request"
 _CARE_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
 _MOVERS = 8
@@ -183,7 +182,7 @@ class RayBackend:
             return
         if isinstance(command, Abort):
             self._waiting.remove(start)
-            self._end(AttemptFailed(start.trial, start.attempt, _ABORTED))
+            self._end(AttemptFailed(start.trial, start.attempt, ABORTED))
         elif isinstance(command, Suspend):
             self._waiting.remove(start)
             self._end(AttemptEnded(start.trial, start.attempt, start.length))
@@ -412,7 +411,7 @@ class RayBackend:
             # Where several train together, those that miss the lost one fail, which is no fault of theirs.
             if word is not None and not isinstance(word, AttemptFailed):
                 lost = word
-            self._end_after_hauls(worker, AttemptFailed(attempt.trial, attempt.attempt, _ABORTED) if aborted else lost)
+            self._end_after_hauls(worker, AttemptFailed(attempt.trial, attempt.attempt, ABORTED) if aborted else lost)
         self._fleet.staff()
 
     def _forget(self, worker: Worker) -> None:
@@ -547,7 +546,7 @@ def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
     """How an attempt ended in all, by the word of its first process and the failure of another."""
     if blame is None or not isinstance(word, AttemptFailed):
         return word
-    return blame if word.error == _ABORTED else word._replace(error=f"{word.error}\n{blame.error}")
+    return blame if word.error == ABORTED else word._replace(error=f"{word.error}\n{blame.error}")
 
 
 def _minor(version: str) -> list[str]:

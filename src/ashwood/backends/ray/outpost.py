@@ -27,7 +27,7 @@ from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine
 from ashwood.backends.local.warden import GRACE
-from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
+from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import from_text, load, unload
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
@@ -399,7 +399,7 @@ class _Service:
         elif self._start is None:
             self._backend.dispatch([command])
         elif isinstance(command, Abort):
-            self._end(AttemptFailed(*self._live, "killed on request"))
+            self._end(AttemptFailed(*self._live, ABORTED))
         elif isinstance(command, Suspend):
             self._end(AttemptEnded(*self._live, self._start.length))
 

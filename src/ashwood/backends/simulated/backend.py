@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import ABORTED, Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -216,7 +216,7 @@ class SimulatedBackend:
                 self._suspend(attempt)
             case Abort(trial=trial, attempt=number):
                 attempt.leaving = True
-                self._due(attempt, 0.0, AttemptFailed(trial, number, "killed on request"))
+                self._due(attempt, 0.0, AttemptFailed(trial, number, ABORTED))
 
     def _train(self, attempt: _Attempt, delay: float) -> None:
         """Train to the target, or to where the next validation is, after so many seconds of start-up."""
