@@ -106,8 +106,7 @@ class LocalBackend:
         self._loaded_once = False
         self._broken: str | None = None
         self._closed = False
-        if spec.entrypoint.kind is EntrypointKind.COMMAND:
-            _check_command(spec)
+        check_command(spec)
         if not Path(spec.workdir).is_dir():
             raise BackendError(f"the work directory {spec.workdir} isn't there")
         try:
@@ -341,7 +340,14 @@ def _pair(length: Length | None) -> tuple[int, str] | None:
     return None if length is None else (length.count, length.unit)
 
 
-def _check_command(spec: ExperimentSpec) -> None:
+def check_command(spec: ExperimentSpec) -> None:
+    """Make sure that a command, where that is the training code, names hyperparameters that there are.
+
+    Raises:
+        BackendError: it doesn't.
+    """
+    if spec.entrypoint.kind is not EntrypointKind.COMMAND:
+        return
     try:
         fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
     except TrainingCodeError as error:

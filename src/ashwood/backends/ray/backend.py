@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ashwood import __version__
-from ashwood.backends.local.command import fill_in
+from ashwood.backends.local.backend import check_command
 from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
@@ -28,7 +28,7 @@ from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
 from ashwood.backends.ray.outpost import Orders
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
-from ashwood.errors import BackendError, CheckpointError, StorageUnreachable, TrainingCodeError
+from ashwood.errors import BackendError, CheckpointError, StorageUnreachable
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -38,7 +38,7 @@ from ashwood.experiment.events import (
     Event,
     LastWord,
 )
-from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.run import lacks_space
 from ashwood.trial.storage import Storage, is_remote, open_storage
@@ -87,11 +87,7 @@ class RayBackend:
         """
         import ray
 
-        if spec.entrypoint.kind is EntrypointKind.COMMAND:
-            try:
-                fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
-            except TrainingCodeError as error:
-                raise BackendError(f"entrypoint: {error}") from None
+        check_command(spec)
         shape = shape_of(spec, cluster.nodes(), autoscales=cluster.autoscales)
         self._logs = logs.absolute()
         self._logs.mkdir(parents=True, exist_ok=True)
