@@ -6,10 +6,8 @@ import json
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +22,7 @@ from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import ABORTED, Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -117,9 +116,8 @@ class LocalBackend:
         self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
-        self._waker, self._wakeful = socket.socketpair()
-        self._waker.setblocking(False)
-        self._selector.register(self._wakeful, selectors.EVENT_READ, None)
+        self._waker = Waker()
+        self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._grace = grace
         self._warden: WardenProcess | None = None
 
@@ -196,7 +194,8 @@ class LocalBackend:
             woken = False
             for key, _ in ready:
                 if key.data is None:
-                    woken = bool(self._wakeful.recv(4096))
+                    self._waker.rest()
+                    woken = True
                 else:
                     events.extend(self._hear(*key.data))
             if not ready or woken:
@@ -284,8 +283,7 @@ class LocalBackend:
 
     def wake(self) -> None:
         """Make `next_events` return early."""
-        with suppress(OSError):  # full: it is awake already
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -312,7 +310,6 @@ class LocalBackend:
             self._warden.close()
         self._selector.close()
         self._waker.close()
-        self._wakeful.close()
         self._setup.close()
 
 

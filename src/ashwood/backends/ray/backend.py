@@ -28,6 +28,7 @@ from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
 from ashwood.backends.ray.outpost import Orders
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
+from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, CheckpointError, StorageUnreachable
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -98,9 +99,9 @@ class RayBackend:
         self._listener = socket.create_server((ray.util.get_node_ip_address(), 0))
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
-        self._waker, self._wakeful = socket.socketpair()
-        self._waker.setblocking(False)
-        self._selector.register(self._wakeful, selectors.EVENT_READ, self._woken)
+        self._waker = Waker()
+        self._wakened = False
+        self._selector.register(self._waker, selectors.EVENT_READ, self._woken)
         self._selector.register(self._listener, selectors.EVENT_READ, self._answer)
         orders = Orders(
             worker=0,
@@ -228,10 +229,9 @@ class RayBackend:
                 del self._live[event.trial, event.attempt]
         return events
 
-    _wakened = False
-
     def _woken(self) -> None:
-        self._wakened = bool(self._wakeful.recv(4096))
+        self._waker.rest()
+        self._wakened = True
 
     def _take_care(self) -> None:
         if time.monotonic() >= self._care_due:
@@ -419,8 +419,7 @@ class RayBackend:
 
     def wake(self) -> None:
         """Make `next_events` return early."""
-        with suppress(OSError):  # full: it is awake already
-            self._waker.send(b"\0")
+        self._waker.wake()
 
     # -- checkpoints that travel ----------------------------------------------------------------
 
@@ -533,7 +532,6 @@ class RayBackend:
         self._selector.close()
         self._listener.close()
         self._waker.close()
-        self._wakeful.close()
         if self._marker is not None:
             self._marker.unlink(missing_ok=True)
 
