@@ -122,10 +122,10 @@ class Cluster:
 
         actor = ray.remote(Salvage)
         there = [
-            (node, actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id))
+            actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id)
             for node in self.nodes()
         ]
-        for _, salvage in there:
+        for salvage in there:
             try:
                 for name in ray.get(salvage.names.remote()):
                     chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))

@@ -167,7 +167,6 @@ class Fleet:
         self._wanted: float = 0
         self._peak: float = 0
         self._peak_at = 0.0
-        self._release = release
         self._numbers = 0
         self._failed_starts = 0
         self._failed_at = self._hold_until = 0.0
@@ -196,15 +195,15 @@ class Fleet:
         for _ in range(self._missing() if now >= self._hold_until else 0):
             self._launch()
         surplus = len(self.ready) + len(self.pending) - self._peak
+        if surplus <= 0:  # nearly always, and this is asked whenever the search's appetite changes
+            return
         idle = [
             worker
             for worker in reversed(self.ready.values())
             if worker.attempt is None and now >= worker.idle_since + self._idle_seconds
         ]
-        for worker in [*self.pending.values(), *idle]:
-            if surplus > 0:
-                self._release(worker)
-                surplus -= 1
+        for worker in [*self.pending.values(), *idle][: int(surplus)]:
+            self._release(worker)
 
     def _missing(self) -> int:
         missing = self._wanted - len(self.ready) - len(self.pending)
@@ -237,7 +236,7 @@ class Fleet:
                     name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}-{rank}",
                     namespace=NAMESPACE,
                 )
-                .remote(self._orders._replace(worker=worker.number, rank=rank, processes=self._shape.processes))
+                .remote(self._orders._replace(worker=worker.number, rank=rank))
             )
             process = Process(worker, actor)
             worker.processes.append(process)

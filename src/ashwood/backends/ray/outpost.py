@@ -42,6 +42,7 @@ from ashwood.experiment.events import (
     LastWord,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.storage import Storage, open_storage
 
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0
@@ -197,13 +198,13 @@ class Salvage:
 
     def names(self) -> list[str]:
         """The checkpoints."""
-        return [stored.name for staging in self._stagings() for stored in staging.storage.complete()]
+        return [stored.name for storage in self._storages() for stored in storage.complete()]
 
     def read(self, name: str) -> Iterator[bytes]:
         """One of them, as `ashwood.backends.ray.freight` has it."""
-        for staging in self._stagings():
-            if name in (stored.name for stored in staging.storage.complete()):
-                with staging.storage.fetch(name) as directory:
+        for storage in self._storages():
+            if name in (stored.name for stored in storage.complete()):
+                with storage.fetch(name) as directory:
                     yield from load(directory)
                 return
 
@@ -211,8 +212,8 @@ class Salvage:
         """Remove all of it."""
         shutil.rmtree(self._home, ignore_errors=True)
 
-    def _stagings(self) -> list[Staged]:
-        return [Staged(path, None) for path in sorted(self._home.glob("*/checkpoints"))]
+    def _storages(self) -> list[Storage]:
+        return [open_storage(path) for path in sorted(self._home.glob("*/checkpoints"))]
 
 
 def node_name(address: str, node_id: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import queue
 import shutil
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +118,6 @@ class Staged(Staging):
         self._directory = directory
         self._remote = None if url is None else open_storage(url)
         self._mover = ThreadPoolExecutor(1, "ashwood-mover")
-        self._lock = threading.Lock()
         self._unsafe: set[str] = set()
         self._start: str | None = None
 
