@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SMALL = 1 << 16
@@ -78,6 +79,16 @@ def unload(chunks: Iterable[bytes], directory: Path) -> None:
         tar.extractall(directory, filter="data")
         while stream.read(1 << 16):  # so that whoever sends them knows that all have arrived
             pass
+
+
+@contextmanager
+def arriving(place: Path) -> Iterator[Path]:
+    """An empty directory to fill, which is at ``place`` when all of it has arrived, and not before."""
+    unfinished = place.with_name(f".writing-{place.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    unfinished.rename(place)
 
 
 class _Chunks(io.RawIOBase):

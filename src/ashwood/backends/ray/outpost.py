@@ -28,7 +28,7 @@ from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray.freight import from_text, load, unload
+from ashwood.backends.ray.freight import arriving, from_text, load, unload
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
@@ -282,12 +282,9 @@ class _Delivery:
             pass
 
 
-def _unpack(chunks: Iterable[bytes], directory: Path) -> None:
-    unfinished = directory.with_name(f".writing-{directory.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    unload(chunks, unfinished)
-    unfinished.rename(directory)
+def _unpack(chunks: Iterable[bytes], place: Path) -> None:
+    with arriving(place) as directory:
+        unload(chunks, directory)
 
 
 class _Service:

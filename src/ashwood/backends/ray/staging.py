@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
-from ashwood.backends.ray.freight import SMALL, as_text
+from ashwood.backends.ray.freight import SMALL, arriving, as_text
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
@@ -192,13 +192,9 @@ class Staged(Staging):
         wake()
 
     def _download(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
-        place = self.place(name)
-        unfinished = place.with_name(f".writing-{place.name}")
         try:
-            with remote.fetch(name) as source:
-                shutil.rmtree(unfinished, ignore_errors=True)
-                shutil.copytree(source, unfinished)
-                unfinished.rename(place)
+            with remote.fetch(name) as source, arriving(self.place(name)) as directory:
+                shutil.copytree(source, directory, dirs_exist_ok=True)
         except CheckpointError as error:
             inbox.put(["missing", name, str(error), not isinstance(error, StorageUnreachable)])
         except OSError as error:
