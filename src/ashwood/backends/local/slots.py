@@ -86,13 +86,18 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
     return slots
 
 
+def visible_gpus(names: str) -> Iterator[str]:
+    """The GPUs that a value of CUDA_VISIBLE_DEVICES leaves visible."""
+    for name in map(str.strip, names.split(",")):
+        if name in ("", "-1"):  # CUDA itself sees nothing from here on
+            return
+        yield name
+
+
 def _gpus(environment: Mapping[str, str]) -> Iterator[str]:
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        for name in map(str.strip, visible.split(",")):
-            if name in ("", "-1"):  # CUDA itself sees nothing from here on
-                return
-            yield name
+        yield from visible_gpus(visible)
         return
     command = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if command is None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 from ashwood import __version__
 from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.setup import ALONE, Team
-from ashwood.backends.local.slots import Machine
+from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import arriving, from_text, load, unload
@@ -551,5 +551,5 @@ def _free_port(address: str) -> int:
 
 
 def _gpus() -> tuple[str, ...]:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return tuple(name for name in map(str.strip, visible.split(",")) if name)
+    """Those that Ray gives; where it gives none, no others are looked for."""
+    return tuple(visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES", "")))
