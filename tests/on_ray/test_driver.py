@@ -52,6 +52,15 @@ def come(backend: RayBackend, *workers: Worker) -> list[FakeWorker]:
     return there
 
 
+def at_work(backend: RayBackend, asked: list[Worker]) -> FakeWorker:
+    """A worker that has been told to train trial 0."""
+    backend.expect(1)
+    (worker,) = come(backend, *asked)
+    backend.dispatch([job()])
+    worker.hear()
+    return worker
+
+
 def has_slots(backend: RayBackend, wanted: int, _: list[Event]) -> bool:
     return backend.slots == wanted
 
@@ -61,10 +70,7 @@ def ended(events: list[Event]) -> list[Event]:
 
 
 def test_what_a_worker_said_before_it_died_is_heard(backend: RayBackend, asked: list[Worker]) -> None:
-    backend.expect(1)
-    (worker,) = come(backend, *asked)
-    backend.dispatch([job()])
-    worker.hear()
+    worker = at_work(backend, asked)
     report, end = ValidationReported(0, 1, 1, {"loss": 1.0}), AttemptEnded(0, 1, 1)
     worker.say(packed(AttemptStarted(0, 1, 0, 0)), packed(report))
     worker.say(packed(end))
@@ -76,10 +82,7 @@ def test_what_a_worker_said_before_it_died_is_heard(backend: RayBackend, asked: 
 
 
 def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, asked: list[Worker]) -> None:
-    backend.expect(1)
-    (worker,) = come(backend, *asked)
-    backend.dispatch([job()])
-    worker.hear()
+    worker = at_work(backend, asked)
     report = ValidationReported(0, 1, 1, {"loss": 1.0})
     worker.say(packed(report))
     wire = worker.worker.processes[0].wire
@@ -202,10 +205,7 @@ def saved(worker: FakeWorker, directory: Path, *lengths: int) -> list[str]:
 def test_checkpoints_of_a_trial_arrive_one_after_the_other(
     backend: RayBackend, asked: list[Worker], tmp_path: Path
 ) -> None:
-    backend.expect(1)
-    (worker,) = come(backend, *asked)
-    backend.dispatch([job()])
-    worker.hear()
+    worker = at_work(backend, asked)
     first, second = saved(worker, tmp_path, 1, 2)
     order: list[str] = []
     both = threading.Event()
@@ -230,10 +230,7 @@ def test_checkpoints_of_a_trial_arrive_one_after_the_other(
 def test_a_checkpoint_that_is_nearly_here_is_kept_though_its_worker_dies(
     backend: RayBackend, asked: list[Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend.expect(1)
-    (worker,) = come(backend, *asked)
-    backend.dispatch([job()])
-    worker.hear()
+    worker = at_work(backend, asked)
     (name,) = saved(worker, tmp_path, 1)
     all_here, lost = threading.Event(), threading.Event()
     storage = backend._storage
@@ -258,10 +255,7 @@ def test_a_checkpoint_that_is_nearly_here_is_kept_though_its_worker_dies(
 def test_a_checkpoint_of_which_half_is_here_is_not_waited_for(
     backend: RayBackend, asked: list[Worker], tmp_path: Path
 ) -> None:
-    backend.expect(1)
-    (worker,) = come(backend, *asked)
-    backend.dispatch([job()])
-    worker.hear()
+    worker = at_work(backend, asked)
     (name,) = saved(worker, tmp_path, 1)
     begun, goes_on = threading.Event(), threading.Event()
 
