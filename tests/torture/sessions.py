@@ -75,11 +75,22 @@ class Place:
 
     def freeze(self) -> None:
         """Stop all processes; when this returns none is in a system call."""
-        processes = self.processes()
-        for process in processes:
-            kill(process, signal.SIGSTOP)
-        while not all(map(_stands_still, processes)):
+        # Who starts a process waits in the kernel for it to leave the parent's memory (vfork); when the child is
+        # stopped before, the parent never stands still.  Then all go on for a moment.
+        while not self._stops_within(0.1):
+            self.thaw()
             time.sleep(0.001)
+
+    def _stops_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            processes = self.processes()
+            for process in processes:
+                kill(process, signal.SIGSTOP)
+            if all(map(_stands_still, processes)) and self.processes() == processes:
+                return True
+            time.sleep(0.001)
+        return False
 
     def thaw(self) -> None:
         """Let all processes go on."""
