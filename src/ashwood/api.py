@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from ashwood.backends.local.load import IMPORTING
-from ashwood.cli.export import make_frame, read_trials, trial_records
+from ashwood.cli.export import make_frame, read_trials
 from ashwood.cli.progress import make_reporter
 from ashwood.config import build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
@@ -33,6 +33,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Experiment:
             AshwoodError: pandas is not installed.
         """
         _, table = read_trials(self._home, self.id)
-        return make_frame(trial_records(table, self.spec.metric, self._home.storage(self.id, self.spec)))
+        return make_frame(trial_records(table, self.spec.metric, self._home.storage(self.id, self.spec).locate))
 
     @property
     def figures(self) -> Figures:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.engine import snapshot
 from ashwood.engine.loop import Engine
 from ashwood.engine.snapshot import Folded, fold, save
 from ashwood.errors import ReplayDivergence
+from ashwood.eventlog import snapshot
 from ashwood.eventlog.memory import MemoryLog
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import PauseTrial
@@ -59,7 +59,7 @@ def test_what_is_in_the_snapshot_is_not_folded_again(
 ) -> None:
     path = tmp_path / "snapshot"
     save(path, fold(SPEC, log_of(whole)))
-    monkeypatch.setattr(snapshot, "check_entry", lambda *_: pytest.fail("folded again"))
+    monkeypatch.setattr("ashwood.engine.snapshot.check_entry", lambda *_: pytest.fail("folded again"))
     assert fold(SPEC, log_of(whole), path).seq == len(whole)
 
 
@@ -86,13 +86,13 @@ def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, m
     tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]
     save(path, fold(SPEC, log_of(whole)))
     assert fold(SPEC, log_of(tampered), path).seq == len(whole)
-    monkeypatch.setattr(snapshot, "_rules", lambda: b"other")
+    monkeypatch.setattr(snapshot, "_rules", lambda *_: b"other")
     with pytest.raises(ReplayDivergence, match=f"entry {at + 1} "):
         fold(SPEC, log_of(tampered), path)
 
 
 def test_the_rules_are_the_source_of_what_folds() -> None:
-    assert len(snapshot._rules()) == 16
+    assert len(snapshot._rules("search")) == 16
     assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
 
 

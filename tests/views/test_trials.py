@@ -179,7 +179,7 @@ def test_what_a_dead_attempt_says_late_changes_nothing_but_its_checkpoint() -> N
     table.apply(2.0, AttemptFailed(0, 1, "boom"), (TrainTrial(0, 2, 9, Retried(1, 5)),))
     table.apply(3.0, ValidationReported(0, 1, 3, {"loss": 0.1}), ())
     table.apply(3.0, CheckpointSaved(0, 1, 3, "at-3"), ())
-    assert (row.attempt, row.length, row.reports) == (2, 0, [])
+    assert (row.attempt, row.length, list(row.reports)) == (2, 0, [])
     assert table.leader is None
     assert row.checkpoint == Checkpoint("at-3", 3, None)
 

@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 
 import typer
 
-from ashwood.cli.output import format_capacity, format_length, format_value, print_json, to_json
+from ashwood.cli.output import format_length, print_json, to_json
 from ashwood.engine import open_home, replay
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
-from ashwood.experiment import decisions as d
-from ashwood.experiment import events as e
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.descriptions import describe_decision, describe_event
 
 _FOLLOW_SECONDS = 0.2
 
@@ -87,102 +86,3 @@ def entry_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> str:
     decided = "; ".join(describe_decision(decision, spec.unit) for decision in entry.decisions)
     line = f"{seq:>6}  {at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {happened:<52}"
     return " ".join(f"{line}  → {decided}".splitlines()) if decided else " ".join(line.splitlines()).rstrip()
-
-
-def describe_event(event: e.Event, unit: Unit) -> str:
-    """What happened, in a few words."""
-    match event:
-        case e.DriverStarted(slots):
-            return f"driver started, {format_length(slots, 'workers')}"
-        case e.CapacityChanged(slots, nodes, why):
-            return f"capacity changed, {format_capacity(slots, len(nodes), why)}"
-        case e.AttemptStarted(trial, attempt, slot, length, node):
-            where = f"slot {slot} on {node}" if node else f"slot {slot}"
-            return f"trial {trial} started at {format_length(length, unit)}, attempt {attempt}, {where}"
-        case e.ValidationReported(trial, _, length, metrics):
-            values = ", ".join(f"{name} {format_value(value)}" for name, value in metrics.items())
-            return f"trial {trial} reported at {format_length(length, unit)}: {values}"
-        case e.CheckpointSaved(trial, _, length):
-            return f"trial {trial} saved at {format_length(length, unit)}"
-        case e.AttemptEnded(trial, attempt):
-            return f"trial {trial} let go, attempt {attempt}"
-        case e.AttemptFailed(trial, attempt, error):
-            return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
-        case e.AttemptPreempted(trial, attempt, why):
-            return f"trial {trial} lost its worker, attempt {attempt}: {_headline(why)}"
-        case e.DiskFilled(trial, attempt, error):
-            return f"trial {trial} found a disk full, attempt {attempt}: {_headline(error)}"
-        case e.CheckpointDamaged(trial, attempt, path, why):
-            return f"trial {trial} found {path} damaged, attempt {attempt}: {_headline(why)}"
-        case _:
-            return _describe_request(event)
-
-
-def _describe_request(event: e.Event) -> str:
-    match event:
-        case e.HparamsRejected(trial, _, why):
-            return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
-        case e.TrialStopped(trial):
-            return f"trial {trial} stopped itself"
-        case e.PauseRequested(why):
-            return f"pause requested: {why}" if why else "pause requested"
-        case e.CancelRequested():
-            return "cancel requested"
-        case e.KillRequested():
-            return "kill requested"
-        case e.TrialKillRequested(trial):
-            return f"trial {trial} is to be killed"
-        case e.TrialStopRequested(trial):
-            return f"trial {trial} is to be stopped"
-        case e.SettingsChanged(settings):
-            return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
-        case e.TimeRanOut(seconds):
-            return f"time ran out after {seconds:.0f} s"
-        case e.DriverStopped():
-            return "driver stopped"
-    return type(event).__name__
-
-
-def describe_decision(decision: d.Decision, unit: Unit) -> str:
-    """What was decided, and why."""
-    match decision:
-        case d.CreateTrial(trial=trial, target=target, why=why):
-            return f"create trial {trial} to {format_length(target, unit)} ({why})"
-        case d.TrainTrial(trial, attempt, target, why):
-            return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why})"
-        case d.ContinueTrial(trial, _, target, why):
-            return f"trial {trial} goes on to {format_length(target, unit)} ({why})"
-        case d.PauseTrial(trial, _, why):
-            return f"pause trial {trial} ({why})"
-        case d.SuspendTrial(trial):
-            return f"suspend trial {trial}"
-        case d.CompleteTrial(trial, _, why):
-            return f"trial {trial} is completed ({why})"
-        case d.StopTrial(trial, _, why):
-            return f"stop trial {trial} ({why})"
-        case d.AbortTrial(trial):
-            return f"abort trial {trial}"
-        case d.CloseTrial(trial, state, why):
-            return f"trial {trial} is {state} ({why})"
-        case _:
-            return _describe_the_rest(decision)
-
-
-def _describe_the_rest(decision: d.Decision) -> str:
-    match decision:
-        case d.DeleteCheckpoint(_, path):
-            return f"delete checkpoint {path}"
-        case d.ChangeSettings(concurrent, trials, stop_at, seconds):
-            bounds = f"stop at {format_value(stop_at)}, at most {format_value(seconds)} s"
-            return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all, {bounds}"
-        case d.LeaveExperiment(state, why):
-            return f"no more jobs, the experiment will be {state} ({why})"
-        case d.Warn(message):
-            return f"warning: {message}"
-        case d.EndExperiment(state, why):
-            return f"the experiment is {state} ({why})"
-    return type(decision).__name__
-
-
-def _headline(error: str) -> str:
-    return error.partition("\n")[0]

@@ -6,23 +6,21 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from ashwood.cli.output import flatten, to_json
+from ashwood.cli.output import to_json
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import Storage
+from ashwood.views.table import Record, trial_records
 from ashwood.views.trials import TrialTable
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Record = dict[str, Any]
 
 WHOLE = ".ashwood"
 """The ending of a file that holds a whole experiment."""
@@ -35,32 +33,6 @@ def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, T
     for _, entry in home.store.log(experiment).read():
         table.apply(*entry)
     return spec, table
-
-
-def trial_records(table: TrialTable, metric: str, storage: Storage) -> Iterator[Record]:
-    """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter."""
-    live = table.spending.live
-    for row in table.rows.values():
-        yield {
-            "trial": row.id,
-            "state": str(row.state),
-            "bracket": row.bracket,
-            "length": row.length,
-            f"best_{metric}": row.metric,
-            "best_length": row.metric_length,
-            **row.metrics,
-            **flatten(row.hparams, "hparams."),
-            "seed": row.seed,
-            "attempts": row.attempt,
-            "failures": len(row.errors),
-            "preempted": row.preempted,
-            "node": (live[row.id].node or None) if row.id in live else None,
-            "seconds": row.seconds,
-            "created_at": row.created_at,
-            "ended_at": row.ended_at,
-            "checkpoint": None if row.checkpoint is None else storage.locate(row.checkpoint.path),
-            "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
-        }
 
 
 def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
@@ -116,7 +88,7 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
         else:
             spec, table = read_trials(opened, experiment)
             storage = opened.storage(experiment, spec)
-            records = list(trial_records(table, spec.metric, storage))
+            records = list(trial_records(table, spec.metric, storage.locate))
     try:
         write(records, out)
     except OSError as error:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ashwood.views.table import flatten as flatten
+from ashwood.views.table import to_json as to_json
+from ashwood.views.wording import format_capacity as format_capacity
 from ashwood.views.wording import format_duration as format_duration
 from ashwood.views.wording import format_length as format_length
+from ashwood.views.wording import format_size as format_size
 from ashwood.views.wording import format_value as format_value
 
 # Wide enough that nothing is cut when the reader is a file or a pipe.
@@ -41,20 +44,6 @@ def print_json(data: Any) -> None:
     print(json.dumps(to_json(data), indent=2, ensure_ascii=False))
 
 
-def to_json(data: Any) -> Any:
-    """Data with everything that JSON has not replaced."""
-    match data:
-        case float():
-            return data if math.isfinite(data) else None
-        case Mapping():
-            return {str(key): to_json(value) for key, value in data.items()}
-        case str() | int() | None:
-            return data
-        case Iterable():
-            return [to_json(value) for value in data]
-    return str(data)
-
-
 def format_moment(seconds: float) -> str:
     """The same for what may be over in a moment: 0, 12 ms, 5 s."""
     if not seconds:
@@ -62,34 +51,6 @@ def format_moment(seconds: float) -> str:
     return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
 
 
-def format_size(size: int) -> str:
-    """Bytes as people say them: 512 B, 3.2 MB."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-
-
 def format_time(at: float | None) -> str:
     """A time in the zone of the reader."""
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def format_capacity(slots: int, nodes: int, why: str) -> str:
-    """How many workers there are, where there are several nodes also on how many, and what changed that."""
-    workers = format_length(slots, "workers")
-    on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
-    return f"{workers}{on}{': ' if why else ''}{why}"
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested hyperparameters as one level with dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{name}."))
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat

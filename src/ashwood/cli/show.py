@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -12,8 +11,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from ashwood.cli.events import describe_event
-from ashwood.cli.export import Record, read_trials, trial_records
+from ashwood.cli.export import read_trials
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
     format_duration,
@@ -27,16 +25,18 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import AshwoodError, IllegalEvent, NotFound
+from ashwood.errors import IllegalEvent, NotFound
 from ashwood.eventlog.port import Entry, ExperimentRecord
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage
+from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
+from ashwood.views.table import select, trial_records
 from ashwood.views.trials import TrialRow
 
 _FOLLOW_SECONDS = 0.5
@@ -158,18 +158,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    records = list(trial_records(table, spec.metric, storage))
-    for condition in where:
-        key, equals, value = condition.partition("=")
-        if not equals:
-            raise AshwoodError(f"--filter {condition}: expected KEY=VALUE, for example state=completed")
-        column = _column(records, key)
-        records = [record for record in records if _matches(record.get(column), value)]
-    if records:
-        column = _column(records, sort.removeprefix("-"))
-        records.sort(key=_order(column), reverse=sort.startswith("-"))
-        # What has no value comes last, whichever way.
-        records.sort(key=lambda record: _missing(record.get(column)))
+    records = select(list(trial_records(table, spec.metric, storage.locate)), where, sort)
     if limit:
         records = records[:limit]
     if json:
@@ -354,41 +343,3 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
         place = storage.locate(checkpoint.path)
         typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")
     typer.echo(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)
-
-
-def _column(records: Sequence[Record], key: str) -> str:
-    """The column that a user means: by its name, or a hyperparameter without its prefix."""
-    columns = list(dict.fromkeys(column for record in records for column in record))
-    for candidate in (key, f"hparams.{key}"):
-        if candidate in columns:
-            return candidate
-    if not records:
-        return key
-    names = [column.removeprefix("hparams.") for column in columns]
-    near = get_close_matches(key, names, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ""
-    raise AshwoodError(f"there is no column {key!r}{hint}; there are: {', '.join(names)}")
-
-
-def _matches(value: Any, wanted: str) -> bool:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(wanted) == value
-        except ValueError:
-            return False
-    return str(value).lower() == wanted.lower()
-
-
-def _order(column: str) -> Callable[[Record], tuple[bool, Any]]:
-    """Numbers by size, then everything else by its text."""
-
-    def key(record: Record) -> tuple[bool, Any]:
-        value = record.get(column)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (not number, value if number else str(value))
-
-    return key
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # NaN differs from itself

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
-from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, EventLogError
 from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
+from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.experiment.decisions import DeleteCheckpoint

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from ashwood.engine.clock import WallClock
-from ashwood.engine.home import Home
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
+from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import DriverStopped, Request
 from ashwood.experiment.lifecycle import ExperimentState

@@ -11,10 +11,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from ashwood.engine.home import Home, open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.session import Session
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.port import Backend
-from ashwood.engine.home import Home
+from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster

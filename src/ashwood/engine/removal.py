@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ashwood.engine.home import Home
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import ExperimentId
 from ashwood.trial.storage import Storage, is_remote

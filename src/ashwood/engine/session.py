@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
 from ashwood.engine.clock import Clock, WallClock, elapsed
-from ashwood.engine.home import Home, with_own_storage
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
@@ -32,6 +31,7 @@ from ashwood.errors import (
     StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
+from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId
 from ashwood.experiment.events import CheckpointSaved, DriverStopped, Event

@@ -67,12 +67,13 @@ class Progress:
         search: the search itself, where it is at hand, for forecasts by `look`.
     """
 
-    def __init__(self, spec: ExperimentSpec) -> None:
+    def __init__(self, spec: ExperimentSpec, *, history: bool = False) -> None:
+        """Nothing has happened yet; with ``history`` the trials keep every report and decision."""
         self.spec = spec
         self.state = ExperimentState.CREATED
         self.why_ended = ""
         self.leaving: LeaveExperiment | None = None
-        self.trials = TrialTable(spec)
+        self.trials = TrialTable(spec, history=history)
         self.ladder = Ladder(spec.search)
         self.reports = 0
         self.failed_attempts = 0

@@ -8,7 +8,8 @@ from math import isfinite
 
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.simulation.recorded import Curve, Point, Recorded
-from ashwood.views.trials import Report, TrialRow, TrialTable
+from ashwood.views.reports import Report
+from ashwood.views.trials import TrialRow, TrialTable
 
 
 def recorded(spec: ExperimentSpec, table: TrialTable) -> Recorded:

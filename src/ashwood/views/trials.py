@@ -33,6 +33,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.views.reports import Reports
 from ashwood.views.spending import Spending
 
 
@@ -44,20 +45,14 @@ class Checkpoint(NamedTuple):
     metric: float | None
 
 
-class Report(NamedTuple):
-    """What a trial reported."""
-
-    at: float
-    attempt: int
-    length: int
-    metrics: Mapping[str, float]
-
-
 class Noted(NamedTuple):
     """A decision about a trial, and when it was taken."""
 
     at: float
     decision: Decision
+
+
+_NO_REPORTS = Reports()
 
 
 @dataclass(slots=True)
@@ -107,7 +102,7 @@ class TrialRow:
     started_at: float | None = field(default=None, repr=False)
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
-    reports: list[Report] = field(default_factory=list, repr=False)
+    reports: Reports = field(default=_NO_REPORTS, repr=False)
     decisions: list[Noted] = field(default_factory=list, repr=False)
 
 
@@ -180,7 +175,7 @@ class TrialTable:
         row.length = max(row.length, event.length)
         row.metrics = event.metrics
         if self._history:
-            row.reports.append(Report(at, event.attempt, event.length, event.metrics))
+            row.reports.add(at, event.attempt, event.length, event.metrics)
         value = self._value(event.metrics)
         if value is not None and self._improves(value, row.metric):
             row.metric, row.metric_length, row.metric_at = value, event.length, at
@@ -220,7 +215,10 @@ class TrialTable:
     def _decide(self, at: float, decision: Decision) -> None:
         match decision:
             case CreateTrial(trial, bracket, nth, hparams, seed, target):
-                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at)
+                row = TrialRow(trial, bracket, nth, hparams, seed, target, at)
+                if self._history:
+                    row.reports = Reports()
+                self.rows[trial] = row
                 self.states[TrialState.RUNNING] += 1
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]

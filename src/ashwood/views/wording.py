@@ -37,3 +37,20 @@ def format_duration(seconds: float | None) -> str:
 def format_length(length: int, unit: str) -> str:
     """A training length as people say it: 1 epoch, 4 epochs."""
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
+
+
+def format_capacity(slots: int, nodes: int, why: str) -> str:
+    """How many workers there are, where there are several nodes also on how many, and what changed that."""
+    workers = format_length(slots, "workers")
+    on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
+    return f"{workers}{on}{': ' if why else ''}{why}"
+
+
+def format_size(size: int) -> str:
+    """Bytes as people say them: 512 B, 3.2 MB."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ashwood.engine import open_home
-from ashwood.engine.home import with_own_storage
 from ashwood.errors import EventLogError, ExperimentBusy, NotFound
+from ashwood.eventlog.home import with_own_storage
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import Asked, LeaveExperiment
 from ashwood.experiment.events import CancelRequested, DriverStarted

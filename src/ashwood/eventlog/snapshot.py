@@ -1,0 +1,81 @@
+"""A folded log, kept in a file so that it needn't be folded again from its beginning.
+
+A snapshot is a cache: whatever is wrong with it, or with its fit to the log and to this version of
+Ashwood, there is none.  It holds pickles, so it is read from a directory of one's own alone, never
+from a store that others write to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ashwood.eventlog.codec import encode_entry
+from ashwood.eventlog.port import Entry, EventLog, Seq
+
+_DIGEST = 32
+
+
+class Kept(NamedTuple):
+    """What a log leads to.
+
+    Attributes:
+        state: whatever it was folded to.
+        seq: the place of the last entry that was folded.
+        last: that entry.
+    """
+
+    state: Any
+    seq: Seq
+    last: Entry
+
+
+def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
+    """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
+    body = pickle.dumps((_rules(*rooms), kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        fresh.write_bytes(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+        fresh.replace(path)
+    except OSError:
+        with suppress(OSError):  # half of one would only take up room
+            fresh.unlink(missing_ok=True)
+
+
+def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
+    """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
+    try:
+        data = path.read_bytes()
+        digest, body = data[:_DIGEST], memoryview(data)[_DIGEST:]
+        if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
+            return None
+        rules, seq, identity, state = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
+    except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
+        return None
+    if rules != _rules(*rooms):
+        return None
+    # A log that was restored from a backup may be shorter, or have gone on otherwise.
+    last = next((entry for _, entry in log.read(after=seq - 1)), None)
+    return None if last is None or _identity(last) != identity else Kept(state, seq, last)
+
+
+def _identity(entry: Entry) -> tuple[float, str]:
+    """Tells an entry from those at its place in other logs."""
+    return entry.at, encode_entry(entry)
+
+
+@cache
+def _rules(*rooms: str) -> bytes:
+    """Tells the code that folds logs from every other version of it."""
+    import ashwood
+
+    digest = hashlib.blake2b(digest_size=16)
+    for room in rooms:
+        for file in sorted(Path(ashwood.__file__).parent.joinpath(room).glob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.digest()

@@ -1,0 +1,99 @@
+"""All that a record tells, folded at once: what pages, figures and reports are made of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ashwood.experiment.decisions import CloseTrial, Decision
+from ashwood.experiment.events import Event, ValidationReported
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.checkpoints import CheckpointTable
+from ashwood.views.progress import Progress
+from ashwood.views.timeline import Timeline
+
+
+class Improvement(NamedTuple):
+    """The best metric so far became better.
+
+    Attributes:
+        at: when that was known, in seconds since 1970.
+        trial: whose metric it is.
+        length: the total length at which the trial reported it.
+        metric: the new best.
+        trained: training of all trials together until then.
+        created: how many trials there were.
+        driven: seconds that drivers had run until then.
+    """
+
+    at: float
+    trial: TrialId
+    length: int
+    metric: float
+    trained: int
+    created: int
+    driven: float
+
+
+class Happening(NamedTuple):
+    """What happened to a trial, and when; its reports are in its row."""
+
+    at: float
+    event: Event
+
+
+class Chronicle:
+    """A fold over log entries, O(log n) each.
+
+    Attributes:
+        spec: of the experiment.
+        progress: how far it is; the rows of its trials have their reports and decisions.
+        timeline: who worked where and when, and each trial's way through the rungs.
+        checkpoints: those that are there.
+        improvements: how the best metric became what it is.
+        happenings: what happened to each trial, its reports left out.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+        self.progress = Progress(spec, history=True)
+        self.timeline = Timeline(spec)
+        self.checkpoints = CheckpointTable(spec)
+        self.improvements: list[Improvement] = []
+        self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        self.progress.apply(at, event, decisions)
+        self.timeline.apply(at, event, decisions)
+        self.checkpoints.apply(at, event, decisions)
+        for decision in decisions:
+            if isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
+                # What it had reported counts no more.
+                self.improvements = [each for each in self.improvements if each.trial != decision.trial]
+        self._note_best(at)
+        if (trial := getattr(event, "trial", None)) is not None and not isinstance(event, ValidationReported):
+            self.happenings[trial].append(Happening(at, event))
+
+    def _note_best(self, at: float) -> None:
+        best = self.progress.best
+        if best is None or (self.improvements and self.improvements[-1].metric == best.metric):
+            return
+        table = self.progress.trials
+        spending = table.spending
+        self.improvements.append(
+            Improvement(
+                at, best.trial, best.length, best.metric, spending.trained, len(table.rows), spending.driver_seconds
+            )
+        )
+
+
+def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:
+    """Fold the entries of a log, in order."""
+    told = Chronicle(spec)
+    for at, event, decisions in record:
+        told.apply(at, event, decisions)
+    return told

@@ -1,0 +1,126 @@
+"""Trials as a table that people filter and sort."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from ashwood.errors import AshwoodError
+from ashwood.views.trials import TrialTable
+
+Record: TypeAlias = dict[str, Any]
+
+
+def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) -> Iterator[Record]:
+    """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter.
+
+    ``locate`` says where a checkpoint is, by its name.
+    """
+    live = table.spending.live
+    for row in table.rows.values():
+        yield {
+            "trial": row.id,
+            "state": str(row.state),
+            "bracket": row.bracket,
+            "length": row.length,
+            f"best_{metric}": row.metric,
+            "best_length": row.metric_length,
+            **row.metrics,
+            **flatten(row.hparams, "hparams."),
+            "seed": row.seed,
+            "attempts": row.attempt,
+            "failures": len(row.errors),
+            "preempted": row.preempted,
+            "node": (live[row.id].node or None) if row.id in live else None,
+            "seconds": row.seconds,
+            "created_at": row.created_at,
+            "ended_at": row.ended_at,
+            "checkpoint": None if row.checkpoint is None else locate(row.checkpoint.path),
+            "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
+        }
+
+
+def select(records: list[Record], where: Sequence[str], sort: str) -> list[Record]:
+    """Those records that fit all conditions, ``KEY=VALUE``, in order of a column; ``-`` before it: the largest first.
+
+    What has no value in that column comes last, whichever way.
+
+    Raises:
+        AshwoodError: a condition is none, or there is no such column.
+    """
+    for condition in where:
+        key, equals, value = condition.partition("=")
+        if not equals:
+            raise AshwoodError(f"filter {condition!r}: expected KEY=VALUE, for example state=completed")
+        column = _column(records, key)
+        records = [record for record in records if _matches(record.get(column), value)]
+    if records:
+        column = _column(records, sort.removeprefix("-"))
+        records.sort(key=_order(column), reverse=sort.startswith("-"))
+        records.sort(key=lambda record: _missing(record.get(column)))
+    return records
+
+
+def _column(records: Sequence[Record], key: str) -> str:
+    """The column that a user means: by its name, or a hyperparameter without its prefix."""
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    for candidate in (key, f"hparams.{key}"):
+        if candidate in columns:
+            return candidate
+    if not records:
+        return key
+    names = [column.removeprefix("hparams.") for column in columns]
+    near = get_close_matches(key, names, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    raise AshwoodError(f"there is no column {key!r}{hint}; there are: {', '.join(names)}")
+
+
+def _matches(value: Any, wanted: str) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(wanted) == value
+        except ValueError:
+            return False
+    return str(value).lower() == wanted.lower()
+
+
+def _order(column: str) -> Callable[[Record], tuple[bool, Any]]:
+    """Numbers by size, then everything else by its text."""
+
+    def key(record: Record) -> tuple[bool, Any]:
+        value = record.get(column)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return (not number, value if number else str(value))
+
+    return key
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value != value  # NaN differs from itself
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested hyperparameters as one level with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def to_json(data: Any) -> Any:
+    """Data with everything that JSON has not replaced."""
+    match data:
+        case float():
+            return data if math.isfinite(data) else None
+        case Mapping():
+            return {str(key): to_json(value) for key, value in data.items()}
+        case str() | int() | None:
+            return data
+        case Iterable():
+            return [to_json(value) for value in data]
+    return str(data)
