@@ -16,7 +16,7 @@ from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.descriptions import describe_decision, describe_event, trials_of
 
 _FOLLOW_SECONDS = 0.2
 
@@ -71,7 +71,7 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
 
 def concerns(entry: Entry, trial: TrialId) -> bool:
     """Whether an entry is about a trial, or decides something about it."""
-    return any(getattr(each, "trial", None) == trial for each in (entry.event, *entry.decisions))
+    return trial in trials_of(entry.event, entry.decisions)
 
 
 def entry_json(seq: Seq, entry: Entry) -> str:

@@ -648,6 +648,45 @@ def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = F
 
 
 @app.command()
+def ui(
+    directory: Annotated[
+        str | None, typer.Argument(metavar="[HOME]", help="Where experiments live, instead of --home.")
+    ] = None,
+    home: HomeOption = None,
+    host: Annotated[
+        str, typer.Option("--host", help="The address to listen at; any but this machine's own requires a token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65_535, help="The port.", show_default="8642, or the next that is free"),
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Look, and change nothing.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Require a token on this machine, too.")] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="Another name under which browsers ask for it."),
+    ] = None,
+    browser: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open a browser.", show_default="where there is one")
+    ] = None,
+) -> None:
+    """Look at experiments in a browser, live, and steer them."""
+    from ashwood.cli.ui import Ui, serve_dashboard
+
+    serve_dashboard(
+        directory or home,
+        Ui(
+            host=host,
+            port=port,
+            read_only=read_only,
+            with_token=token,
+            allowed_hosts=allow_host or (),
+            browser=browser,
+        ),
+    )
+
+
+@app.command()
 def export(
     experiment: IdArgument,
     out: Annotated[

@@ -1,7 +1,7 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
 from ashwood.config.backend import parse_backend
-from ashwood.config.reader import Loaded, build_experiment, read_experiment, reread_experiment
+from ashwood.config.reader import Loaded, build_experiment, parse_experiment, read_experiment, reread_experiment
 from ashwood.config.resources import parse_size
 from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema
@@ -14,6 +14,7 @@ __all__ = [
     "experiment_schema",
     "parse_backend",
     "parse_duration",
+    "parse_experiment",
     "parse_length",
     "parse_max_time",
     "parse_metric",

@@ -60,6 +60,20 @@ def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: 
     return _read(_read_text(path), str(path), path.absolute().parent, path.stem, overrides, default_seed)
 
 
+def parse_experiment(text: str, *, workdir: Path, name: str = "experiment") -> Loaded:
+    """Read the text of an experiment file; no file is opened.
+
+    Args:
+        text: of the file.
+        workdir: what relative paths in it are relative to.
+        name: of the experiment, where the text gives none.
+
+    Raises:
+        ConfigError: with all problems of the text.
+    """
+    return _read(text, name, workdir, name, (), 0)
+
+
 def reread_experiment(spec: ExperimentSpec, *, overrides: Sequence[str]) -> Loaded:
     """A recorded experiment once more, from the text of its file, with other values.
 

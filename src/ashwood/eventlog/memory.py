@@ -189,3 +189,7 @@ class MemoryLog:
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
         """The entries behind ``after``, in order."""
         yield from enumerate(self._store._shelf(self._experiment).entries[after:], start=after + 1)
+
+    def last(self) -> Seq:
+        """The place of the last entry."""
+        return len(self._store._shelf(self._experiment).entries)

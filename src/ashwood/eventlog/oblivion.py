@@ -28,3 +28,7 @@ class Oblivion:
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:  # noqa: ARG002
         """Nothing is left to read."""
         return iter(())
+
+    def last(self) -> Seq:
+        """How many were forgotten."""
+        return self._seq

@@ -116,6 +116,14 @@ class EventLog(Protocol):
         """
         ...
 
+    def last(self) -> Seq:
+        """The place of the last entry; 0: there is none.
+
+        Raises:
+            NotFound: the experiment was deleted.
+        """
+        ...
+
 
 class Store(Protocol):
     """All experiments of a home."""

@@ -287,7 +287,7 @@ class SqlLog:
         self._store = store
         self._experiment = experiment
         self._token = token
-        self._last = self._head()
+        self._last = self.last()
 
     def append(
         self,
@@ -327,7 +327,7 @@ class SqlLog:
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
         """The entries behind ``after``, in order, up to where the log ends now."""
-        last = self._head()
+        last = self.last()
         while after < last:
             end = min(after + _CHUNK, last)
             rows = self._store._query(
@@ -362,10 +362,11 @@ class SqlLog:
         owner = self._store.lease(self._experiment)
         if self._token is not None and (owner is None or owner.token != self._token):
             return lost(self._experiment, owner)
-        self._head()  # says so where there is no such experiment any more
+        self.last()  # says so where there is no such experiment any more
         return moved_on(self._experiment, self._last)
 
-    def _head(self) -> Seq:
+    def last(self) -> Seq:
+        """The place of the last entry."""
         rows = self._store._query("SELECT head FROM logs WHERE experiment = ?", self._experiment)
         return int(self._store._only(self._experiment, rows)[0])
 

@@ -58,6 +58,7 @@ class StoreContract:
             log = store.log(store.create(full_spec(), at=1.0))
             log.append(telling_entries())
             assert [seq for seq, _ in log.read(after=4)] == [5, 6]
+            assert log.last() == 6
             assert list(log.read(after=6)) == []
 
     def test_logs_are_apart(self, tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ class StoreContract:
             first, second = (store.log(store.create(full_spec(), at=1.0)) for _ in range(2))
             first.append(telling_entries())
             assert list(second.read()) == []
+            assert second.last() == 0
             assert second.append(telling_entries()[:1]) == 1
 
     def test_a_spec_comes_back_whole(self, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ashwood.experiment.decisions import CloseTrial, Decision
+from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision
 from ashwood.experiment.events import Event, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
@@ -55,6 +55,7 @@ class Chronicle:
         checkpoints: those that are there.
         improvements: how the best metric became what it is.
         happenings: what happened to each trial, its reports left out.
+        settings: those that hold now; None: as the spec has them.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -64,6 +65,7 @@ class Chronicle:
         self.checkpoints = CheckpointTable(spec)
         self.improvements: list[Improvement] = []
         self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
+        self.settings: ChangeSettings | None = None
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -71,12 +73,16 @@ class Chronicle:
         self.timeline.apply(at, event, decisions)
         self.checkpoints.apply(at, event, decisions)
         for decision in decisions:
-            if isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
-                # What it had reported counts no more.
-                self.improvements = [each for each in self.improvements if each.trial != decision.trial]
+            match decision:
+                case ChangeSettings():
+                    self.settings = decision
+                case CloseTrial(trial, TrialState.INVALID):
+                    # What it had reported counts no more.
+                    self.improvements = [each for each in self.improvements if each.trial != trial]
         self._note_best(at)
-        if (trial := getattr(event, "trial", None)) is not None and not isinstance(event, ValidationReported):
-            self.happenings[trial].append(Happening(at, event))
+        about = getattr(event, "trial", None)
+        if about is not None and not isinstance(event, ValidationReported):
+            self.happenings[about].append(Happening(at, event))
 
     def _note_best(self, at: float) -> None:
         best = self.progress.best

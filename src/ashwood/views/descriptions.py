@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import Unit
+from ashwood.search.vocabulary import TrialId
 from ashwood.views.wording import format_capacity, format_length, format_value
+
+
+def trials_of(event: e.Event, decisions: Sequence[d.Decision]) -> set[TrialId]:
+    """The trials that an entry is about, or decides something about."""
+    named = (getattr(each, "trial", None) for each in (event, *decisions))
+    return {trial for trial in named if trial is not None}
 
 
 def describe_event(event: e.Event, unit: Unit) -> str:

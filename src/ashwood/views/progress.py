@@ -219,6 +219,8 @@ class Progress:
             "length_expected": round(total, 1),
             "fraction": round(fraction, 4),
             "utilisation": round(self.utilisation(), 4),
+            "at": now,
+            "seconds": self.trials.spending.driver_seconds if now is None else self.trials.spending.driven(now),
             "seconds_left": seconds,
             "seconds_left_range": None if left is None else [left.low, left.high],
         }

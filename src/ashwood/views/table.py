@@ -8,38 +8,43 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from ashwood.errors import AshwoodError
-from ashwood.views.trials import TrialTable
+from ashwood.views.spending import LiveAttempt
+from ashwood.views.trials import TrialRow, TrialTable
 
 Record: TypeAlias = dict[str, Any]
 
 
 def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) -> Iterator[Record]:
-    """A flat record a trial: its state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter.
-
-    ``locate`` says where a checkpoint is, by its name.
-    """
-    live = table.spending.live
+    """A flat record a trial; ``locate`` says where a checkpoint is, by its name."""
     for row in table.rows.values():
-        yield {
-            "trial": row.id,
-            "state": str(row.state),
-            "bracket": row.bracket,
-            "length": row.length,
-            f"best_{metric}": row.metric,
-            "best_length": row.metric_length,
-            **row.metrics,
-            **flatten(row.hparams, "hparams."),
-            "seed": row.seed,
-            "attempts": row.attempt,
-            "failures": len(row.errors),
-            "preempted": row.preempted,
-            "node": (live[row.id].node or None) if row.id in live else None,
-            "seconds": row.seconds,
-            "created_at": row.created_at,
-            "ended_at": row.ended_at,
-            "checkpoint": None if row.checkpoint is None else locate(row.checkpoint.path),
-            "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
-        }
+        yield trial_record(row, table.spending.live.get(row.id), metric, locate)
+
+
+def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str]) -> Record:
+    """A trial's state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter.
+
+    ``live`` is the process that works on it.
+    """
+    return {
+        "trial": row.id,
+        "state": str(row.state),
+        "bracket": row.bracket,
+        "length": row.length,
+        f"best_{metric}": row.metric,
+        "best_length": row.metric_length,
+        **row.metrics,
+        **flatten(row.hparams, "hparams."),
+        "seed": row.seed,
+        "attempts": row.attempt,
+        "failures": len(row.errors),
+        "preempted": row.preempted,
+        "node": None if live is None else live.node or None,
+        "seconds": row.seconds,
+        "created_at": row.created_at,
+        "ended_at": row.ended_at,
+        "checkpoint": None if row.checkpoint is None else locate(row.checkpoint.path),
+        "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
+    }
 
 
 def select(records: list[Record], where: Sequence[str], sort: str) -> list[Record]:

@@ -1,0 +1,281 @@
+"""What the API tells: the shapes of its answers, made of records, views and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ashwood.dashboard.library import Followed
+from ashwood.errors import NotFound
+from ashwood.eventlog.port import Entry, ExperimentRecord, Seq
+from ashwood.experiment import decisions as d
+from ashwood.experiment import events as e
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.descriptions import describe_decision, describe_event
+from ashwood.views.nodes import nodes_of
+from ashwood.views.trials import Noted, TrialRow
+
+Answer = dict[str, Any]
+
+INTERRUPTED = "interrupted"
+"""An experiment's state when its driver is gone without having let go of it."""
+
+
+def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Answer:
+    """An experiment in a list, as its driver summed it up last."""
+    summary = record.summary
+    trials: Mapping[str, int] = summary.get("trials", {})
+    state = INTERRUPTED if record.state.active and not driven else str(record.state)
+    return {
+        "id": record.id,
+        "name": record.name,
+        "state": state,
+        "labels": list(record.labels),
+        "archived": record.archived,
+        "created_at": record.created_at,
+        "method": str(spec.search.method),
+        "metric": spec.metric,
+        "smaller_is_better": spec.smaller_is_better,
+        "unit": str(spec.unit),
+        "max_length": spec.search.max_length,
+        "fraction": summary.get("fraction", 0.0),
+        "seconds_left": _left(summary, now) if state == ExperimentState.RUNNING else None,
+        "seconds": _run(summary, now, runs=driven),
+        "trials": dict(trials),
+        "trials_created": sum(trials.values()),
+        "trials_planned": summary.get("trials_planned"),
+        "best": summary.get("best"),
+    }
+
+
+def _left(summary: Mapping[str, Any], now: float) -> float | None:
+    left, at = summary.get("seconds_left"), summary.get("at")
+    return left if left is None or at is None else max(0.0, left - (now - at))
+
+
+def _run(summary: Mapping[str, Any], now: float, *, runs: bool) -> float | None:
+    """How long drivers have run it."""
+    ran, at = summary.get("seconds"), summary.get("at")
+    return ran if ran is None or at is None or not runs else ran + max(0.0, now - at)
+
+
+def header(followed: Followed, listed: Answer, now: float) -> Answer:
+    """An experiment on its own page: what ``listed`` says of it, and what its record tells."""
+    progress = followed.chronicle.progress
+    runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
+    spending = progress.trials.spending
+    forecast = progress.forecast()
+    best = progress.best
+    states = progress.trials.states
+    return {
+        **listed,
+        # The record is ahead of its summary, which is written once a second.
+        "fraction": round(forecast.fraction, 4),
+        "trials": {str(state): states[state] for state in TrialState if states[state]},
+        "trials_created": len(progress.trials.rows),
+        "trials_planned": progress.trials_planned,
+        "best": None if best is None else best._asdict(),
+        "seconds": spending.driven(now) if runs else spending.driver_seconds,
+        "why_ended": progress.why_ended,
+        "utilisation": spending.utilisation(now if runs else None),
+        "slots": spending.slots if runs else 0,
+        "slots_in_use": len(spending.live) if runs else 0,
+        "nodes": [node._asdict() for node in nodes_of(spending)] if runs else [],
+        "reports": progress.reports,
+        "failed_attempts": progress.failed_attempts,
+        "length_trained": progress.length_trained,
+        "length_repeated": progress.length_repeated,
+        "length_expected": round(forecast.total_length, 1),
+        "warnings": list(progress.recent_warnings),
+        "brackets": [
+            {
+                "number": bracket.number,
+                "planned": bracket.planned,
+                "created": bracket.created,
+                "rungs": [
+                    {
+                        "length": rung.length,
+                        "arrived": rung.arrived,
+                        "promoted": rung.promoted,
+                        "failed": rung.failed,
+                        "training": len(rung.training),
+                        "waiting": len(rung.waiting),
+                    }
+                    for rung in bracket.rungs
+                ],
+            }
+            for bracket in progress.ladder.brackets
+        ],
+        "settings": _settings(followed),
+        "can": _possible(ExperimentState(listed["state"]) if listed["state"] != INTERRUPTED else None),
+        "seq": followed.seq,
+    }
+
+
+def _settings(followed: Followed) -> Answer:
+    """What can be changed while it runs, as it is now."""
+    search, changed = followed.spec.search, followed.chronicle.settings
+    return {
+        "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
+        "max_trials": followed.chronicle.progress.trials_planned,
+        "metric_at": followed.spec.stop_at if changed is None else changed.stop_at,
+        "max_seconds": followed.spec.max_seconds if changed is None else changed.max_seconds,
+    }
+
+
+def _possible(state: ExperimentState | None) -> Answer:
+    """What a person may ask for in a state; None: interrupted."""
+    running = state in (ExperimentState.CREATED, ExperimentState.RUNNING, None)
+    ended = state is not None and state.ended
+    resting = state in (ExperimentState.PAUSED, ExperimentState.STOPPED, ExperimentState.CREATED, None)
+    return {"pause": running, "activate": resting, "cancel": not ended, "kill": not ended, "set": not ended}
+
+
+def description(followed: Followed) -> Answer:
+    """What of an experiment's page never changes."""
+    spec = followed.spec
+    return {
+        "description": spec.description,
+        "seed": spec.seed,
+        "entrypoint": spec.entrypoint.target,
+        "workdir": spec.workdir,
+        "config": spec.config_text,
+        "provenance": spec.provenance,
+        "divisor": float(spec.search.divisor),
+        "lengths": [list(bracket) for bracket in followed.chronicle.timeline.lengths],
+    }
+
+
+def best_trial(followed: Followed) -> Answer | None:
+    """The best trial, with its hyperparameters to copy; None: none has reported a number."""
+    row = followed.chronicle.progress.trials.leader
+    return None if row is None else {**followed.record(row.id), **copies(row)}
+
+
+def copies(row: TrialRow) -> Answer:
+    """A trial's hyperparameters as people take them along."""
+    hparams = {"hyperparameters": dict(row.hparams)}
+    return {
+        "hyperparameters": row.hparams,
+        "as_yaml": yaml.safe_dump(hparams, sort_keys=False, allow_unicode=True),
+        "as_python": "hparams = " + repr(dict(row.hparams)),
+    }
+
+
+def find_trial(followed: Followed, trial: TrialId) -> TrialRow:
+    """A trial's row.
+
+    Raises:
+        NotFound: there is no such trial, or the record has not been read as far yet.
+    """
+    rows = followed.chronicle.progress.trials.rows
+    if trial not in rows:
+        there = f"it has trials 0 to {len(rows) - 1}" if rows else "it has none yet"
+        raise NotFound(f"experiment {followed.id} has no trial {trial}; {there}")
+    return rows[trial]
+
+
+def trial_page(followed: Followed, trial: TrialId, root: str) -> Answer:
+    """All about a trial but its curves and its log; ``root`` is where checkpoints are."""
+    row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
+    ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
+    kept = told.checkpoints.kept_as() if trial in {each.trial for each in told.checkpoints.rows.values()} else {}
+    return {
+        **followed.record(trial),
+        **copies(row),
+        "target": row.target,
+        "lengths": list(told.timeline.lengths[row.bracket]),
+        "way": [_step(noted, spec) for noted in row.decisions if not isinstance(noted.decision, d.DeleteCheckpoint)],
+        "attempts": _attempts(followed, trial),
+        "happenings": [
+            {"at": each.at, "text": describe_event(each.event, spec.unit)} for each in told.happenings.get(trial, ())
+        ],
+        "checkpoints": [
+            {
+                "name": each.name,
+                "length": each.length,
+                "metric": each.metric,
+                "saved_at": each.saved_at,
+                "kept_as": list(kept.get(each.name, ())),
+                "place": each.name if each.name.startswith("/") or "://" in each.name else f"{root}/{each.name}",
+            }
+            for each in told.checkpoints.of(trial)
+        ],
+        "errors": list(row.errors),
+        "can": {"stop": not ended, "kill": not ended},
+    }
+
+
+def _step(noted: Noted, spec: ExperimentSpec) -> Answer:
+    """A decision about a trial, with the numbers that its reason has."""
+    decision = noted.decision
+    why = getattr(decision, "why", None)
+    numbers = {name: getattr(why, name) for name in ("rung", "rank", "of", "best") if hasattr(why, name)}
+    return {
+        "at": noted.at,
+        "kind": _KINDS.get(type(decision), "other"),
+        "text": describe_decision(decision, spec.unit),
+        "reason": "" if why is None else str(why),
+        "target": getattr(decision, "target", None),
+        **numbers,
+    }
+
+
+_KINDS: Mapping[type, str] = {
+    d.CreateTrial: "created",
+    d.TrainTrial: "trains",
+    d.ContinueTrial: "goes on",
+    d.PauseTrial: "paused",
+    d.SuspendTrial: "suspended",
+    d.CompleteTrial: "completed",
+    d.StopTrial: "stopped",
+    d.AbortTrial: "aborted",
+    d.CloseTrial: "closed",
+}
+
+
+def _attempts(followed: Followed, trial: TrialId) -> list[Answer]:
+    attempts: dict[int, Answer] = {}
+    for at, event in followed.chronicle.happenings.get(trial, ()):
+        match event:
+            case e.AttemptStarted(_, number, slot, length, node):
+                attempts[number] = {
+                    "number": number,
+                    "slot": slot,
+                    "node": node or None,
+                    "length": length,
+                    "started_at": at,
+                    "ended_at": None,
+                    "how": "at work",
+                    "error": None,
+                }
+            case _ if isinstance(event, e.LastWord) and event.attempt in attempts:
+                said = getattr(event, "error", None) or getattr(event, "why", None)
+                attempts[event.attempt] |= {"ended_at": at, "how": _ENDS[type(event)], "error": said}
+    return list(attempts.values())
+
+
+_ENDS: Mapping[type, str] = {
+    e.AttemptEnded: "let go",
+    e.AttemptFailed: "failed",
+    e.AttemptPreempted: "lost its worker",
+    e.DiskFilled: "found a disk full",
+    e.CheckpointDamaged: "found its checkpoint damaged",
+    e.HparamsRejected: "rejected its hyperparameters",
+    e.TrialStopped: "stopped itself",
+}
+
+
+def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> Answer:
+    """An entry of the log for people."""
+    return {
+        "seq": seq,
+        "at": entry.at,
+        "trial": getattr(entry.event, "trial", None),
+        "text": describe_event(entry.event, spec.unit),
+        "decided": [describe_decision(decision, spec.unit) for decision in entry.decisions],
+    }

@@ -1,0 +1,126 @@
+"""The application: routes, errors as people can act on them, and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse
+from starlette.exceptions import HTTPException
+
+from ashwood import __version__
+from ashwood.dashboard.context import Dashboard, Json
+from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.routes import experiments, figures, previews
+from ashwood.dashboard.routes import files as stored
+from ashwood.dashboard.routes import steering as controls
+from ashwood.dashboard.steering import Steering
+from ashwood.errors import (
+    AshwoodError,
+    CheckpointError,
+    ConfigError,
+    EventLogError,
+    ExperimentBusy,
+    NotFound,
+    RequestRefused,
+)
+from ashwood.eventlog.home import Home
+
+_STATIC = Path(__file__).parent / "static"
+_A_YEAR = "public, max-age=31536000, immutable"
+_STATUS: tuple[tuple[type[AshwoodError], int], ...] = (
+    (NotFound, 404),
+    (RequestRefused, 409),
+    (ExperimentBusy, 409),
+    (ConfigError, 422),
+    (CheckpointError, 404),
+    (EventLogError, 503),
+    (AshwoodError, 400),
+)
+
+
+def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering | None = None) -> FastAPI:
+    """The dashboard of a home.
+
+    Args:
+        open_home: opens the home; called in the thread that reads it.
+        name: of the home, for people.
+        steering: has things done; None: nothing can be changed.
+    """
+    desk = Desk(open_home)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await desk.close()
+
+    app = FastAPI(
+        title="Ashwood",
+        version=__version__,
+        summary="Experiments of one home: what they are doing, and what to do about them.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.dashboard = Dashboard(desk, steering, name)
+    for each in (experiments, figures, stored, controls, previews):
+        app.include_router(each.router, prefix="/api/v1")
+    app.add_exception_handler(AshwoodError, _told)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _refused)
+    _add_pages(app)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    @app.get("/plotly.js", include_in_schema=False)
+    async def plotly() -> Response:
+        """Plotly's own bundle, from its package."""
+        return FileResponse(
+            str(files("plotly") / "package_data" / "plotly.min.js"),
+            media_type="text/javascript",
+            headers={"Cache-Control": _A_YEAR},
+        )
+
+    @app.get("/static/{path:path}", include_in_schema=False)
+    async def static(path: str) -> Response:
+        found = (_STATIC / path).resolve()
+        if not found.is_relative_to(_STATIC) or not found.is_file():
+            raise HTTPException(404)
+        return FileResponse(found, headers={"Cache-Control": "no-cache"})
+
+    @app.get("/{path:path}", include_in_schema=False)
+    async def page(path: str) -> Response:
+        """Every page is the same document: its script reads the address."""
+        if path.startswith("api/"):
+            raise HTTPException(404)
+        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+async def _told(_: Request, error: Exception) -> Response:
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    what, _sign, hint = str(error).partition("; ")
+    return _error(status, what, hint)
+
+
+async def _malformed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as it was registered
+    problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return _error(422, "the request isn't as it must be: " + "; ".join(problems), "see /api/v1/openapi.json")
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - as it was registered
+    what = "there is no such page" if error.status_code == 404 else str(error.detail)
+    response = _error(error.status_code, what, "")
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _error(status: int, what: str, hint: str) -> Response:
+    return Json({"error": {"what": what, "hint": hint}}, status_code=status)

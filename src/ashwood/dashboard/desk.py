@@ -1,0 +1,70 @@
+"""The one thread that reads the store, and holds what it has read.
+
+A connection to a store belongs to a thread, and so does a fold: work on them is done here, one piece after the other,
+so nothing needs a lock and no answer mixes two moments.  A long log is folded in pieces, between which others get
+their turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ashwood.dashboard.library import Followed, Library
+from ashwood.eventlog.home import Home
+from ashwood.eventlog.port import ExperimentId
+
+T = TypeVar("T")
+
+_PATIENCE = 1.0
+"""Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
+
+
+class Desk:
+    """Work on the experiments of a home, for coroutines."""
+
+    def __init__(self, open_home: Callable[[], Home]) -> None:
+        self._open_home = open_home
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._library: Library | None = None
+        self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
+
+    async def do(self, work: Callable[[Library], T]) -> T:
+        """Have a short piece of work done; what it raises is raised here."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+
+    async def ask(self, experiment: ExperimentId, question: Callable[[Followed], T]) -> T:
+        """An answer from an experiment's record: from all of it, or from what of it is read within a second.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        if not await self.do(lambda library: library.follow(experiment).advance()):
+            await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
+        return await self.do(lambda library: question(library.follow(experiment)))
+
+    async def close(self) -> None:
+        """Keep what was read for the next time, and let go of the store."""
+        for reading in self._reading.values():
+            reading.cancel()
+        await self.do(lambda library: library.close())
+        self._thread.shutdown()
+
+    def _do(self, work: Callable[[Library], T]) -> T:
+        if self._library is None:
+            self._library = Library(self._open_home())
+        return work(self._library)
+
+    def _read_on(self, experiment: ExperimentId) -> asyncio.Task[None]:
+        """Read a record to its end, also when nobody waits for it any more."""
+        reading = self._reading.get(experiment)
+        if reading is None:
+            reading = self._reading[experiment] = asyncio.create_task(self._read(experiment))
+            reading.add_done_callback(lambda _: self._reading.pop(experiment, None))
+        return reading
+
+    async def _read(self, experiment: ExperimentId) -> None:
+        while not await self.do(lambda library: library.follow(experiment).advance()):
+            pass

@@ -1,0 +1,197 @@
+"""The ASGI part: every request passes its verdicts, every answer gets its headers, nothing is buffered."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from math import ceil
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ashwood.dashboard.guard import tokens, verdicts
+from ashwood.dashboard.guard.answers import Answer, Refusal, protected, refused, sent_on
+from ashwood.dashboard.guard.rates import Buckets, Clock, Places
+from ashwood.dashboard.guard.request import Request
+from ashwood.dashboard.guard.rules import GuardRules
+
+_REFUSED_BY_POLICY = 1008
+
+
+class Guard:
+    """ASGI middleware, to be put around the whole application, so that it sees its failures, too."""
+
+    def __init__(self, app: ASGIApp, rules: GuardRules, clock: Clock = time.monotonic) -> None:
+        """Guard an application."""
+        self._app = app
+        self._rules = rules
+        self._pass = secrets.token_urlsafe(32)
+        self._attempts = Buckets(rules.attempts_per_minute, 60.0, clock)
+        self._changes = Buckets(2 * rules.changes_per_second, 2.0, clock)
+        self._streams = Places(rules.streams, rules.streams_each)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _REFUSED_BY_POLICY})
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request.of(scope)
+        _hide_token(scope, request)
+        client = _client(scope)
+        exchange = _Exchange(request, self._rules, self._streams, client, receive, send)
+        verdict = self._verdict(request, client)
+        if verdict is not None:
+            await exchange.answer(verdict)
+            return
+        try:
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            if exchange.refused:
+                return
+            if not exchange.started:
+                await exchange.answer(Refusal(500, "The dashboard has failed.", "Its log says more."))
+            raise
+        finally:
+            exchange.end()
+
+    def _verdict(self, request: Request, client: str) -> Refusal | Answer | None:
+        return (
+            verdicts.misdirected(request, self._rules)
+            or self._stranger(request, client)
+            or verdicts.forbidden(request, self._rules)
+            or self._too_often(request, client)
+        )
+
+    def _stranger(self, request: Request, client: str) -> Refusal | Answer | None:
+        """Who doesn't know the token; who shows it in an address is sent on without it."""
+        if self._rules.token is None:
+            return None
+        shown = tokens.shown_token(request)
+        in_address = request.opens_page and bool(tokens.tokens_in_address(request))
+        if tokens.has_pass(request, self._rules, self._pass):
+            return sent_on(tokens.without_token(request), None) if in_address else None
+        if shown is None:
+            return tokens.unknown()
+        seconds = self._attempts.wait(client)
+        if seconds:
+            return _later(seconds, "Too many wrong tokens came from your address.")
+        if not tokens.is_secret(shown, self._rules.token):
+            self._attempts.take(client)
+            return tokens.wrong_token()
+        if not in_address:
+            return None
+        return sent_on(tokens.without_token(request), tokens.cookie_with_pass(request, self._rules, self._pass))
+
+    def _too_often(self, request: Request, client: str) -> Refusal | None:
+        seconds = 0.0 if request.reads else self._changes.take(client)
+        return _later(seconds, "Too many requests came from your address.") if seconds else None
+
+
+class _Gone(OSError):
+    """Nothing that the application sends arrives any more."""
+
+
+class _Exchange:
+    """One request and its answer, on their way.
+
+    Attributes:
+        started: whether the answer has begun.
+        refused: whether it was broken off with an answer of the guard's.
+    """
+
+    def __init__(
+        self, request: Request, rules: GuardRules, streams: Places, client: str, receive: Receive, send: Send
+    ) -> None:
+        self.started = False
+        self.refused = False
+        self._request = request
+        self._rules = rules
+        self._streams = streams
+        self._client = client
+        self._receive = receive
+        self._send = send
+        self._bytes = 0
+        self._streaming = False
+
+    async def answer(self, answer: Refusal | Answer) -> None:
+        """Answer in place of the application."""
+        if isinstance(answer, Refusal):
+            answer = refused(answer, page=self._request.wants_page)
+        self.started = True
+        await self._send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+    async def receive(self) -> Message:
+        """What the client sends, as long as it is no more than allowed."""
+        if self.refused:
+            return {"type": "http.disconnect"}
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("body"):
+            return message
+        self._bytes += len(message["body"])
+        if self._bytes > self._rules.max_body:
+            return await self._break_off(verdicts.too_large(self._rules))
+        if not self._request.reads:
+            refusal = verdicts.not_json(self._request)
+            if refusal is not None:
+                return await self._break_off(refusal)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the application answers, with the headers that protect it."""
+        if self.refused:
+            raise _Gone
+        if message["type"] == "http.response.start":
+            if _is_stream(message):
+                await self._take_place()
+            self.started = True
+            headers = protected(message.get("headers", ()), stored=not self._request.is_api)
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    def end(self) -> None:
+        """Give back what was taken."""
+        if self._streaming:
+            self._streaming = False
+            self._streams.leave(self._client)
+
+    async def _take_place(self) -> None:
+        self._streaming = self._streams.take(self._client)
+        if not self._streaming:
+            await self._break_off(
+                Refusal(503, "Too many pages are following live.", "Close some.", ((b"retry-after", b"10"),))
+            )
+            raise _Gone
+
+    async def _break_off(self, refusal: Refusal) -> Message:
+        self.refused = True
+        if not self.started:
+            await self.answer(refusal)
+        return {"type": "http.disconnect"}
+
+
+def _later(seconds: float, what: str) -> Refusal:
+    wait = ceil(seconds)
+    return Refusal(429, what, f"Try again in {wait} s.", ((b"retry-after", str(wait).encode()),))
+
+
+def _client(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "local"
+
+
+def _hide_token(scope: Scope, request: Request) -> None:
+    """Servers log the address from this very scope."""
+    if tokens.tokens_in_address(request):
+        scope["query_string"] = tokens.query_without_token(request)
+
+
+def _is_stream(message: Message) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in message.get("headers", ())
+    )

@@ -1,0 +1,61 @@
+"""How much one client may do: counts with a clock from outside, and a bound on what is remembered."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+
+_MOST_CLIENTS = 4096
+
+
+class Buckets:
+    """A bucket of permits for each client, that fills up again at a steady rate."""
+
+    def __init__(self, permits: float, seconds: float, clock: Clock) -> None:
+        """So many permits at once, and again over so many seconds."""
+        self._permits = permits
+        self._per_second = permits / seconds
+        self._clock = clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, client: str) -> float:
+        """Seconds until the client has a permit; 0: it has one."""
+        return max(0.0, (1.0 - self._now(client)) / self._per_second)
+
+    def take(self, client: str) -> float:
+        """Take a permit and return 0; or the seconds until there is one."""
+        seconds = self.wait(client)
+        if not seconds:
+            self._left[client] = (self._now(client) - 1.0, self._clock())
+            self._left.move_to_end(client)
+            if len(self._left) > _MOST_CLIENTS:
+                self._left.popitem(last=False)
+        return seconds
+
+    def _now(self, client: str) -> float:
+        left, since = self._left.get(client, (self._permits, 0.0))
+        return min(self._permits, left + (self._clock() - since) * self._per_second)
+
+
+class Places:
+    """So many places, and so many of them for one client."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most = most
+        self._most_each = most_each
+        self._taken: Counter[str] = Counter()
+
+    def take(self, client: str) -> bool:
+        """Whether the client has got a place."""
+        if self._taken.total() >= self._most or self._taken[client] >= self._most_each:
+            return False
+        self._taken[client] += 1
+        return True
+
+    def leave(self, client: str) -> None:
+        """Give a place back."""
+        self._taken[client] -= 1
+        if not self._taken[client]:
+            del self._taken[client]

@@ -1,0 +1,127 @@
+"""Who may ask what of the dashboard: pure decisions about one request, by its method, address and headers.
+
+The dangers they are made for: a page of another site, open in the same browser, that sends requests here or points a
+name of its own at this machine (DNS rebinding); other people on the network; and requests that are too large.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ashwood.dashboard.guard.answers import Refusal
+from ashwood.dashboard.guard.hosts import LOOPBACK, host_name, is_address
+from ashwood.dashboard.guard.request import Request
+from ashwood.dashboard.guard.rules import GuardRules
+
+_OWN: Final = frozenset({b"same-origin", b"none"})
+_MOST_DIGITS = 18
+
+
+def misdirected(request: Request, rules: GuardRules) -> Refusal | None:
+    """A request that wasn't meant for this server: other sites' names, other sites' pages."""
+    return _too_long(request, rules) or _other_host(request, rules) or _other_site(request)
+
+
+def forbidden(request: Request, rules: GuardRules) -> Refusal | None:
+    """A request of somebody known, that isn't let through all the same."""
+    return _change_when_read_only(request, rules) or _body(request, rules)
+
+
+def _too_long(request: Request, rules: GuardRules) -> Refusal | None:
+    if request.length > rules.max_url:
+        return Refusal(414, "The address of this request is too long.", f"At most {rules.max_url} bytes are read.")
+    if sum(len(name) + len(value) for name in request.headers for value in request.all(name)) > rules.max_headers:
+        return Refusal(
+            431,
+            "The headers of this request are too long.",
+            f"At most {rules.max_headers} bytes are read. Delete cookies of this address, if it is a browser.",
+        )
+    return None
+
+
+def _other_host(request: Request, rules: GuardRules) -> Refusal | None:
+    name = host_name(request.one(b"host") or b"")
+    if name is None:
+        return Refusal(400, "This request doesn't say for which host it is.", "Send exactly one Host header.")
+    if name in LOOPBACK or name in rules.hosts or (rules.any_address and is_address(name)):
+        return None
+    return Refusal(
+        421,
+        f"This server isn't known as {name[:100]}.",
+        f"Start it with `ashwood ui --allow-host {name[:100]}` if that is right. Otherwise another site may be "
+        "trying to reach it through your browser.",
+    )
+
+
+def _other_site(request: Request) -> Refusal | None:
+    if _is_own(request) or (request.reads and not request.is_api and _is_link(request)):
+        return None
+    return Refusal(
+        403,
+        "This request comes from a page of another site.",
+        "Only the dashboard's own pages may send requests here; others may link to its pages.",
+    )
+
+
+def _is_own(request: Request) -> bool:
+    """Whether it comes from a page of this server, or from no page at all."""
+    sites, origins = request.all(b"sec-fetch-site"), request.all(b"origin")
+    if len(sites) > 1 or len(origins) > 1 or not _OWN.issuperset(sites):
+        return False
+    return not origins or _is_own_origin(origins[0], request, vouched=b"same-origin" in sites)
+
+
+def _is_own_origin(origin: bytes, request: Request, *, vouched: bool) -> bool:
+    """Whether a page's origin is this server's.
+
+    Browsers vouch for pages by Sec-Fetch-Site, and pages can't set it.  Then a proxy may have turned https into http,
+    and the origin may be kept back, as the policy on referrers asks for.
+    """
+    if origin == b"null":
+        return vouched
+    scheme, _, authority = origin.lower().partition(b"://")
+    own_schemes = (b"http", b"https") if vouched else (request.scheme.encode(),)
+    return scheme in own_schemes and authority == (request.one(b"host") or b"").lower()
+
+
+def _is_link(request: Request) -> bool:
+    return (
+        request.one(b"sec-fetch-mode") == b"navigate"
+        and request.one(b"sec-fetch-dest") == b"document"
+        and not request.all(b"origin")
+    )
+
+
+def _change_when_read_only(request: Request, rules: GuardRules) -> Refusal | None:
+    harmless = request.reads or (request.method == "POST" and request.path in rules.harmless_posts)
+    if harmless or not rules.read_only:
+        return None
+    return Refusal(
+        403, "This dashboard only shows: nothing can be changed here.", "Start `ashwood ui` without --read-only."
+    )
+
+
+def _body(request: Request, rules: GuardRules) -> Refusal | None:
+    lengths = request.all(b"content-length")
+    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+        return Refusal(400, "This request's Content-Length isn't a number.", "Send one number, or none.")
+    digits = lengths[0].lstrip(b"0") if lengths else b""
+    if len(digits) > _MOST_DIGITS or int(digits or b"0") > rules.max_body:
+        return too_large(rules)
+    if not request.reads and (digits or request.all(b"transfer-encoding")):
+        return not_json(request)
+    return None
+
+
+def not_json(request: Request) -> Refusal | None:
+    """A body that isn't JSON by its headers: what forms of other sites can send."""
+    kind = (request.one(b"content-type") or b"").partition(b";")[0].strip().lower()
+    if kind == b"application/json":
+        return None
+    return Refusal(415, "The body of this request isn't JSON.", "Send it with Content-Type: application/json.")
+
+
+def too_large(rules: GuardRules) -> Refusal:
+    """A body over the limit; the connection ends, so that the rest needn't be read."""
+    hint = f"At most {rules.max_body} bytes are read."
+    return Refusal(413, "The body of this request is too large.", hint, ((b"connection", b"close"),))

@@ -1,0 +1,230 @@
+"""The experiments of a home, each folded as far as its record has been read."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import Home
+from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
+from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.chronicle import Chronicle
+from ashwood.views.descriptions import trials_of
+from ashwood.views.table import Record, trial_record
+
+_TURN_SECONDS = 0.05
+_CHECKED_EVERY = 64
+_MOST_FOLLOWED = 12
+_GLANCE_SECONDS = 0.3
+_MOST_SCANNED = 20_000
+_WORTH_KEEPING = 20_000
+"""So many entries are folded in a second or so."""
+_FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
+
+
+class Followed:
+    """One experiment.
+
+    Attributes:
+        id: its number.
+        spec: what it is.
+        files: where it keeps its files on this machine; None: it has none, and none can be made.
+        chronicle: all that was read.
+        seq: the place of the last entry that was read.
+        begin: where this dashboard began to read; what changed before is not known.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId) -> None:
+        """Begin at the beginning, or where an earlier dashboard left off.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        self.id = experiment
+        self.spec: ExperimentSpec = home.store.spec(experiment)
+        self.files: Path | None = None
+        with suppress(AshwoodError):
+            self.files = home.directory(experiment)
+        # At which entry each trial changed last, in that order.
+        self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
+        self._records: dict[TrialId, tuple[Seq, Record]] = {}
+        self._log = home.store.log(experiment)
+        self._end: Seq = 0
+        self._entries: Iterator[tuple[Seq, Entry]] | None = None
+        kept = None if self.files is None else find(self.files / _KEPT, self._log, _FOLDING_ROOMS)
+        self.chronicle: Chronicle = Chronicle(self.spec) if kept is None else kept.state
+        self.seq: Seq = 0 if kept is None else kept.seq
+        self._last = None if kept is None else kept.last
+        self.begin = self._kept = self.seq
+
+    def advance(self) -> bool:
+        """Read on, for a moment; returns whether that was all there is.
+
+        Raises:
+            EventLogError: the log is damaged; what comes before that stays.
+        """
+        if self._entries is None:
+            self._end = self._log.last()
+            self._entries = self._log.read(after=self.seq)
+        until = time.monotonic() + _TURN_SECONDS
+        for seq, entry in self._entries:
+            self.chronicle.apply(*entry)
+            self._touch(seq, entry)
+            self.seq, self._last = seq, entry
+            if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
+                return False
+        self._entries = None
+        if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
+            self.keep()
+        return True
+
+    @property
+    def read(self) -> float:
+        """How much of the record has been read, from 0 to 1."""
+        return min(1.0, self.seq / self._end) if self._end else 1.0
+
+    def changed(self, since: Seq) -> list[TrialId]:
+        """The trials to which something happened behind an entry, in the order in which it did."""
+        trials: list[TrialId] = []
+        for trial, seq in reversed(self._touched.items()):
+            if seq <= since:
+                break
+            trials.append(trial)
+        return trials[::-1]
+
+    def record(self, trial: TrialId) -> Record:
+        """A trial as a row of a table, with the rung that it trains towards, or waits or ended at."""
+        seq = self._touched.get(trial, 0)
+        known = self._records.get(trial)
+        if known is None or known[0] != seq:
+            table = self.chronicle.progress.trials
+            record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
+            record["rung"] = self.chronicle.timeline.paths[trial].rung
+            known = self._records[trial] = (seq, record)
+        return known[1]
+
+    def records(self) -> list[Record]:
+        """All trials as rows of a table."""
+        return [self.record(trial) for trial in self.chronicle.progress.trials.rows]
+
+    def latest(
+        self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
+    ) -> tuple[list[tuple[Seq, Entry]], Seq]:
+        """The last entries, or the last ones before a place, of one trial or of all; and how far back was looked."""
+        begin = self.seq + 1 if before is None else min(before, self.seq + 1)
+        most, found = begin, list[tuple[Seq, Entry]]()
+        while begin > 1 and len(found) < limit and most - begin < _MOST_SCANNED:
+            end, begin = begin, max(1, begin - limit)
+            entries = islice(self._log.read(after=begin - 1), end - begin)
+            found[:0] = [
+                each for each in entries if trial is None or trial in trials_of(each[1].event, each[1].decisions)
+            ]
+        return found[-limit:], found[-limit][0] if len(found) >= limit else begin
+
+    def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
+        """Entries behind a place."""
+        return list(islice(self._log.read(after=after), limit))
+
+    def keep(self) -> None:
+        """Save what was read for the next dashboard, where that is worth it."""
+        if self.files is not None and self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
+            keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last), _FOLDING_ROOMS)
+            self._kept = self.seq
+
+    def _touch(self, seq: Seq, entry: Entry) -> None:
+        for trial in trials_of(entry.event, entry.decisions):
+            self._touched[trial] = seq
+            self._touched.move_to_end(trial)
+
+
+_KEPT = "chronicle"
+
+
+class Listed(NamedTuple):
+    """What the store knows of an experiment at a glance.
+
+    Attributes:
+        driven: whether a driver is at work on it.
+    """
+
+    record: ExperimentRecord
+    driven: bool
+
+
+class Library:
+    """All experiments of a home; those that were asked for last are held."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._followed: OrderedDict[ExperimentId, Followed] = OrderedDict()
+        self._specs: dict[ExperimentId, ExperimentSpec] = {}
+        self._list: dict[ExperimentId, Listed] = {}
+        self._listed_at = 0.0
+
+    def glance(self) -> Sequence[Listed]:
+        """All experiments, the oldest first, as they were a moment ago."""
+        if time.monotonic() - self._listed_at > _GLANCE_SECONDS:
+            records = self.home.store.experiments()
+            self._list = {
+                # Whoever doesn't run needs no driver.
+                record.id: Listed(record, record.state.active and self.home.is_driven(record.id))
+                for record in records
+            }
+            self._listed_at = time.monotonic()
+            for gone in self._followed.keys() - self._list.keys():
+                del self._followed[gone]
+        return list(self._list.values())
+
+    def listed(self, experiment: ExperimentId) -> Listed:
+        """One of them.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        self.glance()
+        if (found := self._list.get(experiment)) is not None:
+            return found
+        return Listed(self.home.store.record(experiment), self.home.is_driven(experiment))
+
+    def look_again(self) -> None:
+        """Something was changed just now."""
+        self._listed_at = 0.0
+
+    def spec(self, experiment: ExperimentId) -> ExperimentSpec:
+        """What an experiment is.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        if (spec := self._specs.get(experiment)) is None:
+            spec = self._specs[experiment] = self.home.store.spec(experiment)
+        return spec
+
+    def follow(self, experiment: ExperimentId) -> Followed:
+        """One experiment, as far as it has been read.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        followed = self._followed.get(experiment)
+        if followed is None:
+            followed = self._followed[experiment] = Followed(self.home, experiment)
+            if len(self._followed) > _MOST_FOLLOWED:
+                _, dropped = self._followed.popitem(last=False)
+                dropped.keep()
+        self._followed.move_to_end(experiment)
+        return followed
+
+    def close(self) -> None:
+        """Keep what was read, and close the home."""
+        for followed in self._followed.values():
+            followed.keep()
+        self.home.close()

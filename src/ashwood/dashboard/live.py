@@ -1,0 +1,103 @@
+"""What has changed, told while it does: server-sent events.
+
+Whoever listens says how far it knows the record already, by the place of an entry; so each gets just what is new to
+it, also after its connection was lost, and a slow one gets less often more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+
+from ashwood.dashboard.answers import Answer, event_line
+from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.library import Followed, Library
+from ashwood.eventlog.port import ExperimentId, Seq
+
+_TICK_SECONDS = 0.25
+_PING_SECONDS = 15.0
+_MOST_TRIALS = 300
+"""More changed ones are told as a number: the page reads what it shows again."""
+_MOST_LINES = 20
+
+Header = Callable[[Library, Followed], Answer]
+
+
+def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
+    """One server-sent event."""
+    lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
+    return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
+
+
+async def experiment_events(desk: Desk, experiment: ExperimentId, since: Seq, header: Header) -> AsyncIterator[bytes]:
+    """What happens to an experiment behind the entry ``since``, for ever.
+
+    Raises:
+        NotFound: there is no such experiment.
+    """
+    before: Answer = {}
+    said = time.monotonic()
+    yield b"retry: 1000\n\n"
+
+    def look(library: Library) -> tuple[Answer, Seq]:
+        followed = library.follow(experiment)
+        followed.advance()
+        return _difference(library, followed, since, before, header), followed.seq
+
+    while True:
+        difference, since = await desk.do(look)
+        if difference:
+            before |= difference.get("experiment", {})
+            yield message("changed", {"seq": since, **difference}, id=str(since))
+            said = time.monotonic()
+        elif time.monotonic() - said > _PING_SECONDS:
+            yield b": still here\n\n"
+            said = time.monotonic()
+        await asyncio.sleep(_TICK_SECONDS)
+
+
+def _difference(library: Library, followed: Followed, since: Seq, before: Answer, header: Header) -> Answer:
+    now = header(library, followed)
+    changed: Answer = {name: value for name, value in now.items() if name not in before or before[name] != value}
+    difference: Answer = {"experiment": changed} if changed.keys() - _CLOCKS or not before else {}
+    if followed.seq == since:
+        return difference
+    trials = followed.changed(since)
+    if since < followed.begin or len(trials) > _MOST_TRIALS:
+        difference["many"] = len(trials)
+    else:
+        difference["trials"] = [followed.record(trial) for trial in trials]
+    latest = followed.entries(after=max(since, followed.seq - _MOST_LINES), limit=_MOST_LINES)
+    difference["events"] = [event_line(seq, entry, followed.spec) for seq, entry in latest]
+    return difference
+
+
+_CLOCKS = {"seconds", "seconds_left", "utilisation", "seq"}
+"""What changes by itself as time goes by: told with the rest."""
+
+
+async def list_events(desk: Desk, cards: Callable[[Library], list[Answer]]) -> AsyncIterator[bytes]:
+    """What changes in the list of experiments, for ever."""
+    before: dict[int, Answer] = {}
+    said = time.monotonic()
+    yield b"retry: 1000\n\n"
+    while True:
+        now = {card["id"]: card for card in await desk.do(cards)}
+        changed = [card for number, card in now.items() if _differs(card, before.get(number))]
+        gone = [number for number in before if number not in now]
+        if changed or gone:
+            yield message("changed", {"experiments": changed, "gone": gone})
+            said = time.monotonic()
+        elif time.monotonic() - said > _PING_SECONDS:
+            yield b": still here\n\n"
+            said = time.monotonic()
+        before = now
+        await asyncio.sleep(2 * _TICK_SECONDS)
+
+
+def _differs(card: Answer, before: Answer | None) -> bool:
+    return before is None or any(card[name] != before[name] for name in card if name not in _CLOCKS)

@@ -1,0 +1,13 @@
+"""What stands in the paths of requests: numbers, and nothing that could be a file's name."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from fastapi import Path
+
+_LARGEST = 2**53
+"""Beyond that, JavaScript's numbers aren't exact."""
+
+ExperimentNumber: TypeAlias = Annotated[int, Path(ge=1, le=_LARGEST, description="The experiment's number.")]
+TrialNumber: TypeAlias = Annotated[int, Path(ge=0, le=_LARGEST, description="The trial's number.")]

@@ -1,0 +1,1 @@
+"""The REST interface, one file an idea; all of it under ``/api/v1``."""

@@ -1,0 +1,185 @@
+"""Experiments: the list, one of them, its trials and its log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from ashwood import __version__
+from ashwood.dashboard import answers, live
+from ashwood.dashboard.answers import Answer
+from ashwood.dashboard.context import Context, Json, cards, header
+from ashwood.dashboard.library import Followed, Library
+from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.views.curves import thin
+from ashwood.views.table import Record, select
+
+router = APIRouter(default_response_class=Json)
+
+_SPARK_POINTS = 60
+_MOST_ROWS = 1_000
+_MOST_EVENTS = 500
+
+
+@router.get("/home")
+async def home(context: Context) -> Answer:
+    """What is looked at, and whether it may be changed."""
+    return {"name": context.name, "version": __version__, "read_only": context.steering is None}
+
+
+@router.get("/experiments")
+async def experiments(context: Context) -> Answer:
+    """All experiments, archived ones included, the latest first."""
+    return {"experiments": await context.desk.do(cards)}
+
+
+@router.get("/live", response_class=StreamingResponse)
+async def live_list(context: Context) -> StreamingResponse:
+    """Changes of the list, as server-sent events: ``changed`` with ``{experiments, gone}``."""
+    return _stream(live.list_events(context.desk, cards))
+
+
+@router.get("/experiments/{experiment}")
+async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
+    """One experiment: where it stands, its brackets, its best trial."""
+    return Json(await context.header(experiment))
+
+
+@router.get("/experiments/{experiment}/live", response_class=StreamingResponse)
+async def live_experiment(
+    context: Context,
+    experiment: ExperimentNumber,
+    since: Annotated[int, Query(ge=0, description="The entry up to which the record is known.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="As a browser sends it when it reconnects.")] = None,
+) -> StreamingResponse:
+    """What happens, as server-sent events: ``changed`` with ``{seq, experiment?, trials?, many?, events?}``."""
+    await context.desk.do(lambda library: library.follow(experiment).seq)
+    known = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else since
+    return _stream(live.experiment_events(context.desk, experiment, known, header))
+
+
+@router.get("/experiments/{experiment}/spark")
+async def spark(context: Context, experiment: ExperimentNumber) -> Json:
+    """The best metric so far, in a few points: ``[seconds that drivers had run, metric]``."""
+
+    def points(followed: Followed) -> list[tuple[float, float]]:
+        best = followed.chronicle.improvements
+        shown = [best[index] for index in thin([each.metric for each in best], _SPARK_POINTS)]
+        end = followed.chronicle.progress.trials.spending.driver_seconds
+        return [*((each.driven, each.metric) for each in shown), *((end, each.metric) for each in best[-1:])]
+
+    return Json({"points": await context.desk.ask(experiment, points)})
+
+
+@router.get("/experiments/{experiment}/trials")
+async def trials(
+    context: Context,
+    experiment: ExperimentNumber,
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=0, le=_MOST_ROWS)] = 100,
+    sort: Annotated[str, Query(max_length=200, description="A column; - before it: the largest first.")] = "",
+    where: Annotated[Sequence[str], Query(max_length=20, description="KEY=VALUE, all of which must hold.")] = (),
+    q: Annotated[str, Query(max_length=200, description="Text that a trial's values contain.")] = "",
+) -> Json:
+    """A page of the table of trials; without ``sort``, the best first."""
+
+    def page(followed: Followed) -> Answer:
+        records = followed.records()
+        best = f"best_{followed.spec.metric}"
+        order = sort or (best if followed.spec.smaller_is_better else f"-{best}")
+        found = [record for record in records if not q or _contains(record, q.lower())]
+        found = select(found, where, order) if found else []
+        return {
+            "total": len(records),
+            "matching": len(found),
+            "seq": followed.seq,
+            "sort": order,
+            "columns": _columns(records),
+            "rows": found[offset : offset + limit],
+        }
+
+    return Json(await context.desk.ask(experiment, page))
+
+
+@router.get("/experiments/{experiment}/trials/{trial}")
+async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
+    """All about a trial but its curves and its log."""
+    await context.desk.ask(experiment, lambda followed: followed.seq)
+
+    def page(library: Library) -> Answer:
+        followed = library.follow(experiment)
+        return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
+
+    return Json(await context.desk.do(page))
+
+
+@router.get("/experiments/{experiment}/trials/{trial}/metrics")
+async def metrics(
+    context: Context,
+    experiment: ExperimentNumber,
+    trial: TrialNumber,
+    points: Annotated[int, Query(ge=2, le=10_000, description="At most so many of each metric.")] = 500,
+) -> Json:
+    """A trial's curves, each thinned so that peaks stay: ``{name: {lengths, at, values}}``."""
+
+    def curves(followed: Followed) -> Answer:
+        reports = answers.find_trial(followed, trial).reports
+        shown: dict[str, Any] = {}
+        for name, values in reports.values.items():
+            kept = thin(values, points)
+            shown[name] = {
+                "lengths": [reports.lengths[index] for index in kept],
+                "at": [reports.at[index] for index in kept],
+                "values": [values[index] for index in kept],
+            }
+        return {"total": len(reports), "seq": followed.seq, "metrics": shown}
+
+    return Json(await context.desk.ask(experiment, curves))
+
+
+@router.get("/experiments/{experiment}/events")
+async def events(
+    context: Context,
+    experiment: ExperimentNumber,
+    before: Annotated[int | None, Query(ge=1, description="Entries before this place; none: the latest.")] = None,
+    limit: Annotated[int, Query(ge=1, le=_MOST_EVENTS)] = 100,
+    trial: Annotated[int | None, Query(ge=0, description="Of this trial alone.")] = None,
+) -> Json:
+    """Entries of the log, the oldest first, with what was decided and why."""
+
+    def entries(followed: Followed) -> Answer:
+        found, first = followed.latest(before=before, limit=limit, trial=trial)
+        told = [answers.event_line(seq, entry, followed.spec) for seq, entry in found]
+        return {"events": told, "first": first, "last": followed.seq}
+
+    return Json(await context.desk.ask(experiment, entries))
+
+
+def _columns(records: Sequence[Record]) -> list[Answer]:
+    names: dict[str, Any] = {}
+    for record in records:
+        for name, value in record.items():
+            if names.get(name) is None:
+                names[name] = value
+    kinds = {"created_at": "time", "ended_at": "time", "seconds": "duration", "trial": "trial", "state": "state"}
+    return [
+        {
+            "key": name,
+            "label": name.removeprefix("hparams."),
+            "kind": kinds.get(name)
+            or ("number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"),
+            "hyperparameter": name.startswith("hparams."),
+        }
+        for name, value in names.items()
+    ]
+
+
+def _contains(record: Record, text: str) -> bool:
+    return any(text in str(value).lower() for value in record.values() if value is not None)
+
+
+def _stream(events: Any) -> StreamingResponse:
+    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

@@ -1,0 +1,169 @@
+"""What trials wrote: their output, and their checkpoints.
+
+A request names numbers, or a checkpoint that the record names, too: no text of a request becomes a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from ashwood.dashboard import answers
+from ashwood.dashboard.answers import Answer
+from ashwood.dashboard.context import Context, Dashboard, Json
+from ashwood.dashboard.library import Library
+from ashwood.dashboard.live import message
+from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.errors import NotFound
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.search.vocabulary import TrialId
+from ashwood.trial.storage import Storage
+from ashwood.trial.storage.port import parse_name
+
+router = APIRouter(default_response_class=Json)
+
+_PIECE = 1 << 20
+_LONGEST_TEXT = 1 << 20
+_TICK_SECONDS = 0.3
+_PING_TICKS = 50
+
+
+@router.get("/experiments/{experiment}/trials/{trial}/log")
+async def log(
+    context: Context,
+    experiment: ExperimentNumber,
+    trial: TrialNumber,
+    tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
+    after: Annotated[int | None, Query(ge=0, le=2**53, description="What is behind this byte, instead.")] = None,
+) -> Json:
+    """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
+    path = await _log_of(context, experiment, trial)
+    return Json(await run_sync(_read_log, path, after, tail))
+
+
+@router.get("/experiments/{experiment}/trials/{trial}/log/live", response_class=StreamingResponse)
+async def live_log(
+    context: Context,
+    experiment: ExperimentNumber,
+    trial: TrialNumber,
+    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
+    path = await _log_of(context, experiment, trial)
+    known = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else after
+    events = _follow(context, experiment, trial, path, known)
+    return StreamingResponse(events, media_type="text/event-stream")
+
+
+@router.get("/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download", response_class=StreamingResponse)
+async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
+    """A checkpoint as a tar archive, checked byte for byte; ``name`` as in the trial's list, without ``trial-N/``."""
+    full = f"trial-{trial}/{name}"
+    await context.desk.ask(experiment, lambda followed: followed.seq)
+
+    def storage_of(library: Library) -> Storage:
+        followed = library.follow(experiment)
+        if parse_name(full) is None or full not in followed.chronicle.checkpoints.rows:
+            raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name any more")
+        return library.home.storage(experiment, followed.spec)
+
+    storage = await context.desk.do(storage_of)
+    stack = ExitStack()
+    directory = await run_sync(stack.enter_context, storage.fetch(full))
+    attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
+    return StreamingResponse(
+        _tar(directory, stack), media_type="application/x-tar", headers={"Content-Disposition": attached}
+    )
+
+
+async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
+    await context.desk.ask(experiment, lambda followed: answers.find_trial(followed, trial))
+    logs: Path = await context.desk.do(lambda library: library.home.logs(experiment))
+    return logs / f"trial-{trial}.log"
+
+
+def _read_log(path: Path, after: int | None, tail: int) -> Answer:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            begin = max(0, size - tail) if after is None else min(after, size)
+            file.seek(begin)
+            data = file.read(_LONGEST_TEXT if after is not None else tail)
+    except FileNotFoundError:
+        return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
+    # A character isn't cut in two: its rest comes with what follows.
+    data = _whole(data)
+    return {
+        "text": data.decode(errors="replace"),
+        "begin": begin,
+        "end": begin + len(data),
+        "size": size,
+        "exists": True,
+    }
+
+
+def _whole(data: bytes) -> bytes:
+    """Without the beginning of a character at the end, whose rest isn't there yet."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0b1100_0000 == 0b1000_0000:
+            continue
+        length = 1 if byte < 0x80 else 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4
+        return data[:-back] if length > back and byte >= 0xC0 else data
+    return data
+
+
+async def _follow(
+    context: Dashboard, experiment: ExperimentId, trial: TrialId, path: Path, known: int
+) -> AsyncIterator[bytes]:
+    quiet = 0
+    yield b"retry: 1000\n\n"
+    while True:
+        # Asked before reading: what was written before the end is there then.
+        ended = await context.desk.ask(
+            experiment,
+            lambda followed: (
+                answers.find_trial(followed, trial).state not in (TrialState.RUNNING, TrialState.PAUSED)
+                and trial not in followed.chronicle.progress.trials.spending.live
+            ),
+        )
+        piece = await run_sync(_read_log, path, known, 0)
+        if piece["end"] > known or piece["begin"] < known:
+            known, quiet = piece["end"], 0
+            yield message("text", piece, id=str(known))
+        elif ended:
+            yield message("end", {"end": known})
+            return
+        else:
+            quiet += 1
+            if quiet % _PING_TICKS == 0:
+                yield b": still here\n\n"
+        await asyncio.sleep(_TICK_SECONDS)
+
+
+def _tar(directory: Path, stack: ExitStack) -> Iterator[bytes]:
+    """A directory as a tar archive, a piece at a time; lets go of the directory at the end."""
+    with stack:
+        for path in sorted(directory.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            with path.open("rb") as file:
+                info = tarfile.TarInfo(str(path.relative_to(directory)))
+                info.size = left = os.fstat(file.fileno()).st_size
+                yield info.tobuf(tarfile.PAX_FORMAT)
+                while left and (piece := file.read(min(left, _PIECE))):
+                    left -= len(piece)
+                    yield piece
+                yield bytes(left + -info.size % tarfile.BLOCKSIZE)
+        yield bytes(2 * tarfile.BLOCKSIZE)

@@ -1,0 +1,88 @@
+"""Serving the dashboard: one process, one address."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import closing, suppress
+
+import uvicorn
+
+from ashwood.dashboard.app import create_app
+from ashwood.dashboard.guard import Guard, GuardRules
+from ashwood.dashboard.steering import Steering
+from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import Home
+
+_BACKLOG = 128
+_PORTS_TRIED = 20
+_NICENESS = 5
+"""Looking never takes a core away from training."""
+
+
+def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
+    """A socket that takes connections at an address; with ``or_next``, at a free port from there on.
+
+    Raises:
+        AshwoodError: the address is taken, or none of this machine.
+    """
+    taken: OSError | None = None
+    for candidate in range(port, port + (_PORTS_TRIED if or_next and port else 1)):
+        try:
+            return socket.create_server((host, candidate), family=_family(host), backlog=_BACKLOG)
+        except OSError as error:
+            taken = error
+    why = "" if taken is None else f": {taken.strerror or taken}"
+    raise AshwoodError(f"can't listen at {host}, port {port}{why}; choose another --port or --host")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def serve(
+    taken: socket.socket,
+    rules: GuardRules,
+    open_home: Callable[[], Home],
+    *,
+    name: str,
+    steering: Steering | None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve the dashboard of a home until the process is told to end, by SIGINT or SIGTERM.
+
+    Args:
+        taken: takes the connections; closed at the end.
+        rules: what is let through.
+        open_home: opens the home.
+        name: of the home, for people.
+        steering: has things done; None: nothing can be changed.
+        ready: called when the first page can be asked for.
+    """
+    with suppress(OSError):
+        os.nice(_NICENESS)
+    app = create_app(open_home, name=name, steering=steering)
+    config = uvicorn.Config(
+        Guard(app, rules),
+        log_level="warning",
+        # It would write tokens down.
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        # A live page never ends by itself.
+        timeout_graceful_shutdown=1,
+    )
+    with closing(taken):
+        _Server(config, ready).run(sockets=[taken])
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
