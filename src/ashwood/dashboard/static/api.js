@@ -1,0 +1,74 @@
+/** The server's API: answers, and errors that say what and what to do. */
+
+const ROOT = "/api/v1";
+
+/** What went wrong, in words, and what to do about it. */
+export class ApiError extends Error {
+  constructor(status, what, hint) {
+    super(what);
+    this.status = status;
+    this.what = what;
+    this.hint = hint;
+  }
+}
+
+/** @param {Record<string, any>} [query] values that are null or "" are left out, lists are repeated */
+export function url(path, query) {
+  const search = new URLSearchParams();
+  for (const [key, value] of Object.entries(query ?? {})) {
+    for (const each of Array.isArray(value) ? value : [value]) {
+      if (each !== null && each !== undefined && each !== "") search.append(key, each);
+    }
+  }
+  const words = search.toString();
+  return `${ROOT}${path}${words ? `?${words}` : ""}`;
+}
+
+async function ask(address, options) {
+  let response;
+  try {
+    response = await fetch(address, { credentials: "same-origin", ...options });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server doesn't answer.", "Is ashwood ui still running? Start it again, and reload.");
+  }
+  if (response.ok || response.status === 304) return response;
+  let said = {};
+  try {
+    said = (await response.json()).error ?? {};
+  } catch {
+    // Not an answer of the API's own.
+  }
+  throw new ApiError(response.status, said.what ?? `The server answered ${response.status}.`, said.hint ?? "");
+}
+
+/** @returns {Promise<any>} */
+export async function get(path, { query, signal } = {}) {
+  return (await ask(url(path, query), { signal, cache: "no-store" })).json();
+}
+
+/**
+ * Get what may not have changed.
+ * @returns {Promise<{etag: string | null, data: any} | null>} null: it hasn't
+ */
+export async function getChanged(path, { query, signal, etag } = {}) {
+  const headers = etag ? { "If-None-Match": etag } : {};
+  const response = await ask(url(path, query), { signal, headers, cache: "no-store" });
+  if (response.status === 304) return null;
+  return { etag: response.headers.get("ETag"), data: await response.json() };
+}
+
+export async function post(path, body = {}, { signal } = {}) {
+  return send("POST", path, body, signal);
+}
+
+export async function patch(path, body) {
+  return send("PATCH", path, body);
+}
+
+async function send(method, path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  const response = await ask(url(path), { method, headers, body: JSON.stringify(body), signal });
+  const text = await response.text();
+  return text ? JSON.parse(text) : {};
+}

@@ -1,0 +1,266 @@
+/** Figures: Plotly's own bundle, fetched when the page is ready, and kept up to date while they are seen. */
+
+import { getChanged } from "./api.js";
+import { h, kept, put } from "./dom.js";
+import { choice, failure } from "./parts.js";
+
+const EVERY = 2_000;
+let bundle = null;
+
+/** @returns {Promise<any>} Plotly */
+export function plotly() {
+  bundle ??= new Promise((resolve, reject) => {
+    const script = h("script", { src: "/plotly.js", async: true });
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => {
+      bundle = null;
+      script.remove();
+      reject(Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }));
+    };
+    document.head.append(script);
+  });
+  return bundle;
+}
+
+/** light or dark, as it is now. */
+export function theme() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+const CONFIG = {
+  responsive: true,
+  displaylogo: false,
+  modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  doubleClickDelay: 400,
+};
+
+/**
+ * What a point or a line stands for: the trial in its customdata, or in its trace's.
+ * @returns {number | null}
+ */
+export function trialOf(point) {
+  const own = Array.isArray(point.customdata) ? point.customdata[0] : point.customdata;
+  if (Number.isInteger(own)) return own;
+  if (own !== null && typeof own === "object" && Number.isInteger(own?.trial)) return own.trial;
+  return trialOfTrace(point.data ?? {});
+}
+
+function trialOfTrace(trace) {
+  const meta = Array.isArray(trace.meta) ? trace.meta[0] : (trace.meta?.trial ?? trace.meta);
+  if (Number.isInteger(meta)) return meta;
+  const found = /^(?:trial )?(\d+)$/.exec(trace.uid ?? "") ?? /^trial (\d+)\b/.exec(trace.name ?? "");
+  return found ? Number(found[1]) : null;
+}
+
+/** One figure of the server's. */
+export class Figure {
+  /**
+   * @param {object} options
+   * @param {string} options.path below /api/v1
+   * @param {string} options.title
+   * @param {AbortSignal} options.signal
+   * @param {Record<string, any>} [options.query]
+   * @param {number} [options.height]
+   * @param {Control[]} [options.controls] what a person can choose
+   * @param {(trial: number) => void} [options.onTrial] it was clicked
+   * @param {(trial: number | null) => void} [options.onHover]
+   * @param {(name: string, value: any) => void} [options.onChoice]
+   * @param {string} [options.note]
+   *
+   * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
+   */
+  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, note }) {
+    Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
+    this.etag = null;
+    this.shown = null;
+    this.stale = true;
+    this.visible = false;
+    this.busy = false;
+    this.last = -Infinity;
+    this.timer = null;
+    this.plot = h("div", { class: "plot", role: "img", "aria-label": title });
+    this.over = h("div", { class: "plot-over" }, h("span", { class: "muted" }, "Drawing…"));
+    this.controls = h("div", { class: "controls" });
+    const id = `figure-${path.replaceAll(/\W+/g, "-")}`;
+    this.element = h(
+      "section",
+      { class: "card figure", "aria-labelledby": id },
+      h("header", null, h("h2", { id }, title), this.controls),
+      note ? h("p", { class: "hint" }, note) : null,
+      h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over),
+    );
+    this.height = height;
+    this.setControls(controls);
+    this.observer = new IntersectionObserver(([entry]) => {
+      this.visible = entry.isIntersecting;
+      this.#wake();
+    }, { rootMargin: "150px" });
+    this.observer.observe(this.element);
+    const wake = () => this.#wake();
+    const recolour = () => {
+      this.etag = null;
+      this.touch();
+    };
+    document.addEventListener("visibilitychange", wake, { signal });
+    document.addEventListener("ashwood:theme", recolour, { signal });
+    signal.addEventListener("abort", () => {
+      this.observer.disconnect();
+      clearTimeout(this.timer);
+      window.Plotly?.purge(this.plot);
+    });
+  }
+
+  /** @param {Control[]} controls */
+  setControls(controls) {
+    put(this.controls, controls.map((control) => this.#control(control)));
+  }
+
+  /** What it shows may have changed. */
+  touch() {
+    this.stale = true;
+    this.#wake();
+  }
+
+  /** Show it with other options. */
+  ask(changes) {
+    this.query = { ...this.query, ...changes };
+    this.etag = null;
+    this.last = -Infinity;
+    this.touch();
+  }
+
+  /** Show which trial is meant, all others fainter; null: none. */
+  highlight(trial) {
+    if (!window.Plotly || !this.shown || this.lit === trial) return;
+    this.lit = trial;
+    const traces = this.shown.data;
+    const trials = traces.map(trialOfTrace);
+    if (!trials.some((each) => each !== null)) return;
+    const is = trial !== null && trials.includes(trial);
+    const opacity = traces.map((trace, at) => (!is || trials[at] === trial || trials[at] === null ? (trace.opacity ?? 1) : 0.12));
+    window.Plotly.restyle(this.plot, { opacity });
+  }
+
+  #control({ name, label, values, value, kind }) {
+    const change = (chosen) => {
+      this.onChoice?.(name, chosen);
+      this.ask({ [name]: chosen });
+    };
+    this.query[name] ??= value;
+    if (kind === "switch") {
+      const box = h("input", { type: "checkbox", checked: String(this.query[name]) === "true", onchange: () => change(box.checked) });
+      return h("label", { class: "choice" }, box, h("span", null, label));
+    }
+    return choice(label, values, this.query[name], change);
+  }
+
+  #wake() {
+    if (!this.stale || !this.visible || document.hidden || this.busy || this.signal.aborted) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#fetch(), Math.max(0, this.last + EVERY - performance.now()));
+  }
+
+  async #fetch() {
+    if (this.busy || this.signal.aborted) return;
+    this.busy = true;
+    this.stale = false;
+    this.last = performance.now();
+    try {
+      const query = { ...this.query, theme: theme() };
+      const [answer] = await Promise.all([getChanged(this.path, { query, etag: this.etag, signal: this.signal }), plotly()]);
+      if (answer) {
+        this.etag = answer.etag;
+        await this.#draw(answer.data);
+      }
+      this.over.hidden = true;
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      // While the server is gone, the last picture stays; a banner says that it is gone.
+      if (!this.shown || error.status) {
+        put(this.over, failure(error, { again: () => this.ask({}) }));
+        this.over.hidden = false;
+      } else this.stale = true;
+    } finally {
+      this.busy = false;
+    }
+    if (this.stale) this.#wake();
+  }
+
+  async #draw(figure) {
+    const layout = { ...figure.layout, autosize: true, height: figure.layout.height ?? this.height };
+    delete layout.width;
+    layout.transition = this.shown && moves(figure) && moves(this.shown) ? { duration: 450, easing: "cubic-in-out" } : undefined;
+    const isFirst = this.shown === null;
+    this.shown = figure;
+    this.lit = null;
+    await window.Plotly.react(this.plot, figure.data, layout, CONFIG);
+    if (!isFirst) return;
+    this.plot.on("plotly_click", ({ points, event }) => {
+      const trial = points.map(trialOf).find((each) => each !== null);
+      if (trial !== undefined && !event?.defaultPrevented) this.onTrial?.(trial);
+    });
+    this.plot.on("plotly_hover", ({ points }) => {
+      const trial = points.map(trialOf).find((each) => each !== null) ?? null;
+      this.plot.classList.toggle("clickable", trial !== null && Boolean(this.onTrial));
+      this.onHover?.(trial);
+    });
+    this.plot.on("plotly_unhover", () => {
+      this.plot.classList.remove("clickable");
+      this.onHover?.(null);
+    });
+  }
+}
+
+function moves(figure) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return false;
+  return figure.data.every((trace) => (trace.type ?? "scatter") === "scatter") && figure.data.some((trace) => trace.ids);
+}
+
+/** Choices of a figure as the server lists them: their values, and which one it takes. */
+export function controlsOf(options, words = {}) {
+  const all = Array.isArray(options) ? options : Object.entries(options ?? {}).map(([name, each]) => (Array.isArray(each) ? { name, values: each } : { name, ...each }));
+  return all
+    .map((option) => {
+      const values = option.values ?? option.choices ?? option.allowed;
+      const label = words[option.name] ?? option.label ?? option.name.replaceAll("_", " ");
+      const value = option.default ?? option.value ?? values?.[0];
+      const isSwitch = option.kind === "bool" || typeof value === "boolean";
+      return { name: option.name, label, values, value, kind: isSwitch ? "switch" : "choice" };
+    })
+    .filter((control) => control.kind === "switch" || control.values?.length > 1);
+}
+
+/** Colours of the page, for figures that are drawn here. */
+export function colours() {
+  const style = getComputedStyle(document.documentElement);
+  const get = (name) => style.getPropertyValue(`--${name}`).trim();
+  return { ink: get("ink"), muted: get("muted"), line: get("line"), paper: get("surface"), accent: get("accent"), good: get("good"), warm: get("warm") };
+}
+
+/** Draw data of the page's own. */
+export async function drawOwn(element, data, layout, signal) {
+  const Plotly = await plotly();
+  if (signal.aborted) return;
+  const { ink, muted, line, paper } = colours();
+  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true, fixedrange: false };
+  const base = {
+    autosize: true,
+    margin: { l: 52, r: 14, t: 12, b: 40 },
+    paper_bgcolor: paper,
+    plot_bgcolor: paper,
+    font: { color: ink, size: 12, family: "system-ui, sans-serif" },
+    hoverlabel: { bgcolor: paper, bordercolor: muted, font: { color: ink } },
+    showlegend: false,
+    ...layout,
+    xaxis: { ...axis, ...layout.xaxis },
+    yaxis: { ...axis, ...layout.yaxis },
+  };
+  await Plotly.react(element, data, base, CONFIG);
+}
+
+/** What was chosen in a figure before, in this browser. */
+export const chosen = {
+  get: (name, key) => kept.get(`figure.${name}`)?.[key],
+  set: (name, key, value) => kept.set(`figure.${name}`, { ...kept.get(`figure.${name}`), [key]: value }),
+};

@@ -1,0 +1,101 @@
+/** Values as people read them; the same words as the command line's. */
+
+export const NONE = "–";
+
+/** @param {any} value a cell of a table: numbers with as many digits as a person compares */
+export function value(value) {
+  if (value === null || value === undefined) return NONE;
+  if (typeof value === "number") return number(value);
+  if (typeof value === "object") return JSON.stringify(value);
+  return String(value);
+}
+
+/** Six digits that count, as Python's `.6g`. */
+export function number(value) {
+  if (!Number.isFinite(value)) return NONE;
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e-4 && size < 1e6) return String(Number(value.toPrecision(6)));
+  const [digits, exponent] = value.toExponential(5).split("e");
+  return `${Number(digits)}e${exponent}`;
+}
+
+const COUNT = new Intl.NumberFormat("en");
+
+/** 10,000 */
+export function count(value) {
+  return value === null || value === undefined ? NONE : COUNT.format(value);
+}
+
+/** 62 % */
+export function percent(fraction) {
+  if (fraction === null || fraction === undefined) return NONE;
+  // What isn't all of it is never 100 %.
+  return `${fraction >= 1 ? 100 : Math.min(99, Math.round(fraction * 100))} %`;
+}
+
+/** 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
+  if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+/** About so long: 40 s, 12 min, 2.5 h, 3 d. */
+export function roughly(seconds) {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
+  if (seconds < 100) return `${Math.max(1, Math.round(seconds))} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  if (seconds < 172800) return `${Number((seconds / 3600).toPrecision(2))} h`;
+  return `${Number((seconds / 86400).toPrecision(2))} d`;
+}
+
+function two(number) {
+  return String(number).padStart(2, "0");
+}
+
+/** 1 epoch, 4 epochs */
+export function length(value, unit) {
+  if (value === null || value === undefined) return NONE;
+  return `${count(value)} ${plural(value, unit ?? "")}`.trim();
+}
+
+/** @param {string} unit in the plural */
+export function plural(number, unit) {
+  return number === 1 ? unit.replace(/s$/, "") : unit;
+}
+
+/** 3.2 MB */
+export function bytes(size) {
+  if (size === null || size === undefined) return NONE;
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let at = 0;
+  let left = size;
+  while (left >= 1000 && at < units.length - 1) {
+    left /= 1000;
+    at += 1;
+  }
+  return at === 0 || left >= 100 ? `${Math.round(left)} ${units[at]}` : `${left.toFixed(1)} ${units[at]}`;
+}
+
+const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const YEAR = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+
+/** 14:02:11 today, 3 Nov, 14:02 this year, else 3 Nov 2025. */
+export function time(at) {
+  if (at === null || at === undefined) return NONE;
+  const date = new Date(at * 1000);
+  const now = new Date();
+  if (date.toDateString() === now.toDateString()) return CLOCK.format(date);
+  return date.getFullYear() === now.getFullYear() ? DAY.format(date) : YEAR.format(date);
+}
+
+/** All of it, for a title. */
+export function timestamp(at) {
+  return at === null || at === undefined ? "" : new Date(at * 1000).toLocaleString("en-GB", { timeZoneName: "short" });
+}

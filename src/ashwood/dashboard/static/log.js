@@ -1,0 +1,122 @@
+/** What a trial's training code printed, as it prints it. */
+
+import { get } from "./api.js";
+import { h, mark, put, write } from "./dom.js";
+import { bytes } from "./format.js";
+import { follow } from "./live.js";
+import { failure } from "./parts.js";
+
+const TAIL = 65_536;
+const MOST = 2_000_000;
+// eslint-disable-next-line no-control-regex
+const ESCAPES = /\u001b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)|[@-_])/g;
+
+/** What a terminal would show in the end: no escapes, and of a line that is written over, the last. */
+export function plain(text) {
+  const clean = text.replaceAll(ESCAPES, "").replaceAll("\r\n", "\n");
+  if (!clean.includes("\r")) return clean;
+  return clean
+    .split("\n")
+    .map((line) => line.split("\r").filter(Boolean).at(-1) ?? "")
+    .join("\n");
+}
+
+export class Log {
+  /** @param {string} path below /api/v1 @param {AbortSignal} signal */
+  constructor(path, signal) {
+    Object.assign(this, { path, signal, raw: "", begin: 0, end: 0, following: true, ended: false });
+    this.text = h("pre", { class: "log", tabindex: 0, "aria-label": "Log" });
+    this.note = h("span", { class: "muted" });
+    this.earlier = h("button", { type: "button", class: "small", hidden: true, onclick: () => this.#earlier() }, "Earlier");
+    this.box = h("input", { type: "checkbox", checked: true, onchange: () => this.#follow(this.box.checked) });
+    this.wrong = h("div");
+    this.element = h(
+      "section",
+      { class: "card", "aria-labelledby": "log" },
+      h("header", null, h("h2", { id: "log" }, "Log"), this.note, h("span", { class: "controls" }, this.earlier, h("label", { class: "choice" }, this.box, h("span", null, "Follow")))),
+      this.wrong,
+      this.text,
+    );
+    this.text.addEventListener("scroll", () => {
+      const isAtEnd = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 8;
+      if (isAtEnd !== this.following) {
+        this.following = isAtEnd;
+        this.box.checked = isAtEnd;
+      }
+    }, { passive: true });
+  }
+
+  async start() {
+    try {
+      const answer = await get(this.path, { query: { tail: TAIL }, signal: this.signal });
+      this.raw = answer.text ?? "";
+      this.begin = answer.begin ?? 0;
+      this.end = answer.end ?? answer.size ?? 0;
+      this.exists = answer.exists;
+      this.#show();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      put(this.wrong, failure(error, { again: () => (put(this.wrong), this.start()) }));
+      return;
+    }
+    const stream = follow(`${this.path}/live`, {
+      signal: this.signal,
+      shown: false,
+      address: () => `${this.path}/live?after=${this.end}`,
+      events: {
+        text: ({ text, begin, end }) => {
+          if (begin < this.end) return;
+          this.raw += text;
+          this.end = end;
+          this.exists = true;
+          this.#show();
+        },
+        end: () => {
+          this.ended = true;
+          stream.stop();
+          this.#note();
+        },
+      },
+    });
+  }
+
+  #show() {
+    if (this.raw.length > MOST) {
+      const cut = this.raw.indexOf("\n", this.raw.length - MOST) + 1;
+      this.begin += new TextEncoder().encode(this.raw.slice(0, cut)).length;
+      this.raw = this.raw.slice(cut);
+    }
+    write(this.text, plain(this.raw));
+    this.#note();
+    if (this.following) this.text.scrollTop = this.text.scrollHeight;
+  }
+
+  #note() {
+    this.earlier.hidden = this.begin <= 0;
+    const shown = this.begin > 0 ? `the last ${bytes(this.end - this.begin)} of ${bytes(this.end)}` : bytes(this.end);
+    write(this.note, this.exists === false ? "It has printed nothing yet." : shown);
+    mark(this.text, "data-empty", this.raw === "");
+  }
+
+  #follow(on) {
+    this.following = on;
+    if (on) this.text.scrollTop = this.text.scrollHeight;
+  }
+
+  async #earlier() {
+    const after = Math.max(0, this.begin - TAIL);
+    const wanted = this.begin - after;
+    try {
+      const answer = await get(this.path, { query: { after }, signal: this.signal });
+      const before = new TextEncoder().encode(answer.text).slice(0, wanted - (answer.begin - after));
+      const height = this.text.scrollHeight;
+      this.raw = new TextDecoder().decode(before) + this.raw;
+      this.begin = answer.begin ?? after;
+      this.following = this.box.checked = false;
+      this.#show();
+      this.text.scrollTop += this.text.scrollHeight - height;
+    } catch (error) {
+      if (error.name !== "AbortError") put(this.wrong, failure(error));
+    }
+  }
+}

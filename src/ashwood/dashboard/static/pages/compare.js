@@ -1,0 +1,116 @@
+/** Some experiments beside each other. */
+
+import { get } from "../api.js";
+import { h, put } from "../dom.js";
+import { chosen, Figure } from "../figure.js";
+import * as format from "../format.js";
+import { follow } from "../live.js";
+import { badge, copyButton, empty, moment } from "../parts.js";
+
+/** @param {import("../router.js").Place} place */
+export default async function comparePage(place) {
+  const ids = [...new Set((place.query.get("ids") ?? "").split(",").filter((id) => /^\d+$/.test(id)).map(Number))];
+  place.title(ids.length ? `Compare ${ids.map((id) => `#${id}`).join(", ")}` : "Compare");
+  if (ids.length < 2) {
+    const text = "Select two or more in the list of experiments, then Compare.";
+    return { element: h("div", { class: "page" }, h("h1", null, "Compare"), empty("There is nothing to compare.", text), h("a", { class: "button", href: "/" }, "All experiments")) };
+  }
+  const load = () => Promise.all(ids.map((id) => get(`/experiments/${id}`, { signal: place.signal })));
+  let all = await load();
+  const body = h("tbody");
+  const head = h("tr");
+  const show = () => {
+    put(head, h("th", { scope: "col" }, h("span", { class: "unseen" }, "What")), all.map(heading));
+    put(body, rows(all));
+  };
+  show();
+  const figure = new Figure({
+    path: "/figures/compare",
+    title: "Best so far",
+    signal: place.signal,
+    query: { ids: ids.join(",") },
+    height: 420,
+    controls: [
+      {
+        name: "against",
+        label: "against",
+        values: [["time", "time"], ["trials", "trials created"], ["units", "training"]],
+        value: place.query.get("against") ?? chosen.get("compare", "against") ?? "time",
+      },
+    ],
+    onChoice: (name, value) => {
+      chosen.set("compare", name, value);
+      place.setQuery({ [name]: value });
+    },
+  });
+  const again = async () => {
+    all = await load();
+    show();
+    figure.touch();
+  };
+  follow("/live", {
+    signal: place.signal,
+    missed: again,
+    events: {
+      changed: ({ experiments = [] }) => {
+        const changed = new Map(experiments.map((card) => [card.id, card]));
+        if (!ids.some((id) => changed.has(id))) return;
+        all = all.map((each) => ({ ...each, ...changed.get(each.id) }));
+        show();
+        figure.touch();
+      },
+    },
+  });
+  const metrics = new Set(all.map((each) => `${each.metric} ${each.smaller_is_better}`));
+  return {
+    element: h(
+      "div",
+      { class: "page" },
+      h("div", { class: "page-head" }, h("h1", null, `Compare ${ids.length} experiments`)),
+      metrics.size > 1 ? h("p", { class: "warning" }, "They don't measure the same metric: their curves can't be compared as numbers.") : null,
+      figure.element,
+      h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Side by side" }, h("table", { class: "beside" }, h("caption", { class: "unseen" }, "Experiments side by side"), h("thead", null, head), body)),
+    ),
+  };
+}
+
+function heading(each) {
+  return h("th", { scope: "col" }, h("a", { href: `/experiments/${each.id}` }, `#${each.id} ${each.name}`), " ", badge(each.state));
+}
+
+function rows(all) {
+  const lines = [
+    ["Best metric", (e) => (e.best ? `${format.number(e.best.metric)} ${e.metric}, at ${format.length(e.best.length, e.unit)}` : format.NONE)],
+    ["Progress", (e) => format.percent(e.fraction)],
+    ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
+    ["Ran for", (e) => format.duration(e.duration)],
+    ["Workers busy", (e) => format.percent(e.utilisation)],
+    ["Trained", (e) => format.length(e.length_trained, e.unit)],
+    ["Method", (e) => e.method],
+    ["Longest training", (e) => format.length(e.max_length, e.unit)],
+    ["Brackets", (e) => (e.brackets ?? []).map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n")],
+    ["At once", (e) => format.value(e.settings?.max_concurrent_trials || "as many as fit")],
+    ["Seed", (e) => format.value(e.seed)],
+    ["Created", (e) => moment(e.created_at), (e) => e.created_at],
+  ];
+  const names = [...new Set(all.flatMap((each) => Object.keys(flat(each.best_hyperparameters))))];
+  const line = ([words, cell, plain]) => {
+    const texts = all.map((each) => (plain ?? cell)(each));
+    const differs = new Set(texts).size > 1;
+    return h("tr", { class: differs ? "differs" : null }, h("th", { scope: "row" }, words), all.map((each) => h("td", null, cell(each))));
+  };
+  return [
+    ...lines.map(line),
+    names.length ? h("tr", { class: "section" }, h("th", { scope: "colgroup", colspan: all.length + 1 }, "Hyperparameters of the best trial")) : null,
+    ...names.map((name) => line([name, (each) => format.value(flat(each.best_hyperparameters)[name])])),
+    names.length ? h("tr", null, h("th", { scope: "row" }, "Copy"), all.map((each) => h("td", null, each.as_yaml ? copyButton(() => each.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML") : format.NONE))) : null,
+  ];
+}
+
+function flat(tree, prefix = "", into = {}) {
+  for (const [name, value] of Object.entries(tree ?? {})) {
+    if (value !== null && typeof value === "object" && !Array.isArray(value)) flat(value, `${prefix}${name}.`, into);
+    else into[`${prefix}${name}`] = value;
+  }
+  return into;
+}

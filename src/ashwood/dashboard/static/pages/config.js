@@ -1,0 +1,30 @@
+/** The experiment file, as it was understood. */
+
+import { h } from "../dom.js";
+import * as format from "../format.js";
+import { copyButton } from "../parts.js";
+
+/** @param {import("./experiment.js").Tab} tab */
+export default async function config({ model }) {
+  const { data } = model;
+  const text = data.config ?? "";
+  const { max_concurrent_trials: atOnce, max_trials: trials, stop_when: stopWhen } = data.settings ?? {};
+  const bounds = Object.entries(stopWhen ?? {}).filter(([, value]) => value !== null);
+  const pairs = [
+    ["entrypoint", data.entrypoint],
+    ["seed", data.seed],
+    ["max_trials", trials],
+    ["max_concurrent_trials", atOnce],
+    ...bounds.map(([name, value]) => [`stop_when.${name}`, value]),
+  ].filter(([, value]) => value !== null && value !== undefined);
+  const numbers = text.replace(/\n$/, "").split("\n").map((_, at) => at + 1).join("\n");
+  return h(
+    "section",
+    { class: "card", "aria-labelledby": "config" },
+    h("header", null, h("h2", { id: "config" }, "Experiment file"), text ? copyButton(() => text, "Experiment file", "Copy") : null),
+    h("dl", { class: "pairs across" }, pairs.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value))))),
+    text
+      ? h("div", { class: "source", tabindex: 0, role: "region", "aria-label": "Experiment file" }, h("pre", { class: "numbers", "aria-hidden": "true" }, numbers), h("pre", null, text))
+      : h("p", { class: "muted" }, "It was started from Python: there is no file."),
+  );
+}

@@ -1,0 +1,55 @@
+/** Learning curves, and the trials that they are of. */
+
+import { get } from "../api.js";
+import { h, throttle } from "../dom.js";
+import { Table } from "../table.js";
+import { badge } from "../parts.js";
+
+const AGAIN = 3_000;
+
+/** @param {import("./experiment.js").Tab} tab */
+export default async function curves({ model, signal, figure, openTrial }) {
+  const { id, path, data } = model;
+  const asked = { top: 20, by: "metric" };
+  const table = new Table({
+    label: "Trials of these curves",
+    key: (row) => row.trial,
+    href: (row) => `/experiments/${id}/trials/${row.trial}`,
+    onHover: (trial) => chart.highlight(trial),
+  });
+  const chart = figure("learning_curves", {
+    title: "Learning curves",
+    height: 560,
+    onTrial: openTrial,
+    onHover: (trial) => table.highlight(trial),
+    words: { top: "trials", by: "the best by", log_x: "log length", log_y: "log metric" },
+    onChoice: (name, value) => {
+      asked[name] = value;
+      load();
+    },
+  });
+  const best = `best_${data.metric}`;
+  table.setColumns([
+    { key: "trial", label: "Trial", kind: "number", width: "4rem" },
+    { key: best, label: data.metric, kind: "number" },
+    { key: "length", label: data.unit || "length", kind: "number" },
+    { key: "state", label: "State", kind: "state", render: (row) => badge(row.state) },
+  ]);
+  const load = throttle(async () => {
+    const limit = Number(asked.top) || 20;
+    const sort = asked.by === "length" ? "-length" : null;
+    try {
+      const { rows } = await get(`${path}/trials`, { query: { limit, sort }, signal });
+      table.setRows(rows, h("p", { class: "muted" }, "No trial yet."));
+    } catch (error) {
+      if (error.name !== "AbortError" && error.status) throw error;
+    }
+  }, AGAIN);
+  signal.addEventListener("abort", () => load.stop());
+  model.on((delta) => {
+    if (delta.trials?.length) table.patch(delta.trials);
+    if (delta.trials?.length || delta.missed) load();
+  }, signal);
+  load();
+  return h("div", { class: "columns" }, h("div", { class: "wide" }, chart.element), h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)));
+}

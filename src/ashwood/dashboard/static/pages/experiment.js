@@ -1,0 +1,335 @@
+/** One experiment: what it is and where it stands, and tabs with the rest. */
+
+import { get, patch, post } from "../api.js";
+import { ask, attempt } from "../dialog.js";
+import { announce, h, put, write } from "../dom.js";
+import { chosen, controlsOf, Figure } from "../figure.js";
+import * as format from "../format.js";
+import { bind } from "../keys.js";
+import { Model } from "../model.js";
+import { badge, commandLine, Fact, failure, Progress, rebadge, tabs } from "../parts.js";
+import { go } from "../router.js";
+import { budget, timeline } from "./charts.js";
+import config from "./config.js";
+import curves from "./curves.js";
+import events from "./events.js";
+import { editLabels } from "./experiments.js";
+import hyperparameters from "./hyperparameters.js";
+import overview from "./overview.js";
+import trials from "./trials.js";
+
+const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
+const NAMES = Object.keys(TABS);
+
+/**
+ * @typedef {object} Tab what a tab is given
+ * @property {Model} model
+ * @property {AbortSignal} signal aborted when the tab is left
+ * @property {import("../router.js").Place} place
+ * @property {(name: string, how?: object) => Figure} figure one of the experiment's
+ * @property {(trial: number) => void} openTrial
+ */
+
+/** @param {import("../router.js").Place} place */
+export default async function experimentPage(place) {
+  const id = Number(place.params.id);
+  const model = new Model(id, place.signal);
+  await model.load();
+  const header = new Header(model, place);
+  const panel = h("div", { id: "panel", role: "tabpanel", tabindex: -1 });
+  const listed = get(`${model.path}/figures`, { signal: place.signal }).catch(() => []);
+  let shown = null;
+  let leave = null;
+
+  const show = async (name) => {
+    if (name === shown) return;
+    shown = name;
+    leave?.abort();
+    leave = new AbortController();
+    const { signal } = leave;
+    place.title(`${model.data.name} (#${id})${name === "overview" ? "" : `, ${name}`}`);
+    bar.move(name);
+    panel.setAttribute("aria-labelledby", `tab-${name}`);
+    const tab = { model, signal, place, openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`), figure: (figure, how) => makeFigure(model, listed, figure, how, signal) };
+    let element;
+    try {
+      element = await TABS[name](tab);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      element = failure(error, { again: () => ((shown = null), show(name)) });
+    }
+    if (!signal.aborted) put(panel, element);
+  };
+  const choose = (name) => {
+    place.setQuery({ tab: name === "overview" ? null : name, sort: null, q: null, page: null, trial: null }, { push: true });
+    show(name);
+  };
+  const bar = tabs("Parts of the experiment", NAMES.map((name) => [name, name]), "overview", choose);
+  const tabOf = (query) => (NAMES.includes(query.get("tab")) ? query.get("tab") : "overview");
+
+  place.leaving(() => leave?.abort());
+  bind("]", "the next tab", () => choose(NAMES[(NAMES.indexOf(shown) + 1) % NAMES.length]), place.signal);
+  bind("[", "the tab before", () => choose(NAMES[(NAMES.indexOf(shown) + NAMES.length - 1) % NAMES.length]), place.signal);
+  NAMES.forEach((name, at) => bind(String(at + 1), `tab ${name}`, () => choose(name), place.signal));
+  model.on(() => header.show(), place.signal);
+  header.show();
+  await show(tabOf(place.query));
+  model.follow();
+  return {
+    element: h("div", { class: "page" }, header.element, bar.element, panel),
+    queried: (query) => {
+      const name = tabOf(query);
+      if (name === shown) shown = null;
+      show(name);
+    },
+  };
+}
+
+function makeFigure(model, listed, name, { title, height, onTrial, onHover, query, note, words, fill, onChoice } = {}, signal) {
+  const figure = new Figure({
+    path: `${model.path}/figures/${name}`,
+    title: title ?? name,
+    height,
+    onTrial,
+    onHover,
+    note,
+    signal,
+    query: { ...query },
+    onChoice: (option, value) => {
+      chosen.set(name, option, value);
+      onChoice?.(option, value);
+    },
+  });
+  listed.then((all) => {
+    if (signal.aborted) return;
+    const entry = all.find((each) => each.name === name);
+    let controls = controlsOf(entry?.options, words);
+    if (fill) controls = fill(controls);
+    for (const control of controls) {
+      const before = chosen.get(name, control.name);
+      const isKnown = control.kind === "switch" || control.values.some((each) => String(Array.isArray(each) ? each[0] : each) === String(before));
+      if (before !== undefined && isKnown) control.value = before;
+    }
+    figure.setControls(controls);
+    figure.ask({});
+    for (const control of controls) onChoice?.(control.name, control.value);
+  });
+  model.on((delta) => {
+    if (delta.moves?.length || delta.trials?.length || delta.missed || delta.card?.state) figure.touch();
+  }, signal);
+  return figure;
+}
+
+class Header {
+  constructor(model, place) {
+    this.model = model;
+    this.place = place;
+    this.state = null;
+    this.title = h("h1");
+    this.badge = badge(model.data.state);
+    this.labels = h("span", { class: "labels" });
+    this.about = h("p", { class: "muted about" });
+    this.controls = h("div", { class: "actions" });
+    this.progress = new Progress("Progress of the experiment");
+    this.done = h("b");
+    this.left = h("span", { class: "muted" });
+    this.notices = h("div", { class: "notices" });
+    this.best = new Fact("Best so far");
+    this.trials = new Fact("Trials");
+    this.busy = new Fact("Workers busy", { title: "Share of the workers' time in which they trained" });
+    this.ran = new Fact("Ran for");
+    this.trained = new Fact("Trained");
+    this.reports = new Fact("Reports");
+    this.element = h(
+      "div",
+      { class: "experiment-head" },
+      h("nav", { class: "crumbs", "aria-label": "Where this is" }, h("a", { href: "/" }, "Experiments"), h("span", { "aria-hidden": "true" }, "/"), h("span", null, `#${model.id}`)),
+      h("div", { class: "page-head" }, h("div", { class: "title" }, this.title, this.badge, this.labels), this.controls),
+      this.about,
+      this.notices,
+      h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left)),
+      h("dl", { class: "facts" }, [this.best, this.trials, this.busy, this.ran, this.trained, this.reports].map((fact) => fact.element)),
+    );
+    const clock = setInterval(() => this.tick(), 1000);
+    place.leaving(() => clearInterval(clock));
+  }
+
+  show() {
+    const { data } = this.model;
+    if (this.state !== null && this.state !== data.state) announce(`The experiment is ${data.state}.`);
+    this.state = data.state;
+    write(this.title, data.name);
+    rebadge(this.badge, data.state);
+    this.#labels(data);
+    const better = data.smaller_is_better ? "smaller" : "larger";
+    const nodes = data.nodes?.length > 1 ? `, on ${data.nodes.length} nodes` : "";
+    const about = `${data.method} on ${data.metric} (${better} is better), ${format.count(data.trials_planned)} trials up to ${format.length(data.max_length, data.unit)}, seed ${data.seed}${nodes}`;
+    write(this.about, data.description ? `${data.description} — ${about}` : about);
+    this.#controls(data);
+    this.#notices(data);
+    this.progress.set(data.fraction, data.state);
+    write(this.done, format.percent(data.fraction));
+    const { best } = data;
+    this.best.set(best ? format.number(best.metric) : format.NONE, best ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}` : `no ${data.metric} yet`);
+    const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
+    this.trials.set(`${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`, states.map(([state, number]) => `${format.count(number)} ${state}`).join(", "));
+    this.busy.set(format.percent(data.utilisation), this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "");
+    const repeated = data.length_repeated ? `, ${format.count(data.length_repeated)} repeated` : "";
+    const expected = data.length_expected ? `of about ${format.count(Math.round(data.length_expected))}` : "";
+    this.trained.set(format.length(data.length_trained, data.unit), `${expected}${repeated}`.replace(/^, /, ""));
+    const failed = data.failed_attempts;
+    this.reports.set(format.count(data.reports), failed ? `${format.count(failed)} failed ${format.plural(failed, "attempts")}` : "");
+    this.tick();
+  }
+
+  /** What changes by the second. */
+  tick() {
+    const { data, since } = this.model;
+    this.ran.set(data.duration === null || data.duration === undefined ? format.NONE : format.duration(data.duration + since), `created ${format.time(data.created_at)}`);
+    let words = "";
+    if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
+      const range = data.seconds_left_range;
+      const [low, high] = Array.isArray(range) ? [range[0], range.at(-1)] : range ? [range.low, range.high] : [null, null];
+      const between = low === null || roughlySame(low, high) ? "" : ` (${format.roughly(Math.max(0, low - since))} to ${format.roughly(Math.max(0, high - since))})`;
+      words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left${between}`;
+    } else words = data.state === "completed" ? "done" : "done";
+    write(this.left, words);
+  }
+
+  #labels(data) {
+    const key = JSON.stringify([data.labels, data.archived]);
+    if (this.labels.dataset.shown === key) return;
+    this.labels.dataset.shown = key;
+    put(this.labels, data.labels.map((label) => h("span", { class: "tag label" }, label)), data.archived ? h("span", { class: "tag" }, "archived") : null);
+  }
+
+  #controls(data) {
+    const may = data.can ?? {};
+    const key = JSON.stringify([may, data.archived, data.labels, data.name]);
+    if (this.controls.dataset.shown === key) return;
+    this.controls.dataset.shown = key;
+    const isReadOnly = document.documentElement.hasAttribute("data-read-only");
+    if (isReadOnly) return put(this.controls);
+    const button = (words, act, kind = "") => h("button", { type: "button", class: kind, onclick: act }, words);
+    const had = this.controls.contains(document.activeElement) ? document.activeElement.textContent : null;
+    put(
+      this.controls,
+      may.pause ? button("Pause", () => this.#steer("pause")) : null,
+      may.activate ? button("Go on", () => this.#steer("activate"), "primary") : null,
+      may.set ? button("Settings…", () => this.#settings()) : null,
+      may.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
+      may.kill ? button("Kill…", () => this.#end("kill"), "danger") : null,
+      button("Rename…", () => this.#rename(), "ghost"),
+      button("Labels…", () => editLabels(this.model.data, (changes) => this.model.change(changes)), "ghost"),
+      button(data.archived ? "Unarchive" : "Archive", () => this.#archive(), "ghost"),
+    );
+    if (had) [...this.controls.children].find((each) => each.textContent === had)?.focus();
+  }
+
+  async #steer(what) {
+    await attempt(() => this.#ask(what), ({ state }) => told(what, state));
+  }
+
+  async #ask(what) {
+    const answer = await post(`${this.model.path}/${what}`);
+    if (answer.state) this.model.change({ state: answer.state });
+    await this.model.load();
+    this.model.tell({});
+    return answer;
+  }
+
+  #end(what) {
+    const { data } = this.model;
+    const body = {
+      cancel: "It ends for good: trials that train now save a checkpoint first, and no trial trains on afterwards. What was found stays.",
+      kill: "It ends for good, at once: trials that train now lose what they did since their last checkpoint. What was found stays.",
+    }[what];
+    ask({
+      title: `${what === "kill" ? "Kill" : "Cancel"} experiment ${data.id}, ${data.name}?`,
+      body,
+      yes: what === "kill" ? "Kill it" : "Cancel it",
+      danger: true,
+      act: async () => {
+        const { state } = await this.#ask(what);
+        attempt(async () => state, told(what, state));
+      },
+    });
+  }
+
+  #settings() {
+    const { data } = this.model;
+    const now = data.settings ?? {};
+    const number = (name, least) => h("input", { type: "number", min: least, step: 1, name, value: now[name] ?? "", required: true });
+    const atOnce = number("max_concurrent_trials", 0);
+    const trials = number("max_trials", 1);
+    ask({
+      title: `Settings of experiment ${data.id}`,
+      body: h(
+        "div",
+        null,
+        h("label", { class: "field" }, h("span", null, "max_concurrent_trials"), atOnce, h("small", null, "How many trials train at once; 0: as many as there is room for.")),
+        h("label", { class: "field" }, h("span", null, "max_trials"), trials, h("small", null, "How many trials it creates in all.")),
+      ),
+      yes: "Change",
+      act: async () => {
+        const wanted = { max_concurrent_trials: Number(atOnce.value), max_trials: Number(trials.value) };
+        const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
+        if (Object.keys(changes).length === 0) return;
+        await patch(`${this.model.path}/settings`, changes);
+        await this.model.load();
+        this.model.tell({});
+        attempt(async () => null, `Asked for: ${Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ")}.`);
+      },
+    });
+  }
+
+  #rename() {
+    const { data } = this.model;
+    const field = h("input", { type: "text", value: data.name, required: true, maxlength: 200, autofocus: true });
+    ask({
+      title: `Rename experiment ${data.id}`,
+      body: h("label", { class: "field" }, h("span", null, "Name"), field),
+      yes: "Rename",
+      act: async () => {
+        await patch(this.model.path, { name: field.value });
+        this.model.change({ name: field.value });
+      },
+    });
+  }
+
+  async #archive() {
+    const to = !this.model.data.archived;
+    await attempt(async () => {
+      await patch(this.model.path, { archived: to });
+      this.model.change({ archived: to });
+    }, to ? "It is archived: hidden from the list, and nothing of it is lost." : "It is no longer archived.");
+  }
+
+  #notices(data) {
+    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, data.can]);
+    if (this.notices.dataset.shown === key) return;
+    this.notices.dataset.shown = key;
+    const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
+    const warnings = data.warnings ?? [];
+    const few = warnings.slice(0, 3);
+    const more = warnings.slice(3);
+    put(
+      this.notices,
+      data.why_ended ? notice(data.state === "errored" ? "bad" : "", h("b", null, "Ended: "), data.why_ended) : null,
+      data.state === "interrupted" ? notice("bad", h("b", null, "Its driver is gone. "), "Nothing that was recorded is lost; it goes on from its latest checkpoints.", commandLine(`ashwood resume ${data.id}`)) : null,
+      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
+      (data.pending ?? []).map((request) => notice("", h("b", null, "Asked for, and not done yet: "), request)),
+      few.map((warning) => notice("warn", h("b", null, "Warning: "), warning)),
+      more.length ? h("details", { class: "notice warn" }, h("summary", null, `${more.length} more ${format.plural(more.length, "warnings")}`), h("ul", null, more.map((warning) => h("li", null, warning)))) : null,
+    );
+  }
+}
+
+function roughlySame(low, high) {
+  return format.roughly(low) === format.roughly(high);
+}
+
+function told(what, state) {
+  const words = { pause: "Asked to pause", activate: "It goes on", cancel: "Asked to cancel", kill: "Asked to kill" }[what];
+  return `${words}. The experiment is ${state ?? "asked"} now.`;
+}

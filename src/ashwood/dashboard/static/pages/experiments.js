@@ -1,0 +1,344 @@
+/** All experiments of the home. */
+
+import { get, patch } from "../api.js";
+import { ask, attempt } from "../dialog.js";
+import { announce, debounce, h, put } from "../dom.js";
+import * as format from "../format.js";
+import { follow } from "../live.js";
+import { badge, choice, empty, moment, Progress, spark } from "../parts.js";
+import { go } from "../router.js";
+import { Pager, Table } from "../table.js";
+
+const PER_PAGE = 100;
+const ACTIVE = new Set(["running", "pausing", "stopping"]);
+
+const SORTS = {
+  id: (card) => card.id,
+  name: (card) => card.name.toLowerCase(),
+  state: (card) => card.state,
+  progress: (card) => card.fraction,
+  best: (card) => card.best?.metric,
+  trials: (card) => card.trials_created,
+  started: (card) => card.created_at,
+  duration: (card) => card.duration,
+};
+
+/** @param {import("../router.js").Place} place */
+export default async function experimentsPage(place) {
+  place.title("Experiments");
+  const cards = new Map();
+  const sparks = new Map();
+  const table = new Table({
+    label: "Experiments",
+    key: (card) => card.id,
+    name: (card) => `experiment ${card.id}, ${card.name}`,
+    href: (card) => `/experiments/${card.id}`,
+    onSort: (sort) => {
+      place.setQuery({ sort, page: null });
+      table.setColumns(columns(), sort);
+      show();
+    },
+    onSelect: () => showSelection(),
+  });
+  const pager = new Pager((offset) => {
+    place.setQuery({ page: offset ? offset / PER_PAGE + 1 : null });
+    show();
+    scrollTo(0, 0);
+  });
+  const filter = h("input", { type: "search", placeholder: "Filter by name, label, method, metric", "aria-label": "Filter", data: { filter: "" } });
+  const states = h("div", { class: "chips", role: "group", "aria-label": "States" });
+  const labels = h("span");
+  const archived = h("input", { type: "checkbox" });
+  const selection = h("div", { class: "selection", role: "region", "aria-label": "Selected experiments", hidden: true });
+  const summary = h("p", { class: "muted summary" });
+
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((each) => each.isIntersecting)) loadSpark(Number(entry.target.dataset.spark));
+  }, { rootMargin: "200px" });
+  place.leaving(() => seen.disconnect());
+
+  async function loadSpark(id) {
+    const card = cards.get(id);
+    const known = sparks.get(id);
+    const at = JSON.stringify(card?.best ?? null);
+    if (!card || known?.at === at) return;
+    sparks.set(id, { at, points: known?.points ?? null });
+    try {
+      const { points } = await get(`/experiments/${id}/spark`, { signal: place.signal });
+      sparks.set(id, { at, points });
+      const room = document.querySelector(`[data-spark="${id}"]`);
+      if (room) put(room, spark(points));
+    } catch {
+      sparks.delete(id);
+    }
+  }
+
+  function sparkRoom(card) {
+    const room = h("div", { class: "spark-room", data: { spark: card.id } }, spark(sparks.get(card.id)?.points));
+    seen.observe(room);
+    return room;
+  }
+
+  function columns() {
+    return [
+      { key: "id", label: "No.", kind: "number", sortable: true, width: "4.2rem", render: (card) => `#${card.id}` },
+      { key: "name", label: "Experiment", sortable: true, render: nameCell, watch: (card) => [card.name, card.labels, card.archived, card.method, card.id] },
+      { key: "state", label: "State", sortable: true, kind: "state", width: "7.6rem", render: (card) => badge(card.state) },
+      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "11rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
+      { key: "best", label: "Best", sortable: true, kind: "number", width: "8.5rem", render: bestCell, watch: (card) => [card.best, card.metric] },
+      { key: "spark", label: "So far", width: "7.4rem", title: "Best metric so far, over time", render: sparkRoom, watch: (card) => card.id },
+      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "7.2rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
+      { key: "started", label: "Created", sortable: true, kind: "time", width: "8rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
+      { key: "duration", label: "Ran for", sortable: true, kind: "duration", width: "7.2rem", render: (card) => format.duration(card.duration), watch: (card) => card.duration },
+      { key: "more", label: "", width: "8.8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
+    ];
+  }
+
+  function moreCell(card) {
+    if (document.documentElement.hasAttribute("data-read-only")) return "";
+    const name = `experiment ${card.id}`;
+    return h(
+      "span",
+      { class: "row-actions" },
+      h("button", { type: "button", class: "ghost small", "aria-label": `Labels of ${name}`, onclick: () => editLabels(card, change) }, "Labels"),
+      h("button", { type: "button", class: "ghost small", "aria-label": `${card.archived ? "Unarchive" : "Archive"} ${name}`, onclick: () => archive(card) }, card.archived ? "Unarchive" : "Archive"),
+    );
+  }
+
+  async function archive(card) {
+    const to = !card.archived;
+    await attempt(async () => {
+      await patch(`/experiments/${card.id}`, { archived: to });
+      change({ ...card, archived: to });
+    }, to ? `Experiment ${card.id} is archived: it is hidden, and nothing of it is lost.` : `Experiment ${card.id} is no longer archived.`);
+  }
+
+  function change(card) {
+    cards.set(card.id, { ...cards.get(card.id), ...card });
+    show();
+  }
+
+  function wanted() {
+    const { query } = place;
+    const words = (query.get("q") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
+    const state = query.get("state");
+    const label = query.get("label");
+    const sort = query.get("sort") ?? "-id";
+    const order = SORTS[sort.replace(/^-/, "")] ?? SORTS.id;
+    const direction = sort.startsWith("-") ? -1 : 1;
+    return [...cards.values()]
+      .filter((card) => archived.checked || !card.archived)
+      .filter((card) => !label || card.labels.includes(label))
+      .filter((card) => !state || (state === "active" ? ACTIVE.has(card.state) : card.state === state))
+      .filter((card) => {
+        const text = `#${card.id} ${card.name} ${card.labels.join(" ")} ${card.method} ${card.metric} ${card.state}`.toLowerCase();
+        return words.every((word) => text.includes(word));
+      })
+      .map((card) => [order(card), card])
+      .sort(([a, x], [b, y]) => missing(a) - missing(b) || direction * compare(a, b) || y.id - x.id)
+      .map(([, card]) => card);
+  }
+
+  function show() {
+    showFilters();
+    const rows = wanted();
+    const last = Math.max(1, Math.ceil(rows.length / PER_PAGE));
+    const offset = (Math.min(last, Math.max(1, Number(place.query.get("page")) || 1)) - 1) * PER_PAGE;
+    table.setRows(rows.slice(offset, offset + PER_PAGE), nothing());
+    pager.set(offset, PER_PAGE, rows.length, "experiments", cards.size);
+    const active = [...cards.values()].filter((card) => ACTIVE.has(card.state)).length;
+    put(summary, cards.size === 0 ? "" : active ? `${active} running` : "nothing runs now");
+    showSelection();
+  }
+
+  function nothing() {
+    if (cards.size === 0) {
+      return empty(
+        "There is no experiment here yet.",
+        "Start one in a terminal; it shows up here by itself.",
+        "ashwood init my-search",
+        "ashwood run my-search/experiment.yaml",
+      );
+    }
+    const clear = h("button", { type: "button", onclick: clearFilters }, "Show all");
+    return h("div", { class: "empty" }, h("strong", null, "No experiment fits the filter."), clear);
+  }
+
+  function clearFilters() {
+    place.setQuery({ q: null, state: null, label: null, page: null });
+    filter.value = "";
+    show();
+  }
+
+  function showFilters() {
+    const all = [...cards.values()].filter((card) => archived.checked || !card.archived);
+    const counts = new Map();
+    for (const card of all) counts.set(card.state, (counts.get(card.state) ?? 0) + 1);
+    const chosen = place.query.get("state");
+    if (chosen && !counts.has(chosen)) counts.set(chosen, 0);
+    const key = JSON.stringify([...counts, chosen]);
+    if (states.dataset.shown !== key) {
+      states.dataset.shown = key;
+      const had = states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
+      put(states, [...counts].sort(([a], [b]) => compare(a, b)).map(([state, number]) => stateChip(state, number, state === chosen)));
+      if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
+    }
+    const names = [...new Set(all.flatMap((card) => card.labels))].sort();
+    const label = place.query.get("label") ?? "";
+    const shown = JSON.stringify([names, label]);
+    if (labels.dataset.shown !== shown) {
+      labels.dataset.shown = shown;
+      const choices = [["", "any label"], ...names.map((name) => [name, name])];
+      if (label && !names.includes(label)) choices.push([label, label]);
+      put(labels, choices.length > 1 ? choice("Label", choices, label, (value) => {
+        place.setQuery({ label: value, page: null });
+        show();
+      }, { unseen: true }) : null);
+    }
+  }
+
+  function stateChip(state, number, pressed) {
+    const press = () => {
+      place.setQuery({ state: pressed ? null : state, page: null });
+      show();
+    };
+    return h("button", { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press }, state, h("b", null, number));
+  }
+
+  function showSelection() {
+    const ids = [...table.selected].filter((id) => cards.has(id)).sort((a, b) => a - b);
+    selection.hidden = ids.length === 0;
+    if (ids.length === 0) return;
+    const address = `/compare?ids=${ids.join(",")}`;
+    put(
+      selection,
+      h("span", null, `${ids.length} selected: ${ids.map((id) => `#${id}`).join(", ")}`),
+      h("button", { type: "button", class: "primary", disabled: ids.length < 2, onclick: () => go(address) }, ids.length < 2 ? "Select another to compare" : `Compare ${ids.length}`),
+      h("button", { type: "button", onclick: () => table.deselect() }, "Select none"),
+    );
+  }
+
+  async function load() {
+    const answer = await get("/experiments", { query: { archived: archived.checked }, signal: place.signal });
+    cards.clear();
+    for (const card of answer.experiments) cards.set(card.id, card);
+  }
+
+  const typed = debounce(() => {
+    place.setQuery({ q: filter.value, page: null });
+    show();
+    announce(`${table.rows.size} experiments`);
+  }, 120);
+  filter.addEventListener("input", typed);
+  archived.addEventListener("change", async () => {
+    place.setQuery({ archived: archived.checked ? "1" : null, page: null });
+    if (await attempt(load)) show();
+  });
+
+  function takeQuery(query) {
+    filter.value = query.get("q") ?? "";
+    archived.checked = query.has("archived");
+    table.setColumns(columns(), query.get("sort") ?? "-id");
+  }
+
+  takeQuery(place.query);
+  await load();
+  show();
+  follow("/live", {
+    signal: place.signal,
+    missed: async () => {
+      await load();
+      show();
+    },
+    events: {
+      changed: ({ experiments = [], gone = [] }) => {
+        for (const card of experiments) {
+          const before = cards.get(card.id);
+          if (before && card.state && before.state !== card.state) announce(`Experiment ${card.id}, ${before.name}, is ${card.state}.`);
+          cards.set(card.id, { ...before, ...card });
+          const room = document.querySelector(`[data-spark="${card.id}"]`);
+          if (room && sparks.has(card.id)) loadSpark(card.id);
+        }
+        for (const id of gone) cards.delete(id);
+        show();
+      },
+    },
+  });
+
+  const element = h(
+    "div",
+    { class: "page" },
+    h("div", { class: "page-head" }, h("h1", null, "Experiments"), summary),
+    h("div", { class: "filters" }, filter, states, labels, h("label", { class: "choice" }, archived, h("span", null, "Archived, too"))),
+    selection,
+    h("div", { class: "card flush" }, table.element),
+    pager.element,
+  );
+  const queried = async (query) => {
+    const had = archived.checked;
+    takeQuery(query);
+    if (had !== archived.checked) await load();
+    show();
+  };
+  return { element, queried };
+}
+
+function nameCell(card) {
+  return h(
+    "div",
+    { class: "name" },
+    h("a", { href: `/experiments/${card.id}`, tabindex: -1, class: "strong" }, card.name),
+    card.archived ? h("span", { class: "tag" }, "archived") : null,
+    card.labels.map((label) => h("span", { class: "tag label" }, label)),
+    h("div", { class: "muted" }, card.method),
+  );
+}
+
+function progressCell(card) {
+  const bar = new Progress(`Progress of experiment ${card.id}`);
+  bar.set(card.fraction, card.state);
+  const left = ACTIVE.has(card.state) && card.seconds_left !== null ? `, ${format.roughly(card.seconds_left)} left` : "";
+  return h("div", null, bar.element, h("div", { class: "muted" }, `${format.percent(card.fraction)}${left}`));
+}
+
+function bestCell(card) {
+  if (!card.best) return h("div", null, h("span", { class: "none" }, format.NONE), h("div", { class: "muted" }, card.metric));
+  return h("div", null, h("b", null, format.number(card.best.metric)), h("div", { class: "muted clip" }, `${card.smaller_is_better ? "↓" : "↑"} ${card.metric}`));
+}
+
+function trialsCell(card) {
+  const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
+  const running = card.trials?.running ?? 0;
+  const notes = [running ? `${format.count(running)} at work` : null, failed ? `${format.count(failed)} failed` : null].filter(Boolean);
+  return h(
+    "div",
+    null,
+    `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`,
+    h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
+  );
+}
+
+/** Change the labels of an experiment in a dialog. */
+export function editLabels(card, changed) {
+  const field = h("input", { type: "text", value: card.labels.join(", "), autofocus: true });
+  ask({
+    title: `Labels of experiment ${card.id}`,
+    body: h("label", { class: "field" }, h("span", null, "Labels, with commas between them"), field),
+    yes: "Save",
+    act: async () => {
+      const labels = [...new Set(field.value.split(",").map((label) => label.trim()).filter(Boolean))];
+      await patch(`/experiments/${card.id}`, { labels });
+      changed({ id: card.id, labels });
+    },
+  });
+}
+
+function missing(value) {
+  return value === null || value === undefined ? 1 : 0;
+}
+
+function compare(a, b) {
+  if (missing(a) || missing(b)) return 0;
+  if (typeof a === "string") return a.localeCompare(b);
+  return a - b;
+}

@@ -1,0 +1,114 @@
+/** The overview: the ladder, the best trial, the best so far, brackets, what has just happened. */
+
+import { get } from "../api.js";
+import { h, put } from "../dom.js";
+import * as format from "../format.js";
+import { card, copyButton, empty, hyperparameters, moment } from "../parts.js";
+
+const LINES = 12;
+
+/** @param {import("./experiment.js").Tab} tab */
+export default async function overview({ model, signal, figure, openTrial }) {
+  const ladder = figure("ladder", { title: "The ladder", height: 460, onTrial: openTrial });
+  const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial, words: { against: "against" } });
+  const winner = h("div");
+  const brackets = h("div");
+  const lines = h("ol", { class: "happenings" });
+  const nothing = h("div");
+  const happened = [];
+
+  const showBest = () => {
+    const { data } = model;
+    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best, data.best_hyperparameters]);
+    if (winner.dataset.shown === key) return;
+    winner.dataset.shown = key;
+    put(winner, data.best ? bestTrial(model.id, data) : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`));
+  };
+  const showBrackets = () => {
+    const key = JSON.stringify(model.data.brackets);
+    if (brackets.dataset.shown === key) return;
+    brackets.dataset.shown = key;
+    put(brackets, bracketsTable(model.data));
+  };
+  const showLines = () => put(lines, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
+  const showNothing = () => {
+    const { data } = model;
+    if (data.trials_created > 0) return put(nothing);
+    return put(
+      nothing,
+      data.state === "running"
+        ? empty("It has just begun.", "The first trials show up here as soon as they are created.")
+        : empty("It has no trial yet.", "Run it in a terminal:", `ashwood resume ${model.id}`),
+    );
+  };
+
+  const loadLines = async () => {
+    const { events } = await get(`${model.path}/events`, { query: { limit: LINES }, signal });
+    happened.splice(0, Infinity, ...events.sort((a, b) => b.seq - a.seq));
+    showLines();
+  };
+  model.on((delta) => {
+    showBest();
+    showBrackets();
+    showNothing();
+    if (delta.missed) loadLines().catch(() => {});
+    else if (delta.lines?.length) {
+      happened.unshift(...[...delta.lines].sort((a, b) => b.at - a.at));
+      happened.length = Math.min(happened.length, LINES);
+      showLines();
+    }
+  }, signal);
+  showBest();
+  showBrackets();
+  showNothing();
+  loadLines().catch(() => showLines());
+
+  return h(
+    "div",
+    null,
+    nothing,
+    h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "wide" }, ladder.element, best.element),
+      h("div", { class: "side" }, card("Best trial", winner), card("Brackets and rungs", brackets), card("Just happened", lines)),
+    ),
+  );
+}
+
+function bestTrial(id, data) {
+  const { best } = data;
+  return h(
+    "div",
+    { class: "winner" },
+    h("p", null, h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`), h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`)),
+    h("p", { class: "metric" }, h("b", null, format.number(best.metric)), h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`)),
+    hyperparameters(data.best_hyperparameters),
+    h(
+      "div",
+      { class: "copies" },
+      data.as_yaml ? copyButton(() => data.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
+      data.as_python ? copyButton(() => data.as_python, "Hyperparameters as Python", "Copy as Python") : null,
+    ),
+  );
+}
+
+function bracketsTable(data) {
+  const all = data.brackets ?? [];
+  if (all.length === 0) return h("p", { class: "muted" }, "None yet.");
+  const count = (number) => h("td", { class: number ? "number" : "number none" }, number ? format.count(number) : "·");
+  return h(
+    "table",
+    { class: "plain" },
+    h("caption", { class: "unseen" }, "Brackets and their rungs"),
+    h("thead", null, h("tr", null, [data.unit || "length", "here", "went on", "at work", "failed"].map((words) => h("th", { scope: "col", class: "number" }, words)))),
+    all.map((bracket) =>
+      h(
+        "tbody",
+        null,
+        all.length > 1 ? h("tr", { class: "section" }, h("th", { scope: "rowgroup", colspan: 5 }, `bracket ${bracket.number}`, h("span", { class: "muted" }, ` ${format.count(bracket.created)} of ${format.count(bracket.planned)} trials`))) : null,
+        bracket.rungs.map((rung) => h("tr", null, h("th", { scope: "row", class: "number" }, format.count(rung.length)), count(rung.arrived), count(rung.promoted), count(rung.training), count(rung.failed))),
+      ),
+    ),
+  );
+}

@@ -1,0 +1,191 @@
+/** All trials: any column, sorted and filtered by the server, a page at a time. */
+
+import { get } from "../api.js";
+import { announce, debounce, h, kept, put, throttle } from "../dom.js";
+import * as format from "../format.js";
+import { badge, choice, empty, failure, moment } from "../parts.js";
+import { Pager, Table } from "../table.js";
+
+const AGAIN = 3_000;
+const HIDDEN = new Set(["seed", "attempts", "best_length", "preempted", "node", "checkpoint", "checkpoint_length", "created_at", "ended_at", "started_at", "nth", "target"]);
+const CONDITION = /^([\p{L}\w.\-/]+)(=)(.+)$/u;
+
+/** Words of a filter: conditions are the server's, the rest is looked for in any column. */
+export function conditions(text) {
+  const words = text.match(/(?:[^\s"]|"[^"]*")+/g) ?? [];
+  const where = words.filter((word) => CONDITION.test(word)).map((word) => word.replaceAll('"', ""));
+  const rest = words.filter((word) => !CONDITION.test(word)).join(" ").replaceAll('"', "");
+  return { where, q: rest };
+}
+
+/** A column of trials as a table shows it. */
+export function trialColumn(column, id) {
+  const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
+  if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
+  if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
+  if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem", render: (row) => String(row.trial), watch: (row) => [row.trial, id] };
+  return shown;
+}
+
+/** @param {import("./experiment.js").Tab} tab */
+export default async function trials({ model, signal, place, openTrial }) {
+  const { id, path } = model;
+  const name = `columns.${id}`;
+  let columns = [];
+  let sort = place.query.get("sort") ?? "";
+  let page = Math.max(1, Number(place.query.get("page")) || 1);
+  let limit = kept.get("trials.limit") ?? 100;
+  let asked = 0;
+
+  const table = new Table({
+    label: "Trials",
+    key: (row) => row.trial,
+    name: (row) => `trial ${row.trial}`,
+    href: (row) => `/experiments/${id}/trials/${row.trial}`,
+    onSort: (wanted) => {
+      sort = wanted;
+      page = 1;
+      place.setQuery({ sort, page: null });
+      table.setColumns(shown(), sort);
+      load();
+    },
+  });
+  const pager = new Pager((offset) => {
+    page = Math.floor(offset / limit) + 1;
+    place.setQuery({ page: page === 1 ? null : page });
+    load();
+  });
+  const filter = h("input", {
+    type: "search",
+    value: place.query.get("q") ?? "",
+    placeholder: "Filter: words, or conditions like state=completed bracket=0 optimizer=adam",
+    "aria-label": "Filter the trials",
+    data: { filter: "" },
+  });
+  const states = h("div", { class: "chips", role: "group", "aria-label": "States" });
+  const chooser = h("details", { class: "menu" });
+  const wrong = h("div");
+  const per = choice("a page", [50, 100, 250, 500], limit, (value) => {
+    limit = Number(value);
+    page = 1;
+    kept.set("trials.limit", limit);
+    place.setQuery({ page: null });
+    load();
+  });
+
+  const hidden = () => new Set(kept.get(name) ?? columns.filter((column) => HIDDEN.has(column.key)).map((column) => column.key));
+  const shown = () => {
+    const without = hidden();
+    return columns.filter((column) => column.key === "trial" || !without.has(column.key)).map((column) => trialColumn(column, id));
+  };
+
+  const showChooser = () => {
+    const without = hidden();
+    const change = (key, on) => {
+      const now = hidden();
+      if (on) now.delete(key);
+      else now.add(key);
+      kept.set(name, [...now]);
+      table.setColumns(shown(), sort);
+    };
+    const boxes = columns
+      .filter((column) => column.key !== "trial")
+      .map((column) => {
+        const box = h("input", { type: "checkbox", checked: !without.has(column.key), onchange: () => change(column.key, box.checked) });
+        return h("label", null, box, h("span", null, trialColumn(column, id).label));
+      });
+    const reset = () => {
+      kept.set(name, null);
+      table.setColumns(shown(), sort);
+      showChooser();
+    };
+    put(chooser, h("summary", { class: "button" }, "Columns"), h("div", { class: "menu-body", role: "group", "aria-label": "Columns" }, boxes, h("button", { type: "button", class: "small", onclick: reset }, "As at first")));
+  };
+  chooser.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    chooser.open = false;
+    chooser.querySelector("summary").focus();
+  });
+  document.addEventListener("pointerdown", (event) => {
+    if (!chooser.contains(event.target)) chooser.open = false;
+  }, { signal });
+
+  const showStates = () => {
+    const counts = Object.entries(model.data.trials ?? {}).filter(([, number]) => number);
+    const { where } = conditions(filter.value);
+    const key = JSON.stringify([counts, where]);
+    if (states.dataset.shown === key) return;
+    states.dataset.shown = key;
+    const had = states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
+    put(states, counts.map(([state, number]) => {
+      const condition = `state=${state}`;
+      const pressed = where.includes(condition);
+      const press = () => {
+        const others = filter.value.split(/\s+/).filter((word) => word && !word.startsWith("state="));
+        filter.value = [...others, ...(pressed ? [] : [condition])].join(" ");
+        filtered();
+      };
+      return h("button", { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press }, state, h("b", null, format.count(number)));
+    }));
+    if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
+  };
+
+  const load = async () => {
+    const mine = ++asked;
+    let answer;
+    table.element.setAttribute("aria-busy", "true");
+    try {
+      const { where, q } = conditions(filter.value);
+      answer = await get(`${path}/trials`, { query: { offset: (page - 1) * limit, limit, sort, where, q }, signal });
+    } catch (error) {
+      if (error.name === "AbortError" || mine !== asked) return;
+      put(wrong, failure(error));
+      return;
+    } finally {
+      if (mine === asked) table.element.removeAttribute("aria-busy");
+    }
+    if (mine !== asked) return;
+    put(wrong);
+    const keys = JSON.stringify(answer.columns.map((column) => column.key));
+    if (keys !== JSON.stringify(columns.map((column) => column.key))) {
+      columns = answer.columns;
+      table.setColumns(shown(), sort);
+      if (!chooser.open) showChooser();
+    }
+    if (page > 1 && answer.rows.length === 0 && answer.matching > 0) {
+      page = 1;
+      place.setQuery({ page: null });
+      load();
+      return;
+    }
+    table.setRows(answer.rows, nothing(answer));
+    pager.set((page - 1) * limit, limit, answer.matching, "trials", answer.total);
+    showStates();
+  };
+  const nothing = (answer) =>
+    answer.total === 0
+      ? empty("It has no trial yet.", "Trials show up here as soon as they are created.")
+      : h("div", { class: "empty" }, h("strong", null, "No trial fits the filter."), h("button", { type: "button", onclick: () => ((filter.value = ""), filtered()) }, "Show all"));
+  const filtered = () => {
+    page = 1;
+    place.setQuery({ q: filter.value, page: null });
+    states.dataset.shown = "";
+    showStates();
+    load().then(() => announce(pager.words.textContent));
+  };
+  const typed = debounce(filtered, 200);
+  filter.addEventListener("input", typed);
+
+  const again = throttle(() => {
+    if (!document.hidden) load();
+  }, AGAIN);
+  signal.addEventListener("abort", () => (again.stop(), typed.stop()));
+  model.on((delta) => {
+    showStates();
+    if (delta.trials?.length) table.patch(delta.trials);
+    if (delta.trials?.length || delta.missed) again();
+  }, signal);
+
+  await load();
+  return h("div", null, h("div", { class: "filters" }, filter, states, chooser, per), wrong, h("div", { class: "card flush scroll-x" }, table.element), pager.element);
+}

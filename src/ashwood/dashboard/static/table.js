@@ -1,0 +1,288 @@
+/** A table of many rows that change: sorted, selected and walked through by keys. */
+
+import { h, put, write } from "./dom.js";
+import * as format from "./format.js";
+
+/**
+ * @typedef {object} Column
+ * @property {string} key
+ * @property {string} label
+ * @property {"number" | "text" | "time" | "duration" | "state"} [kind]
+ * @property {boolean} [sortable]
+ * @property {(row: any) => any} [render] nodes or text
+ * @property {(row: any) => any} [watch] what has to differ for `render` to be asked again
+ * @property {string} [width]
+ * @property {string} [title]
+ */
+
+const SHOWN = {
+  number: format.value,
+  text: format.value,
+  time: format.time,
+  duration: format.duration,
+};
+
+export class Table {
+  /**
+   * @param {object} options
+   * @param {string} options.label what it shows, for who can't see it
+   * @param {(row: any) => any} options.key
+   * @param {(row: any) => string} [options.href] where a row leads
+   * @param {(sort: string) => void} [options.onSort] asked for another order: a key, `-` before it the largest first
+   * @param {(rows: Set<any>) => void} [options.onSelect] with it, rows can be selected
+   * @param {(key: any) => void} [options.onHover] null: none
+   * @param {(row: any) => string} [options.name] of a row, for labels
+   * @param {(href: string) => void} [options.open]
+   */
+  constructor(options) {
+    this.options = options;
+    this.columns = [];
+    this.rows = new Map();
+    this.selected = new Set();
+    this.sort = "";
+    this.current = null;
+    this.head = h("tr");
+    this.body = h("tbody");
+    this.nothing = h("div", { class: "nothing", hidden: true });
+    const table = h("table", null, h("caption", { class: "unseen" }, options.label), h("thead", null, this.head), this.body);
+    this.element = h("div", { class: "table", tabindex: -1 }, table, this.nothing);
+    this.body.addEventListener("keydown", (event) => this.#key(event));
+    this.body.addEventListener("click", (event) => this.#click(event));
+    this.body.addEventListener("focusin", (event) => this.#focused(event));
+    if (options.onHover) {
+      this.body.addEventListener("pointerover", (event) => options.onHover(this.#keyOf(event.target)));
+      this.body.addEventListener("pointerleave", () => options.onHover(null));
+    }
+  }
+
+  /** @param {Column[]} columns */
+  setColumns(columns, sort = this.sort) {
+    this.columns = columns;
+    this.sort = sort;
+    const cells = columns.map((column) => this.#heading(column));
+    if (this.options.onSelect) cells.unshift(h("th", { class: "check", scope: "col" }, h("span", { class: "unseen" }, "Selected")));
+    put(this.head, ...cells);
+    const rows = [...this.rows.values()].map((shown) => shown.row);
+    this.rows.clear();
+    this.body.replaceChildren();
+    this.setRows(rows);
+  }
+
+  /** Show these rows in this order; those that stay keep their elements, and the focus. */
+  setRows(rows, nothing = null) {
+    const keys = new Set(rows.map(this.options.key));
+    for (const [key, shown] of this.rows) {
+      if (!keys.has(key)) {
+        shown.element.remove();
+        this.rows.delete(key);
+      }
+    }
+    let before = null;
+    for (const row of rows) {
+      const key = this.options.key(row);
+      const shown = this.rows.get(key) ?? this.#make(row, key);
+      if (shown.row !== row) this.#change(shown, row);
+      const place = before === null ? this.body.firstChild : before.nextSibling;
+      if (place !== shown.element) this.#move(shown.element, place);
+      before = shown.element;
+    }
+    if (!this.rows.has(this.current)) this.current = rows.length ? this.options.key(rows[0]) : null;
+    this.#rove();
+    this.nothing.hidden = rows.length > 0 || nothing === null;
+    if (nothing !== null) put(this.nothing, nothing);
+  }
+
+  /** Change rows that are shown, in place. @returns {number} how many were */
+  patch(rows) {
+    let changed = 0;
+    for (const row of rows) {
+      const shown = this.rows.get(this.options.key(row));
+      if (!shown) continue;
+      this.#change(shown, { ...shown.row, ...row }, true);
+      changed += 1;
+    }
+    return changed;
+  }
+
+  /** Show which row is meant; null: none. */
+  highlight(key) {
+    for (const [each, shown] of this.rows) shown.element.classList.toggle("lit", each === key);
+  }
+
+  row(key) {
+    return this.rows.get(key)?.row;
+  }
+
+  deselect() {
+    this.selected.clear();
+    for (const shown of this.rows.values()) this.#check(shown);
+    this.options.onSelect?.(this.selected);
+  }
+
+  #heading(column) {
+    const kind = column.kind ?? "text";
+    const cell = h("th", { scope: "col", class: kind, title: column.title, style: column.width ? { width: column.width } : null });
+    if (!column.sortable) return put(cell, column.label);
+    const falling = this.sort === `-${column.key}`;
+    const rising = this.sort === column.key;
+    if (falling || rising) cell.setAttribute("aria-sort", falling ? "descending" : "ascending");
+    const first = kind === "number" || kind === "time" || kind === "duration" ? `-${column.key}` : column.key;
+    const other = falling ? column.key : `-${column.key}`;
+    const next = falling || rising ? other : first;
+    const sign = h("i", { "aria-hidden": "true" }, falling ? "▼" : rising ? "▲" : "");
+    const button = h("button", { type: "button", onclick: () => this.#sortBy(column.key, next) }, h("span", null, column.label), sign);
+    return put(cell, button);
+  }
+
+  #sortBy(key, sort) {
+    this.options.onSort?.(sort);
+    const at = this.columns.findIndex((column) => column.key === key);
+    this.head.children[at + (this.options.onSelect ? 1 : 0)]?.querySelector("button")?.focus();
+  }
+
+  #make(row, key) {
+    const element = h("tr", { data: { key: String(key) } });
+    const shown = { element, row: null, key, cells: [], seen: [], link: null, box: null };
+    if (this.options.onSelect) {
+      const toggle = () => this.#toggle(shown);
+      shown.box = h("input", { type: "checkbox", tabindex: -1, "aria-label": `Select ${this.options.name?.(row) ?? key}`, onchange: toggle });
+      element.append(h("td", { class: "check" }, shown.box));
+    }
+    this.columns.forEach((column, at) => {
+      const cell = h(at === 0 ? "th" : "td", { class: column.kind ?? "text", scope: at === 0 ? "row" : null });
+      if (at === 0 && this.options.href) {
+        shown.link = h("a", { href: this.options.href(row), tabindex: -1 });
+        cell.append(shown.link);
+        shown.cells.push(shown.link);
+      } else shown.cells.push(cell);
+      element.append(cell);
+    });
+    this.rows.set(key, shown);
+    this.#change(shown, row);
+    this.#check(shown);
+    return shown;
+  }
+
+  #change(shown, row, flash = false) {
+    const isNew = shown.row === null;
+    shown.row = row;
+    this.columns.forEach((column, at) => {
+      const cell = shown.cells[at];
+      const now = column.render ? JSON.stringify(column.watch ? column.watch(row) : row[column.key]) : row[column.key];
+      if (!isNew && Object.is(now, shown.seen[at])) return;
+      shown.seen[at] = now;
+      if (column.render) {
+        put(cell, column.render(row));
+      } else {
+        const text = SHOWN[column.kind ?? "text"]?.(now) ?? format.value(now);
+        if (column.kind === "text" && text.length > 24) cell.title = text;
+        if (text === format.NONE) cell.classList.add("none");
+        else cell.classList.remove("none");
+        write(cell, text);
+      }
+      if (flash && !isNew) blink(cell.closest("td, th"));
+    });
+  }
+
+  #move(element, place) {
+    const active = document.activeElement;
+    const had = element.contains(active);
+    this.body.insertBefore(element, place);
+    if (had) active.focus({ preventScroll: true });
+  }
+
+  #check(shown) {
+    const on = this.selected.has(shown.key);
+    if (shown.box) shown.box.checked = on;
+    shown.element.classList.toggle("chosen", on);
+  }
+
+  #toggle(shown) {
+    if (!this.selected.delete(shown.key)) this.selected.add(shown.key);
+    this.#check(shown);
+    this.options.onSelect(this.selected);
+  }
+
+  #keyOf(target) {
+    const element = target.closest("tr");
+    for (const [key, shown] of this.rows) if (shown.element === element) return key;
+    return null;
+  }
+
+  #rove() {
+    for (const [key, shown] of this.rows) {
+      const index = key === this.current ? 0 : -1;
+      if (shown.link) shown.link.tabIndex = index;
+      if (shown.box) shown.box.tabIndex = index;
+    }
+  }
+
+  #focused(event) {
+    const key = this.#keyOf(event.target);
+    if (key === null) return;
+    this.options.onHover?.(key);
+    if (key !== this.current) {
+      this.current = key;
+      this.#rove();
+    }
+  }
+
+  #key(event) {
+    const element = event.target.closest("tr");
+    const all = [...this.body.children];
+    const at = all.indexOf(element);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (event.key === "x" && this.options.onSelect && event.target.type !== "checkbox") {
+      const shown = this.rows.get(this.#keyOf(event.target));
+      if (shown) this.#toggle(shown);
+      event.preventDefault();
+      return;
+    }
+    if (to === undefined || at < 0 || !all[to]) return;
+    event.preventDefault();
+    const target = all[to].querySelector(event.target.type === "checkbox" ? "input[type=checkbox]" : "th a, a");
+    target?.focus();
+    target?.scrollIntoView({ block: "nearest" });
+  }
+
+  #click(event) {
+    if (!this.options.href || event.defaultPrevented || event.target.closest("a, button, input, label, summary")) return;
+    if (getSelection()?.toString()) return;
+    this.rows.get(this.#keyOf(event.target))?.link?.click();
+  }
+}
+
+function blink(cell) {
+  if (!cell?.animate || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  cell.animate([{ backgroundColor: "var(--flash)" }, { backgroundColor: "transparent" }], { duration: 900 });
+}
+
+/** Turns the pages of a table. */
+export class Pager {
+  /** @param {(offset: number) => void} turn */
+  constructor(turn) {
+    this.first = h("button", { type: "button", class: "small", onclick: () => turn(0) }, "First");
+    this.previous = h("button", { type: "button", class: "small", onclick: () => turn(Math.max(0, this.offset - this.limit)) }, "Previous");
+    this.next = h("button", { type: "button", class: "small", onclick: () => turn(this.offset + this.limit) }, "Next");
+    this.last = h("button", { type: "button", class: "small", onclick: () => turn(this.#end()) }, "Last");
+    this.words = h("span", { class: "muted" });
+    this.element = h("nav", { class: "pager", "aria-label": "Pages of the table" }, this.words, this.first, this.previous, this.next, this.last);
+    this.set(0, 100, 0, "rows");
+  }
+
+  set(offset, limit, matching, things, total = matching) {
+    Object.assign(this, { offset, limit, matching });
+    const upTo = Math.min(offset + limit, matching);
+    const of = total === matching ? "" : `, of ${format.count(total)} in all`;
+    const range = matching > limit ? `${format.count(offset + 1)}–${format.count(upTo)} of ` : "";
+    write(this.words, `${range}${format.count(matching)} ${format.plural(matching, things)}${of}`);
+    this.first.disabled = this.previous.disabled = offset <= 0;
+    this.next.disabled = this.last.disabled = upTo >= matching;
+    const needless = matching <= limit && offset === 0;
+    for (const button of [this.first, this.previous, this.next, this.last]) button.hidden = needless;
+  }
+
+  #end() {
+    return Math.max(0, Math.floor((this.matching - 1) / this.limit) * this.limit);
+  }
+}
