@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import typer
 
 from ashwood.cli.output import format_capacity, format_length, format_value, print_json, to_json
 from ashwood.engine import open_home, replay
+from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.vocabulary import TrialId
@@ -70,6 +72,15 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
         time.sleep(_FOLLOW_SECONDS)
 
 
+def follow(experiment: Experiment, entry: Entry) -> Experiment | None:
+    """The experiment after an entry; None: this version of Ashwood can't follow its log."""
+    try:
+        experiment.handle(entry.event)
+    except IllegalEvent:
+        return None
+    return experiment
+
+
 def concerns(entry: Entry, trial: TrialId) -> bool:
     """Whether an entry is about a trial, or decides something about it."""
     return any(getattr(each, "trial", None) == trial for each in (entry.event, *entry.decisions))
@@ -84,7 +95,7 @@ def entry_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> str:
     """An entry as a line for people: number, time, what happened, what was decided and why."""
     at = datetime.fromtimestamp(entry.at, UTC).astimezone()
     happened = describe_event(entry.event, spec.unit)
-    decided = "; ".join(describe_decision(decision, spec.unit) for decision in entry.decisions)
+    decided = describe_decisions(entry.decisions, spec.unit)
     line = f"{seq:>6}  {at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {happened:<52}"
     return " ".join(f"{line}  → {decided}".splitlines()) if decided else " ".join(line.splitlines()).rstrip()
 
@@ -141,6 +152,11 @@ def _describe_request(event: e.Event) -> str:
         case e.DriverStopped():
             return "driver stopped"
     return type(event).__name__
+
+
+def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
+    """All that was decided at once."""
+    return "; ".join(describe_decision(decision, unit) for decision in decisions)
 
 
 def describe_decision(decision: d.Decision, unit: Unit) -> str:

@@ -84,6 +84,11 @@ def format_capacity(slots: int, nodes: int, why: str) -> str:
     return f"{workers}{on}{': ' if why else ''}{why}"
 
 
+def on_one_line(text: str) -> str:
+    """Text without line breaks and without control characters, which could do anything to a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested hyperparameters as one level with dotted names."""
     flat: dict[str, Any] = {}
