@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
-import httpx
+import httpx2 as httpx
 import pytest
 from anyio.abc import TaskGroup
 from fastapi import Body, FastAPI

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import httpx
+import httpx2 as httpx
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
