@@ -26,6 +26,7 @@ from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSa
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.descriptions import describe_decisions, describe_event
 
 _SLICE = 0.25
 """Seconds of reading between two looks at the keyboard."""
