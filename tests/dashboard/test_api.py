@@ -199,21 +199,20 @@ def test_changes_are_told_as_they_are_recorded(tmp_path: Path) -> None:
         with TestClient(app, base_url="http://localhost") as client:
             seq = get(client, f"experiments/{experiment}")["seq"]
             assert seq == half
-            events = Events(client, experiment, seq)
-            with events:
+            with Events(client, experiment, seq) as events:
                 first = events.next()
                 assert first["experiment"]["state"] == "interrupted"
                 assert "trials" not in first
                 later = workers.entries[half:]
                 append(home, experiment, workers.experiment.spec, later, workers.entries[:half])
-                changed = events.next()
-            assert changed["seq"] == len(workers.entries)
+                heard = events.until(len(workers.entries))
             named = {getattr(each, "trial", None) for entry in later for each in (entry.event, *entry.decisions)}
-            assert {row["trial"] for row in changed["trials"]} == named - {None}
-            assert changed["experiment"]["state"] == "completed"
-            assert changed["events"][-1]["seq"] == len(workers.entries)
+            assert {row["trial"] for changed in heard for row in changed["trials"]} == named - {None}
+            assert heard[-1]["experiment"]["state"] == "completed"
+            assert heard[-1]["events"][-1]["seq"] == len(workers.entries)
             with Events(client, experiment, seq) as again:
-                assert {row["trial"] for row in again.next()["trials"]} == named - {None}
+                caught_up = again.until(len(workers.entries))
+            assert {row["trial"] for changed in caught_up for row in changed["trials"]} == named - {None}
 
 
 class Events:
@@ -234,6 +233,13 @@ class Events:
             said = portal.call(self._stream.__anext__).decode()
             if "data: " in said:
                 return json.loads(said.partition("data: ")[2])
+
+    def until(self, seq: int) -> list[Any]:
+        """All that is told until the record is known as far as that."""
+        heard = [self.next()]
+        while heard[-1]["seq"] < seq:
+            heard.append(self.next())
+        return heard
 
     def __exit__(self, *_: object) -> None:
         portal = self._client.portal
