@@ -66,9 +66,14 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
         for seq, entry in log.read(after=after):
             after = seq
             yield seq, entry
-        if not follow or state.ended or state is ExperimentState.STOPPED:
+        if not follow or is_over(state):
             return
         time.sleep(_FOLLOW_SECONDS)
+
+
+def is_over(state: ExperimentState) -> bool:
+    """Whether an experiment goes on with nothing, unless somebody resumes it for more than was wanted."""
+    return state.ended or state is ExperimentState.STOPPED
 
 
 def follow(experiment: Experiment, entry: Entry) -> Experiment | None:

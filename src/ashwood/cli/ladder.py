@@ -84,11 +84,9 @@ def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
     if last:
         text.append(" finished" if wide else " ✓", style="green" if rung.arrived else "dim")
     else:
-        text.append(
-            f" → {rung.promoted:<3}" if wide else f"→{rung.promoted:<3}", style="yellow bold" if just else "dim"
-        )
-        if just is not None:
-            text.append(f"{f'↑{just}' if just else '':<3}", style="yellow bold")
+        promoted = f"{rung.promoted} ↑{just}" if just else str(rung.promoted)
+        text.append(" → " if wide else "→", style="dim")
+        text.append(f"{promoted:<{3 if just is None else 6}}", style="yellow bold" if just else "dim")
     if rung.training:
         text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
     if rung.failed:

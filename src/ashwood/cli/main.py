@@ -617,6 +617,7 @@ def watch(
     """Watch an experiment on the whole terminal: how far it is, the ladder, the best trials, the latest events.
 
     It only reads the record, wherever the experiment is driven from. q or Ctrl-C leaves, and the experiment goes on.
+    After --on it prints how the experiment stands, once.
     """
     from ashwood.cli.watch import watch_experiment
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ashwood.cli.events import follow
+from ashwood.cli.events import follow, is_over
 from ashwood.cli.keys import Keys
 from ashwood.cli.ladder import Promotions, promotions, render_ladder
 from ashwood.cli.output import make_console, on_one_line
@@ -40,7 +40,8 @@ _MOST_DECISIONS = 5
 """Of an entry: where a search is done, one closes thousands of trials."""
 _FEWEST_LATEST = 2
 _STILL_LATEST = 5
-_LONGEST = 1_000
+_LONGEST = 500
+"""Characters of a line that are looked at: an error can be a book."""
 _ROOMY = 22
 """Lines of a terminal that has room for empty ones."""
 _LEAVE = frozenset("qQ\x04")
@@ -97,13 +98,12 @@ class Following:
 
     @property
     def is_over(self) -> bool:
-        """Whether it goes on with nothing, unless somebody resumes it."""
-        state = self.seen.progress.state
-        return state.ended or state is ExperimentState.STOPPED
+        """Whether there is nothing more to wait for."""
+        return is_over(self.seen.progress.state)
 
     def now(self) -> float | None:
-        """The time; None: nobody works on it."""
-        return time.time() if self.seen.is_driven else None
+        """The time; None: nobody works on it, or it isn't known yet how it stands."""
+        return time.time() if self.seen.is_driven and self.seen.complete else None
 
     def catch_up(self) -> None:
         """Read all there is."""
@@ -269,7 +269,7 @@ def _is_interrupted(seen: Watcher) -> bool:
 def _notices(seen: Watcher) -> Iterator[Text]:
     """What is the matter, and what to do about it."""
     for line in _matters(seen):
-        yield Text(on_one_line(line), style="yellow")
+        yield Text(on_one_line(line[:_LONGEST]), style="yellow")
 
 
 def _matters(seen: Watcher) -> Iterator[str]:
