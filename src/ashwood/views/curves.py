@@ -1,0 +1,82 @@
+"""Learning curves: what a trial reported, as one line, and the same with fewer points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import nsmallest
+from itertools import pairwise
+from math import isfinite, nan
+from operator import le
+from typing import Literal, TypeAlias
+
+from ashwood.views.reports import Reports
+from ashwood.views.trials import TrialRow, TrialTable
+
+By: TypeAlias = Literal["metric", "length"]
+BY: tuple[By, ...] = ("metric", "length")
+Curve: TypeAlias = tuple[Sequence[int], Sequence[float]]
+"""Lengths, rising, and values; NaN where there is no finite one."""
+
+
+def curve(reports: Reports, metric: str) -> Curve:
+    """What was reported of a metric by length; of work that was done again, as it went the last time."""
+    values = reports.values.get(metric)
+    if values is None:
+        return (), ()
+    lengths = reports.lengths
+    if any(map(le, lengths[1:], lengths)):
+        kept = _last_time(lengths)
+        return [lengths[index] for index in kept], [values[index] for index in kept]
+    return lengths, values
+
+
+def _last_time(lengths: Sequence[int]) -> list[int]:
+    kept: list[int] = []
+    for index, length in enumerate(lengths):
+        while kept and lengths[kept[-1]] >= length:
+            kept.pop()
+        kept.append(index)
+    return kept
+
+
+def thin(shown: Curve, most: int) -> Curve:
+    """No more than about so many points: the first, the last, and the extremes of each stretch between.
+
+    Stretches hold equally many points.  What isn't finite is a gap, NaN, and of a stretch of nothing else one is left.
+    """
+    lengths, values = shown
+    count = len(lengths)
+    if count <= most:
+        return lengths, [value if isfinite(value) else nan for value in values]
+    stretches = max(1, (most - 2) // 2)
+    kept = {0, count - 1}
+    bounds = [1 + (count - 2) * number // stretches for number in range(stretches + 1)]
+    for begin, end in pairwise(bounds):
+        stretch = values[begin:end]
+        low, high = min(stretch), max(stretch)
+        if isfinite(low) and isfinite(high) and not any(map(_is_nan, stretch)):
+            kept.add(begin + stretch.index(low))
+            kept.add(begin + stretch.index(high))
+        else:
+            kept |= _extremes(values, begin, end)
+    order = sorted(kept)
+    return [lengths[index] for index in order], [values[index] if isfinite(values[index]) else nan for index in order]
+
+
+def _is_nan(value: float) -> bool:
+    return value != value
+
+
+def _extremes(values: Sequence[float], begin: int, end: int) -> set[int]:
+    finite = [index for index in range(begin, end) if isfinite(values[index])]
+    if not finite:
+        return {begin} if begin < end else set()
+    return {min(finite, key=values.__getitem__), max(finite, key=values.__getitem__)}
+
+
+def leading(table: TrialTable, top: int, by: By) -> list[TrialRow]:
+    """The first trials by their best metric, or those that trained furthest; equally far ones by their metric."""
+    if by == "metric":
+        return table.best(top)
+    known = (row for row in table.rows.values() if row.metric is not None)
+    return nsmallest(top, known, key=lambda row: (-row.length, table.ranking_key(row)))
