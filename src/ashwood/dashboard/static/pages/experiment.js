@@ -115,7 +115,7 @@ function makeFigure(model, listed, name, { title, height, onTrial, onHover, quer
     for (const control of controls) onChoice?.(control.name, control.value);
   });
   model.on((delta) => {
-    if (delta.moves?.length || delta.trials?.length || delta.missed || delta.card?.state) figure.touch();
+    if (Model.moved(delta) || delta.experiment?.state) figure.touch();
   }, signal);
   return figure;
 }
@@ -185,7 +185,7 @@ class Header {
   /** What changes by the second. */
   tick() {
     const { data, since } = this.model;
-    this.ran.set(data.duration === null || data.duration === undefined ? format.NONE : format.duration(data.duration + since), `created ${format.time(data.created_at)}`);
+    this.ran.set(data.seconds === null || data.seconds === undefined ? format.NONE : format.duration(data.seconds + since), `created ${format.time(data.created_at)}`);
     let words = "";
     if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
       const range = data.seconds_left_range;
@@ -306,7 +306,8 @@ class Header {
   }
 
   #notices(data) {
-    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, data.can]);
+    const read = data.read < 1 ? format.percent(data.read) : null;
+    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, read]);
     if (this.notices.dataset.shown === key) return;
     this.notices.dataset.shown = key;
     const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
@@ -315,6 +316,7 @@ class Header {
     const more = warnings.slice(3);
     put(
       this.notices,
+      read ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`) : null,
       data.why_ended ? notice(data.state === "errored" ? "bad" : "", h("b", null, "Ended: "), data.why_ended) : null,
       data.state === "interrupted" ? notice("bad", h("b", null, "Its driver is gone. "), "Nothing that was recorded is lost; it goes on from its latest checkpoints.", commandLine(`ashwood resume ${data.id}`)) : null,
       data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,

@@ -19,7 +19,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
 
   const showBest = () => {
     const { data } = model;
-    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best, data.best_hyperparameters]);
+    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best]);
     if (winner.dataset.shown === key) return;
     winner.dataset.shown = key;
     put(winner, data.best ? bestTrial(model.id, data) : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`));
@@ -51,9 +51,8 @@ export default async function overview({ model, signal, figure, openTrial }) {
     showBest();
     showBrackets();
     showNothing();
-    if (delta.missed) loadLines().catch(() => {});
-    else if (delta.lines?.length) {
-      happened.unshift(...[...delta.lines].sort((a, b) => b.at - a.at));
+    if (delta.events?.length) {
+      happened.unshift(...delta.events.filter((event) => event.seq > (happened[0]?.seq ?? 0)).reverse());
       happened.length = Math.min(happened.length, LINES);
       showLines();
     }
@@ -83,12 +82,12 @@ function bestTrial(id, data) {
     { class: "winner" },
     h("p", null, h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`), h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`)),
     h("p", { class: "metric" }, h("b", null, format.number(best.metric)), h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`)),
-    hyperparameters(data.best_hyperparameters),
+    data.best_trial ? hyperparameters(data.best_trial.hyperparameters) : null,
     h(
       "div",
       { class: "copies" },
-      data.as_yaml ? copyButton(() => data.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
-      data.as_python ? copyButton(() => data.as_python, "Hyperparameters as Python", "Copy as Python") : null,
+      data.best_trial ? copyButton(() => data.best_trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
+      data.best_trial ? copyButton(() => data.best_trial.as_python, "Hyperparameters as Python", "Copy as Python") : null,
     ),
   );
 }
