@@ -62,6 +62,8 @@ export class Model {
         changed: (delta) => {
           const { best } = this.data;
           this.take({ ...delta.experiment, seq: delta.seq });
+          const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
+          if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
           // The best trial's hyperparameters come with the whole of it alone.
           if (best?.trial !== this.data.best?.trial) this.reload();

@@ -81,16 +81,16 @@ export default async function experimentsPage(place) {
 
   function columns() {
     return [
-      { key: "id", label: "No.", kind: "number", sortable: true, width: "4.2rem", render: (card) => `#${card.id}` },
+      { key: "id", label: "No.", kind: "number", sortable: true, width: "3.6rem", render: (card) => `#${card.id}` },
       { key: "name", label: "Experiment", sortable: true, render: nameCell, watch: (card) => [card.name, card.labels, card.archived, card.method, card.id] },
       { key: "state", label: "State", sortable: true, kind: "state", width: "7.6rem", render: (card) => badge(card.state) },
-      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "11rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
-      { key: "best", label: "Best", sortable: true, kind: "number", width: "8.5rem", render: bestCell, watch: (card) => [card.best, card.metric] },
+      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "9.5rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
+      { key: "best", label: "Best", sortable: true, kind: "number", width: "7rem", render: bestCell, watch: (card) => [card.best, card.metric] },
       { key: "spark", label: "So far", width: "7.4rem", title: "Best metric so far, over time", render: sparkRoom, watch: (card) => card.id },
-      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "7.2rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
-      { key: "started", label: "Created", sortable: true, kind: "time", width: "8rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
-      { key: "seconds", label: "Ran for", sortable: true, kind: "duration", width: "7.2rem" },
-      { key: "more", label: "", width: "8.8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
+      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "6.4rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
+      { key: "started", label: "Created", sortable: true, kind: "time", width: "6.4rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
+      { key: "seconds", label: "Ran for", sortable: true, kind: "duration", width: "6rem" },
+      { key: "more", label: "Actions", quiet: true, width: "8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
     ];
   }
 

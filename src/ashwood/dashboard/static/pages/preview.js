@@ -10,7 +10,7 @@ const KEPT = "ashwood.preview";
 const GIVEN = [
   ["workers", "workers", 1, "How many trials can train at once"],
   ["unit_seconds", "seconds a unit", "any", "What one unit of max_length takes to train on average"],
-  ["cost_per_worker_hour", "cost a worker-hour", "any", "What a worker costs an hour"],
+  ["cost_per_worker_hour", "cost an hour", "any", "What a worker costs an hour"],
 ];
 const EXAMPLE = `name: digits
 entrypoint: train:train
@@ -45,10 +45,11 @@ export default async function previewPage(place) {
     if (!text.trim()) {
       put(said);
       editor.marks([]);
-      put(plan, h("div", { class: "card" }, empty("Paste an experiment file, open one, or drop it here.", "Its plan shows up here: brackets, rungs, how many trials train how long."), h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example")));
+      put(plan, h("div", { class: "card" }, empty("Paste an experiment file, open one, or drop it here.", "Its plan shows up here: brackets, rungs, how many trials train how long.", h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example"))));
       return;
     }
     plan.setAttribute("aria-busy", "true");
+    if (!plan.querySelector("#plan")) put(plan, h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…")));
     try {
       const answer = await post("/preview", { text, ...known() }, { signal: request.signal });
       if (mine !== asked) return;
@@ -197,7 +198,7 @@ async function showPlan(place, answer, signal) {
     lengths(plan, unit),
     plan.outlook ? outlook(plan) : h("p", { class: "muted hint" }, "Say how many workers there are and what a unit of training takes, to see time and money; ", h("code", null, "ashwood preview-search FILE --measure"), " finds it out."),
     figures.map((figure) => {
-      const plot = h("div", { class: "plot", role: "img", "aria-label": figure.title ?? "Figure" });
+      const plot = h("div", { class: "plot", role: "group", "aria-label": figure.title ?? "Figure" });
       plotly().then((Plotly) => signal.aborted || Plotly.react(plot, figure.data, figure.layout, { displaylogo: false, responsive: true }));
       return h("section", { class: "card" }, plot);
     }),

@@ -10,7 +10,6 @@ import { Log } from "../log.js";
 import { Model } from "../model.js";
 import { badge, card, copyButton, Fact, failure, hyperparameters, moment, rebadge } from "../parts.js";
 import { go } from "../router.js";
-import { linked } from "./events.js";
 
 const AGAIN = 1_500;
 
@@ -58,7 +57,7 @@ export default async function trialPage(place) {
     put(attempts, attemptsOf(trial));
     put(checkpoints, checkpointsOf(trial, data, path));
     const happened = trial.happenings ?? [];
-    put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, linked(text, id)))) : h("li", { class: "muted" }, "Nothing yet."));
+    put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
     put(actions, controls(trial, path, refresh));
     metrics.rungs = (trial.lengths ?? []).filter((each) => each <= trial.length);
   };
@@ -134,19 +133,18 @@ function controls(trial, path, refresh) {
   ];
 }
 
-const WORDS = { created: "Created", trains: "Trains on", "goes on": "Goes on", paused: "Paused", suspended: "Suspended", completed: "Completed", stopped: "Stopped", aborted: "Aborted", closed: "Closed" };
-
 function wayOf(trial, { unit }) {
   const steps = trial.way ?? [];
   if (steps.length === 0) return h("li", { class: "muted" }, "Nothing was decided about it yet.");
   return steps.map((step) => {
+    const words = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
     const at = step.rung === undefined ? null : trial.lengths?.[step.rung];
     const place = at === null || at === undefined ? null : h("span", { class: "muted" }, `rung ${step.rung}, ${format.length(at, unit)}`);
     const target = step.target ? h("span", { class: "muted" }, `to ${format.length(step.target, unit)}`) : null;
     return h(
       "li",
-      { data: { kind: step.kind } },
-      h("div", { class: "step" }, h("b", null, WORDS[step.kind] ?? step.text), target, place, moment(step.at)),
+      { data: { kind: words } },
+      h("div", { class: "step" }, h("b", null, words === "other" ? step.text : words[0].toUpperCase() + words.slice(1)), target, place, moment(step.at)),
       h("div", { class: "decision" }, step.reason || step.text),
     );
   });
@@ -185,7 +183,7 @@ function checkpointsOf(trial, { unit, metric }, path) {
         h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, value)),
         h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why))),
         h("a", { href: address, class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)),
-        each.place ? h("div", { class: "place" }, h("code", { class: "clip", title: each.place }, each.place), copyButton(() => each.place, "Place of the checkpoint", "Copy")) : null,
+        each.place ? h("div", { class: "place" }, h("code", { class: "clip", title: each.place }, `\u200e${each.place}`), copyButton(() => each.place, "Place of the checkpoint", "Copy")) : null,
       );
     }),
   );
@@ -230,7 +228,7 @@ class Metrics {
     write(this.note, `${format.count(total)} ${format.plural(total, "reports")}`);
     if (names.some((name) => !this.plots.has(name)) || this.plots.size !== names.length) {
       this.plots.clear();
-      for (const name of names) this.plots.set(name, h("div", { class: "plot small-plot", role: "img", "aria-label": `${name} against ${unit}` }));
+      for (const name of names) this.plots.set(name, h("div", { class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` }));
       put(this.room, names.map((name) => h("figure", { class: name === metric ? "main-metric" : null }, h("figcaption", null, name, name === metric ? h("span", { class: "muted" }, this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better") : null), this.plots.get(name))));
     }
     const { accent, muted } = colours();

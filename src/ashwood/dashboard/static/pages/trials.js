@@ -9,6 +9,7 @@ import { Pager, Table } from "../table.js";
 
 const AGAIN = 3_000;
 const HIDDEN = new Set(["seed", "attempts", "best_length", "preempted", "node", "checkpoint", "checkpoint_length", "created_at", "ended_at", "started_at", "nth", "target"]);
+const NAMES = { trial: "Trial", state: "State", bracket: "Bracket", rung: "Rung", length: "Length", best_length: "Best at", seed: "Seed", attempts: "Attempts", failures: "Failures", preempted: "Preempted", node: "Node", seconds: "Worked for", created_at: "Created", ended_at: "Ended", checkpoint: "Checkpoint", checkpoint_length: "Saved at" };
 const CONDITION = /^([\p{L}\w.\-/]+)(=)(.+)$/u;
 
 /** Words of a filter: conditions are the server's, the rest is looked for in any column. */
@@ -24,8 +25,9 @@ function trialColumn(column) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
   if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
   if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
+  if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem" };
-  if (!column.hyperparameter) shown.label = column.label.replaceAll("_", " ");
+  if (column.key.startsWith("best_")) shown.label = column.label.replace("_", " ");
   return shown;
 }
 
