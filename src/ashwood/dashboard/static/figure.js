@@ -152,9 +152,10 @@ export class Figure {
 
   /** Show which trial is meant, all others fainter; null: none. */
   highlight(trial) {
-    if (!window.Plotly || !this.shown || this.lit === trial) return;
+    if (!window.Plotly || !this.shown || (this.lit ?? null) === trial) return;
     this.lit = trial;
-    const traces = this.plot.data;
+    // As Plotly unpacked them.
+    const traces = this.plot._fullData ?? [];
     const trials = traces.map(trialOfTrace);
     if (!trials.some((each) => each !== null)) return;
     const is = trial !== null && trials.includes(trial);
@@ -218,10 +219,15 @@ export class Figure {
     this.below.hidden = this.below.textContent === "";
     const isFirst = this.shown === null;
     const before = isFirst ? null : places(this.plot);
+    const { lit } = this;
     this.shown = figure;
     this.lit = null;
     await window.Plotly.react(this.plot, figure.data, layout, CONFIG);
-    if (!isFirst) return glide(this.plot, before);
+    this.highlight(lit ?? null);
+    if (!isFirst) {
+      glide(this.plot, before);
+      return;
+    }
     this.plot.on("plotly_click", ({ points, event }) => {
       const trial = points.map(trialOf).find((each) => each !== null);
       if (trial !== undefined && !event?.defaultPrevented) this.onTrial?.(trial);

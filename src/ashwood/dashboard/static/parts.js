@@ -10,7 +10,7 @@ const SIGNS = {
   created: "○",
   waiting: "○",
   pausing: "◐",
-  paused: "❚❚",
+  paused: "‖",
   stopping: "◐",
   stopped: "■",
   completed: "✓",

@@ -317,9 +317,9 @@ class Header {
     put(
       this.notices,
       read ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`) : null,
-      data.why_ended && data.state !== "completed" ? notice(data.state === "errored" ? "bad" : "", h("b", null, "Ended: "), data.why_ended) : null,
+      data.why_ended && (data.state === "errored" || data.state === "canceled") ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended) : null,
       data.state === "interrupted" ? notice("bad", h("b", null, "Its driver is gone. "), "Nothing that was recorded is lost; it goes on from its latest checkpoints.", commandLine(`ashwood resume ${data.id}`)) : null,
-      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
+      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
       (data.pending ?? []).map((request) => notice("", h("b", null, "Asked for, and not done yet: "), request)),
       warnings.length ? h("details", { class: "notice warn" }, h("summary", { class: "clip" }, h("b", null, several), warnings.at(-1)), h("ul", null, warnings.map((warning) => h("li", null, warning)))) : null,
     );

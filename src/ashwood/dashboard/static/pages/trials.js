@@ -23,11 +23,11 @@ export function conditions(text) {
 /** A column of trials as a table shows it. */
 function trialColumn(column) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
+  if (column.key.startsWith("best_")) shown.label = column.label.replace("_", " ");
+  if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
   if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
-  if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem" };
-  if (column.key.startsWith("best_")) shown.label = column.label.replace("_", " ");
   return shown;
 }
 
