@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import anyio
-import httpx
+import httpx2 as httpx
 import pytest
 from anyio.abc import TaskGroup
 from fastapi import Body, FastAPI
@@ -335,7 +335,7 @@ class Live:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.following += 1
         try:
-            headers = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+            headers = [(b"Content-Type", b"Text/Event-Stream; charset=utf-8")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
             self.sent += 1

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import httpx
+import httpx2 as httpx
 import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -57,8 +57,8 @@ def test_the_token_is_in_no_log(place: tuple[str, int], caplog: pytest.LogCaptur
     caplog.set_level(logging.DEBUG)
     address = f"http://127.0.0.1:{place[1]}"
     with httpx.Client() as client:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # this side's log
-        logging.getLogger("httpcore").setLevel(logging.WARNING)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # this side's log
+        logging.getLogger("httpcore2").setLevel(logging.WARNING)
         assert client.get(f"{address}/?token={TOKEN}").status_code == 303
         assert client.get(f"{address}/").text == "a page"
         client.get(f"{address}/api/v1/experiments", params={"token": TOKEN})

@@ -154,6 +154,14 @@ def test_the_api_is_for_our_own_pages_and_programs(method: str, headers: dict[st
     assert status(misdirected(request(method, "/api/v1/experiments", **headers), RULES)) == expected
 
 
+@pytest.mark.parametrize("name", [b"origin", b"sec-fetch-site"])
+def test_who_says_two_things_is_not_believed(name: bytes) -> None:
+    said = {b"origin": b"http://127.0.0.1:8000", b"sec-fetch-site": b"same-origin"}[name]
+    twice = [(b"host", b"127.0.0.1:8000"), (name, said)]
+    assert misdirected(asked("POST", "/api/v1", twice), RULES) is None
+    assert status(misdirected(asked("POST", "/api/v1", [*twice, (name, said)]), RULES)) == 403
+
+
 LINK = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
 
 

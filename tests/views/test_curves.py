@@ -1,22 +1,67 @@
-"""Thinned curves keep what people look for."""
+"""Learning curves go from left to right, and thinned ones show what the whole ones do."""
 
-from math import isfinite
+from __future__ import annotations
+
+from itertools import pairwise
+from math import inf, isfinite, isnan, nan
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.views.curves import thin
+from ashwood.views.chronicle import chronicle
+from ashwood.views.curves import curve, leading, thin
+from ashwood.views.reports import Reports
+from tests.views.simulate import Workers
+from tests.views.streams import runs
+
+VALUES = st.lists(st.floats(-10, 10) | st.sampled_from([nan, inf, -inf]), max_size=300)
 
 
-@given(st.lists(st.floats(), max_size=300), st.integers(2, 50))
-def test_ends_and_extremes_stay(values: list[float], most: int) -> None:
-    kept = thin(values, most)
+def reports_of(*points: tuple[int, float]) -> Reports:
+    reports = Reports()
+    for length, value in points:
+        reports.add(0.0, 1, length, {"loss": value})
+    return reports
+
+
+def test_work_that_is_done_again_counts_as_it_went_the_last_time() -> None:
+    reports = reports_of((1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5), (3, 7.5), (4, 6.0))
+    lengths, values = curve(reports, "loss")
+    assert (list(lengths), list(values)) == ([1, 2, 3, 4], [9.0, 8.5, 7.5, 6.0])
+
+
+def test_a_metric_that_nobody_reported_has_no_points() -> None:
+    assert curve(reports_of((1, 9.0)), "accuracy") == ((), ())
+
+
+@given(st.lists(st.integers(1, 20), max_size=60))
+def test_a_curve_never_goes_back(lengths: list[int]) -> None:
+    found, values = curve(reports_of(*((length, float(place)) for place, length in enumerate(lengths))), "loss")
+    assert all(one < other for one, other in pairwise(found))
+    latest = {length: float(place) for place, length in enumerate(lengths)}
+    assert all(latest[length] == value for length, value in zip(found, values, strict=True))
+
+
+@given(VALUES, st.integers(4, 60))
+def test_a_thinned_curve_has_the_ends_and_the_extremes(values: list[float], most: int) -> None:
+    lengths = list(range(1, len(values) + 1))
+    kept, thinned = thin((lengths, values), most)
     assert len(kept) <= most
-    assert kept == sorted(set(kept))
-    if len(values) <= most:
-        assert kept == list(range(len(values)))
-    else:
-        assert {0, len(values) - 1} <= set(kept)
-        finite = [value for value in values if isfinite(value)]
-        if finite and most >= 4:
-            assert {min(finite), max(finite)} <= {values[index] for index in kept}
+    assert list(kept) == sorted(set(kept))
+    by_length = dict(zip(lengths, values, strict=True))
+    for length, value in zip(kept, thinned, strict=True):
+        assert value == by_length[length] if isfinite(by_length[length]) else isnan(value)
+    if values:
+        assert {kept[0], kept[-1]} == {1, len(values)}
+    finite, left = [value for value in values if isfinite(value)], [value for value in thinned if isfinite(value)]
+    assert (min(finite, default=None), max(finite, default=None)) == (min(left, default=None), max(left, default=None))
+
+
+@given(runs(), st.integers(1, 8))
+def test_who_leads(ran: Workers, top: int) -> None:
+    table = chronicle(ran.experiment.spec, ran.entries).progress.trials
+    best, furthest = leading(table, top, "metric"), leading(table, top, "length")
+    assert best == table.best(top)
+    assert [row.length for row in furthest] == sorted((row.length for row in furthest), reverse=True)
+    others = [row for row in table.rows.values() if row.metric is not None and row not in furthest]
+    assert all(other.length <= row.length for other in others for row in furthest[-1:])

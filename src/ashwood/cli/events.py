@@ -11,12 +11,14 @@ import typer
 
 from ashwood.cli.output import format_length, print_json, to_json
 from ashwood.engine import open_home, replay
+from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
+from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.descriptions import describe_decision, describe_event, trials_of
+from ashwood.views.descriptions import describe_decisions, describe_event, trials_of
 
 _FOLLOW_SECONDS = 0.2
 
@@ -64,9 +66,23 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
         for seq, entry in log.read(after=after):
             after = seq
             yield seq, entry
-        if not follow or state.ended or state is ExperimentState.STOPPED:
+        if not follow or is_over(state):
             return
         time.sleep(_FOLLOW_SECONDS)
+
+
+def is_over(state: ExperimentState) -> bool:
+    """Whether an experiment goes on with nothing, unless somebody resumes it for more than was wanted."""
+    return state.ended or state is ExperimentState.STOPPED
+
+
+def follow(experiment: Experiment, entry: Entry) -> Experiment | None:
+    """The experiment after an entry; None: this version of Ashwood can't follow its log."""
+    try:
+        experiment.handle(entry.event)
+    except IllegalEvent:
+        return None
+    return experiment
 
 
 def concerns(entry: Entry, trial: TrialId) -> bool:
@@ -83,6 +99,6 @@ def entry_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> str:
     """An entry as a line for people: number, time, what happened, what was decided and why."""
     at = datetime.fromtimestamp(entry.at, UTC).astimezone()
     happened = describe_event(entry.event, spec.unit)
-    decided = "; ".join(describe_decision(decision, spec.unit) for decision in entry.decisions)
+    decided = describe_decisions(entry.decisions, spec.unit)
     line = f"{seq:>6}  {at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}  {happened:<52}"
     return " ".join(f"{line}  → {decided}".splitlines()) if decided else " ".join(line.splitlines()).rstrip()

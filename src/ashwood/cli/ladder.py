@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
 from rich.table import Table
 from rich.text import Text
 
@@ -9,40 +12,83 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.ladder import BracketView, Ladder, RungView
 
 _MOST_COLUMNS = 6
+_WIDE_GAP, _CLOSE_GAP = 3, 2
+
+Promotions: TypeAlias = Mapping[tuple[int, int], int]
+"""How many trials were promoted, by the number of their bracket and the length of the rung that they left."""
 
 
-def render_ladder(spec: ExperimentSpec, ladder: Ladder) -> Table:
-    """A table with a row a length, the longest on top, and a column a bracket."""
-    shown = ladder.brackets[:_MOST_COLUMNS]
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    table.add_column(str(spec.unit), justify="right")
-    for bracket in shown:
-        table.add_column(f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials")
-    if len(shown) < len(ladder.brackets):
-        table.add_column(f"… and {len(ladder.brackets) - len(shown)} more")
-    for length in sorted({length for bracket in shown for length in bracket.lengths}, reverse=True):
-        table.add_row(str(length), *(_cell(bracket, length) for bracket in shown))
+def promotions(ladder: Ladder) -> Promotions:
+    """How many have been promoted until now."""
+    return {(bracket.number, rung.length): rung.promoted for bracket in ladder.brackets for rung in bracket.rungs}
+
+
+def render_ladder(
+    spec: ExperimentSpec, ladder: Ladder, *, width: int | None = None, moved: Promotions | None = None
+) -> Table:
+    """A table with a row a length, the longest on top, and a column a bracket.
+
+    Args:
+        spec: of the experiment.
+        ladder: who is where.
+        width: how wide it may be: first its words become signs, then brackets are left out; None: as wide as it is.
+        moved: what is to stand out: who has just been promoted; the room for it is kept.
+    """
+    for wide, most in _ways(min(_MOST_COLUMNS, len(ladder.brackets))):
+        table, needed = _lay_out(spec, ladder, ladder.brackets[:most], moved, wide=wide)
+        if width is None or needed <= width:
+            break
     return table
 
 
-def _cell(bracket: BracketView, length: int) -> Text:
+def _ways(most: int) -> Iterable[tuple[bool, int]]:
+    """Ways to lay it out, the widest first: whether in words, and how many brackets."""
+    return [(True, most), *((False, count) for count in range(most, 0, -1))]
+
+
+def _lay_out(
+    spec: ExperimentSpec, ladder: Ladder, shown: Sequence[BracketView], moved: Promotions | None, *, wide: bool
+) -> tuple[Table, int]:
+    """The table and its width."""
+    gap = _WIDE_GAP if wide else _CLOSE_GAP
+    lengths = sorted({length for bracket in shown for length in bracket.lengths}, reverse=True)
+    columns = [[Text(str(spec.unit), "bold"), *(Text(str(length)) for length in lengths)]]
+    for bracket in shown:
+        title = f"bracket {bracket.number}: " if wide else f"#{bracket.number} "
+        created = f"{bracket.created}/{bracket.planned}{' trials' if wide else ''}"
+        columns.append([Text(title + created, "bold"), *(_cell(bracket, at, moved, wide=wide) for at in lengths)])
+    if more := len(ladder.brackets) - len(shown):
+        columns.append([Text(f"… and {more} more" if wide else f"… {more} more", "bold"), *(Text() for _ in lengths)])
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for place, column in enumerate(columns):
+        table.add_column(column[0], justify="left" if place else "right", no_wrap=True)
+    for row in list(zip(*columns, strict=True))[1:]:
+        table.add_row(*row)
+    widths = [max(text.cell_len for text in column) for column in columns]
+    return table, sum(widths) + gap * (len(columns) - 1)
+
+
+def _cell(bracket: BracketView, length: int, moved: Promotions | None, *, wide: bool) -> Text:
     rung = next((rung for rung in bracket.rungs if rung.length == length), None)
     if rung is None:
         return Text("·", style="dim")
-    return _step(rung, last=rung is bracket.rungs[-1])
+    just = None if moved is None else moved.get((bracket.number, length), 0)
+    return _step(rung, just, last=rung is bracket.rungs[-1], wide=wide)
 
 
-def _step(rung: RungView, *, last: bool) -> Text:
+def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
     text = Text()
-    if rung.arrived or rung.failed or rung.training:
-        text.append(f"{rung.arrived:>4}", style="green bold" if last and rung.arrived else "")
-        text.append(
-            " finished" if last else f" → {rung.promoted:<3}", style="green" if last and rung.arrived else "dim"
-        )
+    if not (rung.arrived or rung.failed or rung.training):
+        return Text("   –", style="dim")
+    text.append(f"{rung.arrived:>4}", style="green bold" if last and rung.arrived else "")
+    if last:
+        text.append(" finished" if wide else " ✓", style="green" if rung.arrived else "dim")
     else:
-        text.append("   –", style="dim")
+        promoted = f"{rung.promoted} ↑{just}" if just else str(rung.promoted)
+        text.append(" → " if wide else "→", style="dim")
+        text.append(f"{promoted:<{3 if just is None else 6}}", style="yellow bold" if just else "dim")
     if rung.training:
-        text.append(f" {len(rung.training)} training", style="cyan")
+        text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
     if rung.failed:
-        text.append(f" {rung.failed} dropped out", style="red")
+        text.append(f" {rung.failed}{' dropped out' if wide else '✗'}", style="red")
     return text

@@ -7,19 +7,17 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value
-from ashwood.cli.progress import Reporter, closing, interruption, opening, to_go
+from ashwood.cli.picture import render_bar, render_best
+from ashwood.cli.progress import Reporter, closing, interruption, opening
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.progress import Progress
 
 _FRAMES_A_SECOND = 4
+WIDE = 120
 
 
 class LiveReporter(Reporter):
@@ -47,7 +45,7 @@ class LiveReporter(Reporter):
 
     def ended(self) -> None:
         with self._lock:
-            self._console.print(render_ladder(self.spec, self.progress.ladder))
+            self._console.print(render_ladder(self.spec, self.progress.ladder, width=self._console.width))
             self._console.print(closing(self.id, self.progress), markup=False)
 
     def __exit__(
@@ -58,47 +56,16 @@ class LiveReporter(Reporter):
 
     def _render(self) -> RenderableType:
         with self._lock:
-            return render_progress(self.progress, time.time())
+            return render_progress(self.progress, time.time(), self._console.width)
 
 
-def render_progress(progress: Progress, now: float) -> RenderableType:
+def render_progress(progress: Progress, now: float, width: int = WIDE) -> RenderableType:
     """The whole display: how far, who is where, the best so far."""
     return Group(
-        Text(), _bar(progress, now), Text(), render_ladder(progress.spec, progress.ladder), Text(), _best(progress)
-    )
-
-
-def _bar(progress: Progress, now: float) -> Table:
-    forecast = progress.forecast(now)
-    states = progress.trials.states
-    started = min((row.created_at for row in progress.trials.rows.values()), default=now)
-    bar = ProgressBar(total=1.0, completed=forecast.fraction, width=30)
-    failed = states[TrialState.ERRORED]
-    facts = Text.assemble(
-        (f" {forecast.fraction:4.0%}", "bold"),
-        f"  {format_duration(now - started)}, {to_go(forecast)}",
-        f"  ·  {states.total()} trials, {progress.reports} reports",
-        f"  ·  {_workers(progress)} {progress.utilisation(now):.0%} busy",
-        (f"  ·  {failed} failed", "red") if failed else "",
-    )
-    row = Table.grid(padding=(0, 1))
-    row.add_row(bar, facts)
-    return row
-
-
-def _workers(progress: Progress) -> str:
-    spending = progress.trials.spending
-    return format_capacity(spending.slots, len(spending.nodes), "") if spending.nodes else "workers"
-
-
-def _best(progress: Progress) -> Text:
-    best, spec = progress.best, progress.spec
-    if best is None:
-        return Text(f"best: no trial has reported {spec.metric} yet", style="dim")
-    hparams = flatten(progress.trials.rows[best.trial].hparams)
-    return Text.assemble(
-        "best: ",
-        (f"{spec.metric} {format_value(best.metric)}", "green bold"),
-        f" at {format_length(best.length, spec.unit)}, trial {best.trial}\n",
-        ("  ".join(f"{name}={format_value(value)}" for name, value in hparams.items()), "dim"),
+        Text(),
+        render_bar(progress, now, width),
+        Text(),
+        render_ladder(progress.spec, progress.ladder, width=width),
+        Text(),
+        render_best(progress),
     )

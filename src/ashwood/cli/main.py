@@ -598,6 +598,33 @@ def events(
 
 
 @app.command()
+def watch(
+    experiment: IdArgument,
+    home: HomeOption = None,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="How often to look for what is new.")
+    ] = 1.0,
+    best: Annotated[
+        int | None,
+        typer.Option(
+            "--best", "-n", min=1, help="How many of the best trials.", show_default="as many as fit, up to 10"
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print how it stands and leave; so does one whose output is no terminal.")
+    ] = False,
+) -> None:
+    """Watch an experiment on the whole terminal: how far it is, the ladder, the best trials, the latest events.
+
+    It only reads the record, wherever the experiment is driven from. q or Ctrl-C leaves, and the experiment goes on.
+    After --on it prints how the experiment stands, once.
+    """
+    from ashwood.cli.watch import watch_experiment
+
+    watch_experiment(home, experiment, interval=interval, best=best, once=once)
+
+
+@app.command()
 def timeline(
     experiment: IdArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html, all in one file.")],

@@ -54,3 +54,8 @@ def format_moment(seconds: float) -> str:
 def format_time(at: float | None) -> str:
     """A time in the zone of the reader."""
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def on_one_line(text: str) -> str:
+    """Text without line breaks and without control characters, which could do anything to a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))

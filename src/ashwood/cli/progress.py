@@ -220,12 +220,12 @@ class PlainReporter(Reporter):
         if best is not None and best.metric != self._best:
             self._best = best.metric
             typer.echo(
-                f"{_clock(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} {format_value(best.metric)} "
-                f"at {format_length(best.length, self.spec.unit)}"
+                f"{clock_time(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} "
+                f"{format_value(best.metric)} at {format_length(best.length, self.spec.unit)}"
             )
         if entry.at >= self._next_line:
             self._next_line = entry.at + self.seconds_between_lines
-            typer.echo(f"{_clock(entry.at)}  {status_line(self.progress, entry.at)}")
+            typer.echo(f"{clock_time(entry.at)}  {status_line(self.progress, entry.at)}")
 
     def interrupted(self, count: int) -> None:
         typer.echo(interruption(count), err=True)
@@ -295,27 +295,36 @@ def leaving(state: ExperimentState, why: WhyLeave) -> str:
 
 def closing(experiment: ExperimentId, progress: Progress) -> str:
     """How it ended, the best trial, and the command that comes next."""
-    spec, best = progress.spec, progress.best
-    lines = [f"experiment {experiment} {progress.state}: {progress.why_ended}"]
+    return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *what_next(experiment, progress)])
+
+
+def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
+    """Why it ended or paused, and what went wrong on the way."""
+    yield f"experiment {experiment} {progress.state}: {progress.why_ended}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"ashwood trials {experiment} --filter state=errored"
-        lines.append(f"{failed} of {progress.trials.states.total()} trials failed; see: {see}")
+        yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
+
+
+def _best(progress: Progress) -> Iterator[str]:
+    spec, best = progress.spec, progress.best
     if best is not None:
-        lines.append(
+        yield (
             f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} "
             f"at {format_length(best.length, spec.unit)}"
         )
-        lines.extend(
-            f"  {name}: {format_value(value)}"
-            for name, value in flatten(progress.trials.rows[best.trial].hparams).items()
-        )
+        for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
+            yield f"  {name}: {format_value(value)}"
     elif progress.reports:
-        lines.append(f"no trial has reported a {spec.metric} that is a finite number")
+        yield f"no trial has reported a {spec.metric} that is a finite number"
+
+
+def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
+    """The commands that may come next."""
     if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
-        lines.extend(going_on(experiment, None if progress.leaving is None else progress.leaving.why))
-    if best is not None and progress.state is not ExperimentState.PAUSED:
-        lines.append(f"more: ashwood best {experiment} · ashwood describe {experiment} · ashwood trials {experiment}")
-    return "\n".join(lines)
+        yield from going_on(experiment, None if progress.leaving is None else progress.leaving.why)
+    if progress.best is not None and progress.state is not ExperimentState.PAUSED:
+        yield f"more: ashwood best {experiment} · ashwood describe {experiment} · ashwood trials {experiment}"
 
 
 def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
@@ -342,5 +351,6 @@ def interruption(count: int) -> str:
     return "ending at once: running trials lose their work since their latest checkpoint"
 
 
-def _clock(at: float) -> str:
+def clock_time(at: float) -> str:
+    """The time of day, where the reader is."""
     return time.strftime("%H:%M:%S", time.localtime(at))

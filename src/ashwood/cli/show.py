@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from ashwood.cli.events import follow
 from ashwood.cli.export import read_trials
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
@@ -25,8 +26,8 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import IllegalEvent, NotFound
-from ashwood.eventlog.port import Entry, ExperimentRecord
+from ashwood.errors import NotFound
+from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -84,7 +85,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         settings: ChangeSettings | None = None
         for _, entry in opened.store.log(experiment).read():
             progress.apply(*entry)
-            running = None if running is None else _follow(running, entry)
+            running = None if running is None else follow(running, entry)
             settings = next((each for each in entry.decisions if isinstance(each, ChangeSettings)), settings)
         pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
@@ -147,7 +148,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
     console.print()
-    console.print(render_ladder(spec, progress.ladder))
+    console.print(render_ladder(spec, progress.ladder, width=console.width))
     console.print()
     if best is not None:
         _print_trial(best, spec, storage)
@@ -216,15 +217,6 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
                 time.sleep(_FOLLOW_SECONDS)
         except KeyboardInterrupt:
             pass
-
-
-def _follow(experiment: Experiment, entry: Entry) -> Experiment | None:
-    """The experiment after an entry; None: this version of Ashwood can't follow its log."""
-    try:
-        experiment.handle(entry.event)
-    except IllegalEvent:
-        return None
-    return experiment
 
 
 def _status(progress: Progress, now: float | None) -> str:

@@ -9,12 +9,14 @@ import yaml
 
 from ashwood.dashboard.library import Followed
 from ashwood.errors import NotFound
-from ashwood.eventlog.port import Entry, ExperimentRecord, Seq
+from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.storage.port import is_foreign
+from ashwood.views.checkpoints import CheckpointRow
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import Noted, TrialRow
@@ -66,6 +68,8 @@ def _run(summary: Mapping[str, Any], now: float, *, runs: bool) -> float | None:
 def header(followed: Followed, listed: Answer, now: float) -> Answer:
     """An experiment on its own page: what ``listed`` says of it, and what its record tells."""
     progress = followed.chronicle.progress
+    if listed["state"] != INTERRUPTED or not progress.state.active:
+        listed = {**listed, "state": str(progress.state)}
     runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
     spending = progress.trials.spending
     forecast = progress.forecast()
@@ -201,13 +205,19 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> Answer:
                 "metric": each.metric,
                 "saved_at": each.saved_at,
                 "kept_as": list(kept.get(each.name, ())),
-                "place": each.name if each.name.startswith("/") or "://" in each.name else f"{root}/{each.name}",
+                "place": each.name if is_foreign(each.name) else f"{root}/{each.name}",
+                "download": None if is_foreign(each.name) else _download(followed.id, each),
             }
             for each in told.checkpoints.of(trial)
         ],
         "errors": list(row.errors),
         "can": {"stop": not ended, "kill": not ended},
     }
+
+
+def _download(experiment: ExperimentId, checkpoint: CheckpointRow) -> str:
+    name = checkpoint.name.rpartition("/")[2]
+    return f"/api/v1/experiments/{experiment}/trials/{checkpoint.trial}/checkpoints/{name}/download"
 
 
 def _step(noted: Noted, spec: ExperimentSpec) -> Answer:

@@ -87,12 +87,14 @@ def _add_pages(app: FastAPI) -> None:
             headers={"Cache-Control": _A_YEAR},
         )
 
+    # A request's path is looked up here, and never becomes a file's name.
+    static_files = {path.relative_to(_STATIC).as_posix(): path for path in _STATIC.rglob("*") if path.is_file()}
+
     @app.get("/static/{path:path}", include_in_schema=False)
     async def static(path: str) -> Response:
-        found = (_STATIC / path).resolve()
-        if not found.is_relative_to(_STATIC) or not found.is_file():
+        if path not in static_files:
             raise HTTPException(404)
-        return FileResponse(found, headers={"Cache-Control": "no-cache"})
+        return FileResponse(static_files[path], headers={"Cache-Control": "no-cache"})
 
     @app.get("/{path:path}", include_in_schema=False)
     async def page(path: str) -> Response:

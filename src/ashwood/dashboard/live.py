@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import orjson
@@ -33,7 +33,7 @@ def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: 
     return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
 
 
-async def experiment_events(desk: Desk, experiment: ExperimentId, since: Seq, header: Header) -> AsyncIterator[bytes]:
+async def experiment_events(desk: Desk, experiment: ExperimentId, since: Seq, header: Header) -> AsyncGenerator[bytes]:
     """What happens to an experiment behind the entry ``since``, for ever.
 
     Raises:
@@ -80,7 +80,7 @@ _CLOCKS = {"seconds", "seconds_left", "utilisation", "seq"}
 """What changes by itself as time goes by: told with the rest."""
 
 
-async def list_events(desk: Desk, cards: Callable[[Library], list[Answer]]) -> AsyncIterator[bytes]:
+async def list_events(desk: Desk, cards: Callable[[Library], list[Answer]]) -> AsyncGenerator[bytes]:
     """What changes in the list of experiments, for ever."""
     before: dict[int, Answer] = {}
     said = time.monotonic()

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from ashwood.experiment.decisions import Decision
 from ashwood.experiment.events import Event
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.figures.axes import Against
+from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.curves import By
 from ashwood.views.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -22,22 +25,54 @@ Record: TypeAlias = Iterable[tuple[float, Event, Sequence[Decision]]]
 
 
 class Figures:
-    """The figures of an experiment, each drawn from its record as that is when it is asked for."""
+    """The figures of an experiment, each drawn from its record as that is when it is asked for.
+
+    Each raises `AshwoodError` where plotly is not installed, or where it can't be drawn as it is asked for.
+    """
 
     def __init__(self, spec: ExperimentSpec, read: Callable[[], Record]) -> None:
         """The figures of the experiment ``spec``, whose record ``read`` reads."""
         self._spec = spec
         self._read = read
 
-    def timeline(self) -> Figure:
-        """Which worker worked on which trial and when, coloured by bracket and rung, and when it was idle.
+    def ladder(self) -> Figure:
+        """Brackets side by side, rungs as steps, every trial at its place, and who deserves to go on."""
+        from ashwood.figures.ladder import draw_ladder
 
-        Raises:
-            AshwoodError: plotly is not installed.
+        return draw_ladder(self._told())
+
+    def best_so_far(self, against: Against = "time") -> Figure:
+        """The best metric so far against the ``time`` it ran, ``trials`` created, or ``units`` of training."""
+        from ashwood.figures.progress import draw_best_so_far
+
+        return draw_best_so_far(self._told(), against=against)
+
+    def learning_curves(
+        self,
+        top: int = 10,
+        by: By = "metric",
+        *,
+        log_x: bool = False,
+        log_y: bool = False,
+        metric: str | None = None,
+    ) -> Figure:
+        """What trials reported, by training length.
+
+        The first ``top`` of them by the searcher's ``metric`` or by ``length`` stand out; ``metric`` names another
+        one to show.
         """
+        from ashwood.figures.curves import draw_learning_curves
+
+        return draw_learning_curves(self._told(), top=top, by=by, log_x=log_x, log_y=log_y, metric=metric)
+
+    def timeline(self) -> Figure:
+        """Which worker worked on which trial and when, coloured by bracket and rung, and when it was idle."""
         from ashwood.figures.timeline import draw_timeline
 
         return draw_timeline(fold_timeline(self._spec, self._read()))
+
+    def _told(self) -> Chronicle:
+        return chronicle(self._spec, self._read())
 
 
 def fold_timeline(spec: ExperimentSpec, record: Record) -> Timeline:

@@ -20,27 +20,27 @@ TROUBLE = "#c1121f"
 """Work that failed or was ended."""
 
 # From light to dark, after ColorBrewer (Harrower and Brewer 2003).
-_RAMPS = (
+RAMPS = (
     ("#9ecae1", "#4292c6", "#2171b5", "#08306b"),
     ("#fdbe85", "#f98b3a", "#d94801", "#7f2704"),
     ("#99d8c9", "#41ae76", "#1b7f4b", "#00441b"),
     ("#fbb4c4", "#f768a1", "#ae017e", "#49006a"),
     ("#d9c8a9", "#b08d57", "#7a5c2e", "#3f2d12"),
 )
-_QUALITIES = ("#f2dcb8", "#ef9d54", "#cc3d55", "#5b1049")
+QUALITIES = ("#f2dcb8", "#ef9d54", "#cc3d55", "#5b1049")
 
 
 def rung_colour(bracket: int, rung: int, rungs: int) -> str:
     """The colour of a rung, as ``#rrggbb``; the longest rung of every bracket is the darkest."""
-    return _blend(_RAMPS[bracket % len(_RAMPS)], rung / (rungs - 1) if rungs > 1 else 1.0)
+    return blend(RAMPS[bracket % len(RAMPS)], rung / (rungs - 1) if rungs > 1 else 1.0)
 
 
 def quality_colour(quality: float) -> str:
     """The colour of a trial, as ``#rrggbb``, by how good it turned out: from 0, the worst, to 1, the best."""
-    return _blend(_QUALITIES, quality)
+    return blend(QUALITIES, quality)
 
 
-def _blend(ramp: tuple[str, ...], position: float) -> str:
+def blend(ramp: tuple[str, ...], position: float) -> str:
     """The colour at a position from 0 to 1 of a ramp."""
     place = min(max(position, 0.0), 1.0) * (len(ramp) - 1)
     below = min(int(place), len(ramp) - 2)

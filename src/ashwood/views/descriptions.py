@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
@@ -69,6 +69,11 @@ def _describe_request(event: e.Event) -> str:
         case e.DriverStopped():
             return "driver stopped"
     return type(event).__name__
+
+
+def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
+    """All that was decided at once."""
+    return "; ".join(describe_decision(decision, unit) for decision in decisions)
 
 
 def describe_decision(decision: d.Decision, unit: Unit) -> str:

@@ -108,11 +108,14 @@ _FIELD = """
 def _page(refusal: Refusal) -> str:
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Ashwood</title>
+<link rel="icon" href="data:,">
 <style>
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui; max-width: 40rem; margin: 4rem auto }}
 </style>
+<main>
 <h1>{escape(refusal.what)}</h1>
 <p>{escape(refusal.hint)}</p>{_FIELD if refusal.asks_for_token else ""}
+</main>
 </html>
 """

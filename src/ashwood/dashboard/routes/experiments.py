@@ -14,7 +14,7 @@ from ashwood.dashboard.answers import Answer
 from ashwood.dashboard.context import Context, Json, cards, header
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
-from ashwood.views.curves import thin
+from ashwood.views.curves import telling
 from ashwood.views.table import Record, select
 
 router = APIRouter(default_response_class=Json)
@@ -67,7 +67,7 @@ async def spark(context: Context, experiment: ExperimentNumber) -> Json:
 
     def points(followed: Followed) -> list[tuple[float, float]]:
         best = followed.chronicle.improvements
-        shown = [best[index] for index in thin([each.metric for each in best], _SPARK_POINTS)]
+        shown = [best[index] for index in telling([each.metric for each in best], _SPARK_POINTS)]
         end = followed.chronicle.progress.trials.spending.driver_seconds
         return [*((each.driven, each.metric) for each in shown), *((end, each.metric) for each in best[-1:])]
 
@@ -129,7 +129,7 @@ async def metrics(
         reports = answers.find_trial(followed, trial).reports
         shown: dict[str, Any] = {}
         for name, values in reports.values.items():
-            kept = thin(values, points)
+            kept = telling(values, points)
             shown[name] = {
                 "lengths": [reports.lengths[index] for index in kept],
                 "at": [reports.at[index] for index in kept],

@@ -1,0 +1,152 @@
+"""Parts of what a terminal shows of an experiment: how far it is, its best trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value, on_one_line
+from ashwood.cli.progress import to_go
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.search.space import Const
+from ashwood.views.progress import Progress
+from ashwood.views.trials import TrialRow
+
+_BAR_WIDTH = 30
+_NARROW_BAR_WIDTH = 12
+_GAP = 2
+NARROW = 100
+"""A terminal of fewer columns has no room for words that go without saying."""
+
+
+def render_bar(progress: Progress, now: float | None, width: int) -> RenderableType:
+    """How far it is, on one line where it fits; ``now``: None where nobody works on it."""
+    forecast = progress.forecast(now)
+    states = progress.trials.states
+    spending = progress.trials.spending
+    runs = now is not None and progress.state.active
+    driven = spending.driver_seconds if now is None else spending.driven(now)
+    left = f", {to_go(forecast)}" if runs and progress.state is ExperimentState.RUNNING else ""
+    time = Text.assemble((f"{forecast.fraction:4.0%}", "bold"), f"  {format_duration(driven)}{left}")
+    failed = states[TrialState.ERRORED]
+    facts = Text("  ·  ").join(
+        [
+            Text(f"{states.total()} trials, {progress.reports} reports"),
+            *([Text(f"{failed} failed", style="red")] if failed else []),
+            Text(_workers(progress, now) if runs else f"workers were {progress.utilisation():.0%} busy"),
+        ]
+    )
+    fits = _BAR_WIDTH + time.cell_len + facts.cell_len + 8 <= width
+    roomy = _BAR_WIDTH + time.cell_len + 2 <= width
+    bar = ProgressBar(total=1.0, completed=forecast.fraction, width=_BAR_WIDTH if roomy else _NARROW_BAR_WIDTH)
+    row = Table.grid(padding=(0, 1))
+    if fits:
+        row.add_row(bar, Text.assemble(time, "  ·  ", facts))
+        return row
+    time.no_wrap, time.overflow = True, "ellipsis"
+    row.add_row(bar, time)
+    facts.no_wrap, facts.overflow = True, "ellipsis"
+    return Group(row, facts)
+
+
+def _workers(progress: Progress, now: float | None) -> str:
+    spending = progress.trials.spending
+    there = format_capacity(spending.slots, len(spending.nodes), "")
+    return f"{len(spending.live)} of {there} busy, {progress.utilisation(now):.0%} so far"
+
+
+def render_best(progress: Progress) -> Text:
+    """The best trial so far."""
+    best, spec = progress.best, progress.spec
+    if best is None:
+        return Text(f"best: no trial has reported {spec.metric} yet", style="dim")
+    hparams = flatten(progress.trials.rows[best.trial].hparams)
+    return Text.assemble(
+        "best: ",
+        (f"{spec.metric} {format_value(best.metric)}", "green bold"),
+        f" at {format_length(best.length, spec.unit)}, trial {best.trial}\n",
+        ("  ".join(f"{name}={format_value(value)}" for name, value in hparams.items()), "dim"),
+    )
+
+
+def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
+    """The best ``n`` trials, a line each: where they are, and the hyperparameters that there is room for."""
+    spec = progress.spec
+    rows = progress.trials.best(n)
+    if not rows:
+        none = "no trial yet" if not progress.trials.rows else f"no trial has reported {spec.metric} yet"
+        return Text(none, style="dim", no_wrap=True, overflow="ellipsis")
+    columns = [
+        ("trial", [str(row.id) for row in rows]),
+        (on_one_line(spec.metric), [format_value(row.metric) for row in rows]),
+        ("where", [_where(row, progress, brief=width < NARROW) for row in rows]),
+        *_hparams(rows, progress),
+    ]
+    shown = _those_that_fit(columns, width)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for place, (name, values) in enumerate(shown):
+        right = all(_is_number(value) for value in values)
+        style = "green bold" if place == 1 else "dim" if place > 2 else ""
+        table.add_column(name, justify="right" if right else "left", style=style, no_wrap=True, overflow="ellipsis")
+    if more := len(columns) - len(shown):
+        table.columns[-1].header = f"{shown[-1][0]}  … {more} more"
+    for place in range(len(rows)):
+        table.add_row(*(Text(values[place]) for _, values in shown))
+    return table
+
+
+def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, list[str]]]:
+    """A column a hyperparameter that is searched for."""
+    fixed = {".".join(path) for path, leaf in progress.spec.space.leaves() if isinstance(leaf, Const)}
+    flat = [flatten(row.hparams) for row in rows]
+    names = [
+        name
+        for name in dict.fromkeys(name for each in flat for name in each)
+        if not any(name == path or name.startswith(f"{path}.") for path in fixed)
+    ]
+    return [(on_one_line(name), [on_one_line(format_value(each.get(name))) for each in flat]) for name in names]
+
+
+def _those_that_fit(columns: Sequence[tuple[str, list[str]]], width: int) -> Sequence[tuple[str, list[str]]]:
+    """As many of the columns, from the first, as there is room for, with room to say how many are left out."""
+    taken = 0
+    for count, (name, values) in enumerate(columns):
+        more = len(f"  … {len(columns) - count - 1} more") if count + 1 < len(columns) else 0
+        needed = max(max(map(_cells, values)), _cells(name) + more)
+        if count >= 3 and taken + needed > width:
+            return columns[:count]
+        taken += max(_cells(name), *map(_cells, values)) + _GAP
+    return columns
+
+
+def _cells(text: str) -> int:
+    return Text(text).cell_len
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "–"
+    return True
+
+
+def _where(row: TrialRow, progress: Progress, *, brief: bool) -> str:
+    bracket = f" #{row.bracket}" if brief else f", bracket {row.bracket}"
+    bracket = bracket if len(progress.ladder.brackets) > 1 else ""
+    length, target = (
+        str(each) if brief else format_length(each, progress.spec.unit) for each in (row.length, row.target)
+    )
+    match row.state:
+        case TrialState.RUNNING:
+            verb = "trains" if row.id in progress.trials.spending.live else "is to train"
+            return f"{verb} to {target}{bracket}"
+        case TrialState.PAUSED:
+            return f"waits at {length}{bracket}"
+        case TrialState.COMPLETED:
+            return f"completed{bracket}"
+    return f"{row.state} at {length}{bracket}"

@@ -1,0 +1,324 @@
+"""``ashwood watch``: a running experiment on the whole of a terminal, from its record alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ashwood.cli.events import follow, is_over
+from ashwood.cli.keys import Keys
+from ashwood.cli.ladder import Promotions, promotions, render_ladder
+from ashwood.cli.output import make_console, on_one_line
+from ashwood.cli.picture import NARROW, render_bar, render_trials
+from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
+from ashwood.engine import Home, open_home
+from ashwood.eventlog.port import Entry, ExperimentId, Seq
+from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.descriptions import describe_decisions, describe_event
+
+_SLICE = 0.25
+"""Seconds of reading between two looks at the keyboard."""
+_CHUNK = 500
+_FRESH = 3.0
+"""Seconds that a promotion stands out."""
+_KEPT = 50
+_MOST_BEST = 10
+_MOST_NEWS = 3
+_MOST_DECISIONS = 5
+"""Of an entry: where a search is done, one closes thousands of trials."""
+_FEWEST_LATEST = 2
+_STILL_LATEST = 5
+_LONGEST = 500
+"""Characters of a line that are looked at: an error can be a book."""
+_ROOMY = 22
+"""Lines of a terminal that has room for empty ones."""
+_LEAVE = frozenset("qQ\x04")
+_SUSPEND = "\x1a"
+
+
+def watch_experiment(home: str | None, experiment: int, *, interval: float, best: int | None, once: bool) -> None:
+    """Show an experiment until it ends or somebody leaves; just once where nobody could leave."""
+    console = make_console()
+    with open_home(home) as opened:
+        following = Following(opened, experiment)
+        try:
+            if once or not sys.stdout.isatty() or console.is_dumb_terminal:
+                following.catch_up()
+            elif not _watch(following, console, interval, best):
+                return
+        except KeyboardInterrupt:
+            return
+        console.print(render(following.seen, following.now(), console, best=best))
+
+
+def _watch(following: Following, console: Console, interval: float, best: int | None) -> bool:
+    """Draw until the experiment has ended (True), or until somebody leaves (False)."""
+    more = following.take(_SLICE)
+    if following.is_over and not more:
+        return True
+    with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        while more or not following.is_over:
+            picture = render(following.seen, following.now(), console, height=console.height, best=best)
+            live.update(picture, refresh=True)
+            pressed = keys.wait(0.0 if more else interval)
+            if _LEAVE.intersection(pressed):
+                return False
+            if _SUSPEND in pressed:
+                live.stop()
+                keys.suspend()
+                live.start()
+            more = following.take(_SLICE)
+    return True
+
+
+class Following:
+    """Reads the record of an experiment as it grows, and never anything twice.
+
+    Attributes:
+        seen: what there is to be seen of it.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId) -> None:
+        self._home = home
+        self._log = home.store.log(experiment)
+        self._after: Seq = 0
+        self.seen = Watcher(experiment, home.store.spec(experiment))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return is_over(self.seen.progress.state)
+
+    def now(self) -> float | None:
+        """The time; None: nobody works on it, or it isn't known yet how it stands."""
+        return time.time() if self.seen.is_driven and self.seen.complete else None
+
+    def catch_up(self) -> None:
+        """Read all there is."""
+        while self.take(_SLICE):
+            pass
+
+    def take(self, seconds: float) -> bool:
+        """Read what there is, for so many seconds at most; returns whether there is more."""
+        # Asked before reading: what a driver recorded before it let go is read then.
+        record = self._home.store.record(self.seen.id)
+        driven = self._home.is_driven(self.seen.id)
+        until = time.monotonic() + seconds
+        more = False
+        entries: list[Entry] = []
+        for seq, entry in self._log.read(after=self._after):
+            entries.append(entry)
+            self._after = seq
+            if len(entries) == _CHUNK:
+                self.seen.observe(entries)
+                entries = []
+                if time.monotonic() >= until:
+                    more = True
+                    break
+        if entries:
+            self.seen.observe(entries)
+        self.seen.stands(record.name, driven=driven, complete=not more, at=time.time())
+        return more
+
+
+class _Said(NamedTuple):
+    at: float
+    message: str
+    style: str
+
+
+class Watcher(Reporter):
+    """What there is to be seen of an experiment by one who reads its record.
+
+    Attributes:
+        name: what it is called now.
+        is_driven: whether somebody works on it.
+        complete: whether all that is recorded was read.
+        said: what is news.
+        latest: what happened last, of what led to something.
+    """
+
+    def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        super().__init__(experiment, spec)
+        self.running = True
+        self.name = spec.name
+        self.is_driven = False
+        self.complete = False
+        self.said: deque[_Said] = deque(maxlen=_KEPT)
+        self.latest: deque[Entry] = deque(maxlen=_KEPT)
+        self._at = 0.0
+        self._experiment: Experiment | None = Experiment(spec)
+        self._promoted: deque[tuple[float, Promotions]] = deque()
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._experiment = None if self._experiment is None else follow(self._experiment, entry)
+        super().observe(entries)
+        self.latest.extend(entry for entry in entries[-10 * _KEPT :] if _leads_to_something(entry))
+
+    def stands(self, name: str, *, driven: bool, complete: bool, at: float) -> None:
+        """What isn't in the log: its name, whether somebody drives it, and whether this is all of it."""
+        self.name, self.is_driven, self.complete = name, driven, complete
+        # While it is only read, there is nothing to foretell.
+        self.progress.search = None if self._experiment is None or not complete else self._experiment.search
+        self.progress.look(at)
+
+    def just_promoted(self, now: float) -> Promotions:
+        """How many went on in the last few seconds, or since this was asked last."""
+        promoted = promotions(self.progress.ladder)
+        self._promoted.append((now, promoted))
+        while len(self._promoted) > 1 and self._promoted[1][0] <= now - _FRESH:
+            self._promoted.popleft()
+        before = self._promoted[0][1]
+        return {place: max(0, count - before[place]) for place, count in promoted.items()}
+
+    def say_warning(self, message: str) -> None:
+        self.said.append(_Said(self._at, f"warning: {message}", "yellow"))
+
+    def say_news(self, message: str) -> None:
+        self.said.append(_Said(self._at, message, "bold"))
+
+    def _tell(self, entry: Entry) -> None:
+        self._at = entry.at
+        super()._tell(entry)
+
+
+def _leads_to_something(entry: Entry) -> bool:
+    return bool(_worth_telling(entry.decisions)) or not isinstance(
+        entry.event, ValidationReported | CheckpointSaved | AttemptStarted | AttemptEnded
+    )
+
+
+def _worth_telling(decisions: Sequence[Decision]) -> list[Decision]:
+    return [decision for decision in decisions if not isinstance(decision, DeleteCheckpoint)]
+
+
+# -- drawing ------------------------------------------------------------------------------------------
+
+
+def render(
+    seen: Watcher, now: float | None, console: Console, *, height: int | None = None, best: int | None = None
+) -> RenderableType:
+    """A screenful, of so many lines; or, where there is no end to the lines, a still picture.
+
+    Args:
+        seen: what there is to be seen.
+        now: the time; None: nobody works on it.
+        console: tells the width.
+        height: of the screen; None: it is no screen.
+        best: how many trials at most; None: what there is room for.
+    """
+    progress, width = seen.progress, console.width
+    moved = seen.just_promoted(now or time.time()) if height is not None and seen.complete else None
+    title, notices, bar = _title(seen, live=height is not None), list(_notices(seen)), render_bar(progress, now, width)
+    ladder = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
+    gap = [Text()] if height is None or height >= _ROOMY else []
+    wanted, brief = best or _MOST_BEST, width < NARROW
+    if height is None:
+        latest = [] if progress.state.ended else _latest(seen, _STILL_LATEST, brief=brief)
+        trials = render_trials(progress, wanted, width)
+        return Group(*_joined([Group(title, bar), ladder, trials, *_groups(latest, notices)], gap))
+    head = Group(title, *notices, bar)
+    left = height - sum(len(console.render_lines(part)) for part in (head, ladder)) - 3 * len(gap)
+    # Who asks for so many trials is shown fewer events for it.
+    kept = left // 3 if best is None else min(_FEWEST_LATEST, left // 3)
+    rows = max(1, min(wanted, left - 1 - kept))
+    trials = render_trials(progress, rows, width)
+    left -= len(console.render_lines(trials))
+    return Group(*_joined([head, ladder, trials, Group(*_latest(seen, max(0, left), brief=brief))], gap))
+
+
+def _groups(*texts: Sequence[Text]) -> Iterator[Group]:
+    return (Group(*lines) for lines in texts if lines)
+
+
+def _joined(parts: Sequence[RenderableType], gap: Sequence[RenderableType]) -> Iterator[RenderableType]:
+    for place, part in enumerate(parts):
+        if place:
+            yield from gap
+        yield part
+
+
+def _title(seen: Watcher, *, live: bool) -> Table:
+    state = "interrupted" if _is_interrupted(seen) else str(seen.progress.state)
+    style = {"running": "green bold", "interrupted": "red bold", "errored": "red bold"}.get(state, "bold")
+    title = Text.assemble((f"experiment {seen.id}", "bold"), "  ", (state, style), f"  {on_one_line(seen.name)}")
+    row = Table.grid(expand=live)
+    row.add_column(no_wrap=True, overflow="ellipsis", ratio=1 if live else None)
+    row.add_column(no_wrap=True, justify="right")
+    row.add_row(title, Text("q: leave" if live else "", style="dim"))
+    return row
+
+
+def _is_interrupted(seen: Watcher) -> bool:
+    return seen.complete and seen.progress.state.active and not seen.is_driven
+
+
+def _notices(seen: Watcher) -> Iterator[Text]:
+    """What is the matter, and what to do about it."""
+    for line in _matters(seen):
+        yield Text(on_one_line(line[:_LONGEST]), style="yellow")
+
+
+def _matters(seen: Watcher) -> Iterator[str]:
+    progress = seen.progress
+    if not seen.complete:
+        yield "reading what was recorded so far …"
+    elif _is_interrupted(seen):
+        yield "its driver is gone; what it recorded is safe"
+        yield from going_on(seen.id, None)
+    elif progress.state is ExperimentState.CREATED:
+        if not seen.is_driven:
+            yield f"it hasn't begun; begin with: ashwood resume {seen.id}"
+    elif not progress.state.active:
+        yield from how_it_ended(seen.id, progress)
+        yield from what_next(seen.id, progress)
+    elif progress.leaving is not None:
+        yield leaving(
+            ExperimentState.PAUSED if progress.state is ExperimentState.PAUSING else progress.state,
+            progress.leaving.why,
+        )
+    elif not progress.trials.spending.slots:
+        yield "waiting for workers"
+
+
+def _latest(seen: Watcher, lines: int, *, brief: bool) -> list[Text]:
+    """News, then what happened last, the latest at the bottom."""
+    most = min(_MOST_NEWS, lines // 2)
+    news = list(seen.said)[-most:] if most else []
+    rest = lines - len(news)
+    events = list(seen.latest)[-rest:] if rest else []
+    told = [_line(at, message, style) for at, message, style in news]
+    return [*told, *(_line(entry.at, _summary(entry, seen.spec, brief=brief), "dim") for entry in events)]
+
+
+def _summary(entry: Entry, spec: ExperimentSpec, *, brief: bool) -> str:
+    """What happened and was decided; if ``brief``, what was decided, if anything was."""
+    worth_telling = _worth_telling(entry.decisions)
+    more = len(worth_telling) - _MOST_DECISIONS
+    decided = describe_decisions(worth_telling[:_MOST_DECISIONS], spec.unit)
+    decided += f"; and {more} more" if more > 0 else ""
+    if brief and decided:
+        return decided
+    event = entry.event
+    if isinstance(event, ValidationReported) and spec.metric in event.metrics:
+        event = event._replace(metrics={spec.metric: event.metrics[spec.metric]})
+    happened = describe_event(event, spec.unit)
+    return f"{happened} → {decided}" if decided else happened
+
+
+def _line(at: float, message: str, style: str) -> Text:
+    text = f"{clock_time(at)}  {on_one_line(message.partition(chr(10))[0][:_LONGEST])}"
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")

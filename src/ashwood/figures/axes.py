@@ -1,0 +1,64 @@
+"""What axes show: time in a unit that fits, and as much of a metric as is worth looking at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers: TypeAlias = NDArray[np.float64]
+
+Against: TypeAlias = Literal["time", "trials", "units"]
+AGAINST: tuple[Against, ...] = ("time", "trials", "units")
+
+_MARGIN = 0.06
+_ENOUGH = 10
+# The worst are out of the picture where they would take so many times the room of this share of all values.
+_MOST, _FAR = 0.9, 3.0
+
+
+class TimeUnit(NamedTuple):
+    """A unit of time, and how many seconds it has."""
+
+    name: str
+    seconds: float
+
+
+def time_unit(seconds: float) -> TimeUnit:
+    """The unit that fits an axis of so many seconds."""
+    return next(unit for unit, most in _UNITS if seconds <= most)
+
+
+_UNITS = (
+    (TimeUnit("s", 1.0), 300.0),
+    (TimeUnit("min", 60.0), 18_000.0),
+    (TimeUnit("h", 3_600.0), 432_000.0),
+    (TimeUnit("days", 86_400.0), float("inf")),
+)
+
+
+def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False) -> list[float] | None:
+    """From where to where a metric is shown, outliers in the bad direction left out; None: there are no values."""
+    import numpy as np
+
+    seen = values[np.isfinite(values) & (values > 0 if log else True)]
+    if not seen.size:
+        return None
+    if log:
+        seen = np.log10(seen)
+    sign = 1.0 if smaller_is_better else -1.0
+    losses = sign * seen
+    best, most, worst = (float(each) for each in (losses.min(), np.quantile(losses, _MOST), losses.max()))
+    if seen.size >= _ENOUGH and worst - best > _FAR * (most - best) > 0:
+        worst = most
+    margin = _MARGIN * (worst - best) or 0.05 * abs(best) or 1.0
+    return sorted([sign * (best - margin), sign * (worst + margin)])
+
+
+def axis_of(title: str, *, log: bool = False, span: Sequence[float] | None = None) -> dict[str, Any]:
+    """An axis, logarithmic or not."""
+    axis: dict[str, Any] = {"title": {"text": title}, "range": span}
+    return {**axis, "type": "log", "tickformat": "~g"} if log else axis

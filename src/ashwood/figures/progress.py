@@ -1,0 +1,233 @@
+"""How good the best was, and when: of one experiment, or of several beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from ashwood.errors import AshwoodError
+from ashwood.figures.axes import AGAINST, Against, TimeUnit, axis_of, metric_range, time_unit
+from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
+from ashwood.views.chronicle import Chronicle
+from ashwood.views.wording import format_duration, format_length, format_value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from plotly.graph_objects import Figure
+
+TITLE = "Best so far"
+COMPARED = "Best so far of several experiments"
+NOTHING = "No trial has reported yet."
+_MARKED = 400
+_MANY = 2_000
+
+
+class _Course(NamedTuple):
+    """How the best became better: a point each, and one for where it stands now."""
+
+    x: list[float]
+    y: list[float]
+    told: list[str]
+    trials: list[int]
+
+
+def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+    """The best metric so far, in steps, with the best result of every trial behind.
+
+    Args:
+        told: the experiment.
+        against: ``time`` for which drivers ran it, ``trials`` that were created, or ``units`` of training.
+        theme: the colours.
+
+    Raises:
+        AshwoodError: it can't be drawn against that, or plotly is not installed.
+    """
+    check_against(against)
+    if not told.improvements:
+        return blank(theme, TITLE, NOTHING)
+    import numpy as np
+
+    unit = _unit([told])
+    course = _course(told, against, unit)
+    results = _results(told, against, unit)
+    best = told.improvements[-1]
+    metric = text_of(told.spec.metric)
+    seen = np.concatenate([course.y, *([] if results is None else [results[1]])])
+    return compose(
+        [
+            *([] if results is None else [_dots(told, *results, theme)]),
+            _steps(course, "best so far", theme.accent, named=False),
+        ],
+        theme,
+        TITLE,
+        f"{metric} {format_value(best.metric)}, trial {best.trial} at {format_length(best.length, told.spec.unit)}",
+        showlegend=False,
+        uirevision=f"best {against}",
+        margin={"r": 76},
+        xaxis={**axis_of(_axis(told, against, unit)), "rangemode": "tozero"},
+        yaxis=axis_of(metric, span=metric_range(seen, smaller_is_better=told.spec.smaller_is_better)),
+        shapes=[
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": best.metric,
+                "y1": best.metric,
+                "line": {"width": 1, "dash": "dot", "color": theme.muted},
+                "layer": "below",
+            }
+        ],
+        annotations=[
+            {
+                "xref": "paper",
+                "x": 1.005,
+                "y": best.metric,
+                "xanchor": "left",
+                "yanchor": "middle",
+                "showarrow": False,
+                "text": f"<b>{format_value(best.metric)}</b>",
+                "font": {"color": theme.accent, "size": 12},
+            }
+        ],
+    )
+
+
+def compare(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+    """The best so far of several experiments, by the names that they are to have.
+
+    Raises:
+        AshwoodError: they can't be drawn against that, or plotly is not installed.
+    """
+    check_against(against)
+    known = {name: told for name, told in several.items() if told.improvements}
+    if not known:
+        return blank(theme, COMPARED, NOTHING)
+    import numpy as np
+
+    unit = _unit(known.values())
+    courses = {name: _course(told, against, unit) for name, told in known.items()}
+    metrics = sorted({told.spec.metric for told in known.values()})
+    first = next(iter(known.values()))
+    silent = [name for name in several if name not in known]
+    seen = np.concatenate([course.y for course in courses.values()])
+    return compose(
+        [
+            _steps(course, text_of(name), theme.series[place % len(theme.series)], _dash(place, theme))
+            for place, (name, course) in enumerate(courses.items())
+        ],
+        theme,
+        COMPARED,
+        f"nothing reported yet by {', '.join(map(text_of, silent))}" if silent else "",
+        showlegend=True,
+        uirevision=f"compare {against}",
+        margin={"b": 80},
+        xaxis={**axis_of(_axis(first, against, unit)), "rangemode": "tozero"},
+        yaxis=axis_of(
+            ", ".join(map(text_of, metrics)),
+            span=metric_range(seen, smaller_is_better=first.spec.smaller_is_better),
+        ),
+    )
+
+
+def _dash(place: int, theme: Theme) -> str:
+    """When the colours are used up, they come again in dashes."""
+    return ("solid", "dash", "dot")[place // len(theme.series) % 3]
+
+
+def check_against(against: str) -> None:
+    """Whether something can be drawn against that.
+
+    Raises:
+        AshwoodError: it can't.
+    """
+    if against not in AGAINST:
+        raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
+
+
+def _unit(several: Iterable[Chronicle]) -> TimeUnit:
+    return time_unit(max(told.progress.trials.spending.driver_seconds for told in several))
+
+
+def _axis(told: Chronicle, against: Against, unit: TimeUnit) -> str:
+    if against == "time":
+        return f"time it ran ({unit.name})"
+    return "trials created" if against == "trials" else f"training of all trials together ({told.spec.unit})"
+
+
+def _course(told: Chronicle, against: Against, unit: TimeUnit) -> _Course:
+    table = told.progress.trials
+    last = told.improvements[-1]
+    now = last._replace(driven=table.spending.driver_seconds, created=len(table.rows), trained=table.spending.trained)
+    points = [*told.improvements, now]
+    if against == "time":
+        x = [each.driven / unit.seconds for each in points]
+    else:
+        x = [float(each.created if against == "trials" else each.trained) for each in points]
+    metric = text_of(told.spec.metric)
+    return _Course(
+        x,
+        [each.metric for each in points],
+        [
+            f"<b>trial {each.trial}</b> at {format_length(each.length, told.spec.unit)}<br>"
+            f"{metric} {format_value(each.metric)}<br>after {format_duration(each.driven)}, "
+            f"{format_length(each.created, 'trials')}, {format_length(each.trained, told.spec.unit)}"
+            for each in points
+        ],
+        [each.trial for each in points],
+    )
+
+
+def _steps(course: _Course, name: str, colour: str, dash: str = "solid", *, named: bool = True) -> Trace:
+    return {
+        "type": "scatter",
+        "name": name,
+        "mode": "lines+markers" if len(course.x) <= _MARKED else "lines",
+        "x": course.x,
+        "y": course.y,
+        "line": {"shape": "hv", "width": 2.4, "color": colour, "dash": dash},
+        # The last point is no improvement but where it stands now.
+        "marker": {"size": [*[5.5] * (len(course.x) - 1), 0], "color": colour, "line": {"width": 0}},
+        "customdata": [[trial] for trial in course.trials],
+        "hovertext": course.told,
+        "hoverinfo": "text+name" if named else "text",
+    }
+
+
+def _results(
+    told: Chronicle, against: Against, unit: TimeUnit
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]] | None:
+    """The best result of each trial, when it was known; None: that isn't known."""
+    if against == "units":
+        return None
+    import numpy as np
+
+    rows = told.progress.trials.best(len(told.progress.trials.rows))
+    at = np.array([row.metric_at for row in rows])
+    metrics = np.array([row.metric for row in rows])
+    if against == "trials":
+        created = np.array([row.created_at for row in told.progress.trials.rows.values()])
+        x = np.searchsorted(np.sort(created), at, side="right").astype(np.float64)
+    else:
+        shifts = np.array(told.timeline.shifts)
+        ran = np.cumsum(shifts[:, 1] - shifts[:, 0])
+        x = np.interp(at, shifts.ravel(), np.stack([np.append(0.0, ran[:-1]), ran], axis=1).ravel()) / unit.seconds
+    return x, metrics, np.array([row.id for row in rows], dtype=np.int32)
+
+
+def _dots(
+    told: Chronicle, x: NDArray[np.float64], metrics: NDArray[np.float64], trials: NDArray[np.int32], theme: Theme
+) -> Trace:
+    import numpy as np
+
+    return {
+        "type": "scattergl" if len(x) > _MARKED else "scatter",
+        "name": "results",
+        "mode": "markers",
+        "x": x.astype(np.float32),
+        "y": metrics.astype(np.float32),
+        "customdata": trials[:, None],
+        "hovertemplate": f"trial %{{customdata[0]}}: {text_of(told.spec.metric)} %{{y:.5~g}}<extra></extra>",
+        "marker": {"size": 4 if len(x) < _MANY else 3, "color": theme.faint, "opacity": 0.6 if len(x) < _MANY else 0.3},
+    }

@@ -1,0 +1,255 @@
+"""How figures look, on light and on dark paper; told apart with any common colour blindness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ashwood.figures import palette
+from ashwood.figures.extras import graph_objects
+from ashwood.views.wording import format_value
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+Trace: TypeAlias = Mapping[str, Any]
+"""A trace as Plotly's JSON has it: making its objects takes longer than drawing."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours, each as ``#rrggbb``.
+
+    Attributes:
+        name: what the user calls it.
+        paper: behind everything.
+        ink: what is read first.
+        muted: what is read when it is looked for.
+        grid: lines behind the data.
+        faint: data that others stand out from.
+        idle: a worker that has nothing to do.
+        band: behind trials that deserve to go on.
+        edge: around that.
+        accent: the one line that a figure is about.
+        training: a trial that trains.
+        waiting: a trial that waits.
+        out: a trial that was stopped.
+        completed: a trial that trained to the end.
+        trouble: what failed or was ended.
+        series: lines that are compared.
+        qualities: from the worst to the best; the best stands out most from the paper.
+        ramps: of each bracket, from its first rung to its last, which stands out most.
+    """
+
+    name: str
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    faint: str
+    idle: str
+    band: str
+    edge: str
+    accent: str
+    training: str
+    waiting: str
+    out: str
+    completed: str
+    trouble: str
+    series: tuple[str, ...]
+    qualities: tuple[str, ...]
+    ramps: tuple[tuple[str, ...], ...]
+
+    def quality_colour(self, quality: float) -> str:
+        """The colour of a trial by how good it turned out: from 0, the worst, to 1, the best."""
+        return palette.blend(self.qualities, quality)
+
+    def rung_colour(self, bracket: int, rung: int, rungs: int) -> str:
+        """The colour of a rung: its bracket's hue."""
+        return palette.blend(self.ramps[bracket % len(self.ramps)], rung / (rungs - 1) if rungs > 1 else 1.0)
+
+    def scale(self) -> list[list[Any]]:
+        """From the worst to the best, as a colour scale of Plotly's."""
+        return [[place / (len(self.qualities) - 1), colour] for place, colour in enumerate(self.qualities)]
+
+
+# After Okabe and Ito 2008, in an order in which neighbours differ most.
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38600", "#56b4e9", "#7a5c2e", "#5b4fa3")
+
+LIGHT = Theme(
+    name="light",
+    paper=palette.PAPER,
+    ink=palette.INK,
+    muted=palette.MUTED,
+    grid="#e8ebee",
+    faint=palette.LINE,
+    idle=palette.IDLE,
+    band="#fff3c9",
+    edge="#c48a00",
+    accent="#0b6fb8",
+    training="#0b6fb8",
+    waiting="#d98200",
+    out="#9aa4ae",
+    completed="#00795a",
+    trouble=palette.TROUBLE,
+    series=_SERIES,
+    qualities=palette.QUALITIES,
+    ramps=palette.RAMPS,
+)
+DARK = Theme(
+    name="dark",
+    paper="#14191f",
+    ink="#e6ebf0",
+    muted="#98a4b0",
+    grid="#262d35",
+    faint="#4b5661",
+    idle="#2d353e",
+    band="#3a3214",
+    edge="#e0b030",
+    accent="#5ab4f5",
+    training="#5ab4f5",
+    waiting="#f0a43c",
+    out="#6f7b87",
+    completed="#3ecf9d",
+    trouble="#ff6b6f",
+    series=("#56b4e9", "#f0883e", "#2fc799", "#e39ac4", "#e0b030", "#8fa8ff", "#c9a77a", "#b39ddb"),
+    qualities=("#4a3f55", "#99386b", "#f0754f", "#ffe29a"),
+    ramps=(
+        ("#1f4468", "#2f74ad", "#5aa9e6", "#c3e2fb"),
+        ("#6b3410", "#b85a1c", "#f0914a", "#ffd9b3"),
+        ("#0f4d3a", "#1c8563", "#46c79b", "#c3f2df"),
+        ("#661743", "#a8326f", "#ef74ab", "#ffd0e2"),
+        ("#4b3c22", "#85693a", "#c2a06a", "#efdfc4"),
+    ),
+)
+THEMES = {theme.name: theme for theme in (LIGHT, DARK)}
+
+
+def compose(
+    traces: Iterable[Trace],
+    theme: Theme,
+    title: str,
+    subtitle: str = "",
+    *,
+    xaxis: Mapping[str, Any] = MappingProxyType({}),
+    yaxis: Mapping[str, Any] = MappingProxyType({}),
+    **layout: Any,
+) -> Figure:
+    """A figure with its looks; whoever calls has escaped what users named, also in the titles.
+
+    All at once, because Plotly takes long to change a figure that is there.
+
+    Raises:
+        AshwoodError: plotly is not installed.
+    """
+    return graph_objects().Figure(
+        list(traces),
+        _merged(
+            {
+                "title": {
+                    "text": f"<b>{title}</b>{_small(subtitle, theme)}",
+                    "font": {"size": 15, "color": theme.ink},
+                    "x": 0,
+                    "xref": "paper",
+                    "xanchor": "left",
+                    "y": 1,
+                    "yref": "container",
+                    "yanchor": "top",
+                    "pad": {"t": 20},
+                },
+                "paper_bgcolor": theme.paper,
+                "plot_bgcolor": theme.paper,
+                "font": {"family": FONT, "size": 12, "color": theme.ink},
+                "hoverlabel": {
+                    "align": "left",
+                    "bgcolor": theme.paper,
+                    "bordercolor": theme.faint,
+                    "font": {"color": theme.ink},
+                },
+                "hovermode": "closest",
+                "height": 420,
+                "margin": {"l": 64, "r": 16, "t": 66, "b": 48},
+                "legend": {
+                    "orientation": "h",
+                    "x": 0,
+                    "y": 0,
+                    "yref": "container",
+                    "yanchor": "bottom",
+                    "itemsizing": "constant",
+                    "font": {"size": 11, "color": theme.muted},
+                },
+                "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.faint, "activecolor": theme.ink},
+                "uirevision": title,
+                "xaxis": _axis(theme, xaxis),
+                "yaxis": _axis(theme, yaxis),
+                # One of its own would travel with every figure.
+                "template": "none",
+            },
+            layout,
+        ),
+    )
+
+
+def _axis(theme: Theme, own: Mapping[str, Any]) -> dict[str, Any]:
+    return _merged(
+        {
+            "gridcolor": theme.grid,
+            "zeroline": False,
+            "linecolor": theme.faint,
+            "tickcolor": theme.faint,
+            "ticks": "outside",
+            "ticklen": 4,
+            "automargin": True,
+            "title": {"standoff": 8},
+        },
+        own,
+    )
+
+
+def _merged(these: Mapping[str, Any], those: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, to any depth; what the second says wins."""
+    both = dict(these)
+    for name, value in those.items():
+        known = both.get(name)
+        both[name] = _merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _small(subtitle: str, theme: Theme) -> str:
+    return f"<br><span style='font-size:12px;color:{theme.muted}'>{subtitle}</span>" if subtitle else ""
+
+
+def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
+    """A figure that says why there is nothing to see yet, instead of empty axes."""
+    return compose(
+        [],
+        theme,
+        title,
+        subtitle,
+        height=260,
+        xaxis={"visible": False},
+        yaxis={"visible": False},
+        annotations=[
+            {
+                "text": words,
+                "x": 0.5,
+                "y": 0.5,
+                "xref": "paper",
+                "yref": "paper",
+                "showarrow": False,
+                "font": {"size": 14, "color": theme.muted},
+            }
+        ],
+    )
+
+
+def text_of(value: Any, most: int = 40) -> str:
+    """Anything that users can name or set, as text of a figure: without markup, and not too long."""
+    said = value if isinstance(value, str) else format_value(value)
+    said = " ".join(said.split())
+    return escape(said if len(said) <= most else said[: most - 1] + "…")

@@ -1,0 +1,440 @@
+"""``ashwood watch``: what it draws of any record, and on a real terminal beside a real run."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ashwood.cli import remote
+from ashwood.cli.ladder import promotions, render_ladder
+from ashwood.cli.watch import Following, Watcher, render
+from ashwood.engine import Home
+from ashwood.errors import NotFound
+from ashwood.eventlog.memory import MemoryStore
+from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.experiment.decisions import Warn
+from ashwood.experiment.events import AttemptFailed, DriverStarted
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.settings import Mode
+from ashwood.views.ladder import Ladder
+from tests.views.simulate import Workers, asha, power_law, spec_of
+from tests.views.streams import runs
+
+from .conftest import GATED, RANDOM, Workplace, go, wait_until
+
+
+def simulated(trials: int = 40, *, stop_after: int | None = None, crash: bool = False) -> Workers:
+    ran = Workers(spec_of(asha(trials)), power_law(3), period=4)
+    ran.run(stop_after=stop_after, crash=crash)
+    return ran
+
+
+def watcher(ran: Workers, *, driven: bool = True, entries: Sequence[Entry] | None = None) -> Watcher:
+    seen = Watcher(7, ran.experiment.spec)
+    if observed := ran.entries if entries is None else entries:
+        seen.observe(observed)
+    seen.stands(ran.experiment.spec.name, driven=driven, complete=True, at=ran.clock())
+    return seen
+
+
+def drawn(seen: Watcher, *, width: int = 140, height: int | None = 40, best: int | None = None, at: float = 0.0) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height or 25, highlight=False)
+    now = at or (seen.latest[-1].at if seen.latest else 1.0)
+    picture = render(seen, now if seen.is_driven else None, console, height=height, best=best)
+    lines = console.render_lines(picture, pad=False)
+    return "\n".join("".join(segment.text for segment in line) for line in lines)
+
+
+# -- what is drawn --------------------------------------------------------------------------------------
+
+
+@examples(max_examples=25)
+@given(ran=runs(), width=st.integers(40, 200), height=st.integers(20, 60), driven=st.booleans())
+def test_any_record_fits_the_screen(ran: Workers, width: int, height: int, driven: bool) -> None:
+    lines = drawn(watcher(ran, driven=driven), width=width, height=height).splitlines()
+    assert len(lines) <= height
+    assert all(len(line) <= width for line in lines)
+
+
+@examples(max_examples=25)
+@given(ran=runs(), data=st.data())
+def test_in_how_many_pieces_it_was_read_makes_no_difference(ran: Workers, data: st.DataObject) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(ran.entries)), max_size=5)) | {0, len(ran.entries)})
+    # The time to go is a matter of when somebody looked.
+    seen = watcher(ran, entries=(), driven=False)
+    for start, end in pairwise(cuts):
+        seen.observe(ran.entries[start:end])
+    assert drawn(seen, height=None) == drawn(watcher(ran, driven=False), height=None)
+
+
+def test_it_shows_how_far_it_is_the_ladder_the_best_and_what_happened_last() -> None:
+    ran = simulated(stop_after=150, crash=True)
+    seen = watcher(ran)
+    said = drawn(seen)
+    progress = seen.progress
+    assert re.search(r"experiment 7  running  simulated +q: leave", said)
+    assert f"{len(progress.trials.rows)} trials, {progress.reports} reports" in said
+    assert re.search(r"\d of 4 workers busy", said)
+    assert re.search(r"\d% .* to go", said)
+    for bracket in progress.ladder.brackets:
+        assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in said
+    first, second = progress.trials.best(2)
+    table = said[re.search(r"trial +loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
+    assert re.match(rf" *{first.id} +{first.metric:.6g} .*{first.hparams['lr']:.6g}$", table[1])
+    assert re.match(rf" *{second.id} +{second.metric:.6g} ", table[2])
+    assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
+
+
+def test_still_pictures_take_the_lines_that_they_need() -> None:
+    seen = watcher(simulated())
+    said = drawn(seen, height=None, best=12)
+    assert len(re.findall(r"^ *\d+ +\d\.\d+ +(?:completed|stopped at)", said, re.MULTILINE)) == 12
+    assert "q: leave" not in said
+    assert "more: ashwood best 7" in said.splitlines()[-1]
+
+
+def test_on_a_small_terminal_there_is_something_of_everything() -> None:
+    seen = watcher(simulated(stop_after=150, crash=True))
+    said = drawn(seen, width=50, height=15)
+    assert len(said.splitlines()) == 15
+    assert "running" in said
+    assert re.search(r"#0 \d+/\d+ +#1 \d+/\d+", said)
+    assert re.search(r"\d+→\d", said)
+    assert re.search(rf"^ *{seen.progress.trials.best()[0].id} ", said, re.MULTILINE)
+    assert re.search(r"^\d\d:\d\d:\d\d  (?:create|pause|train|trial)", said, re.MULTILINE)
+
+
+def test_the_ladder_leaves_brackets_out_where_signs_are_too_wide_as_well() -> None:
+    ladder = Ladder(settings := asha(40, mode=Mode.CONSERVATIVE))
+    console = Console(width=30)
+    lines = console.render_lines(render_ladder(spec_of(settings), ladder, width=30), pad=False)
+    title = "".join(segment.text for segment in lines[0]).rstrip()
+    assert len(ladder.brackets) == 3
+    assert re.fullmatch(r"epochs  #0 0/\d+  … 2 more", title)
+
+
+def test_who_was_promoted_since_the_last_look_stands_out_for_a_moment() -> None:
+    ran = simulated()
+    seen = watcher(ran, entries=ran.entries[:100])
+    assert "↑" not in drawn(seen, at=100.0)
+    before = promotions(seen.progress.ladder)
+    seen.observe(ran.entries[100:140])
+    moved = seen.just_promoted(101.0)
+    after = promotions(seen.progress.ladder)
+    assert sum(moved.values()) > 0
+    assert moved == {place: after[place] - before[place] for place in after}
+    assert "↑" in drawn(seen, at=102.0)
+    assert "↑" not in drawn(seen, at=105.0)
+
+
+def test_before_the_first_trial_it_says_what_it_waits_for() -> None:
+    ran = Workers(spec_of(asha(40)), power_law(3))
+    assert "it hasn't begun; begin with: ashwood resume 7" in drawn(watcher(ran, driven=False))
+    seen = watcher(ran)
+    assert "created" in drawn(seen)
+    assert "no trial yet" in drawn(seen)
+    seen.observe([Entry(1.0, DriverStarted(0), ())])
+    assert "waiting for workers" in drawn(seen)
+
+
+def test_who_is_paused_or_interrupted_is_told_how_to_go_on_and_who_goes_on_isnt() -> None:
+    paused = simulated(stop_after=60)
+    said = drawn(watcher(paused, driven=False))
+    assert "experiment 7  paused" in said
+    assert "go on with: ashwood resume 7" in said
+
+    died = simulated(stop_after=60, crash=True)
+    seen = watcher(died, driven=False)
+    said = drawn(seen)
+    assert "experiment 7  interrupted" in said
+    assert "go on with: ashwood resume 7" in said
+    assert "to go" not in said
+    seen.observe([Entry(died.clock(), DriverStarted(4), ())])
+    seen.stands("renamed", driven=True, complete=True, at=died.clock())
+    said = drawn(seen)
+    assert "experiment 7  running  renamed" in said
+    assert "resume" not in said
+
+
+def test_warnings_stay_while_events_pass() -> None:
+    ran = simulated(stop_after=100, crash=True)
+    odd = Entry(ran.entries[-1].at, ran.entries[-1].event, (Warn("odd\x1b[2J\nand more"),))
+    seen = watcher(ran, entries=[*ran.entries[:50], odd._replace(event=DriverStarted(4)), *ran.entries[50:]])
+    said = drawn(seen)
+    assert re.search(r"warning: odd\?\[2J$", said, re.MULTILINE)
+    assert "\x1b" not in said
+
+
+def test_failures_are_news_once() -> None:
+    ran = simulated(stop_after=100, crash=True)
+    trial = next(iter(watcher(ran).progress.trials.spending.live))
+    failed = [Entry(ran.clock(), AttemptFailed(trial, 1, "ValueError: no"), ()) for _ in range(3)]
+    seen = watcher(ran, entries=[*ran.entries, *failed])
+    assert [said.message for said in seen.said] == [
+        f"warning: trial {trial} failed: ValueError: no (see: ashwood logs 7 {trial})"
+    ]
+
+
+# -- following the record ---------------------------------------------------------------------------------
+
+
+class Recording(MemoryStore):
+    """Counts what is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    def log(self, *arguments: Any) -> Any:
+        log = super().log(*arguments)
+
+        def read(*, after: int = 0) -> Iterator[Any]:
+            for each in log.read(after=after):
+                self.read += 1
+                yield each
+
+        return SimpleNamespace(read=read, append=log.append)
+
+
+def recorded(store: MemoryStore, spec: ExperimentSpec, entries: Sequence[Entry]) -> ExperimentId:
+    experiment = store.create(spec, at=0.0)
+    store.log(experiment).append(entries)
+    return experiment
+
+
+def test_nothing_is_read_twice(tmp_path: Path) -> None:
+    ran, store = simulated(), Recording()
+    experiment = recorded(store, ran.experiment.spec, ran.entries[:100])
+    following = Following(Home(tmp_path, store), experiment)
+    following.catch_up()
+    assert not following.is_over
+    assert not following.take(1.0)
+    store.log(experiment).append(ran.entries[100:])
+    following.catch_up()
+    assert store.read == len(ran.entries)
+    assert following.is_over
+    assert following.seen.progress.state is ExperimentState.COMPLETED
+    assert (
+        drawn(following.seen, height=None).splitlines()[1:]
+        == drawn(watcher(ran, driven=False), height=None).replace(" 7", f" {experiment}").splitlines()[1:]
+    )
+
+
+def test_a_long_record_is_read_in_slices(tmp_path: Path) -> None:
+    ran, store = simulated(200), MemoryStore()
+    assert len(ran.entries) > 1000
+    following = Following(Home(tmp_path, store), recorded(store, ran.experiment.spec, ran.entries))
+    slices = 1
+    while following.take(0.0):
+        assert not following.seen.complete
+        slices += 1
+    assert slices >= 3
+    assert following.seen.complete
+
+
+def test_while_the_record_is_read_it_says_so() -> None:
+    seen = watcher(simulated(stop_after=60, crash=True), driven=False)
+    seen.stands("simulated", driven=False, complete=False, at=1.0)
+    said = drawn(seen)
+    assert "reading what was recorded" in said
+    assert "experiment 7  running" in said
+    assert "driver is gone" not in said
+
+
+def test_an_experiment_that_is_deleted_is_an_error(tmp_path: Path) -> None:
+    ran, store = simulated(stop_after=60), MemoryStore()
+    experiment = recorded(store, ran.experiment.spec, ran.entries)
+    following = Following(Home(tmp_path, store), experiment)
+    following.catch_up()
+    store.delete(experiment)
+    with pytest.raises(NotFound):
+        following.take(1.0)
+
+
+# -- the command --------------------------------------------------------------------------------------------
+
+
+def test_where_nobody_could_leave_it_prints_one_picture(workplace: Workplace) -> None:
+    workplace.write(RANDOM)
+    workplace.ashwood("run", "toy.yaml")
+    said = workplace.ashwood("watch", "1")
+    assert "experiment 1  completed  toy" in said
+    assert "6/6 trials" in said
+    assert "\x1b" not in said
+    assert workplace.ashwood("watch", "1", "--once") == said
+    assert len(workplace.ashwood("watch", "1", "--best", "2").splitlines()) == len(said.splitlines()) - 4
+    assert "there is no experiment 2" in workplace.ashwood("watch", "2", code=1)
+
+
+def test_through_the_head_of_a_cluster_it_prints_one_picture(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Sequence[str]] = []
+
+    def look(url: str, arguments: Sequence[str], *, follow: bool) -> int:
+        sent.append(arguments)
+        return 0
+
+    monkeypatch.setattr(remote, "look", look)
+    workplace.ashwood("--on", "http://head:8265", "watch", "3", "--once", "--best", "4", "--home", "/data")
+    assert sent == [["watch", "3", "--once", "--best", "4", "--home", "/data"]]
+
+
+# -- on a terminal --------------------------------------------------------------------------------------------
+
+
+class Screen:
+    """A terminal with ``ashwood watch`` on it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
+        self.process = process
+        self.terminal = terminal
+        self.written = ""
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        self.process.send_signal(signal.SIGWINCH)
+
+    def press(self, key: str) -> None:
+        os.write(self.terminal, key.encode())
+
+    @property
+    def shown(self) -> str:
+        """What stands there since it was last drawn from the top."""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.rpartition("\x1b[H")[2])
+
+    def wait_for(self, holds: Callable[[str], object], seconds: float = 60.0) -> str:
+        deadline = time.monotonic() + seconds
+        while not holds(shown := self.shown):
+            assert time.monotonic() < deadline, shown
+            assert self._read(0.1), shown
+        return shown
+
+    def left(self) -> str:
+        """What stands there when it has ended by itself, with exit code 0."""
+        while self._read(60.0):
+            pass
+        assert self.process.wait(60) == 0, self.shown
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.rpartition("\x1b[?1049l")[2])
+
+    def _read(self, seconds: float) -> bool:
+        if not select.select([self.terminal], [], [], seconds)[0]:
+            return self.process.poll() is None
+        try:
+            self.written += os.read(self.terminal, 1 << 16).decode(errors="replace")
+        except OSError:  # nobody has it open any more
+            return False
+        return True
+
+
+@contextmanager
+def watching(
+    workplace: Workplace, *arguments: str, columns: int = 110, lines: int = 30, **more: str
+) -> Iterator[Screen]:
+    terminal, its_end = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", "from ashwood.cli.main import main; main()", "watch", *arguments],
+        cwd=workplace.path,
+        env={**environment, "TERM": "xterm-256color", **more},
+        stdin=its_end,
+        stdout=its_end,
+        stderr=its_end,
+        start_new_session=True,
+    ) as process:
+        os.close(its_end)
+        try:
+            yield Screen(process, terminal)
+        finally:
+            process.kill()
+            os.close(terminal)
+
+
+def test_it_is_watched_while_it_runs_until_somebody_leaves_or_it_ends(workplace: Workplace) -> None:
+    workplace.write(RANDOM, GATED)
+    with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
+        with watching(workplace, "1", "--interval", "60", NO_COLOR="1") as screen:
+            shown = screen.wait_for(lambda shown: "experiment 1  running" in shown and "best" not in shown)
+            assert screen.written.index("\x1b[?1049h") < screen.written.index("experiment 1")
+            screen.resize(60, 15)
+            shown = screen.wait_for(
+                lambda shown: len(shown.split("\n")[0].rstrip("\r")) == 60 and shown.count("\n") == 14
+            )
+            assert "q: leave" in shown
+            screen.press("x")
+            screen.press("q")
+            assert screen.left().strip() == ""
+            assert not re.search(r"\x1b\[[0-9;]*[34][0-7]m", screen.written)
+        with watching(workplace, "1", "--interval", "60") as screen:
+            screen.wait_for(lambda shown: "experiment 1  running" in shown)
+            screen.process.send_signal(signal.SIGINT)
+            assert screen.left().strip() == ""
+        with watching(workplace, "1", "--interval", "60") as screen:
+            screen.wait_for(lambda shown: "experiment 1  running" in shown)
+            screen.process.terminate()
+            screen.wait_for(lambda _: "\x1b[?1049l" in screen.written)
+        with watching(workplace, "1", "--interval", "0.1") as screen:
+            screen.wait_for(lambda shown: "experiment 1  running" in shown)
+            assert driver.poll() is None
+            go(workplace)
+            driver.communicate()
+            last = screen.left()
+            assert "experiment 1  completed  toy" in last
+            assert "more: ashwood best 1" in last
+
+
+def test_it_is_watched_through_the_death_of_its_driver(workplace: Workplace) -> None:
+    workplace.write(RANDOM, GATED)
+    with (
+        workplace.driving("run", "toy.yaml", "--workers", "2") as driver,
+        watching(workplace, "1", "--interval", "0.1") as screen,
+    ):
+        screen.wait_for(lambda shown: "experiment 1  running" in shown)
+        driver.kill()
+        driver.communicate()
+        shown = screen.wait_for(lambda shown: "experiment 1  interrupted" in shown and "go on with" in shown)
+        assert "ashwood resume 1" in shown
+        go(workplace)
+        workplace.apart("resume", "1", "--workers", "2")
+        assert "experiment 1  completed  toy" in screen.left()
+
+
+def test_it_is_watched_while_it_is_paused(workplace: Workplace) -> None:
+    workplace.write(RANDOM, GATED)
+    with (
+        workplace.driving("run", "toy.yaml", "--workers", "2") as driver,
+        watching(workplace, "1", "--interval", "0.1") as screen,
+    ):
+        workplace.ashwood("pause", "1")
+        go(workplace)
+        driver.communicate()
+        screen.wait_for(lambda shown: "experiment 1  paused" in shown and "go on with: ashwood resume 1" in shown)
+        screen.press("q")
+        screen.left()
+    wait_until(lambda: bool(workplace.json("list")[0]["state"] == "paused"))

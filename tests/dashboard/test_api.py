@@ -1,0 +1,341 @@
+"""The REST interface tells what the record tells, a page at a time, and has done what is asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from ashwood.dashboard import library
+from ashwood.dashboard.app import create_app
+from ashwood.dashboard.context import header
+from ashwood.dashboard.live import experiment_events
+from ashwood.eventlog.home import open_home
+from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
+from ashwood.views.chronicle import Chronicle, chronicle
+
+from .homes import NASTY, Steered, a_home, add, append, ran
+
+
+def get(client: TestClient, path: str, status: int = 200) -> Any:
+    answer = client.get(f"/api/v1/{path}")
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+@pytest.fixture(scope="module")
+def told(home: Path) -> Chronicle:
+    with open_home(home) as opened:
+        return chronicle(opened.store.spec(1), (entry for _, entry in opened.store.log(1).read()))
+
+
+# -- looking --------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_every_experiment(client: TestClient, told: Chronicle) -> None:
+    cards = get(client, "experiments")["experiments"]
+    assert [(card["id"], card["state"]) for card in cards] == [(3, "created"), (2, "interrupted"), (1, "completed")]
+    assert cards[2]["best"] == told.progress.summary()["best"]
+    assert cards[2]["trials"] == told.progress.summary()["trials"]
+    assert cards[2]["labels"] == ["nice", f"l{NASTY}"]
+
+
+def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: Chronicle) -> None:
+    page = get(client, "experiments/1")
+    assert page["best"]["metric"] == page["best_trial"]["best_loss"] == told.improvements[-1].metric
+    assert page["reports"] == told.progress.reports
+    assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
+    assert page["can"] == {"pause": False, "activate": False, "cancel": False, "kill": False, "set": False}
+    assert get(client, "experiments/2")["can"]["activate"]
+    assert get(client, "experiments/3")["best_trial"] is None
+    assert "lr:" in page["best_trial"]["as_yaml"]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: Chronicle, limit: int) -> None:
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = get(client, f"experiments/1/trials?offset={len(rows)}&limit={limit}")
+        if not page["rows"]:
+            break
+        rows += page["rows"]
+    assert page["total"] == page["matching"] == len(rows) == len(told.progress.trials.rows)
+    with_metric = [row["trial"] for row in rows if row["best_loss"] is not None]
+    invalid = {row.id for row in told.progress.trials.rows.values() if row.state == "invalid"}
+    ranked = [row.id for row in told.progress.trials.ranked() if row.metric is not None]
+    assert [t for t in with_metric if t not in invalid] == [t for t in ranked if t not in invalid]
+
+
+def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> None:
+    page = get(client, "experiments/1/trials?where=state=completed&sort=-hparams.lr&limit=500")
+    rates = [row["hparams.lr"] for row in page["rows"]]
+    assert rates == sorted(rates, reverse=True)
+    assert {row["state"] for row in page["rows"]} == {"completed"}
+    assert 0 < page["matching"] < page["total"]
+    assert get(client, "experiments/1/trials?q=script&limit=1")["matching"] > 0
+    assert {column["key"] for column in page["columns"]} >= {"trial", "rung", "loss", "hparams.lr", f"hparams.h{NASTY}"}
+    error = get(client, "experiments/1/trials?sort=learning", 400)["error"]
+    assert "there is no column 'learning'" in error["what"]
+    assert "KEY=VALUE" in get(client, "experiments/1/trials?where=completed", 400)["error"]["what"]
+
+
+def test_a_trial_says_its_way_and_why(client: TestClient, told: Chronicle) -> None:
+    trial = told.progress.best
+    assert trial is not None
+    page = get(client, f"experiments/1/trials/{trial.trial}")
+    assert next(step["kind"] for step in page["way"]) == "created"
+    assert any("rank" in step for step in page["way"])
+    assert page["attempts"]
+    assert all(attempt["ended_at"] for attempt in page["attempts"])
+    assert page["hyperparameters"]["kind"] in (f"a{NASTY}", "b")
+    failed = next(row for row in told.progress.trials.rows.values() if row.errors)
+    attempts = get(client, f"experiments/1/trials/{failed.id}")["attempts"]
+    assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
+
+
+def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Chronicle) -> None:
+    row = max(told.progress.trials.rows.values(), key=lambda row: len(row.reports))
+    whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
+    assert whole["metrics"]["loss"]["values"] == list(row.reports.values["loss"])
+    assert whole["metrics"]["loss"]["lengths"] == list(row.reports.lengths)
+    few = get(client, f"experiments/1/trials/{row.id}/metrics?points=6")["metrics"]["loss"]["values"]
+    assert len(few) <= 6
+    assert min(few) == min(row.reports.values["loss"])
+
+
+def test_pages_of_events_are_the_log(client: TestClient) -> None:
+    page = get(client, "experiments/1/events?limit=50")
+    seqs = [event["seq"] for event in page["events"]]
+    while page["first"] > 1:
+        page = get(client, f"experiments/1/events?limit=50&before={page['first']}")
+        seqs = [*(event["seq"] for event in page["events"]), *seqs]
+    assert seqs == list(range(1, page["last"] + 1))
+    of_one = get(client, "experiments/1/events?trial=1&limit=500")["events"]
+    assert of_one
+    assert all("trial 1" in " ".join([event["text"], *event["decided"]]) for event in of_one)
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("experiments/99", "there is no experiment 99"),
+        ("experiments/99/live", "there is no experiment 99"),
+        ("experiments/1/trials/999", "experiment 1 has no trial 999"),
+        ("experiments/1/trials/999/log", "experiment 1 has no trial 999"),
+        ("nothing", "there is no such page"),
+    ],
+)
+def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> None:
+    assert what in get(client, path, 404)["error"]["what"]
+
+
+# -- files ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_read_by_places_and_no_character_is_cut(client: TestClient, home: Path) -> None:
+    text = "epoch 1 ✓ größer\n" * 50
+    path = home / "experiments" / "1" / "logs" / "trial-1.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() + "…".encode()[:2])
+    whole = get(client, "experiments/1/trials/1/log?tail=1000000")
+    assert whole["text"] == text
+    assert get(client, f"experiments/1/trials/1/log?after={whole['end']}")["text"] == ""
+    path.write_bytes(text.encode() + "…".encode())
+    assert get(client, f"experiments/1/trials/1/log?after={whole['end']}")["text"] == "…"
+    assert len(get(client, "experiments/1/trials/1/log?tail=10")["text"]) <= 10
+    assert not get(client, "experiments/1/trials/2/log")["exists"]
+
+
+def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle) -> None:
+    saved = next(iter(told.checkpoints.rows.values()))
+    files = {"model/weights.bin": bytes(range(256)) * 9_000, "empty": b"", "ä": b"text"}
+
+    def write(directory: Path) -> None:
+        (directory / "model").mkdir()
+        for name, data in files.items():
+            (directory / name).write_bytes(data)
+
+    with open_home(home) as opened:
+        opened.storage(1, told.spec).save(saved.name, write)
+    page = get(client, f"experiments/1/trials/{saved.trial}")
+    link = next(each["download"] for each in page["checkpoints"] if each["name"] == saved.name)
+    answer = client.get(link)
+    assert answer.headers["content-disposition"].endswith('.tar"')
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
+        found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    assert {name: data for name, data in found.items() if name in files} == files
+
+
+@pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..%2f..%2fashwood.db", "length-1-attempt-1", "%00", "length-1"])
+def test_no_path_of_a_request_reaches_the_files(client: TestClient, name: str) -> None:
+    answer = client.get(f"/api/v1/experiments/3/trials/0/checkpoints/{name}/download")
+    assert answer.status_code == 404
+    for path in (
+        f"/static/{name}",
+        f"/static/../{name}",
+        f"/static//{name}",
+        "/static/../app.py",
+        "/static//etc/passwd",
+    ):
+        assert client.get(path).status_code in (200, 404)  # a normalised path is a page
+        assert "create_app" not in client.get(path).text
+
+
+# -- live ----------------------------------------------------------------------------------------------------
+
+
+def test_changes_are_told_as_they_are_recorded(tmp_path: Path) -> None:
+    workers = ran()
+    half = len(workers.entries) // 2
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=half)
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            seq = get(client, f"experiments/{experiment}")["seq"]
+            assert seq == half
+            with Events(client, experiment, seq) as events:
+                first = events.next()
+                assert first["experiment"]["state"] == "interrupted"
+                assert "trials" not in first
+                later = workers.entries[half:]
+                append(home, experiment, workers.experiment.spec, later, workers.entries[:half])
+                heard = events.until(len(workers.entries))
+            named = {getattr(each, "trial", None) for entry in later for each in (entry.event, *entry.decisions)}
+            assert {row["trial"] for changed in heard for row in changed["trials"]} == named - {None}
+            assert heard[-1]["experiment"]["state"] == "completed"
+            assert heard[-1]["events"][-1]["seq"] == len(workers.entries)
+            with Events(client, experiment, seq) as again:
+                caught_up = again.until(len(workers.entries))
+            assert {row["trial"] for changed in caught_up for row in changed["trials"]} == named - {None}
+
+
+class Events:
+    """What one page is told while it listens; a test client can't hear an answer that never ends."""
+
+    def __init__(self, client: TestClient, experiment: int, since: int) -> None:
+        desk = client.app.state.dashboard.desk  # type: ignore[attr-defined]
+        self._client = client
+        self._stream: AsyncGenerator[bytes] = experiment_events(desk, experiment, since, header)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def next(self) -> Any:
+        portal = self._client.portal
+        assert portal is not None
+        while True:
+            said = portal.call(self._stream.__anext__).decode()
+            if "data: " in said:
+                return json.loads(said.partition("data: ")[2])
+
+    def until(self, seq: int) -> list[Any]:
+        """All that is told until the record is known as far as that."""
+        heard = [self.next()]
+        while heard[-1]["seq"] < seq:
+            heard.append(self.next())
+        return heard
+
+    def __exit__(self, *_: object) -> None:
+        portal = self._client.portal
+        assert portal is not None
+        portal.call(self._stream.aclose)
+
+
+# -- steering --------------------------------------------------------------------------------------------------
+
+
+def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered) -> None:
+    steered.asked.clear()
+    client.post("/api/v1/experiments/2/pause", json={}).raise_for_status()
+    client.post("/api/v1/experiments/2/kill", json={}).raise_for_status()
+    client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
+    client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30}).raise_for_status()
+    client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
+    assert steered.asked == [
+        (2, PauseRequested()),
+        (2, KillRequested()),
+        (2, "activate"),
+        (2, TrialStopRequested(1)),
+        (2, SettingsChanged({"max_trials": 30})),
+        (2, None, ["a"], True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("settings", {"max_trials": 0}),
+        ("settings", {"max_trials": "30"}),
+        ("settings", {"max_trails": 30}),
+        ("", {"labels": [""]}),
+        ("", {"name": 3}),
+    ],
+)
+def test_malformed_wishes_are_refused(client: TestClient, steered: Steered, path: str, body: dict[str, Any]) -> None:
+    steered.asked.clear()
+    answer = client.patch(f"/api/v1/experiments/2/{path}".rstrip("/"), json=body)
+    assert answer.status_code == 422
+    assert next(iter(body)) in answer.json()["error"]["what"]
+    assert steered.asked == []
+
+
+def test_who_only_looks_changes_nothing(home: Path) -> None:
+    app = create_app(lambda: open_home(home), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "home")["read_only"]
+        answer = client.post("/api/v1/experiments/2/pause", json={})
+        assert answer.status_code == 409
+        assert "read-only" in answer.json()["error"]["what"]
+
+
+def test_previews_point_at_lines(client: TestClient) -> None:
+    answer = client.post("/api/v1/preview", json={"text": "name: x\nsearcher:\n  nam: foo\n"}).json()
+    assert not answer["ok"]
+    assert {"line": 3, "key": "searcher.nam", "message": "unknown key; did you mean name?"} in answer["problems"]
+    text = (Path(__file__).parents[2] / "examples" / "digits" / "digits.yaml").read_text()
+    answer = client.post("/api/v1/preview", json={"text": text, "workers": 4, "unit_seconds": 2.0}).json()
+    assert answer["ok"]
+    assert answer["plan"]["total_trials"] == 400
+    assert answer["plan"]["outlook"]["seconds"]["middle"] > 0
+    large = text.replace("max_trials: 400", "max_trials: 1_000_000")
+    assert "take too long" in client.post("/api/v1/preview", json={"text": large}).json()["too_large"]
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    a_home(tmp_path)
+    answers = []
+    for _ in range(2):
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            answers.append([get(client, "experiments/1"), get(client, "experiments/1/trials?limit=500")])
+    assert answers[0] == answers[1]
+    assert (tmp_path / "experiments" / "1" / "chronicle").exists()
+    monkeypatch.setattr(Chronicle, "apply", lambda *_: pytest.fail("read again"))
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "experiments/1") == answers[0][0]
+
+
+def test_a_damaged_record_says_so(tmp_path: Path) -> None:
+    import sqlite3
+
+    a_home(tmp_path)
+    with sqlite3.connect(tmp_path / "ashwood.db") as database:
+        database.execute("UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 40")
+    database.close()
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert "entry 40 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
+        assert get(client, "experiments/2")["id"] == 2

@@ -1,0 +1,60 @@
+"""The best so far, of one experiment and of several."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ashwood.errors import AshwoodError
+from ashwood.figures.axes import AGAINST, Against
+from ashwood.figures.progress import compare, draw_best_so_far
+from tests.figures.told import SCRIPT, is_safe, told, trials_of
+
+
+def steps_of(figure: Any, name: str = "best so far") -> Any:
+    return next(trace for trace in figure.data if trace.name == name)
+
+
+@pytest.mark.parametrize("against", AGAINST)
+def test_steps_are_the_improvements(against: Against) -> None:
+    known = told(40, stop_after=200)
+    figure = draw_best_so_far(known, against=against)
+    line = steps_of(figure)
+    assert line.line.shape == "hv"
+    assert list(line.y)[:-1] == [each.metric for each in known.improvements]
+    assert trials_of(line)[:-1] == [each.trial for each in known.improvements]
+    assert list(line.x) == sorted(line.x)
+    spending = known.progress.trials.spending
+    until = {"trials": len(known.progress.trials.rows), "units": spending.trained}
+    if against in until:
+        assert line.x[-1] == until[against]
+    assert figure.layout.shapes[0].y0 == known.improvements[-1].metric
+    assert is_safe(figure)
+
+
+@pytest.mark.parametrize("against", ["time", "trials"])
+def test_results_lie_behind_and_none_is_better_than_the_line(against: Against) -> None:
+    known = told(40)
+    results, line = draw_best_so_far(known, against=against).data
+    assert len(results.x) == len(known.progress.trials.best(1_000))
+    assert min(results.y) == pytest.approx(line.y[-1], rel=1e-6)
+    assert max(results.x) <= max(line.x) + 1e-4
+
+
+def test_what_it_can_be_drawn_against_is_told() -> None:
+    with pytest.raises(AshwoodError, match=r"against 'money': expected time, trials or units"):
+        draw_best_so_far(told(4), against="money")  # type: ignore[arg-type]
+
+
+def test_before_the_first_report_it_says_so() -> None:
+    assert "No trial has reported yet" in draw_best_so_far(told(8, stop_after=2)).layout.annotations[0].text
+    assert "No trial has reported yet" in compare({"one": told(8, stop_after=2)}).layout.annotations[0].text
+
+
+def test_several_are_told_apart_and_who_is_silent_is_named() -> None:
+    several = {SCRIPT: told(20), "other": told(10), "silent": told(8, stop_after=2)}
+    figure = compare(several, against="trials")
+    assert len({trace.line.color for trace in figure.data}) == len(figure.data) == 2
+    assert "silent" in figure.layout.title.text
+    assert is_safe(figure)

@@ -1,0 +1,68 @@
+"""Chronicles to draw, and what any figure must keep to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
+from ashwood.views.chronicle import Chronicle, chronicle
+from tests.views.simulate import Curve, Workers, asha, power_law, spec_of
+
+SCRIPT = "<script>alert(1)</script>"
+LINK = '<a href="javascript:alert(1)">x</a>'
+SPACE = Space(
+    {
+        "lr": Log(-5, -1),
+        "drop": Double(0, 0.5),
+        "opt": Categorical(("adam", SCRIPT, None, True, 1)),
+        "model": {LINK: Int(1, 8), "width": Const(64)},
+    }
+)
+
+
+def spec(trials: int = 60, **more: Any) -> ExperimentSpec:
+    """An experiment of which everything that a user can name is markup."""
+    settings = asha(trials, max_length=more.pop("max_length", 64), **more)
+    return replace(spec_of(settings), name=SCRIPT, metric=LINK, space=SPACE)
+
+
+def told(
+    trials: int = 60, *, stop_after: int | None = None, faults: float = 0.0, curve: Curve | None = None, **more: Any
+) -> Chronicle:
+    """An experiment that ran to its end, or so many entries far."""
+    ran = Workers(
+        spec(trials, **more), curve or power_law(3), workers=6, faults=(faults, faults / 4, faults / 4), period=1
+    )
+    ran.run(stop_after=stop_after, crash=True)
+    return chronicle(ran.experiment.spec, ran.entries[:stop_after])
+
+
+def texts(figure: Any) -> Iterator[str]:
+    """Everything in a figure that is text."""
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, dict):
+            for each in node.values():
+                yield from walk(each)
+        elif isinstance(node, list):
+            for each in node:
+                yield from walk(each)
+
+    return walk(json.loads(figure.to_json()))
+
+
+def is_safe(figure: Any) -> bool:
+    """Whether nothing that a user named is markup, and nothing comes from elsewhere."""
+    said = list(texts(figure))
+    return not any("<script" in text or "<a " in text or "http" in text for text in said)
+
+
+def trials_of(trace: Any) -> list[int]:
+    """The trial of each point: what a page opens when it is clicked on."""
+    return [int(facts[0]) for facts in trace.customdata]

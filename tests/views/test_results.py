@@ -1,0 +1,90 @@
+"""Results, hyperparameters and bins: like is compared with like."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Space
+from ashwood.views.bins import bins_of
+from ashwood.views.hparams import varied
+from ashwood.views.results import comparable, last_results
+from tests.views.simulate import Workers
+from tests.views.streams import runs
+from tests.views.test_timeline import timeline_of
+
+KINDS = st.one_of(
+    st.builds(lambda low, more: Int(low, low + more), st.integers(-50, 50), st.integers(1, 100)),
+    st.builds(lambda low, more: Double(low, low + more), st.floats(-50, 50), st.floats(0.1, 100)),
+    st.builds(lambda low, more: Log(low, low + more), st.floats(-8, 2), st.floats(0.1, 8)),
+    st.just(Categorical(("adam", None, True, 1, 1.0, "1", (1, 2)))),
+)
+
+
+@given(runs(), st.integers(1, 30))
+def test_like_is_compared_with_like(ran: Workers, enough: int) -> None:
+    timeline = timeline_of(ran)
+    known = comparable(timeline, enough)
+    if known is None:
+        assert last_results(timeline) == []
+        return
+    trials = [result.trial for result in known.results]
+    assert len(set(trials)) == len(trials) > 0
+    assert {result.length for result in known.results} == {known.length}
+    for result in known.results:
+        path = timeline.paths[result.trial]
+        assert result.metric in {arrival.metric for arrival in path.arrivals}
+        assert isfinite(result.metric)
+    longer = {result.length for result in last_results(timeline) if result.length > known.length}
+    if len(trials) >= enough:
+        assert all(sum(r.length >= length for r in last_results(timeline)) < max(enough, 1) * 2 for length in longer)
+
+
+@given(runs())
+def test_last_results_are_those_of_the_longest_rungs(ran: Workers) -> None:
+    timeline = timeline_of(ran)
+    for trial, length, metric in last_results(timeline):
+        path = timeline.paths[trial]
+        assert (path.arrivals[-1].metric, timeline.lengths[path.bracket][path.arrivals[-1].rung]) == (metric, length)
+
+
+def test_constants_vary_not_and_nested_names_have_dots() -> None:
+    space = Space({"a": Const(1), "b": {"c": Int(1, 3), "d": Int(2, 2)}, "e": Categorical(("x",))})
+    (only,) = varied(space)
+    assert only.name == "b.c"
+    assert only.value({"b": {"c": 2}}) == 2
+    assert only.value({"b": 3}) is None
+    assert only.number({"b": {"c": "no number"}}) is None
+
+
+def test_equal_values_of_different_types_are_different_categories() -> None:
+    (only,) = varied(Space({"x": Categorical((1, True, 1.0, "1"))}))
+    assert [only.number({"x": value}) for value in (1, True, 1.0, "1", None)] == [0.0, 1.0, 2.0, 3.0, None]
+
+
+@given(KINDS, st.integers(1, 20), st.floats(0, 1, exclude_max=True))
+def test_every_value_is_in_a_bin(kind: Hyperparameter, most: int, unit: float) -> None:
+    (only,) = varied(Space({"x": kind}))
+    bins = bins_of(only, most)
+    value = kind.at(unit)
+    number = only.number({"x": value})
+    assert number is not None
+    place = bins.place(number)
+    assert place is not None
+    assert 0 <= place < len(bins)
+    assert isinstance(kind, Categorical) or len(bins) <= most
+    if bins.values:
+        assert bins.values[place] == value
+    else:
+        assert bins.edges[place] <= number <= bins.edges[place + 1]
+        assert list(bins.edges) == sorted(set(bins.edges))
+
+
+@pytest.mark.parametrize("value", [-1.0, 4.0])
+def test_what_is_outside_has_no_bin(value: float) -> None:
+    (only,) = varied(Space({"x": Int(0, 3)}))
+    assert bins_of(only, 10).place(value) is None
+    assert bins_of(only, 2).place(value) is None

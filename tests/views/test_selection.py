@@ -1,0 +1,22 @@
+"""Selected points are what people look for."""
+
+from math import isfinite
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.views.curves import telling
+
+
+@given(st.lists(st.floats(), max_size=300), st.integers(2, 50))
+def test_ends_and_extremes_stay(values: list[float], most: int) -> None:
+    kept = list(telling(values, most))
+    assert len(kept) <= most
+    assert kept == sorted(set(kept))
+    if len(values) <= most:
+        assert kept == list(range(len(values)))
+    else:
+        assert {0, len(values) - 1} <= set(kept)
+        finite = [value for value in values if isfinite(value)]
+        if finite and most >= 4:
+            assert {min(finite), max(finite)} <= {values[index] for index in kept}
