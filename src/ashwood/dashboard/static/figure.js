@@ -1,7 +1,7 @@
 /** Figures: Plotly's own bundle, fetched when the page is ready, and kept up to date while they are seen. */
 
 import { getChanged } from "./api.js";
-import { h, kept, put } from "./dom.js";
+import { h, kept, put, write } from "./dom.js";
 import { choice, failure } from "./parts.js";
 
 const EVERY = 2_000;
@@ -40,18 +40,31 @@ const CONFIG = {
  * @returns {number | null}
  */
 export function trialOf(point) {
-  const own = Array.isArray(point.customdata) ? point.customdata[0] : point.customdata;
-  if (Number.isInteger(own)) return own;
-  if (own !== null && typeof own === "object" && Number.isInteger(own?.trial)) return own.trial;
-  return trialOfTrace(point.data ?? {});
+  return numberIn(point.customdata);
 }
 
-function trialOfTrace(trace) {
-  const meta = Array.isArray(trace.meta) ? trace.meta[0] : (trace.meta?.trial ?? trace.meta);
-  if (Number.isInteger(meta)) return meta;
-  const found = /^(?:trial )?(\d+)$/.exec(trace.uid ?? "") ?? /^trial (\d+)\b/.exec(trace.name ?? "");
-  return found ? Number(found[1]) : null;
+function numberIn(customdata) {
+  const own = typeof customdata === "object" && customdata !== null ? customdata[0] : customdata;
+  return Number.isInteger(own) ? own : null;
 }
+
+/** The trial that all of a trace is of. */
+function trialOfTrace({ customdata }) {
+  if (!customdata?.length) return null;
+  const first = numberIn(customdata[0]);
+  return first === numberIn(customdata[customdata.length - 1]) ? first : null;
+}
+
+/** What a figure says below its title, which is the page's here. */
+function subtitle(title) {
+  const [, , below] = /^(.*?)<br>(.*)$/s.exec(title ?? "") ?? [];
+  // It is parsed as a document of its own, of which nothing but the text is taken.
+  return below ? new DOMParser().parseFromString(below, "text/html").body.textContent : "";
+}
+
+// As high as the title that isn't drawn.
+const TITLE = 44;
+const CLEAR = "rgba(0,0,0,0)";
 
 /** One figure of the server's. */
 export class Figure {
@@ -70,24 +83,31 @@ export class Figure {
    *
    * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
    */
-  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, note }) {
+  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, note, ready }) {
     Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
+    // Until it is known what can be chosen, nothing is asked for.
+    this.busy = Boolean(ready);
+    ready?.then(() => {
+      this.busy = false;
+      this.#wake();
+    });
     this.etag = null;
     this.shown = null;
     this.stale = true;
     this.visible = false;
-    this.busy = false;
     this.last = -Infinity;
     this.timer = null;
-    this.plot = h("div", { class: "plot", role: "img", "aria-label": title });
+    this.plot = h("div", { class: "plot", role: "group", "aria-label": title });
     this.over = h("div", { class: "plot-over" }, h("span", { class: "muted" }, "Drawing…"));
     this.controls = h("div", { class: "controls" });
+    this.below = h("p", { class: "hint", hidden: true });
     const id = `figure-${path.replaceAll(/\W+/g, "-")}`;
     this.element = h(
       "section",
       { class: "card figure", "aria-labelledby": id },
       h("header", null, h("h2", { id }, title), this.controls),
       note ? h("p", { class: "hint" }, note) : null,
+      this.below,
       h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over),
     );
     this.height = height;
@@ -132,13 +152,14 @@ export class Figure {
 
   /** Show which trial is meant, all others fainter; null: none. */
   highlight(trial) {
-    if (!window.Plotly || !this.shown || this.lit === trial) return;
+    if (!window.Plotly || !this.shown || (this.lit ?? null) === trial) return;
     this.lit = trial;
-    const traces = this.shown.data;
+    // As Plotly unpacked them.
+    const traces = this.plot._fullData ?? [];
     const trials = traces.map(trialOfTrace);
     if (!trials.some((each) => each !== null)) return;
     const is = trial !== null && trials.includes(trial);
-    const opacity = traces.map((trace, at) => (!is || trials[at] === trial || trials[at] === null ? (trace.opacity ?? 1) : 0.12));
+    const opacity = traces.map((_, at) => (!is || trials[at] === trial || trials[at] === null ? 1 : 0.12));
     window.Plotly.restyle(this.plot, { opacity });
   }
 
@@ -188,14 +209,25 @@ export class Figure {
   }
 
   async #draw(figure) {
-    const layout = { ...figure.layout, autosize: true, height: figure.layout.height ?? this.height };
+    const { title, margin = {}, height = this.height } = figure.layout;
+    const top = Math.max(8, (margin.t ?? 66) - TITLE);
+    const layout = { ...figure.layout, title: undefined, autosize: true, paper_bgcolor: CLEAR, plot_bgcolor: CLEAR };
+    layout.margin = { ...margin, t: top };
+    layout.height = height - ((margin.t ?? 66) - top);
     delete layout.width;
-    layout.transition = this.shown && moves(figure) && moves(this.shown) ? { duration: 450, easing: "cubic-in-out" } : undefined;
+    write(this.below, subtitle(title?.text));
+    this.below.hidden = this.below.textContent === "";
     const isFirst = this.shown === null;
+    const before = isFirst ? null : places(this.plot);
+    const { lit } = this;
     this.shown = figure;
     this.lit = null;
     await window.Plotly.react(this.plot, figure.data, layout, CONFIG);
-    if (!isFirst) return;
+    this.highlight(lit ?? null);
+    if (!isFirst) {
+      glide(this.plot, before);
+      return;
+    }
     this.plot.on("plotly_click", ({ points, event }) => {
       const trial = points.map(trialOf).find((each) => each !== null);
       if (trial !== undefined && !event?.defaultPrevented) this.onTrial?.(trial);
@@ -212,9 +244,31 @@ export class Figure {
   }
 }
 
-function moves(figure) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return false;
-  return figure.data.every((trace) => (trace.type ?? "scatter") === "scatter") && figure.data.some((trace) => trace.ids);
+/** Where points that have an id are drawn: Plotly binds what it draws to its elements. */
+function places(plot) {
+  const found = new Map();
+  const points = plot.querySelectorAll(".scatterlayer .point");
+  for (const point of points) {
+    const id = point.__data__?.id;
+    const at = point.transform?.baseVal.consolidate()?.matrix;
+    if (id && at) found.set(id, { point, x: at.e, y: at.f });
+  }
+  return { found, width: plot.clientWidth };
+}
+
+/** Move points from where they were; what has no id, or came anew, is just there. */
+function glide(plot, before) {
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const now = places(plot);
+  if (now.width !== before.width) return;
+  for (const [id, { point, x, y }] of now.found) {
+    const from = before.found.get(id);
+    if (!from || Math.hypot(from.x - x, from.y - y) < 1) continue;
+    point.animate([{ transform: `translate(${from.x}px, ${from.y}px)` }, { transform: `translate(${x}px, ${y}px)` }], {
+      duration: 600,
+      easing: "ease-in-out",
+    });
+  }
 }
 
 /** Choices of a figure as the server lists them: their values, and which one it takes. */

@@ -111,6 +111,7 @@ function show() {
   const place = document.getElementById("live");
   const words = { open: "live", lost: "offline", connecting: "connecting", asleep: "asleep", idle: "not live" };
   place.dataset.state = state;
+  place.hidden = state === "idle";
   put(place, h("i", { "aria-hidden": "true" }), h("span", null, words[state]));
   const banner = document.getElementById("banner");
   if (state === "lost") {

@@ -42,7 +42,8 @@ async function showHome() {
     const home = await get("/home");
     openedOn(home);
     const place = document.getElementById("home");
-    write(place, home.name);
+    // Its end tells it from others.
+    write(place, home.name.length > 40 ? `…${home.name.slice(-39)}` : home.name);
     mark(place, "title", `home ${home.name}, Ashwood ${home.version}`);
     document.getElementById("read-only").hidden = !home.read_only;
     document.documentElement.toggleAttribute("data-read-only", home.read_only);

@@ -8,11 +8,11 @@ const HEADER_EVERY = 2_000;
 
 /**
  * @typedef {object} Delta what changed
- * @property {Record<string, any>} [card]
+ * @property {number} [seq] up to which entry of the log that is
+ * @property {Record<string, any>} [experiment] what of its header
  * @property {any[]} [trials] rows
- * @property {any[]} [moves] trials that arrived somewhere else
- * @property {{at: number, text: string}[]} [lines] newest events
- * @property {boolean} [missed] unknown what: look again
+ * @property {number} [many] so many trials, too many to tell
+ * @property {{seq: number, at: number, text: string}[]} [events] the latest
  */
 export class Model {
   /** @param {AbortSignal} signal */
@@ -40,7 +40,7 @@ export class Model {
   /** Change what is shown at once, before the server tells it. */
   change(changes) {
     this.take(changes);
-    this.tell({ card: changes });
+    this.tell({ experiment: changes });
   }
 
   /** Hear of changes until `signal` aborts. @param {(delta: Delta) => void} listener */
@@ -53,26 +53,28 @@ export class Model {
     for (const listener of this.listeners) listener(delta);
   }
 
-  /** Keep up with the server. */
+  /** Keep up with the server; after a lost connection, from where it was. */
   follow() {
     follow(`${this.path}/live`, {
       signal: this.signal,
-      missed: async () => {
-        await this.load().catch(() => {});
-        this.tell({ missed: true });
-      },
+      address: () => `${this.path}/live?since=${this.data.seq}`,
       events: {
         changed: (delta) => {
-          this.take({ ...delta.card, seq: delta.seq ?? this.data.seq });
+          const { best } = this.data;
+          this.take({ ...delta.experiment, seq: delta.seq });
+          const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
+          if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
-          const isWhole = delta.card && "brackets" in delta.card;
-          if (!isWhole && (delta.moves?.length || delta.card?.state)) this.reload();
-        },
-        ended: () => {
-          this.load().then(() => this.tell({ missed: true })).catch(() => {});
+          // The best trial's hyperparameters come with the whole of it alone.
+          if (best?.trial !== this.data.best?.trial) this.reload();
         },
       },
     });
+  }
+
+  /** Whether anything happened to trials. @param {Delta} delta */
+  static moved(delta) {
+    return Boolean(delta.trials?.length || delta.many || delta.events?.length);
   }
 
   get runs() {

@@ -10,7 +10,7 @@ const SIGNS = {
   created: "○",
   waiting: "○",
   pausing: "◐",
-  paused: "❚❚",
+  paused: "‖",
   stopping: "◐",
   stopped: "■",
   completed: "✓",
@@ -52,14 +52,14 @@ export function failure(error, { again, heading = false } = {}) {
   );
 }
 
-/** Nothing is there yet: what to do next; commands can be copied. */
+/** Nothing is there yet: what to do next; commands, which can be copied, or other nodes. */
 export function empty(title, text, ...commands) {
   return h(
     "div",
     { class: "empty" },
     h("strong", null, title),
     text ? h("p", null, text) : null,
-    commands.map((command) => commandLine(command)),
+    commands.map((command) => (typeof command === "string" ? commandLine(command) : command)),
   );
 }
 

@@ -11,6 +11,7 @@ import * as format from "./format.js";
  * @property {boolean} [sortable]
  * @property {(row: any) => any} [render] nodes or text
  * @property {(row: any) => any} [watch] what has to differ for `render` to be asked again
+ * @property {boolean} [quiet] its label isn't shown, just told to who can't see
  * @property {string} [width]
  * @property {string} [title]
  */
@@ -122,7 +123,7 @@ export class Table {
   #heading(column) {
     const kind = column.kind ?? "text";
     const cell = h("th", { scope: "col", class: kind, title: column.title, style: column.width ? { width: column.width } : null });
-    if (!column.sortable) return put(cell, column.label);
+    if (!column.sortable) return put(cell, column.quiet ? h("span", { class: "unseen" }, column.label) : column.label);
     const falling = this.sort === `-${column.key}`;
     const rising = this.sort === column.key;
     if (falling || rising) cell.setAttribute("aria-sort", falling ? "descending" : "ascending");

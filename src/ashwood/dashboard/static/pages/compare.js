@@ -83,7 +83,7 @@ function rows(all) {
     ["Best metric", (e) => (e.best ? `${format.number(e.best.metric)} ${e.metric}, at ${format.length(e.best.length, e.unit)}` : format.NONE)],
     ["Progress", (e) => format.percent(e.fraction)],
     ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
-    ["Ran for", (e) => format.duration(e.duration)],
+    ["Ran for", (e) => format.duration(e.seconds)],
     ["Workers busy", (e) => format.percent(e.utilisation)],
     ["Trained", (e) => format.length(e.length_trained, e.unit)],
     ["Method", (e) => e.method],
@@ -93,7 +93,7 @@ function rows(all) {
     ["Seed", (e) => format.value(e.seed)],
     ["Created", (e) => moment(e.created_at), (e) => e.created_at],
   ];
-  const names = [...new Set(all.flatMap((each) => Object.keys(flat(each.best_hyperparameters))))];
+  const names = [...new Set(all.flatMap((each) => Object.keys(flat(each.best_trial?.hyperparameters))))];
   const line = ([words, cell, plain]) => {
     const texts = all.map((each) => (plain ?? cell)(each));
     const differs = new Set(texts).size > 1;
@@ -102,8 +102,8 @@ function rows(all) {
   return [
     ...lines.map(line),
     names.length ? h("tr", { class: "section" }, h("th", { scope: "colgroup", colspan: all.length + 1 }, "Hyperparameters of the best trial")) : null,
-    ...names.map((name) => line([name, (each) => format.value(flat(each.best_hyperparameters)[name])])),
-    names.length ? h("tr", null, h("th", { scope: "row" }, "Copy"), all.map((each) => h("td", null, each.as_yaml ? copyButton(() => each.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML") : format.NONE))) : null,
+    ...names.map((name) => line([name, (each) => format.value(flat(each.best_trial?.hyperparameters)[name])])),
+    names.length ? h("tr", null, h("th", { scope: "row" }, "Copy"), all.map((each) => h("td", null, each.best_trial ? copyButton(() => each.best_trial.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML") : format.NONE))) : null,
   ];
 }
 

@@ -2,8 +2,9 @@
 
 import { get } from "../api.js";
 import { h, throttle } from "../dom.js";
-import { Table } from "../table.js";
+import { Model } from "../model.js";
 import { badge } from "../parts.js";
+import { Table } from "../table.js";
 
 const AGAIN = 3_000;
 
@@ -48,7 +49,7 @@ export default async function curves({ model, signal, figure, openTrial }) {
   signal.addEventListener("abort", () => load.stop());
   model.on((delta) => {
     if (delta.trials?.length) table.patch(delta.trials);
-    if (delta.trials?.length || delta.missed) load();
+    if (Model.moved(delta)) load();
   }, signal);
   load();
   return h("div", { class: "columns" }, h("div", { class: "wide" }, chart.element), h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)));

@@ -29,14 +29,13 @@ export default async function events({ model, signal, place }) {
   };
   const take = (answer) => {
     const sorted = [...answer.events].sort((a, b) => b.seq - a.seq);
-    if (sorted.length) {
-      oldest = Math.min(oldest, sorted.at(-1).seq);
-      newest = Math.max(newest, sorted[0].seq);
-    }
+    if (sorted.length) newest = Math.max(newest, sorted[0].seq);
     return sorted;
   };
   const showEnd = (answer) => {
-    const isAll = answer.events.length < LIMIT || oldest <= (answer.first ?? 0);
+    // Of one trial, there may be none for long.
+    oldest = Math.min(oldest, answer.first);
+    const isAll = oldest <= 1;
     put(end, isAll ? h("span", { class: "muted" }, list.children.length ? "That is where it began." : "") : h("button", { type: "button", onclick: older }, "Older"));
   };
   const older = async () => {
@@ -77,7 +76,7 @@ export default async function events({ model, signal, place }) {
   trial.addEventListener("input", typed);
   signal.addEventListener("abort", () => (fresh.stop(), typed.stop()));
   model.on((delta) => {
-    if (delta.lines?.length || delta.missed) fresh();
+    if (delta.events?.length) fresh();
   }, signal);
   await begin();
   return h("div", null, h("div", { class: "filters" }, h("label", { class: "choice" }, h("span", null, "Trial"), trial)), h("div", { class: "card" }, list, end));

@@ -64,7 +64,7 @@ export default async function experimentPage(place) {
     place.setQuery({ tab: name === "overview" ? null : name, sort: null, q: null, page: null, trial: null }, { push: true });
     show(name);
   };
-  const bar = tabs("Parts of the experiment", NAMES.map((name) => [name, name]), "overview", choose);
+  const bar = tabs("Parts of the experiment", NAMES.map((name) => [name, name[0].toUpperCase() + name.slice(1)]), "overview", choose);
   const tabOf = (query) => (NAMES.includes(query.get("tab")) ? query.get("tab") : "overview");
 
   place.leaving(() => leave?.abort());
@@ -94,13 +94,14 @@ function makeFigure(model, listed, name, { title, height, onTrial, onHover, quer
     onHover,
     note,
     signal,
+    ready: listed.then((all) => choose(all)),
     query: { ...query },
     onChoice: (option, value) => {
       chosen.set(name, option, value);
       onChoice?.(option, value);
     },
   });
-  listed.then((all) => {
+  function choose(all) {
     if (signal.aborted) return;
     const entry = all.find((each) => each.name === name);
     let controls = controlsOf(entry?.options, words);
@@ -111,11 +112,10 @@ function makeFigure(model, listed, name, { title, height, onTrial, onHover, quer
       if (before !== undefined && isKnown) control.value = before;
     }
     figure.setControls(controls);
-    figure.ask({});
     for (const control of controls) onChoice?.(control.name, control.value);
-  });
+  }
   model.on((delta) => {
-    if (delta.moves?.length || delta.trials?.length || delta.missed || delta.card?.state) figure.touch();
+    if (Model.moved(delta) || delta.experiment?.state) figure.touch();
   }, signal);
   return figure;
 }
@@ -147,7 +147,7 @@ class Header {
       h("div", { class: "page-head" }, h("div", { class: "title" }, this.title, this.badge, this.labels), this.controls),
       this.about,
       this.notices,
-      h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left)),
+      (this.far = h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left))),
       h("dl", { class: "facts" }, [this.best, this.trials, this.busy, this.ran, this.trained, this.reports].map((fact) => fact.element)),
     );
     const clock = setInterval(() => this.tick(), 1000);
@@ -185,15 +185,16 @@ class Header {
   /** What changes by the second. */
   tick() {
     const { data, since } = this.model;
-    this.ran.set(data.duration === null || data.duration === undefined ? format.NONE : format.duration(data.duration + since), `created ${format.time(data.created_at)}`);
+    this.ran.set(data.seconds === null || data.seconds === undefined ? format.NONE : format.duration(data.seconds + since), `created ${format.time(data.created_at)}`);
     let words = "";
     if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
       const range = data.seconds_left_range;
       const [low, high] = Array.isArray(range) ? [range[0], range.at(-1)] : range ? [range.low, range.high] : [null, null];
       const between = low === null || roughlySame(low, high) ? "" : ` (${format.roughly(Math.max(0, low - since))} to ${format.roughly(Math.max(0, high - since))})`;
       words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left${between}`;
-    } else words = data.state === "completed" ? "done" : "done";
+    } else words = "done";
     write(this.left, words);
+    this.far.classList.toggle("going", this.model.runs);
   }
 
   #labels(data) {
@@ -306,21 +307,21 @@ class Header {
   }
 
   #notices(data) {
-    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, data.can]);
+    const read = data.read < 1 ? format.percent(data.read) : null;
+    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, read]);
     if (this.notices.dataset.shown === key) return;
     this.notices.dataset.shown = key;
     const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
     const warnings = data.warnings ?? [];
-    const few = warnings.slice(0, 3);
-    const more = warnings.slice(3);
+    const several = warnings.length > 1 ? `${warnings.length} warnings: ` : "Warning: ";
     put(
       this.notices,
-      data.why_ended ? notice(data.state === "errored" ? "bad" : "", h("b", null, "Ended: "), data.why_ended) : null,
+      read ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`) : null,
+      data.why_ended && (data.state === "errored" || data.state === "canceled") ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended) : null,
       data.state === "interrupted" ? notice("bad", h("b", null, "Its driver is gone. "), "Nothing that was recorded is lost; it goes on from its latest checkpoints.", commandLine(`ashwood resume ${data.id}`)) : null,
-      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
+      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
       (data.pending ?? []).map((request) => notice("", h("b", null, "Asked for, and not done yet: "), request)),
-      few.map((warning) => notice("warn", h("b", null, "Warning: "), warning)),
-      more.length ? h("details", { class: "notice warn" }, h("summary", null, `${more.length} more ${format.plural(more.length, "warnings")}`), h("ul", null, more.map((warning) => h("li", null, warning)))) : null,
+      warnings.length ? h("details", { class: "notice warn" }, h("summary", { class: "clip" }, h("b", null, several), warnings.at(-1)), h("ul", null, warnings.map((warning) => h("li", null, warning)))) : null,
     );
   }
 }

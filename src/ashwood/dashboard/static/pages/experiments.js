@@ -20,7 +20,7 @@ const SORTS = {
   best: (card) => card.best?.metric,
   trials: (card) => card.trials_created,
   started: (card) => card.created_at,
-  duration: (card) => card.duration,
+  seconds: (card) => card.seconds,
 };
 
 /** @param {import("../router.js").Place} place */
@@ -81,16 +81,16 @@ export default async function experimentsPage(place) {
 
   function columns() {
     return [
-      { key: "id", label: "No.", kind: "number", sortable: true, width: "4.2rem", render: (card) => `#${card.id}` },
+      { key: "id", label: "No.", kind: "number", sortable: true, width: "3.6rem", render: (card) => `#${card.id}` },
       { key: "name", label: "Experiment", sortable: true, render: nameCell, watch: (card) => [card.name, card.labels, card.archived, card.method, card.id] },
       { key: "state", label: "State", sortable: true, kind: "state", width: "7.6rem", render: (card) => badge(card.state) },
-      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "11rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
-      { key: "best", label: "Best", sortable: true, kind: "number", width: "8.5rem", render: bestCell, watch: (card) => [card.best, card.metric] },
+      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "9.5rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
+      { key: "best", label: "Best", sortable: true, kind: "number", width: "7rem", render: bestCell, watch: (card) => [card.best, card.metric] },
       { key: "spark", label: "So far", width: "7.4rem", title: "Best metric so far, over time", render: sparkRoom, watch: (card) => card.id },
-      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "7.2rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
-      { key: "started", label: "Created", sortable: true, kind: "time", width: "8rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
-      { key: "duration", label: "Ran for", sortable: true, kind: "duration", width: "7.2rem", render: (card) => format.duration(card.duration), watch: (card) => card.duration },
-      { key: "more", label: "", width: "8.8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
+      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "6.4rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
+      { key: "started", label: "Created", sortable: true, kind: "time", width: "6.4rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
+      { key: "seconds", label: "Ran for", sortable: true, kind: "duration", width: "6rem" },
+      { key: "more", label: "Actions", quiet: true, width: "8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
     ];
   }
 
@@ -145,7 +145,7 @@ export default async function experimentsPage(place) {
     const last = Math.max(1, Math.ceil(rows.length / PER_PAGE));
     const offset = (Math.min(last, Math.max(1, Number(place.query.get("page")) || 1)) - 1) * PER_PAGE;
     table.setRows(rows.slice(offset, offset + PER_PAGE), nothing());
-    pager.set(offset, PER_PAGE, rows.length, "experiments", cards.size);
+    pager.set(offset, PER_PAGE, rows.length, "experiments", [...cards.values()].filter((card) => archived.checked || !card.archived).length);
     const active = [...cards.values()].filter((card) => ACTIVE.has(card.state)).length;
     put(summary, cards.size === 0 ? "" : active ? `${active} running` : "nothing runs now");
     showSelection();
@@ -219,7 +219,7 @@ export default async function experimentsPage(place) {
   }
 
   async function load() {
-    const answer = await get("/experiments", { query: { archived: archived.checked }, signal: place.signal });
+    const answer = await get("/experiments", { signal: place.signal });
     cards.clear();
     for (const card of answer.experiments) cards.set(card.id, card);
   }
@@ -230,9 +230,9 @@ export default async function experimentsPage(place) {
     announce(`${table.rows.size} experiments`);
   }, 120);
   filter.addEventListener("input", typed);
-  archived.addEventListener("change", async () => {
+  archived.addEventListener("change", () => {
     place.setQuery({ archived: archived.checked ? "1" : null, page: null });
-    if (await attempt(load)) show();
+    show();
   });
 
   function takeQuery(query) {
@@ -274,10 +274,8 @@ export default async function experimentsPage(place) {
     h("div", { class: "card flush" }, table.element),
     pager.element,
   );
-  const queried = async (query) => {
-    const had = archived.checked;
+  const queried = (query) => {
     takeQuery(query);
-    if (had !== archived.checked) await load();
     show();
   };
   return { element, queried };

@@ -4,8 +4,10 @@ import { get } from "../api.js";
 import { h, put } from "../dom.js";
 import * as format from "../format.js";
 import { card, copyButton, empty, hyperparameters, moment } from "../parts.js";
+import { linked } from "./events.js";
 
-const LINES = 12;
+const LINES = 8;
+const LOOKED_AT = 120;
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
@@ -19,7 +21,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
 
   const showBest = () => {
     const { data } = model;
-    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best, data.best_hyperparameters]);
+    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best]);
     if (winner.dataset.shown === key) return;
     winner.dataset.shown = key;
     put(winner, data.best ? bestTrial(model.id, data) : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`));
@@ -30,7 +32,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
     brackets.dataset.shown = key;
     put(brackets, bracketsTable(model.data));
   };
-  const showLines = () => put(lines, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
+  const showLines = () => put(lines, happened.length ? happened.map((event) => h("li", null, moment(event.at), h("span", { title: event.text }, linked(told(event), model.id)))) : h("li", { class: "muted" }, "Nothing yet."));
   const showNothing = () => {
     const { data } = model;
     if (data.trials_created > 0) return put(nothing);
@@ -42,19 +44,22 @@ export default async function overview({ model, signal, figure, openTrial }) {
     );
   };
 
+  const take = (events) => {
+    const news = events.filter((event) => event.seq > (happened[0]?.seq ?? 0) && told(event) !== "");
+    happened.unshift(...news.sort((a, b) => b.seq - a.seq));
+    happened.length = Math.min(happened.length, LINES);
+  };
   const loadLines = async () => {
-    const { events } = await get(`${model.path}/events`, { query: { limit: LINES }, signal });
-    happened.splice(0, Infinity, ...events.sort((a, b) => b.seq - a.seq));
+    const { events } = await get(`${model.path}/events`, { query: { limit: LOOKED_AT }, signal });
+    take(events);
     showLines();
   };
   model.on((delta) => {
     showBest();
     showBrackets();
     showNothing();
-    if (delta.missed) loadLines().catch(() => {});
-    else if (delta.lines?.length) {
-      happened.unshift(...[...delta.lines].sort((a, b) => b.at - a.at));
-      happened.length = Math.min(happened.length, LINES);
+    if (delta.events?.length) {
+      take(delta.events);
       showLines();
     }
   }, signal);
@@ -76,6 +81,12 @@ export default async function overview({ model, signal, figure, openTrial }) {
   );
 }
 
+/** What matters of an entry: what was decided, else what happened; a report alone is nothing new here. */
+function told({ text, decided }) {
+  if (decided?.length) return decided.length > 3 ? `${decided.slice(0, 2).join("; ")}; and ${decided.length - 2} more` : decided.join("; ");
+  return / (reported|saved) at | let go, /.test(text) ? "" : text;
+}
+
 function bestTrial(id, data) {
   const { best } = data;
   return h(
@@ -83,12 +94,12 @@ function bestTrial(id, data) {
     { class: "winner" },
     h("p", null, h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`), h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`)),
     h("p", { class: "metric" }, h("b", null, format.number(best.metric)), h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`)),
-    hyperparameters(data.best_hyperparameters),
+    data.best_trial ? hyperparameters(data.best_trial.hyperparameters) : null,
     h(
       "div",
       { class: "copies" },
-      data.as_yaml ? copyButton(() => data.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
-      data.as_python ? copyButton(() => data.as_python, "Hyperparameters as Python", "Copy as Python") : null,
+      data.best_trial ? copyButton(() => data.best_trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
+      data.best_trial ? copyButton(() => data.best_trial.as_python, "Hyperparameters as Python", "Copy as Python") : null,
     ),
   );
 }
@@ -96,18 +107,20 @@ function bestTrial(id, data) {
 function bracketsTable(data) {
   const all = data.brackets ?? [];
   if (all.length === 0) return h("p", { class: "muted" }, "None yet.");
+  const failed = all.some((bracket) => bracket.rungs.some((rung) => rung.failed));
+  const heads = [data.unit || "length", "here", "went on", "at work", ...(failed ? ["failed"] : [])];
   const count = (number) => h("td", { class: number ? "number" : "number none" }, number ? format.count(number) : "·");
   return h(
     "table",
     { class: "plain" },
     h("caption", { class: "unseen" }, "Brackets and their rungs"),
-    h("thead", null, h("tr", null, [data.unit || "length", "here", "went on", "at work", "failed"].map((words) => h("th", { scope: "col", class: "number" }, words)))),
+    h("thead", null, h("tr", null, heads.map((words) => h("th", { scope: "col", class: "number" }, words)))),
     all.map((bracket) =>
       h(
         "tbody",
         null,
-        all.length > 1 ? h("tr", { class: "section" }, h("th", { scope: "rowgroup", colspan: 5 }, `bracket ${bracket.number}`, h("span", { class: "muted" }, ` ${format.count(bracket.created)} of ${format.count(bracket.planned)} trials`))) : null,
-        bracket.rungs.map((rung) => h("tr", null, h("th", { scope: "row", class: "number" }, format.count(rung.length)), count(rung.arrived), count(rung.promoted), count(rung.training), count(rung.failed))),
+        all.length > 1 ? h("tr", { class: "section" }, h("th", { scope: "rowgroup", colspan: heads.length }, `bracket ${bracket.number}`, h("span", { class: "muted" }, ` ${format.count(bracket.created)} of ${format.count(bracket.planned)} trials`))) : null,
+        bracket.rungs.map((rung) => h("tr", null, h("th", { scope: "row", class: "number" }, format.count(rung.length)), count(rung.arrived), count(rung.promoted), count(rung.training), failed ? count(rung.failed) : null)),
       ),
     ),
   );

@@ -7,6 +7,11 @@ import * as format from "../format.js";
 import { empty, failure } from "../parts.js";
 
 const KEPT = "ashwood.preview";
+const GIVEN = [
+  ["workers", "workers", 1, "How many trials can train at once"],
+  ["unit_seconds", "seconds a unit", "any", "What one unit of max_length takes to train on average"],
+  ["cost_per_worker_hour", "cost an hour", "any", "What a worker costs an hour"],
+];
 const EXAMPLE = `name: digits
 entrypoint: train:train
 hyperparameters:
@@ -27,6 +32,8 @@ export default async function previewPage(place) {
   place.title("Preview");
   const editor = new Editor((text) => changed(text));
   const said = h("div", { class: "problems", role: "status" });
+  const given = GIVEN.map(([name, label, step, title]) => h("input", { type: "number", name, min: step === 1 ? 1 : 0, step, title, "aria-label": label, placeholder: label }));
+  const known = () => Object.fromEntries(given.filter((field) => field.value && field.validity.valid).map((field) => [field.name, Number(field.value)]));
   const plan = h("div", { class: "plan" });
   let asked = 0;
   let request = null;
@@ -38,17 +45,19 @@ export default async function previewPage(place) {
     if (!text.trim()) {
       put(said);
       editor.marks([]);
-      put(plan, h("div", { class: "card" }, empty("Paste an experiment file, open one, or drop it here.", "Its plan shows up here: brackets, rungs, how many trials train how long."), h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example")));
+      put(plan, h("div", { class: "card" }, empty("Paste an experiment file, open one, or drop it here.", "Its plan shows up here: brackets, rungs, how many trials train how long.", h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example"))));
       return;
     }
     plan.setAttribute("aria-busy", "true");
+    if (!plan.querySelector("#plan")) put(plan, h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…")));
     try {
-      const answer = await post("/preview", { text }, { signal: request.signal });
+      const answer = await post("/preview", { text, ...known() }, { signal: request.signal });
       if (mine !== asked) return;
       const problems = answer.problems ?? [];
       editor.marks(problems);
       put(said, problems.length ? problemList(problems, editor) : null, (answer.warnings ?? []).map((warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning)));
       if (answer.ok && answer.plan) await showPlan(plan, answer, place.signal);
+      else if (answer.too_large) put(plan, h("div", { class: "card" }, h("p", null, answer.too_large)));
       else plan.classList.toggle("old", plan.children.length > 0);
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
@@ -62,6 +71,7 @@ export default async function previewPage(place) {
     look(text);
   }, 350);
   place.leaving(() => (changed.stop(), request?.abort()));
+  for (const field of given) field.addEventListener("input", () => changed(editor.area.value));
 
   const file = h("input", { type: "file", accept: ".yaml,.yml,.txt", class: "unseen", tabindex: -1, "aria-label": "Experiment file" });
   const openFile = async (chosen) => {
@@ -77,7 +87,7 @@ export default async function previewPage(place) {
     "div",
     { class: "page preview-page" },
     h("div", { class: "page-head" }, h("div", null, h("h1", null, "Preview"), h("p", { class: "muted" }, "What a search will do, before anything runs. Nothing is stored on the server.")), h("div", { class: "actions" }, h("button", { type: "button", onclick: () => file.click() }, "Open a file…"), file, h("button", { type: "button", class: "ghost", onclick: () => editor.set("") }, "Clear"))),
-    h("div", { class: "columns even" }, h("div", null, editor.element, said), plan),
+    h("div", { class: "columns even" }, h("div", null, editor.element, h("div", { class: "given" }, h("span", { class: "muted" }, "Known, for time and money:"), given), said), plan),
   );
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -186,9 +196,9 @@ async function showPlan(place, answer, signal) {
     headline(plan, answer, unit),
     brackets(plan, unit),
     lengths(plan, unit),
-    plan.outlook ? outlook(plan) : h("p", { class: "muted hint" }, "What it takes in hours: ", h("code", null, "ashwood preview-search FILE --unit-time 40s"), ", or --like ID, or --measure."),
+    plan.outlook ? outlook(plan) : h("p", { class: "muted hint" }, "Say how many workers there are and what a unit of training takes, to see time and money; ", h("code", null, "ashwood preview-search FILE --measure"), " finds it out."),
     figures.map((figure) => {
-      const plot = h("div", { class: "plot", role: "img", "aria-label": figure.title ?? "Figure" });
+      const plot = h("div", { class: "plot", role: "group", "aria-label": figure.title ?? "Figure" });
       plotly().then((Plotly) => signal.aborted || Plotly.react(plot, figure.data, figure.layout, { displaylogo: false, responsive: true }));
       return h("section", { class: "card" }, plot);
     }),

@@ -10,7 +10,6 @@ import { Log } from "../log.js";
 import { Model } from "../model.js";
 import { badge, card, copyButton, Fact, failure, hyperparameters, moment, rebadge } from "../parts.js";
 import { go } from "../router.js";
-import { linked } from "./events.js";
 
 const AGAIN = 1_500;
 
@@ -58,9 +57,9 @@ export default async function trialPage(place) {
     put(attempts, attemptsOf(trial));
     put(checkpoints, checkpointsOf(trial, data, path));
     const happened = trial.happenings ?? [];
-    put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, linked(text, id)))) : h("li", { class: "muted" }, "Nothing yet."));
+    put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
     put(actions, controls(trial, path, refresh));
-    metrics.rungs = trial.way ?? [];
+    metrics.rungs = (trial.lengths ?? []).filter((each) => each <= trial.length);
   };
   const refresh = async () => {
     trial = await get(path, { signal });
@@ -70,7 +69,7 @@ export default async function trialPage(place) {
   const again = throttle(() => refresh().catch(() => {}), AGAIN);
   place.leaving(() => again.stop());
   model.on((delta) => {
-    if (delta.missed || delta.trials?.some((row) => row.trial === number)) again();
+    if (delta.many || delta.trials?.some((row) => row.trial === number)) again();
   }, signal);
 
   const log = new Log(`${path}/log`, signal);
@@ -134,17 +133,21 @@ function controls(trial, path, refresh) {
   ];
 }
 
-function wayOf(trial, { unit, metric }) {
+function wayOf(trial, { unit }) {
   const steps = trial.way ?? [];
-  if (steps.length === 0) return h("li", { class: "muted" }, "It hasn't reached its first rung yet.");
-  return steps.map((step) =>
-    h(
+  if (steps.length === 0) return h("li", { class: "muted" }, "Nothing was decided about it yet.");
+  return steps.map((step) => {
+    const words = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
+    const at = step.rung === undefined ? null : trial.lengths?.[step.rung];
+    const place = at === null || at === undefined ? null : h("span", { class: "muted" }, `rung ${step.rung}, ${format.length(at, unit)}`);
+    const target = step.target ? h("span", { class: "muted" }, `to ${format.length(step.target, unit)}`) : null;
+    return h(
       "li",
-      { data: { kind: step.kind ?? "" } },
-      h("div", { class: "step" }, h("b", null, `Rung ${step.rung}`), h("span", { class: "muted" }, format.length(step.length, unit)), h("span", null, step.metric === null || step.metric === undefined ? `no ${metric} that is a number` : `${metric} ${format.number(step.metric)}`), moment(step.at)),
-      h("div", { class: "decision" }, h("b", null, step.decision), step.reason ? `: ${step.reason}` : ""),
-    ),
-  );
+      { data: { kind: words } },
+      h("div", { class: "step" }, h("b", null, words === "other" ? step.text : words[0].toUpperCase() + words.slice(1)), target, place, moment(step.at)),
+      h("div", { class: "decision" }, step.reason || step.text),
+    );
+  });
 }
 
 function attemptsOf(trial) {
@@ -164,20 +167,23 @@ function attemptsOf(trial) {
   });
 }
 
-function checkpointsOf(trial, { unit }, path) {
+function checkpointsOf(trial, { unit, metric }, path) {
   const all = trial.checkpoints ?? [];
-  if (all.length === 0) return h("p", { class: "muted" }, "It has saved none.");
+  if (all.length === 0) return h("p", { class: "muted" }, "It has none.");
   return h(
     "ul",
     { class: "checkpoints" },
     all.map((each) => {
-      const address = `${path}/checkpoints/${each.name.split("/").map(encodeURIComponent).join("/")}/download`;
+      const name = each.name.replace(/^trial-\d+\//, "");
+      const address = url(`${path}/checkpoints/${encodeURIComponent(name)}/download`);
+      const value = each.metric === null || each.metric === undefined ? "" : `, ${metric} ${format.number(each.metric)}`;
       return h(
         "li",
         null,
-        h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, each.metric === null || each.metric === undefined ? "" : ` ${format.number(each.metric)}`), (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why))),
-        h("div", { class: "muted" }, [each.size ? format.bytes(each.size) : null, each.saved_at ? `saved ${format.time(each.saved_at)}` : null].filter(Boolean).join(", ")),
-        each.downloadable ? h("a", { href: url(address), class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)) : null,
+        h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, value)),
+        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why))),
+        h("a", { href: address, class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)),
+        each.place ? h("div", { class: "place" }, h("code", { class: "clip", title: each.place }, `\u200e${each.place}`), copyButton(() => each.place, "Place of the checkpoint", "Copy")) : null,
       );
     }),
   );
@@ -215,22 +221,23 @@ class Metrics {
 
   async #draw() {
     if (!this.data) return;
-    const { lengths, metrics, total } = this.data;
+    const { metrics, total } = this.data;
     const { metric, unit } = this.model.data;
     const names = Object.keys(metrics).sort((a, b) => Number(b === metric) - Number(a === metric) || a.localeCompare(b));
     if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "It has reported nothing yet."));
-    write(this.note, total > lengths.length ? `${format.count(lengths.length)} of ${format.count(total)} reports drawn` : `${format.count(total)} ${format.plural(total, "reports")}`);
+    write(this.note, `${format.count(total)} ${format.plural(total, "reports")}`);
     if (names.some((name) => !this.plots.has(name)) || this.plots.size !== names.length) {
       this.plots.clear();
-      for (const name of names) this.plots.set(name, h("div", { class: "plot small-plot", role: "img", "aria-label": `${name} against ${unit}` }));
+      for (const name of names) this.plots.set(name, h("div", { class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` }));
       put(this.room, names.map((name) => h("figure", { class: name === metric ? "main-metric" : null }, h("figcaption", null, name, name === metric ? h("span", { class: "muted" }, this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better") : null), this.plots.get(name))));
     }
     const { accent, muted } = colours();
-    const marks = this.rungs.map((step) => ({ type: "line", x0: step.length, x1: step.length, y0: 0, y1: 1, yref: "paper", line: { color: muted, width: 1, dash: "dot" } }));
-    const words = this.rungs.map((step) => ({ x: step.length, y: 1, yref: "paper", text: `rung ${Number(step.rung)}`, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 10, color: muted } }));
+    const marks = this.rungs.map((length) => ({ type: "line", x0: length, x1: length, y0: 0, y1: 1, yref: "paper", line: { color: muted, width: 1, dash: "dot" } }));
+    const words = this.rungs.map((length, at) => ({ x: length, y: 1, yref: "paper", text: `rung ${at}`, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 10, color: muted } }));
     for (const name of names) {
       const isMain = name === metric;
-      const trace = { type: "scatter", mode: lengths.length > 60 ? "lines" : "lines+markers", x: lengths, y: metrics[name], line: { color: isMain ? accent : muted, width: isMain ? 2 : 1.4 }, marker: { size: 5 }, hovertemplate: "%{y:.6~g}<br>at %{x}<extra></extra>", connectgaps: false };
+      const { lengths, values } = metrics[name];
+      const trace = { type: "scatter", mode: lengths.length > 60 ? "lines" : "lines+markers", x: lengths, y: values, line: { color: isMain ? accent : muted, width: isMain ? 2 : 1.4 }, marker: { size: 5 }, hovertemplate: "%{y:.6~g}<br>at %{x}<extra></extra>", connectgaps: false };
       await drawOwn(this.plots.get(name), [trace], {
         height: isMain ? 280 : 170,
         margin: { l: 56, r: 16, t: isMain ? 18 : 8, b: 38 },

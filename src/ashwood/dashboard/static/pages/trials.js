@@ -3,11 +3,13 @@
 import { get } from "../api.js";
 import { announce, debounce, h, kept, put, throttle } from "../dom.js";
 import * as format from "../format.js";
+import { Model } from "../model.js";
 import { badge, choice, empty, failure, moment } from "../parts.js";
 import { Pager, Table } from "../table.js";
 
 const AGAIN = 3_000;
 const HIDDEN = new Set(["seed", "attempts", "best_length", "preempted", "node", "checkpoint", "checkpoint_length", "created_at", "ended_at", "started_at", "nth", "target"]);
+const NAMES = { trial: "Trial", state: "State", bracket: "Bracket", rung: "Rung", length: "Length", best_length: "Best at", seed: "Seed", attempts: "Attempts", failures: "Failures", preempted: "Preempted", node: "Node", seconds: "Worked for", created_at: "Created", ended_at: "Ended", checkpoint: "Checkpoint", checkpoint_length: "Saved at" };
 const CONDITION = /^([\p{L}\w.\-/]+)(=)(.+)$/u;
 
 /** Words of a filter: conditions are the server's, the rest is looked for in any column. */
@@ -19,12 +21,22 @@ export function conditions(text) {
 }
 
 /** A column of trials as a table shows it. */
-export function trialColumn(column, id) {
+function trialColumn(column) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
+  if (column.key.startsWith("best_")) shown.label = column.label.replace("_", " ");
+  if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
   if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
-  if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem", render: (row) => String(row.trial), watch: (row) => [row.trial, id] };
+  if (column.key === "trial") return { ...shown, kind: "number", width: "4.5rem" };
   return shown;
+}
+
+/** A rung stands beside its bracket. */
+function ordered(columns) {
+  const rung = columns.find((column) => column.key === "rung");
+  const others = columns.filter((column) => column !== rung);
+  if (rung) others.splice(others.findIndex((column) => column.key === "bracket") + 1, 0, rung);
+  return others;
 }
 
 /** @param {import("./experiment.js").Tab} tab */
@@ -32,6 +44,7 @@ export default async function trials({ model, signal, place, openTrial }) {
   const { id, path } = model;
   const name = `columns.${id}`;
   let columns = [];
+  let known = null;
   let sort = place.query.get("sort") ?? "";
   let page = Math.max(1, Number(place.query.get("page")) || 1);
   let limit = kept.get("trials.limit") ?? 100;
@@ -76,7 +89,7 @@ export default async function trials({ model, signal, place, openTrial }) {
   const hidden = () => new Set(kept.get(name) ?? columns.filter((column) => HIDDEN.has(column.key)).map((column) => column.key));
   const shown = () => {
     const without = hidden();
-    return columns.filter((column) => column.key === "trial" || !without.has(column.key)).map((column) => trialColumn(column, id));
+    return columns.filter((column) => column.key === "trial" || !without.has(column.key)).map((column) => trialColumn(column));
   };
 
   const showChooser = () => {
@@ -92,7 +105,7 @@ export default async function trials({ model, signal, place, openTrial }) {
       .filter((column) => column.key !== "trial")
       .map((column) => {
         const box = h("input", { type: "checkbox", checked: !without.has(column.key), onchange: () => change(column.key, box.checked) });
-        return h("label", null, box, h("span", null, trialColumn(column, id).label));
+        return h("label", null, box, h("span", null, trialColumn(column).label));
       });
     const reset = () => {
       kept.set(name, null);
@@ -146,9 +159,10 @@ export default async function trials({ model, signal, place, openTrial }) {
     }
     if (mine !== asked) return;
     put(wrong);
-    const keys = JSON.stringify(answer.columns.map((column) => column.key));
-    if (keys !== JSON.stringify(columns.map((column) => column.key))) {
-      columns = answer.columns;
+    const keys = answer.columns.map((column) => column.key).join("\n");
+    if (keys !== known) {
+      known = keys;
+      columns = ordered(answer.columns);
       table.setColumns(shown(), sort);
       if (!chooser.open) showChooser();
     }
@@ -183,7 +197,7 @@ export default async function trials({ model, signal, place, openTrial }) {
   model.on((delta) => {
     showStates();
     if (delta.trials?.length) table.patch(delta.trials);
-    if (delta.trials?.length || delta.missed) again();
+    if (Model.moved(delta)) again();
   }, signal);
 
   await load();
