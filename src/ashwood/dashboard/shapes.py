@@ -324,3 +324,24 @@ class Previewed(TypedDict):
     unit: NotRequired[str]
     plan: NotRequired[dict[str, Any] | None]
     too_large: NotRequired[str]
+
+
+class FigureOption(TypedDict):
+    """How a figure can be drawn otherwise; ``allowed``: the values that there are, null: a flag or a number."""
+
+    name: str
+    title: str
+    kind: str
+    default: str | int | bool | None
+    allowed: list[str] | None
+    least: NotRequired[int]
+    most: NotRequired[int]
+
+
+class Figure(TypedDict):
+    """A figure that can be drawn."""
+
+    name: str
+    title: str
+    about: str
+    options: list[FigureOption]
