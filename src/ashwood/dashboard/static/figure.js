@@ -28,6 +28,19 @@ export function theme() {
   return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
 
+// Plotly draws many points with the graphics card, where it can; it is known when it has tried.
+let hasWebGL = true;
+
+/** A figure's traces as this browser can draw them. */
+function drawable(traces) {
+  if (hasWebGL) return traces;
+  if (traces.some((trace) => trace.type === "parcoords")) {
+    const what = "This chart needs WebGL, which isn't to be had here.";
+    throw Object.assign(new Error(what), { what, hint: "Is hardware acceleration turned off in the browser's settings?", status: 501 });
+  }
+  return traces.map((trace) => (trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
+}
+
 const CONFIG = {
   responsive: true,
   displaylogo: false,
@@ -101,6 +114,7 @@ export class Figure {
     this.over = h("div", { class: "plot-over" }, h("span", { class: "muted" }, "Drawing…"));
     this.controls = h("div", { class: "controls" });
     this.below = h("p", { class: "hint", hidden: true });
+    this.room = h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over);
     const id = `figure-${path.replaceAll(/\W+/g, "-")}`;
     this.element = h(
       "section",
@@ -108,7 +122,7 @@ export class Figure {
       h("header", null, h("h2", { id }, title), this.controls),
       note ? h("p", { class: "hint" }, note) : null,
       this.below,
-      h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over),
+      this.room,
     );
     this.height = height;
     this.setControls(controls);
@@ -222,7 +236,13 @@ export class Figure {
     const { lit } = this;
     this.shown = figure;
     this.lit = null;
-    await window.Plotly.react(this.plot, figure.data, layout, CONFIG);
+    await window.Plotly.react(this.plot, drawable(figure.data), layout, CONFIG);
+    if (hasWebGL && this.plot.querySelector(".no-webgl")) {
+      hasWebGL = false;
+      window.Plotly.purge(this.plot);
+      await window.Plotly.newPlot(this.plot, drawable(figure.data), layout, CONFIG);
+    }
+    this.room.style.setProperty("min-height", `${layout.height}px`);
     this.highlight(lit ?? null);
     if (!isFirst) {
       glide(this.plot, before);

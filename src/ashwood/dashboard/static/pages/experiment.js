@@ -215,7 +215,7 @@ class Header {
     const had = this.controls.contains(document.activeElement) ? document.activeElement.textContent : null;
     put(
       this.controls,
-      may.pause ? button("Pause", () => this.#steer("pause")) : null,
+      may.pause && !may.activate ? button("Pause", () => this.#steer("pause")) : null,
       may.activate ? button("Go on", () => this.#steer("activate"), "primary") : null,
       may.set ? button("Settings…", () => this.#settings()) : null,
       may.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,

@@ -286,9 +286,13 @@ function nameCell(card) {
     "div",
     { class: "name" },
     h("a", { href: `/experiments/${card.id}`, tabindex: -1, class: "strong" }, card.name),
-    card.archived ? h("span", { class: "tag" }, "archived") : null,
-    card.labels.map((label) => h("span", { class: "tag label" }, label)),
-    h("div", { class: "muted" }, card.method),
+    h(
+      "div",
+      { class: "tags muted" },
+      card.method,
+      card.archived ? h("span", { class: "tag" }, "archived") : null,
+      card.labels.map((label) => h("span", { class: "tag label" }, label)),
+    ),
   );
 }
 
@@ -311,7 +315,7 @@ function trialsCell(card) {
   return h(
     "div",
     null,
-    `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`,
+    card.trials_planned ? `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}` : format.count(card.trials_created),
     h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
   );
 }

@@ -16,7 +16,7 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const winner = h("div");
   const brackets = h("div");
   const lines = h("ol", { class: "happenings" });
-  const nothing = h("div");
+  const nothing = h("div", { class: "card", hidden: true });
   const happened = [];
 
   const showBest = () => {
@@ -35,8 +35,9 @@ export default async function overview({ model, signal, figure, openTrial }) {
   const showLines = () => put(lines, happened.length ? happened.map((event) => h("li", null, moment(event.at), h("span", { title: event.text }, linked(told(event), model.id)))) : h("li", { class: "muted" }, "Nothing yet."));
   const showNothing = () => {
     const { data } = model;
-    if (data.trials_created > 0) return put(nothing);
-    return put(
+    nothing.hidden = data.trials_created > 0;
+    if (nothing.hidden) return;
+    put(
       nothing,
       data.state === "running"
         ? empty("It has just begun.", "The first trials show up here as soon as they are created.")
