@@ -6,30 +6,16 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import httpx2 as httpx
 import pytest
-import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from ashwood.dashboard.guard import Guard, GuardRules, rules_for
+from ashwood.dashboard.guard import GuardRules, rules_for
+from tests.dashboard.serving import served
 from tests.dashboard.test_guard import application, assert_error, assert_protected
 from tests.dashboard.test_guard_verdicts import TOKEN
-
-
-@contextmanager
-def served(app: ASGIApp, rules: GuardRules) -> Iterator[tuple[str, int]]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(Guard(app, rules), log_config=None, lifespan="off", proxy_headers=False, ws="none")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield listening.getsockname()
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")

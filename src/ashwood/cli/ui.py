@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
 
 PORT = 8642
-_ANY = ("0.0.0.0", "::", "")  # noqa: S104 - to tell them, not to listen there
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to tell them, not to listen there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +62,17 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
         name = opened.name
     taken = listen(ui.host, PORT if ui.port is None else ui.port, or_next=ui.port is None)
     port = taken.getsockname()[1]
-    rules = rules_for(ui.host, port, with_token=ui.with_token, allowed_hosts=ui.allowed_hosts, read_only=ui.read_only)
-    url = address(ui.host, port, rules.token)
+    own_names = [socket.gethostname(), socket.getfqdn()] if ui.host in _EVERYWHERE else []
+    rules = rules_for(
+        ui.host, port, with_token=ui.with_token, allowed_hosts=[*ui.allowed_hosts, *own_names], read_only=ui.read_only
+    )
+    url = address(own_names[0] if own_names else ui.host, port, rules.token)
 
     def ready() -> None:
         typer.echo(f"{name} is at {url}")
         typer.echo("Ctrl-C ends the dashboard; experiments go on.", err=True)
-        if _has_browser() if ui.browser is None else ui.browser:
+        # Other users can read what a browser is started with.
+        if _has_browser() and rules.token is None if ui.browser is None else ui.browser:
             webbrowser.open(url)
 
     steering = None if ui.read_only else HomeSteering(home)
@@ -76,7 +81,7 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
 
 def address(host: str, port: int, token: str | None) -> str:
     """What to open in a browser."""
-    name = "localhost" if host in _ANY else f"[{host}]" if ":" in host else host
+    name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + ("" if token is None else f"?token={token}")
 
 

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from ashwood.dashboard.library import Followed
+from ashwood.dashboard.shapes import (
+    Attempt,
+    Best,
+    Card,
+    Copies,
+    Description,
+    EventLine,
+    Header,
+    Node,
+    Possible,
+    Row,
+    Settings,
+    Step,
+    TrialPage,
+)
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment import decisions as d
@@ -21,13 +36,11 @@ from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import Noted, TrialRow
 
-Answer = dict[str, Any]
-
 INTERRUPTED = "interrupted"
 """An experiment's state when its driver is gone without having let go of it."""
 
 
-def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Answer:
+def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Card:
     """An experiment in a list, as its driver summed it up last."""
     summary = record.summary
     trials: Mapping[str, int] = summary.get("trials", {})
@@ -65,11 +78,11 @@ def _run(summary: Mapping[str, Any], now: float, *, runs: bool) -> float | None:
     return ran if ran is None or at is None or not runs else ran + max(0.0, now - at)
 
 
-def header(followed: Followed, listed: Answer, now: float) -> Answer:
+def header(followed: Followed, listed: Card, now: float) -> Header:
     """An experiment on its own page: what ``listed`` says of it, and what its record tells."""
     progress = followed.chronicle.progress
     if listed["state"] != INTERRUPTED or not progress.state.active:
-        listed = {**listed, "state": str(progress.state)}
+        listed["state"] = str(progress.state)
     runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
     spending = progress.trials.spending
     forecast = progress.forecast()
@@ -82,13 +95,16 @@ def header(followed: Followed, listed: Answer, now: float) -> Answer:
         "trials": {str(state): states[state] for state in TrialState if states[state]},
         "trials_created": len(progress.trials.rows),
         "trials_planned": progress.trials_planned,
-        "best": None if best is None else best._asdict(),
+        "best": None if best is None else Best(trial=best.trial, metric=best.metric, length=best.length, at=best.at),
         "seconds": spending.driven(now) if runs else spending.driver_seconds,
         "why_ended": progress.why_ended,
         "utilisation": spending.utilisation(now if runs else None),
         "slots": spending.slots if runs else 0,
         "slots_in_use": len(spending.live) if runs else 0,
-        "nodes": [node._asdict() for node in nodes_of(spending)] if runs else [],
+        "nodes": [
+            Node(name=node.name, slots=node.slots, trials=list(node.trials))
+            for node in (nodes_of(spending) if runs else [])
+        ],
         "reports": progress.reports,
         "failed_attempts": progress.failed_attempts,
         "length_trained": progress.length_trained,
@@ -117,10 +133,11 @@ def header(followed: Followed, listed: Answer, now: float) -> Answer:
         "settings": _settings(followed),
         "can": _possible(ExperimentState(listed["state"]) if listed["state"] != INTERRUPTED else None),
         "seq": followed.seq,
+        "read": followed.read,
     }
 
 
-def _settings(followed: Followed) -> Answer:
+def _settings(followed: Followed) -> Settings:
     """What can be changed while it runs, as it is now."""
     search, changed = followed.spec.search, followed.chronicle.settings
     return {
@@ -131,7 +148,7 @@ def _settings(followed: Followed) -> Answer:
     }
 
 
-def _possible(state: ExperimentState | None) -> Answer:
+def _possible(state: ExperimentState | None) -> Possible:
     """What a person may ask for in a state; None: interrupted."""
     running = state in (ExperimentState.CREATED, ExperimentState.RUNNING, None)
     ended = state is not None and state.ended
@@ -139,7 +156,7 @@ def _possible(state: ExperimentState | None) -> Answer:
     return {"pause": running, "activate": resting, "cancel": not ended, "kill": not ended, "set": not ended}
 
 
-def description(followed: Followed) -> Answer:
+def description(followed: Followed) -> Description:
     """What of an experiment's page never changes."""
     spec = followed.spec
     return {
@@ -148,23 +165,23 @@ def description(followed: Followed) -> Answer:
         "entrypoint": spec.entrypoint.target,
         "workdir": spec.workdir,
         "config": spec.config_text,
-        "provenance": spec.provenance,
+        "provenance": dict(spec.provenance),
         "divisor": float(spec.search.divisor),
         "lengths": [list(bracket) for bracket in followed.chronicle.timeline.lengths],
     }
 
 
-def best_trial(followed: Followed) -> Answer | None:
+def best_trial(followed: Followed) -> Row | None:
     """The best trial, with its hyperparameters to copy; None: none has reported a number."""
     row = followed.chronicle.progress.trials.leader
     return None if row is None else {**followed.record(row.id), **copies(row)}
 
 
-def copies(row: TrialRow) -> Answer:
+def copies(row: TrialRow) -> Copies:
     """A trial's hyperparameters as people take them along."""
     hparams = {"hyperparameters": dict(row.hparams)}
     return {
-        "hyperparameters": row.hparams,
+        "hyperparameters": dict(row.hparams),
         "as_yaml": yaml.safe_dump(hparams, sort_keys=False, allow_unicode=True),
         "as_python": "hparams = " + repr(dict(row.hparams)),
     }
@@ -183,13 +200,13 @@ def find_trial(followed: Followed, trial: TrialId) -> TrialRow:
     return rows[trial]
 
 
-def trial_page(followed: Followed, trial: TrialId, root: str) -> Answer:
+def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
     """All about a trial but its curves and its log; ``root`` is where checkpoints are."""
     row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
     ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
     kept = told.checkpoints.kept_as() if trial in {each.trial for each in told.checkpoints.rows.values()} else {}
     return {
-        **followed.record(trial),
+        "row": followed.record(trial),
         **copies(row),
         "target": row.target,
         "lengths": list(told.timeline.lengths[row.bracket]),
@@ -220,19 +237,24 @@ def _download(experiment: ExperimentId, checkpoint: CheckpointRow) -> str:
     return f"/api/v1/experiments/{experiment}/trials/{checkpoint.trial}/checkpoints/{name}/download"
 
 
-def _step(noted: Noted, spec: ExperimentSpec) -> Answer:
+def _step(noted: Noted, spec: ExperimentSpec) -> Step:
     """A decision about a trial, with the numbers that its reason has."""
     decision = noted.decision
     why = getattr(decision, "why", None)
-    numbers = {name: getattr(why, name) for name in ("rung", "rank", "of", "best") if hasattr(why, name)}
-    return {
+    step: Step = {
         "at": noted.at,
         "kind": _KINDS.get(type(decision), "other"),
         "text": describe_decision(decision, spec.unit),
         "reason": "" if why is None else str(why),
         "target": getattr(decision, "target", None),
-        **numbers,
     }
+    for name in _NUMBERS:
+        if hasattr(why, name):
+            step[name] = getattr(why, name)
+    return step
+
+
+_NUMBERS: tuple[Literal["rung", "rank", "of", "best"], ...] = ("rung", "rank", "of", "best")
 
 
 _KINDS: Mapping[type, str] = {
@@ -248,8 +270,8 @@ _KINDS: Mapping[type, str] = {
 }
 
 
-def _attempts(followed: Followed, trial: TrialId) -> list[Answer]:
-    attempts: dict[int, Answer] = {}
+def _attempts(followed: Followed, trial: TrialId) -> list[Attempt]:
+    attempts: dict[int, Attempt] = {}
     for at, event in followed.chronicle.happenings.get(trial, ()):
         match event:
             case e.AttemptStarted(_, number, slot, length, node):
@@ -265,7 +287,7 @@ def _attempts(followed: Followed, trial: TrialId) -> list[Answer]:
                 }
             case _ if isinstance(event, e.LastWord) and event.attempt in attempts:
                 said = getattr(event, "error", None) or getattr(event, "why", None)
-                attempts[event.attempt] |= {"ended_at": at, "how": _ENDS[type(event)], "error": said}
+                attempts[event.attempt].update({"ended_at": at, "how": _ENDS[type(event)], "error": said})
     return list(attempts.values())
 
 
@@ -280,7 +302,7 @@ _ENDS: Mapping[type, str] = {
 }
 
 
-def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> Answer:
+def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
     """An entry of the log for people."""
     return {
         "seq": seq,

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from ashwood import __version__
 from ashwood.dashboard.context import Dashboard, Json
 from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.guard import error_body
 from ashwood.dashboard.routes import experiments, figures, previews
 from ashwood.dashboard.routes import files as stored
 from ashwood.dashboard.routes import steering as controls
@@ -73,6 +74,7 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
     app.add_exception_handler(AshwoodError, _told)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _broken)
     _add_pages(app)
     return app
 
@@ -124,5 +126,9 @@ async def _refused(_: Request, error: Exception) -> Response:
     return response
 
 
+async def _broken(_: Request, error: Exception) -> Response:
+    return _error(500, f"a mistake in Ashwood: {type(error).__name__}", "what ashwood ui printed tells where")
+
+
 def _error(status: int, what: str, hint: str) -> Response:
-    return Json({"error": {"what": what, "hint": hint}}, status_code=status)
+    return Json(error_body(what, hint), status_code=status)

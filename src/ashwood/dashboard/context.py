@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request
+from fastapi.responses import JSONResponse
 
 from ashwood.dashboard import answers
-from ashwood.dashboard.answers import Answer
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.library import Followed, Library
+from ashwood.dashboard.shapes import Card, ExperimentPage, Failure, Header
 from ashwood.dashboard.steering import Steering
 from ashwood.errors import RequestRefused
 from ashwood.eventlog.port import ExperimentId
@@ -32,10 +33,10 @@ class Dashboard:
     steering: Steering | None
     name: str
 
-    async def header(self, experiment: ExperimentId) -> Answer:
+    async def page(self, experiment: ExperimentId) -> ExperimentPage:
         """An experiment's header, with what never changes."""
 
-        def answer(library: Library) -> Answer:
+        def answer(library: Library) -> ExperimentPage:
             followed = library.follow(experiment)
             return {
                 **header(library, followed),
@@ -57,15 +58,15 @@ class Dashboard:
         return self.steering
 
 
-def header(library: Library, followed: Followed) -> Answer:
+def header(library: Library, followed: Followed) -> Header:
     """An experiment's header as it is now."""
     now = time.time()
     listed = library.listed(followed.id)
-    shown = answers.header(followed, answers.card(listed.record, followed.spec, driven=listed.driven, now=now), now)
-    return {**shown, "read": followed.read}
+    card = answers.card(listed.record, followed.spec, driven=listed.driven, now=now)
+    return answers.header(followed, card, now)
 
 
-def cards(library: Library) -> list[Answer]:
+def cards(library: Library) -> list[Card]:
     """All experiments, the latest first."""
     now = time.time()
     return [
@@ -79,10 +80,27 @@ def _get(request: Request) -> Dashboard:
     return dashboard
 
 
+_MEANINGS = {
+    400: "It can't be answered as it was asked.",
+    403: "It isn't allowed, from where it was asked or at all.",
+    404: "There is no such thing.",
+    409: "It can't be done in the state that things are in.",
+    422: "The request isn't as it must be.",
+    503: "The record can't be read.",
+}
+
+
+def telling(shape: Any, *failures: int, media: str | None = None) -> dict[int | str, dict[str, Any]]:
+    """The answers of a route, for the schema: a shape, or a media type, and what may come instead."""
+    fits = {"model": shape} if media is None else {"content": {media: {}}}
+    told: dict[int | str, dict[str, Any]] = {200: {"description": "As asked for.", **fits}}
+    return told | {code: {"model": Failure, "description": _MEANINGS[code]} for code in (*failures, 422, 503)}
+
+
 Context = Annotated[Dashboard, Depends(_get)]
 
 
-class Json(Response):
+class Json(JSONResponse):
     """An answer; numbers that JSON hasn't are null."""
 
     media_type = "application/json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -23,11 +23,28 @@ from ashwood.views.table import Record, trial_record
 _TURN_SECONDS = 0.05
 _CHECKED_EVERY = 64
 _MOST_FOLLOWED = 12
+_MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
 _MOST_SCANNED = 20_000
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
 _FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
+
+
+class Drawn(NamedTuple):
+    """A figure.
+
+    Attributes:
+        seq: the last entry that it shows.
+        body: as JSON.
+        at: when it was drawn, by the monotonic clock.
+        cost: seconds that it took.
+    """
+
+    seq: Seq
+    body: bytes
+    at: float
+    cost: float
 
 
 class Followed:
@@ -40,6 +57,7 @@ class Followed:
         chronicle: all that was read.
         seq: the place of the last entry that was read.
         begin: where this dashboard began to read; what changed before is not known.
+        drawn: the figures that were asked for last, by what was asked for.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId) -> None:
@@ -53,6 +71,7 @@ class Followed:
         self.files: Path | None = None
         with suppress(AshwoodError):
             self.files = home.directory(experiment)
+        self.drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
         # At which entry each trial changed last, in that order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self._records: dict[TrialId, tuple[Seq, Record]] = {}
@@ -138,6 +157,13 @@ class Followed:
         if self.files is not None and self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
             keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last), _FOLDING_ROOMS)
             self._kept = self.seq
+
+    def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:
+        """Take a figure that was drawn, instead of one that nobody has asked for in a while."""
+        self.drawn[key] = drawn
+        self.drawn.move_to_end(key)
+        if len(self.drawn) > _MOST_DRAWN:
+            self.drawn.popitem(last=False)
 
     def _touch(self, seq: Seq, entry: Entry) -> None:
         for trial in trials_of(entry.event, entry.decisions):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
-from ashwood.dashboard.answers import Answer, event_line
+from ashwood.dashboard.answers import event_line
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.library import Followed, Library
+from ashwood.dashboard.shapes import Card, Header
 from ashwood.eventlog.port import ExperimentId, Seq
 
 _TICK_SECONDS = 0.25
@@ -24,7 +25,8 @@ _MOST_TRIALS = 300
 """More changed ones are told as a number: the page reads what it shows again."""
 _MOST_LINES = 20
 
-Header = Callable[[Library, Followed], Answer]
+Answer: TypeAlias = dict[str, Any]
+TellHeader: TypeAlias = Callable[[Library, Followed], Header]
 
 
 def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
@@ -33,7 +35,9 @@ def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: 
     return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
 
 
-async def experiment_events(desk: Desk, experiment: ExperimentId, since: Seq, header: Header) -> AsyncGenerator[bytes]:
+async def experiment_events(
+    desk: Desk, experiment: ExperimentId, since: Seq, header: Callable[[Library, Followed], Header]
+) -> AsyncGenerator[bytes]:
     """What happens to an experiment behind the entry ``since``, for ever.
 
     Raises:
@@ -60,7 +64,9 @@ async def experiment_events(desk: Desk, experiment: ExperimentId, since: Seq, he
         await asyncio.sleep(_TICK_SECONDS)
 
 
-def _difference(library: Library, followed: Followed, since: Seq, before: Answer, header: Header) -> Answer:
+def _difference(
+    library: Library, followed: Followed, since: Seq, before: Answer, header: Callable[[Library, Followed], Header]
+) -> Answer:
     now = header(library, followed)
     changed: Answer = {name: value for name, value in now.items() if name not in before or before[name] != value}
     difference: Answer = {"experiment": changed} if changed.keys() - _CLOCKS or not before else {}
@@ -80,9 +86,9 @@ _CLOCKS = {"seconds", "seconds_left", "utilisation", "seq"}
 """What changes by itself as time goes by: told with the rest."""
 
 
-async def list_events(desk: Desk, cards: Callable[[Library], list[Answer]]) -> AsyncGenerator[bytes]:
+async def list_events(desk: Desk, cards: Callable[[Library], list[Card]]) -> AsyncGenerator[bytes]:
     """What changes in the list of experiments, for ever."""
-    before: dict[int, Answer] = {}
+    before: dict[int, Card] = {}
     said = time.monotonic()
     yield b"retry: 1000\n\n"
     while True:
@@ -99,5 +105,5 @@ async def list_events(desk: Desk, cards: Callable[[Library], list[Answer]]) -> A
         await asyncio.sleep(2 * _TICK_SECONDS)
 
 
-def _differs(card: Answer, before: Answer | None) -> bool:
-    return before is None or any(card[name] != before[name] for name in card if name not in _CLOCKS)
+def _differs(card: Card, before: Card | None) -> bool:
+    return before is None or any(value != before.get(name) for name, value in card.items() if name not in _CLOCKS)

@@ -69,6 +69,7 @@ def serve(
         # It would write tokens down.
         access_log=False,
         server_header=False,
+        ws="none",
         proxy_headers=False,
         # A live page never ends by itself.
         timeout_graceful_shutdown=1,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ashwood.experiment.decisions import Decision
 from ashwood.experiment.events import Event
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.figures.axes import Against
+from ashwood.figures.axes import Against, Summary
 from ashwood.views.chronicle import Chronicle, chronicle
 from ashwood.views.curves import By
 from ashwood.views.timeline import Timeline
@@ -65,11 +65,41 @@ class Figures:
 
         return draw_learning_curves(self._told(), top=top, by=by, log_x=log_x, log_y=log_y, metric=metric)
 
+    def parallel_coordinates(self) -> Figure:
+        """Every trial as a line through all its hyperparameters to its metric."""
+        from ashwood.figures.parallel import draw_parallel_coordinates
+
+        return draw_parallel_coordinates(self._told())
+
+    def scatter(self, hparam: str | None = None) -> Figure:
+        """One hyperparameter (the first, if none is named) against the metric."""
+        from ashwood.figures.hparams import draw_scatter
+
+        return draw_scatter(self._told(), hparam)
+
+    def heatmap(self, x: str | None = None, y: str | None = None, *, summary: Summary = "best") -> Figure:
+        """Two hyperparameters against the metric: the ``best`` or the ``mean`` of the results in each bin."""
+        from ashwood.figures.hparams import draw_heatmap
+
+        return draw_heatmap(self._told(), x, y, summary=summary)
+
+    def importance(self) -> Figure:
+        """Which hyperparameters decide whether a trial is among the best (PED-ANOVA)."""
+        from ashwood.figures.importance import draw_importance
+
+        return draw_importance(self._told())
+
     def timeline(self) -> Figure:
         """Which worker worked on which trial and when, coloured by bracket and rung, and when it was idle."""
         from ashwood.figures.timeline import draw_timeline
 
         return draw_timeline(fold_timeline(self._spec, self._read()))
+
+    def spending(self) -> Figure:
+        """Where the budget went, by bracket and rung, beside what was to be expected; and the share of idle time."""
+        from ashwood.figures.spending import draw_spending
+
+        return draw_spending(self._told())
 
     def _told(self) -> Chronicle:
         return chronicle(self._spec, self._read())

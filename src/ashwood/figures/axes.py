@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Against: TypeAlias = Literal["time", "trials", "units"]
 AGAINST: tuple[Against, ...] = ("time", "trials", "units")
+Summary: TypeAlias = Literal["best", "mean"]
+SUMMARIES: tuple[Summary, ...] = ("best", "mean")
 
 _MARGIN = 0.06
 _ENOUGH = 10

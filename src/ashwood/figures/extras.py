@@ -20,6 +20,21 @@ def graph_objects() -> Any:
     return plotly.graph_objects
 
 
+def optuna() -> Any:
+    """``optuna``, which knows how to tell what a hyperparameter matters.
+
+    Raises:
+        AshwoodError: it is not installed, or too old.
+    """
+    try:
+        import optuna.importance
+
+        optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise AshwoodError("this needs optuna 5 or newer: pip install 'ashwood[figures,importance]'") from error
+    return optuna
+
+
 def check_matplotlib() -> None:
     """Make sure that ``matplotlib`` can be imported.
 

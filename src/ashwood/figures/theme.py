@@ -120,11 +120,11 @@ DARK = Theme(
     series=("#56b4e9", "#f0883e", "#2fc799", "#e39ac4", "#e0b030", "#8fa8ff", "#c9a77a", "#b39ddb"),
     qualities=("#4a3f55", "#99386b", "#f0754f", "#ffe29a"),
     ramps=(
-        ("#1f4468", "#2f74ad", "#5aa9e6", "#c3e2fb"),
-        ("#6b3410", "#b85a1c", "#f0914a", "#ffd9b3"),
-        ("#0f4d3a", "#1c8563", "#46c79b", "#c3f2df"),
-        ("#661743", "#a8326f", "#ef74ab", "#ffd0e2"),
-        ("#4b3c22", "#85693a", "#c2a06a", "#efdfc4"),
+        ("#2c5f8f", "#2f74ad", "#5aa9e6", "#c3e2fb"),
+        ("#8a4818", "#b85a1c", "#f0914a", "#ffd9b3"),
+        ("#176b50", "#1c8563", "#46c79b", "#c3f2df"),
+        ("#84225a", "#a8326f", "#ef74ab", "#ffd0e2"),
+        ("#66522f", "#85693a", "#c2a06a", "#efdfc4"),
     ),
 )
 THEMES = {theme.name: theme for theme in (LIGHT, DARK)}

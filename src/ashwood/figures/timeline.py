@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from html import escape
+from math import nan
 from typing import TYPE_CHECKING, Any
 
-from ashwood.figures.extras import graph_objects
-from ashwood.figures.palette import IDLE, INK, TROUBLE, rung_colour
+from ashwood.figures.axes import time_unit
+from ashwood.figures.theme import LIGHT, Theme, Trace, compose, text_of
 from ashwood.views.timeline import SlotTime, Span, SpanEnd, Timeline
 from ashwood.views.wording import format_duration, format_length, format_value
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Bar, Figure, Scatter
+    from plotly.graph_objects import Figure
 
 # A gap that is a smaller share of all time than this can't be seen, on any screen.
 _VISIBLE = 1 / 10_000
 _FEW_SLOTS = 32
 _FEW_SPANS = 500
+_MANY_SPANS = 2_000
 _SYMBOLS = {
     SpanEnd.FAILED: "x",
     SpanEnd.INVALID: "cross",
@@ -27,7 +28,7 @@ _SYMBOLS = {
 }
 
 
-def draw_timeline(timeline: Timeline) -> Figure:
+def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
     """A figure with a row a worker.
 
     A trace a bracket and rung, so that ten thousand stretches of work are drawn as fast as ten.
@@ -35,53 +36,56 @@ def draw_timeline(timeline: Timeline) -> Figure:
     Raises:
         AshwoodError: plotly is not installed.
     """
-    go = graph_objects()
-    axis = _Axis(timeline)
+    axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
         by_rung[span.bracket, span.rung].append(span)
     gaps = list(timeline.gaps())
-    figure = go.Figure(
+    rows = max(1, timeline.slots)
+    return compose(
         [
             _idle(gaps, axis),
             *(_work(spans, timeline, axis) for _, spans in sorted(by_rung.items())),
             *_troubles(timeline, axis),
-        ]
-    )
-    rows = max(1, timeline.slots)
-    figure.update_layout(
-        title={"text": _title(timeline, gaps), "x": 0.01, "xanchor": "left"},
-        template="plotly_white",
-        font={"color": INK},
+        ],
+        theme,
+        *_title(timeline, gaps),
         barmode="overlay",
         height=min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows),
-        hoverlabel={"align": "left"},
-        legend={"title": {"text": "trains towards"}, "groupclick": "toggleitem"},
-        margin={"l": 70, "r": 20, "t": 60, "b": 60},
+        legend={
+            "title": {"text": "trains towards"},
+            "groupclick": "toggleitem",
+            "orientation": "v",
+            "x": 1.01,
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "top",
+        },
+        uirevision="timeline",
         xaxis={"title": {"text": f"time since the start ({axis.unit})"}, "range": [0, axis.place(timeline.until)]},
         yaxis={
             "title": {"text": "worker"},
             "range": [rows - 0.5, -0.5],
             "showgrid": False,
-            "zeroline": False,
             **({"dtick": 1} if rows <= _FEW_SLOTS else {}),
         },
     )
-    return figure
 
 
 class _Axis:
     """Times as they are shown: since the start, in a unit that fits."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, theme: Theme) -> None:
+        self.theme = theme
         self.began = timeline.until if timeline.began is None else timeline.began
         self.until = timeline.until
         seconds = self.until - self.began
-        self.unit, self._per = next((unit, per) for unit, per, most in _UNITS if seconds <= most)
+        self.unit, self._per = time_unit(seconds)
         self.shortest = seconds * _VISIBLE
+        self.many = len(timeline.spans) > _MANY_SPANS
         # Set apart where there is room for it.
         self.thickness = 0.85 if timeline.slots <= _FEW_SLOTS else 1.0
-        self.edge = {"color": "white", "width": 0.5 if len(timeline.spans) <= _FEW_SPANS else 0}
+        self.edge = {"color": theme.paper, "width": 0.5 if len(timeline.spans) <= _FEW_SPANS else 0}
 
     def place(self, at: float) -> float:
         return (at - self.began) / self._per
@@ -90,46 +94,59 @@ class _Axis:
         return (end - begin) / self._per
 
 
-_UNITS = (("s", 1.0, 300.0), ("min", 60.0, 18_000.0), ("h", 3_600.0, 432_000.0), ("days", 86_400.0, float("inf")))
-
-
-def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Bar:
+def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Trace:
     shown = [gap for gap in gaps if gap.end - gap.begin >= axis.shortest]
-    return graph_objects().Bar(
-        name="idle",
-        orientation="h",
-        y=[gap.slot for gap in shown],
-        base=[axis.place(gap.begin) for gap in shown],
-        x=[axis.extent(gap.begin, gap.end) for gap in shown],
-        customdata=[format_duration(gap.end - gap.begin) for gap in shown],
-        hovertemplate="worker %{y} idle for %{customdata}<extra></extra>",
-        width=axis.thickness,
-        marker={"color": IDLE, "line": {"width": 0}},
-    )
+    return {
+        **_bars(
+            [gap.slot for gap in shown],
+            [axis.place(gap.begin) for gap in shown],
+            [axis.extent(gap.begin, gap.end) for gap in shown],
+            axis,
+        ),
+        "name": "idle",
+        "text": [format_duration(gap.end - gap.begin) for gap in shown],
+        "textposition": "none",
+        "hovertemplate": "worker %{y} idle for %{text}<extra></extra>",
+        "marker": {"color": axis.theme.idle, "line": {"width": 0}},
+    }
 
 
-def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Bar:
+def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Trace:
     first = spans[0]
     lengths = timeline.lengths[first.bracket]
     unit = timeline.spec.unit
-    return graph_objects().Bar(
-        name=format_length(first.target, unit),
-        legendgroup=f"bracket {first.bracket}",
-        legendgrouptitle={"text": f"bracket {first.bracket}"} if len(timeline.lengths) > 1 else None,
-        orientation="h",
-        y=[span.slot for span in spans],
-        base=[axis.place(span.begin) for span in spans],
-        x=[axis.extent(span.begin, axis.until if span.end is None else span.end) for span in spans],
-        customdata=[_facts(span, axis) for span in spans],
-        hovertemplate=(
+    return {
+        **_bars(
+            [span.slot for span in spans],
+            [axis.place(span.begin) for span in spans],
+            [axis.extent(span.begin, axis.until if span.end is None else span.end) for span in spans],
+            axis,
+        ),
+        "name": format_length(first.target, unit),
+        "legendgroup": f"bracket {first.bracket}",
+        "legendgrouptitle": {"text": f"bracket {first.bracket}"} if len(timeline.lengths) > 1 else None,
+        "customdata": _packed(spans, axis) if axis.many else [_facts(span, axis) for span in spans],
+        "hovertemplate": (
             "<b>trial %{customdata[0]}</b>, attempt %{customdata[1]}, on worker %{y}<br>"
             f"bracket {first.bracket}, rung {first.rung}: from %{{customdata[2]}} to {first.target} {unit}<br>"
-            f"{escape(timeline.spec.metric)} %{{customdata[4]}} at %{{customdata[3]}} {unit}<br>"
-            "%{customdata[5]}<extra></extra>"
+            f"{text_of(timeline.spec.metric)} %{{customdata[4]{':.5~g' * axis.many}}} at %{{customdata[3]}} {unit}<br>"
+            f"{'after %{customdata[5]:.0f} s' if axis.many else '%{customdata[5]}'}<extra></extra>"
         ),
-        width=axis.thickness,
-        marker={"color": rung_colour(first.bracket, first.rung, len(lengths)), "line": axis.edge},
-    )
+        "marker": {"color": axis.theme.rung_colour(first.bracket, first.rung, len(lengths)), "line": axis.edge},
+    }
+
+
+def _bars(slots: Sequence[int], begins: Sequence[float], extents: Sequence[float], axis: _Axis) -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "y": np.array(slots, dtype=np.int32),
+        "base": np.array(begins, dtype=np.float64),
+        "x": np.array(extents, dtype=np.float64),
+        "width": axis.thickness,
+    }
 
 
 def _facts(span: Span, axis: _Axis) -> list[Any]:
@@ -139,23 +156,49 @@ def _facts(span: Span, axis: _Axis) -> list[Any]:
     return [span.trial, span.attempt, span.start, span.length, format_value(span.metric), worked]
 
 
-def _troubles(timeline: Timeline, axis: _Axis) -> Iterable[Scatter]:
+def _packed(spans: Sequence[Span], axis: _Axis) -> Any:
+    """The same as numbers, of too many spans for words."""
+    import numpy as np
+
+    return np.array(
+        [
+            (
+                span.trial,
+                span.attempt,
+                span.start,
+                span.length,
+                nan if span.metric is None else span.metric,
+                (axis.until if span.end is None else span.end) - span.begin,
+            )
+            for span in spans
+        ],
+        dtype=np.float32,
+    )
+
+
+def _troubles(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
     for how, symbol in _SYMBOLS.items():
         ended = [span for span in timeline.spans if span.how is how]
         if ended:
-            yield graph_objects().Scatter(
-                name=how,
-                mode="markers",
-                y=[span.slot for span in ended],
-                x=[axis.place(span.end or span.begin) for span in ended],
-                customdata=[span.trial for span in ended],
-                hovertemplate=f"<b>trial %{{customdata}}</b> {how} on worker %{{y}}<extra></extra>",
-                marker={"symbol": symbol, "size": 9, "color": TROUBLE, "line": {"color": "white", "width": 1}},
-            )
+            yield {
+                "type": "scatter",
+                "name": how,
+                "mode": "markers",
+                "y": [span.slot for span in ended],
+                "x": [axis.place(span.end or span.begin) for span in ended],
+                "customdata": [[span.trial] for span in ended],
+                "hovertemplate": f"<b>trial %{{customdata[0]}}</b> {how} on worker %{{y}}<extra></extra>",
+                "marker": {
+                    "symbol": symbol,
+                    "size": 9,
+                    "color": axis.theme.trouble,
+                    "line": {"color": axis.theme.paper, "width": 1},
+                },
+            }
 
 
-def _title(timeline: Timeline, gaps: Iterable[SlotTime]) -> str:
+def _title(timeline: Timeline, gaps: Iterable[SlotTime]) -> tuple[str, str]:
     there = sum(end - begin for _, begin, end in timeline.presences())
     idle = sum(end - begin for _, begin, end in gaps)
     busy = f"workers busy {1 - idle / there:.0%} of the time" if there else "nobody has worked on it yet"
-    return f"<b>{escape(timeline.spec.name)}</b>: {len(timeline.paths)} trials, {busy}"
+    return text_of(timeline.spec.name), f"{len(timeline.paths)} trials, {busy}"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any, NamedTuple
 
-from ashwood.search.space import Categorical, Const, Hyperparameter, Path, Space
+from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Path, Space
 
 
 class Varied(NamedTuple):
@@ -36,6 +37,19 @@ class Varied(NamedTuple):
         if isinstance(self.kind, Categorical):
             return next((float(place) for place, each in enumerate(self.kind.vals) if _same(each, value)), None)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+    def position(self, number: float) -> float:
+        """Where a number lies between the bounds, in the hyperparameter's own scale: from 0 to 1."""
+        match self.kind:
+            case Log(low, high, base):
+                place = (log(number) / log(base) - low) / (high - low) if number > 0 else 0.0
+            case Int(low, high) | Double(low, high):
+                place = (number - low) / (high - low)
+            case Categorical(vals):
+                place = number / max(1, len(vals) - 1)
+            case _:
+                place = 0.0
+        return min(max(place, 0.0), 1.0)
 
 
 def varied(space: Space) -> Sequence[Varied]:

@@ -9,46 +9,49 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from ashwood import __version__
-from ashwood.dashboard import answers, live
-from ashwood.dashboard.answers import Answer
-from ashwood.dashboard.context import Context, Json, cards, header
+from ashwood.dashboard import answers, live, shapes
+from ashwood.dashboard.context import Context, Json, cards, header, telling
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
-from ashwood.views.curves import telling
+from ashwood.views.curves import telling as telling_points
 from ashwood.views.table import Record, select
 
 router = APIRouter(default_response_class=Json)
 
+EVENTS = "text/event-stream"
 _SPARK_POINTS = 60
 _MOST_ROWS = 1_000
 _MOST_EVENTS = 500
 
 
-@router.get("/home")
-async def home(context: Context) -> Answer:
+@router.get("/home", responses=telling(shapes.Home))
+async def home(context: Context) -> Json:
     """What is looked at, and whether it may be changed."""
-    return {"name": context.name, "version": __version__, "read_only": context.steering is None}
+    answer: shapes.Home = {"name": context.name, "version": __version__, "read_only": context.steering is None}
+    return Json(answer)
 
 
-@router.get("/experiments")
-async def experiments(context: Context) -> Answer:
+@router.get("/experiments", responses=telling(shapes.Experiments))
+async def experiments(context: Context) -> Json:
     """All experiments, archived ones included, the latest first."""
-    return {"experiments": await context.desk.do(cards)}
+    return Json({"experiments": await context.desk.do(cards)})
 
 
-@router.get("/live", response_class=StreamingResponse)
+@router.get("/live", response_class=StreamingResponse, responses=telling(None, media=EVENTS))
 async def live_list(context: Context) -> StreamingResponse:
     """Changes of the list, as server-sent events: ``changed`` with ``{experiments, gone}``."""
     return _stream(live.list_events(context.desk, cards))
 
 
-@router.get("/experiments/{experiment}")
+@router.get("/experiments/{experiment}", responses=telling(shapes.ExperimentPage, 404))
 async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
     """One experiment: where it stands, its brackets, its best trial."""
-    return Json(await context.header(experiment))
+    return Json(await context.page(experiment))
 
 
-@router.get("/experiments/{experiment}/live", response_class=StreamingResponse)
+@router.get(
+    "/experiments/{experiment}/live", response_class=StreamingResponse, responses=telling(None, 404, media=EVENTS)
+)
 async def live_experiment(
     context: Context,
     experiment: ExperimentNumber,
@@ -61,20 +64,20 @@ async def live_experiment(
     return _stream(live.experiment_events(context.desk, experiment, known, header))
 
 
-@router.get("/experiments/{experiment}/spark")
+@router.get("/experiments/{experiment}/spark", responses=telling(shapes.Spark, 404))
 async def spark(context: Context, experiment: ExperimentNumber) -> Json:
     """The best metric so far, in a few points: ``[seconds that drivers had run, metric]``."""
 
-    def points(followed: Followed) -> list[tuple[float, float]]:
+    def points(followed: Followed) -> list[list[float]]:
         best = followed.chronicle.improvements
-        shown = [best[index] for index in telling([each.metric for each in best], _SPARK_POINTS)]
+        shown = [best[index] for index in telling_points([each.metric for each in best], _SPARK_POINTS)]
         end = followed.chronicle.progress.trials.spending.driver_seconds
-        return [*((each.driven, each.metric) for each in shown), *((end, each.metric) for each in best[-1:])]
+        return [*([each.driven, each.metric] for each in shown), *([end, each.metric] for each in best[-1:])]
 
     return Json({"points": await context.desk.ask(experiment, points)})
 
 
-@router.get("/experiments/{experiment}/trials")
+@router.get("/experiments/{experiment}/trials", responses=telling(shapes.Trials, 400, 404))
 async def trials(
     context: Context,
     experiment: ExperimentNumber,
@@ -86,7 +89,7 @@ async def trials(
 ) -> Json:
     """A page of the table of trials; without ``sort``, the best first."""
 
-    def page(followed: Followed) -> Answer:
+    def page(followed: Followed) -> shapes.Trials:
         records = followed.records()
         best = f"best_{followed.spec.metric}"
         order = sort or (best if followed.spec.smaller_is_better else f"-{best}")
@@ -104,19 +107,19 @@ async def trials(
     return Json(await context.desk.ask(experiment, page))
 
 
-@router.get("/experiments/{experiment}/trials/{trial}")
+@router.get("/experiments/{experiment}/trials/{trial}", responses=telling(shapes.TrialPage, 404))
 async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
     """All about a trial but its curves and its log."""
     await context.desk.ask(experiment, lambda followed: followed.seq)
 
-    def page(library: Library) -> Answer:
+    def page(library: Library) -> shapes.TrialPage:
         followed = library.follow(experiment)
         return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
 
     return Json(await context.desk.do(page))
 
 
-@router.get("/experiments/{experiment}/trials/{trial}/metrics")
+@router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=telling(shapes.Metrics, 404))
 async def metrics(
     context: Context,
     experiment: ExperimentNumber,
@@ -125,11 +128,11 @@ async def metrics(
 ) -> Json:
     """A trial's curves, each thinned so that peaks stay: ``{name: {lengths, at, values}}``."""
 
-    def curves(followed: Followed) -> Answer:
+    def curves(followed: Followed) -> shapes.Metrics:
         reports = answers.find_trial(followed, trial).reports
-        shown: dict[str, Any] = {}
+        shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
-            kept = telling(values, points)
+            kept = telling_points(values, points)
             shown[name] = {
                 "lengths": [reports.lengths[index] for index in kept],
                 "at": [reports.at[index] for index in kept],
@@ -140,7 +143,7 @@ async def metrics(
     return Json(await context.desk.ask(experiment, curves))
 
 
-@router.get("/experiments/{experiment}/events")
+@router.get("/experiments/{experiment}/events", responses=telling(shapes.Events, 404))
 async def events(
     context: Context,
     experiment: ExperimentNumber,
@@ -150,7 +153,7 @@ async def events(
 ) -> Json:
     """Entries of the log, the oldest first, with what was decided and why."""
 
-    def entries(followed: Followed) -> Answer:
+    def entries(followed: Followed) -> shapes.Events:
         found, first = followed.latest(before=before, limit=limit, trial=trial)
         told = [answers.event_line(seq, entry, followed.spec) for seq, entry in found]
         return {"events": told, "first": first, "last": followed.seq}
@@ -158,7 +161,7 @@ async def events(
     return Json(await context.desk.ask(experiment, entries))
 
 
-def _columns(records: Sequence[Record]) -> list[Answer]:
+def _columns(records: Sequence[Record]) -> list[shapes.Column]:
     names: dict[str, Any] = {}
     for record in records:
         for name, value in record.items():
@@ -182,4 +185,4 @@ def _contains(record: Record, text: str) -> bool:
 
 
 def _stream(events: Any) -> StreamingResponse:
-    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    return StreamingResponse(events, media_type=EVENTS, headers={"X-Accel-Buffering": "no"})

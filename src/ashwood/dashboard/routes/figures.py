@@ -2,6 +2,99 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import time
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-router = APIRouter()
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from ashwood.dashboard import shapes
+from ashwood.dashboard.context import Context, Json, telling
+from ashwood.dashboard.library import Drawn, Followed, Library
+from ashwood.dashboard.paths import ExperimentNumber
+from ashwood.figures import registry
+from ashwood.figures.axes import AGAINST
+from ashwood.figures.progress import compare
+from ashwood.figures.theme import THEMES
+from ashwood.views.chronicle import Chronicle
+
+router = APIRouter(default_response_class=Json)
+
+_MOST_COMPARED = 12
+_PATIENCE = 20
+"""A figure that took so long to draw is good for so many times as long, while its experiment runs."""
+_LEAST_SECONDS = 1.0
+
+Theme = Annotated[Literal["light", "dark"], Query(description="Of the paper that it is drawn on.")]
+Etag = Annotated[str | None, Header(description="As the figure came with, to be told that it hasn't changed.")]
+
+
+@router.get("/experiments/{experiment}/figures", responses=telling(list[shapes.Figure], 404))
+async def figures(context: Context, experiment: ExperimentNumber) -> Json:
+    """The figures that there are, and how each can be drawn otherwise."""
+    return Json(await context.desk.ask(experiment, lambda followed: registry.describe(followed.chronicle)))
+
+
+@router.get("/experiments/{experiment}/figures/{name}", responses=telling(dict[str, Any], 400, 404) | {304: {}})
+async def figure(
+    request: Request,
+    context: Context,
+    experiment: ExperimentNumber,
+    name: str,
+    theme: Theme = "light",
+    if_none_match: Etag = None,
+) -> Response:
+    """A figure, ``{data, layout}``; its options are further parameters, as the list of figures names them."""
+    options = {key: value for key, value in request.query_params.items() if key != "theme"}
+
+    def drawn(followed: Followed) -> Drawn:
+        key = (name, theme, *sorted(options.items()))
+        known = followed.drawn.get(key)
+        if known is None or _is_stale(known, followed):
+            known = _draw(
+                followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
+            )
+            followed.keep_drawn(key, known)
+        return known
+
+    return _answer(await context.desk.ask(experiment, drawn), if_none_match)
+
+
+@router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
+async def compared(
+    context: Context,
+    ids: Annotated[str, Query(pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$", description="Numbers, with commas.")],
+    against: Annotated[str, Query(description=f"One of {', '.join(AGAINST)}.")] = "time",
+    theme: Theme = "light",
+) -> Response:
+    """The best so far of several experiments in one figure."""
+    numbers = list(dict.fromkeys(map(int, ids.split(","))))[:_MOST_COMPARED]
+    for number in numbers:
+        await context.desk.ask(number, lambda followed: followed.seq)
+
+    def drawn(library: Library) -> Drawn:
+        several: dict[str, Chronicle] = {
+            f"#{number} {library.listed(number).record.name}": library.follow(number).chronicle for number in numbers
+        }
+        return _draw(0, lambda: compare(several, against=against, theme=THEMES[theme]).to_json())  # type: ignore[arg-type]
+
+    return Response((await context.desk.do(drawn)).body, media_type="application/json")
+
+
+def _is_stale(known: Drawn, followed: Followed) -> bool:
+    age = time.monotonic() - known.at
+    return known.seq != followed.seq and age > max(_LEAST_SECONDS, _PATIENCE * known.cost)
+
+
+def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
+    began = time.monotonic()
+    body = draw().encode()
+    now = time.monotonic()
+    return Drawn(seq, body, now, now - began)
+
+
+def _answer(drawn: Drawn, known: str | None) -> Response:
+    headers: Mapping[str, str] = {"ETag": f'"{drawn.seq}"', "Cache-Control": "no-cache"}
+    if known == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(drawn.body, media_type="application/json", headers=headers)

@@ -18,11 +18,11 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from ashwood.dashboard import answers
-from ashwood.dashboard.answers import Answer
-from ashwood.dashboard.context import Context, Dashboard, Json
+from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Library
 from ashwood.dashboard.live import message
 from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.dashboard.shapes import Output
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
@@ -38,7 +38,7 @@ _TICK_SECONDS = 0.3
 _PING_TICKS = 50
 
 
-@router.get("/experiments/{experiment}/trials/{trial}/log")
+@router.get("/experiments/{experiment}/trials/{trial}/log", responses=telling(Output, 404))
 async def log(
     context: Context,
     experiment: ExperimentNumber,
@@ -51,7 +51,11 @@ async def log(
     return Json(await run_sync(_read_log, path, after, tail))
 
 
-@router.get("/experiments/{experiment}/trials/{trial}/log/live", response_class=StreamingResponse)
+@router.get(
+    "/experiments/{experiment}/trials/{trial}/log/live",
+    response_class=StreamingResponse,
+    responses=telling(None, 404, media="text/event-stream"),
+)
 async def live_log(
     context: Context,
     experiment: ExperimentNumber,
@@ -66,7 +70,11 @@ async def live_log(
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-@router.get("/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download", response_class=StreamingResponse)
+@router.get(
+    "/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download",
+    response_class=StreamingResponse,
+    responses=telling(None, 404, media="application/x-tar"),
+)
 async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
     """A checkpoint as a tar archive, checked byte for byte; ``name`` as in the trial's list, without ``trial-N/``."""
     full = f"trial-{trial}/{name}"
@@ -93,7 +101,7 @@ async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) 
     return logs / f"trial-{trial}.log"
 
 
-def _read_log(path: Path, after: int | None, tail: int) -> Answer:
+def _read_log(path: Path, after: int | None, tail: int) -> Output:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

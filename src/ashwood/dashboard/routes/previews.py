@@ -10,8 +10,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from ashwood.config import parse_experiment
-from ashwood.dashboard.answers import Answer
-from ashwood.dashboard.context import Json
+from ashwood.dashboard.context import Json, telling
+from ashwood.dashboard.shapes import Previewed, Wrong
 from ashwood.errors import ConfigError
 from ashwood.views.outlook import Prices
 from ashwood.views.plain import plain
@@ -40,21 +40,21 @@ class Question(BaseModel):
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
 
 
-@router.post("/preview")
+@router.post("/preview", responses=telling(Previewed))
 async def preview_text(question: Question) -> Json:
     """The plan, or everything that is wrong with the file and in which line."""
     async with _one_at_a_time:
         return Json(await run_sync(_preview, question))
 
 
-def _preview(question: Question) -> Answer:
+def _preview(question: Question) -> Previewed:
     try:
         loaded = parse_experiment(question.text, workdir=Path("/"))
     except ConfigError as error:
-        problems = [{"line": each.line, "key": each.key, "message": each.message} for each in error.problems]
+        problems = [Wrong(line=each.line, key=each.key, message=each.message) for each in error.problems]
         return {"ok": False, "problems": problems}
     spec, search = loaded.spec, loaded.spec.search
-    answer: Answer = {
+    answer: Previewed = {
         "ok": True,
         "problems": [],
         "warnings": list(loaded.warnings),

@@ -8,9 +8,9 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ashwood.dashboard.answers import Answer
-from ashwood.dashboard.context import Context, Dashboard, Json, header
+from ashwood.dashboard.context import Context, Dashboard, Json, header, telling
 from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.dashboard.shapes import Header
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     CancelRequested,
@@ -23,6 +23,8 @@ from ashwood.experiment.events import (
 )
 
 router = APIRouter(default_response_class=Json)
+
+_DONE = telling(Header, 400, 403, 404, 409)
 
 _MOST = 10**9
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
@@ -55,14 +57,14 @@ _REQUESTS: dict[str, Request] = {
 }
 
 
-@router.post("/experiments/{experiment}/activate")
+@router.post("/experiments/{experiment}/activate", responses=_DONE)
 async def activate(context: Context, experiment: ExperimentNumber) -> Json:
     """Let a paused or interrupted experiment go on, in a process of its own that outlives this page."""
     await run_sync(context.steered().activate, experiment)
     return await _now(context, experiment)
 
 
-@router.post("/experiments/{experiment}/{action}")
+@router.post("/experiments/{experiment}/{action}", responses=_DONE)
 async def act(
     context: Context,
     experiment: ExperimentNumber,
@@ -72,7 +74,7 @@ async def act(
     return await _ask(context, experiment, _REQUESTS[action])
 
 
-@router.post("/experiments/{experiment}/trials/{trial}/{action}")
+@router.post("/experiments/{experiment}/trials/{trial}/{action}", responses=_DONE)
 async def act_on_trial(
     context: Context,
     experiment: ExperimentNumber,
@@ -84,14 +86,14 @@ async def act_on_trial(
     return await _ask(context, experiment, request)
 
 
-@router.patch("/experiments/{experiment}/settings")
+@router.patch("/experiments/{experiment}/settings", responses=_DONE)
 async def change_settings(context: Context, experiment: ExperimentNumber, settings: Settings) -> Json:
     """Change how many trials there are, and how many train at once, also while it runs."""
     changed = settings.model_dump(exclude_none=True)
     return await _ask(context, experiment, SettingsChanged(changed))
 
 
-@router.patch("/experiments/{experiment}")
+@router.patch("/experiments/{experiment}", responses=_DONE)
 async def annotate(context: Context, experiment: ExperimentNumber, notes: Notes) -> Json:
     """Change its name, its labels, or whether it is archived."""
     steering = context.steered()
@@ -108,5 +110,5 @@ async def _now(context: Dashboard, experiment: ExperimentId) -> Json:
     """Where the experiment stands after what was done."""
     await context.desk.do(lambda library: library.look_again())
     await context.desk.ask(experiment, lambda followed: followed.seq)
-    answer: Answer = await context.desk.do(lambda library: header(library, library.follow(experiment)))
+    answer: Header = await context.desk.do(lambda library: header(library, library.follow(experiment)))
     return Json(answer)

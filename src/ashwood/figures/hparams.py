@@ -1,0 +1,301 @@
+"""Hyperparameters against the metric: one as a scatter plot, two as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from math import sqrt
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ashwood.errors import AshwoodError
+from ashwood.figures.axes import SUMMARIES, Summary, metric_range
+from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
+from ashwood.search.space import Categorical, Log
+from ashwood.views.bins import Bins, bins_of
+from ashwood.views.chronicle import Chronicle
+from ashwood.views.hparams import Varied, varied
+from ashwood.views.results import Comparable, Result, comparable, last_results
+from ashwood.views.wording import format_length
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from plotly.graph_objects import Figure
+
+    Numbers: TypeAlias = NDArray[np.float64]
+
+NOTHING = "No trial has been compared at a rung yet."
+NO_HPARAMS = "This search varies no hyperparameter."
+ENOUGH = 50
+"""So many results at one length are worth comparing."""
+
+_MANY = 1_500
+_MOST_BINS, _FEWEST_BINS = 14, 4
+_JITTER = 0.3
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
+WORD = 22
+"""No word along an axis is longer."""
+
+
+def find(told: Chronicle, name: str) -> Varied:
+    """A hyperparameter by its name.
+
+    Raises:
+        AshwoodError: the search varies none of that name.
+    """
+    known = {each.name: each for each in varied(told.spec.space)}
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ""
+    raise AshwoodError(f"the search varies no hyperparameter {name!r}{hint}; it varies: {', '.join(known) or 'none'}")
+
+
+# -- one -----------------------------------------------------------------------------------------
+
+
+def draw_scatter(told: Chronicle, hparam: str | None = None, *, theme: Theme = LIGHT) -> Figure:
+    """One hyperparameter against the metric, a colour for each length at which trials were compared last.
+
+    Args:
+        told: the experiment.
+        hparam: which one; None: the first.
+        theme: the colours.
+
+    Raises:
+        AshwoodError: the search doesn't vary it, or plotly is not installed.
+    """
+    first = next(iter(varied(told.spec.space)), None)
+    if hparam is None and first is None:
+        return blank(theme, "Hyperparameter and metric", NO_HPARAMS)
+    shown = find(told, first.name if hparam is None and first is not None else hparam or "")
+    name, metric = text_of(shown.name), text_of(told.spec.metric)
+    title = f"{name} and {metric}"
+    points = _points(told, shown)
+    if not points:
+        return blank(theme, title, NOTHING)
+    import numpy as np
+
+    lengths = sorted({length for each in told.timeline.lengths for length in each})
+    kind = shown.kind
+    axis: dict[str, Any] = {"title": {"text": name}}
+    if isinstance(kind, Categorical):
+        axis |= {
+            "tickmode": "array",
+            "tickvals": list(range(len(kind.vals))),
+            "ticktext": [text_of(value, WORD) for value in kind.vals],
+            "range": [-0.5, len(kind.vals) - 0.5],
+        }
+    elif isinstance(kind, Log):
+        axis |= {"type": "log", "tickformat": "~g", **({"dtick": 1} if kind.at(1.0) > 300 * kind.at(0.0) else {})}
+    metrics = np.array([result.metric for result, _ in points])
+    return compose(
+        list(_scattered(told, shown, points, lengths, theme)),
+        theme,
+        title,
+        f"the result of each trial at the longest of {len(lengths)} lengths at which it was compared",
+        height=440,
+        margin={"b": 84},
+        showlegend=True,
+        uirevision=f"scatter {name}",
+        xaxis=axis,
+        yaxis={
+            "title": {"text": metric},
+            "range": metric_range(metrics, smaller_is_better=told.spec.smaller_is_better),
+        },
+        legend={"title": {"text": "compared last at", "font": {"size": 11, "color": theme.muted}}},
+    )
+
+
+def _points(told: Chronicle, shown: Varied) -> list[tuple[Result, float]]:
+    rows = told.progress.trials.rows
+    found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(told.timeline))
+    return [(result, number) for result, number in found if number is not None]
+
+
+def _scattered(
+    told: Chronicle,
+    shown: Varied,
+    points: Sequence[tuple[Result, float]],
+    lengths: Sequence[int],
+    theme: Theme,
+) -> Iterator[Trace]:
+    import numpy as np
+
+    kind = shown.kind
+    value = "%{customdata[1]}" if isinstance(kind, Categorical) else "%{x:.5~g}"
+    for place, length in enumerate(lengths):
+        here = [(result, number) for result, number in points if result.length == length]
+        if not here:
+            continue
+        trials = np.array([result.trial for result, _ in here], dtype=np.int32)
+        x = np.array([number for _, number in here])
+        customdata: Any = trials[:, None]
+        if isinstance(kind, Categorical):
+            # Side by side, at a place that stays the trial's own.
+            x = x + _JITTER * (2.0 * ((trials * 0.6180339887) % 1.0) - 1.0)
+            customdata = [[result.trial, text_of(kind.vals[int(number)], WORD)] for result, number in here]
+        yield {
+            "type": "scattergl" if len(points) > _MANY else "scatter",
+            "name": format_length(length, told.spec.unit),
+            "mode": "markers",
+            "x": x,
+            "y": np.array([result.metric for result, _ in here]),
+            "customdata": customdata,
+            "hovertemplate": (
+                f"<b>trial %{{customdata[0]}}</b>, compared at {format_length(length, told.spec.unit)}<br>"
+                f"{text_of(shown.name)} = {value}<br>{text_of(told.spec.metric)} %{{y:.5~g}}<extra></extra>"
+            ),
+            "marker": {
+                "color": theme.rung_colour(0, place, len(lengths)),
+                "symbol": _SYMBOLS[place % len(_SYMBOLS)],
+                "size": 5 if len(here) > _MANY else 7,
+                "opacity": 0.55 if len(here) > _MANY else 0.85,
+                "line": {"width": 0},
+            },
+        }
+
+
+# -- two -----------------------------------------------------------------------------------------
+
+
+def draw_heatmap(
+    told: Chronicle, x: str | None = None, y: str | None = None, *, summary: Summary = "best", theme: Theme = LIGHT
+) -> Figure:
+    """Two hyperparameters against the metric: the best or the mean result in each bin, all at one length.
+
+    Args:
+        told: the experiment.
+        x: the one to the right; None: the first.
+        y: the one upwards; None: the next.
+        summary: ``best`` or ``mean`` of the results in a bin.
+        theme: the colours.
+
+    Raises:
+        AshwoodError: the search doesn't vary them, there is no such summary, or plotly is not installed.
+    """
+    if summary not in SUMMARIES:
+        raise AshwoodError(f"summary {summary!r}: expected {SUMMARIES[0]} or {SUMMARIES[1]}")
+    chosen = _pair(told, x, y)
+    if chosen is None:
+        return blank(theme, "Two hyperparameters", "This search varies fewer than two hyperparameters.")
+    one, other = chosen
+    title = f"{text_of(one.name)} and {text_of(other.name)}"
+    known = comparable(told.timeline, ENOUGH)
+    if known is None:
+        return blank(theme, title, NOTHING)
+    import numpy as np
+
+    most = min(_MOST_BINS, max(_FEWEST_BINS, round(sqrt(len(known.results)) / 1.3)))
+    across, up = bins_of(one, most), bins_of(other, most)
+    cells, counts = _cells(told, known, across, up, summary)
+    if not counts.any():
+        return blank(theme, title, NOTHING)
+    metric = text_of(told.spec.metric)
+    smaller = told.spec.smaller_is_better
+    span = metric_range(cells[np.isfinite(cells)], smaller_is_better=smaller) or [0.0, 1.0]
+    scale = [[place, theme.quality_colour(1.0 - place if smaller else place)] for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    return compose(
+        [
+            {
+                "type": "heatmap",
+                "z": cells,
+                "text": _cell_words(across, up, counts),
+                "hovertemplate": f"%{{text}}<br>{summary} {metric} %{{z:.5~g}}<extra></extra>",
+                "hoverongaps": False,
+                "xgap": 1,
+                "ygap": 1,
+                "zmin": span[0],
+                "zmax": span[1],
+                "colorscale": scale,
+                "colorbar": {
+                    "title": {"text": f"{summary}<br>{text_of(told.spec.metric, 12)}", "font": {"size": 11}},
+                    "thickness": 12,
+                    "outlinewidth": 0,
+                    "tickfont": {"size": 11, "color": theme.muted},
+                },
+            }
+        ],
+        theme,
+        title,
+        _like_with_like(known, told),
+        height=460,
+        uirevision=f"heatmap {text_of(one.name)} {text_of(other.name)}",
+        xaxis=_bin_axis(across),
+        yaxis=_bin_axis(up),
+    )
+
+
+def _pair(told: Chronicle, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
+    chosen = [find(told, name) for name in (x, y) if name is not None]
+    rest = [each for each in varied(told.spec.space) if each not in chosen]
+    if len(chosen) + len(rest) < 2 or (x is not None and x == y):
+        return None
+    one = find(told, x) if x is not None else rest.pop(0)
+    return one, find(told, y) if y is not None else rest.pop(0)
+
+
+def _cells(
+    told: Chronicle, known: Comparable, across: Bins, up: Bins, summary: Summary
+) -> tuple[Numbers, NDArray[np.int64]]:
+    import numpy as np
+
+    rows = told.progress.trials.rows
+    sign = 1.0 if told.spec.smaller_is_better else -1.0
+    best, total = np.full((len(up), len(across)), np.inf), np.zeros((len(up), len(across)))
+    counts = np.zeros(best.shape, dtype=np.int64)
+    for trial, _, metric in known.results:
+        hparams = rows[trial].hparams
+        column, row = _bin(across, hparams), _bin(up, hparams)
+        if column is None or row is None:
+            continue
+        counts[row, column] += 1
+        total[row, column] += metric
+        best[row, column] = min(best[row, column], sign * metric)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(counts > 0, sign * best if summary == "best" else total / counts, np.nan), counts
+
+
+def _bin(bins: Bins, hparams: Mapping[str, Any]) -> int | None:
+    number = bins.varied.number(hparams)
+    return None if number is None else bins.place(number)
+
+
+def _bin_axis(bins: Bins) -> dict[str, Any]:
+    """Bins are equally wide; what is written at them are values, or their edges."""
+    if bins.values:
+        places, words = list(range(len(bins))), [text_of(value, WORD) for value in bins.values]
+    else:
+        stride = 1 if len(bins.edges) < 9 else 2
+        edges = list(enumerate(bins.edges))[::stride]
+        places, words = [place - 0.5 for place, _ in edges], [f"{edge:.2g}" for _, edge in edges]  # type: ignore[misc]
+    return {
+        "title": {"text": text_of(bins.varied.name)},
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": words,
+        "showgrid": False,
+        "range": [-0.5, len(bins) - 0.5],
+    }
+
+
+def _cell_words(across: Bins, up: Bins, counts: NDArray[np.int64]) -> list[list[str]]:
+    columns = _bin_words(across)
+    return [
+        [
+            f"{column}<br>{row}<br>{format_length(int(count), 'results')}"
+            for column, count in zip(columns, line, strict=True)
+        ]
+        for row, line in zip(_bin_words(up), counts, strict=True)
+    ]
+
+
+def _bin_words(bins: Bins) -> list[str]:
+    name = text_of(bins.varied.name)
+    if bins.values:
+        return [f"{name} = {text_of(value)}" for value in bins.values]
+    return [f"{name} {low:.3g} to {high:.3g}" for low, high in zip(bins.edges, bins.edges[1:], strict=False)]
+
+
+def _like_with_like(known: Comparable, told: Chronicle) -> str:
+    return f"{format_length(len(known.results), 'results')} after {format_length(known.length, told.spec.unit)}"
