@@ -92,11 +92,11 @@ export class Figure {
    * @param {(trial: number) => void} [options.onTrial] it was clicked
    * @param {(trial: number | null) => void} [options.onHover]
    * @param {(name: string, value: any) => void} [options.onChoice]
-   * @param {string} [options.note]
+   * @param {Promise<void>} [options.ready] when it can be asked for
    *
-   * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
+   * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control `values`: or [value, words]
    */
-  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, note, ready }) {
+  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, ready }) {
     Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
     // Until it is known what can be chosen, nothing is asked for.
     this.busy = Boolean(ready);
@@ -120,7 +120,6 @@ export class Figure {
       "section",
       { class: "card figure", "aria-labelledby": id },
       h("header", null, h("h2", { id }, title), this.controls),
-      note ? h("p", { class: "hint" }, note) : null,
       this.below,
       this.room,
     );
@@ -183,7 +182,7 @@ export class Figure {
       this.ask({ [name]: chosen });
     };
     this.query[name] ??= value;
-    if (kind === "switch") {
+    if (kind === "flag") {
       const box = h("input", { type: "checkbox", checked: String(this.query[name]) === "true", onchange: () => change(box.checked) });
       return h("label", { class: "choice" }, box, h("span", null, label));
     }
@@ -291,18 +290,22 @@ function glide(plot, before) {
   }
 }
 
-/** Choices of a figure as the server lists them: their values, and which one it takes. */
-export function controlsOf(options, words = {}) {
-  const all = Array.isArray(options) ? options : Object.entries(options ?? {}).map(([name, each]) => (Array.isArray(each) ? { name, values: each } : { name, ...each }));
-  return all
-    .map((option) => {
-      const values = option.values ?? option.choices ?? option.allowed;
-      const label = words[option.name] ?? option.label ?? option.name.replaceAll("_", " ");
-      const value = option.default ?? option.value ?? values?.[0];
-      const isSwitch = option.kind === "bool" || typeof value === "boolean";
-      return { name: option.name, label, values, value, kind: isSwitch ? "switch" : "choice" };
-    })
-    .filter((control) => control.kind === "switch" || control.values?.length > 1);
+const NUMBERS = [5, 10, 20, 50, 100, 200, 500];
+
+/** What can be chosen of a figure, from its options as the server lists them. @returns {Control[]} */
+export function controlsOf(options = []) {
+  return options.map(controlOf).filter((control) => control.kind === "flag" || control.values.length > 1);
+}
+
+function controlOf({ name, title, kind, default: value, allowed, least, most }) {
+  if (kind === "flag") return { name, label: title, kind, value: value ?? false };
+  if (kind === "number") {
+    const values = NUMBERS.filter((number) => number >= least && number <= most);
+    return { name, label: title, kind, values, value: value ?? values[0] };
+  }
+  // Without a default the figure chooses; of metrics, the searcher's, which is the first.
+  if (kind === "hparam" && value === null) return { name, label: title, kind, values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [], value: "" };
+  return { name, label: title, kind, values: allowed ?? [], value: value ?? allowed?.[0] };
 }
 
 /** Colours of the page, for figures that are drawn here. */

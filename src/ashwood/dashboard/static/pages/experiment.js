@@ -85,34 +85,26 @@ export default async function experimentPage(place) {
   };
 }
 
-function makeFigure(model, listed, name, { title, height, onTrial, onHover, query, note, words, fill, onChoice } = {}, signal) {
+/** A figure as the server lists it, with what was chosen of it in this browser before. */
+function makeFigure(model, listed, name, { onChoice, ...how }, signal) {
   const figure = new Figure({
+    ...how,
     path: `${model.path}/figures/${name}`,
-    title: title ?? name,
-    height,
-    onTrial,
-    onHover,
-    note,
     signal,
-    ready: listed.then((all) => choose(all)),
-    query: { ...query },
+    ready: listed.then((all) => set(controlsOf(all.find((each) => each.name === name)?.options))),
     onChoice: (option, value) => {
       chosen.set(name, option, value);
       onChoice?.(option, value);
     },
   });
-  function choose(all) {
-    if (signal.aborted) return;
-    const entry = all.find((each) => each.name === name);
-    let controls = controlsOf(entry?.options, words);
-    if (fill) controls = fill(controls);
+  function set(controls) {
     for (const control of controls) {
       const before = chosen.get(name, control.name);
-      const isKnown = control.kind === "switch" || control.values.some((each) => String(Array.isArray(each) ? each[0] : each) === String(before));
-      if (before !== undefined && isKnown) control.value = before;
+      const known = control.values?.map((each) => String(Array.isArray(each) ? each[0] : each)) ?? ["true", "false"];
+      if (known.includes(String(before))) control.value = before;
+      onChoice?.(control.name, control.value);
     }
     figure.setControls(controls);
-    for (const control of controls) onChoice?.(control.name, control.value);
   }
   model.on((delta) => {
     if (Model.moved(delta) || delta.experiment?.state) figure.touch();

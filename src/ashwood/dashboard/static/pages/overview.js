@@ -12,7 +12,7 @@ const LOOKED_AT = 120;
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
   const ladder = figure("ladder", { title: "The ladder", height: 460, onTrial: openTrial });
-  const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial, words: { against: "against" } });
+  const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial });
   const winner = h("div");
   const brackets = h("div");
   const lines = h("ol", { class: "happenings" });

@@ -1,6 +1,6 @@
 /** One trial: its metrics, its way through the rungs with the reasons, attempts, log, checkpoints. */
 
-import { get, post, url } from "../api.js";
+import { get, post } from "../api.js";
 import { ask, attempt } from "../dialog.js";
 import { announce, h, put, throttle, write } from "../dom.js";
 import { colours, drawOwn } from "../figure.js";
@@ -19,7 +19,12 @@ export default async function trialPage(place) {
   const [id, number] = [Number(place.params.id), Number(place.params.trial)];
   const model = new Model(id, signal);
   const path = `${model.path}/trials/${number}`;
-  let [, trial] = await Promise.all([model.load(), get(path, { signal })]);
+  // Its row of the table, and all else about it.
+  const fetchTrial = async () => {
+    const answer = await get(path, { signal });
+    return { ...answer.row, ...answer };
+  };
+  let [, trial] = await Promise.all([model.load(), fetchTrial()]);
   place.title(`Trial ${number} of ${model.data.name} (#${id})`);
 
   const state = badge(trial.state);
@@ -55,14 +60,14 @@ export default async function trialPage(place) {
     tries.set(String((trial.attempts ?? []).length), failed ? `${failed} failed` : "");
     put(way, wayOf(trial, data));
     put(attempts, attemptsOf(trial));
-    put(checkpoints, checkpointsOf(trial, data, path));
+    put(checkpoints, checkpointsOf(trial, data));
     const happened = trial.happenings ?? [];
     put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
     put(actions, controls(trial, path, refresh));
     metrics.rungs = (trial.lengths ?? []).filter((each) => each <= trial.length);
   };
   const refresh = async () => {
-    trial = await get(path, { signal });
+    trial = await fetchTrial();
     show();
     metrics.load();
   };
@@ -167,22 +172,20 @@ function attemptsOf(trial) {
   });
 }
 
-function checkpointsOf(trial, { unit, metric }, path) {
+function checkpointsOf(trial, { unit, metric }) {
   const all = trial.checkpoints ?? [];
   if (all.length === 0) return h("p", { class: "muted" }, "It has none.");
   return h(
     "ul",
     { class: "checkpoints" },
     all.map((each) => {
-      const name = each.name.replace(/^trial-\d+\//, "");
-      const address = url(`${path}/checkpoints/${encodeURIComponent(name)}/download`);
       const value = each.metric === null || each.metric === undefined ? "" : `, ${metric} ${format.number(each.metric)}`;
       return h(
         "li",
         null,
         h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, value)),
         h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why))),
-        h("a", { href: address, class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)),
+        each.download ? h("a", { href: each.download, class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)) : null,
         each.place ? h("div", { class: "place" }, h("code", { class: "clip", title: each.place }, `\u200e${each.place}`), copyButton(() => each.place, "Place of the checkpoint", "Copy")) : null,
       );
     }),
