@@ -15,7 +15,9 @@ export function plotly() {
     script.onerror = () => {
       bundle = null;
       script.remove();
-      reject(Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }));
+      reject(
+        Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }),
+      );
     };
     document.head.append(script);
   });
@@ -36,7 +38,11 @@ function drawable(traces) {
   if (hasWebGL) return traces;
   if (traces.some((trace) => trace.type === "parcoords")) {
     const what = "This chart needs WebGL, which isn't to be had here.";
-    throw Object.assign(new Error(what), { what, hint: "Is hardware acceleration turned off in the browser's settings?", status: 501 });
+    throw Object.assign(new Error(what), {
+      what,
+      hint: "Is hardware acceleration turned off in the browser's settings?",
+      status: 501,
+    });
   }
   return traces.map((trace) => (trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
 }
@@ -94,7 +100,8 @@ export class Figure {
    * @param {(name: string, value: any) => void} [options.onChoice]
    * @param {Promise<void>} [options.ready] when it can be asked for
    *
-   * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control `values`: or [value, words]
+   * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
+   *   of `values`, each may be [value, words]
    */
   constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, ready }) {
     Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
@@ -183,7 +190,11 @@ export class Figure {
     };
     this.query[name] ??= value;
     if (kind === "flag") {
-      const box = h("input", { type: "checkbox", checked: String(this.query[name]) === "true", onchange: () => change(box.checked) });
+      const box = h("input", {
+        type: "checkbox",
+        checked: String(this.query[name]) === "true",
+        onchange: () => change(box.checked),
+      });
       return h("label", { class: "choice" }, box, h("span", null, label));
     }
     return choice(label, values, this.query[name], change);
@@ -202,7 +213,10 @@ export class Figure {
     this.last = performance.now();
     try {
       const query = { ...this.query, theme: theme() };
-      const [answer] = await Promise.all([getChanged(this.path, { query, etag: this.etag, signal: this.signal }), plotly()]);
+      const [answer] = await Promise.all([
+        getChanged(this.path, { query, etag: this.etag, signal: this.signal }),
+        plotly(),
+      ]);
       if (answer) {
         this.etag = answer.etag;
         await this.#draw(answer.data);
@@ -304,7 +318,13 @@ function controlOf({ name, title, kind, default: value, allowed, least, most }) 
     return { name, label: title, kind, values, value: value ?? values[0] };
   }
   // Without a default the figure chooses; of metrics, the searcher's, which is the first.
-  if (kind === "hparam" && value === null) return { name, label: title, kind, values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [], value: "" };
+  if (kind === "hparam" && value === null) return {
+    name,
+    label: title,
+    kind,
+    values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [],
+    value: "",
+  };
   return { name, label: title, kind, values: allowed ?? [], value: value ?? allowed?.[0] };
 }
 
@@ -312,7 +332,15 @@ function controlOf({ name, title, kind, default: value, allowed, least, most }) 
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   const get = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { ink: get("ink"), muted: get("muted"), line: get("line"), paper: get("surface"), accent: get("accent"), good: get("good"), warm: get("warm") };
+  return {
+    ink: get("ink"),
+    muted: get("muted"),
+    line: get("line"),
+    paper: get("surface"),
+    accent: get("accent"),
+    good: get("good"),
+    warm: get("warm"),
+  };
 }
 
 /** Draw data of the page's own. */
@@ -320,7 +348,14 @@ export async function drawOwn(element, data, layout, signal) {
   const Plotly = await plotly();
   if (signal.aborted) return;
   const { ink, muted, line, paper } = colours();
-  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true, fixedrange: false };
+  const axis = {
+    gridcolor: line,
+    zerolinecolor: line,
+    linecolor: line,
+    tickcolor: line,
+    automargin: true,
+    fixedrange: false,
+  };
   const base = {
     autosize: true,
     margin: { l: 52, r: 14, t: 12, b: 40 },

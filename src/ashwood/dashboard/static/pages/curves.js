@@ -51,5 +51,10 @@ export default async function curves({ model, signal, figure, openTrial }) {
     if (Model.moved(delta)) load();
   }, signal);
   load();
-  return h("div", { class: "columns" }, h("div", { class: "wide" }, chart.element), h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)));
+  return h(
+    "div",
+    { class: "columns" },
+    h("div", { class: "wide" }, chart.element),
+    h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)),
+  );
 }

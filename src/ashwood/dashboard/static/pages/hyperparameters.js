@@ -6,7 +6,17 @@ import { h } from "../dom.js";
 export default async function hyperparameters({ figure, openTrial }) {
   const parallel = figure("parallel_coordinates", { title: "Parallel coordinates", height: 420 });
   const importance = figure("importance", { title: "Importance", height: 380 });
-  const scatter = figure("scatter", { title: "One hyperparameter against the metric", height: 380, onTrial: openTrial });
+  const scatter = figure("scatter", {
+    title: "One hyperparameter against the metric",
+    height: 380,
+    onTrial: openTrial,
+  });
   const heat = figure("heatmap", { title: "Two hyperparameters against the metric", height: 420 });
-  return h("div", null, parallel.element, h("div", { class: "halves" }, importance.element, scatter.element), heat.element);
+  return h(
+    "div",
+    null,
+    parallel.element,
+    h("div", { class: "halves" }, importance.element, scatter.element),
+    heat.element,
+  );
 }
