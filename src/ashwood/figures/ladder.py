@@ -38,6 +38,7 @@ _PITCH, _LARGEST, _SMALLEST = 15.0, 11.0, 2.0
 _SHOWN_HPARAMS = 5
 _NARROWEST = 0.16
 _OPEN = 3.0
+_DROPPED_OUT = {TrialState.ERRORED: "failed", TrialState.KILLED: "killed"}
 _RISING = ("training", "queued")
 
 
@@ -59,7 +60,8 @@ def _looks(theme: Theme) -> Mapping[str, _Look]:
         Standing.WENT_ON: _Look("went on", "circle-open", theme.accent),
         Standing.OUT: _Look("stopped", "square", theme.out, 0.85),
         "failed": _Look("failed", "x", theme.trouble, 0.9),
-        "ended": _Look("ended by hand", "diamond", theme.trouble, 0.95),
+        "killed": _Look("killed", "diamond", theme.trouble, 0.95),
+        "left": _Look("stopped itself or on request", "diamond", theme.out, 0.95),
     }
 
 
@@ -221,7 +223,7 @@ def _dots(told: Chronicle, brackets: Brackets, places: Places) -> _Dots:
         for rank, (trial, standing, metric) in enumerate(step.stands, 1):
             dots[standing].append(_Dot(trial, *shelf.seat(rank - 1), size, metric, rank, of, length))
         for rank, trial in enumerate(step.dropped_out, len(step.stands) + 1):
-            look = "failed" if rows[trial].state is TrialState.ERRORED else "ended"
+            look = _DROPPED_OUT.get(rows[trial].state, "left")
             dots[look].append(_Dot(trial, *shelf.seat(rank - 1), size, nan, rank, of, length))
         # Side by side, by the order in which they were created.
         pitch = min((shelf.right - shelf.left) / max(len(step.risers), 1), 1.4 * _PITCH)

@@ -53,7 +53,7 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
         theme,
         *_title(timeline, gaps),
         barmode="overlay",
-        height=min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows),
+        height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
         legend={
             "title": {"text": "trains towards"},
             "groupclick": "toggleitem",
