@@ -32,7 +32,7 @@ MANY = 1_200
 
 # In pixels of a figure of usual width: what a step is made of, and how large a trial is at most.
 _STEP, _LABEL, _CLIMB, _SEATS = 112.0, 17.0, 34.0, 54.0
-_ABOVE, _BELOW = 112, 78
+_ABOVE, _BELOW = 104, 64
 _WIDTH, _GAP = 760.0, 34.0
 _PITCH, _LARGEST, _SMALLEST = 15.0, 11.0, 2.0
 _SHOWN_HPARAMS = 5
@@ -273,7 +273,7 @@ def _few(dots: _Dots, brackets: Brackets, places: Places, teller: _Teller, theme
         ring = {"opacity": 0.75, "line": {"width": 1.2, "color": look.colour}}
         yield _moving([(dot, look) for dot in went_on], look.words, ids, teller, **ring)
     now = [(dot, looks[look]) for look, some in dots.items() if look != Standing.WENT_ON for dot in some]
-    yield _moving(now, "trials", [str(dot.trial) for dot, _ in now], teller, line={"width": 0})
+    yield _moving(now, "trials", [str(dot.trial) for dot, _ in now], teller, opacity=1.0, line={"width": 0})
     yield from (_entry(look) for name, look in looks.items() if name in dots)
 
 
@@ -337,6 +337,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
                 "symbol": look.symbol if sizes.min() >= _OPEN else look.symbol.removesuffix("-open"),
                 "color": look.colour,
                 "size": np.round(sizes * look.scale, 1),
+                "opacity": 1.0,
                 "line": {"width": 0},
             },
         }
