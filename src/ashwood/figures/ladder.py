@@ -14,6 +14,7 @@ from math import ceil, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.figures.axes import narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.chronicle import Chronicle
@@ -323,7 +324,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
             continue
         told = f"on its way to {where}" if name in _RISING else result
         # Each number is exact up to 16 million.
-        trials, x, y, sizes, *facts = np.array(dots[name], dtype=np.float32).T
+        trials, x, y, sizes, *facts = narrow(dots[name]).T
         yield {
             "type": "scattergl",
             "name": look.words,
