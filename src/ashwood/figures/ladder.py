@@ -37,6 +37,7 @@ _ABOVE, _BELOW = 104, 64
 _WIDTH, _GAP = 760.0, 34.0
 _PITCH, _LARGEST, _SMALLEST = 15.0, 11.0, 2.0
 _SHOWN_HPARAMS = 5
+_FEW_BRACKETS = 3
 _NARROWEST = 0.16
 _OPEN = 3.0
 _DROPPED_OUT = {TrialState.ERRORED: "failed", TrialState.KILLED: "killed"}
@@ -411,7 +412,9 @@ def _line(
 def _captions(told: Chronicle, brackets: Brackets, places: Places, theme: Theme) -> Iterator[dict[str, Any]]:
     shared = {"showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted}}
     for bracket, shelves, view in zip(brackets, places, told.progress.ladder.brackets, strict=True):
-        words = f"{view.created:,} of {format_length(view.planned, 'trials')}"
+        words = f"{view.created:,} of {view.planned:,}"
+        if len(brackets) <= _FEW_BRACKETS:
+            words += " trial" if view.planned == 1 else " trials"
         if len(brackets) > 1:
             words = f"<b>bracket {view.number}</b><br>{words}"
         yield {**shared, "x": shelves[0].left, "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4,
