@@ -53,4 +53,8 @@ def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, 
 
     # The nodes had it sent, by either job.
     assert (home / "experiments/1/logs/trial-0.log").read_text().count("working_dir_files") >= 2
-    assert "it has trials 0 to 5" in workplace.ashwood(*on, "logs", "1", "99", "--follow", code=1)
+
+
+@pytest.mark.slow
+def test_what_a_command_says_there_and_its_exit_code_come_back(workplace: Workplace, nodes: Nodes) -> None:
+    assert "there is no experiment 99" in workplace.ashwood("--on", nodes.url, "logs", "99", "1", "--follow", code=1)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(300)
 WIDE = Scenario(
     "adaptive, on a cluster",
     {"name": "adaptive_asha", "max_trials": 30},
-    workers=6,
+    workers=4,
     checkpoint_period=2,
     step_seconds=0.05,
 )
@@ -63,19 +63,17 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """The wide one undisturbed, on the local backend."""
-    return undisturbed(WIDE, tmp_path_factory.mktemp("wide") / "local")
+    """The narrow one undisturbed, on the local backend."""
+    return undisturbed(NARROW, tmp_path_factory.mktemp("narrow") / "local")
 
 
-def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes) -> None:
-    local = undisturbed(NARROW, tmp_path / "local")
+def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     outcome = tortured(NARROW, tmp_path / "cluster", nodes)
     assert judge(outcome.evidence, local, ordered=True).complaints == []
 
 
-def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes) -> None:
+def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
-    local = undisturbed(NARROW, tmp_path / "local")
     outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
     judged = judge(outcome.evidence, local, ordered=True)
     assert judged.complaints == [], outcome.dealt
@@ -173,23 +171,33 @@ def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> Non
     assert left_on(nodes) == []
 
 
+FIRST = [
+    after(20, Victim.NOBODY),
+    after(50, Victim.ACTOR),
+    after(80, Victim.WORKER),
+    after(110, Victim.DRIVER, haste=True),
+]
+LAST = after(12, Victim.NODE)
+"""As whoever starts next would wait for Ray to see that it is dead."""
+
+
 @pytest.mark.parametrize(
-    "shared",
-    [pytest.param(False, id="no shared storage"), pytest.param(True, id="shared directory", marks=pytest.mark.slow)],
+    ("shared", "between"),
+    [
+        pytest.param(False, [], id="no shared storage"),
+        pytest.param(
+            True,
+            [after(15, Victim.ACTOR), after(25, Victim.INTERRUPTED)],
+            id="shared directory",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_whatever_dies_nothing_is_lost_and_nothing_left(
-    tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
+    tmp_path: Path, nodes: Nodes, shared: bool, between: list[Blow]
 ) -> None:
-    blows = [
-        after(20, Victim.NOBODY),
-        after(50, Victim.ACTOR),
-        after(80, Victim.WORKER),
-        after(110, Victim.DRIVER, haste=True),
-        after(15, Victim.ACTOR),
-        after(25, Victim.INTERRUPTED),
-        # Last, as whoever starts next would wait for Ray to see that it is dead.
-        after(12, Victim.NODE),
-    ]
+    local = undisturbed(WIDE, tmp_path / "local")
+    blows = [*FIRST, *between, LAST]
     outcome = tortured(WIDE, tmp_path / "tortured", nodes, *blows, shared=shared)
     complaints = judge(outcome.evidence, local, ordered=False).complaints
     assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
