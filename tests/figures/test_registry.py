@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ashwood.errors import AshwoodError
-from ashwood.figures import Figures
+from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.views.chronicle import Chronicle, chronicle
@@ -104,3 +104,14 @@ def test_kinds_tell_what_their_values_are(known: Chronicle) -> None:
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "parallel_coordinates"])
 def test_nothing_that_users_name_is_markup(name: str, known: Chronicle) -> None:
     assert is_safe(draw(name, known))
+
+
+@pytest.mark.parametrize("values", [(1e308, -1e308, 5e-324), (0.0,), (-1.0, -2.0), (1e300, 1e-300)])
+def test_numbers_may_be_of_any_size(values: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (ladder, timeline):
+        monkeypatch.setattr(module, "MANY", 10)
+    known = told(60, curve=lambda trial, length: values[(trial + length) % len(values)])
+    for name in FIGURES:
+        json.loads(draw(name, known).to_json())
+    draw("learning_curves", known, {"log_x": "on", "log_y": "on"})
+    draw("heatmap", known, {"summary": "mean"})

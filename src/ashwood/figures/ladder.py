@@ -14,6 +14,7 @@ from math import ceil, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.figures.axes import narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.chronicle import Chronicle
@@ -36,6 +37,7 @@ _ABOVE, _BELOW = 104, 64
 _WIDTH, _GAP = 760.0, 34.0
 _PITCH, _LARGEST, _SMALLEST = 15.0, 11.0, 2.0
 _SHOWN_HPARAMS = 5
+_FEW_BRACKETS = 3
 _NARROWEST = 0.16
 _OPEN = 3.0
 _DROPPED_OUT = {TrialState.ERRORED: "failed", TrialState.KILLED: "killed"}
@@ -323,7 +325,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
             continue
         told = f"on its way to {where}" if name in _RISING else result
         # Each number is exact up to 16 million.
-        trials, x, y, sizes, *facts = np.array(dots[name], dtype=np.float32).T
+        trials, x, y, sizes, *facts = narrow(dots[name]).T
         yield {
             "type": "scattergl",
             "name": look.words,
@@ -410,7 +412,9 @@ def _line(
 def _captions(told: Chronicle, brackets: Brackets, places: Places, theme: Theme) -> Iterator[dict[str, Any]]:
     shared = {"showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted}}
     for bracket, shelves, view in zip(brackets, places, told.progress.ladder.brackets, strict=True):
-        words = f"{view.created:,} of {format_length(view.planned, 'trials')}"
+        words = f"{view.created:,} of {view.planned:,}"
+        if len(brackets) <= _FEW_BRACKETS:
+            words += " trial" if view.planned == 1 else " trials"
         if len(brackets) > 1:
             words = f"<b>bracket {view.number}</b><br>{words}"
         yield {**shared, "x": shelves[0].left, "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4,
