@@ -137,6 +137,8 @@ export class Figure {
       this.#wake();
     }, { rootMargin: "150px" });
     this.observer.observe(this.element);
+    // It arrives while the page is read.
+    setTimeout(() => plotly().catch(() => {}), 100);
     const wake = () => this.#wake();
     const recolour = () => {
       this.etag = null;
