@@ -94,7 +94,7 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
     )
 
 
-def compare(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_comparison(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
     """The best so far of several experiments, by the names that they are to have.
 
     Raises:

@@ -8,7 +8,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from ashwood.figures.axes import time_unit
-from ashwood.figures.theme import LIGHT, Theme, Trace, compose, text_of
+from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.views.timeline import SlotTime, Span, SpanEnd, Timeline
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -36,6 +36,8 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
     Raises:
         AshwoodError: plotly is not installed.
     """
+    if timeline.began is None:
+        return blank(theme, text_of(timeline.spec.name), "Nothing has run yet.", "nobody has worked on it yet")
     axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
@@ -51,7 +53,7 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
         theme,
         *_title(timeline, gaps),
         barmode="overlay",
-        height=min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows),
+        height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
         legend={
             "title": {"text": "trains towards"},
             "groupclick": "toggleitem",
