@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 import tarfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -328,14 +329,14 @@ def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: p
         assert get(client, "experiments/1") == answers[0][0]
 
 
-def test_a_damaged_record_says_so(tmp_path: Path) -> None:
-    import sqlite3
-
+@pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["at once", "in pieces"])
+def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    monkeypatch.setattr(library, "_TURN_SECONDS", seconds)
     a_home(tmp_path)
     with sqlite3.connect(tmp_path / "ashwood.db") as database:
-        database.execute("UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 40")
+        database.execute("UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 400")
     database.close()
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
-        assert "entry 40 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
+        assert "entry 400 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2

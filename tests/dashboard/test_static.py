@@ -106,5 +106,7 @@ def test_nothing_is_fetched_from_elsewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=name)
-def test_modules_have_no_tabs_and_no_space_at_the_end_of_lines(module: Path) -> None:
-    assert not re.search(r"\t|[ ]+$", module.read_text(), re.M)
+def test_modules_are_set_as_all_code_is(module: Path) -> None:
+    text = module.read_text()
+    assert not re.search(r"\t|[ ]+$", text, re.M)
+    assert max(map(len, text.splitlines())) <= 120

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from ashwood.errors import AshwoodError
+from ashwood.figures import Figures, compare
 from ashwood.figures.axes import AGAINST, Against
-from ashwood.figures.progress import compare, draw_best_so_far
-from tests.figures.told import SCRIPT, is_safe, told, trials_of
+from ashwood.figures.progress import draw_best_so_far
+from ashwood.figures.theme import DARK
+from ashwood.views.chronicle import chronicle
+from tests.figures.told import SCRIPT, is_safe, spec, told, trials_of
+from tests.views.simulate import Workers, power_law
 
 
 def steps_of(figure: Any, name: str = "best so far") -> Any:
@@ -58,3 +62,13 @@ def test_several_are_told_apart_and_who_is_silent_is_named() -> None:
     assert len({trace.line.color for trace in figure.data}) == len(figure.data) == 2
     assert "silent" in figure.layout.title.text
     assert is_safe(figure)
+
+
+def test_experiments_are_compared_as_they_are_at_hand() -> None:
+    ran = Workers(spec(20), power_law(3))
+    ran.run()
+    figures = Figures(ran.experiment.spec, lambda: ran.entries)
+    figure = compare({"figures": figures, "told": chronicle(ran.experiment.spec, ran.entries)}, theme=DARK)
+    one, other = figure.data
+    assert list(one.y) == list(other.y)
+    assert figure.layout.paper_bgcolor == figures.dark.ladder().layout.paper_bgcolor == DARK.paper

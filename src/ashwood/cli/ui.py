@@ -71,6 +71,9 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
     def ready() -> None:
         typer.echo(f"{name} is at {url}")
         typer.echo("Ctrl-C ends the dashboard; experiments go on.", err=True)
+        if rules.token is not None:
+            what = "look" if ui.read_only else "look, and change everything"
+            typer.echo(f"Whoever has this address can {what}; what is sent isn't encrypted.", err=True)
         # Other users can read what a browser is started with.
         if _has_browser() and rules.token is None if ui.browser is None else ui.browser:
             webbrowser.open(url)

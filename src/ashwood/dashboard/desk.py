@@ -40,9 +40,12 @@ class Desk:
 
         Raises:
             NotFound: there is no such experiment.
+            EventLogError: its record is damaged.
         """
         if not await self.do(lambda library: library.follow(experiment).advance()):
-            await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
+            read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
+            for reading in read:
+                reading.result()
         return await self.do(lambda library: question(library.follow(experiment)))
 
     async def close(self) -> None:
@@ -62,8 +65,13 @@ class Desk:
         reading = self._reading.get(experiment)
         if reading is None:
             reading = self._reading[experiment] = asyncio.create_task(self._read(experiment))
-            reading.add_done_callback(lambda _: self._reading.pop(experiment, None))
+            reading.add_done_callback(lambda ended: self._ended(experiment, ended))
         return reading
+
+    def _ended(self, experiment: ExperimentId, reading: asyncio.Task[None]) -> None:
+        del self._reading[experiment]
+        if not reading.cancelled():
+            reading.exception()  # whoever asks next is told, too
 
     async def _read(self, experiment: ExperimentId) -> None:
         while not await self.do(lambda library: library.follow(experiment).advance()):

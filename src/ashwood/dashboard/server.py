@@ -79,7 +79,8 @@ def serve(
         # A live page never ends by itself.
         timeout_graceful_shutdown=1,
     )
-    with closing(taken):
+    # Ctrl-C is how people end it, and is raised again when all is done.
+    with closing(taken), suppress(KeyboardInterrupt):
         _Server(config, ready).run(sockets=[taken])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ _UNITS = (
 )
 
 
+def narrow(values: Any) -> NDArray[np.float32]:
+    """Numbers as a picture needs them, in half the room; what is too large for that is infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(np.float32)
+
+
 def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False) -> list[float] | None:
     """From where to where a metric is shown, outliers in the bad direction left out; None: there are no values."""
     import numpy as np
@@ -52,10 +61,13 @@ def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False)
     if log:
         seen = np.log10(seen)
     sign = 1.0 if smaller_is_better else -1.0
-    losses = sign * seen
-    best, most, worst = (float(each) for each in (losses.min(), np.quantile(losses, _MOST), losses.max()))
+    # One that is there, because between two values there may be more than a number can hold.
+    losses = np.sort(sign * seen)
+    best, most, worst = (float(losses[place]) for place in (0, int(_MOST * (losses.size - 1)), -1))
     if seen.size >= _ENOUGH and worst - best > _FAR * (most - best) > 0:
         worst = most
+    if not isfinite(worst - best):
+        return None
     margin = _MARGIN * (worst - best) or 0.05 * abs(best) or 1.0
     return sorted([sign * (best - margin), sign * (worst + margin)])
 

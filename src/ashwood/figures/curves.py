@@ -7,7 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from ashwood.errors import AshwoodError
-from ashwood.figures.axes import axis_of, metric_range
+from ashwood.figures.axes import axis_of, metric_range, narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import BY, By, Curve, curve, leading, thin
@@ -61,6 +61,8 @@ def draw_learning_curves(
     if not lines:
         words = "No trial has reported yet." if metric is None else f"No trial has reported {text_of(metric)} yet."
         return blank(theme, TITLE, words)
+    if log_y and not any(value > 0 for _, line in lines for value in line[1]):
+        return blank(theme, TITLE, "Nothing is above 0, where a logarithmic axis begins.")
     import numpy as np
 
     others, left_out = _others(told, first, shown_metric)
@@ -126,11 +128,7 @@ def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
     parts = [line for line in others if len(line[0])]
     if not parts:
         return
-    gap = [np.nan]
-    x, y = (
-        np.concatenate([np.append(np.asarray(line[axis], dtype=np.float32), gap) for line in parts]).astype(np.float32)
-        for axis in (0, 1)
-    )
+    x, y = (narrow(np.concatenate([np.append(line[axis], np.nan) for line in parts])) for axis in (0, 1))
     yield {
         "type": "scattergl" if len(x) > 2_000 else "scatter",
         "name": "other trials",

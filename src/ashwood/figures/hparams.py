@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from math import sqrt
@@ -241,19 +242,19 @@ def _cells(
     import numpy as np
 
     rows = told.progress.trials.rows
-    sign = 1.0 if told.spec.smaller_is_better else -1.0
-    best, total = np.full((len(up), len(across)), np.inf), np.zeros((len(up), len(across)))
-    counts = np.zeros(best.shape, dtype=np.int64)
+    better = min if told.spec.smaller_is_better else max
+    here: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     for trial, _, metric in known.results:
         hparams = rows[trial].hparams
-        column, row = _bin(across, hparams), _bin(up, hparams)
-        if column is None or row is None:
-            continue
-        counts[row, column] += 1
-        total[row, column] += metric
-        best[row, column] = min(best[row, column], sign * metric)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(counts > 0, sign * best if summary == "best" else total / counts, np.nan), counts
+        row, column = _bin(up, hparams), _bin(across, hparams)
+        if row is not None and column is not None:
+            here[row, column].append(metric)
+    cells, counts = np.full((len(up), len(across)), np.nan), np.zeros((len(up), len(across)), dtype=np.int64)
+    for place, metrics in here.items():
+        # Not fmean: a sum may be too large for a number where its parts are not.
+        cells[place] = better(metrics) if summary == "best" else sum(metric / len(metrics) for metric in metrics)
+        counts[place] = len(metrics)
+    return cells, counts
 
 
 def _bin(bins: Bins, hparams: Mapping[str, Any]) -> int | None:

@@ -59,6 +59,7 @@ def draw_importance(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
             theme, TITLE, "The results don't differ, so no hyperparameter matters.", _words(known, sample, told)
         )
     order = sorted(shares, key=lambda name: (shares[name], name))[-_SHOWN:]
+    first = f"; the first {_SHOWN} of {len(shares)}" if len(shares) > _SHOWN else ""
     return compose(
         [
             {
@@ -76,7 +77,7 @@ def draw_importance(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
         ],
         theme,
         TITLE,
-        f"for being among the best {quantile:.0%} (PED-ANOVA); {_words(known, sample, told)}",
+        f"for being among the best {quantile:.0%} (PED-ANOVA); {_words(known, sample, told)}{first}",
         height=130 + 30 * max(3, len(order)),
         margin={"r": 56},
         bargap=0.35,

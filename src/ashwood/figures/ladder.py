@@ -14,6 +14,7 @@ from math import ceil, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.figures.axes import narrow
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.chronicle import Chronicle
@@ -32,12 +33,14 @@ MANY = 1_200
 
 # In pixels of a figure of usual width: what a step is made of, and how large a trial is at most.
 _STEP, _LABEL, _CLIMB, _SEATS = 112.0, 17.0, 34.0, 54.0
-_ABOVE, _BELOW = 112, 78
+_ABOVE, _BELOW = 104, 64
 _WIDTH, _GAP = 760.0, 34.0
 _PITCH, _LARGEST, _SMALLEST = 15.0, 11.0, 2.0
 _SHOWN_HPARAMS = 5
+_FEW_BRACKETS = 3
 _NARROWEST = 0.16
 _OPEN = 3.0
+_DROPPED_OUT = {TrialState.ERRORED: "failed", TrialState.KILLED: "killed"}
 _RISING = ("training", "queued")
 
 
@@ -59,7 +62,8 @@ def _looks(theme: Theme) -> Mapping[str, _Look]:
         Standing.WENT_ON: _Look("went on", "circle-open", theme.accent),
         Standing.OUT: _Look("stopped", "square", theme.out, 0.85),
         "failed": _Look("failed", "x", theme.trouble, 0.9),
-        "ended": _Look("ended by hand", "diamond", theme.trouble, 0.95),
+        "killed": _Look("killed", "diamond", theme.trouble, 0.95),
+        "left": _Look("stopped itself or on request", "diamond", theme.out, 0.95),
     }
 
 
@@ -221,7 +225,7 @@ def _dots(told: Chronicle, brackets: Brackets, places: Places) -> _Dots:
         for rank, (trial, standing, metric) in enumerate(step.stands, 1):
             dots[standing].append(_Dot(trial, *shelf.seat(rank - 1), size, metric, rank, of, length))
         for rank, trial in enumerate(step.dropped_out, len(step.stands) + 1):
-            look = "failed" if rows[trial].state is TrialState.ERRORED else "ended"
+            look = _DROPPED_OUT.get(rows[trial].state, "left")
             dots[look].append(_Dot(trial, *shelf.seat(rank - 1), size, nan, rank, of, length))
         # Side by side, by the order in which they were created.
         pitch = min((shelf.right - shelf.left) / max(len(step.risers), 1), 1.4 * _PITCH)
@@ -271,7 +275,7 @@ def _few(dots: _Dots, brackets: Brackets, places: Places, teller: _Teller, theme
         ring = {"opacity": 0.75, "line": {"width": 1.2, "color": look.colour}}
         yield _moving([(dot, look) for dot in went_on], look.words, ids, teller, **ring)
     now = [(dot, looks[look]) for look, some in dots.items() if look != Standing.WENT_ON for dot in some]
-    yield _moving(now, "trials", [str(dot.trial) for dot, _ in now], teller, line={"width": 0})
+    yield _moving(now, "trials", [str(dot.trial) for dot, _ in now], teller, opacity=1.0, line={"width": 0})
     yield from (_entry(look) for name, look in looks.items() if name in dots)
 
 
@@ -321,7 +325,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
             continue
         told = f"on its way to {where}" if name in _RISING else result
         # Each number is exact up to 16 million.
-        trials, x, y, sizes, *facts = np.array(dots[name], dtype=np.float32).T
+        trials, x, y, sizes, *facts = narrow(dots[name]).T
         yield {
             "type": "scattergl",
             "name": look.words,
@@ -335,6 +339,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
                 "symbol": look.symbol if sizes.min() >= _OPEN else look.symbol.removesuffix("-open"),
                 "color": look.colour,
                 "size": np.round(sizes * look.scale, 1),
+                "opacity": 1.0,
                 "line": {"width": 0},
             },
         }
@@ -407,7 +412,9 @@ def _line(
 def _captions(told: Chronicle, brackets: Brackets, places: Places, theme: Theme) -> Iterator[dict[str, Any]]:
     shared = {"showarrow": False, "xanchor": "left", "font": {"size": 11, "color": theme.muted}}
     for bracket, shelves, view in zip(brackets, places, told.progress.ladder.brackets, strict=True):
-        words = f"{view.created:,} of {format_length(view.planned, 'trials')}"
+        words = f"{view.created:,} of {view.planned:,}"
+        if len(brackets) <= _FEW_BRACKETS:
+            words += " trial" if view.planned == 1 else " trials"
         if len(brackets) > 1:
             words = f"<b>bracket {view.number}</b><br>{words}"
         yield {**shared, "x": shelves[0].left, "y": 1, "yref": "paper", "yanchor": "bottom", "yshift": 4,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import ceil, floor, log10, nan
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from ashwood.figures.axes import metric_range
+from ashwood.figures.axes import metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
 from ashwood.figures.theme import LIGHT, Theme, blank, compose, text_of
 from ashwood.search.space import Categorical, Int, Log
@@ -82,11 +82,11 @@ def draw_parallel_coordinates(told: Chronicle, *, theme: Theme = LIGHT) -> Figur
             {
                 "type": "parcoords",
                 "customdata": np.array([result.trial for result in results], dtype=np.int32)[whole],
-                "line": {"color": order.astype(np.float32), "colorscale": theme.scale(), "cmin": 0, "cmax": 1},
+                "line": {"color": narrow(order), "colorscale": theme.scale(), "cmin": 0, "cmax": 1},
                 "dimensions": [
                     {
                         "label": label,
-                        "values": scale.values[whole].astype(np.float32),
+                        "values": narrow(scale.values[whole]),
                         "range": scale.range,
                         "tickvals": scale.places,
                         "ticktext": scale.words,

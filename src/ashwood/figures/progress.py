@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ashwood.errors import AshwoodError
-from ashwood.figures.axes import AGAINST, Against, TimeUnit, axis_of, metric_range, time_unit
+from ashwood.figures.axes import AGAINST, Against, TimeUnit, axis_of, metric_range, narrow, time_unit
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.wording import format_duration, format_length, format_value
@@ -94,7 +94,7 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
     )
 
 
-def compare(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
+def draw_comparison(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
     """The best so far of several experiments, by the names that they are to have.
 
     Raises:
@@ -219,14 +219,12 @@ def _results(
 def _dots(
     told: Chronicle, x: NDArray[np.float64], metrics: NDArray[np.float64], trials: NDArray[np.int32], theme: Theme
 ) -> Trace:
-    import numpy as np
-
     return {
         "type": "scattergl" if len(x) > _MARKED else "scatter",
         "name": "results",
         "mode": "markers",
-        "x": x.astype(np.float32),
-        "y": metrics.astype(np.float32),
+        "x": narrow(x),
+        "y": narrow(metrics),
         "customdata": trials[:, None],
         "hovertemplate": f"trial %{{customdata[0]}}: {text_of(told.spec.metric)} %{{y:.5~g}}<extra></extra>",
         "marker": {"size": 4 if len(x) < _MANY else 3, "color": theme.faint, "opacity": 0.6 if len(x) < _MANY else 0.3},

@@ -155,12 +155,12 @@ def compose(
                     "text": f"<b>{title}</b>{_small(subtitle, theme)}",
                     "font": {"size": 15, "color": theme.ink},
                     "x": 0,
-                    "xref": "paper",
+                    "xref": "container",
                     "xanchor": "left",
                     "y": 1,
                     "yref": "container",
                     "yanchor": "top",
-                    "pad": {"t": 20},
+                    "pad": {"t": 20, "l": 14},
                 },
                 "paper_bgcolor": theme.paper,
                 "plot_bgcolor": theme.paper,
@@ -169,7 +169,7 @@ def compose(
                     "align": "left",
                     "bgcolor": theme.paper,
                     "bordercolor": theme.faint,
-                    "font": {"color": theme.ink},
+                    "font": {"color": theme.ink, "family": FONT, "size": 12},
                 },
                 "hovermode": "closest",
                 "height": 420,
@@ -252,4 +252,5 @@ def text_of(value: Any, most: int = 40) -> str:
     """Anything that users can name or set, as text of a figure: without markup, and not too long."""
     said = value if isinstance(value, str) else format_value(value)
     said = " ".join(said.split())
-    return escape(said if len(said) <= most else said[: most - 1] + "…")
+    # Plotly knows no other entities than those of tags.
+    return escape(said if len(said) <= most else said[: most - 1] + "…", quote=False)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from math import nan
 from typing import TYPE_CHECKING, Any
 
-from ashwood.figures.axes import time_unit
-from ashwood.figures.theme import LIGHT, Theme, Trace, compose, text_of
+from ashwood.figures.axes import narrow, time_unit
+from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose, text_of
 from ashwood.views.timeline import SlotTime, Span, SpanEnd, Timeline
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _VISIBLE = 1 / 10_000
 _FEW_SLOTS = 32
 _FEW_SPANS = 500
-_MANY_SPANS = 2_000
+MANY = 2_000
+"""More stretches of work than so many are told of in numbers only."""
 _SYMBOLS = {
     SpanEnd.FAILED: "x",
     SpanEnd.INVALID: "cross",
@@ -36,6 +37,8 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
     Raises:
         AshwoodError: plotly is not installed.
     """
+    if timeline.began is None:
+        return blank(theme, text_of(timeline.spec.name), "Nothing has run yet.", "nobody has worked on it yet")
     axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
@@ -51,7 +54,7 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
         theme,
         *_title(timeline, gaps),
         barmode="overlay",
-        height=min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows),
+        height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
         legend={
             "title": {"text": "trains towards"},
             "groupclick": "toggleitem",
@@ -82,7 +85,7 @@ class _Axis:
         seconds = self.until - self.began
         self.unit, self._per = time_unit(seconds)
         self.shortest = seconds * _VISIBLE
-        self.many = len(timeline.spans) > _MANY_SPANS
+        self.many = len(timeline.spans) > MANY
         # Set apart where there is room for it.
         self.thickness = 0.85 if timeline.slots <= _FEW_SLOTS else 1.0
         self.edge = {"color": theme.paper, "width": 0.5 if len(timeline.spans) <= _FEW_SPANS else 0}
@@ -158,9 +161,7 @@ def _facts(span: Span, axis: _Axis) -> list[Any]:
 
 def _packed(spans: Sequence[Span], axis: _Axis) -> Any:
     """The same as numbers, of too many spans for words."""
-    import numpy as np
-
-    return np.array(
+    return narrow(
         [
             (
                 span.trial,
@@ -171,8 +172,7 @@ def _packed(spans: Sequence[Span], axis: _Axis) -> Any:
                 (axis.until if span.end is None else span.end) - span.begin,
             )
             for span in spans
-        ],
-        dtype=np.float32,
+        ]
     )
 
 

@@ -13,8 +13,8 @@ from ashwood.dashboard.context import Context, Json, telling
 from ashwood.dashboard.library import Drawn, Followed, Library
 from ashwood.dashboard.paths import ExperimentNumber
 from ashwood.figures import registry
-from ashwood.figures.axes import AGAINST
-from ashwood.figures.progress import compare
+from ashwood.figures.axes import Against
+from ashwood.figures.progress import draw_comparison
 from ashwood.figures.theme import THEMES
 from ashwood.views.chronicle import Chronicle
 
@@ -64,7 +64,7 @@ async def figure(
 async def compared(
     context: Context,
     ids: Annotated[str, Query(pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$", description="Numbers, with commas.")],
-    against: Annotated[str, Query(description=f"One of {', '.join(AGAINST)}.")] = "time",
+    against: Against = "time",
     theme: Theme = "light",
 ) -> Response:
     """The best so far of several experiments in one figure."""
@@ -76,7 +76,7 @@ async def compared(
         several: dict[str, Chronicle] = {
             f"#{number} {library.listed(number).record.name}": library.follow(number).chronicle for number in numbers
         }
-        return _draw(0, lambda: compare(several, against=against, theme=THEMES[theme]).to_json())  # type: ignore[arg-type]
+        return _draw(0, lambda: draw_comparison(several, against=against, theme=THEMES[theme]).to_json())
 
     return Response((await context.desk.do(drawn)).body, media_type="application/json")
 

@@ -23,7 +23,12 @@ export function ask({ title, body, yes, danger = false, act }) {
     h("h2", { id }, title),
     h("div", { class: "dialog-body" }, typeof body === "string" ? h("p", null, body) : body),
     wrong,
-    h("div", { class: "dialog-end" }, h("button", { type: "button", onclick: () => dialog.close() }, "Leave it"), button),
+    h(
+      "div",
+      { class: "dialog-end" },
+      h("button", { type: "button", onclick: () => dialog.close() }, "Leave it"),
+      button,
+    ),
   );
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -61,7 +66,11 @@ export function show(element, labelledby) {
 /** Say for a moment what came of something. */
 export function toast(text, { bad = false } = {}) {
   const note = h("div", { class: bad ? "toast bad" : "toast" }, h("span", null, text));
-  const close = h("button", { type: "button", class: "ghost", "aria-label": "Close", onclick: () => note.remove() }, "×");
+  const close = h(
+    "button",
+    { type: "button", class: "ghost", "aria-label": "Close", onclick: () => note.remove() },
+    "×",
+  );
   note.append(close);
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), bad ? 12_000 : 5_000);
@@ -75,7 +84,10 @@ export async function attempt(work, done) {
     if (words) toast(words);
     return true;
   } catch (error) {
-    if (error.name !== "AbortError") toast([error.what ?? error.message, error.hint].filter(Boolean).join(" "), { bad: true });
+    if (error.name !== "AbortError") toast(
+      [error.what ?? error.message, error.hint].filter(Boolean).join(" "),
+      { bad: true },
+    );
     return false;
   }
 }

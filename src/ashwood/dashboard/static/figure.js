@@ -15,7 +15,9 @@ export function plotly() {
     script.onerror = () => {
       bundle = null;
       script.remove();
-      reject(Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }));
+      reject(
+        Object.assign(new Error(), { what: "The charts' script didn't arrive.", hint: "Is ashwood ui still running?" }),
+      );
     };
     document.head.append(script);
   });
@@ -26,6 +28,23 @@ export function plotly() {
 export function theme() {
   const chosen = document.documentElement.dataset.theme;
   return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+}
+
+// Plotly draws many points with the graphics card, where it can; it is known when it has tried.
+let hasWebGL = true;
+
+/** A figure's traces as this browser can draw them. */
+function drawable(traces) {
+  if (hasWebGL) return traces;
+  if (traces.some((trace) => trace.type === "parcoords")) {
+    const what = "This chart needs WebGL, which isn't to be had here.";
+    throw Object.assign(new Error(what), {
+      what,
+      hint: "Is hardware acceleration turned off in the browser's settings?",
+      status: 501,
+    });
+  }
+  return traces.map((trace) => (trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
 }
 
 const CONFIG = {
@@ -79,11 +98,12 @@ export class Figure {
    * @param {(trial: number) => void} [options.onTrial] it was clicked
    * @param {(trial: number | null) => void} [options.onHover]
    * @param {(name: string, value: any) => void} [options.onChoice]
-   * @param {string} [options.note]
+   * @param {Promise<void>} [options.ready] when it can be asked for
    *
    * @typedef {{name: string, label: string, values?: any[], value?: any, kind?: string}} Control
+   *   of `values`, each may be [value, words]
    */
-  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, note, ready }) {
+  constructor({ path, title, signal, query = {}, height = 380, controls = [], onTrial, onHover, onChoice, ready }) {
     Object.assign(this, { path, query, signal, onTrial, onHover, onChoice });
     // Until it is known what can be chosen, nothing is asked for.
     this.busy = Boolean(ready);
@@ -101,14 +121,14 @@ export class Figure {
     this.over = h("div", { class: "plot-over" }, h("span", { class: "muted" }, "Drawing…"));
     this.controls = h("div", { class: "controls" });
     this.below = h("p", { class: "hint", hidden: true });
+    this.room = h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over);
     const id = `figure-${path.replaceAll(/\W+/g, "-")}`;
     this.element = h(
       "section",
       { class: "card figure", "aria-labelledby": id },
       h("header", null, h("h2", { id }, title), this.controls),
-      note ? h("p", { class: "hint" }, note) : null,
       this.below,
-      h("div", { class: "plot-room", style: { "min-height": `${height}px` } }, this.plot, this.over),
+      this.room,
     );
     this.height = height;
     this.setControls(controls);
@@ -169,8 +189,12 @@ export class Figure {
       this.ask({ [name]: chosen });
     };
     this.query[name] ??= value;
-    if (kind === "switch") {
-      const box = h("input", { type: "checkbox", checked: String(this.query[name]) === "true", onchange: () => change(box.checked) });
+    if (kind === "flag") {
+      const box = h("input", {
+        type: "checkbox",
+        checked: String(this.query[name]) === "true",
+        onchange: () => change(box.checked),
+      });
       return h("label", { class: "choice" }, box, h("span", null, label));
     }
     return choice(label, values, this.query[name], change);
@@ -189,7 +213,10 @@ export class Figure {
     this.last = performance.now();
     try {
       const query = { ...this.query, theme: theme() };
-      const [answer] = await Promise.all([getChanged(this.path, { query, etag: this.etag, signal: this.signal }), plotly()]);
+      const [answer] = await Promise.all([
+        getChanged(this.path, { query, etag: this.etag, signal: this.signal }),
+        plotly(),
+      ]);
       if (answer) {
         this.etag = answer.etag;
         await this.#draw(answer.data);
@@ -222,7 +249,13 @@ export class Figure {
     const { lit } = this;
     this.shown = figure;
     this.lit = null;
-    await window.Plotly.react(this.plot, figure.data, layout, CONFIG);
+    await window.Plotly.react(this.plot, drawable(figure.data), layout, CONFIG);
+    if (hasWebGL && this.plot.querySelector(".no-webgl")) {
+      hasWebGL = false;
+      window.Plotly.purge(this.plot);
+      await window.Plotly.newPlot(this.plot, drawable(figure.data), layout, CONFIG);
+    }
+    this.room.style.setProperty("min-height", `${layout.height}px`);
     this.highlight(lit ?? null);
     if (!isFirst) {
       glide(this.plot, before);
@@ -271,25 +304,43 @@ function glide(plot, before) {
   }
 }
 
-/** Choices of a figure as the server lists them: their values, and which one it takes. */
-export function controlsOf(options, words = {}) {
-  const all = Array.isArray(options) ? options : Object.entries(options ?? {}).map(([name, each]) => (Array.isArray(each) ? { name, values: each } : { name, ...each }));
-  return all
-    .map((option) => {
-      const values = option.values ?? option.choices ?? option.allowed;
-      const label = words[option.name] ?? option.label ?? option.name.replaceAll("_", " ");
-      const value = option.default ?? option.value ?? values?.[0];
-      const isSwitch = option.kind === "bool" || typeof value === "boolean";
-      return { name: option.name, label, values, value, kind: isSwitch ? "switch" : "choice" };
-    })
-    .filter((control) => control.kind === "switch" || control.values?.length > 1);
+const NUMBERS = [5, 10, 20, 50, 100, 200, 500];
+
+/** What can be chosen of a figure, from its options as the server lists them. @returns {Control[]} */
+export function controlsOf(options = []) {
+  return options.map(controlOf).filter((control) => control.kind === "flag" || control.values.length > 1);
+}
+
+function controlOf({ name, title, kind, default: value, allowed, least, most }) {
+  if (kind === "flag") return { name, label: title, kind, value: value ?? false };
+  if (kind === "number") {
+    const values = NUMBERS.filter((number) => number >= least && number <= most);
+    return { name, label: title, kind, values, value: value ?? values[0] };
+  }
+  // Without a default the figure chooses; of metrics, the searcher's, which is the first.
+  if (kind === "hparam" && value === null) return {
+    name,
+    label: title,
+    kind,
+    values: allowed.length > 1 ? [["", "automatic"], ...allowed] : [],
+    value: "",
+  };
+  return { name, label: title, kind, values: allowed ?? [], value: value ?? allowed?.[0] };
 }
 
 /** Colours of the page, for figures that are drawn here. */
 export function colours() {
   const style = getComputedStyle(document.documentElement);
   const get = (name) => style.getPropertyValue(`--${name}`).trim();
-  return { ink: get("ink"), muted: get("muted"), line: get("line"), paper: get("surface"), accent: get("accent"), good: get("good"), warm: get("warm") };
+  return {
+    ink: get("ink"),
+    muted: get("muted"),
+    line: get("line"),
+    paper: get("surface"),
+    accent: get("accent"),
+    good: get("good"),
+    warm: get("warm"),
+  };
 }
 
 /** Draw data of the page's own. */
@@ -297,7 +348,14 @@ export async function drawOwn(element, data, layout, signal) {
   const Plotly = await plotly();
   if (signal.aborted) return;
   const { ink, muted, line, paper } = colours();
-  const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true, fixedrange: false };
+  const axis = {
+    gridcolor: line,
+    zerolinecolor: line,
+    linecolor: line,
+    tickcolor: line,
+    automargin: true,
+    fixedrange: false,
+  };
   const base = {
     autosize: true,
     margin: { l: 52, r: 14, t: 12, b: 40 },

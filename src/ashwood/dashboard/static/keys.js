@@ -64,7 +64,12 @@ export function help() {
   const list = h(
     "dl",
     { class: "keys" },
-    rows.map(([key, words]) => [h("dt", null, key.split(" ").map((each) => h("kbd", null, each))), h("dd", null, words)]),
+    rows.map(
+      ([key, words]) => [h("dt", null, key.split(" ").map((each) => h("kbd", null, each))), h("dd", null, words)],
+    ),
   );
-  const dialog = show(h("div", null, h("h2", { id: "keys" }, "Keys"), list, h("div", { class: "dialog-end" }, close)), "keys");
+  const dialog = show(
+    h("div", null, h("h2", { id: "keys" }, "Keys"), list, h("div", { class: "dialog-end" }, close)),
+    "keys",
+  );
 }

@@ -121,7 +121,7 @@ function show() {
     put(
       banner,
       h("strong", null, "The connection to the server is lost."),
-      h("span", null, ` What you see is as of ${time(lostAt)}. Trying again… If ashwood ui was ended, start it again.`),
+      h("span", null, ` What you see is as of ${time(lostAt)}. Trying again… Was ashwood ui ended? Start it again.`),
       h("button", { type: "button", onclick: () => open.forEach((stream) => stream.retry()) }, "Try now"),
     );
     banner.hidden = false;

@@ -27,13 +27,28 @@ export class Log {
     Object.assign(this, { path, signal, raw: "", begin: 0, end: 0, following: true, ended: false });
     this.text = h("pre", { class: "log", tabindex: 0, "aria-label": "Log" });
     this.note = h("span", { class: "muted" });
-    this.earlier = h("button", { type: "button", class: "small", hidden: true, onclick: () => this.#earlier() }, "Earlier");
+    this.earlier = h(
+      "button",
+      { type: "button", class: "small", hidden: true, onclick: () => this.#earlier() },
+      "Earlier",
+    );
     this.box = h("input", { type: "checkbox", checked: true, onchange: () => this.#follow(this.box.checked) });
     this.wrong = h("div");
     this.element = h(
       "section",
       { class: "card", "aria-labelledby": "log" },
-      h("header", null, h("h2", { id: "log" }, "Log"), this.note, h("span", { class: "controls" }, this.earlier, h("label", { class: "choice" }, this.box, h("span", null, "Follow")))),
+      h(
+        "header",
+        null,
+        h("h2", { id: "log" }, "Log"),
+        this.note,
+        h(
+          "span",
+          { class: "controls" },
+          this.earlier,
+          h("label", { class: "choice" }, this.box, h("span", null, "Follow")),
+        ),
+      ),
       this.wrong,
       this.text,
     );

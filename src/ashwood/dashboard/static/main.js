@@ -59,7 +59,10 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("main").focus();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("ashwood:theme")));
+matchMedia("(prefers-color-scheme: dark)").addEventListener(
+  "change",
+  () => document.dispatchEvent(new Event("ashwood:theme")),
+);
 keys.start();
 keys.bind("t", "light, dark or the system's colours", nextTheme);
 showHome();

@@ -78,7 +78,11 @@ export function copyButton(text, what, words) {
 export class Progress {
   constructor(label) {
     this.bar = h("i");
-    this.element = h("div", { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label }, this.bar);
+    this.element = h(
+      "div",
+      { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-label": label },
+      this.bar,
+    );
   }
 
   set(fraction, state) {
@@ -128,7 +132,11 @@ export function spark(points, { width = 104, height = 26 } = {}) {
 export function tabs(label, all, shown, choose) {
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": label });
   const buttons = all.map(([key, words]) =>
-    h("button", { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", onclick: () => choose(key) }, words),
+    h(
+      "button",
+      { type: "button", role: "tab", id: `tab-${key}`, "aria-controls": "panel", onclick: () => choose(key) },
+      words,
+    ),
   );
   list.append(...buttons);
   const move = (key) => {

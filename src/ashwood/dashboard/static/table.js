@@ -45,7 +45,13 @@ export class Table {
     this.head = h("tr");
     this.body = h("tbody");
     this.nothing = h("div", { class: "nothing", hidden: true });
-    const table = h("table", null, h("caption", { class: "unseen" }, options.label), h("thead", null, this.head), this.body);
+    const table = h(
+      "table",
+      null,
+      h("caption", { class: "unseen" }, options.label),
+      h("thead", null, this.head),
+      this.body,
+    );
     this.element = h("div", { class: "table", tabindex: -1 }, table, this.nothing);
     this.body.addEventListener("keydown", (event) => this.#key(event));
     this.body.addEventListener("click", (event) => this.#click(event));
@@ -61,7 +67,9 @@ export class Table {
     this.columns = columns;
     this.sort = sort;
     const cells = columns.map((column) => this.#heading(column));
-    if (this.options.onSelect) cells.unshift(h("th", { class: "check", scope: "col" }, h("span", { class: "unseen" }, "Selected")));
+    if (this.options.onSelect) cells.unshift(
+      h("th", { class: "check", scope: "col" }, h("span", { class: "unseen" }, "Selected")),
+    );
     put(this.head, ...cells);
     const rows = [...this.rows.values()].map((shown) => shown.row);
     this.rows.clear();
@@ -122,7 +130,12 @@ export class Table {
 
   #heading(column) {
     const kind = column.kind ?? "text";
-    const cell = h("th", { scope: "col", class: kind, title: column.title, style: column.width ? { width: column.width } : null });
+    const cell = h("th", {
+      scope: "col",
+      class: kind,
+      title: column.title,
+      style: column.width ? { width: column.width } : null,
+    });
     if (!column.sortable) return put(cell, column.quiet ? h("span", { class: "unseen" }, column.label) : column.label);
     const falling = this.sort === `-${column.key}`;
     const rising = this.sort === column.key;
@@ -131,7 +144,12 @@ export class Table {
     const other = falling ? column.key : `-${column.key}`;
     const next = falling || rising ? other : first;
     const sign = h("i", { "aria-hidden": "true" }, falling ? "▼" : rising ? "▲" : "");
-    const button = h("button", { type: "button", onclick: () => this.#sortBy(column.key, next) }, h("span", null, column.label), sign);
+    const button = h(
+      "button",
+      { type: "button", onclick: () => this.#sortBy(column.key, next) },
+      h("span", null, column.label),
+      sign,
+    );
     return put(cell, button);
   }
 
@@ -146,7 +164,12 @@ export class Table {
     const shown = { element, row: null, key, cells: [], seen: [], link: null, box: null };
     if (this.options.onSelect) {
       const toggle = () => this.#toggle(shown);
-      shown.box = h("input", { type: "checkbox", tabindex: -1, "aria-label": `Select ${this.options.name?.(row) ?? key}`, onchange: toggle });
+      shown.box = h("input", {
+        type: "checkbox",
+        tabindex: -1,
+        "aria-label": `Select ${this.options.name?.(row) ?? key}`,
+        onchange: toggle,
+      });
       element.append(h("td", { class: "check" }, shown.box));
     }
     this.columns.forEach((column, at) => {
@@ -247,7 +270,9 @@ export class Table {
   }
 
   #click(event) {
-    if (!this.options.href || event.defaultPrevented || event.target.closest("a, button, input, label, summary")) return;
+    if (!this.options.href || event.defaultPrevented || event.target.closest(
+      "a, button, input, label, summary",
+    )) return;
     if (getSelection()?.toString()) return;
     this.rows.get(this.#keyOf(event.target))?.link?.click();
   }
@@ -263,11 +288,23 @@ export class Pager {
   /** @param {(offset: number) => void} turn */
   constructor(turn) {
     this.first = h("button", { type: "button", class: "small", onclick: () => turn(0) }, "First");
-    this.previous = h("button", { type: "button", class: "small", onclick: () => turn(Math.max(0, this.offset - this.limit)) }, "Previous");
+    this.previous = h(
+      "button",
+      { type: "button", class: "small", onclick: () => turn(Math.max(0, this.offset - this.limit)) },
+      "Previous",
+    );
     this.next = h("button", { type: "button", class: "small", onclick: () => turn(this.offset + this.limit) }, "Next");
     this.last = h("button", { type: "button", class: "small", onclick: () => turn(this.#end()) }, "Last");
     this.words = h("span", { class: "muted" });
-    this.element = h("nav", { class: "pager", "aria-label": "Pages of the table" }, this.words, this.first, this.previous, this.next, this.last);
+    this.element = h(
+      "nav",
+      { class: "pager", "aria-label": "Pages of the table" },
+      this.words,
+      this.first,
+      this.previous,
+      this.next,
+      this.last,
+    );
     this.set(0, 100, 0, "rows");
   }
 

@@ -22,7 +22,9 @@ export async function budget({ model, figure, signal }) {
     expected.set(data.length_expected ? format.length(Math.round(data.length_expected), data.unit) : format.NONE);
     const share = data.length_trained ? data.length_repeated / data.length_trained : 0;
     repeated.set(format.length(data.length_repeated, data.unit), share ? format.percent(share) : "");
-    idle.set(data.utilisation === null || data.utilisation === undefined ? format.NONE : format.percent(1 - data.utilisation));
+    idle.set(
+      data.utilisation === null || data.utilisation === undefined ? format.NONE : format.percent(1 - data.utilisation),
+    );
     failed.set(format.count(data.failed_attempts));
   };
   show();

@@ -13,7 +13,15 @@ export default async function comparePage(place) {
   place.title(ids.length ? `Compare ${ids.map((id) => `#${id}`).join(", ")}` : "Compare");
   if (ids.length < 2) {
     const text = "Select two or more in the list of experiments, then Compare.";
-    return { element: h("div", { class: "page" }, h("h1", null, "Compare"), empty("There is nothing to compare.", text), h("a", { class: "button", href: "/" }, "All experiments")) };
+    return {
+      element: h(
+        "div",
+        { class: "page" },
+        h("h1", null, "Compare"),
+        empty("There is nothing to compare.", text),
+        h("a", { class: "button", href: "/" }, "All experiments"),
+      ),
+    };
   }
   const load = () => Promise.all(ids.map((id) => get(`/experiments/${id}`, { signal: place.signal })));
   let all = await load();
@@ -67,20 +75,43 @@ export default async function comparePage(place) {
       "div",
       { class: "page" },
       h("div", { class: "page-head" }, h("h1", null, `Compare ${ids.length} experiments`)),
-      metrics.size > 1 ? h("p", { class: "warning" }, "They don't measure the same metric: their curves can't be compared as numbers.") : null,
+      metrics.size > 1
+        ? h("p", { class: "warning" }, "They don't measure the same metric: their curves can't be compared as numbers.")
+        : null,
       figure.element,
-      h("div", { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Side by side" }, h("table", { class: "beside" }, h("caption", { class: "unseen" }, "Experiments side by side"), h("thead", null, head), body)),
+      h(
+        "div",
+        { class: "card flush scroll", tabindex: 0, role: "region", "aria-label": "Side by side" },
+        h(
+          "table",
+          { class: "beside" },
+          h("caption", { class: "unseen" }, "Experiments side by side"),
+          h("thead", null, head),
+          body,
+        ),
+      ),
     ),
   };
 }
 
 function heading(each) {
-  return h("th", { scope: "col" }, h("a", { href: `/experiments/${each.id}` }, `#${each.id} ${each.name}`), " ", badge(each.state));
+  return h(
+    "th",
+    { scope: "col" },
+    h("a", { href: `/experiments/${each.id}` }, `#${each.id} ${each.name}`),
+    " ",
+    badge(each.state),
+  );
 }
 
 function rows(all) {
   const lines = [
-    ["Best metric", (e) => (e.best ? `${format.number(e.best.metric)} ${e.metric}, at ${format.length(e.best.length, e.unit)}` : format.NONE)],
+    [
+      "Best metric",
+      (e) => (
+        e.best ? `${format.number(e.best.metric)} ${e.metric}, at ${format.length(e.best.length, e.unit)}` : format.NONE
+      ),
+    ],
     ["Progress", (e) => format.percent(e.fraction)],
     ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],
     ["Ran for", (e) => format.duration(e.seconds)],
@@ -88,7 +119,10 @@ function rows(all) {
     ["Trained", (e) => format.length(e.length_trained, e.unit)],
     ["Method", (e) => e.method],
     ["Longest training", (e) => format.length(e.max_length, e.unit)],
-    ["Brackets", (e) => (e.brackets ?? []).map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n")],
+    [
+      "Brackets",
+      (e) => (e.brackets ?? []).map((bracket) => bracket.rungs.map((rung) => rung.length).join(" → ")).join("\n"),
+    ],
     ["At once", (e) => format.value(e.settings?.max_concurrent_trials || "as many as fit")],
     ["Seed", (e) => format.value(e.seed)],
     ["Created", (e) => moment(e.created_at), (e) => e.created_at],
@@ -97,13 +131,39 @@ function rows(all) {
   const line = ([words, cell, plain]) => {
     const texts = all.map((each) => (plain ?? cell)(each));
     const differs = new Set(texts).size > 1;
-    return h("tr", { class: differs ? "differs" : null }, h("th", { scope: "row" }, words), all.map((each) => h("td", null, cell(each))));
+    return h(
+      "tr",
+      { class: differs ? "differs" : null },
+      h("th", { scope: "row" }, words),
+      all.map((each) => h("td", null, cell(each))),
+    );
   };
   return [
     ...lines.map(line),
-    names.length ? h("tr", { class: "section" }, h("th", { scope: "colgroup", colspan: all.length + 1 }, "Hyperparameters of the best trial")) : null,
+    names.length
+      ? h(
+        "tr",
+        { class: "section" },
+        h("th", { scope: "colgroup", colspan: all.length + 1 }, "Hyperparameters of the best trial"),
+      )
+      : null,
     ...names.map((name) => line([name, (each) => format.value(flat(each.best_trial?.hyperparameters)[name])])),
-    names.length ? h("tr", null, h("th", { scope: "row" }, "Copy"), all.map((each) => h("td", null, each.best_trial ? copyButton(() => each.best_trial.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML") : format.NONE))) : null,
+    names.length
+      ? h(
+        "tr",
+        null,
+        h("th", { scope: "row" }, "Copy"),
+        all.map(
+          (each) => h(
+            "td",
+            null,
+            each.best_trial
+              ? copyButton(() => each.best_trial.as_yaml, `Hyperparameters of experiment ${each.id}`, "Copy YAML")
+              : format.NONE,
+          ),
+        ),
+      )
+      : null,
   ];
 }
 

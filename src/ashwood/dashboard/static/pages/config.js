@@ -21,10 +21,24 @@ export default async function config({ model }) {
   return h(
     "section",
     { class: "card", "aria-labelledby": "config" },
-    h("header", null, h("h2", { id: "config" }, "Experiment file"), text ? copyButton(() => text, "Experiment file", "Copy") : null),
-    h("dl", { class: "pairs across" }, pairs.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value))))),
+    h(
+      "header",
+      null,
+      h("h2", { id: "config" }, "Experiment file"),
+      text ? copyButton(() => text, "Experiment file", "Copy") : null,
+    ),
+    h(
+      "dl",
+      { class: "pairs across" },
+      pairs.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, format.value(value)))),
+    ),
     text
-      ? h("div", { class: "source", tabindex: 0, role: "region", "aria-label": "Its text" }, h("pre", { class: "numbers", "aria-hidden": "true" }, numbers), h("pre", null, text))
+      ? h(
+        "div",
+        { class: "source", tabindex: 0, role: "region", "aria-label": "Its text" },
+        h("pre", { class: "numbers", "aria-hidden": "true" }, numbers),
+        h("pre", null, text),
+      )
       : h("p", { class: "muted" }, "It was started from Python: there is no file."),
   );
 }

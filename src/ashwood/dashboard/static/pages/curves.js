@@ -11,7 +11,7 @@ const AGAIN = 3_000;
 /** @param {import("./experiment.js").Tab} tab */
 export default async function curves({ model, signal, figure, openTrial }) {
   const { id, path, data } = model;
-  const asked = { top: 20, by: "metric" };
+  const asked = { top: 10, by: "metric" };
   const table = new Table({
     label: "Trials of these curves",
     key: (row) => row.trial,
@@ -23,7 +23,6 @@ export default async function curves({ model, signal, figure, openTrial }) {
     height: 560,
     onTrial: openTrial,
     onHover: (trial) => table.highlight(trial),
-    words: { top: "trials", by: "the best by", log_x: "log length", log_y: "log metric" },
     onChoice: (name, value) => {
       asked[name] = value;
       load();
@@ -52,5 +51,10 @@ export default async function curves({ model, signal, figure, openTrial }) {
     if (Model.moved(delta)) load();
   }, signal);
   load();
-  return h("div", { class: "columns" }, h("div", { class: "wide" }, chart.element), h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)));
+  return h(
+    "div",
+    { class: "columns" },
+    h("div", { class: "wide" }, chart.element),
+    h("div", { class: "side" }, h("div", { class: "card flush" }, table.element)),
+  );
 }

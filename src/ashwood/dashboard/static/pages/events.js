@@ -12,11 +12,21 @@ export default async function events({ model, signal, place }) {
   const { path, id } = model;
   const list = h("ol", { class: "events" });
   const end = h("div", { class: "pager" });
-  const trial = h("input", { type: "number", min: 0, step: 1, value: place.query.get("trial") ?? "", placeholder: "all", data: { filter: "" } });
+  const trial = h("input", {
+    type: "number",
+    min: 0,
+    step: 1,
+    value: place.query.get("trial") ?? "",
+    placeholder: "all",
+    data: { filter: "" },
+  });
   let oldest = Infinity;
   let newest = -Infinity;
 
-  const fetchEvents = (query) => get(`${path}/events`, { query: { limit: LIMIT, trial: trial.value, ...query }, signal });
+  const fetchEvents = (query) => get(`${path}/events`, {
+    query: { limit: LIMIT, trial: trial.value, ...query },
+    signal,
+  });
   const line = ({ seq, at, text, decided }) => {
     const decisions = Array.isArray(decided) ? decided : decided ? [decided] : [];
     return h(
@@ -24,7 +34,12 @@ export default async function events({ model, signal, place }) {
       { data: { seq } },
       h("span", { class: "seq" }, seq),
       moment(at),
-      h("div", null, h("span", null, linked(text, id)), decisions.length ? h("ul", null, decisions.map((each) => h("li", null, linked(each, id)))) : null),
+      h(
+        "div",
+        null,
+        h("span", null, linked(text, id)),
+        decisions.length ? h("ul", null, decisions.map((each) => h("li", null, linked(each, id)))) : null,
+      ),
     );
   };
   const take = (answer) => {
@@ -36,7 +51,12 @@ export default async function events({ model, signal, place }) {
     // Of one trial, there may be none for long.
     oldest = Math.min(oldest, answer.first);
     const isAll = oldest <= 1;
-    put(end, isAll ? h("span", { class: "muted" }, list.children.length ? "That is where it began." : "") : h("button", { type: "button", onclick: older }, "Older"));
+    put(
+      end,
+      isAll
+        ? h("span", { class: "muted" }, list.children.length ? "That is where it began." : "")
+        : h("button", { type: "button", onclick: older }, "Older"),
+    );
   };
   const older = async () => {
     try {
@@ -79,12 +99,21 @@ export default async function events({ model, signal, place }) {
     if (delta.events?.length) fresh();
   }, signal);
   await begin();
-  return h("div", null, h("div", { class: "filters" }, h("label", { class: "choice" }, h("span", null, "Trial"), trial)), h("div", { class: "card" }, list, end));
+  return h(
+    "div",
+    null,
+    h("div", { class: "filters" }, h("label", { class: "choice" }, h("span", null, "Trial"), trial)),
+    h("div", { class: "card" }, list, end),
+  );
 }
 
 /** A text in which "trial 7" leads there. */
 export function linked(text, id) {
   return String(text)
     .split(/(\btrial \d+\b)/)
-    .map((part) => (/^trial \d+$/.test(part) ? h("a", { href: `/experiments/${id}/trials/${part.slice(6)}` }, part) : part));
+    .map(
+      (part) => (
+        /^trial \d+$/.test(part) ? h("a", { href: `/experiments/${id}/trials/${part.slice(6)}` }, part) : part
+      ),
+    );
 }

@@ -1,7 +1,7 @@
 /** One experiment: what it is and where it stands, and tabs with the rest. */
 
 import { get, patch, post } from "../api.js";
-import { ask, attempt } from "../dialog.js";
+import { ask, attempt, toast } from "../dialog.js";
 import { announce, h, put, write } from "../dom.js";
 import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
@@ -50,7 +50,13 @@ export default async function experimentPage(place) {
     place.title(`${model.data.name} (#${id})${name === "overview" ? "" : `, ${name}`}`);
     bar.move(name);
     panel.setAttribute("aria-labelledby", `tab-${name}`);
-    const tab = { model, signal, place, openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`), figure: (figure, how) => makeFigure(model, listed, figure, how, signal) };
+    const tab = {
+      model,
+      signal,
+      place,
+      openTrial: (trial) => go(`/experiments/${id}/trials/${trial}`),
+      figure: (figure, how) => makeFigure(model, listed, figure, how, signal),
+    };
     let element;
     try {
       element = await TABS[name](tab);
@@ -61,15 +67,28 @@ export default async function experimentPage(place) {
     if (!signal.aborted) put(panel, element);
   };
   const choose = (name) => {
-    place.setQuery({ tab: name === "overview" ? null : name, sort: null, q: null, page: null, trial: null }, { push: true });
+    place.setQuery(
+      { tab: name === "overview" ? null : name, sort: null, q: null, page: null, trial: null },
+      { push: true },
+    );
     show(name);
   };
-  const bar = tabs("Parts of the experiment", NAMES.map((name) => [name, name[0].toUpperCase() + name.slice(1)]), "overview", choose);
+  const bar = tabs(
+    "Parts of the experiment",
+    NAMES.map((name) => [name, name[0].toUpperCase() + name.slice(1)]),
+    "overview",
+    choose,
+  );
   const tabOf = (query) => (NAMES.includes(query.get("tab")) ? query.get("tab") : "overview");
 
   place.leaving(() => leave?.abort());
   bind("]", "the next tab", () => choose(NAMES[(NAMES.indexOf(shown) + 1) % NAMES.length]), place.signal);
-  bind("[", "the tab before", () => choose(NAMES[(NAMES.indexOf(shown) + NAMES.length - 1) % NAMES.length]), place.signal);
+  bind(
+    "[",
+    "the tab before",
+    () => choose(NAMES[(NAMES.indexOf(shown) + NAMES.length - 1) % NAMES.length]),
+    place.signal,
+  );
   NAMES.forEach((name, at) => bind(String(at + 1), `tab ${name}`, () => choose(name), place.signal));
   model.on(() => header.show(), place.signal);
   header.show();
@@ -85,34 +104,26 @@ export default async function experimentPage(place) {
   };
 }
 
-function makeFigure(model, listed, name, { title, height, onTrial, onHover, query, note, words, fill, onChoice } = {}, signal) {
+/** A figure as the server lists it, with what was chosen of it in this browser before. */
+function makeFigure(model, listed, name, { onChoice, ...how }, signal) {
   const figure = new Figure({
+    ...how,
     path: `${model.path}/figures/${name}`,
-    title: title ?? name,
-    height,
-    onTrial,
-    onHover,
-    note,
     signal,
-    ready: listed.then((all) => choose(all)),
-    query: { ...query },
+    ready: listed.then((all) => set(controlsOf(all.find((each) => each.name === name)?.options))),
     onChoice: (option, value) => {
       chosen.set(name, option, value);
       onChoice?.(option, value);
     },
   });
-  function choose(all) {
-    if (signal.aborted) return;
-    const entry = all.find((each) => each.name === name);
-    let controls = controlsOf(entry?.options, words);
-    if (fill) controls = fill(controls);
+  function set(controls) {
     for (const control of controls) {
       const before = chosen.get(name, control.name);
-      const isKnown = control.kind === "switch" || control.values.some((each) => String(Array.isArray(each) ? each[0] : each) === String(before));
-      if (before !== undefined && isKnown) control.value = before;
+      const known = control.values?.map((each) => String(Array.isArray(each) ? each[0] : each)) ?? ["true", "false"];
+      if (known.includes(String(before))) control.value = before;
+      onChoice?.(control.name, control.value);
     }
     figure.setControls(controls);
-    for (const control of controls) onChoice?.(control.name, control.value);
   }
   model.on((delta) => {
     if (Model.moved(delta) || delta.experiment?.state) figure.touch();
@@ -143,12 +154,25 @@ class Header {
     this.element = h(
       "div",
       { class: "experiment-head" },
-      h("nav", { class: "crumbs", "aria-label": "Where this is" }, h("a", { href: "/" }, "Experiments"), h("span", { "aria-hidden": "true" }, "/"), h("span", null, `#${model.id}`)),
-      h("div", { class: "page-head" }, h("div", { class: "title" }, this.title, this.badge, this.labels), this.controls),
+      h(
+        "nav",
+        { class: "crumbs", "aria-label": "Where this is" },
+        h("a", { href: "/" }, "Experiments"),
+        h("span", { "aria-hidden": "true" }, "/"),
+        h("span", null, `#${model.id}`),
+      ),
+      h(
+        "div",
+        { class: "page-head" },
+        h("div", { class: "title" }, this.title, this.badge, this.labels),
+        this.controls,
+      ),
       this.about,
       this.notices,
       (this.far = h("div", { class: "far" }, this.progress.element, h("span", null, this.done, " ", this.left))),
-      h("dl", { class: "facts" }, [this.best, this.trials, this.busy, this.ran, this.trained, this.reports].map((fact) => fact.element)),
+      h("dl", { class: "facts" }, [this.best, this.trials, this.busy, this.ran, this.trained, this.reports].map(
+        (fact) => fact.element,
+      )),
     );
     const clock = setInterval(() => this.tick(), 1000);
     place.leaving(() => clearInterval(clock));
@@ -163,34 +187,58 @@ class Header {
     this.#labels(data);
     const better = data.smaller_is_better ? "smaller" : "larger";
     const nodes = data.nodes?.length > 1 ? `, on ${data.nodes.length} nodes` : "";
-    const about = `${data.method} on ${data.metric} (${better} is better), ${format.count(data.trials_planned)} trials up to ${format.length(data.max_length, data.unit)}, seed ${data.seed}${nodes}`;
+    const trials = `${format.count(data.trials_planned)} trials up to ${format.length(data.max_length, data.unit)}`;
+    const about = `${data.method} on ${data.metric} (${better} is better), ${trials}, seed ${data.seed}${nodes}`;
     write(this.about, data.description ? `${data.description} — ${about}` : about);
     this.#controls(data);
     this.#notices(data);
     this.progress.set(data.fraction, data.state);
     write(this.done, format.percent(data.fraction));
     const { best } = data;
-    this.best.set(best ? format.number(best.metric) : format.NONE, best ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}` : `no ${data.metric} yet`);
+    this.best.set(
+      best ? format.number(best.metric) : format.NONE,
+      best
+        ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}`
+        : `no ${data.metric} yet`,
+    );
     const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
-    this.trials.set(`${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`, states.map(([state, number]) => `${format.count(number)} ${state}`).join(", "));
-    this.busy.set(format.percent(data.utilisation), this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "");
+    this.trials.set(
+      `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`,
+      states.map(([state, number]) => `${format.count(number)} ${state}`).join(", "),
+    );
+    this.busy.set(
+      format.percent(data.utilisation),
+      this.model.runs ? `${format.count(data.slots_in_use)} of ${format.count(data.slots)} now` : "",
+    );
     const repeated = data.length_repeated ? `, ${format.count(data.length_repeated)} repeated` : "";
     const expected = data.length_expected ? `of about ${format.count(Math.round(data.length_expected))}` : "";
     this.trained.set(format.length(data.length_trained, data.unit), `${expected}${repeated}`.replace(/^, /, ""));
     const failed = data.failed_attempts;
-    this.reports.set(format.count(data.reports), failed ? `${format.count(failed)} failed ${format.plural(failed, "attempts")}` : "");
+    this.reports.set(
+      format.count(data.reports),
+      failed ? `${format.count(failed)} failed ${format.plural(failed, "attempts")}` : "",
+    );
     this.tick();
   }
 
   /** What changes by the second. */
   tick() {
     const { data, since } = this.model;
-    this.ran.set(data.seconds === null || data.seconds === undefined ? format.NONE : format.duration(data.seconds + since), `created ${format.time(data.created_at)}`);
+    this.ran.set(
+      data.seconds === null || data.seconds === undefined ? format.NONE : format.duration(data.seconds + since),
+      `created ${format.time(data.created_at)}`,
+    );
     let words = "";
     if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
       const range = data.seconds_left_range;
-      const [low, high] = Array.isArray(range) ? [range[0], range.at(-1)] : range ? [range.low, range.high] : [null, null];
-      const between = low === null || roughlySame(low, high) ? "" : ` (${format.roughly(Math.max(0, low - since))} to ${format.roughly(Math.max(0, high - since))})`;
+      const [low, high] = Array.isArray(range) ? [
+        range[0],
+        range.at(-1),
+      ] : range ? [range.low, range.high] : [null, null];
+      const between = low === null || roughlySame(
+        low,
+        high,
+      ) ? "" : ` (${format.roughly(Math.max(0, low - since))} to ${format.roughly(Math.max(0, high - since))})`;
       words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left${between}`;
     } else words = "done";
     write(this.left, words);
@@ -201,7 +249,11 @@ class Header {
     const key = JSON.stringify([data.labels, data.archived]);
     if (this.labels.dataset.shown === key) return;
     this.labels.dataset.shown = key;
-    put(this.labels, data.labels.map((label) => h("span", { class: "tag label" }, label)), data.archived ? h("span", { class: "tag" }, "archived") : null);
+    put(
+      this.labels,
+      data.labels.map((label) => h("span", { class: "tag label" }, label)),
+      data.archived ? h("span", { class: "tag" }, "archived") : null,
+    );
   }
 
   #controls(data) {
@@ -215,7 +267,7 @@ class Header {
     const had = this.controls.contains(document.activeElement) ? document.activeElement.textContent : null;
     put(
       this.controls,
-      may.pause ? button("Pause", () => this.#steer("pause")) : null,
+      may.pause && !may.activate ? button("Pause", () => this.#steer("pause")) : null,
       may.activate ? button("Go on", () => this.#steer("activate"), "primary") : null,
       may.set ? button("Settings…", () => this.#settings()) : null,
       may.cancel ? button("Cancel…", () => this.#end("cancel"), "warn") : null,
@@ -242,8 +294,8 @@ class Header {
   #end(what) {
     const { data } = this.model;
     const body = {
-      cancel: "It ends for good: trials that train now save a checkpoint first, and no trial trains on afterwards. What was found stays.",
-      kill: "It ends for good, at once: trials that train now lose what they did since their last checkpoint. What was found stays.",
+      cancel: "It ends for good. Trials that train now save a checkpoint first; what was found stays.",
+      kill: "It ends for good, at once. Trials that train now lose what they did since their last checkpoint.",
     }[what];
     ask({
       title: `${what === "kill" ? "Kill" : "Cancel"} experiment ${data.id}, ${data.name}?`,
@@ -252,7 +304,7 @@ class Header {
       danger: true,
       act: async () => {
         const { state } = await this.#ask(what);
-        attempt(async () => state, told(what, state));
+        toast(told(what, state));
       },
     });
   }
@@ -260,7 +312,14 @@ class Header {
   #settings() {
     const { data } = this.model;
     const now = data.settings ?? {};
-    const number = (name, least) => h("input", { type: "number", min: least, step: 1, name, value: now[name] ?? "", required: true });
+    const number = (name, least) => h("input", {
+      type: "number",
+      min: least,
+      step: 1,
+      name,
+      value: now[name] ?? "",
+      required: true,
+    });
     const atOnce = number("max_concurrent_trials", 0);
     const trials = number("max_trials", 1);
     ask({
@@ -268,8 +327,20 @@ class Header {
       body: h(
         "div",
         null,
-        h("label", { class: "field" }, h("span", null, "max_concurrent_trials"), atOnce, h("small", null, "How many trials train at once; 0: as many as there is room for.")),
-        h("label", { class: "field" }, h("span", null, "max_trials"), trials, h("small", null, "How many trials it creates in all.")),
+        h(
+          "label",
+          { class: "field" },
+          h("span", null, "max_concurrent_trials"),
+          atOnce,
+          h("small", null, "How many trials train at once; 0: as many as there is room for."),
+        ),
+        h(
+          "label",
+          { class: "field" },
+          h("span", null, "max_trials"),
+          trials,
+          h("small", null, "How many trials it creates in all."),
+        ),
       ),
       yes: "Change",
       act: async () => {
@@ -279,7 +350,7 @@ class Header {
         await patch(`${this.model.path}/settings`, changes);
         await this.model.load();
         this.model.tell({});
-        attempt(async () => null, `Asked for: ${Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ")}.`);
+        toast(`Asked for: ${Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ")}.`);
       },
     });
   }
@@ -316,12 +387,37 @@ class Header {
     const several = warnings.length > 1 ? `${warnings.length} warnings: ` : "Warning: ";
     put(
       this.notices,
-      read ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`) : null,
-      data.why_ended && (data.state === "errored" || data.state === "canceled") ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended) : null,
-      data.state === "interrupted" ? notice("bad", h("b", null, "Its driver is gone. "), "Nothing that was recorded is lost; it goes on from its latest checkpoints.", commandLine(`ashwood resume ${data.id}`)) : null,
-      data.state === "paused" || data.state === "stopped" ? notice("", h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `), "It goes on where it stands.", commandLine(`ashwood resume ${data.id}`)) : null,
+      read
+        ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`)
+        : null,
+      data.why_ended && (data.state === "errored" || data.state === "canceled")
+        ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended)
+        : null,
+      data.state === "interrupted"
+        ? notice(
+          "bad",
+          h("b", null, "Its driver is gone. "),
+          "Nothing that was recorded is lost; it goes on from its latest checkpoints.",
+          commandLine(`ashwood resume ${data.id}`),
+        )
+        : null,
+      data.state === "paused" || data.state === "stopped"
+        ? notice(
+          "",
+          h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `),
+          "It goes on where it stands.",
+          commandLine(`ashwood resume ${data.id}`),
+        )
+        : null,
       (data.pending ?? []).map((request) => notice("", h("b", null, "Asked for, and not done yet: "), request)),
-      warnings.length ? h("details", { class: "notice warn" }, h("summary", { class: "clip" }, h("b", null, several), warnings.at(-1)), h("ul", null, warnings.map((warning) => h("li", null, warning)))) : null,
+      warnings.length
+        ? h(
+          "details",
+          { class: "notice warn" },
+          h("summary", { class: "clip" }, h("b", null, several), warnings.at(-1)),
+          h("ul", null, warnings.map((warning) => h("li", null, warning))),
+        )
+        : null,
     );
   }
 }
@@ -331,6 +427,11 @@ function roughlySame(low, high) {
 }
 
 function told(what, state) {
-  const words = { pause: "Asked to pause", activate: "It goes on", cancel: "Asked to cancel", kill: "Asked to kill" }[what];
+  const words = {
+    pause: "Asked to pause",
+    activate: "It goes on",
+    cancel: "Asked to cancel",
+    kill: "Asked to kill",
+  }[what];
   return `${words}. The experiment is ${state ?? "asked"} now.`;
 }

@@ -45,11 +45,21 @@ export default async function experimentsPage(place) {
     show();
     scrollTo(0, 0);
   });
-  const filter = h("input", { type: "search", placeholder: "Filter by name, label, method, metric", "aria-label": "Filter", data: { filter: "" } });
+  const filter = h("input", {
+    type: "search",
+    placeholder: "Filter by name, label, method, metric",
+    "aria-label": "Filter",
+    data: { filter: "" },
+  });
   const states = h("div", { class: "chips", role: "group", "aria-label": "States" });
   const labels = h("span");
   const archived = h("input", { type: "checkbox" });
-  const selection = h("div", { class: "selection", role: "region", "aria-label": "Selected experiments", hidden: true });
+  const selection = h("div", {
+    class: "selection",
+    role: "region",
+    "aria-label": "Selected experiments",
+    hidden: true,
+  });
   const summary = h("p", { class: "muted summary" });
 
   const seen = new IntersectionObserver((entries) => {
@@ -82,15 +92,74 @@ export default async function experimentsPage(place) {
   function columns() {
     return [
       { key: "id", label: "No.", kind: "number", sortable: true, width: "3.6rem", render: (card) => `#${card.id}` },
-      { key: "name", label: "Experiment", sortable: true, render: nameCell, watch: (card) => [card.name, card.labels, card.archived, card.method, card.id] },
-      { key: "state", label: "State", sortable: true, kind: "state", width: "7.6rem", render: (card) => badge(card.state) },
-      { key: "progress", label: "Progress", sortable: true, kind: "number", width: "9.5rem", render: progressCell, watch: (card) => [card.fraction, card.seconds_left, card.state] },
-      { key: "best", label: "Best", sortable: true, kind: "number", width: "7rem", render: bestCell, watch: (card) => [card.best, card.metric] },
-      { key: "spark", label: "So far", width: "7.4rem", title: "Best metric so far, over time", render: sparkRoom, watch: (card) => card.id },
-      { key: "trials", label: "Trials", sortable: true, kind: "number", width: "6.4rem", render: trialsCell, watch: (card) => [card.trials, card.trials_created, card.trials_planned] },
-      { key: "started", label: "Created", sortable: true, kind: "time", width: "6.4rem", render: (card) => moment(card.created_at), watch: (card) => card.created_at },
+      {
+        key: "name",
+        label: "Experiment",
+        sortable: true,
+        render: nameCell,
+        watch: (card) => [card.name, card.labels, card.archived, card.method, card.id],
+      },
+      {
+        key: "state",
+        label: "State",
+        sortable: true,
+        kind: "state",
+        width: "7.6rem",
+        render: (card) => badge(card.state),
+      },
+      {
+        key: "progress",
+        label: "Progress",
+        sortable: true,
+        kind: "number",
+        width: "9.5rem",
+        render: progressCell,
+        watch: (card) => [card.fraction, card.seconds_left, card.state],
+      },
+      {
+        key: "best",
+        label: "Best",
+        sortable: true,
+        kind: "number",
+        width: "7rem",
+        render: bestCell,
+        watch: (card) => [card.best, card.metric],
+      },
+      {
+        key: "spark",
+        label: "So far",
+        width: "7.4rem",
+        title: "Best metric so far, over time",
+        render: sparkRoom,
+        watch: (card) => card.id,
+      },
+      {
+        key: "trials",
+        label: "Trials",
+        sortable: true,
+        kind: "number",
+        width: "6.4rem",
+        render: trialsCell,
+        watch: (card) => [card.trials, card.trials_created, card.trials_planned],
+      },
+      {
+        key: "started",
+        label: "Created",
+        sortable: true,
+        kind: "time",
+        width: "6.4rem",
+        render: (card) => moment(card.created_at),
+        watch: (card) => card.created_at,
+      },
       { key: "seconds", label: "Ran for", sortable: true, kind: "duration", width: "6rem" },
-      { key: "more", label: "Actions", quiet: true, width: "8rem", render: moreCell, watch: (card) => [card.labels, card.archived] },
+      {
+        key: "more",
+        label: "Actions",
+        quiet: true,
+        width: "8rem",
+        render: moreCell,
+        watch: (card) => [card.labels, card.archived],
+      },
     ];
   }
 
@@ -100,17 +169,36 @@ export default async function experimentsPage(place) {
     return h(
       "span",
       { class: "row-actions" },
-      h("button", { type: "button", class: "ghost small", "aria-label": `Labels of ${name}`, onclick: () => editLabels(card, change) }, "Labels"),
-      h("button", { type: "button", class: "ghost small", "aria-label": `${card.archived ? "Unarchive" : "Archive"} ${name}`, onclick: () => archive(card) }, card.archived ? "Unarchive" : "Archive"),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "ghost small",
+          "aria-label": `Labels of ${name}`,
+          onclick: () => editLabels(card, change),
+        },
+        "Labels",
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "ghost small",
+          "aria-label": `${card.archived ? "Unarchive" : "Archive"} ${name}`,
+          onclick: () => archive(card),
+        },
+        card.archived ? "Unarchive" : "Archive",
+      ),
     );
   }
 
   async function archive(card) {
     const to = !card.archived;
+    const done = to ? "is archived: it is hidden, and nothing of it is lost" : "is no longer archived";
     await attempt(async () => {
       await patch(`/experiments/${card.id}`, { archived: to });
       change({ ...card, archived: to });
-    }, to ? `Experiment ${card.id} is archived: it is hidden, and nothing of it is lost.` : `Experiment ${card.id} is no longer archived.`);
+    }, `Experiment ${card.id} ${done}.`);
   }
 
   function change(card) {
@@ -131,7 +219,8 @@ export default async function experimentsPage(place) {
       .filter((card) => !label || card.labels.includes(label))
       .filter((card) => !state || (state === "active" ? ACTIVE.has(card.state) : card.state === state))
       .filter((card) => {
-        const text = `#${card.id} ${card.name} ${card.labels.join(" ")} ${card.method} ${card.metric} ${card.state}`.toLowerCase();
+        const { name, labels, method, metric } = card;
+        const text = [`#${card.id}`, name, ...labels, method, metric, card.state].join(" ").toLowerCase();
         return words.every((word) => text.includes(word));
       })
       .map((card) => [order(card), card])
@@ -145,7 +234,13 @@ export default async function experimentsPage(place) {
     const last = Math.max(1, Math.ceil(rows.length / PER_PAGE));
     const offset = (Math.min(last, Math.max(1, Number(place.query.get("page")) || 1)) - 1) * PER_PAGE;
     table.setRows(rows.slice(offset, offset + PER_PAGE), nothing());
-    pager.set(offset, PER_PAGE, rows.length, "experiments", [...cards.values()].filter((card) => archived.checked || !card.archived).length);
+    pager.set(
+      offset,
+      PER_PAGE,
+      rows.length,
+      "experiments",
+      [...cards.values()].filter((card) => archived.checked || !card.archived).length,
+    );
     const active = [...cards.values()].filter((card) => ACTIVE.has(card.state)).length;
     put(summary, cards.size === 0 ? "" : active ? `${active} running` : "nothing runs now");
     showSelection();
@@ -180,7 +275,9 @@ export default async function experimentsPage(place) {
     if (states.dataset.shown !== key) {
       states.dataset.shown = key;
       const had = states.contains(document.activeElement) ? document.activeElement.dataset.state : null;
-      put(states, [...counts].sort(([a], [b]) => compare(a, b)).map(([state, number]) => stateChip(state, number, state === chosen)));
+      put(states, [...counts].sort(([a], [b]) => compare(a, b)).map(
+        ([state, number]) => stateChip(state, number, state === chosen),
+      ));
       if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
     }
     const names = [...new Set(all.flatMap((card) => card.labels))].sort();
@@ -202,7 +299,12 @@ export default async function experimentsPage(place) {
       place.setQuery({ state: pressed ? null : state, page: null });
       show();
     };
-    return h("button", { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press }, state, h("b", null, number));
+    return h(
+      "button",
+      { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press },
+      state,
+      h("b", null, number),
+    );
   }
 
   function showSelection() {
@@ -213,7 +315,11 @@ export default async function experimentsPage(place) {
     put(
       selection,
       h("span", null, `${ids.length} selected: ${ids.map((id) => `#${id}`).join(", ")}`),
-      h("button", { type: "button", class: "primary", disabled: ids.length < 2, onclick: () => go(address) }, ids.length < 2 ? "Select another to compare" : `Compare ${ids.length}`),
+      h(
+        "button",
+        { type: "button", class: "primary", disabled: ids.length < 2, onclick: () => go(address) },
+        ids.length < 2 ? "Select another to compare" : `Compare ${ids.length}`,
+      ),
       h("button", { type: "button", onclick: () => table.deselect() }, "Select none"),
     );
   }
@@ -254,7 +360,9 @@ export default async function experimentsPage(place) {
       changed: ({ experiments = [], gone = [] }) => {
         for (const card of experiments) {
           const before = cards.get(card.id);
-          if (before && card.state && before.state !== card.state) announce(`Experiment ${card.id}, ${before.name}, is ${card.state}.`);
+          if (before && card.state && before.state !== card.state) announce(
+            `Experiment ${card.id}, ${before.name}, is ${card.state}.`,
+          );
           cards.set(card.id, { ...before, ...card });
           const room = document.querySelector(`[data-spark="${card.id}"]`);
           if (room && sparks.has(card.id)) loadSpark(card.id);
@@ -269,7 +377,14 @@ export default async function experimentsPage(place) {
     "div",
     { class: "page" },
     h("div", { class: "page-head" }, h("h1", null, "Experiments"), summary),
-    h("div", { class: "filters" }, filter, states, labels, h("label", { class: "choice" }, archived, h("span", null, "Archived, too"))),
+    h(
+      "div",
+      { class: "filters" },
+      filter,
+      states,
+      labels,
+      h("label", { class: "choice" }, archived, h("span", null, "Archived, too")),
+    ),
     selection,
     h("div", { class: "card flush" }, table.element),
     pager.element,
@@ -286,32 +401,53 @@ function nameCell(card) {
     "div",
     { class: "name" },
     h("a", { href: `/experiments/${card.id}`, tabindex: -1, class: "strong" }, card.name),
-    card.archived ? h("span", { class: "tag" }, "archived") : null,
-    card.labels.map((label) => h("span", { class: "tag label" }, label)),
-    h("div", { class: "muted" }, card.method),
+    h(
+      "div",
+      { class: "tags muted" },
+      card.method,
+      card.archived ? h("span", { class: "tag" }, "archived") : null,
+      card.labels.map((label) => h("span", { class: "tag label" }, label)),
+    ),
   );
 }
 
 function progressCell(card) {
   const bar = new Progress(`Progress of experiment ${card.id}`);
   bar.set(card.fraction, card.state);
-  const left = ACTIVE.has(card.state) && card.seconds_left !== null ? `, ${format.roughly(card.seconds_left)} left` : "";
+  const left = ACTIVE.has(
+    card.state,
+  ) && card.seconds_left !== null ? `, ${format.roughly(card.seconds_left)} left` : "";
   return h("div", null, bar.element, h("div", { class: "muted" }, `${format.percent(card.fraction)}${left}`));
 }
 
 function bestCell(card) {
-  if (!card.best) return h("div", null, h("span", { class: "none" }, format.NONE), h("div", { class: "muted" }, card.metric));
-  return h("div", null, h("b", null, format.number(card.best.metric)), h("div", { class: "muted clip" }, `${card.smaller_is_better ? "↓" : "↑"} ${card.metric}`));
+  if (!card.best) return h(
+    "div",
+    null,
+    h("span", { class: "none" }, format.NONE),
+    h("div", { class: "muted" }, card.metric),
+  );
+  return h(
+    "div",
+    null,
+    h("b", null, format.number(card.best.metric)),
+    h("div", { class: "muted clip" }, `${card.smaller_is_better ? "↓" : "↑"} ${card.metric}`),
+  );
 }
 
 function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
-  const notes = [running ? `${format.count(running)} at work` : null, failed ? `${format.count(failed)} failed` : null].filter(Boolean);
+  const notes = [
+    running ? `${format.count(running)} at work` : null,
+    failed ? `${format.count(failed)} failed` : null,
+  ].filter(Boolean);
   return h(
     "div",
     null,
-    `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`,
+    card.trials_planned
+      ? `${format.count(card.trials_created)} of ${format.count(card.trials_planned)}`
+      : format.count(card.trials_created),
     h("div", { class: failed ? "muted bad" : "muted" }, notes.join(", ")),
   );
 }

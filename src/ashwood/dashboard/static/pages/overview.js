@@ -12,11 +12,11 @@ const LOOKED_AT = 120;
 /** @param {import("./experiment.js").Tab} tab */
 export default async function overview({ model, signal, figure, openTrial }) {
   const ladder = figure("ladder", { title: "The ladder", height: 460, onTrial: openTrial });
-  const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial, words: { against: "against" } });
+  const best = figure("best_so_far", { title: "Best so far", height: 320, onTrial: openTrial });
   const winner = h("div");
   const brackets = h("div");
   const lines = h("ol", { class: "happenings" });
-  const nothing = h("div");
+  const nothing = h("div", { class: "card", hidden: true });
   const happened = [];
 
   const showBest = () => {
@@ -24,7 +24,12 @@ export default async function overview({ model, signal, figure, openTrial }) {
     const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best]);
     if (winner.dataset.shown === key) return;
     winner.dataset.shown = key;
-    put(winner, data.best ? bestTrial(model.id, data) : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`));
+    put(
+      winner,
+      data.best
+        ? bestTrial(model.id, data)
+        : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`),
+    );
   };
   const showBrackets = () => {
     const key = JSON.stringify(model.data.brackets);
@@ -32,11 +37,19 @@ export default async function overview({ model, signal, figure, openTrial }) {
     brackets.dataset.shown = key;
     put(brackets, bracketsTable(model.data));
   };
-  const showLines = () => put(lines, happened.length ? happened.map((event) => h("li", null, moment(event.at), h("span", { title: event.text }, linked(told(event), model.id)))) : h("li", { class: "muted" }, "Nothing yet."));
+  const showLines = () => put(
+    lines,
+    happened.length
+      ? happened.map(
+        (event) => h("li", null, moment(event.at), h("span", { title: event.text }, linked(told(event), model.id))),
+      )
+      : h("li", { class: "muted" }, "Nothing yet."),
+  );
   const showNothing = () => {
     const { data } = model;
-    if (data.trials_created > 0) return put(nothing);
-    return put(
+    nothing.hidden = data.trials_created > 0;
+    if (nothing.hidden) return;
+    put(
       nothing,
       data.state === "running"
         ? empty("It has just begun.", "The first trials show up here as soon as they are created.")
@@ -76,14 +89,22 @@ export default async function overview({ model, signal, figure, openTrial }) {
       "div",
       { class: "columns" },
       h("div", { class: "wide" }, ladder.element, best.element),
-      h("div", { class: "side" }, card("Best trial", winner), card("Brackets and rungs", brackets), card("Just happened", lines)),
+      h(
+        "div",
+        { class: "side" },
+        card("Best trial", winner),
+        card("Brackets and rungs", brackets),
+        card("Just happened", lines),
+      ),
     ),
   );
 }
 
 /** What matters of an entry: what was decided, else what happened; a report alone is nothing new here. */
 function told({ text, decided }) {
-  if (decided?.length) return decided.length > 3 ? `${decided.slice(0, 2).join("; ")}; and ${decided.length - 2} more` : decided.join("; ");
+  if (decided?.length) return decided.length > 3
+    ? `${decided.slice(0, 2).join("; ")}; and ${decided.length - 2} more`
+    : decided.join("; ");
   return / (reported|saved) at | let go, /.test(text) ? "" : text;
 }
 
@@ -92,14 +113,26 @@ function bestTrial(id, data) {
   return h(
     "div",
     { class: "winner" },
-    h("p", null, h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`), h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`)),
-    h("p", { class: "metric" }, h("b", null, format.number(best.metric)), h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`)),
+    h(
+      "p",
+      null,
+      h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`),
+      h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`),
+    ),
+    h(
+      "p",
+      { class: "metric" },
+      h("b", null, format.number(best.metric)),
+      h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`),
+    ),
     data.best_trial ? hyperparameters(data.best_trial.hyperparameters) : null,
     h(
       "div",
       { class: "copies" },
       data.best_trial ? copyButton(() => data.best_trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
-      data.best_trial ? copyButton(() => data.best_trial.as_python, "Hyperparameters as Python", "Copy as Python") : null,
+      data.best_trial
+        ? copyButton(() => data.best_trial.as_python, "Hyperparameters as Python", "Copy as Python")
+        : null,
     ),
   );
 }
@@ -119,8 +152,33 @@ function bracketsTable(data) {
       h(
         "tbody",
         null,
-        all.length > 1 ? h("tr", { class: "section" }, h("th", { scope: "rowgroup", colspan: heads.length }, `bracket ${bracket.number}`, h("span", { class: "muted" }, ` ${format.count(bracket.created)} of ${format.count(bracket.planned)} trials`))) : null,
-        bracket.rungs.map((rung) => h("tr", null, h("th", { scope: "row", class: "number" }, format.count(rung.length)), count(rung.arrived), count(rung.promoted), count(rung.training), failed ? count(rung.failed) : null)),
+        all.length > 1
+          ? h(
+            "tr",
+            { class: "section" },
+            h(
+              "th",
+              { scope: "rowgroup", colspan: heads.length },
+              `bracket ${bracket.number}`,
+              h(
+                "span",
+                { class: "muted" },
+                ` ${format.count(bracket.created)} of ${format.count(bracket.planned)} trials`,
+              ),
+            ),
+          )
+          : null,
+        bracket.rungs.map(
+          (rung) => h(
+            "tr",
+            null,
+            h("th", { scope: "row", class: "number" }, format.count(rung.length)),
+            count(rung.arrived),
+            count(rung.promoted),
+            count(rung.training),
+            failed ? count(rung.failed) : null,
+          ),
+        ),
       ),
     ),
   );

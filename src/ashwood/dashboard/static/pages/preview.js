@@ -2,7 +2,6 @@
 
 import { post } from "../api.js";
 import { debounce, h, put } from "../dom.js";
-import { plotly } from "../figure.js";
 import * as format from "../format.js";
 import { empty, failure } from "../parts.js";
 
@@ -32,8 +31,20 @@ export default async function previewPage(place) {
   place.title("Preview");
   const editor = new Editor((text) => changed(text));
   const said = h("div", { class: "problems", role: "status" });
-  const given = GIVEN.map(([name, label, step, title]) => h("input", { type: "number", name, min: step === 1 ? 1 : 0, step, title, "aria-label": label, placeholder: label }));
-  const known = () => Object.fromEntries(given.filter((field) => field.value && field.validity.valid).map((field) => [field.name, Number(field.value)]));
+  const given = GIVEN.map(
+    ([name, label, step, title]) => h("input", {
+      type: "number",
+      name,
+      min: step === 1 ? 1 : 0,
+      step,
+      title,
+      "aria-label": label,
+      placeholder: label,
+    }),
+  );
+  const known = () => Object.fromEntries(
+    given.filter((field) => field.value && field.validity.valid).map((field) => [field.name, Number(field.value)]),
+  );
   const plan = h("div", { class: "plan" });
   let asked = 0;
   let request = null;
@@ -45,18 +56,38 @@ export default async function previewPage(place) {
     if (!text.trim()) {
       put(said);
       editor.marks([]);
-      put(plan, h("div", { class: "card" }, empty("Paste an experiment file, open one, or drop it here.", "Its plan shows up here: brackets, rungs, how many trials train how long.", h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example"))));
+      put(
+        plan,
+        h(
+          "div",
+          { class: "card" },
+          empty(
+            "Paste an experiment file, open one, or drop it here.",
+            "Its plan shows up here: brackets, rungs, how many trials train how long.",
+            h("button", { type: "button", onclick: () => editor.set(EXAMPLE) }, "Put in an example"),
+          ),
+        ),
+      );
       return;
     }
     plan.setAttribute("aria-busy", "true");
-    if (!plan.querySelector("#plan")) put(plan, h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…")));
+    if (!plan.querySelector("#plan")) put(
+      plan,
+      h("div", { class: "card" }, h("p", { class: "muted" }, "Simulating searches…")),
+    );
     try {
       const answer = await post("/preview", { text, ...known() }, { signal: request.signal });
       if (mine !== asked) return;
       const problems = answer.problems ?? [];
       editor.marks(problems);
-      put(said, problems.length ? problemList(problems, editor) : null, (answer.warnings ?? []).map((warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning)));
-      if (answer.ok && answer.plan) await showPlan(plan, answer, place.signal);
+      put(
+        said,
+        problems.length ? problemList(problems, editor) : null,
+        (answer.warnings ?? []).map(
+          (warning) => h("div", { class: "notice warn" }, h("b", null, "Warning: "), warning),
+        ),
+      );
+      if (answer.ok && answer.plan) showPlan(plan, answer);
       else if (answer.too_large) put(plan, h("div", { class: "card" }, h("p", null, answer.too_large)));
       else plan.classList.toggle("old", plan.children.length > 0);
     } catch (error) {
@@ -73,10 +104,23 @@ export default async function previewPage(place) {
   place.leaving(() => (changed.stop(), request?.abort()));
   for (const field of given) field.addEventListener("input", () => changed(editor.area.value));
 
-  const file = h("input", { type: "file", accept: ".yaml,.yml,.txt", class: "unseen", tabindex: -1, "aria-label": "Experiment file" });
+  const file = h("input", {
+    type: "file",
+    accept: ".yaml,.yml,.txt",
+    class: "unseen",
+    tabindex: -1,
+    "aria-label": "Experiment file",
+  });
   const openFile = async (chosen) => {
     if (!chosen) return;
-    if (chosen.size > 1_000_000) return put(said, h("div", { class: "notice bad", role: "alert" }, `${chosen.name} is ${format.bytes(chosen.size)}: that is no experiment file.`));
+    if (chosen.size > 1_000_000) return put(
+      said,
+      h(
+        "div",
+        { class: "notice bad", role: "alert" },
+        `${chosen.name} is ${format.bytes(chosen.size)}: that is no experiment file.`,
+      ),
+    );
     editor.set(await chosen.text());
   };
   file.addEventListener("change", () => {
@@ -86,8 +130,35 @@ export default async function previewPage(place) {
   const element = h(
     "div",
     { class: "page preview-page" },
-    h("div", { class: "page-head" }, h("div", null, h("h1", null, "Preview"), h("p", { class: "muted" }, "What a search will do, before anything runs. Nothing is stored on the server.")), h("div", { class: "actions" }, h("button", { type: "button", onclick: () => file.click() }, "Open a file…"), file, h("button", { type: "button", class: "ghost", onclick: () => editor.set("") }, "Clear"))),
-    h("div", { class: "columns even" }, h("div", null, editor.element, h("div", { class: "given" }, h("span", { class: "muted" }, "Known, for time and money:"), given), said), plan),
+    h(
+      "div",
+      { class: "page-head" },
+      h(
+        "div",
+        null,
+        h("h1", null, "Preview"),
+        h("p", { class: "muted" }, "What a search will do, before anything runs. Nothing is stored on the server."),
+      ),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", onclick: () => file.click() }, "Open a file…"),
+        file,
+        h("button", { type: "button", class: "ghost", onclick: () => editor.set("") }, "Clear"),
+      ),
+    ),
+    h(
+      "div",
+      { class: "columns even" },
+      h(
+        "div",
+        null,
+        editor.element,
+        h("div", { class: "given" }, h("span", { class: "muted" }, "Known, for time and money:"), given),
+        said,
+      ),
+      plan,
+    ),
   );
   element.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -129,7 +200,13 @@ function problemList(problems, editor) {
       h(
         "li",
         null,
-        problem.line ? h("button", { type: "button", class: "link", onclick: () => editor.show(problem.line) }, `line ${problem.line}`) : null,
+        problem.line
+          ? h(
+            "button",
+            { type: "button", class: "link", onclick: () => editor.show(problem.line) },
+            `line ${problem.line}`,
+          )
+          : null,
         problem.key ? h("code", null, problem.key) : null,
         h("span", null, problem.message),
       ),
@@ -142,8 +219,22 @@ class Editor {
   constructor(changed) {
     this.changed = changed;
     this.numbers = h("div", { class: "gutter", "aria-hidden": "true" });
-    this.area = h("textarea", { spellcheck: "false", wrap: "off", autocapitalize: "off", autocomplete: "off", "aria-label": "Experiment file", "aria-describedby": "editor-hint", data: { filter: "" } });
-    this.element = h("div", { class: "editor" }, this.numbers, this.area, h("span", { id: "editor-hint", class: "unseen" }, "YAML. Problems are listed after it."));
+    this.area = h("textarea", {
+      spellcheck: "false",
+      wrap: "off",
+      autocapitalize: "off",
+      autocomplete: "off",
+      "aria-label": "Experiment file",
+      "aria-describedby": "editor-hint",
+      data: { filter: "" },
+    });
+    this.element = h(
+      "div",
+      { class: "editor" },
+      this.numbers,
+      this.area,
+      h("span", { id: "editor-hint", class: "unseen" }, "YAML. Problems are listed after it."),
+    );
     this.bad = new Map();
     this.area.addEventListener("input", () => {
       this.#number();
@@ -181,54 +272,89 @@ class Editor {
     const key = `${lines} ${[...this.bad.keys()]}`;
     if (this.key === key) return;
     this.key = key;
-    put(this.numbers, Array.from({ length: lines }, (_, at) => h("div", { class: this.bad.has(at + 1) ? "bad" : null, title: this.bad.get(at + 1) }, at + 1)));
+    put(
+      this.numbers,
+      Array.from(
+        { length: lines },
+        (_, at) => h("div", { class: this.bad.has(at + 1) ? "bad" : null, title: this.bad.get(at + 1) }, at + 1),
+      ),
+    );
     this.numbers.scrollTop = this.area.scrollTop;
   }
 }
 
-async function showPlan(place, answer, signal) {
+function showPlan(place, answer) {
   const { plan } = answer;
-  const unit = plan.unit ?? answer.unit ?? "units";
+  const { unit } = answer;
   place.classList.remove("old");
-  const figures = Array.isArray(answer.figures) ? answer.figures : Object.entries(answer.figures ?? {}).map(([title, figure]) => ({ title, ...figure }));
   put(
     place,
     headline(plan, answer, unit),
     brackets(plan, unit),
     lengths(plan, unit),
-    plan.outlook ? outlook(plan) : h("p", { class: "muted hint" }, "Say how many workers there are and what a unit of training takes, to see time and money; ", h("code", null, "ashwood preview-search FILE --measure"), " finds it out."),
-    figures.map((figure) => {
-      const plot = h("div", { class: "plot", role: "group", "aria-label": figure.title ?? "Figure" });
-      plotly().then((Plotly) => signal.aborted || Plotly.react(plot, figure.data, figure.layout, { displaylogo: false, responsive: true }));
-      return h("section", { class: "card" }, plot);
-    }),
+    plan.outlook
+      ? outlook(plan)
+      : h(
+        "p",
+        { class: "muted hint" },
+        "Say how many workers there are and what a unit of training takes, to see time and money; ",
+        h("code", null, "ashwood preview-search FILE --measure"),
+        " finds it out.",
+      ),
   );
 }
 
 function headline(plan, answer, unit) {
-  const { settings } = plan;
-  const atOnce = plan.max_concurrent_trials ? `${format.count(plan.max_concurrent_trials)} at once` : "as many at once as fit";
-  const name = plan.name ?? answer.name;
-  const share = plan.share?.middle;
-  const range = (estimate) => (estimate.low === estimate.high ? "" : ` (${format.count(Math.round(estimate.low))} to ${format.count(Math.round(estimate.high))})`);
-  const full = plan.full_length;
+  const { settings, full_length: full, total_length: total } = plan;
+  const atOnce = plan.max_concurrent_trials
+    ? `${format.count(plan.max_concurrent_trials)} at once`
+    : "as many at once as fit";
+  const longest = format.length(settings.max_length, unit);
+  const training = `${format.length(Math.round(total.middle), unit)}${between(total)}`;
+  const reaching = `${format.count(full.middle)} ${format.plural(full.middle, "trials")}${between(full)}`;
+  const least = full.least ? `, at least ${format.count(full.least)}` : "";
+  const line = (...words) => h("p", null, ...words);
   return h(
     "section",
     { class: "card", "aria-labelledby": "plan" },
-    h("header", null, h("h2", { id: "plan" }, name ? `The plan of ${name}` : "The plan")),
-    h("p", null, `${settings.method}: ${format.count(plan.total_trials)} trials, each up to ${format.length(settings.max_length, unit)}, ${atOnce}.`),
-    h("p", { class: "metric" }, h("b", null, format.percent(share)), ` of training all of them to the end: ${format.length(Math.round(plan.total_length.middle), unit)}${range(plan.total_length)}.`),
-    full ? h("p", null, `${format.count(full.middle)} ${format.plural(full.middle, "trials")}${range(full)} will reach ${format.length(settings.max_length, unit)}${full.least ? `, at least ${format.count(full.least)}` : ""}.`) : null,
-    plan.dropped?.length ? h("div", { class: "notice warn" }, `max_trials is too small for the brackets of ${plan.dropped.join(", ")} rungs, which are left out.`) : null,
-    plan.exact ? null : h("p", { class: "muted" }, `Middle and range are of ${format.count(plan.simulations)} simulated searches, failures aside.`),
+    h("header", null, h("h2", { id: "plan" }, answer.name ? `The plan of ${answer.name}` : "The plan")),
+    line(`${settings.method}: ${format.count(plan.total_trials)} trials, each up to ${longest}, ${atOnce}.`),
+    h(
+      "p",
+      { class: "metric" },
+      h("b", null, format.percent(plan.share.middle)),
+      ` of training all of them to the end: ${training}.`,
+    ),
+    line(`${reaching} will reach ${longest}${least}.`),
+    plan.dropped.length
+      ? h(
+        "div",
+        { class: "notice warn" },
+        `max_trials is too small for the brackets of ${plan.dropped.join(", ")} rungs, which are left out.`,
+      )
+      : null,
+    plan.exact
+      ? null
+      : h("p", { class: "muted" }, `Middle and range are of ${plan.simulations} simulated searches, failures aside.`),
   );
+}
+
+function between({ low, high }) {
+  return low === high ? "" : ` (${format.count(Math.round(low))} to ${format.count(Math.round(high))})`;
 }
 
 function brackets(plan, unit) {
   return table(
     "Brackets",
     ["bracket", `rungs (${unit})`, "trials", "share of slots"],
-    plan.brackets.map((bracket) => [bracket.number, bracket.lengths.map(format.count).join(" → "), format.count(bracket.trials), format.count(bracket.share)]),
+    plan.brackets.map(
+      (bracket) => [
+        bracket.number,
+        bracket.lengths.map(format.count).join(" → "),
+        format.count(bracket.trials),
+        format.count(bracket.share),
+      ],
+    ),
     [0, 2, 3],
   );
 }
@@ -253,7 +379,9 @@ function lengths(plan, unit) {
 
 function outlook(plan) {
   const all = [["this search", plan.outlook], ...(plan.beside ?? []).map((each) => [nameOf(each.settings), each])];
-  const range = (value, words) => (value ? `${words(value.middle)} (${words(value.low)} to ${words(value.high)})` : format.NONE);
+  const range = (value, words) => (
+    value ? `${words(value.middle)} (${words(value.low)} to ${words(value.high)})` : format.NONE
+  );
   return table(
     "What it takes",
     ["", "time", "worker-hours", "cost", "busy", "to the end", "checkpoints on disk"],
@@ -288,8 +416,30 @@ function table(title, heads, rows, right) {
         "table",
         { class: "plain" },
         h("caption", { class: "unseen" }, title),
-        h("thead", null, h("tr", null, heads.map((words, at) => (words === "" ? h("td") : h("th", { scope: "col", class: kind(at) }, words))))),
-        h("tbody", null, rows.map((cells) => h("tr", null, cells.map((cell, at) => (at === 0 ? h("th", { scope: "row", class: kind(at) }, cell) : h("td", { class: kind(at) }, cell)))))),
+        h(
+          "thead",
+          null,
+          h(
+            "tr",
+            null,
+            heads.map((words, at) => (words === "" ? h("td") : h("th", { scope: "col", class: kind(at) }, words))),
+          ),
+        ),
+        h(
+          "tbody",
+          null,
+          rows.map(
+            (cells) => h(
+              "tr",
+              null,
+              cells.map(
+                (cell, at) => (
+                  at === 0 ? h("th", { scope: "row", class: kind(at) }, cell) : h("td", { class: kind(at) }, cell)
+                ),
+              ),
+            ),
+          ),
+        ),
       ),
     ),
   );

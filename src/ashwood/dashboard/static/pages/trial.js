@@ -1,7 +1,7 @@
 /** One trial: its metrics, its way through the rungs with the reasons, attempts, log, checkpoints. */
 
-import { get, post, url } from "../api.js";
-import { ask, attempt } from "../dialog.js";
+import { get, post } from "../api.js";
+import { ask, toast } from "../dialog.js";
 import { announce, h, put, throttle, write } from "../dom.js";
 import { colours, drawOwn } from "../figure.js";
 import * as format from "../format.js";
@@ -19,7 +19,12 @@ export default async function trialPage(place) {
   const [id, number] = [Number(place.params.id), Number(place.params.trial)];
   const model = new Model(id, signal);
   const path = `${model.path}/trials/${number}`;
-  let [, trial] = await Promise.all([model.load(), get(path, { signal })]);
+  // Its row of the table, and all else about it.
+  const fetchTrial = async () => {
+    const answer = await get(path, { signal });
+    return { ...answer.row, ...answer };
+  };
+  let [, trial] = await Promise.all([model.load(), fetchTrial()]);
   place.title(`Trial ${number} of ${model.data.name} (#${id})`);
 
   const state = badge(trial.state);
@@ -47,22 +52,35 @@ export default async function trialPage(place) {
     if (state.dataset.state !== trial.state) announce(`Trial ${number} is ${trial.state}.`);
     rebadge(state, trial.state);
     const value = trial[`best_${metric}`];
-    best.set(format.value(value), value === null || value === undefined ? `no ${metric} yet` : `${metric} at ${format.length(trial.best_length, unit)}`);
+    best.set(
+      format.value(value),
+      value === null || value === undefined
+        ? `no ${metric} yet`
+        : `${metric} at ${format.length(trial.best_length, unit)}`,
+    );
     length.set(format.length(trial.length, unit), `of ${format.length(data.max_length, unit)}`);
-    where.set(`rung ${trial.rung ?? format.NONE}`, (data.brackets?.length ?? 1) > 1 ? `of bracket ${trial.bracket}` : "");
+    where.set(
+      `rung ${trial.rung ?? format.NONE}`,
+      (data.brackets?.length ?? 1) > 1 ? `of bracket ${trial.bracket}` : "",
+    );
     worked.set(format.duration(trial.seconds), trial.created_at ? `created ${format.time(trial.created_at)}` : "");
     const failed = (trial.attempts ?? []).filter((each) => each.error).length;
     tries.set(String((trial.attempts ?? []).length), failed ? `${failed} failed` : "");
     put(way, wayOf(trial, data));
     put(attempts, attemptsOf(trial));
-    put(checkpoints, checkpointsOf(trial, data, path));
+    put(checkpoints, checkpointsOf(trial, data));
     const happened = trial.happenings ?? [];
-    put(happenings, happened.length ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text))) : h("li", { class: "muted" }, "Nothing yet."));
+    put(
+      happenings,
+      happened.length
+        ? happened.map(({ at, text }) => h("li", null, moment(at), h("span", null, text)))
+        : h("li", { class: "muted" }, "Nothing yet."),
+    );
     put(actions, controls(trial, path, refresh));
     metrics.rungs = (trial.lengths ?? []).filter((each) => each <= trial.length);
   };
   const refresh = async () => {
-    trial = await get(path, { signal });
+    trial = await fetchTrial();
     show();
     metrics.load();
   };
@@ -73,7 +91,12 @@ export default async function trialPage(place) {
   }, signal);
 
   const log = new Log(`${path}/log`, signal);
-  bind("j", "the next trial", () => number + 1 < model.data.trials_created && go(`/experiments/${id}/trials/${number + 1}`), signal);
+  bind(
+    "j",
+    "the next trial",
+    () => number + 1 < model.data.trials_created && go(`/experiments/${id}/trials/${number + 1}`),
+    signal,
+  );
   bind("k", "the trial before", () => number > 0 && go(`/experiments/${id}/trials/${number - 1}`), signal);
   bind("u", "up to its experiment", () => go(`/experiments/${id}`), signal);
   show();
@@ -94,15 +117,35 @@ export default async function trialPage(place) {
         h("a", { href: `/experiments/${id}` }, `#${id} ${model.data.name}`),
         h("span", { "aria-hidden": "true" }, "/"),
         h("a", { href: `/experiments/${id}?tab=trials` }, "trials"),
-        h("span", { class: "beside-nav" }, number > 0 ? h("a", { href: `/experiments/${id}/trials/${number - 1}`, title: "k" }, `‹ ${number - 1}`) : null, next ? h("a", { href: `/experiments/${id}/trials/${number + 1}`, title: "j" }, `${number + 1} ›`) : null),
+        h(
+          "span",
+          { class: "beside-nav" },
+          number > 0
+            ? h("a", { href: `/experiments/${id}/trials/${number - 1}`, title: "k" }, `‹ ${number - 1}`)
+            : null,
+          next ? h("a", { href: `/experiments/${id}/trials/${number + 1}`, title: "j" }, `${number + 1} ›`) : null,
+        ),
       ),
       h("div", { class: "page-head" }, h("div", { class: "title" }, h("h1", null, `Trial ${number}`), state), actions),
       h("dl", { class: "facts" }, [best, length, where, worked, tries].map((fact) => fact.element)),
       h(
         "div",
         { class: "columns" },
-        h("div", { class: "wide" }, metrics.element, card("Its way through the rungs", way), log.element, card("Attempts", attempts)),
-        h("div", { class: "side" }, card("Hyperparameters", values), card("Checkpoints", checkpoints), card("What happened", happenings)),
+        h(
+          "div",
+          { class: "wide" },
+          metrics.element,
+          card("Its way through the rungs", way),
+          log.element,
+          card("Attempts", attempts),
+        ),
+        h(
+          "div",
+          { class: "side" },
+          card("Hyperparameters", values),
+          card("Checkpoints", checkpoints),
+          card("What happened", happenings),
+        ),
       ),
     ),
   };
@@ -121,15 +164,17 @@ function controls(trial, path, refresh) {
           yes: `${words} it`,
           danger: true,
           act: async () => {
-            const answer = await post(`${path}/${what}`);
+            await post(`${path}/${what}`);
             await refresh();
-            attempt(async () => null, `Asked to ${what} trial ${trial.trial}${answer.state ? `: it is ${answer.state} now` : ""}.`);
+            toast(`Asked to ${what} trial ${trial.trial}.`);
           },
         }),
     }, `${words}…`);
   return [
     trial.can?.stop ? button("stop", "Stop", "warn", "It ends where it is; its results stand.") : null,
-    trial.can?.kill ? button("kill", "Kill", "danger", "It ends for good, at once, and counts as the worst in its rung.") : null,
+    trial.can?.kill
+      ? button("kill", "Kill", "danger", "It ends for good, at once, and counts as the worst in its rung.")
+      : null,
   ];
 }
 
@@ -139,12 +184,23 @@ function wayOf(trial, { unit }) {
   return steps.map((step) => {
     const words = step.kind === "closed" ? (/ is (\w+)/.exec(step.text)?.[1] ?? "closed") : step.kind;
     const at = step.rung === undefined ? null : trial.lengths?.[step.rung];
-    const place = at === null || at === undefined ? null : h("span", { class: "muted" }, `rung ${step.rung}, ${format.length(at, unit)}`);
+    const place = at === null || at === undefined ? null : h(
+      "span",
+      { class: "muted" },
+      `rung ${step.rung}, ${format.length(at, unit)}`,
+    );
     const target = step.target ? h("span", { class: "muted" }, `to ${format.length(step.target, unit)}`) : null;
     return h(
       "li",
       { data: { kind: words } },
-      h("div", { class: "step" }, h("b", null, words === "other" ? step.text : words[0].toUpperCase() + words.slice(1)), target, place, moment(step.at)),
+      h(
+        "div",
+        { class: "step" },
+        h("b", null, words === "other" ? step.text : words[0].toUpperCase() + words.slice(1)),
+        target,
+        place,
+        moment(step.at),
+      ),
       h("div", { class: "decision" }, step.reason || step.text),
     );
   });
@@ -154,36 +210,74 @@ function attemptsOf(trial) {
   const all = [...(trial.attempts ?? [])].sort((a, b) => b.number - a.number);
   if (all.length === 0) return h("p", { class: "muted" }, "No process has worked on it yet.");
   return all.map((each) => {
-    const place = [each.slot === null || each.slot === undefined ? null : `slot ${each.slot}`, each.node].filter(Boolean).join(" on ");
+    const place = [
+      each.slot === null || each.slot === undefined ? null : `slot ${each.slot}`,
+      each.node,
+    ].filter(Boolean).join(" on ");
     const ended = each.ended_at ?? Date.now() / 1000;
     const lasted = each.started_at ? format.duration(ended - each.started_at) : "not started";
     return h(
       "div",
       { class: each.error ? "attempt bad" : "attempt" },
-      h("div", { class: "step" }, h("b", null, `Attempt ${each.number}`), h("span", null, each.how), h("span", { class: "muted" }, [place, lasted].filter(Boolean).join(", ")), moment(each.started_at)),
-      each.error ? h("pre", { class: "error", tabindex: 0, "aria-label": `Error of attempt ${each.number}` }, each.error) : null,
-      each.log_excerpt ? h("details", null, h("summary", null, "The last that it printed"), h("pre", { tabindex: 0 }, each.log_excerpt)) : null,
+      h(
+        "div",
+        { class: "step" },
+        h("b", null, `Attempt ${each.number}`),
+        h("span", null, each.how),
+        h("span", { class: "muted" }, [place, lasted].filter(Boolean).join(", ")),
+        moment(each.started_at),
+      ),
+      each.error
+        ? h("pre", { class: "error", tabindex: 0, "aria-label": `Error of attempt ${each.number}` }, each.error)
+        : null,
+      each.log_excerpt
+        ? h(
+          "details",
+          null,
+          h("summary", null, "The last that it printed"),
+          h("pre", { tabindex: 0 }, each.log_excerpt),
+        )
+        : null,
     );
   });
 }
 
-function checkpointsOf(trial, { unit, metric }, path) {
+function checkpointsOf(trial, { unit, metric }) {
   const all = trial.checkpoints ?? [];
   if (all.length === 0) return h("p", { class: "muted" }, "It has none.");
   return h(
     "ul",
     { class: "checkpoints" },
     all.map((each) => {
-      const name = each.name.replace(/^trial-\d+\//, "");
-      const address = url(`${path}/checkpoints/${encodeURIComponent(name)}/download`);
-      const value = each.metric === null || each.metric === undefined ? "" : `, ${metric} ${format.number(each.metric)}`;
+      const value = each.metric === null || each.metric === undefined
+        ? ""
+        : `, ${metric} ${format.number(each.metric)}`;
       return h(
         "li",
         null,
         h("div", null, h("b", null, format.length(each.length, unit)), h("span", { class: "muted" }, value)),
-        h("div", { class: "muted" }, `saved ${format.time(each.saved_at)}`, (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why))),
-        h("a", { href: address, class: "button small", download: "" }, "Download", h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`)),
-        each.place ? h("div", { class: "place" }, h("code", { class: "clip", title: each.place }, `\u200e${each.place}`), copyButton(() => each.place, "Place of the checkpoint", "Copy")) : null,
+        h(
+          "div",
+          { class: "muted" },
+          `saved ${format.time(each.saved_at)}`,
+          (each.kept_as ?? []).map((why) => h("span", { class: "tag" }, why)),
+        ),
+        each.download
+          ? h(
+            "a",
+            { href: each.download, class: "button small", download: "" },
+            "Download",
+            h("span", { class: "unseen" }, ` the checkpoint at ${format.length(each.length, unit)}`),
+          )
+          : null,
+        each.place
+          ? h(
+            "div",
+            { class: "place" },
+            h("code", { class: "clip", title: each.place }, `\u200e${each.place}`),
+            copyButton(() => each.place, "Place of the checkpoint", "Copy"),
+          )
+          : null,
       );
     }),
   );
@@ -223,21 +317,81 @@ class Metrics {
     if (!this.data) return;
     const { metrics, total } = this.data;
     const { metric, unit } = this.model.data;
-    const names = Object.keys(metrics).sort((a, b) => Number(b === metric) - Number(a === metric) || a.localeCompare(b));
+    const names = Object.keys(metrics).sort(
+      (a, b) => Number(b === metric) - Number(a === metric) || a.localeCompare(b),
+    );
     if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "It has reported nothing yet."));
     write(this.note, `${format.count(total)} ${format.plural(total, "reports")}`);
     if (names.some((name) => !this.plots.has(name)) || this.plots.size !== names.length) {
       this.plots.clear();
-      for (const name of names) this.plots.set(name, h("div", { class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` }));
-      put(this.room, names.map((name) => h("figure", { class: name === metric ? "main-metric" : null }, h("figcaption", null, name, name === metric ? h("span", { class: "muted" }, this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better") : null), this.plots.get(name))));
+      for (const name of names) this.plots.set(
+        name,
+        h("div", { class: "plot small-plot", role: "group", "aria-label": `${name} against ${unit}` }),
+      );
+      put(
+        this.room,
+        names.map(
+          (name) => h(
+            "figure",
+            { class: name === metric ? "main-metric" : null },
+            h(
+              "figcaption",
+              null,
+              name,
+              name === metric
+                ? h(
+                  "span",
+                  { class: "muted" },
+                  this.model.data.smaller_is_better ? " ↓ smaller is better" : " ↑ larger is better",
+                )
+                : null,
+            ),
+            this.plots.get(name),
+          ),
+        ),
+      );
     }
     const { accent, muted } = colours();
-    const marks = this.rungs.map((length) => ({ type: "line", x0: length, x1: length, y0: 0, y1: 1, yref: "paper", line: { color: muted, width: 1, dash: "dot" } }));
-    const words = this.rungs.map((length, at) => ({ x: length, y: 1, yref: "paper", text: `rung ${at}`, showarrow: false, xanchor: "right", yanchor: "bottom", font: { size: 10, color: muted } }));
+    const marks = this.rungs.map(
+      (length) => (
+        {
+          type: "line",
+          x0: length,
+          x1: length,
+          y0: 0,
+          y1: 1,
+          yref: "paper",
+          line: { color: muted, width: 1, dash: "dot" },
+        }
+      ),
+    );
+    const words = this.rungs.map(
+      (length, at) => (
+        {
+          x: length,
+          y: 1,
+          yref: "paper",
+          text: `rung ${at}`,
+          showarrow: false,
+          xanchor: "right",
+          yanchor: "bottom",
+          font: { size: 10, color: muted },
+        }
+      ),
+    );
     for (const name of names) {
       const isMain = name === metric;
       const { lengths, values } = metrics[name];
-      const trace = { type: "scatter", mode: lengths.length > 60 ? "lines" : "lines+markers", x: lengths, y: values, line: { color: isMain ? accent : muted, width: isMain ? 2 : 1.4 }, marker: { size: 5 }, hovertemplate: "%{y:.6~g}<br>at %{x}<extra></extra>", connectgaps: false };
+      const trace = {
+        type: "scatter",
+        mode: lengths.length > 60 ? "lines" : "lines+markers",
+        x: lengths,
+        y: values,
+        line: { color: isMain ? accent : muted, width: isMain ? 2 : 1.4 },
+        marker: { size: 5 },
+        hovertemplate: "%{y:.6~g}<br>at %{x}<extra></extra>",
+        connectgaps: false,
+      };
       await drawOwn(this.plots.get(name), [trace], {
         height: isMain ? 280 : 170,
         margin: { l: 56, r: 16, t: isMain ? 18 : 8, b: 38 },

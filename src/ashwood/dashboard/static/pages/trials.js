@@ -8,8 +8,38 @@ import { badge, choice, empty, failure, moment } from "../parts.js";
 import { Pager, Table } from "../table.js";
 
 const AGAIN = 3_000;
-const HIDDEN = new Set(["seed", "attempts", "best_length", "preempted", "node", "checkpoint", "checkpoint_length", "created_at", "ended_at", "started_at", "nth", "target"]);
-const NAMES = { trial: "Trial", state: "State", bracket: "Bracket", rung: "Rung", length: "Length", best_length: "Best at", seed: "Seed", attempts: "Attempts", failures: "Failures", preempted: "Preempted", node: "Node", seconds: "Worked for", created_at: "Created", ended_at: "Ended", checkpoint: "Checkpoint", checkpoint_length: "Saved at" };
+const HIDDEN = new Set([
+  "seed",
+  "attempts",
+  "best_length",
+  "preempted",
+  "node",
+  "checkpoint",
+  "checkpoint_length",
+  "created_at",
+  "ended_at",
+  "started_at",
+  "nth",
+  "target",
+]);
+const NAMES = {
+  trial: "Trial",
+  state: "State",
+  bracket: "Bracket",
+  rung: "Rung",
+  length: "Length",
+  best_length: "Best at",
+  seed: "Seed",
+  attempts: "Attempts",
+  failures: "Failures",
+  preempted: "Preempted",
+  node: "Node",
+  seconds: "Worked for",
+  created_at: "Created",
+  ended_at: "Ended",
+  checkpoint: "Checkpoint",
+  checkpoint_length: "Saved at",
+};
 const CONDITION = /^([\p{L}\w.\-/]+)(=)(.+)$/u;
 
 /** Words of a filter: conditions are the server's, the rest is looked for in any column. */
@@ -40,7 +70,7 @@ function ordered(columns) {
 }
 
 /** @param {import("./experiment.js").Tab} tab */
-export default async function trials({ model, signal, place, openTrial }) {
+export default async function trials({ model, signal, place }) {
   const { id, path } = model;
   const name = `columns.${id}`;
   let columns = [];
@@ -86,10 +116,14 @@ export default async function trials({ model, signal, place, openTrial }) {
     load();
   });
 
-  const hidden = () => new Set(kept.get(name) ?? columns.filter((column) => HIDDEN.has(column.key)).map((column) => column.key));
+  const hidden = () => new Set(
+    kept.get(name) ?? columns.filter((column) => HIDDEN.has(column.key)).map((column) => column.key),
+  );
   const shown = () => {
     const without = hidden();
-    return columns.filter((column) => column.key === "trial" || !without.has(column.key)).map((column) => trialColumn(column));
+    return columns.filter(
+      (column) => column.key === "trial" || !without.has(column.key),
+    ).map((column) => trialColumn(column));
   };
 
   const showChooser = () => {
@@ -104,7 +138,11 @@ export default async function trials({ model, signal, place, openTrial }) {
     const boxes = columns
       .filter((column) => column.key !== "trial")
       .map((column) => {
-        const box = h("input", { type: "checkbox", checked: !without.has(column.key), onchange: () => change(column.key, box.checked) });
+        const box = h("input", {
+          type: "checkbox",
+          checked: !without.has(column.key),
+          onchange: () => change(column.key, box.checked),
+        });
         return h("label", null, box, h("span", null, trialColumn(column).label));
       });
     const reset = () => {
@@ -112,7 +150,16 @@ export default async function trials({ model, signal, place, openTrial }) {
       table.setColumns(shown(), sort);
       showChooser();
     };
-    put(chooser, h("summary", { class: "button" }, "Columns"), h("div", { class: "menu-body", role: "group", "aria-label": "Columns" }, boxes, h("button", { type: "button", class: "small", onclick: reset }, "As at first")));
+    put(
+      chooser,
+      h("summary", { class: "button" }, "Columns"),
+      h(
+        "div",
+        { class: "menu-body", role: "group", "aria-label": "Columns" },
+        boxes,
+        h("button", { type: "button", class: "small", onclick: reset }, "As at first"),
+      ),
+    );
   };
   chooser.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
@@ -138,7 +185,12 @@ export default async function trials({ model, signal, place, openTrial }) {
         filter.value = [...others, ...(pressed ? [] : [condition])].join(" ");
         filtered();
       };
-      return h("button", { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press }, state, h("b", null, format.count(number)));
+      return h(
+        "button",
+        { type: "button", class: "chip", "aria-pressed": String(pressed), data: { state }, onclick: press },
+        state,
+        h("b", null, format.count(number)),
+      );
     }));
     if (had) states.querySelector(`[data-state="${had}"]`)?.focus();
   };
@@ -179,7 +231,12 @@ export default async function trials({ model, signal, place, openTrial }) {
   const nothing = (answer) =>
     answer.total === 0
       ? empty("It has no trial yet.", "Trials show up here as soon as they are created.")
-      : h("div", { class: "empty" }, h("strong", null, "No trial fits the filter."), h("button", { type: "button", onclick: () => ((filter.value = ""), filtered()) }, "Show all"));
+      : h(
+        "div",
+        { class: "empty" },
+        h("strong", null, "No trial fits the filter."),
+        h("button", { type: "button", onclick: () => ((filter.value = ""), filtered()) }, "Show all"),
+      );
   const filtered = () => {
     page = 1;
     place.setQuery({ q: filter.value, page: null });
@@ -201,5 +258,12 @@ export default async function trials({ model, signal, place, openTrial }) {
   }, signal);
 
   await load();
-  return h("div", null, h("div", { class: "filters" }, filter, states, chooser, per), wrong, h("div", { class: "card flush scroll-x" }, table.element), pager.element);
+  return h(
+    "div",
+    null,
+    h("div", { class: "filters" }, filter, states, chooser, per),
+    wrong,
+    h("div", { class: "card flush scroll-x" }, table.element),
+    pager.element,
+  );
 }

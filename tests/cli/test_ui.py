@@ -1,0 +1,106 @@
+"""``ashwood ui`` as a process of its own, asked as a browser asks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import GATED, RANDOM, Workplace, go, wait_until
+
+
+class Ui:
+    """A dashboard that takes requests at ``url``."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        self.process = process
+        said = process.stdout.readline()
+        assert " is at http://" in said, process.communicate()
+        self.url = urlsplit(said.split()[-1])
+
+    def ask(self, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        assert self.url.hostname is not None
+        connection = HTTPConnection(self.url.hostname, self.url.port, timeout=30)
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        method = "GET" if body is None else "POST"
+        connection.request(method, path, None if body is None else json.dumps(body), {**kind, **headers})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, json.loads(text) if path.startswith("/api") else text
+
+
+@contextmanager
+def dashboard(workplace: Workplace, *options: str) -> Iterator[Ui]:
+    with workplace.start("ui", "--port", "0", "--no-open", *options) as process:
+        try:
+            yield Ui(process)
+            process.send_signal(signal.SIGINT)
+            said = "".join(process.communicate(timeout=30))
+            assert process.returncode == 0, said
+            assert "token" not in said, "tokens are said once"
+        finally:
+            process.kill()
+
+
+def test_it_serves_the_page_and_what_the_page_asks_for(workplace: Workplace) -> None:
+    with dashboard(workplace) as ui:
+        status, page = ui.ask("/")
+        assert (status, "<script" in page) == (200, True)
+        assert ui.ask("/api/v1/experiments") == (200, {"experiments": []})
+        assert ui.ask("/plotly.js")[0] == 200
+        assert ui.ask("/api/v1/experiments", Host="evil.example")[0] == 421
+        assert ui.ask("/api/v1/experiments/1/kill", {}, Origin="http://evil.example")[0] == 403
+
+
+def test_it_steers_an_experiment_that_runs(workplace: Workplace) -> None:
+    workplace.write(RANDOM, GATED)
+    with workplace.driving("run", "toy.yaml") as driver, dashboard(workplace) as ui:
+        assert ui.ask("/api/v1/experiments/1")[1]["can"]["pause"]
+        status, answer = ui.ask("/api/v1/experiments/1/pause", {})
+        assert (status, answer["state"] in ("pausing", "paused")) == (200, True)
+        go(workplace)
+        assert driver.wait(60) == 3
+        assert ui.ask("/api/v1/experiments/1")[1]["state"] == "paused"
+        status, answer = ui.ask("/api/v1/experiments/1/activate", {})
+        assert status == 200, answer
+        wait_until(lambda: ui.ask("/api/v1/experiments/1")[1]["state"] == "completed")
+        status, answer = ui.ask("/api/v1/experiments/1/pause", {})
+        assert status == 409
+        assert "completed" in answer["error"]["what"]
+
+
+def test_who_only_looks_can_change_nothing(workplace: Workplace) -> None:
+    with dashboard(workplace, "--read-only") as ui:
+        assert ui.ask("/api/v1/home")[1]["read_only"]
+        assert ui.ask("/api/v1/experiments/1/kill", {})[0] == 403
+
+
+def test_a_token_lets_in_who_has_it(workplace: Workplace) -> None:
+    with dashboard(workplace, "--token") as ui:
+        token = ui.url.query.removeprefix("token=")
+        assert len(token) > 30
+        assert ui.ask("/api/v1/home")[0] == 401
+        assert ui.ask("/api/v1/home", Authorization=f"Bearer {token}x")[0] == 401
+        assert ui.ask("/api/v1/home", Authorization=f"Bearer {token}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["nowhere"], "there are no experiments in"),
+        (["--host", "192.0.2.1"], "can't listen at 192.0.2.1"),
+        (["--port", "70000"], "--port"),
+    ],
+)
+def test_what_cant_be_served_is_said(workplace: Workplace, options: list[str], said: str) -> None:
+    code = 2 if "70000" in options else 1
+    assert said in workplace.apart("ui", "--no-open", *options, code=code)
