@@ -155,7 +155,7 @@ def test_every_command_has_its_place() -> None:
     names = {
         (each.name or each.callback.__name__).replace("_", "-") for each in app.registered_commands if each.callback
     }
-    files = {"export", "import", "download", "timeline", "ui"}
+    files = {"export", "import", "download", "report", "timeline", "ui"}
     places = [remote._LOOKS, remote._STEERS, remote._DRIVES, remote._HERE, files, {"run"}]
     assert sum(map(len, places)) == len(set().union(*places))
     assert names == set().union(*places)
