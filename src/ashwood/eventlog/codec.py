@@ -251,7 +251,7 @@ def _parse(text: str) -> Any:
         raise _damaged(error, text) from error
 
 
-_scan: Final = json.JSONDecoder().scan_once
+_scan: Final = json.JSONDecoder().raw_decode
 _begins_report: Final = re.compile(
     r'\{"event":\{"is":"ValidationReported","trial":([0-9]+),"attempt":([0-9]+),"length":([0-9]+),"metrics":'
 ).match

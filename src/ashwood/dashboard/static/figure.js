@@ -38,6 +38,8 @@ let hasWebGL = true;
 const CONFIG = {
   responsive: true,
   displaylogo: false,
+  // Nothing leaves this machine.
+  showSendToCloud: false,
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
   doubleClickDelay: 400,
 };
