@@ -94,12 +94,16 @@ class Followed:
             self._end = self._log.last()
             self._entries = self._log.read(after=self.seq)
         until = time.monotonic() + _TURN_SECONDS
-        for seq, entry in self._entries:
-            self.chronicle.apply(*entry)
-            self._touch(seq, entry)
-            self.seq, self._last = seq, entry
-            if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
-                return False
+        try:
+            for seq, entry in self._entries:
+                self.chronicle.apply(*entry)
+                self._touch(seq, entry)
+                self.seq, self._last = seq, entry
+                if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
+                    return False
+        except BaseException:
+            self._entries = None  # it has ended with that, and would say next that this was all
+            raise
         self._entries = None
         if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
             self.keep()
