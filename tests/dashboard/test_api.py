@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sqlite3
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
+from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events
 from ashwood.eventlog.home import open_home
 from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
@@ -341,3 +343,47 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for _ in range(3):  # and not just to who asks first
             assert "entry 400 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2
+
+
+def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
+    workers = ran(8)
+    with open_home(tmp_path, create=True) as home:
+        numbers = [add(home, workers) for _ in range(library._MOST_FOLLOWED + 4)]
+
+    async def all_of_them() -> list[int]:
+        desk = Desk(lambda: open_home(tmp_path))
+        try:
+            read = asyncio.gather(*(desk.ask(number, lambda followed: followed.seq) for number in numbers))
+            return await asyncio.wait_for(read, 20.0)
+        finally:
+            await desk.close()
+
+    monkeypatch.setattr("ashwood.dashboard.desk._PATIENCE", None)
+    assert asyncio.run(all_of_them()) == [len(workers.entries)] * len(numbers)
+
+
+def test_who_slept_through_another_dashboard_is_told_to_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    a_home(tmp_path)
+    for _ in range(2):  # the second begins where the first left off
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            page = get(client, "experiments/1")
+            with Events(client, 1, page["seq"] - 1) as events:
+                told = events.next()
+    assert told["many"] == page["trials_created"]
+    assert "trials" not in told
+
+
+def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:
+    workers = ran()
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=100)
+        followed = library.Library(home).follow(experiment)
+        while not followed.advance():
+            pass
+        append(home, experiment, workers.experiment.spec, workers.entries[100:110], workers.entries[:100])
+        assert [seq for seq, _ in followed.entries(after=95, limit=20)] == [96, 97, 98, 99, 100]

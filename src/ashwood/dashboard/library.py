@@ -153,8 +153,8 @@ class Followed:
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
-        """Entries behind a place."""
-        return list(islice(self._log.read(after=after), limit))
+        """Entries behind a place, as far as the record has been read."""
+        return list(islice(self._log.read(after=after), min(limit, max(0, self.seq - after))))
 
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""

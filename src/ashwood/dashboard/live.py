@@ -73,7 +73,9 @@ def _difference(
     if followed.seq == since:
         return difference
     trials = followed.changed(since)
-    if since < followed.begin or len(trials) > _MOST_TRIALS:
+    if since < followed.begin:
+        difference["many"] = len(followed.chronicle.progress.trials.rows)  # any of them
+    elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:
         difference["trials"] = [followed.record(trial) for trial in trials]
