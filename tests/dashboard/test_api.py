@@ -18,7 +18,7 @@ from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.live import experiment_events
+from ashwood.dashboard.live import experiment_events, goes_on_at
 from ashwood.eventlog.home import open_home
 from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
 from ashwood.views.chronicle import Chronicle, chronicle
@@ -341,7 +341,8 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         for _ in range(3):  # and not just to who asks first
-            assert "entry 400 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
+            for path in ("experiments/1", "experiments/1/live"):
+                assert "entry 400 of experiment 1" in get(client, path, 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2
 
 
@@ -376,6 +377,13 @@ def test_who_slept_through_another_dashboard_is_told_to_read_again(
                 told = events.next()
     assert told["many"] == page["trials_created"]
     assert "trials" not in told
+
+
+@pytest.mark.parametrize(
+    ("said", "place"), [(None, 7), ("", 7), ("12", 12), ("-1", 7), ("1e3", 7), ("9" * 5_000, 7), ("x", 7)]
+)
+def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
+    assert goes_on_at(said, 7) == place
 
 
 def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _PING_SECONDS = 15.0
 _MOST_TRIALS = 300
 """More changed ones are told as a number: the page reads what it shows again."""
 _MOST_LINES = 20
+_MOST_DIGITS = 15
 
 Answer: TypeAlias = dict[str, Any]
 TellHeader: TypeAlias = Callable[[Library, Followed], Header]
@@ -33,6 +34,12 @@ def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: 
     """One server-sent event."""
     lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
     return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
+
+
+def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
+    """Where a stream goes on: where a browser that reconnects says that it was, else where it was asked to begin."""
+    said = last_event_id or ""
+    return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else otherwise
 
 
 async def experiment_events(
