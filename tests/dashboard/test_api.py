@@ -8,6 +8,8 @@ import json
 import sqlite3
 import tarfile
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.live import experiment_events, goes_on_at
+from ashwood.dashboard.live import experiment_events, goes_on_at, message
 from ashwood.eventlog.home import open_home
-from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import AttemptFailed, KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
 from ashwood.views.chronicle import Chronicle, chronicle
 
 from .homes import NASTY, Steered, a_home, add, append, ran
@@ -136,6 +139,24 @@ def test_pages_of_events_are_the_log(client: TestClient) -> None:
 )
 def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> None:
     assert what in get(client, path, 404)["error"]["what"]
+
+
+def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
+    workers = ran()
+    place, (at, event, decisions) = next(
+        (place, entry) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
+    )
+    workers.entries[place] = Entry(at, event._replace(error="no file \udcff.png"), decisions)
+    with open_home(tmp_path, create=True) as home:
+        home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
+        home.store.log(1).append(workers.entries)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "experiments/1")["seed"] == 2**70
+        assert get(client, f"experiments/1/trials/{event.trial}")["errors"][0] == "no file \udcff.png"
+    assert message("changed", {"text": "\udcff", "of": {1: nan}}) == (
+        b'event: changed\ndata: {"text": "\\udcff", "of": {"1": null}}\n\n'
+    )
 
 
 # -- files ------------------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
-import orjson
-
 from ashwood.dashboard.answers import event_line
 from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.encoding import encode
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.shapes import Card, Header
 from ashwood.eventlog.port import ExperimentId, Seq
@@ -33,7 +32,7 @@ TellHeader: TypeAlias = Callable[[Library, Followed], Header]
 def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
     """One server-sent event."""
     lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
-    return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
+    return b"\n".join([*lines, b"data: " + encode(data), b"", b""])
 
 
 def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
