@@ -205,7 +205,7 @@ class Library:
             records = self.home.store.experiments()
             self._list = {
                 # Whoever doesn't run needs no driver.
-                record.id: Listed(record, record.state.active and self.home.is_driven(record.id))
+                record.id: Listed(record, record.state.active and not self.home.is_interrupted(record))
                 for record in records
             }
             self._listed_at = time.monotonic()
