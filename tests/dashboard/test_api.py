@@ -105,6 +105,22 @@ def test_a_trial_says_its_way_and_why(client: TestClient, told: Chronicle) -> No
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
 
 
+def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
+    workers = ran(stop_after=200, crash=True)
+    died = workers.entries[-1].at
+    live = chronicle(workers.experiment.spec, workers.entries).progress.trials.spending.live
+    trial, lost = next(iter(live.items()))
+    workers.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        attempts = get(client, f"experiments/1/trials/{trial}")["attempts"]
+    (found,) = (attempt for attempt in attempts if attempt["number"] == lost.attempt)
+    assert (found["how"], found["ended_at"]) == ("lost its driver", died)
+    assert all(attempt["ended_at"] for attempt in attempts)
+
+
 def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Chronicle) -> None:
     row = max(told.progress.trials.rows.values(), key=lambda row: len(row.reports))
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
