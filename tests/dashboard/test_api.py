@@ -7,7 +7,8 @@ import io
 import json
 import sqlite3
 import tarfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -15,14 +16,14 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message
-from ashwood.eventlog.home import open_home
-from ashwood.eventlog.port import Entry
+from ashwood.eventlog.home import Home, open_home
 from ashwood.experiment.events import AttemptFailed, KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
 from ashwood.views.chronicle import Chronicle, chronicle
 
@@ -159,17 +160,17 @@ def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> No
 
 def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
     workers = ran()
-    place, (at, event, decisions) = next(
-        (place, entry) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
+    place, failed = next(
+        (place, entry.event) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
     )
-    workers.entries[place] = Entry(at, event._replace(error="no file \udcff.png"), decisions)
+    workers.entries[place] = workers.entries[place]._replace(event=failed._replace(error="no file \udcff.png"))
     with open_home(tmp_path, create=True) as home:
         home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
         home.store.log(1).append(workers.entries)
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         assert get(client, "experiments/1")["seed"] == 2**70
-        assert get(client, f"experiments/1/trials/{event.trial}")["errors"][0] == "no file \udcff.png"
+        assert get(client, f"experiments/1/trials/{failed.trial}")["errors"][0] == "no file \udcff.png"
     assert message("changed", {"text": "\udcff", "of": {1: nan}}) == (
         b'event: changed\ndata: {"text": "\\udcff", "of": {"1": null}}\n\n'
     )
@@ -210,6 +211,46 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     assert {name: data for name, data in found.items() if name in files} == files
+
+
+def test_who_hangs_up_leaves_no_checkpoint_behind(
+    home: Path, told: Chronicle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_bytes(b"1234")
+    fetched: list[str] = []
+
+    class Storage:
+        @contextmanager
+        def fetch(self, name: str) -> Iterator[Path]:
+            fetched.append(name)
+            yield tmp_path
+            fetched.remove(name)
+
+    monkeypatch.setattr(Home, "storage", lambda *_: Storage())
+    saved = next(iter(told.checkpoints.rows.values()))
+    name = saved.name.rpartition("/")[2]
+    heard: list[str] = []
+
+    async def download() -> None:
+        app = create_app(lambda: open_home(home), name="home")
+        messages: Iterator[Message] = iter([{"type": "http.request", "body": b""}, {"type": "http.disconnect"}])
+
+        async def receive() -> Message:
+            return next(messages)
+
+        async def send(message: Message) -> None:
+            heard.append(message["type"])
+            assert fetched == [saved.name]
+            await asyncio.Event().wait()  # the client reads nothing any more
+
+        path = f"/api/v1/experiments/1/trials/{saved.trial}/checkpoints/{name}/download"
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+        await app.state.dashboard.desk.close()
+
+    asyncio.run(download())
+    assert heard == ["http.response.start"]
+    assert fetched == []
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..%2f..%2fashwood.db", "length-1-attempt-1", "%00", "length-1"])

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CancelScope
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
@@ -89,9 +91,24 @@ async def download(context: Context, experiment: ExperimentNumber, trial: TrialN
     stack = ExitStack()
     directory = await run_sync(stack.enter_context, storage.fetch(full))
     attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
-    return StreamingResponse(
-        _tar(directory, stack), media_type="application/x-tar", headers={"Content-Disposition": attached}
-    )
+    return _Download(directory, stack, headers={"Content-Disposition": attached})
+
+
+class _Download(StreamingResponse):
+    """A directory as a tar archive; lets go of it at the end, whether or not anybody waited for that."""
+
+    def __init__(self, directory: Path, stack: ExitStack, *, headers: Mapping[str, str]) -> None:
+        pieces = _tar(directory)
+        stack.callback(pieces.close)
+        super().__init__(pieces, media_type="application/x-tar", headers=headers)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await run_sync(self._stack.close)
 
 
 async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
@@ -159,18 +176,17 @@ async def _follow(
         await asyncio.sleep(_TICK_SECONDS)
 
 
-def _tar(directory: Path, stack: ExitStack) -> Iterator[bytes]:
-    """A directory as a tar archive, a piece at a time; lets go of the directory at the end."""
-    with stack:
-        for path in sorted(directory.rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            with path.open("rb") as file:
-                info = tarfile.TarInfo(str(path.relative_to(directory)))
-                info.size = left = os.fstat(file.fileno()).st_size
-                yield info.tobuf(tarfile.PAX_FORMAT)
-                while left and (piece := file.read(min(left, _PIECE))):
-                    left -= len(piece)
-                    yield piece
-                yield bytes(left + -info.size % tarfile.BLOCKSIZE)
-        yield bytes(2 * tarfile.BLOCKSIZE)
+def _tar(directory: Path) -> Generator[bytes]:
+    """A directory as a tar archive, a piece at a time."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            info = tarfile.TarInfo(str(path.relative_to(directory)))
+            info.size = left = os.fstat(file.fileno()).st_size
+            yield info.tobuf(tarfile.PAX_FORMAT)
+            while left and (piece := file.read(min(left, _PIECE))):
+                left -= len(piece)
+                yield piece
+            yield bytes(left + -info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
