@@ -27,13 +27,18 @@ def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
     Raises:
         AshwoodError: the address is taken, or none of this machine.
     """
-    taken: OSError | None = None
+    error: OSError | None = None
     for candidate in range(port, port + (_PORTS_TRIED if or_next and port else 1)):
         try:
-            return socket.create_server((host, candidate), family=_family(host), backlog=_BACKLOG)
-        except OSError as error:
-            taken = error
-    why = "" if taken is None else f": {taken.strerror or taken}"
+            taken = socket.create_server((host, candidate), family=_family(host), backlog=_BACKLOG)
+        except OSError as failed:
+            error = failed
+        else:
+            # Connections have it from here; asyncio doesn't see that they are TCP, and each answer would wait 40 ms for
+            # the browser to acknowledge its first half.
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return taken
+    why = "" if error is None else f": {error.strerror or error}"
     raise AshwoodError(f"can't listen at {host}, port {port}{why}; choose another --port or --host")
 
 

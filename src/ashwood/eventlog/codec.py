@@ -16,6 +16,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -82,9 +83,13 @@ def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
         EventLogError: a row is damaged, or from a newer Ashwood; those before it have been yielded.
     """
     if all(_is_sound(*row) for row in rows):
-        # Their texts are as they were written, so they can be parsed as one, which takes half the time.
-        for row, body in zip(rows, json.loads(f"[{','.join(row.body for row in rows)}]"), strict=True):
-            yield row.seq, _entry(row.at, body, row.body)
+        # Their texts are as they were written, so reports are known by how they begin, and the others can be parsed
+        # as one: all of it takes a third of the time.
+        entries = [_report(row.at, row.body) for row in rows]
+        others = ",".join(row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
+        bodies = iter(json.loads(f"[{others}]"))
+        for row, entry in zip(rows, entries, strict=True):
+            yield row.seq, _entry(row.at, next(bodies), row.body) if entry is None else entry
         return
     for row in rows:
         yield row.seq, _from_row(row)
@@ -244,6 +249,24 @@ def _parse(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise _damaged(error, text) from error
+
+
+_scan: Final = json.JSONDecoder().scan_once
+_begins_report: Final = re.compile(
+    r'\{"event":\{"is":"ValidationReported","trial":([0-9]+),"attempt":([0-9]+),"length":([0-9]+),"metrics":'
+).match
+
+
+def _report(at: float, text: str) -> Entry | None:
+    """The entry of a report that decided nothing, as nearly every entry of a long log is; None: it is another."""
+    found = _begins_report(text)
+    if found is None:
+        return None
+    metrics, end = _scan(text, found.end())
+    if text[end:] != "}}":
+        return None
+    trial, attempt, length = map(int, found.groups())
+    return Entry(at, events.ValidationReported(trial, attempt, length, metrics), ())
 
 
 def _entry(at: float, body: Any, text: str) -> Entry:

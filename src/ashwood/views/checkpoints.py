@@ -44,16 +44,16 @@ class CheckpointTable:
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
-        self._latest: dict[TrialId, tuple[int, float | None]] = {}
+        self._latest: dict[TrialId, ValidationReported] = {}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
+        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+            self._latest[event.trial] = event
         match event:
-            case ValidationReported(trial, _, length, metrics):
-                self._latest[trial] = (length, self._value(metrics))
             case CheckpointSaved(trial, attempt, length, path):
-                reported, value = self._latest.get(trial, (0, None))
-                metric = value if reported == length else None
+                latest = self._latest.get(trial)
+                metric = self._value(latest.metrics) if latest is not None and latest.length == length else None
                 self.rows.pop(path, None)
                 self.rows[path] = CheckpointRow(trial, path, length, attempt, metric, at)
             case CheckpointDamaged(path=path):

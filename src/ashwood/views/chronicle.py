@@ -85,10 +85,12 @@ class Chronicle:
             self.happenings[about].append(Happening(at, event))
 
     def _note_best(self, at: float) -> None:
-        best = self.progress.best
-        if best is None or (self.improvements and self.improvements[-1].metric == best.metric):
-            return
         table = self.progress.trials
+        if table.leader is None or (self.improvements and self.improvements[-1].metric == table.leader.metric):
+            return
+        best = self.progress.best
+        if best is None:
+            return
         spending = table.spending
         self.improvements.append(
             Improvement(

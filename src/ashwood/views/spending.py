@@ -85,8 +85,11 @@ class Spending:
             self._last_at = max(at, self._last_at)
             return ()
         self._advance(at)
+        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+            self._note_length(event)
+            return ()
         match event:
-            case ValidationReported() | CheckpointSaved():
+            case CheckpointSaved():
                 self._note_length(event)
             case AttemptStarted(trial, attempt, _, length, node):
                 self.live[trial] = LiveAttempt(attempt, self._last_at, length, self._last_at, node)
@@ -134,7 +137,9 @@ class Spending:
 
     def _advance(self, at: float) -> None:
         # A clock that was set back must not give time back.
-        elapsed = max(0.0, at - self._last_at)
+        elapsed = at - self._last_at
+        if elapsed <= 0.0:
+            return
         self._last_at += elapsed
         self.driver_seconds += elapsed
         self.slot_seconds += self.slots * elapsed

@@ -179,14 +179,18 @@ class Timeline:
         if isinstance(event, DriverStarted):
             self._leave()  # at the time of the entry before: that is how far the former driver is known to have got
         # A clock that was set back must not give time back.
-        self.until = max(at, self.until)
+        if at > self.until:
+            self.until = at
         if isinstance(event, DriverStarted):
             self.shifts.append((self.until, self.until))
             self._driven = True
             self._resize(event.slots)
         elif self._driven:
             self.shifts[-1] = (self.shifts[-1][0], self.until)
-            self._happen(event)
+            if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+                self._note(event)
+            else:
+                self._happen(event)
         for decision in decisions:
             self._decide(event, decision)
 
@@ -230,8 +234,6 @@ class Timeline:
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
                 self._begin(slot, trial, attempt, length)
-            case ValidationReported():
-                self._note(event)
             case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
             case AttemptPreempted(trial):

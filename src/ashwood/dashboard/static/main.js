@@ -65,7 +65,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener(
 );
 keys.start();
 keys.bind("t", "light, dark or the system's colours", nextTheme);
-showHome();
+// Whether people may steer is known before anything is offered to them.
+await showHome();
 start([
   [/^\/$/, experimentsPage],
   [/^\/experiments$/, experimentsPage],
