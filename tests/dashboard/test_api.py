@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sqlite3
 import tarfile
 from collections.abc import AsyncGenerator
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from starlette.testclient import TestClient
 from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
-from ashwood.dashboard.live import experiment_events
+from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.live import experiment_events, goes_on_at, message
 from ashwood.eventlog.home import open_home
-from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.events import AttemptFailed, KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
 from ashwood.views.chronicle import Chronicle, chronicle
 
 from .homes import NASTY, Steered, a_home, add, append, ran
@@ -100,6 +105,22 @@ def test_a_trial_says_its_way_and_why(client: TestClient, told: Chronicle) -> No
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
 
 
+def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
+    workers = ran(stop_after=200, crash=True)
+    died = workers.entries[-1].at
+    live = chronicle(workers.experiment.spec, workers.entries).progress.trials.spending.live
+    trial, lost = next(iter(live.items()))
+    workers.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        attempts = get(client, f"experiments/1/trials/{trial}")["attempts"]
+    (found,) = (attempt for attempt in attempts if attempt["number"] == lost.attempt)
+    assert (found["how"], found["ended_at"]) == ("lost its driver", died)
+    assert all(attempt["ended_at"] for attempt in attempts)
+
+
 def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Chronicle) -> None:
     row = max(told.progress.trials.rows.values(), key=lambda row: len(row.reports))
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
@@ -134,6 +155,24 @@ def test_pages_of_events_are_the_log(client: TestClient) -> None:
 )
 def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> None:
     assert what in get(client, path, 404)["error"]["what"]
+
+
+def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
+    workers = ran()
+    place, (at, event, decisions) = next(
+        (place, entry) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
+    )
+    workers.entries[place] = Entry(at, event._replace(error="no file \udcff.png"), decisions)
+    with open_home(tmp_path, create=True) as home:
+        home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
+        home.store.log(1).append(workers.entries)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "experiments/1")["seed"] == 2**70
+        assert get(client, f"experiments/1/trials/{event.trial}")["errors"][0] == "no file \udcff.png"
+    assert message("changed", {"text": "\udcff", "of": {1: nan}}) == (
+        b'event: changed\ndata: {"text": "\\udcff", "of": {"1": null}}\n\n'
+    )
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -338,5 +377,58 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     database.close()
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
-        assert "entry 400 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
+        for _ in range(3):  # and not just to who asks first
+            for path in ("experiments/1", "experiments/1/live"):
+                assert "entry 400 of experiment 1" in get(client, path, 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2
+
+
+def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
+    workers = ran(8)
+    with open_home(tmp_path, create=True) as home:
+        numbers = [add(home, workers) for _ in range(library._MOST_FOLLOWED + 4)]
+
+    async def all_of_them() -> list[int]:
+        desk = Desk(lambda: open_home(tmp_path))
+        try:
+            read = asyncio.gather(*(desk.ask(number, lambda followed: followed.seq) for number in numbers))
+            return await asyncio.wait_for(read, 20.0)
+        finally:
+            await desk.close()
+
+    monkeypatch.setattr("ashwood.dashboard.desk._PATIENCE", None)
+    assert asyncio.run(all_of_them()) == [len(workers.entries)] * len(numbers)
+
+
+def test_who_slept_through_another_dashboard_is_told_to_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    a_home(tmp_path)
+    for _ in range(2):  # the second begins where the first left off
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            page = get(client, "experiments/1")
+            with Events(client, 1, page["seq"] - 1) as events:
+                told = events.next()
+    assert told["many"] == page["trials_created"]
+    assert "trials" not in told
+
+
+@pytest.mark.parametrize(
+    ("said", "place"), [(None, 7), ("", 7), ("12", 12), ("-1", 7), ("1e3", 7), ("9" * 5_000, 7), ("x", 7)]
+)
+def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
+    assert goes_on_at(said, 7) == place
+
+
+def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:
+    workers = ran()
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=100)
+        followed = library.Library(home).follow(experiment)
+        while not followed.advance():
+            pass
+        append(home, experiment, workers.experiment.spec, workers.entries[100:110], workers.entries[:100])
+        assert [seq for seq, _ in followed.entries(after=95, limit=20)] == [96, 97, 98, 99, 100]

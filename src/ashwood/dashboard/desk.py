@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _PATIENCE = 1.0
 """Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
+_READ_AT_ONCE = 4
+"""Records: of more than the library holds, each would be dropped before its next turn, and none read to its end."""
 
 
 class Desk:
@@ -30,6 +32,7 @@ class Desk:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
         self._library: Library | None = None
         self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_READ_AT_ONCE)
 
     async def do(self, work: Callable[[Library], T]) -> T:
         """Have a short piece of work done; what it raises is raised here."""
@@ -74,5 +77,6 @@ class Desk:
             reading.exception()  # whoever asks next is told, too
 
     async def _read(self, experiment: ExperimentId) -> None:
-        while not await self.do(lambda library: library.follow(experiment).advance()):
-            pass
+        async with self._turns:
+            while not await self.do(lambda library: library.follow(experiment).advance()):
+                pass

@@ -94,12 +94,16 @@ class Followed:
             self._end = self._log.last()
             self._entries = self._log.read(after=self.seq)
         until = time.monotonic() + _TURN_SECONDS
-        for seq, entry in self._entries:
-            self.chronicle.apply(*entry)
-            self._touch(seq, entry)
-            self.seq, self._last = seq, entry
-            if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
-                return False
+        try:
+            for seq, entry in self._entries:
+                self.chronicle.apply(*entry)
+                self._touch(seq, entry)
+                self.seq, self._last = seq, entry
+                if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
+                    return False
+        except BaseException:
+            self._entries = None  # it has ended with that, and would say next that this was all
+            raise
         self._entries = None
         if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
             self.keep()
@@ -149,8 +153,8 @@ class Followed:
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
-        """Entries behind a place."""
-        return list(islice(self._log.read(after=after), limit))
+        """Entries behind a place, as far as the record has been read."""
+        return list(islice(self._log.read(after=after), min(limit, max(0, self.seq - after))))
 
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""
@@ -201,7 +205,7 @@ class Library:
             records = self.home.store.experiments()
             self._list = {
                 # Whoever doesn't run needs no driver.
-                record.id: Listed(record, record.state.active and self.home.is_driven(record.id))
+                record.id: Listed(record, record.state.active and not self.home.is_interrupted(record))
                 for record in records
             }
             self._listed_at = time.monotonic()

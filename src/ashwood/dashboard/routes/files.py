@@ -20,8 +20,8 @@ from fastapi.responses import StreamingResponse
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Library
-from ashwood.dashboard.live import message
-from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.dashboard.live import goes_on_at, message
+from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
@@ -44,7 +44,7 @@ async def log(
     experiment: ExperimentNumber,
     trial: TrialNumber,
     tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
-    after: Annotated[int | None, Query(ge=0, le=2**53, description="What is behind this byte, instead.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
 ) -> Json:
     """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
     path = await _log_of(context, experiment, trial)
@@ -60,13 +60,12 @@ async def live_log(
     context: Context,
     experiment: ExperimentNumber,
     trial: TrialNumber,
-    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
     path = await _log_of(context, experiment, trial)
-    known = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else after
-    events = _follow(context, experiment, trial, path, known)
+    events = _follow(context, experiment, trial, path, goes_on_at(last_event_id, after))
     return StreamingResponse(events, media_type="text/event-stream")
 
 
