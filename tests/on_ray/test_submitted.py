@@ -57,4 +57,6 @@ def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, 
 
 @pytest.mark.slow
 def test_what_a_command_says_there_and_its_exit_code_come_back(workplace: Workplace, nodes: Nodes) -> None:
-    assert "there is no experiment 99" in workplace.ashwood("--on", nodes.url, "logs", "99", "1", "--follow", code=1)
+    nowhere = str(workplace.path / "nowhere")
+    command = ("logs", "1", "1", "--follow", "--home", nowhere)
+    assert f"there are no experiments in {nowhere}" in workplace.ashwood("--on", nodes.url, *command, code=1)

@@ -14,7 +14,7 @@ import pytest
 
 from ashwood.backends.ray.cluster import connected
 from ashwood.engine import open_home
-from ashwood.experiment.events import AttemptPreempted, AttemptStarted
+from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
 from ashwood.experiment.spec import RayCluster
 from ashwood.testing.backend import PATIENCE, toy_spec
 from tests.clusters import Nodes
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(300)
 WIDE = Scenario(
     "adaptive, on a cluster",
     {"name": "adaptive_asha", "max_trials": 30},
-    workers=4,
+    workers=6,
     checkpoint_period=2,
     step_seconds=0.05,
 )
@@ -203,7 +203,9 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
     assert len(outcome.dealt) == len(blows)
     events = [entry.event for entry in outcome.evidence.entries]
-    assert sum(isinstance(event, AttemptPreempted) for event in events) >= 2
+    assert any("was lost" in event.why for event in events if isinstance(event, CapacityChanged))
+    # A few blows may all hit workers that have nothing to do just then.
+    assert sum(isinstance(event, AttemptPreempted) for event in events) >= len(between)
     assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
     assert left_on(nodes) == []
 
