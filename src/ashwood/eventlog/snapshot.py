@@ -1,14 +1,16 @@
 """A folded log, kept in a file so that it needn't be folded again from its beginning.
 
 A snapshot is a cache: whatever is wrong with it, or with its fit to the log and to this version of
-Ashwood, there is none.  It holds pickles, so it is read from a directory of one's own alone, never
-from a store that others write to.
+Ashwood, there is none.  It holds pickles, so a file is read that nobody else could have written, never
+a store that others write to.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -19,6 +21,7 @@ from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, EventLog, Seq
 
 _DIGEST = 32
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Kept(NamedTuple):
@@ -40,7 +43,9 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
     body = pickle.dumps((_rules(*rooms), kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
     fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.write_bytes(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "xb", opener=_for_oneself) as file:
+            file.write(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
         fresh.replace(path)
     except OSError:
         with suppress(OSError):  # half of one would only take up room
@@ -50,7 +55,7 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
 def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
     try:
-        data = path.read_bytes()
+        data = _read_own(path)
         digest, body = data[:_DIGEST], memoryview(data)[_DIGEST:]
         if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
             return None
@@ -62,6 +67,19 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     # A log that was restored from a backup may be shorter, or have gone on otherwise.
     last = next((entry for _, entry in log.read(after=seq - 1)), None)
     return None if last is None or _identity(last) != identity else Kept(state, seq, last)
+
+
+def _for_oneself(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _read_own(path: Path) -> bytes:
+    """What is in a file; that of somebody else, as in a home of theirs, could run anything when it is unpickled."""
+    with path.open("rb") as file:
+        about = os.fstat(file.fileno())
+        if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
+            raise PermissionError
+        return file.read()
 
 
 def _identity(entry: Entry) -> tuple[float, str]:
