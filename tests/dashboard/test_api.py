@@ -328,6 +328,18 @@ class Events:
         portal.call(self._stream.aclose)
 
 
+# -- figures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> None:
+    path = "/api/v1/experiments/1/figures/best_so_far"
+    first = client.get(path)
+    same = {"If-None-Match": first.headers["etag"]}
+    assert client.get(path, headers=same).status_code == 304
+    for other in ("?theme=dark", "?against=trials"):
+        assert client.get(path + other, headers=same).status_code == 200
+
+
 # -- steering --------------------------------------------------------------------------------------------------
 
 

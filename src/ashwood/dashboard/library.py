@@ -39,12 +39,14 @@ class Drawn(NamedTuple):
         body: as JSON.
         at: when it was drawn, by the monotonic clock.
         cost: seconds that it took.
+        etag: tells it from others.
     """
 
     seq: Seq
     body: bytes
     at: float
     cost: float
+    etag: str
 
 
 class Followed:

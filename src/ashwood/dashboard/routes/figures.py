@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -90,11 +91,11 @@ def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
     began = time.monotonic()
     body = draw().encode()
     now = time.monotonic()
-    return Drawn(seq, body, now, now - began)
+    return Drawn(seq, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
 
 
 def _answer(drawn: Drawn, known: str | None) -> Response:
-    headers: Mapping[str, str] = {"ETag": f'"{drawn.seq}"', "Cache-Control": "no-cache"}
+    headers: Mapping[str, str] = {"ETag": drawn.etag, "Cache-Control": "no-cache"}
     if known == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(drawn.body, media_type="application/json", headers=headers)
