@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
+import socket
 import sys
 import tempfile
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -70,6 +74,21 @@ class Nodes:
     def processes(self) -> list[int]:
         """All processes that are here for experiments."""
         return [process for process, command in self._ours() if any(kind in command for kind in _KINDS)]
+
+    def others(self) -> list[bool]:
+        """The nodes that there have ever been besides the head: whether Ray takes them for alive."""
+        table = self._cluster.global_state.node_table()
+        return [node["Alive"] for node in table if node["NodeID"] != self._cluster.head_node.node_id]
+
+    def end_others(self) -> None:
+        """End the nodes that somebody else has added; they take along who works for them."""
+        head = self._cluster.head_node.all_processes["raylet"][0].process.pid
+        raylets = [pid for pid, command in self._ours() if command.split(b"\0")[0].endswith(b"/raylet") and pid != head]
+        for raylet in raylets:
+            os.kill(raylet, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while any(Path(f"/proc/{raylet}/cmdline").exists() for raylet in raylets) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _ours(self) -> Iterator[tuple[int, bytes]]:
         mark = f"{_MARK}={self._mark}".encode()
@@ -137,6 +156,59 @@ def ray_cluster(*cpus: int, **head: Any) -> Iterator[Nodes]:
             yield nodes
         finally:
             cluster.shutdown()
+
+
+@contextmanager
+def autoscaling_ray_cluster(*, cpus: int, most: int) -> Iterator[Nodes]:
+    """A head to which Ray's autoscaler adds nodes when somebody waits for room, and takes idle ones away again.
+
+    Ray's own class for that ends all of Ray that runs on the machine first.
+
+    Args:
+        cpus: of each node.
+        most: how many nodes there are at most.
+    """
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
+
+    with socket.create_server((_LOOPBACK, 0)) as server:
+        port = server.getsockname()[1]
+    added = {"resources": {"CPU": cpus, "object_store_memory": _STORE}, "node_config": {}, "max_workers": most}
+    config = {
+        "cluster_name": "ashwood",
+        "max_workers": most,
+        "idle_timeout_minutes": 0.05,
+        "provider": {
+            "type": "fake_multinode",
+            "head_node_id": FAKE_HEAD_NODE_ID,
+            "gcs_address": f"{_LOOPBACK}:{port}",
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,
+        },
+        "head_node_type": FAKE_HEAD_NODE_TYPE,
+        "available_node_types": {
+            FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "added": added,
+        },
+        "upscaling_speed": 10.0,
+        # What a real provider would need.
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        **{name: [] for name in ("cluster_synced_files", "initialization_commands", "setup_commands")},
+        **{f"{node}_{what}": [] for node in ("head", "worker") for what in ("setup_commands", "start_ray_commands")},
+    }
+    variables = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file, _environment(variables):
+        json.dump(config, file)
+        file.flush()
+        with ray_cluster(autoscaling_config=file.name, gcs_server_port=port) as nodes:
+            try:
+                yield nodes
+            finally:
+                nodes.end_others()
 
 
 @contextmanager

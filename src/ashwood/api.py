@@ -170,6 +170,16 @@ class Experiment:
         log = self._home.store.log(self.id)
         return Figures(self.spec, lambda: (entry for _, entry in log.read()))
 
+    def report(self, out: str | os.PathLike[str]) -> None:
+        """Write a report to send to a colleague: ``report.html``; or ``.pdf`` or ``.png``, where there is a browser.
+
+        Raises:
+            AshwoodError: it can't be written; or a library, or the browser that it takes, is missing.
+        """
+        from ashwood.cli.report import write_report
+
+        write_report(self._home, self.id, Path(out))
+
     def resume(
         self, *, workers: int | None = None, backend: BackendLike | None = None, progress: bool = True
     ) -> Experiment:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.cli import job, remote
-from ashwood.cli.job import SUBMISSION, Frames, frame, settle
+from ashwood.cli.job import CALLED, SUBMISSION, Frames, frame, settle
 from ashwood.cli.main import app
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
@@ -148,13 +148,14 @@ def test_what_fits_the_readers_terminal_goes_along(client: Client, monkeypatch: 
     assert remote.look(URL, ["list"], follow=False) == 0
     assert client.variables["NO_COLOR"] == "1"
     assert "FORCE_COLOR" not in client.variables
+    assert client.variables[CALLED] == f"ashwood --on {URL}"
 
 
 def test_every_command_has_its_place() -> None:
     names = {
         (each.name or each.callback.__name__).replace("_", "-") for each in app.registered_commands if each.callback
     }
-    files = {"export", "import", "download", "timeline", "ui"}
+    files = {"export", "import", "download", "report", "timeline", "ui"}
     places = [remote._LOOKS, remote._STEERS, remote._DRIVES, remote._HERE, files, {"run"}]
     assert sum(map(len, places)) == len(set().union(*places))
     assert names == set().union(*places)
@@ -326,10 +327,11 @@ def test_inside_the_code_is_kept_and_where_it_came_from(tmp_path: Path) -> None:
     (sent / "toy.yaml").write_text(RANDOM + "backend: local\ncheckpoint_storage: kept\n")
     (sent / "train.py").write_text(TRAIN)
     git = {"root": "/mine", "commit": "0" * 40, "branch": None, "prefix": "", "dirty": 1}
-    told = {SUBMISSION: json.dumps({"git": git, "workdir": "/mine"})}
+    told = {SUBMISSION: json.dumps({"git": git, "workdir": "/mine"}), CALLED: f"ashwood --on {URL}"}
     code, said = inside(sent, home, "run", "toy.yaml", **told)
     assert code == 0, said
     assert ("experiment", "1") in said
+    assert f"more: ashwood --on {URL} best 1" in "".join(text for _, text in said)
     assert "1 file differs from commit 0000000000" in "".join(text for kind, text in said if kind == "err")
     with open_home(home / ".ashwood") as opened:
         spec = opened.store.spec(1)

@@ -49,7 +49,12 @@ def blocks(language: str) -> Iterator[Block]:
 
 
 def in_blocks(language: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("block", list(blocks(language)), ids=str)
+    cases = [
+        # A cluster takes as long to start as most of the others take together.
+        pytest.param(block, marks=[pytest.mark.slow] if "--ray-address local" in block.text else [])
+        for block in blocks(language)
+    ]
+    return pytest.mark.parametrize("block", cases, ids=str)
 
 
 def environment(place: Path) -> dict[str, str]:

@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_trials_whatever_the_workers(search: Search
     assert trials_of(lives[0]) == trials_of(lives[1]) == trials_of(lives[2])
 
 
+@settings(max_examples=25)
 @given(lucks)
 def test_trials_that_reject_their_hyperparameters_are_replaced_by_the_same_ones(luck: Random) -> None:
     def live(slots: int) -> set[str]:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.backends.ray.cluster import connected
 from ashwood.engine import open_home
-from ashwood.experiment.events import AttemptPreempted, AttemptStarted
-from ashwood.testing.backend import PATIENCE
-from tests.clusters import Nodes, ray_cluster
+from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
+from ashwood.experiment.spec import RayCluster
+from ashwood.testing.backend import PATIENCE, toy_spec
+from tests.clusters import Nodes
 from tests.s3 import S3, serve_s3
-from tests.torture.clusters import ClusterPlace, after, connect, left_on, on_cluster
+from tests.torture.clusters import ClusterPlace, after, left_on, on_cluster
 from tests.torture.driver import IDLE
 from tests.torture.experiment import Outcome, Run, torture
 from tests.torture.oracle import Evidence, judge
@@ -35,12 +37,6 @@ WIDE = Scenario(
     step_seconds=0.05,
 )
 NARROW = Scenario("adaptive, one worker on a cluster", {"name": "adaptive_asha", "max_trials": 6}, checkpoint_period=3)
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with ray_cluster(2, 2, 2) as nodes, connect(nodes):
-        yield nodes
 
 
 def undisturbed(scenario: Scenario, directory: Path) -> Evidence:
@@ -67,46 +63,17 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """The wide one undisturbed, on the local backend."""
-    return undisturbed(WIDE, tmp_path_factory.mktemp("wide") / "local")
+    """The narrow one undisturbed, on the local backend."""
+    return undisturbed(NARROW, tmp_path_factory.mktemp("narrow") / "local")
 
 
-@pytest.mark.parametrize(
-    "shared",
-    [pytest.param(False, id="no shared storage"), pytest.param(True, id="shared directory", marks=pytest.mark.slow)],
-)
-def test_whatever_dies_nothing_is_lost_and_nothing_left(
-    tmp_path: Path, nodes: Nodes, local: Evidence, shared: bool
-) -> None:
-    blows = [
-        after(20, Victim.NOBODY),
-        after(50, Victim.ACTOR),
-        after(80, Victim.WORKER),
-        after(110, Victim.DRIVER, haste=True),
-        after(15, Victim.ACTOR),
-        after(25, Victim.INTERRUPTED),
-        # Last, as whoever starts next would wait for Ray to see that it is dead.
-        after(12, Victim.NODE),
-    ]
-    outcome = tortured(WIDE, tmp_path / "tortured", nodes, *blows, shared=shared)
-    complaints = judge(outcome.evidence, local, ordered=False).complaints
-    assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
-    assert len(outcome.dealt) == len(blows)
-    events = [entry.event for entry in outcome.evidence.entries]
-    assert sum(isinstance(event, AttemptPreempted) for event in events) >= 2
-    assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
-    assert left_on(nodes) == []
-
-
-def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes) -> None:
-    local = undisturbed(NARROW, tmp_path / "local")
+def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     outcome = tortured(NARROW, tmp_path / "cluster", nodes)
     assert judge(outcome.evidence, local, ordered=True).complaints == []
 
 
-def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes) -> None:
+def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
-    local = undisturbed(NARROW, tmp_path / "local")
     outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
     judged = judge(outcome.evidence, local, ordered=True)
     assert judged.complaints == [], outcome.dealt
@@ -202,3 +169,55 @@ def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> Non
         storage = home.storage(1, home.store.spec(1))
         assert {each.length for each in storage.complete()} >= {16}
     assert left_on(nodes) == []
+
+
+FIRST = [
+    after(20, Victim.NOBODY),
+    after(50, Victim.ACTOR),
+    after(80, Victim.WORKER),
+    after(110, Victim.DRIVER, haste=True),
+]
+LAST = after(12, Victim.NODE)
+"""As whoever starts next would wait for Ray to see that it is dead."""
+
+
+@pytest.mark.parametrize(
+    ("shared", "between"),
+    [
+        pytest.param(False, [], id="no shared storage"),
+        pytest.param(
+            True,
+            [after(15, Victim.ACTOR), after(25, Victim.INTERRUPTED)],
+            id="shared directory",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_whatever_dies_nothing_is_lost_and_nothing_left(
+    tmp_path: Path, nodes: Nodes, shared: bool, between: list[Blow]
+) -> None:
+    local = undisturbed(WIDE, tmp_path / "local")
+    blows = [*FIRST, *between, LAST]
+    outcome = tortured(WIDE, tmp_path / "tortured", nodes, *blows, shared=shared)
+    complaints = judge(outcome.evidence, local, ordered=False).complaints
+    assert [*complaints, *on_cluster(outcome.evidence, outcome.dealt)] == [], outcome.dealt
+    assert len(outcome.dealt) == len(blows)
+    events = [entry.event for entry in outcome.evidence.entries]
+    assert any("was lost" in event.why for event in events if isinstance(event, CapacityChanged))
+    # A few blows may all hit workers that have nothing to do just then.
+    assert sum(isinstance(event, AttemptPreempted) for event in events) >= len(between)
+    assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
+    assert left_on(nodes) == []
+
+
+def test_a_node_that_has_died_is_known_before_ray_knows(tmp_path: Path, nodes: Nodes) -> None:
+    with connected(RayCluster(nodes.address, ship_code=False), toy_spec(tmp_path)) as cluster:
+        node = nodes.add(num_cpus=1)
+        assert not cluster.is_silent(node.node_id)
+        # Not by the cluster, which would tell Ray.
+        raylet = node.all_processes["raylet"][0].process
+        raylet.kill()
+        raylet.wait()
+        assert cluster.is_silent(node.node_id)
+        nodes.kill(node)
+        assert not cluster.is_silent("a node that never was")

@@ -77,14 +77,14 @@ def drive(chosen: SearchSettings, luck: Random) -> None:
     assert pair.fast.done
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(search_settings(max_trials=60), st.randoms(use_true_random=True))
 @example(SearchSettings(method=Method.SYNC_HALVING, max_length=9, max_trials=27), Random(0))
 def test_they_never_disagree(chosen: SearchSettings, luck: Random) -> None:
     drive(chosen, luck)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(search_settings(max_trials=2_000, max_length=100_000))
 def test_they_plan_alike(chosen: SearchSettings) -> None:
     plan, expected = Tournament(chosen).plan, plan_brackets(chosen)

@@ -16,6 +16,7 @@ from .schedule import POINTS, blows
 pytestmark = pytest.mark.timeout(400)
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+ODD = BY_NAME["adaptive, 1 worker, odd trials"]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -27,23 +28,36 @@ def home(request: pytest.FixtureRequest) -> str | None:
     return server.fresh_database()
 
 
-def killed_at_random(directory: Path, name: str, seed: int, home: str | None) -> None:
-    scenario = BY_NAME[name]
-    (directory / "undisturbed").mkdir()
-    undisturbed = torture(scenario, directory / "undisturbed", 0, iter(())).evidence
-    (directory / "tortured").mkdir()
+def undisturbed(scenario: Scenario, directory: Path) -> Evidence:
+    return torture(scenario, directory, 0, iter(())).evidence
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """An undisturbed run of the experiment with odd trials."""
+    return undisturbed(ODD, tmp_path_factory.mktemp("odd"))
+
+
+def killed_at_random(
+    directory: Path, scenario: Scenario, undisturbed: Evidence, seed: int, home: str | None = None
+) -> None:
     schedule = blows(seed, entries=len(undisturbed.entries), worker_kills=scenario.max_restarts)
-    outcome = torture(scenario, directory / "tortured", 0, islice(schedule, 5), home=home)
+    outcome = torture(scenario, directory, 0, islice(schedule, 5), home=home)
     assert judge(outcome.evidence, undisturbed, ordered=scenario.workers == 1).complaints == [], outcome.dealt
     assert outcome.kills >= 1
 
 
-def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(tmp_path: Path, home: str | None) -> None:
-    killed_at_random(tmp_path, "adaptive, 1 worker, odd trials", 1, home)
+def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(
+    tmp_path: Path, odd: Evidence, home: str | None
+) -> None:
+    killed_at_random(tmp_path, ODD, odd, 1, home)
 
 
-def test_killed_at_random_many_workers_and_commands_do_too(tmp_path: Path) -> None:
-    killed_at_random(tmp_path, "command, 2 workers", 5, None)
+def test_killed_at_random_many_workers_and_commands_do_too(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    scenario = BY_NAME["command, 2 workers"]
+    killed_at_random(tmp_path, scenario, undisturbed(scenario, tmp_path_factory.mktemp("undisturbed")), 5)
 
 
 def killed_at(directory: Path, name: str, smallest: Evidence, home: str | None = None) -> None:
@@ -87,10 +101,5 @@ def test_every_crash_point_is_reached(tmp_path: Path, smallest: Evidence) -> Non
     assert list(differences(smallest.entries, evidence.entries)) == []
 
 
-def test_runs_of_one_seed_are_the_same_event_for_event(tmp_path: Path) -> None:
-    scenario: Scenario = BY_NAME["adaptive, 1 worker, odd trials"]
-    logs = []
-    for name in ("one", "other"):
-        (tmp_path / name).mkdir()
-        logs.append(torture(scenario, tmp_path / name, 3, iter(())).evidence.entries)
-    assert list(differences(*logs)) == []
+def test_runs_of_one_seed_are_the_same_event_for_event(tmp_path: Path, odd: Evidence) -> None:
+    assert list(differences(odd.entries, undisturbed(ODD, tmp_path).entries)) == []

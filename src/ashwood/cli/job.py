@@ -22,6 +22,9 @@ from ashwood.errors import AshwoodError
 SUBMISSION: Final = "ASHWOOD_SUBMISSION"
 """The variable that says that the work directory came with the job; its value tells what stayed behind."""
 
+CALLED: Final = "ASHWOOD_CALLED"
+"""The variable that says what stands before a command where this job was asked for."""
+
 Kind = Literal["begin", "out", "err", "experiment"]
 
 _OPEN: Final = "\x1b_ashwood "
@@ -89,6 +92,11 @@ class _Framed(io.TextIOBase):
 def is_in_a_job() -> bool:
     """Whether this process is a job that a command line elsewhere waits for."""
     return _in_a_job
+
+
+def called() -> str:
+    """What a person types before a command that comes next: with ``--on URL``, where the cluster is elsewhere."""
+    return os.environ.get(CALLED, "ashwood")
 
 
 def announce(experiment: int) -> None:

@@ -667,6 +667,21 @@ def animate(
 
 
 @app.command()
+def report(
+    experiment: IdArgument,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The file to write: .html; or .pdf or .png, where there is a browser."),
+    ],
+    home: HomeOption = None,
+) -> None:
+    """Write a report to send to a colleague: one file with the result, the figures and the experiment file in it."""
+    from ashwood.cli.report import report_experiment
+
+    report_experiment(home, experiment, out)
+
+
+@app.command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
     """Fold the log again, and check that every recorded decision is what the search decides."""
     from ashwood.cli.events import check_replay

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import typer
 
 from ashwood.cli.capacity import CapacityNews
-from ashwood.cli.job import announce
+from ashwood.cli.job import announce, called
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
@@ -302,7 +302,7 @@ def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
     yield f"experiment {experiment} {progress.state}: {progress.why_ended}"
     if failed := progress.trials.states[TrialState.ERRORED]:
-        see = f"ashwood trials {experiment} --filter state=errored"
+        see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
 
 
@@ -324,12 +324,13 @@ def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
         yield from going_on(experiment, None if progress.leaving is None else progress.leaving.why)
     if progress.best is not None and progress.state is not ExperimentState.PAUSED:
-        yield f"more: ashwood best {experiment} · ashwood describe {experiment} · ashwood trials {experiment}"
+        more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
+        yield f"more: {' · '.join(more)}"
 
 
 def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
     """How to go on with an experiment that paused or stopped, by why it did."""
-    resume = f"ashwood resume {experiment}"
+    resume = f"{called()} resume {experiment}"
     match why:
         case CommonFailure():
             yield f"mend what fails, then go on with: {resume}"

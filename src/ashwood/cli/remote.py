@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ashwood.cli.job import SUBMISSION, Frames
+from ashwood.cli.job import CALLED, SUBMISSION, Frames
 from ashwood.cli.output import print_json
 from ashwood.errors import AshwoodError, ClusterError, ConfigError, Problem
 
@@ -205,7 +205,7 @@ class Driver:
         return code
 
     def _started(self, job: Job, number: int) -> None:
-        again = f"ashwood --on {shlex.quote(self.url)}"
+        again = _called(self.url)
         if not self.follow and self.json:
             print_json({"experiment": number, "job": job.id, "on": self.url})
             return
@@ -250,7 +250,7 @@ class Job:
         client = connect(url)
         from ashwood.backends.ray.cluster import own_package, why_not
 
-        command = entrypoint(arguments, variables)
+        command = entrypoint(arguments, {**variables, CALLED: _called(url)})
         with _refused(lambda error: why_not(error, url, (environment or {}).get("working_dir", ""))):
             id_ = client.submit_job(
                 entrypoint=command,
@@ -366,6 +366,10 @@ def entrypoint(arguments: Sequence[str], variables: Mapping[str, str]) -> str:
     """The shell command of a job that runs the command line."""
     pairs = [f"{name}={value}" for name, value in variables.items()]
     return "exec " + shlex.join(["env", *pairs, "python", "-m", "ashwood.cli.job", *arguments])
+
+
+def _called(url: str) -> str:
+    return f"ashwood --on {shlex.quote(url)}"
 
 
 def terminal() -> dict[str, str]:

@@ -204,10 +204,10 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
         with reporter:
             state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
     except ClusterError as error:
-        raise ClusterError(f"{error}\nThen go on with: ashwood resume {session.id}") from error
+        raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
     except BackendError as error:
         raise BackendError(
-            f"{error}\nMend the training code, then go on with: ashwood resume {session.id}\n"
+            f"{error}\nMend the training code, then go on with: {job.called()} resume {session.id}\n"
             "(If the mistake is in the experiment file, which is read once, run it anew.)"
         ) from error
     return _EXIT_TO_MEND if reporter.has_to_be_mended else _EXIT_CODES[state]

@@ -22,7 +22,8 @@ def write_timeline(home: str | None, experiment: int, out: Path) -> None:
         log = opened.store.log(experiment)
         figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
     try:
-        figure.write_html(out, include_plotlyjs=True, div_id="timeline", config={"displaylogo": False})
+        config = {"displaylogo": False, "showSendToCloud": False}
+        figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
     except OSError as error:
         raise AshwoodError(f"can't write {out}: {error.strerror}") from error
     typer.echo(f"Wrote {out}.")

@@ -11,8 +11,9 @@ from typing import Any
 from ashwood.config.report import Report
 from ashwood.config.wording import Path, shown
 
-_NO_CONTAINERS = "Ashwood runs training code on this machine, without containers"
-_NO_CLUSTER = "Ashwood has no cluster scheduler"
+_NO_CONTAINERS = "Ashwood runs training code as it is on its machine, without containers"
+_NO_CLUSTER = "Ashwood shares no cluster out among experiments"
+_WHERE = "trials run where backend says, on this machine or on a Ray cluster"
 
 IGNORED: dict[Path, str] = {
     ("batches_per_step",): "training code itself decides how many batches it runs between two reports",
@@ -34,8 +35,8 @@ IGNORED: dict[Path, str] = {
     (
         "perform_initial_validation",
     ): "training code decides whether it validates before training; the search doesn't ask for it",
-    ("pool",): f"{_NO_CLUSTER} and so no pools: trials run on this machine",
-    ("preemption_timeout",): f"{_NO_CLUSTER}, so no trial is preempted",
+    ("pool",): f"Ashwood has no pools: {_WHERE}",
+    ("preemption_timeout",): "a trial that is preempted saves within 10 seconds, or goes on from its latest checkpoint",
     ("profiling",): "Ashwood doesn't profile; training code may use its framework's profiler",
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
@@ -48,20 +49,20 @@ IGNORED: dict[Path, str] = {
     ("environment", "add_capabilities"): f"{_NO_CONTAINERS}: training code has your own rights",
     ("environment", "drop_capabilities"): f"{_NO_CONTAINERS}: training code has your own rights",
     ("environment", "force_pull_image"): f"{_NO_CONTAINERS}: there is no image to pull",
-    ("environment", "image"): f"{_NO_CONTAINERS}, in the Python environment that ashwood is installed in",
+    ("environment", "image"): f"{_NO_CONTAINERS}; on a Ray cluster, backend.runtime_env says what it finds there",
     ("environment", "pod_spec"): f"{_NO_CONTAINERS} and without Kubernetes",
-    ("environment", "ports"): f"{_NO_CONTAINERS}: training code may open any port of this machine",
-    ("environment", "proxy_ports"): f"{_NO_CONTAINERS}: training code's ports are this machine's",
+    ("environment", "ports"): f"{_NO_CONTAINERS}: training code may open any port there",
+    ("environment", "proxy_ports"): f"{_NO_CONTAINERS}: training code's ports are the machine's",
     ("environment", "registry_auth"): f"{_NO_CONTAINERS}: no registry is used",
-    ("resources", "agent_label"): f"{_NO_CLUSTER}: trials run on this machine",
-    ("resources", "devices"): f"{_NO_CONTAINERS}: training code sees this machine's devices, GPUs by slot",
-    ("resources", "is_single_node"): "every trial runs on this machine alone anyway",
+    ("resources", "agent_label"): _WHERE,
+    ("resources", "devices"): f"{_NO_CONTAINERS}: training code sees the machine's devices, GPUs by slot",
+    ("resources", "is_single_node"): "a trial runs on several machines only where its slots don't fit on one",
     ("resources", "max_slots"): "limit the slots of a run with --workers",
     ("resources", "native_parallel"): "training code decides how it uses the slots of its trial",
     ("resources", "priority"): f"{_NO_CLUSTER}: each run has the slots that it was started with",
-    ("resources", "resource_manager"): f"{_NO_CLUSTER}: trials run on this machine",
-    ("resources", "resource_pool"): f"{_NO_CLUSTER} and so no pools: trials run on this machine",
-    ("resources", "shm_size"): f"{_NO_CONTAINERS}: /dev/shm is as large as this machine has it",
+    ("resources", "resource_manager"): _WHERE,
+    ("resources", "resource_pool"): f"Ashwood has no pools: {_WHERE}",
+    ("resources", "shm_size"): f"{_NO_CONTAINERS}: /dev/shm is as large as the machine has it",
     ("resources", "slots"): "slots_per_trial says how many slots a trial takes",
     ("resources", "weight"): f"{_NO_CLUSTER}: each run has the slots that it was started with",
 }

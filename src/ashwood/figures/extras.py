@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ashwood.errors import AshwoodError
@@ -18,6 +19,20 @@ def graph_objects() -> Any:
     except ImportError as error:
         raise AshwoodError("this needs plotly: pip install 'ashwood[figures]'") from error
     return plotly.graph_objects
+
+
+def plotly_script() -> str:
+    """Plotly's own script for pages, which can stand inside of one.
+
+    Raises:
+        AshwoodError: plotly is not installed.
+    """
+    graph_objects()
+    from plotly.offline import get_plotlyjs
+
+    text: str = get_plotlyjs()
+    # Strings and patterns mean the same with it.
+    return re.sub(r"</(?=script)|<(?=!--)", lambda found: "<\\" + found[0][1:], text, flags=re.IGNORECASE)
 
 
 def optuna() -> Any:

@@ -2,6 +2,8 @@
 
 import { getChanged } from "./api.js";
 import { h, kept, put, write } from "./dom.js";
+import { withoutWebGL } from "./nogl.js";
+import { Parallel } from "./parallel.js";
 import { choice, failure } from "./parts.js";
 
 const EVERY = 2_000;
@@ -30,26 +32,14 @@ export function theme() {
   return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
 
-// Plotly draws many points with the graphics card, where it can; it is known when it has tried.
+// Plotly draws many points with the graphics card, where it may; it is known when it has tried.
 let hasWebGL = true;
-
-/** A figure's traces as this browser can draw them. */
-function drawable(traces) {
-  if (hasWebGL) return traces;
-  if (traces.some((trace) => trace.type === "parcoords")) {
-    const what = "This chart needs WebGL, which isn't to be had here.";
-    throw Object.assign(new Error(what), {
-      what,
-      hint: "Is hardware acceleration turned off in the browser's settings?",
-      status: 501,
-    });
-  }
-  return traces.map((trace) => (trace.type === "scattergl" ? { ...trace, type: "scatter" } : trace));
-}
 
 const CONFIG = {
   responsive: true,
   displaylogo: false,
+  // Nothing leaves this machine.
+  showSendToCloud: false,
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
   doubleClickDelay: 400,
 };
@@ -137,6 +127,8 @@ export class Figure {
       this.#wake();
     }, { rootMargin: "150px" });
     this.observer.observe(this.element);
+    // It arrives while the page is read.
+    setTimeout(() => plotly().catch(() => {}), 100);
     const wake = () => this.#wake();
     const recolour = () => {
       this.etag = null;
@@ -235,6 +227,16 @@ export class Figure {
     if (this.stale) this.#wake();
   }
 
+  #parallel(trace) {
+    if (!this.own) {
+      this.own = new Parallel({ onTrial: this.onTrial, signal: this.signal });
+      put(this.plot, this.own.element);
+    }
+    this.own.show(trace);
+    this.below.hidden = true;
+    this.room.style.removeProperty("min-height");
+  }
+
   async #draw(figure) {
     const { title, margin = {}, height = this.height } = figure.layout;
     const top = Math.max(8, (margin.t ?? 66) - TITLE);
@@ -249,11 +251,18 @@ export class Figure {
     const { lit } = this;
     this.shown = figure;
     this.lit = null;
-    await window.Plotly.react(this.plot, drawable(figure.data), layout, CONFIG);
+    if (figure.data[0]?.type === "parcoords" && !hasWebGL) {
+      this.#parallel(figure.data[0]);
+      return;
+    }
+    const traces = hasWebGL ? figure.data : withoutWebGL(figure, this.plot.clientWidth);
+    await window.Plotly.react(this.plot, traces, layout, CONFIG);
     if (hasWebGL && this.plot.querySelector(".no-webgl")) {
       hasWebGL = false;
       window.Plotly.purge(this.plot);
-      await window.Plotly.newPlot(this.plot, drawable(figure.data), layout, CONFIG);
+      this.shown = null;
+      await this.#draw(figure);
+      return;
     }
     this.room.style.setProperty("min-height", `${layout.height}px`);
     this.highlight(lit ?? null);

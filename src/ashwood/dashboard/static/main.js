@@ -8,6 +8,7 @@ import comparePage from "./pages/compare.js";
 import experimentPage from "./pages/experiment.js";
 import experimentsPage from "./pages/experiments.js";
 import previewPage from "./pages/preview.js";
+import referencePage from "./pages/reference.js";
 import trialPage from "./pages/trial.js";
 import { start } from "./router.js";
 
@@ -65,7 +66,8 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener(
 );
 keys.start();
 keys.bind("t", "light, dark or the system's colours", nextTheme);
-showHome();
+// Whether people may steer is known before anything is offered to them.
+await showHome();
 start([
   [/^\/$/, experimentsPage],
   [/^\/experiments$/, experimentsPage],
@@ -73,4 +75,5 @@ start([
   [/^\/experiments\/(?<id>\d+)\/trials\/(?<trial>\d+)$/, trialPage],
   [/^\/compare$/, comparePage],
   [/^\/preview$/, previewPage],
+  [/^\/reference$/, referencePage],
 ]);

@@ -72,7 +72,8 @@ async function visit({ scroll }) {
   current = here;
   clearTimeout(waiting);
   for (const link of document.querySelectorAll("[data-nav]")) {
-    const at = link.dataset.nav === "preview" ? path === "/preview" : path === "/" || path.startsWith("/experiments");
+    const { nav } = link.dataset;
+    const at = path.startsWith(`/${nav}`) || (nav === "experiments" && path === "/");
     if (at) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

@@ -12,6 +12,7 @@ import * as format from "./format.js";
  * @property {(row: any) => any} [render] nodes or text
  * @property {(row: any) => any} [watch] what has to differ for `render` to be asked again
  * @property {boolean} [quiet] its label isn't shown, just told to who can't see
+ * @property {boolean} [spare] left out where there is little room
  * @property {string} [width]
  * @property {string} [title]
  */
@@ -132,7 +133,7 @@ export class Table {
     const kind = column.kind ?? "text";
     const cell = h("th", {
       scope: "col",
-      class: kind,
+      class: classesOf(column),
       title: column.title,
       style: column.width ? { width: column.width } : null,
     });
@@ -173,7 +174,7 @@ export class Table {
       element.append(h("td", { class: "check" }, shown.box));
     }
     this.columns.forEach((column, at) => {
-      const cell = h(at === 0 ? "th" : "td", { class: column.kind ?? "text", scope: at === 0 ? "row" : null });
+      const cell = h(at === 0 ? "th" : "td", { class: classesOf(column), scope: at === 0 ? "row" : null });
       if (at === 0 && this.options.href) {
         shown.link = h("a", { href: this.options.href(row), tabindex: -1 });
         cell.append(shown.link);
@@ -276,6 +277,10 @@ export class Table {
     if (getSelection()?.toString()) return;
     this.rows.get(this.#keyOf(event.target))?.link?.click();
   }
+}
+
+function classesOf({ kind = "text", spare }) {
+  return spare ? `${kind} spare` : kind;
 }
 
 function blink(cell) {

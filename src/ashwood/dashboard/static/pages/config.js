@@ -8,14 +8,14 @@ import { copyButton } from "../parts.js";
 export default async function config({ model }) {
   const { data } = model;
   const text = data.config ?? "";
-  const { max_concurrent_trials: atOnce, max_trials: trials, stop_when: stopWhen } = data.settings ?? {};
-  const bounds = Object.entries(stopWhen ?? {}).filter(([, value]) => value !== null);
+  const { max_concurrent_trials: atOnce, max_trials: trials, metric_at: goal, max_seconds: seconds } = data.settings;
   const pairs = [
     ["entrypoint", data.entrypoint],
     ["seed", data.seed],
     ["max_trials", trials],
     ["max_concurrent_trials", atOnce],
-    ...bounds.map(([name, value]) => [`stop_when.${name}`, value]),
+    ["stop_when.metric_at", goal],
+    ["stop_when.max_time", seconds === null ? null : format.duration(seconds)],
   ].filter(([, value]) => value !== null && value !== undefined);
   const numbers = text.replace(/\n$/, "").split("\n").map((_, at) => at + 1).join("\n");
   return h(

@@ -147,6 +147,7 @@ export default async function experimentsPage(place) {
         label: "Created",
         sortable: true,
         kind: "time",
+        spare: true,
         width: "6.4rem",
         render: (card) => moment(card.created_at),
         watch: (card) => card.created_at,

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 
 /** @param {import("./experiment.js").Tab} tab */
 export default async function hyperparameters({ figure, openTrial }) {
-  const parallel = figure("parallel_coordinates", { title: "Parallel coordinates", height: 420 });
+  const parallel = figure("parallel_coordinates", { title: "Parallel coordinates", height: 420, onTrial: openTrial });
   const importance = figure("importance", { title: "Importance", height: 380 });
   const scatter = figure("scatter", {
     title: "One hyperparameter against the metric",

@@ -378,28 +378,32 @@ function lengths(plan, unit) {
 }
 
 function outlook(plan) {
-  const all = [["this search", plan.outlook], ...(plan.beside ?? []).map((each) => [nameOf(each.settings), each])];
-  const range = (value, words) => (
-    value ? `${words(value.middle)} (${words(value.low)} to ${words(value.high)})` : format.NONE
-  );
+  const all = [["this search", plan.outlook], ...plan.beside.map((each) => [nameOf(each.settings), each])];
+  const columns = [
+    ["time", (each) => each.seconds, format.roughly],
+    ["worker-hours", (each) => each.worker_hours, (hours) => String(Number(hours.toPrecision(3)))],
+    ["cost", (each) => each.cost, (cost) => cost.toFixed(2)],
+    ["busy", (each) => each.utilisation, format.percent],
+    ["to the end", (each) => each.full_length, format.count],
+    ["on disk", (each) => each.disk_bytes, format.bytes],
+  ].filter(([, value]) => all.some(([, each]) => value(each) !== null));
   return table(
     "What it takes",
-    ["", "time", "worker-hours", "cost", "busy", "to the end", "checkpoints on disk"],
-    all.map(([name, each]) => [
-      name,
-      range(each.seconds, format.roughly),
-      range(each.worker_hours, (hours) => Number(hours.toPrecision(3))),
-      range(each.cost, (cost) => cost.toFixed(2)),
-      format.percent(each.utilisation?.middle),
-      format.count(each.full_length?.middle),
-      each.disk_bytes ? format.bytes(each.disk_bytes.middle) : format.NONE,
-    ]),
-    [1, 2, 3, 4, 5, 6],
+    ["search", ...columns.map(([words]) => words)],
+    all.map(([name, each]) => [name, ...columns.map(([, value, words]) => range(value(each), words))]),
+    columns.map((_, at) => at + 1),
   );
 }
 
+function range(value, words) {
+  if (value === null) return format.NONE;
+  const { low, middle, high } = value;
+  const span = words(low) === words(high) ? null : h("small", null, `${words(low)} – ${words(high)}`);
+  return [h("div", { class: "clip" }, words(middle)), span];
+}
+
 function nameOf(settings) {
-  return settings.method === "adaptive_asha" ? `adaptive_asha, ${settings.mode}` : settings.method;
+  return settings.method === "adaptive_asha" ? `${settings.mode} mode` : settings.method;
 }
 
 function table(title, heads, rows, right) {
@@ -411,7 +415,7 @@ function table(title, heads, rows, right) {
     h("header", null, h("h2", { id }, title)),
     h(
       "div",
-      { class: "scroll-x" },
+      { class: "scroll-x", tabindex: 0, role: "region", "aria-label": `${title}, table` },
       h(
         "table",
         { class: "plain" },

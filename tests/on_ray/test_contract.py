@@ -7,11 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from ashwood.backends.port import Backend, Command, GoOn, Suspend
+from ashwood.backends.port import Abort, Backend, Command, GoOn, Suspend
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.backend import _by_its_node
 from ashwood.backends.ray.cluster import Cluster, connected
@@ -25,17 +26,15 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, RayCluster
 from ashwood.testing.backend import PATIENCE, BackendContract, drive, finish, hear, job, toy_spec
 from ashwood.testing.process_backend import ProcessBackendContract
-from tests.clusters import ray_cluster
+from tests.clusters import Nodes
 
 _keys = map("test-{}".format, itertools.count())
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with ray_cluster(2, 2) as nodes:
-        where = RayCluster(nodes.address, ship_code=False)
-        with connected(where, toy_spec(tmp_path_factory.mktemp("work"))) as cluster:
-            yield cluster
+def cluster(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with connected(RayCluster(nodes.address, ship_code=False), toy_spec(tmp_path_factory.mktemp("work"))) as cluster:
+        yield cluster
 
 
 def workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shared: bool, number: int = 2) -> Backend:
@@ -60,12 +59,48 @@ def until_there_are(backend: Backend, number: int) -> None:
         backend.next_events(timeout=1.0)
 
 
+def lent(backend: Backend, place: Path, directory: Path) -> Iterator[Backend]:
+    """Lend a backend to a test: workers serve test after test as they serve trial after trial, free after each."""
+    (directory / "checkpoints").symlink_to(place / "checkpoints")
+    yield backend
+    assert isinstance(backend, RayBackend)
+    backend.dispatch([Abort(*attempt) for attempt in backend._live])
+    deadline = time.monotonic() + PATIENCE
+    while backend._live:
+        assert time.monotonic() < deadline, f"these attempts never end: {list(backend._live)}"
+        backend.next_events(timeout=1.0)
+
+
+@pytest.fixture(scope="class")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="class")
+def two(cluster: Cluster, place: Path) -> Iterator[Backend]:
+    with closing(workers(toy_spec(place), cluster, place, shared=False)) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="class")
+def two_that_share(cluster: Cluster, place: Path) -> Iterator[Backend]:
+    with closing(workers(toy_spec(place), cluster, place, shared=True)) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="class")
+def team(cluster: Cluster, place: Path) -> Iterator[Backend]:
+    (place / "teamwork.py").write_text(TEAMWORK)
+    entrypoint = Entrypoint(EntrypointKind.FUNCTION, "teamwork:train")
+    spec = toy_spec(place, entrypoint=entrypoint, slots_per_trial=4, data={"out": str(place)})
+    with closing(workers(spec, cluster, place, shared=False, number=1)) as backend:
+        yield backend
+
+
 class TestOnASharedFileSystem:
     @pytest.fixture
-    def backend(self, cluster: Cluster, tmp_path: Path) -> Iterator[Backend]:
-        backend = workers(toy_spec(tmp_path), cluster, tmp_path, shared=True)
-        yield backend
-        backend.close()
+    def backend(self, two_that_share: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
+        yield from lent(two_that_share, place, tmp_path)
 
     # How checkpoints come and go is all that is different there.
     test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
@@ -74,9 +109,26 @@ class TestOnASharedFileSystem:
 
 
 class TestWithoutOne(ProcessBackendContract):
+    NEED_THEIR_OWN = (
+        "test_an_attempt_is_aborted_before_it_begins",
+        "test_an_attempt_that_is_aborted_before_it_begins_never_started",
+        "test_in_a_storm_of_kills_every_attempt_ends_exactly_once",
+        "test_close_may_be_repeated",
+        "test_close_ends_everything",
+    )
+    """They close it, or are about workers that have just come."""
+
     @pytest.fixture(autouse=True)
     def _on(self, cluster: Cluster) -> None:
         self.cluster = cluster
+
+    @pytest.fixture
+    def backend(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+        if request.node.originalname in self.NEED_THEIR_OWN:
+            with closing(self.make(toy_spec(tmp_path), tmp_path)) as backend:
+                yield backend
+        else:
+            yield from lent(request.getfixturevalue("two"), request.getfixturevalue("place"), tmp_path)
 
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
         return workers(spec, self.cluster, directory, shared=False)
@@ -155,15 +207,10 @@ class TestOverSeveralNodes:
     """A trial that takes more than a node has is trained by several processes together."""
 
     @pytest.fixture
-    def backend(self, cluster: Cluster, tmp_path: Path) -> Iterator[Backend]:
-        (tmp_path / "teamwork.py").write_text(TEAMWORK)
-        entrypoint = Entrypoint(EntrypointKind.FUNCTION, "teamwork:train")
-        spec = toy_spec(tmp_path, entrypoint=entrypoint, slots_per_trial=4, data={"out": str(tmp_path)})
-        backend = workers(spec, cluster, tmp_path, shared=False, number=1)
-        yield backend
-        backend.close()
+    def backend(self, team: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
+        yield from lent(team, place, tmp_path)
 
-    def test_they_train_together_and_go_on_from_what_the_first_saved(self, backend: Backend, tmp_path: Path) -> None:
+    def test_they_train_together_and_go_on_from_what_the_first_saved(self, backend: Backend, place: Path) -> None:
         def answer(report: ValidationReported) -> Command:
             return GoOn(report.trial, report.attempt, 3) if report.length == 2 else finish(report)
 
@@ -171,9 +218,9 @@ class TestOverSeveralNodes:
         losses = [event.metrics["loss"] for event in events if isinstance(event, ValidationReported)]
         assert losses == [3.0, 6.0, 9.0]
         assert events[-1] == AttemptEnded(0, 1, 3)
-        assert (tmp_path / "left-0-1").exists()
-        assert (tmp_path / "left-1-1").exists()
-        told = [(tmp_path / f"rank-{rank}").read_text().split() for rank in (0, 1)]
+        assert (place / "left-0-1").exists()
+        assert (place / "left-1-1").exists()
+        told = [(place / f"rank-{rank}").read_text().split() for rank in (0, 1)]
         assert [(rank, size) for *_, rank, size in told] == [("0", "2"), ("1", "2")]
         assert {(place, f"{host}:{port}") for place, host, port, *_ in told} == {(told[0][0], told[0][0])}
 
@@ -194,7 +241,7 @@ class TestOverSeveralNodes:
         assert "ValueError: this rank fails" in failed.error
         assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
 
-    def test_one_that_is_lost_is_lost_for_all(self, backend: Backend, tmp_path: Path) -> None:
+    def test_one_that_is_lost_is_lost_for_all(self, backend: Backend) -> None:
         backend.dispatch([job(target=1_000_000)])
         lost = False
         for event in hear(backend):

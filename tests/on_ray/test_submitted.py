@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,8 @@ import pytest
 from ashwood.engine import open_home
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState
-from tests.clusters import Nodes, ray_cluster_with_dashboard
-
-from .conftest import RANDOM, TRAIN, Workplace, wait_until
+from tests.cli.conftest import RANDOM, TRAIN, Workplace, wait_until
+from tests.clusters import Nodes
 
 WAITS = TRAIN.replace(
     'print("epoch", epoch)',
@@ -22,27 +20,23 @@ WAITS = TRAIN.replace(
 """Trains its first epoch, and the others when there is a gate."""
 
 
-pytestmark = pytest.mark.timeout(300)  # Ray starts a worker process a command, on a machine that others use too
+pytestmark = [
+    pytest.mark.timeout(300),  # Ray starts a worker process a command, on a machine that others use too
+    pytest.mark.filterwarnings("ignore:ssl=None is deprecated"),  # Ray's client for jobs
+]
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home directory of who runs the cluster."""
-    return tmp_path_factory.mktemp("head")
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def cluster(head: Path) -> Iterator[Nodes]:
-    with ray_cluster_with_dashboard(2, home=head) as nodes:
-        yield nodes
-
-
-def test_an_experiment_lives_on_the_cluster(workplace: Workplace, cluster: Nodes, head: Path) -> None:
+def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, head: Path) -> None:
     gate = workplace.path / "gate"
     workplace.write(RANDOM, WAITS.replace("{gate}", str(gate)))
-    home, on = head / ".ashwood", ("--on", cluster.url)
+    home, on = head / ".ashwood", ("--on", nodes.url)
 
-    submitted = workplace.json("run", "toy.yaml", "--submit", cluster.url)
+    submitted = workplace.json("run", "toy.yaml", "--submit", nodes.url)
     assert submitted["experiment"] == 1
     with open_home(home) as opened:
         log = opened.store.log(1)
@@ -59,4 +53,10 @@ def test_an_experiment_lives_on_the_cluster(workplace: Workplace, cluster: Nodes
 
     # The nodes had it sent, by either job.
     assert (home / "experiments/1/logs/trial-0.log").read_text().count("working_dir_files") >= 2
-    assert "it has trials 0 to 5" in workplace.ashwood(*on, "logs", "1", "99", "--follow", code=1)
+
+
+@pytest.mark.slow
+def test_what_a_command_says_there_and_its_exit_code_come_back(workplace: Workplace, nodes: Nodes) -> None:
+    nowhere = str(workplace.path / "nowhere")
+    command = ("logs", "1", "1", "--follow", "--home", nowhere)
+    assert f"there are no experiments in {nowhere}" in workplace.ashwood("--on", nodes.url, *command, code=1)

@@ -1,0 +1,59 @@
+"""``ashwood report``: an experiment as one file to send to a colleague."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import typer
+
+from ashwood.cli.browser import find_browser, write_whole
+from ashwood.cli.output import format_size
+from ashwood.engine import Home, open_home
+from ashwood.errors import AshwoodError
+from ashwood.figures.report import About, render_report
+from ashwood.views.chronicle import chronicle
+
+_PAGE, _PAPER, _PICTURE = ".html", ".pdf", ".png"
+
+
+def report_experiment(home: str | None, experiment: int, out: Path) -> None:
+    """Write the report, and say how large it is."""
+    with open_home(home) as opened:
+        write_report(opened, experiment, out)
+    typer.echo(f"Wrote {out} ({format_size(out.stat().st_size)}).")
+
+
+def write_report(home: Home, experiment: int, out: Path) -> None:
+    """Write a file whose ending says its format.
+
+    Raises:
+        NotFound: there is no such experiment.
+        AshwoodError: there is no such format; or a library, or the browser that it takes, is missing.
+    """
+    kind = out.suffix.lower()
+    if kind not in (_PAGE, _PAPER, _PICTURE):
+        raise AshwoodError(
+            f"--out {out}: the file must end in {_PAGE}, or in {_PAPER} or {_PICTURE}, which take a browser"
+        )
+    if not out.parent.is_dir():
+        raise AshwoodError(f"can't write {out}: there is no directory {out.parent}")
+    # What is missing is said before anything is read.
+    browser = None if kind == _PAGE else find_browser()
+    page = make_page(home, experiment)
+    if browser is None:
+        write_whole(out, page.encode())
+    elif kind == _PAPER:
+        browser.print_page(page, out)
+    else:
+        browser.take_picture(page, out)
+
+
+def make_page(home: Home, experiment: int) -> str:
+    """The report as HTML, of the record as it is now."""
+    store = home.store
+    record, spec = store.record(experiment), store.spec(experiment)
+    told = chronicle(spec, (entry for _, entry in store.log(experiment).read()))
+    state = "interrupted" if home.is_interrupted(record) else str(told.progress.state)
+    about = About(experiment, record.name, state, record.created_at, time.time(), record.labels)
+    return render_report(told, about)

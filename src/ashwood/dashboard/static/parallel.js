@@ -1,0 +1,285 @@
+/** Parallel coordinates on a canvas, where Plotly may not draw its own. */
+
+import { h, put, s, write } from "./dom.js";
+import * as format from "./format.js";
+import { unpacked } from "./packed.js";
+
+const HEIGHT = 400;
+const EDGE = { left: 70, right: 70, top: 34, bottom: 18 };
+const SHADES = 12;
+const STEP = 0.05;
+const NEAR = 12;
+// Ticks that are nothing but a place have texts of these.
+const UNSEEN = /[\u200b\u200c]/g;
+
+export class Parallel {
+  /** @param {{onTrial?: (trial: number) => void, signal: AbortSignal}} options */
+  constructor({ onTrial, signal }) {
+    this.onTrial = onTrial;
+    this.canvas = h("canvas", { "aria-hidden": "true" });
+    this.over = s("svg", { role: "group", "aria-label": "Axes; arrows and Page keys choose a range, Escape all" });
+    this.note = h("p", { class: "hint", role: "status" });
+    const room = h("div", { class: "parallel", style: { height: `${HEIGHT}px` } }, this.canvas, this.over);
+    this.element = h("div", null, room, this.note);
+    this.ranges = new Map();
+    const observer = new ResizeObserver(() => this.#draw());
+    observer.observe(this.element);
+    signal.addEventListener("abort", () => observer.disconnect());
+    this.over.addEventListener("pointermove", (event) => this.#point(event));
+    this.over.addEventListener("pointerleave", () => this.#light(null));
+    this.over.addEventListener("click", () => this.lit !== null && this.onTrial?.(this.trials[this.lit]));
+  }
+
+  /** @param {any} trace Plotly's parcoords */
+  show(trace) {
+    this.axes = trace.dimensions.map((dimension) => axisOf(dimension));
+    this.trials = Array.from(unpacked(trace.customdata), (row) => (typeof row === "number" ? row : row[0]));
+    this.count = this.axes[0]?.places.length ?? 0;
+    const { color, colorscale, cmin, cmax } = trace.line;
+    const shades = unpacked(color);
+    this.shade = Array.from({ length: this.count }, (_, at) => {
+      const share = ((shades[at] ?? cmin) - cmin) / (cmax - cmin || 1);
+      return Math.min(SHADES - 1, Math.max(0, Math.floor(share * SHADES)));
+    });
+    this.colours = Array.from({ length: SHADES }, (_, shade) => blend(colorscale, (shade + 0.5) / SHADES));
+    this.lit = null;
+    this.#draw();
+  }
+
+  #x(at) {
+    const { clientWidth } = this.element;
+    return EDGE.left + (at * (clientWidth - EDGE.left - EDGE.right)) / Math.max(1, this.axes.length - 1);
+  }
+
+  #y(place) {
+    return HEIGHT - EDGE.bottom - place * (HEIGHT - EDGE.top - EDGE.bottom);
+  }
+
+  #keeps(trial) {
+    for (const [at, [low, high]] of this.ranges) {
+      const place = this.axes[at]?.places[trial];
+      if (!(place >= low - 1e-9 && place <= high + 1e-9)) return false;
+    }
+    return true;
+  }
+
+  #draw() {
+    if (!this.axes || !this.element.clientWidth) return;
+    this.#lines();
+    this.#axes();
+    this.#tell();
+  }
+
+  #lines() {
+    const scale = devicePixelRatio || 1;
+    const { clientWidth: width } = this.element;
+    Object.assign(this.canvas, { width: width * scale, height: HEIGHT * scale });
+    const context = this.canvas.getContext("2d");
+    context.scale(scale, scale);
+    this.kept = Array.from({ length: this.count }, (_, trial) => this.#keeps(trial));
+    const crowd = Math.min(1, Math.max(0.12, 60 / Math.sqrt(this.count) / 6));
+    const faint = getComputedStyle(document.documentElement).getPropertyValue("--muted");
+    if (this.ranges.size) this.#stroke(context, (trial) => !this.kept[trial], faint, crowd * 0.12);
+    this.colours.forEach((colour, shade) => {
+      this.#stroke(context, (trial) => this.kept[trial] && this.shade[trial] === shade, colour, crowd);
+    });
+  }
+
+  #stroke(context, wanted, colour, opacity) {
+    context.beginPath();
+    for (let trial = 0; trial < this.count; trial += 1) if (wanted(trial)) this.#path(context, trial);
+    context.strokeStyle = colour;
+    context.globalAlpha = opacity;
+    context.lineWidth = 1.2;
+    context.stroke();
+  }
+
+  #path(context, trial) {
+    let before = false;
+    this.axes.forEach((axis, at) => {
+      const place = axis.places[trial];
+      const known = Number.isFinite(place);
+      if (known) context[before ? "lineTo" : "moveTo"](this.#x(at), this.#y(place));
+      before = known;
+    });
+  }
+
+  #axes() {
+    const focused = this.over.contains(document.activeElement) ? document.activeElement.dataset.axis : null;
+    this.light = s("path", { class: "lit" });
+    put(this.over, this.axes.map((axis, at) => this.#axis(axis, at)), this.light);
+    this.over.querySelector(`[data-axis="${focused}"]`)?.focus();
+  }
+
+  #axis(axis, at) {
+    const [x, top, bottom] = [this.#x(at), this.#y(1), this.#y(0)];
+    const range = this.ranges.get(at);
+    const hit = s("rect", {
+      class: "hit",
+      x: x - 14,
+      y: top - 6,
+      width: 28,
+      height: bottom - top + 12,
+      tabindex: 0,
+      role: "slider",
+      "aria-label": axis.label,
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+      "aria-valuenow": Math.round((range?.[0] ?? 0) * 100),
+      "aria-valuetext": range ? `${axis.tell(range[0])} to ${axis.tell(range[1])}` : "all",
+      data: { axis: at },
+      onpointerdown: (event) => this.#drag(event, at),
+      onclick: (event) => event.stopPropagation(),
+      onkeydown: (event) => this.#key(event, at),
+    });
+    return s(
+      "g",
+      null,
+      s("line", { x1: x, x2: x, y1: top, y2: bottom }),
+      range
+        ? s("rect", {
+          class: "range",
+          x: x - 5,
+          y: this.#y(range[1]),
+          width: 10,
+          height: this.#y(range[0]) - this.#y(range[1]),
+        })
+        : null,
+      s("text", { class: "label", x, y: top - 16 }, axis.label),
+      axis.ticks.map(([place, words]) => s("text", { x: x - 8, y: this.#y(place) + 4 }, words)),
+      hit,
+    );
+  }
+
+  #placeOf(event) {
+    const place = (this.#y(0) - (event.clientY - this.over.getBoundingClientRect().top)) / (this.#y(0) - this.#y(1));
+    return Math.min(1, Math.max(0, place));
+  }
+
+  #drag(event, at) {
+    const from = this.#placeOf(event);
+    const move = (moved) => {
+      const to = this.#placeOf(moved);
+      if (Math.abs(to - from) > 0.01) this.#choose(at, [Math.min(from, to), Math.max(from, to)]);
+    };
+    const end = (ended) => {
+      removeEventListener("pointermove", move);
+      removeEventListener("pointerup", end);
+      if (Math.abs(this.#placeOf(ended) - from) <= 0.01) this.#choose(at, null);
+    };
+    addEventListener("pointermove", move);
+    addEventListener("pointerup", end);
+  }
+
+  #key(event, at) {
+    const [low, high] = this.ranges.get(at) ?? [0, 1];
+    const to = {
+      ArrowUp: [Math.min(high, low + STEP), high],
+      ArrowDown: [Math.max(0, low - STEP), high],
+      PageUp: [low, Math.min(1, high + STEP)],
+      PageDown: [low, Math.max(low, high - STEP)],
+      Escape: null,
+    }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.#choose(at, to);
+  }
+
+  #choose(at, range) {
+    if (range === null || (range[0] <= 0 && range[1] >= 1)) this.ranges.delete(at);
+    else this.ranges.set(at, range);
+    this.#draw();
+  }
+
+  /** The line that is nearest to the pointer, among those that are kept. */
+  #point(event) {
+    if (event.buttons || !this.axes) return;
+    const box = this.over.getBoundingClientRect();
+    const x = event.clientX - box.left;
+    const width = this.#x(1) - this.#x(0) || 1;
+    const at = Math.min(this.axes.length - 2, Math.max(0, Math.floor((x - EDGE.left) / width)));
+    const share = (x - this.#x(at)) / width;
+    const [left, right] = [this.axes[at], this.axes[at + 1]];
+    let [best, nearest] = [NEAR, null];
+    for (let trial = 0; right && trial < this.count; trial += 1) {
+      if (!this.kept[trial]) continue;
+      const y = this.#y(left.places[trial] * (1 - share) + right.places[trial] * share);
+      const far = Math.abs(y - (event.clientY - box.top));
+      if (far < best) [best, nearest] = [far, trial];
+    }
+    this.#light(nearest);
+  }
+
+  #light(trial) {
+    if (trial === this.lit) return;
+    this.lit = trial;
+    let path = "";
+    const pen = { moveTo: (x, y) => (path += `M${x} ${y}`), lineTo: (x, y) => (path += `L${x} ${y}`) };
+    if (trial !== null) this.#path(pen, trial);
+    this.light.setAttribute("d", path);
+    this.over.classList.toggle("clickable", trial !== null);
+    this.#tell();
+  }
+
+  #tell() {
+    const kept = this.kept.filter(Boolean).length;
+    const words = this.axes.map((axis) => `${axis.label} ${axis.tell(axis.places[this.lit])}`).join(", ");
+    const chosen = this.ranges.size
+      ? `${format.count(kept)} of ${format.count(this.count)} trials; click an axis to keep all`
+      : "Drag along an axis to keep the trials in that range.";
+    write(this.note, this.lit === null ? chosen : `Trial ${this.trials[this.lit]}: ${words}`);
+  }
+}
+
+/** An axis: where on it, from 0 to 1, each trial is, and how its places are told. */
+function axisOf({ label, range: [from, to], values, tickvals, ticktext }) {
+  const place = (value) => (value - from) / (to - from || 1);
+  const known = (ticktext ?? []).map((words) => words.replaceAll(UNSEEN, ""));
+  const named = (tickvals ?? []).map((value, at) => [place(value), known[at]]).filter(([, words]) => words);
+  const ticks = named.length ? named : roundNumbers(from, to).map((value) => [place(value), format.number(value)]);
+  const tell = (share) => {
+    if (!Number.isFinite(share)) return format.NONE;
+    const near = named.find(([each]) => Math.abs(each - share) < 1e-6);
+    if (near) return near[1];
+    return between(named, share) ?? String(Number((from + share * (to - from)).toPrecision(4)));
+  };
+  return { label: plain(label), ticks, tell, places: Array.from(unpacked(values), place) };
+}
+
+/** Some round numbers in a range. */
+function roundNumbers(from, to) {
+  const [low, high] = [Math.min(from, to), Math.max(from, to)];
+  const rough = (high - low) / 5 || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((each) => each * power >= rough);
+  const first = Math.ceil(low / step);
+  return Array.from(
+    { length: Math.floor(high / step) - first + 1 },
+    (_, at) => Number(((first + at) * step).toPrecision(12)),
+  );
+}
+
+/** A value between two ticks of a logarithmic axis. */
+function between(named, share) {
+  const numbers = named.map(([place, words]) => [place, Number(words)]);
+  const at = numbers.findIndex(([place]) => place > share);
+  if (at < 1 || numbers.some(([, value]) => !(value > 0))) return null;
+  const [[a, x], [b, y]] = [numbers[at - 1], numbers[at]];
+  return String(Number((x * (y / x) ** ((share - a) / (b - a))).toPrecision(3)));
+}
+
+/** A label's text: Plotly has a little markup in it. */
+function plain(words) {
+  return new DOMParser().parseFromString(String(words ?? ""), "text/html").body.textContent;
+}
+
+function blend(scale, share) {
+  const after = Math.max(1, scale.findIndex(([place]) => place >= share));
+  const [[a, from], [b, to]] = [scale[after - 1], scale[after]];
+  const weight = (share - a) / (b - a || 1);
+  const channel = (at) => {
+    const [x, y] = [from, to].map((colour) => parseInt(colour.slice(1 + 2 * at, 3 + 2 * at), 16));
+    return Math.round(x + (y - x) * weight);
+  };
+  return `rgb(${channel(0)} ${channel(1)} ${channel(2)})`;
+}

@@ -1,0 +1,483 @@
+"""What a report says in words and tables, before and behind its figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from ashwood.experiment.events import AttemptPreempted, HparamsRejected
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
+from ashwood.figures.markup import Child, Markup, h
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.views.budget import Budget, budget
+from ashwood.views.chronicle import Chronicle
+from ashwood.views.hparams import varied
+from ashwood.views.ladder import BracketView, RungView
+from ashwood.views.table import flatten
+from ashwood.views.wording import format_duration, format_length, format_value
+
+SHOWN_TRIALS = 20
+SHOWN_HPARAMS = 8
+"""More columns don't fit on paper."""
+
+_SHOWN_FAILURES = 10
+_SHOWN_COMMIT = 10
+_LONGEST_LINE, _LONGEST_CELL = 240, 24
+_INTERRUPTED = "interrupted"
+_LOOKS = {"completed": "good", "errored": "bad", "canceled": "bad"}
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a home knows of an experiment beside its log.
+
+    Attributes:
+        id: its number.
+        name: as it is called now.
+        state: where it stands; ``interrupted``: it should be running, but nobody drives it.
+        created_at: when it was made, in seconds since 1970.
+        made_at: when the report was.
+        labels: of the experiment.
+    """
+
+    id: int
+    name: str
+    state: str
+    created_at: float
+    made_at: float
+    labels: Sequence[str] = ()
+
+    @property
+    def runs(self) -> bool:
+        """Whether a driver works on it."""
+        return self.state in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
+
+
+def head(told: Chronicle, about: About) -> Iterator[Child]:
+    """What it is, and how far it came."""
+    yield h(
+        "div",
+        h("h1", about.name),
+        h("span", about.state, class_=f"state {_LOOKS.get(about.state, 'warm')}"),
+        *(h("span", label, class_="label") for label in about.labels),
+        h("button", "Light / dark", id="theme", type="button"),
+        class_="head",
+    )
+    if told.spec.description:
+        yield h("p", told.spec.description, class_="muted")
+    if words := _unfinished(told, about):
+        yield h("p", words, class_="notice", role="note")
+    yield h("div", h("dl", _pairs(_facts(told, about))), class_="facts keep")
+
+
+def _unfinished(told: Chronicle, about: About) -> str:
+    """What everything else is to be read with, if this isn't all."""
+    progress = told.progress
+    if about.state == ExperimentState.ERRORED:
+        return f"It failed: {progress.why_ended or 'no reason was recorded'}."
+    if about.state == ExperimentState.CANCELED:
+        return "It was canceled before its search was done: better trials may not have been tried."
+    if about.state == ExperimentState.STOPPED:
+        return f"It stopped before its search was done: {progress.why_ended}. It can be resumed."
+    if about.state == ExperimentState.COMPLETED:
+        return ""
+    made = _moment(about.made_at)
+    if about.state == ExperimentState.CREATED:
+        return f"It had not begun when this was made, on {made}."
+    done = progress.forecast().fraction
+    how = {
+        ExperimentState.PAUSED: "It is paused",
+        _INTERRUPTED: "Nobody drives it: its driver is gone, and it can be resumed",
+    }.get(about.state, "It is still running")
+    why = f" ({progress.why_ended})" if about.state == ExperimentState.PAUSED and progress.why_ended else ""
+    return (
+        f"It has not ended. {how}{why}; about {done:.0%} of the training to be expected was done when this was made, "
+        f"on {made}. What follows may change."
+    )
+
+
+def _facts(told: Chronicle, about: About) -> Iterator[tuple[str, Child]]:
+    spec, progress = told.spec, told.progress
+    spending, began = progress.trials.spending, told.timeline.began
+    now = about.made_at if about.runs else None
+    yield "experiment", str(about.id)
+    yield "searched for", f"{spec.metric}, {'smaller' if spec.smaller_is_better else 'larger'} is better"
+    yield "created", _moment(about.created_at)
+    if began is not None:
+        yield "started", _moment(began)
+    if progress.state.ended or progress.state is ExperimentState.STOPPED:
+        why = f": {progress.why_ended}" if progress.why_ended else ""
+        yield "ended", f"{_moment(told.timeline.until)}{why}"
+    if began is not None:
+        seconds = spending.driver_seconds if now is None else spending.driven(now)
+        yield "ran for", f"{format_duration(seconds)}, workers {progress.utilisation(now):.0%} busy"
+    yield "trained", "on a Ray cluster" if spec.ray is not None else "on one machine"
+    yield "training code", _code(spec)
+    yield "seed", str(spec.seed)
+    yield from _provenance(spec.provenance)
+
+
+def _code(spec: ExperimentSpec) -> Child:
+    kind, target = spec.entrypoint.kind, spec.entrypoint.target
+    if kind is EntrypointKind.PICKLE:
+        return "a function of a notebook"
+    # Where it lies on the machine is nobody's business.
+    return h("code", target.rpartition("/")[2] if kind is EntrypointKind.SCRIPT else target)
+
+
+def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
+    versions = [
+        f"{name} {provenance[key]}" for key, name in (("ashwood", "Ashwood"), ("python", "Python")) if key in provenance
+    ]
+    if versions:
+        yield "with", ", ".join([*versions, *([provenance["platform"]] if "platform" in provenance else [])])
+    git = provenance.get("git")
+    if git:
+        branch = f" of {git['branch']}" if git.get("branch") else ""
+        dirty = git.get("dirty")
+        files = "1 file differed" if dirty == 1 else f"{dirty} files differed"
+        unrecorded = f"; {files} from it, unrecorded" if dirty else ""
+        yield "commit", f"{git['commit'][:_SHOWN_COMMIT]}{branch}{unrecorded}"
+
+
+# -- result ------------------------------------------------------------------------------------------
+
+
+def result(told: Chronicle) -> Child:
+    """The best trial and its hyperparameters."""
+    best, spec = told.progress.trials.leader, told.spec
+    if best is None or best.metric is None:
+        return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
+    length = best.metric_length or 0
+    where = f"trial {best.id}, after {_count(length, spec.unit)}"
+    if length < spec.search.max_length:
+        where += f" of {spec.search.max_length:,}"
+    text = yaml.safe_dump({"hyperparameters": _plain(best.hparams)}, sort_keys=False, allow_unicode=True)
+    return _section(
+        "Result",
+        h("p", f"{spec.metric} {format_value(best.metric)}", class_="best"),
+        h("p", f"{where}; {best.state}", class_="muted"),
+        h(
+            "div",
+            _table(
+                ("hyperparameter", "value"),
+                [(name, format_value(value)) for name, value in flatten(best.hparams).items()],
+                caption="Hyperparameters",
+            ),
+            h(
+                "div",
+                h(
+                    "div",
+                    h("span", "The same as YAML", class_="muted small"),
+                    h("button", "Copy", type="button", data_copy="yaml"),
+                    class_="code",
+                ),
+                h("pre", text, id="yaml", tabindex="0"),
+            ),
+            class_="beside",
+        ),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As YAML can be written."""
+    match value:
+        case Mapping():
+            return {str(name): _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    return value
+
+
+# -- search ------------------------------------------------------------------------------------------
+
+
+def search(told: Chronicle) -> Child:
+    """What the search was to do, and what it did."""
+    settings, progress, unit = told.spec.search, told.progress, told.spec.unit
+    brackets = progress.ladder.brackets
+    lengths = sorted({length for bracket in brackets for length in bracket.lengths})
+    rows = [
+        (str(bracket.number), f"{bracket.created:,} of {bracket.planned:,}", *(_rung(bracket, at) for at in lengths))
+        for bracket in brackets
+    ]
+    return _section(
+        "What the search did",
+        h("p", _method(told)),
+        h("p", _created(told)),
+        *(h("p", line) for line in _training(told, budget(told))),
+        h("h3", "Brackets"),
+        _wide(_table(("bracket", "trials", *(format_length(length, unit) for length in lengths)), rows)),
+        h("p", _arrows(settings), class_="muted small"),
+    )
+
+
+def _method(told: Chronicle) -> str:
+    settings, unit = told.spec.search, told.spec.unit
+    concurrent = settings.max_concurrent_trials if told.settings is None else told.settings.max_concurrent_trials
+    at_once = f"at most {concurrent:,} at once" if concurrent else "as many at once as there was room for"
+    planned = _count(told.progress.trials_planned, "trials")
+    parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
+    if settings.method is Method.ADAPTIVE_ASHA:
+        rungs = settings.bracket_rungs
+        parts.append(f"brackets of {', '.join(map(str, rungs))} rungs" if rungs else f"mode {settings.mode}")
+    if _halves(settings):
+        parts.append(f"divisor {float(settings.divisor):g}")
+    if settings.stop_once:
+        parts.append("each trial judged once")
+    if settings.sampler != "random":
+        parts.append(f"hyperparameters drawn by {settings.sampler}")
+    bounds = told.spec if told.settings is None else told.settings
+    if bounds.stop_at is not None:
+        parts.append(f"until {told.spec.metric} is {format_value(bounds.stop_at)} or better")
+    if bounds.max_seconds is not None:
+        parts.append(f"for {format_duration(bounds.max_seconds)} at most")
+    return ", ".join(parts) + "."
+
+
+def _halves(settings: SearchSettings) -> bool:
+    return settings.method in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING)
+
+
+def _created(told: Chronicle) -> str:
+    states = told.progress.trials.states
+    there = [f"{states[state]:,} {state}" for state in TrialState if states[state]]
+    count = _count(len(told.progress.trials.rows), "trials")
+    return f"{count} created{': ' if there else ''}{', '.join(there)}."
+
+
+def _training(told: Chronicle, spent: Budget) -> Iterator[str]:
+    unit = told.spec.unit
+    trials = sum(bracket.created for bracket in told.progress.ladder.brackets)
+    everything = trials * told.spec.search.max_length
+    if not everything:
+        return
+    trained = told.progress.length_trained
+    if trials == 1:
+        yield f"{trained:,} {unit} were trained."
+    else:
+        yield (
+            f"{trained:,} {unit} were trained: {_percent(trained / everything)} of what training all {trials:,} trials "
+            f"to the end would take ({everything:,})."
+        )
+    if repeated := told.progress.length_repeated:
+        yield f"{repeated:,} {unit} more were trained again, because no checkpoint held them."
+    yield f"Of a whole search like this, {spent.expected:,.0f} {unit} are to be expected."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
+def _rung(bracket: BracketView, length: int) -> str:
+    rung = next((rung for rung in bracket.rungs if rung.length == length), None)
+    if rung is None:
+        return ""
+    return ", ".join(_cell(rung, last=rung is bracket.rungs[-1]))
+
+
+def _cell(rung: RungView, *, last: bool) -> Iterator[str]:
+    yield f"{rung.arrived:,} finished" if last else f"{rung.arrived:,} → {rung.promoted:,}"
+    if rung.training:
+        yield f"{len(rung.training):,} on the way"
+    if rung.failed:
+        yield f"{rung.failed:,} dropped out"
+
+
+def _arrows(settings: SearchSettings) -> str:
+    if not _halves(settings):
+        return "Every trial was to train to the end."
+    return (
+        "At each length: how many trials were compared there → how many of them trained on "
+        f"(the best 1 in {float(settings.divisor):g}, and early arrivals where a rung was small)."
+    )
+
+
+# -- trials ------------------------------------------------------------------------------------------
+
+
+def trials(told: Chronicle) -> Child:
+    """The best of them."""
+    best = told.progress.trials.best(SHOWN_TRIALS)
+    if not best:
+        return None
+    shown = varied(told.spec.space)
+    columns = shown[:SHOWN_HPARAMS]
+    unit = told.spec.unit
+    rows = [
+        (
+            str(place),
+            str(row.id),
+            format_value(row.metric),
+            f"{row.metric_length:,}",
+            f"{row.length:,}",
+            str(row.state),
+            str(row.bracket),
+            *(_short(each.value(row.hparams)) for each in columns),
+        )
+        for place, row in enumerate(best, 1)
+    ]
+    names = ("", "trial", told.spec.metric, f"at ({unit})", f"trained ({unit})", "state", "bracket")
+    title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
+    left_out = (
+        f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""
+    )
+    return _section(
+        title,
+        _wide(_table((*names, *(each.name for each in columns)), rows, numbers=range(5), spare=(4, 6))),
+        h("p", left_out, class_="muted small") if left_out else None,
+    )
+
+
+def _short(value: Any) -> str:
+    """With as many digits as a person compares; all of the best trial's are above."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    said = " ".join(format_value(value).split())
+    return said if len(said) <= _LONGEST_CELL else said[: _LONGEST_CELL - 1] + "…"
+
+
+# -- trouble -----------------------------------------------------------------------------------------
+
+
+def trouble(told: Chronicle) -> Child:
+    """What went wrong; None: nothing did."""
+    progress = told.progress
+    counts = [
+        (progress.failed_attempts, "attempts failed"),
+        (sum(row.preempted for row in progress.trials.rows.values()), "attempts lost their worker"),
+        (progress.trials.states[TrialState.ERRORED], "trials were given up"),
+        (progress.trials.states[TrialState.INVALID], "trials rejected their hyperparameters"),
+        (progress.warnings, "warnings"),
+    ]
+    said = [_counted(count, words) for count, words in counts if count]
+    if not said:
+        return None
+    reasons = Counter[str]()
+    trials: dict[str, list[int]] = {}
+    for trial, reason in _reasons(told):
+        reasons[reason] += 1
+        trials.setdefault(reason, []).append(trial)
+    rows = [
+        (f"{count:,}", _shorten(reason), _some(trials[reason]))
+        for reason, count in reasons.most_common(_SHOWN_FAILURES)
+    ]
+    more = len(reasons) - len(rows)
+    recent = list(dict.fromkeys(progress.recent_warnings))
+    return _section(
+        "What went wrong",
+        h("p", f"{'; '.join(said)}."),
+        _wide(_table(("times", "first line", "trials"), rows, numbers=[0])) if rows else None,
+        h("p", f"And {more:,} more kinds of failures.", class_="muted small") if more > 0 else None,
+        h("h3", "The latest warnings") if recent else None,
+        h("ul", *(h("li", _shorten(warning)) for warning in recent)) if recent else None,
+    )
+
+
+def _counted(count: int, words: str) -> str:
+    noun, _, rest = words.partition(" ")
+    one = rest.replace("were", "was").replace("their", "its")
+    return f"1 {noun.removesuffix('s')} {one}".strip() if count == 1 else f"{count:,} {words}"
+
+
+def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
+    """Trials, and the first line of everything that went wrong with them."""
+    for row in told.progress.trials.rows.values():
+        for error in row.errors:
+            yield row.id, _headline(error)
+        for happening in told.happenings.get(row.id, ()):
+            match happening.event:
+                case HparamsRejected(why=why):
+                    yield row.id, f"rejected its hyperparameters: {_headline(why)}"
+                case AttemptPreempted(why=why):
+                    yield row.id, f"lost its worker: {_headline(why)}"
+
+
+def _headline(error: str) -> str:
+    return error.strip().partition("\n")[0]
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else line[: _LONGEST_LINE - 1] + "…"
+
+
+def _some(numbers: Sequence[int], most: int = 6) -> str:
+    distinct = list(dict.fromkeys(numbers))
+    return ", ".join(map(str, distinct[:most])) + (
+        f" and {len(distinct) - most:,} more" if len(distinct) > most else ""
+    )
+
+
+# -- file --------------------------------------------------------------------------------------------
+
+
+def experiment_file(spec: ExperimentSpec) -> Child:
+    """What it was told to do, word for word."""
+    if not spec.config_text:
+        return _section("Experiment file", h("p", "There is none: the experiment was built in Python."))
+    return _section(
+        h("div", h("h2", "Experiment file"), h("button", "Copy", type="button", data_copy="config"), class_="code"),
+        h("pre", spec.config_text, id="config", tabindex="0"),
+    )
+
+
+# -- parts -------------------------------------------------------------------------------------------
+
+
+def _section(title: str | Markup, *children: Child) -> Markup:
+    return h("section", title if isinstance(title, Markup) else h("h2", title), *children)
+
+
+def _pairs(pairs: Iterable[tuple[str, Child]]) -> Iterator[Markup]:
+    for name, value in pairs:
+        yield h("dt", name)
+        yield h("dd", value)
+
+
+def _wide(table: Markup) -> Markup:
+    """A table that may be wider than the page."""
+    return h("div", table, class_="wide", tabindex="0", role="group", aria_label="table")
+
+
+def _table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    numbers: Container[int] = (),
+    spare: Container[int] = (),
+    caption: str | None = None,
+) -> Markup:
+    """A table; ``numbers``: the columns that are aligned to the right; ``spare``: those that paper has no room for."""
+
+    def looks(place: int) -> str | None:
+        return " ".join(["number"] * (place in numbers) + ["spare"] * (place in spare)) or None
+
+    return h(
+        "table",
+        None if caption is None else h("caption", caption),
+        h("thead", h("tr", *(h("th", name, scope="col", class_=looks(place)) for place, name in enumerate(columns)))),
+        h(
+            "tbody",
+            *(h("tr", *(h("td", value, class_=looks(place)) for place, value in enumerate(row))) for row in rows),
+        ),
+    )
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}" if number >= 1_000 else format_length(number, unit)
+
+
+def _moment(at: float) -> str:
+    """The same for whoever reads it, wherever that is."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def made(about: About, version: str) -> str:
+    """Who made the report, and when."""
+    return f"Made with Ashwood {version} on {_moment(about.made_at)} from the record of experiment {about.id}."

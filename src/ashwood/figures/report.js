@@ -1,0 +1,102 @@
+/** Draws the figures of a report, on light or dark paper, and on paper that is printed. */
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const CONFIG = {
+    responsive: true,
+    displaylogo: false,
+    // Otherwise there is a button that uploads the figure.
+    showSendToCloud: false,
+    plotlyServerURL: "",
+    modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
+  };
+  const STILL = { staticPlot: true };
+  // As wide as A4 is inside its margins, no higher than a page of it, and so flat that two often share one.
+  const WIDTH = 700, HEIGHT = 880, FLAT = 0.9;
+  // As high as the title, which is the page's.
+  const TITLE = 44;
+  const CLEAR = "rgba(0,0,0,0)";
+
+  // Whoever makes a PDF or a picture of this page asks for #paper or #picture.
+  const on = ["paper", "picture"].find((each) => location.hash === `#${each}`) ?? "screen";
+  root.dataset.on = on;
+  let chosen = on === "screen" ? null : "light";
+
+  const theme = () => chosen ?? (prefersDark.matches ? "dark" : "light");
+
+  function figure(name) {
+    const { light, dark } = figures[name];
+    const drawn = structuredClone(light);
+    if (root.dataset.drawn !== "dark") return drawn;
+    for (const [path, value] of dark) {
+      const last = path[path.length - 1];
+      path.slice(0, -1).reduce((node, key) => node[key], drawn)[last] = structuredClone(value);
+    }
+    return drawn;
+  }
+
+  function draw(place, paper) {
+    const { data, layout } = figure(place.dataset.figure);
+    const { margin = {}, height = 420 } = layout;
+    const top = Math.max(8, (margin.t ?? 66) - TITLE);
+    Object.assign(layout, { paper_bgcolor: CLEAR, plot_bgcolor: CLEAR, margin: { ...margin, t: top } });
+    layout.height = height - ((margin.t ?? 66) - top);
+    delete layout.title;
+    if (paper) Object.assign(layout, { width: WIDTH, autosize: false, height: Math.min(FLAT * layout.height, HEIGHT) });
+    else Object.assign(layout, { autosize: true });
+    return Plotly.react(place, data, layout, on === "screen" ? CONFIG : STILL);
+  }
+
+  const places = [...document.querySelectorAll("[data-figure]")];
+  const pause = () => new Promise((resolve) => setTimeout(resolve));
+
+  async function drawAll() {
+    root.dataset.drawn = theme();
+    for (const place of places) {
+      try {
+        await draw(place, on === "paper");
+      } catch (error) {
+        place.textContent = `This figure could not be drawn: ${error.message}`;
+      }
+      await pause();
+    }
+  }
+
+  function recolour() {
+    if (chosen) root.dataset.theme = chosen;
+    if (root.dataset.drawn !== theme()) drawAll();
+  }
+
+  // A printer has light paper, and waits for nobody.
+  addEventListener("beforeprint", () => {
+    if (on !== "screen") return;
+    root.dataset.drawn = "light";
+    for (const place of places) draw(place, true);
+  });
+  addEventListener("afterprint", () => {
+    if (on === "screen") drawAll();
+  });
+  prefersDark.addEventListener("change", recolour);
+  document.getElementById("theme").addEventListener("click", () => {
+    chosen = theme() === "dark" ? "light" : "dark";
+    recolour();
+  });
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      const text = document.getElementById(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(text.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(text);
+      }
+    });
+  }
+  if (chosen) root.dataset.theme = chosen;
+  drawAll().then(() => {
+    root.dataset.height = Math.ceil(document.body.getBoundingClientRect().height);
+    root.dataset.ready = "";
+  });
+})();

@@ -1,0 +1,186 @@
+"""A report: one page with everything in it, to send to a colleague; it asks no network for anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from html import unescape
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeAlias
+
+from ashwood import __version__
+from ashwood.errors import AshwoodError
+from ashwood.figures import account
+from ashwood.figures.account import About as About
+from ashwood.figures.extras import graph_objects, plotly_script
+from ashwood.figures.markup import Child, Markup, h
+from ashwood.figures.registry import FIGURES, draw
+from ashwood.figures.theme import DARK, LIGHT
+from ashwood.views.chronicle import Chronicle
+
+Json: TypeAlias = Any
+
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"learning_curves": {"top": 20}}
+_SHOWN = (
+    "ladder",
+    "best_so_far",
+    "learning_curves",
+    "importance",
+    "parallel_coordinates",
+    "spending",
+    "timeline",
+)
+_SUBTITLE = re.compile(r"<br><span[^>]*>(.*)</span>$", re.DOTALL)
+
+
+class _Drawn(NamedTuple):
+    """A figure, or why there is none."""
+
+    name: str
+    light: Json
+    dark: Json
+    missing: str = ""
+
+
+def render_report(told: Chronicle, about: About) -> str:
+    """The report of an experiment, as HTML.
+
+    Raises:
+        AshwoodError: plotly is not installed.
+    """
+    graph_objects()
+    drawn = [_drawn(name, told) for name in _SHOWN]
+    island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn if not each.missing}
+    return _page(
+        about.name,
+        [
+            h("header", *account.head(told, about)),
+            h(
+                "main",
+                account.result(told),
+                account.search(told),
+                *map(_figure, drawn),
+                account.trials(told),
+                account.trouble(told),
+                account.experiment_file(told.spec),
+            ),
+            h("footer", h("p", account.made(about, __version__))),
+        ],
+        island,
+    )
+
+
+# -- figures -----------------------------------------------------------------------------------------
+
+
+def _drawn(name: str, told: Chronicle) -> _Drawn:
+    try:
+        light, dark = (
+            json.loads(draw(name, told, _OPTIONS.get(name), theme=theme).to_json()) for theme in (LIGHT, DARK)
+        )
+    except AshwoodError as error:
+        return _Drawn(name, None, None, str(error))
+    return _Drawn(name, light, list(_differences(light, dark)))
+
+
+def _differences(this: Json, that: Json, path: Sequence[str | int] = ()) -> Iterator[tuple[Sequence[str | int], Json]]:
+    """What to put where in one so that it is the other: of two figures of the same data nothing but colours."""
+    if isinstance(this, dict) and isinstance(that, dict) and this.keys() == that.keys():
+        for name, value in this.items():
+            yield from _differences(value, that[name], (*path, name))
+    elif _has_parts(this) and _has_parts(that) and len(this) == len(that):
+        for place, (value, other) in enumerate(zip(this, that, strict=True)):
+            yield from _differences(value, other, (*path, place))
+    elif this != that:
+        yield path, that
+
+
+def _has_parts(value: Json) -> bool:
+    return isinstance(value, list) and any(isinstance(each, dict | list) for each in value)
+
+
+def _figure(drawn: _Drawn) -> Markup:
+    kind = FIGURES[drawn.name]
+    id_ = f"figure-{drawn.name}"
+    title = h("h2", kind.title, id=id_)
+    if drawn.missing:
+        return h("section", title, h("p", f"Left out: {drawn.missing}.", class_="muted"))
+    height = drawn.light["layout"].get("height", 420)
+    return h(
+        "section",
+        title,
+        h("p", _subtitle(drawn.light) or kind.about, class_="muted small"),
+        h("noscript", h("p", "Figures are drawn by a script, and this browser runs none here.")),
+        h(
+            "div",
+            class_="plot",
+            data_figure=drawn.name,
+            role="group",
+            aria_labelledby=id_,
+            style=f"min-height:{height - 60}px",
+        ),
+        class_="figure",
+    )
+
+
+def _subtitle(figure: Json) -> str:
+    """What a figure says below its title, as text."""
+    found = _SUBTITLE.search(figure["layout"].get("title", {}).get("text", ""))
+    return unescape(found[1]) if found else ""
+
+
+# -- page --------------------------------------------------------------------------------------------
+
+
+def _page(title: str, body: Sequence[Child], island: Json) -> str:
+    bundle, own = plotly_script(), _asset("report.js")
+    scripts = [_script(bundle), _script(own)]
+    hashes = " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (bundle, own))
+    # Nothing is fetched and nothing is sent, whatever is in here.  Figures of many points need functions that Plotly
+    # makes of text; where it may not, it says that there is no WebGL.
+    policy = (
+        f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return "<!doctype html>\n" + h(
+        "html",
+        h(
+            "head",
+            h("meta", charset="utf-8"),
+            h("meta", http_equiv="Content-Security-Policy", content=policy),
+            h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            h("meta", name="generator", content=f"Ashwood {__version__}"),
+            h("meta", name="referrer", content="no-referrer"),
+            h("title", f"{title} – Ashwood"),
+            h("style", Markup(_asset("report.css"))),
+        ),
+        "\n",
+        h(
+            "body",
+            body,
+            "\n",
+            h("script", Markup(_to_json(island)), id="figures", type="application/json"),
+            "\n",
+            *scripts,
+        ),
+        lang="en",
+    )
+
+
+def _script(text: str) -> Markup:
+    return h("script", Markup(text))
+
+
+def _to_json(data: Json) -> str:
+    """JSON that is the same inside of HTML: no markup can begin in it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+@lru_cache(maxsize=4)
+def _asset(name: str) -> str:
+    return files("ashwood.figures").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,266 @@
+"""The report: one page, of which everything that a user can name is text, and that needs nobody else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from ashwood.errors import AshwoodError
+from ashwood.figures import account, importance, report
+from ashwood.figures.extras import plotly_script
+from ashwood.figures.markup import Markup, h
+from ashwood.figures.registry import draw
+from ashwood.figures.report import About, render_report
+from ashwood.figures.theme import DARK, LIGHT
+from ashwood.search.settings import Method
+from ashwood.views.chronicle import Chronicle, chronicle
+from tests.dashboard.homes import NASTY, nasty_spec, ran
+from tests.views.simulate import Workers, asha, power_law, spec_of
+
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """A page taken apart, strictly: what is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        match self._open[-1:]:
+            case ["script"]:
+                attributes, before = self.scripts[-1]
+                self.scripts[-1] = attributes, before + data
+            case ["style"]:
+                assert "url(" not in data
+                assert "@import" not in data
+            case _:
+                self.texts.append(data)
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.texts)
+
+    @property
+    def figures(self) -> Any:
+        (island,) = [text for attributes, text in self.scripts if attributes.get("id") == "figures"]
+        return json.loads(island)
+
+    def attribute(self, name: str) -> list[str]:
+        return [value for _, attributes in self.tags if (value := attributes.get(name)) is not None]
+
+
+def about(told: Chronicle, **more: Any) -> About:
+    known = {"state": str(told.progress.state), "name": told.spec.name, "labels": told.spec.labels}
+    return About(**{"id": 3, "created_at": 1_000.0, "made_at": 90_000.0, **known, **more})
+
+
+def page_of(told: Chronicle, **more: Any) -> Page:
+    return Page(render_report(told, about(told, **more)))
+
+
+@pytest.fixture(scope="module")
+def nasty() -> Chronicle:
+    workers = ran(40)
+    return chronicle(workers.experiment.spec, workers.entries)
+
+
+@pytest.fixture(scope="module")
+def page(nasty: Chronicle) -> Page:
+    return page_of(nasty)
+
+
+def test_nothing_that_a_user_named_is_markup(page: Page) -> None:
+    assert [attributes for attributes, _ in page.scripts] == [{"id": "figures", "type": "application/json"}, {}, {}]
+    assert f"nasty {NASTY}" in page.said
+    assert f"h{NASTY}" in page.said
+    assert f"l{NASTY}" in page.said
+    assert f"# {NASTY}" in page.said
+    assert NASTY not in page.scripts[0][1]
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_it_needs_no_network(page: Page) -> None:
+    assert not {tag for tag, _ in page.tags} & {"link", "img", "iframe", "object", "embed", "base", "video", "form"}
+    assert page.attribute("src") == []
+    assert page.attribute("href") == []
+    assert "http" not in page.scripts[0][1]
+    assert "showSendToCloud: false" in page.scripts[2][1]
+    assert not re.search(r"https?:|fetch\(|XMLHttp|import\(", page.scripts[2][1])
+
+
+def test_its_policy_lets_its_own_scripts_run_and_nothing_out(page: Page) -> None:
+    (policy,) = [value for value in page.attribute("content") if "default-src" in value]
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules["default-src"] == "'none'"
+    assert "connect-src" not in rules
+    assert "unsafe-inline" not in rules["script-src"]
+    for _, text in page.scripts[1:]:
+        assert base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() in rules["script-src"]
+
+
+def test_figures_are_those_that_everybody_sees(page: Page, nasty: Chronicle) -> None:
+    assert page.attribute("data-figure") == list(page.figures)
+    assert {"ladder", "best_so_far", "learning_curves", "importance", "spending", "timeline"} <= set(page.figures)
+    for name, island in page.figures.items():
+        options = {"top": 20} if name == "learning_curves" else None
+        light, dark = (json.loads(draw(name, nasty, options, theme=theme).to_json()) for theme in (LIGHT, DARK))
+        assert island["light"] == light
+        assert patched(light, island["dark"]) == dark
+
+
+def patched(figure: Any, changes: Any) -> Any:
+    """What the page's script does for dark paper."""
+    figure = json.loads(json.dumps(figure))
+    for path, value in changes:
+        node = figure
+        for key in path[:-1]:
+            node = node[key]
+        node[path[-1]] = value
+    return figure
+
+
+def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
+    workers = Workers(spec_of(asha(1_500)), power_law(3), workers=16)
+    workers.run()
+    told = chronicle(workers.experiment.spec, workers.entries)
+    sizes = {
+        name: [len(json.dumps(each)) for each in (island["light"], island["dark"])]
+        for name, island in page_of(told).figures.items()
+    }
+    assert all(dark < 10_000 for _, dark in sizes.values()), sizes
+    assert sum(light for light, _ in sizes.values()) < 1_000_000, sizes
+
+
+def test_what_a_colleague_wants_to_know(page: Page, nasty: Chronicle) -> None:
+    best = nasty.progress.trials.leader
+    assert best is not None
+    said = page.said
+    assert f"loss {best.metric:.6g}" in said
+    assert f"trial {best.id}, after {best.metric_length} epochs" in said
+    assert "hyperparameters:\n" in said
+    assert f"{nasty.progress.length_trained:,} epochs were trained: " in said
+    assert "of what training all" in said
+    assert "The best 20 trials" in said
+    assert "has not ended" not in said
+    headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
+    assert headings[:3] == ["Result", "What the search did", "Ladder"]
+    assert headings[-1] == "Experiment file"
+
+
+def test_what_it_was_run_with() -> None:
+    workers = ran(8)
+    git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
+    provenance = {"ashwood": "0.1.0", "python": "3.12.1", "platform": "Linux", "packages": {}, "git": git}
+    told = chronicle(replace(workers.experiment.spec, provenance=provenance), workers.entries)
+    said = page_of(told).said
+    assert "Ashwood 0.1.0, Python 3.12.1, Linux" in said
+    assert "0123456789 of main; 2 files differed from it, unrecorded" in said
+    assert "/home/me" not in said
+
+
+def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
+    assert "What went wrong" in page.said
+    assert "boom" in page.said
+    assert "Traceback" not in page.said
+
+
+def test_one_that_has_not_ended_says_so() -> None:
+    workers = ran(40, stop_after=80)
+    spec = workers.experiment.spec
+    half = chronicle(spec, workers.entries[:60])
+    assert "It has not ended. It is still running; about" in page_of(half).said
+    assert "It has not ended. Nobody drives it" in page_of(half, state="interrupted").said
+    paused = chronicle(spec, workers.entries)
+    assert paused.progress.state == "paused"
+    assert "It has not ended. It is paused" in page_of(paused).said
+
+
+def test_one_that_was_stopped_or_failed_says_why() -> None:
+    spec = replace(spec_of(asha(12)), stop_at=1.9)
+    workers = Workers(spec, power_law(3))
+    workers.run()
+    stopped = chronicle(spec, workers.entries)
+    assert stopped.progress.state == "stopped"
+    said = page_of(stopped).said
+    assert f"It stopped before its search was done: {stopped.progress.why_ended}. It can be resumed." in said
+    assert "until loss is 1.9 or better" in said
+    assert "It was canceled" in page_of(stopped, state="canceled").said
+    assert "It failed: " in page_of(stopped, state="errored").said
+
+
+def test_one_that_has_not_begun() -> None:
+    said = page_of(chronicle(nasty_spec(asha(4)), [])).said
+    assert "It had not begun" in said
+    assert "No trial has reported" in said
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_any_method(method: Method) -> None:
+    trials = 1 if method is Method.SINGLE else 9
+    workers = Workers(spec_of(asha(trials, method=method)), power_law(3))
+    workers.run()
+    told = chronicle(workers.experiment.spec, workers.entries)
+    assert f"{method}: {trials} trial" in page_of(told).said
+
+
+def test_a_figure_whose_library_is_missing_is_left_out(nasty: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise AshwoodError("this needs optuna 5 or newer")
+
+    monkeypatch.setattr(importance, "optuna", missing)
+    page = page_of(nasty)
+    assert "importance" not in page.figures
+    assert "Left out: this needs optuna 5 or newer." in page.said
+
+
+def test_without_plotly_there_is_no_report(nasty: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> Any:
+        raise AshwoodError("this needs plotly")
+
+    monkeypatch.setattr(report, "graph_objects", missing)
+    with pytest.raises(AshwoodError, match="needs plotly"):
+        render_report(nasty, about(nasty))
+
+
+def test_plotlys_script_stays_inside_of_its_element(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plotly.offline.get_plotlyjs", lambda: 'x = "<!-- </SCRIPT> <b>"')
+    assert plotly_script() == r'x = "<\!-- <\/SCRIPT> <b>"'
+
+
+def test_elements_escape_text_and_attributes() -> None:
+    made = h("p", "<b>", [None, 3, h("i", "&")], class_='a"b', hidden=True, title=None)
+    assert made == '<p class="a&quot;b" hidden>&lt;b&gt;3<i>&amp;</i></p>'
+    assert h("meta", data_x="1") == '<meta data-x="1">'
+    assert h("p", Markup("<b>")) == "<p><b></p>"
+
+
+def test_counts_are_sentences() -> None:
+    assert account._counted(1, "attempts lost their worker") == "1 attempt lost its worker"
+    assert account._counted(2, "trials were given up") == "2 trials were given up"
+    assert account._counted(1, "warnings") == "1 warning"
