@@ -9,7 +9,6 @@ from pathlib import Path
 
 from benchmarks import (
     cluster,
-    dashboard,
     end_to_end,
     memory,
     preview,
@@ -19,6 +18,7 @@ from benchmarks import (
     search_core,
     utilisation,
 )
+from benchmarks.dashboard import report as dashboard
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 

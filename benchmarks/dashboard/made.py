@@ -43,16 +43,18 @@ class Size(NamedTuple):
         trials: how many it creates.
         max_length: how long the best ones train; every length is reported, of four rungs.
         tail: so many last entries arrive while it is looked at, where it is to be running.
+        rate: so many reports of them a second.
     """
 
     name: str
     trials: int
     max_length: int
     tail: int
+    rate: int
 
 
-LARGE = Size("large", 10_000, 6_400, 400_000)
-SMALL = Size("small", 300, 640, 4_000)
+LARGE = Size("large", 10_000, 6_400, 400_000, 1_000)
+SMALL = Size("small", 300, 640, 4_000, 200)
 
 
 def home(size: Size) -> Path:

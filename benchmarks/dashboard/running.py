@@ -28,6 +28,7 @@ class Running:
 
     Attributes:
         path: the home.
+        rate: how many reports a second are to arrive.
     """
 
     def __init__(self, size: Size) -> None:
@@ -35,6 +36,7 @@ class Running:
         self._made = made.home(size)
         self.path = self._made.with_name(f"{self._made.name}-running")
         self._size = size
+        self.rate = size.rate
         self._kept = self.path / "experiments" / str(EXPERIMENT) / "chronicle"
         if not (self.path / "made").exists():
             shutil.rmtree(self.path, ignore_errors=True)
@@ -62,9 +64,9 @@ class Running:
             shutil.copy(backup, self._kept)
 
     @contextmanager
-    def driven(self, reports_per_second: float, commits: Path) -> Iterator[None]:
+    def driven(self, commits: Path) -> Iterator[None]:
         """A process that owns the experiment and appends; it writes down each commit: place and time."""
-        arguments = [str(self._made), str(self.path), str(reports_per_second), str(commits)]
+        arguments = [str(self._made), str(self.path), str(self.rate), str(commits)]
         driver = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.dashboard.running", *arguments],
             env={"PYTHONPATH": python_path()},
