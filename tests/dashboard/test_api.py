@@ -162,6 +162,7 @@ def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
     place, (at, event, decisions) = next(
         (place, entry) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
     )
+    assert isinstance(event, AttemptFailed)
     workers.entries[place] = Entry(at, event._replace(error="no file \udcff.png"), decisions)
     with open_home(tmp_path, create=True) as home:
         home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
