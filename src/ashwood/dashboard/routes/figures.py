@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
@@ -48,17 +48,20 @@ async def figure(
     """A figure, ``{data, layout}``; its options are further parameters, as the list of figures names them."""
     options = {key: value for key, value in request.query_params.items() if key != "theme"}
 
-    def drawn(followed: Followed) -> Drawn:
-        key = (name, theme, *sorted(options.items()))
-        known = followed.drawn.get(key)
-        if known is None or _is_stale(known, followed):
-            known = _draw(
-                followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
-            )
-            followed.keep_drawn(key, known)
-        return known
+    key = (name, theme, *sorted(options.items()))
+    followed, known = await context.desk.ask(experiment, lambda followed: (followed, _still_good(followed, key)))
 
-    return _answer(await context.desk.ask(experiment, drawn), if_none_match)
+    def draw() -> Drawn:
+        # Whoever asked for the same a moment ago may have had it drawn.
+        if (known := _still_good(followed, key)) is not None:
+            return known
+        fresh = _draw(
+            followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
+        )
+        followed.keep_drawn(key, fresh)
+        return fresh
+
+    return _answer(known if known is not None else await context.desk.draw([followed], draw), if_none_match)
 
 
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
@@ -73,18 +76,27 @@ async def compared(
     for number in numbers:
         await context.desk.ask(number, lambda followed: followed.seq)
 
-    def drawn(library: Library) -> Drawn:
-        several: dict[str, Chronicle] = {
-            f"#{number} {library.listed(number).record.name}": library.follow(number).chronicle for number in numbers
-        }
-        return _draw(0, lambda: draw_comparison(several, against=against, theme=THEMES[theme]).to_json())
+    def of(library: Library) -> dict[str, Followed]:
+        return {f"#{number} {library.listed(number).record.name}": library.follow(number) for number in numbers}
 
-    return Response((await context.desk.do(drawn)).body, media_type="application/json")
+    several = await context.desk.do(of)
+
+    def draw() -> str:
+        told: dict[str, Chronicle] = {name: followed.chronicle for name, followed in several.items()}
+        return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
+
+    return Response(await context.desk.draw(list(several.values()), draw), media_type="application/json")
 
 
-def _is_stale(known: Drawn, followed: Followed) -> bool:
+def _still_good(followed: Followed, key: Hashable) -> Drawn | None:
+    """A figure as it was drawn, if it shows all that has happened, or is young for what it took to draw."""
+    known = followed.drawn.get(key)
+    if known is None or known.seq == followed.seq:
+        return known
+    if not followed.chronicle.progress.state.active:  # nobody will ask again for what came last
+        return None
     age = time.monotonic() - known.at
-    return known.seq != followed.seq and age > max(_LEAST_SECONDS, _PATIENCE * known.cost)
+    return known if age <= max(_LEAST_SECONDS, _PATIENCE * known.cost) else None
 
 
 def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
