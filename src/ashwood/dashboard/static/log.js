@@ -80,7 +80,8 @@ export class Log {
       address: () => `${this.path}/live?after=${this.end}`,
       events: {
         text: ({ text, begin, end }) => {
-          if (begin < this.end) return;
+          // A file that became shorter is another one.
+          if (begin < this.end) Object.assign(this, { raw: "", begin });
           this.raw += text;
           this.end = end;
           this.exists = true;
