@@ -23,6 +23,7 @@ from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message
+from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.experiment.events import AttemptFailed, KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
 from ashwood.views.chronicle import Chronicle, chronicle
@@ -474,6 +475,22 @@ def test_who_slept_through_another_dashboard_is_told_to_read_again(
 )
 def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
     assert goes_on_at(said, 7) == place
+
+
+def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_home(tmp_path)
+    with open_home(tmp_path) as home:
+        looking = library.Library(home)
+        monkeypatch.setattr(home.store, "experiments", lambda: pytest.fail("all of them"))
+        assert [looking.listed(number).record.state for number in (1, 3)] == ["completed", "created"]
+        home.store.annotate(1, name="other")
+        looking.look_again()
+        assert looking.listed(1).record.name == "other"
+        home.store.delete(1)
+        looking.look_again()
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                looking.listed(1)
 
 
 def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:

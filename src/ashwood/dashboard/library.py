@@ -246,35 +246,38 @@ class Library:
         self._specs: dict[ExperimentId, ExperimentSpec] = {}
         self._list: dict[ExperimentId, Listed] = {}
         self._listed_at = 0.0
+        self._looked_at: dict[ExperimentId, float] = {}
 
     def glance(self) -> Sequence[Listed]:
         """All experiments, the oldest first, as they were a moment ago."""
         if time.monotonic() - self._listed_at > _GLANCE_SECONDS:
-            records = self.home.store.experiments()
-            self._list = {
-                # Whoever doesn't run needs no driver.
-                record.id: Listed(record, record.state.active and not self.home.is_interrupted(record))
-                for record in records
-            }
+            self._list = {record.id: self._look(record) for record in self.home.store.experiments()}
             self._listed_at = time.monotonic()
             for gone in self._followed.keys() - self._list.keys():
                 del self._followed[gone]
         return list(self._list.values())
 
     def listed(self, experiment: ExperimentId) -> Listed:
-        """One of them.
+        """One of them, as it was a moment ago; the others are not looked at for it.
 
         Raises:
             NotFound: there is no such experiment.
         """
-        self.glance()
-        if (found := self._list.get(experiment)) is not None:
-            return found
-        return Listed(self.home.store.record(experiment), self.home.is_driven(experiment))
+        looked_at = max(self._listed_at, self._looked_at.get(experiment, 0.0))
+        if experiment not in self._list or time.monotonic() - looked_at > _GLANCE_SECONDS:
+            self._list.pop(experiment, None)
+            self._list[experiment] = self._look(self.home.store.record(experiment))
+            self._looked_at[experiment] = time.monotonic()
+        return self._list[experiment]
 
     def look_again(self) -> None:
         """Something was changed just now."""
         self._listed_at = 0.0
+        self._looked_at.clear()
+
+    def _look(self, record: ExperimentRecord) -> Listed:
+        # Whoever doesn't run needs no driver.
+        return Listed(record, record.state.active and not self.home.is_interrupted(record))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is.
