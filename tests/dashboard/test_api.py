@@ -25,7 +25,14 @@ from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
-from ashwood.experiment.events import AttemptFailed, KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
+from ashwood.experiment.events import (
+    AttemptFailed,
+    KillRequested,
+    PauseRequested,
+    SettingsChanged,
+    TrialStopRequested,
+    ValidationReported,
+)
 from ashwood.views.chronicle import Chronicle, chronicle
 
 from .homes import NASTY, Steered, a_home, add, append, ran
@@ -175,6 +182,25 @@ def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
     assert message("changed", {"text": "\udcff", "of": {1: nan}}) == (
         b'event: changed\ndata: {"text": "\\udcff", "of": {"1": null}}\n\n'
     )
+
+
+def test_a_metric_that_is_measured_less_often_is_told_where_it_was(tmp_path: Path) -> None:
+    workers = ran()
+    for place, entry in enumerate(workers.entries):
+        if isinstance(entry.event, ValidationReported) and entry.event.length % 2 == 0:
+            more = entry.event._replace(metrics={**entry.event.metrics, "accuracy": 0.5})
+            workers.entries[place] = entry._replace(event=more)
+    row = max(
+        chronicle(workers.experiment.spec, workers.entries).progress.trials.rows.values(), key=lambda row: row.length
+    )
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        metrics = get(client, f"experiments/1/trials/{row.id}/metrics")["metrics"]
+    assert {length % 2 for length in metrics["loss"]["lengths"]} == {0, 1}
+    assert {length % 2 for length in metrics["accuracy"]["lengths"]} == {0}
+    assert set(metrics["accuracy"]["values"]) == {0.5}
 
 
 # -- files ------------------------------------------------------------------------------------------------

@@ -133,7 +133,9 @@ async def metrics(
         reports = answers.find_trial(followed, trial).reports
         shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
-            kept = telling_points(values, points)
+            lacking = reports.lacking(name)
+            having = [index for index in range(len(values)) if index not in lacking] if lacking else range(len(values))
+            kept = [having[place] for place in telling_points([values[index] for index in having], points)]
             shown[name] = {
                 "lengths": [reports.lengths[index] for index in kept],
                 "at": [reports.at[index] for index in kept],
