@@ -58,3 +58,11 @@ def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: 
     assert found is not None
     assert found.state == {"a": 2}
     assert not elsewhere.exists()
+
+
+def test_one_of_other_code_is_not_even_unpickled(
+    kept: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = kept
+    monkeypatch.setattr("pickle.loads", lambda *_: pytest.fail("read"))
+    assert find(path, store.log(1), ("search",)) is None

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, EventLog, Seq
 
-_DIGEST = 32
+_SEAL = 32
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -41,12 +41,12 @@ class Kept(NamedTuple):
 
 def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
     """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
-    body = pickle.dumps((_rules(*rooms), kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
+    body = pickle.dumps((kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
     fresh = path.with_name(f"{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
         with open(fresh, "xb", opener=_for_oneself) as file:
-            file.write(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+            file.write(_seal(body, rooms) + body)
         fresh.replace(path)
     except OSError:
         with suppress(OSError):  # half of one would only take up room
@@ -57,18 +57,21 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
     try:
         data = _read_own(path)
-        digest, body = data[:_DIGEST], memoryview(data)[_DIGEST:]
-        if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
+        seal, body = data[:_SEAL], memoryview(data)[_SEAL:]
+        if _seal(body, rooms) != seal:
             return None
         with _no_collector():
-            rules, seq, identity, state = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
+            seq, identity, state = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
-        return None
-    if rules != _rules(*rooms):
         return None
     # A log that was restored from a backup may be shorter, or have gone on otherwise.
     last = next((entry for _, entry in log.read(after=seq - 1)), None)
     return None if last is None or _identity(last) != identity else Kept(state, seq, last)
+
+
+def _seal(body: bytes | memoryview, rooms: Sequence[str]) -> bytes:
+    """A digest that only the same code makes of the same body."""
+    return hashlib.blake2b(body, digest_size=_SEAL, key=_rules(*rooms)).digest()
 
 
 def _for_oneself(path: str, flags: int) -> int:
