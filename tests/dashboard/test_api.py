@@ -93,6 +93,9 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert rates == sorted(rates, reverse=True)
     assert {row["state"] for row in page["rows"]} == {"completed"}
     assert 0 < page["matching"] < page["total"]
+    longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
+    ranks = [(-row["length"], row["best_loss"] is None, row["best_loss"]) for row in longest]
+    assert ranks == sorted(ranks), "the better first among those that trained equally long"
     assert get(client, "experiments/1/trials?q=script&limit=1")["matching"] > 0
     assert {column["key"] for column in page["columns"]} >= {"trial", "rung", "loss", "hparams.lr", f"hparams.h{NASTY}"}
     error = get(client, "experiments/1/trials?sort=learning", 400)["error"]

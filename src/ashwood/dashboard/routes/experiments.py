@@ -88,19 +88,20 @@ async def trials(
     where: Annotated[Sequence[str], Query(max_length=20, description="KEY=VALUE, all of which must hold.")] = (),
     q: Annotated[str, Query(max_length=200, description="Text that a trial's values contain.")] = "",
 ) -> Json:
-    """A page of the table of trials; without ``sort``, the best first."""
+    """A page of the table of trials; without ``sort``, and among equals, the best first."""
 
     def page(followed: Followed) -> shapes.Trials:
         records = followed.records()
         best = f"best_{followed.spec.metric}"
-        order = sort or (best if followed.spec.smaller_is_better else f"-{best}")
+        best_first = best if followed.spec.smaller_is_better else f"-{best}"
         found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
-        found = select(found, where, order, followed.columns) if found else []
+        found = select(found, where, best_first, followed.columns) if found else []
+        found = select(found, (), sort, followed.columns) if found and sort else found
         return {
             "total": len(records),
             "matching": len(found),
             "seq": followed.seq,
-            "sort": order,
+            "sort": sort or best_first,
             "columns": _columns(followed.columns),
             "rows": found[offset : offset + limit],
         }
