@@ -22,7 +22,7 @@ from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.live import experiment_events, goes_on_at, message
+from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.experiment.events import (
@@ -504,6 +504,24 @@ def test_who_slept_through_another_dashboard_is_told_to_read_again(
 )
 def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
     assert goes_on_at(said, 7) == place
+
+
+def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -> None:
+    a_home(tmp_path)
+
+    async def listen() -> list[bytes]:
+        desk = Desk(lambda: open_home(tmp_path))
+        heard: list[bytes] = []
+        async for said in until_failure(experiment_events(desk, 1, 0, header)):
+            heard.append(said)
+            if len(heard) == 2:
+                await desk.do(lambda library: library.home.store.delete(1))
+        await desk.close()
+        return heard
+
+    *_, last = asyncio.run(listen())
+    assert last.startswith(b"event: failed\n")
+    assert "there is no experiment 1" in json.loads(last.partition(b"data: ")[2])["error"]["what"]
 
 
 def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
