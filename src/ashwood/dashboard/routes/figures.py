@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from math import ceil, inf
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -47,17 +48,17 @@ async def figure(
     """A figure, ``{data, layout}``; its options are further parameters, as the list of figures names them."""
     options = {key: value for key, value in request.query_params.items() if key != "theme"}
 
-    def drawn(followed: Followed) -> Drawn:
+    def drawn(followed: Followed) -> tuple[Drawn, float]:
         key = (name, theme, *sorted(options.items()))
         known = followed.drawn.get(key)
-        if known is None or _is_stale(known, followed):
+        if known is None or _stale_in(known, followed) < 0:
             known = _draw(
                 followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
             )
             followed.keep_drawn(key, known)
-        return known
+        return known, _stale_in(known, followed)
 
-    return _answer(await context.desk.ask(experiment, drawn), if_none_match)
+    return _answer(*await context.desk.ask(experiment, drawn), if_none_match)
 
 
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
@@ -81,9 +82,11 @@ async def compared(
     return Response((await context.desk.do(drawn)).body, media_type="application/json")
 
 
-def _is_stale(known: Drawn, followed: Followed) -> bool:
-    age = time.monotonic() - known.at
-    return known.seq != followed.seq and age > max(_LEAST_SECONDS, _PATIENCE * known.cost)
+def _stale_in(known: Drawn, followed: Followed) -> float:
+    """In how many seconds it has to be drawn again."""
+    if known.seq == followed.seq:
+        return inf
+    return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 
 
 def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
@@ -93,8 +96,10 @@ def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
     return Drawn(seq, body, now, now - began)
 
 
-def _answer(drawn: Drawn, known: str | None) -> Response:
-    headers: Mapping[str, str] = {"ETag": f'"{drawn.seq}"', "Cache-Control": "no-cache"}
+def _answer(drawn: Drawn, stale_in: float, known: str | None) -> Response:
+    """With the time after which to ask again, where more has happened already than the figure shows."""
+    later = {} if stale_in == inf else {"Retry-After": str(max(1, ceil(stale_in)))}
+    headers: Mapping[str, str] = {"ETag": f'"{drawn.seq}"', "Cache-Control": "no-cache", **later}
     if known == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(drawn.body, media_type="application/json", headers=headers)
