@@ -7,7 +7,18 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import cluster, end_to_end, memory, preview, recovery, robustness, scaling, search_core, utilisation
+from benchmarks import (
+    cluster,
+    end_to_end,
+    memory,
+    preview,
+    recovery,
+    robustness,
+    scaling,
+    search_core,
+    utilisation,
+)
+from benchmarks.dashboard import report as dashboard
 from benchmarks.quality import report as quality
 from benchmarks.tables import Options, Table, machine
 
@@ -22,6 +33,7 @@ BENCHMARKS = {
     "robustness": robustness.tables,
     "quality": quality.tables,
     "preview": preview.tables,
+    "dashboard": dashboard.tables,
 }
 
 

@@ -72,6 +72,16 @@ def quality(peer: str, request: Request) -> Iterator[list[Any]]:
             raise RuntimeError(f"{peer} failed with exit status {process.returncode}:\n{errors.read()[-2000:]}")
 
 
+def build_study(path: Path, trials: int, values: int) -> None:
+    """A study of so many trials with intermediate values, in a file."""
+    _call("optuna_dashboard", "build", str(path), str(trials), str(values))
+
+
+def script(peer: str, name: str) -> str:
+    """A command that a peer has installed."""
+    return str(Path(_python(peer)).with_name(name))
+
+
 def _call(peer: str, *arguments: str, limit: float | None = None) -> dict[str, Any]:
     try:
         done = subprocess.run(

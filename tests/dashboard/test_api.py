@@ -163,6 +163,7 @@ def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
     place, (at, event, decisions) = next(
         (place, entry) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
     )
+    assert isinstance(event, AttemptFailed)
     workers.entries[place] = Entry(at, event._replace(error="no file \udcff.png"), decisions)
     with open_home(tmp_path, create=True) as home:
         home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
@@ -397,7 +398,7 @@ def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
             monkeypatch.setattr(figures, "_LEAST_SECONDS", 1e6)
             first = client.get(path)
             assert "Retry-After" not in first.headers
-            append(opened, ExperimentId(1), whole.experiment.spec, whole.entries[half:], whole.entries[:half])
+            append(opened, ExperimentId(1), whole.experiment.spec, whole.entries[half : half + 3], whole.entries[:half])
             known = {"If-None-Match": first.headers["ETag"]}
             second = client.get(path, headers=known)
             assert second.status_code == 304

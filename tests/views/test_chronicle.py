@@ -3,7 +3,8 @@
 from hypothesis import given
 
 from ashwood.experiment.events import ValidationReported
-from ashwood.views.chronicle import chronicle
+from ashwood.views.chronicle import STRETCH, chronicle
+from ashwood.views.descriptions import trials_of
 from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers
 from tests.views.streams import runs
@@ -36,3 +37,15 @@ def test_rows_are_those_of_a_table(ran: Workers) -> None:
     for entry in ran.entries:
         table.apply(*entry)
     assert repr(told.progress.trials.rows) == repr(table.rows)
+
+
+@given(runs())
+def test_the_entries_of_a_trial_are_in_its_stretches(ran: Workers) -> None:
+    told = chronicle(ran.experiment.spec, ran.entries)
+    expected: dict[int, list[int]] = {}
+    for place, (_, event, decisions) in enumerate(ran.entries):
+        for trial in trials_of(event, decisions):
+            known = expected.setdefault(trial, [])
+            if known[-1:] != [place // STRETCH]:
+                known.append(place // STRETCH)
+    assert {trial: list(stretches) for trial, stretches in told.stretches.items()} == expected

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 
 import typer
 
-from ashwood.cli.activate import activate_experiment
-from ashwood.cli.where import Where
-from ashwood.engine import open_home
-from ashwood.engine.control import ask
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
 
@@ -96,18 +93,26 @@ def _has_browser() -> bool:
 
 
 class HomeSteering:
-    """Has things done to the experiments of a home, as the commands of the same names do."""
+    """Has things done to the experiments of a home, as the commands of the same names do.
+
+    What drives experiments is imported when it is needed, so that the first page is there sooner.
+    """
 
     def __init__(self, home: str | None) -> None:
         self._home = home
 
     def ask(self, experiment: ExperimentId, request: Request) -> None:
         """Of the driver where one lives, or done here."""
+        from ashwood.engine.control import ask
+
         with open_home(self._home) as opened:
             ask(opened, experiment, request)
 
     def activate(self, experiment: ExperimentId) -> None:
         """Start a driver in the background."""
+        from ashwood.cli.activate import activate_experiment
+        from ashwood.cli.where import Where
+
         activate_experiment(self._home, experiment, workers=None, where=Where())
 
     def annotate(

@@ -1,23 +1,25 @@
 """The one thread that reads the store, and holds what it has read.
 
 A connection to a store belongs to a thread, and so does a fold: work on them is done here, one piece after the other,
-so nothing needs a lock and no answer mixes two moments.  A long log is folded in pieces, between which others get
-their turn.
+so no answer mixes two moments.  A long log is folded in pieces, between which others get their turn.  What takes longer
+to look at is looked at in a second thread, while the fold is kept as it is and everything else is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TypeVar
 
 from ashwood.dashboard.library import Followed, Library
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import ExperimentId
+from ashwood.eventlog.port import ExperimentId, Seq
 
 T = TypeVar("T")
 
+_MOMENT = 0.01
 _PATIENCE = 1.0
 """Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
 _READ_AT_ONCE = 4
@@ -30,6 +32,7 @@ class Desk:
     def __init__(self, open_home: Callable[[], Home]) -> None:
         self._open_home = open_home
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._easel = ThreadPoolExecutor(1, thread_name_prefix="easel")
         self._library: Library | None = None
         self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_READ_AT_ONCE)
@@ -51,12 +54,17 @@ class Desk:
                 reading.result()
         return await self.do(lambda library: question(library.follow(experiment)))
 
+    async def draw(self, experiments: Sequence[Followed], work: Callable[[], T]) -> T:
+        """Have a longer look at experiments, which are read no further meanwhile; nothing may be changed by it."""
+        return await asyncio.get_running_loop().run_in_executor(self._easel, _hold_still, experiments, work)
+
     async def close(self) -> None:
         """Keep what was read for the next time, and let go of the store."""
         for reading in self._reading.values():
             reading.cancel()
         await self.do(lambda library: library.close())
         self._thread.shutdown()
+        self._easel.shutdown(cancel_futures=True)
 
     def _do(self, work: Callable[[Library], T]) -> T:
         if self._library is None:
@@ -77,6 +85,23 @@ class Desk:
             reading.exception()  # whoever asks next is told, too
 
     async def _read(self, experiment: ExperimentId) -> None:
+        def advance(library: Library) -> tuple[bool, Seq]:
+            followed = library.follow(experiment)
+            return followed.advance(), followed.seq
+
+        before = -1
         async with self._turns:
-            while not await self.do(lambda library: library.follow(experiment).advance()):
-                pass
+            while True:
+                is_all, seq = await self.do(advance)
+                if is_all:
+                    return
+                if seq == before:  # somebody looks at it
+                    await asyncio.sleep(_MOMENT)
+                before = seq
+
+
+def _hold_still(experiments: Sequence[Followed], work: Callable[[], T]) -> T:
+    with ExitStack() as stack:
+        for followed in experiments:
+            stack.enter_context(followed.still)
+        return work()

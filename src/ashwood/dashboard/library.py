@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import time
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from math import ceil
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from ashwood.errors import AshwoodError
@@ -16,7 +20,7 @@ from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.chronicle import Chronicle
+from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.table import Record, trial_record
 
@@ -25,7 +29,7 @@ _CHECKED_EVERY = 64
 _MOST_FOLLOWED = 12
 _MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
-_MOST_SCANNED = 20_000
+_MOST_STRETCHES = 30
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
 _FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
@@ -58,6 +62,8 @@ class Followed:
         seq: the place of the last entry that was read.
         begin: where this dashboard began to read; what changed before is not known.
         drawn: the figures that were asked for last, by what was asked for.
+        columns: of the table of trials, as far as its records were asked for, each with a value that is there.
+        still: held while the record is read on, and by whoever needs that it isn't for a while.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId) -> None:
@@ -72,9 +78,12 @@ class Followed:
         with suppress(AshwoodError):
             self.files = home.directory(experiment)
         self.drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
+        self.still = Lock()
         # At which entry each trial changed last, in that order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
+        self.columns: Record = {}
         self._records: dict[TrialId, tuple[Seq, Record]] = {}
+        self._texts: dict[TrialId, str] = {}
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._entries: Iterator[tuple[Seq, Entry]] | None = None
@@ -83,13 +92,22 @@ class Followed:
         self.seq: Seq = 0 if kept is None else kept.seq
         self._last = None if kept is None else kept.last
         self.begin = self._kept = self.seq
+        _spare_collector()
 
     def advance(self) -> bool:
-        """Read on, for a moment; returns whether that was all there is.
+        """Read on, for a moment; returns whether that was all there is, or was so before it had to be left as it is.
 
         Raises:
             EventLogError: the log is damaged; what comes before that stays.
         """
+        if not self.still.acquire(blocking=False):
+            return self._entries is None
+        try:
+            return self._advance()
+        finally:
+            self.still.release()
+
+    def _advance(self) -> bool:
         if self._entries is None:
             self._end = self._log.last()
             self._entries = self._log.read(after=self.seq)
@@ -107,6 +125,7 @@ class Followed:
         self._entries = None
         if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
             self.keep()
+            _spare_collector()
         return True
 
     @property
@@ -132,25 +151,47 @@ class Followed:
             record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
             record["rung"] = self.chronicle.timeline.paths[trial].rung
             known = self._records[trial] = (seq, record)
+            self._texts.pop(trial, None)
+            for name, value in record.items():
+                if self.columns.get(name) is None:
+                    self.columns[name] = value
         return known[1]
 
     def records(self) -> list[Record]:
         """All trials as rows of a table."""
         return [self.record(trial) for trial in self.chronicle.progress.trials.rows]
 
+    def contains(self, record: Record, text: str) -> bool:
+        """Whether one of a trial's values contains a text in small letters."""
+        trial = record["trial"]
+        if (known := self._texts.get(trial)) is None:
+            known = "\0".join(str(value).lower() for value in record.values() if value is not None)
+            self._texts[trial] = known
+        return text in known
+
     def latest(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
     ) -> tuple[list[tuple[Seq, Entry]], Seq]:
         """The last entries, or the last ones before a place, of one trial or of all; and how far back was looked."""
-        begin = self.seq + 1 if before is None else min(before, self.seq + 1)
-        most, found = begin, list[tuple[Seq, Entry]]()
-        while begin > 1 and len(found) < limit and most - begin < _MOST_SCANNED:
-            end, begin = begin, max(1, begin - limit)
-            entries = islice(self._log.read(after=begin - 1), end - begin)
-            found[:0] = [
-                each for each in entries if trial is None or trial in trials_of(each[1].event, each[1].decisions)
-            ]
+        end = self.seq + 1 if before is None else min(before, self.seq + 1)
+        if trial is None:
+            begin = max(1, end - limit)
+            return self._between(begin, end), begin
+        found: list[tuple[Seq, Entry]] = []
+        stretches = self.chronicle.stretches.get(trial, ())
+        begin = 1
+        for looked, stretch in enumerate(reversed(stretches[: bisect_left(stretches, ceil((end - 1) / STRETCH))])):
+            if len(found) >= limit or looked >= _MOST_STRETCHES:
+                begin = (stretch + 1) * STRETCH + 1
+                break
+            first = stretch * STRETCH + 1
+            entries = self._between(first, min(end, first + STRETCH))
+            found[:0] = [each for each in entries if trial in trials_of(each[1].event, each[1].decisions)]
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
+
+    def _between(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
+        """The entries from a place up to another, which is left out."""
+        return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
         """Entries behind a place, as far as the record has been read."""
@@ -176,6 +217,11 @@ class Followed:
 
 
 _KEPT = "chronicle"
+
+
+def _spare_collector() -> None:
+    """Spare Python's collector of cycles what is there now and stays, or it looks through all of it again and again."""
+    gc.freeze()
 
 
 class Listed(NamedTuple):

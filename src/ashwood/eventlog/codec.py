@@ -251,7 +251,7 @@ def _parse(text: str) -> Any:
         raise _damaged(error, text) from error
 
 
-_scan: Final = json.JSONDecoder().raw_decode
+_parse_at: Final = json.JSONDecoder().raw_decode
 _begins_report: Final = re.compile(
     r'\{"event":\{"is":"ValidationReported","trial":([0-9]+),"attempt":([0-9]+),"length":([0-9]+),"metrics":'
 ).match
@@ -262,7 +262,7 @@ def _report(at: float, text: str) -> Entry | None:
     found = _begins_report(text)
     if found is None:
         return None
-    metrics, end = _scan(text, found.end())
+    metrics, end = _parse_at(text, found.end())
     if text[end:] != "}}":
         return None
     trial, attempt, length = map(int, found.groups())

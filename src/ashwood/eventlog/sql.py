@@ -49,6 +49,7 @@ from ashwood.experiment.spec import ExperimentSpec
 
 T = TypeVar("T")
 
+_FIRST_CHUNK: Final = 250
 _CHUNK: Final = 2_000
 _RECORD: Final = "SELECT id, created_at, name, state, summary, labels, archived FROM experiments"
 
@@ -328,8 +329,10 @@ class SqlLog:
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
         """The entries behind ``after``, in order, up to where the log ends now."""
         last = self.last()
+        chunk = _FIRST_CHUNK  # whoever wants just a few needn't wait for many
         while after < last:
-            end = min(after + _CHUNK, last)
+            end = min(after + chunk, last)
+            chunk = min(2 * chunk, _CHUNK)
             rows = self._store._query(
                 "SELECT seq, at, version, body, digest FROM entries"
                 " WHERE experiment = ? AND seq > ? AND seq <= ? ORDER BY seq",

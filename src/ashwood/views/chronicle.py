@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -14,6 +15,9 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.timeline import Timeline
+
+STRETCH = 500
+"""Where a trial's entries are is known by stretches of so many."""
 
 
 class Improvement(NamedTuple):
@@ -56,6 +60,7 @@ class Chronicle:
         improvements: how the best metric became what it is.
         happenings: what happened to each trial, its reports left out.
         settings: those that hold now; None: as the spec has them.
+        stretches: which stretches of the record, from 0, have entries about a trial or decisions about it, rising.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -66,6 +71,8 @@ class Chronicle:
         self.improvements: list[Improvement] = []
         self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
         self.settings: ChangeSettings | None = None
+        self.stretches: dict[TrialId, array[int]] = {}
+        self._entries = 0
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -83,6 +90,20 @@ class Chronicle:
         about = getattr(event, "trial", None)
         if about is not None and not isinstance(event, ValidationReported):
             self.happenings[about].append(Happening(at, event))
+        self._note_place(about)
+        for decision in decisions:
+            self._note_place(getattr(decision, "trial", None))
+        self._entries += 1
+
+    def _note_place(self, trial: TrialId | None) -> None:
+        if trial is None:
+            return
+        stretch = self._entries // STRETCH
+        known = self.stretches.get(trial)
+        if known is None:
+            self.stretches[trial] = array("q", [stretch])
+        elif known[-1] != stretch:
+            known.append(stretch)
 
     def _note_best(self, at: float) -> None:
         table = self.progress.trials

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
@@ -47,10 +47,12 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
     }
 
 
-def select(records: list[Record], where: Sequence[str], sort: str) -> list[Record]:
+def select(
+    records: list[Record], where: Sequence[str], sort: str, columns: Collection[str] | None = None
+) -> list[Record]:
     """Those records that fit all conditions, ``KEY=VALUE``, in order of a column; ``-`` before it: the largest first.
 
-    What has no value in that column comes last, whichever way.
+    What has no value in that column comes last, whichever way.  ``columns``: all that there are, if that is known.
 
     Raises:
         AshwoodError: a condition is none, or there is no such column.
@@ -59,19 +61,20 @@ def select(records: list[Record], where: Sequence[str], sort: str) -> list[Recor
         key, equals, value = condition.partition("=")
         if not equals:
             raise AshwoodError(f"filter {condition!r}: expected KEY=VALUE, for example state=completed")
-        column = _column(records, key)
+        column = _column(records, key, columns)
         records = [record for record in records if _matches(record.get(column), value)]
     if records:
-        column = _column(records, sort.removeprefix("-"))
+        column = _column(records, sort.removeprefix("-"), columns)
         known = [record for record in records if not _missing(record.get(column))]
         missing = [record for record in records if _missing(record.get(column))]
         records = [*sorted(known, key=_order(column), reverse=sort.startswith("-")), *missing]
     return records
 
 
-def _column(records: Sequence[Record], key: str) -> str:
+def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
     """The column that a user means: by its name, or a hyperparameter without its prefix."""
-    columns = list(dict.fromkeys(column for record in records for column in record))
+    if columns is None:
+        columns = list(dict.fromkeys(column for record in records for column in record))
     for candidate in (key, f"hparams.{key}"):
         if candidate in columns:
             return candidate

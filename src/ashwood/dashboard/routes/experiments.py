@@ -94,14 +94,14 @@ async def trials(
         records = followed.records()
         best = f"best_{followed.spec.metric}"
         order = sort or (best if followed.spec.smaller_is_better else f"-{best}")
-        found = [record for record in records if not q or _contains(record, q.lower())]
-        found = select(found, where, order) if found else []
+        found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
+        found = select(found, where, order, followed.columns) if found else []
         return {
             "total": len(records),
             "matching": len(found),
             "seq": followed.seq,
             "sort": order,
-            "columns": _columns(records),
+            "columns": _columns(followed.columns),
             "rows": found[offset : offset + limit],
         }
 
@@ -162,12 +162,7 @@ async def events(
     return Json(await context.desk.ask(experiment, entries))
 
 
-def _columns(records: Sequence[Record]) -> list[shapes.Column]:
-    names: dict[str, Any] = {}
-    for record in records:
-        for name, value in record.items():
-            if names.get(name) is None:
-                names[name] = value
+def _columns(values: Record) -> list[shapes.Column]:
     kinds = {"created_at": "time", "ended_at": "time", "seconds": "duration", "trial": "trial", "state": "state"}
     return [
         {
@@ -177,12 +172,8 @@ def _columns(records: Sequence[Record]) -> list[shapes.Column]:
             or ("number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"),
             "hyperparameter": name.startswith("hparams."),
         }
-        for name, value in names.items()
+        for name, value in values.items()
     ]
-
-
-def _contains(record: Record, text: str) -> bool:
-    return any(text in str(value).lower() for value in record.values() if value is not None)
 
 
 def _stream(events: Any) -> StreamingResponse:

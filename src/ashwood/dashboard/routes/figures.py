@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from math import ceil, inf
 from typing import Annotated, Any, Literal
 
@@ -48,17 +48,21 @@ async def figure(
     """A figure, ``{data, layout}``; its options are further parameters, as the list of figures names them."""
     options = {key: value for key, value in request.query_params.items() if key != "theme"}
 
-    def drawn(followed: Followed) -> tuple[Drawn, float]:
-        key = (name, theme, *sorted(options.items()))
-        known = followed.drawn.get(key)
-        if known is None or _stale_in(known, followed) < 0:
-            known = _draw(
-                followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
-            )
-            followed.keep_drawn(key, known)
-        return known, _stale_in(known, followed)
+    key = (name, theme, *sorted(options.items()))
+    followed, known = await context.desk.ask(experiment, lambda followed: (followed, _still_good(followed, key)))
 
-    return _answer(*await context.desk.ask(experiment, drawn), if_none_match)
+    def draw() -> Drawn:
+        # Whoever asked for the same a moment ago may have had it drawn.
+        if (known := _still_good(followed, key)) is not None:
+            return known
+        fresh = _draw(
+            followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
+        )
+        followed.keep_drawn(key, fresh)
+        return fresh
+
+    shown = known if known is not None else await context.desk.draw([followed], draw)
+    return _answer(shown, _stale_in(shown, followed), if_none_match)
 
 
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
@@ -73,19 +77,30 @@ async def compared(
     for number in numbers:
         await context.desk.ask(number, lambda followed: followed.seq)
 
-    def drawn(library: Library) -> Drawn:
-        several: dict[str, Chronicle] = {
-            f"#{number} {library.listed(number).record.name}": library.follow(number).chronicle for number in numbers
-        }
-        return _draw(0, lambda: draw_comparison(several, against=against, theme=THEMES[theme]).to_json())
+    def of(library: Library) -> dict[str, Followed]:
+        return {f"#{number} {library.listed(number).record.name}": library.follow(number) for number in numbers}
 
-    return Response((await context.desk.do(drawn)).body, media_type="application/json")
+    several = await context.desk.do(of)
+
+    def draw() -> str:
+        told: dict[str, Chronicle] = {name: followed.chronicle for name, followed in several.items()}
+        return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
+
+    return Response(await context.desk.draw(list(several.values()), draw), media_type="application/json")
+
+
+def _still_good(followed: Followed, key: Hashable) -> Drawn | None:
+    """A figure as it was drawn, if it shows all that has happened, or is young for what it took to draw."""
+    known = followed.drawn.get(key)
+    return known if known is not None and _stale_in(known, followed) > 0 else None
 
 
 def _stale_in(known: Drawn, followed: Followed) -> float:
-    """In how many seconds it has to be drawn again."""
+    """In how many seconds it has to be drawn again, if nothing more happens."""
     if known.seq == followed.seq:
         return inf
+    if not followed.chronicle.progress.state.active:
+        return 0.0
     return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 
 

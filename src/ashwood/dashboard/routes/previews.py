@@ -9,14 +9,9 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from ashwood.config import parse_experiment
 from ashwood.dashboard.context import Json, telling
 from ashwood.dashboard.shapes import Previewed, Wrong
 from ashwood.errors import ConfigError
-from ashwood.views.outlook import Prices
-from ashwood.views.plain import plain
-from ashwood.views.preview import preview
-from ashwood.views.simulation import Conditions
 
 router = APIRouter(default_response_class=Json)
 
@@ -48,6 +43,13 @@ async def preview_text(question: Question) -> Json:
 
 
 def _preview(question: Question) -> Previewed:
+    # Imported when somebody asks, so that the first page is there sooner.
+    from ashwood.config import parse_experiment
+    from ashwood.views.outlook import Prices
+    from ashwood.views.plain import plain
+    from ashwood.views.preview import preview
+    from ashwood.views.simulation import Conditions
+
     try:
         loaded = parse_experiment(question.text, workdir=Path("/"))
     except ConfigError as error:

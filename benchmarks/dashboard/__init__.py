@@ -1,0 +1,1 @@
+"""The dashboard with a large experiment."""

@@ -1,0 +1,57 @@
+"""What a dashboard holds of an experiment, without its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from ashwood.dashboard.library import Followed
+from ashwood.eventlog.home import Home, open_home
+from ashwood.views.chronicle import STRETCH
+from ashwood.views.descriptions import trials_of
+
+from .homes import add, ran
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    with open_home(tmp_path_factory.mktemp("home"), create=True) as home:
+        add(home, ran(60))
+        yield home
+
+
+@pytest.fixture
+def followed(home: Home) -> Followed:
+    followed = Followed(home, 1)
+    while not followed.advance():
+        pass
+    return followed
+
+
+@pytest.mark.parametrize("limit", [1, 3, 50])
+def test_a_trials_entries_are_found_page_by_page(followed: Followed, limit: int) -> None:
+    everything = followed.entries(after=0, limit=10**6)
+    assert len(everything) > 2 * STRETCH
+    for trial in (0, 7, 30):
+        about = [seq for seq, entry in everything if trial in trials_of(entry.event, entry.decisions)]
+        found: list[int] = []
+        before = None
+        while before is None or before > 1:
+            page, before = followed.latest(before=before, limit=limit, trial=trial)
+            found = [*(seq for seq, _ in page), *found]
+        assert found == about
+
+
+def test_of_a_trial_that_isnt_there_nothing_is_found(followed: Followed) -> None:
+    assert followed.latest(limit=10, trial=10**6) == ([], 1)
+
+
+def test_while_somebody_looks_nothing_is_read(home: Home) -> None:
+    followed = Followed(home, 1)
+    with followed.still:
+        assert followed.advance()
+        assert followed.seq == 0
+    while not followed.advance():
+        pass
+    assert followed.seq > 0
