@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, EventLog, Seq
@@ -38,10 +38,15 @@ class Kept(NamedTuple):
 
 def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
     """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
-    body = pickle.dumps((_rules(*rooms), kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
     fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.write_bytes(hashlib.blake2b(body, digest_size=_DIGEST).digest() + body)
+        with fresh.open("wb") as file:
+            file.write(bytes(_DIGEST))
+            digesting = _Digesting(file)
+            pickle.dump((_rules(*rooms), kept.seq, _identity(kept.last)), digesting, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(kept.state, digesting, pickle.HIGHEST_PROTOCOL)
+            file.seek(0)
+            file.write(digesting.digest.digest())
         fresh.replace(path)
     except OSError:
         with suppress(OSError):  # half of one would only take up room
@@ -51,19 +56,38 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
 def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
     try:
-        data = path.read_bytes()
-        digest, body = data[:_DIGEST], memoryview(data)[_DIGEST:]
-        if hashlib.blake2b(body, digest_size=_DIGEST).digest() != digest:
-            return None
-        with _no_collector():
-            rules, seq, identity, state = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
+        with path.open("rb") as file:
+            digest = file.read(_DIGEST)
+            if hashlib.file_digest(file, _digest).digest() != digest:
+                return None
+            file.seek(_DIGEST)
+            rules, seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
+            if rules != _rules(*rooms):
+                return None
+            # A log that was restored from a backup may be shorter, or have gone on otherwise.
+            last = next((entry for _, entry in log.read(after=seq - 1)), None)
+            if last is None or _identity(last) != identity:
+                return None
+            with _no_collector():
+                return Kept(pickle.load(file), seq, last)  # noqa: S301
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
         return None
-    if rules != _rules(*rooms):
-        return None
-    # A log that was restored from a backup may be shorter, or have gone on otherwise.
-    last = next((entry for _, entry in log.read(after=seq - 1)), None)
-    return None if last is None or _identity(last) != identity else Kept(state, seq, last)
+
+
+def _digest() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=_DIGEST)
+
+
+class _Digesting:
+    """Writes to a file, and digests what it writes: a large snapshot is never in memory as a whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.digest = _digest()
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
 
 
 @contextmanager
