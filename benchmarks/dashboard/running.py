@@ -38,17 +38,17 @@ class Running:
         self._size = size
         self.rate = size.rate
         self._kept = self.path / "experiments" / str(EXPERIMENT) / "chronicle"
+        self._backup = self._kept.with_suffix(".first")
         if not (self.path / "made").exists():
             shutil.rmtree(self.path, ignore_errors=True)
-            shutil.copytree(self._made, self.path)
-            (self.path / "made").unlink()
+            shutil.copytree(self._made, self.path, ignore=shutil.ignore_patterns("made"))
             self._kept.unlink(missing_ok=True)
-            self.rewind()
-            with dashboard(self.path) as served:
-                served.wait_until_read(EXPERIMENT)
             (self.path / "made").write_text("")
-        self._backup = self._kept.with_suffix(".first")
-        if self._kept.exists() and not self._backup.exists():
+        self.rewind()
+        # Also where it was made before: what a dashboard keeps holds for the code that kept it.
+        with dashboard(self.path) as served:
+            served.wait_until_read(EXPERIMENT)
+        if self._kept.exists():
             shutil.copy(self._kept, self._backup)
 
     def rewind(self) -> None:
@@ -59,9 +59,8 @@ class Running:
             database.execute("DELETE FROM entries WHERE experiment = ? AND seq > ?", (EXPERIMENT, cut))
             database.execute("UPDATE logs SET head = ?, driver = NULL WHERE experiment = ?", (cut, EXPERIMENT))
             database.execute("UPDATE experiments SET state = ? WHERE id = ?", (ExperimentState.RUNNING, EXPERIMENT))
-        backup = self._kept.with_suffix(".first")
-        if backup.exists():
-            shutil.copy(backup, self._kept)
+        if self._backup.exists():
+            shutil.copy(self._backup, self._kept)
 
     @contextmanager
     def driven(self, commits: Path) -> Iterator[None]:

@@ -15,7 +15,7 @@ from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
-NASTY = "<script>alert(1)</script>"
+NASTY = "<b>&amp;</b><script>alert(1)</script><img src=x onerror=alert(2)>"
 """What users may call anything."""
 
 

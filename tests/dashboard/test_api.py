@@ -23,8 +23,10 @@ from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
+from ashwood.dashboard.routes import figures
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import (
     AttemptFailed,
     KillRequested,
@@ -464,6 +466,31 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             for path in ("experiments/1", "experiments/1/live"):
                 assert "entry 400 of experiment 1" in get(client, path, 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2
+
+
+def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ran(4)
+    half = len(whole.entries) // 2
+    with open_home(tmp_path, create=True) as opened:
+        add(opened, whole, until=half)
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            path = "/api/v1/experiments/1/figures/ladder"
+            monkeypatch.setattr(figures, "_LEAST_SECONDS", 1e6)
+            first = client.get(path)
+            assert "Retry-After" not in first.headers
+            append(opened, ExperimentId(1), whole.experiment.spec, whole.entries[half : half + 3], whole.entries[:half])
+            known = {"If-None-Match": first.headers["ETag"]}
+            second = client.get(path, headers=known)
+            assert second.status_code == 304
+            assert int(second.headers["Retry-After"]) > 1
+            monkeypatch.setattr(figures, "_LEAST_SECONDS", 0.0)
+            monkeypatch.setattr(figures, "_PATIENCE", 0.0)
+            third = client.get(path, headers=known)
+            assert third.status_code == 200
+            assert "Retry-After" not in third.headers
 
 
 def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

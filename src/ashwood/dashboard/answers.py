@@ -326,5 +326,15 @@ def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
         "at": entry.at,
         "trial": getattr(entry.event, "trial", None),
         "text": describe_event(entry.event, spec.unit),
-        "decided": [describe_decision(decision, spec.unit) for decision in entry.decisions],
+        "decided": _decided(entry, spec),
     }
+
+
+def _decided(entry: Entry, spec: ExperimentSpec) -> list[str]:
+    """What was decided; the end of a search may close thousands of trials."""
+    told = [describe_decision(decision, spec.unit) for decision in entry.decisions[:_MOST_DECISIONS]]
+    more = len(entry.decisions) - len(told)
+    return [*told, f"and {more:,} more"] if more else told
+
+
+_MOST_DECISIONS = 50

@@ -6,7 +6,7 @@ import gc
 import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from math import ceil
@@ -213,7 +213,12 @@ class Followed:
             self.drawn.popitem(last=False)
 
     def _touch(self, seq: Seq, entry: Entry) -> None:
-        for trial in trials_of(entry.event, entry.decisions):
+        if entry.decisions:
+            trials: Collection[TrialId] = trials_of(entry.event, entry.decisions)
+        else:  # as of nearly every entry
+            about = getattr(entry.event, "trial", None)
+            trials = () if about is None else (about,)
+        for trial in trials:
             self._touched[trial] = seq
             self._touched.move_to_end(trial)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, EventLog, Seq
@@ -41,12 +41,16 @@ class Kept(NamedTuple):
 
 def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
     """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
-    body = pickle.dumps((kept.seq, _identity(kept.last), kept.state), protocol=pickle.HIGHEST_PROTOCOL)
     fresh = path.with_name(f"{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
         with open(fresh, "xb", opener=_for_oneself) as file:
-            file.write(_seal(body, rooms) + body)
+            file.write(bytes(_SEAL))
+            sealing = _Sealing(file, rooms)
+            pickle.dump((kept.seq, _identity(kept.last)), sealing, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(kept.state, sealing, pickle.HIGHEST_PROTOCOL)
+            file.seek(0)
+            file.write(sealing.seal.digest())
         fresh.replace(path)
     except OSError:
         with suppress(OSError):  # half of one would only take up room
@@ -56,35 +60,49 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
 def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
     try:
-        data = _read_own(path)
-        seal, body = data[:_SEAL], memoryview(data)[_SEAL:]
-        if _seal(body, rooms) != seal:
-            return None
-        with _no_collector():
-            seq, identity, state = pickle.loads(body)  # noqa: S301 - our own file, and unchanged
+        with path.open("rb") as file:
+            _check_is_own(file)
+            seal = file.read(_SEAL)
+            if hashlib.file_digest(file, lambda: _seal(rooms)).digest() != seal:
+                return None
+            file.seek(_SEAL)
+            seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
+            # A log that was restored from a backup may be shorter, or have gone on otherwise.
+            last = next((entry for _, entry in log.read(after=seq - 1)), None)
+            if last is None or _identity(last) != identity:
+                return None
+            with _no_collector():
+                return Kept(pickle.load(file), seq, last)  # noqa: S301
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
         return None
-    # A log that was restored from a backup may be shorter, or have gone on otherwise.
-    last = next((entry for _, entry in log.read(after=seq - 1)), None)
-    return None if last is None or _identity(last) != identity else Kept(state, seq, last)
 
 
-def _seal(body: bytes | memoryview, rooms: Sequence[str]) -> bytes:
-    """A digest that only the same code makes of the same body."""
-    return hashlib.blake2b(body, digest_size=_SEAL, key=_rules(*rooms)).digest()
+def _seal(rooms: Sequence[str]) -> hashlib.blake2b:
+    """A digest that only the same code makes of the same content."""
+    return hashlib.blake2b(digest_size=_SEAL, key=_rules(*rooms))
+
+
+class _Sealing:
+    """Writes to a file, and digests what it writes: a large snapshot is never in memory as a whole."""
+
+    def __init__(self, file: BinaryIO, rooms: Sequence[str]) -> None:
+        self.seal = _seal(rooms)
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        self.seal.update(data)
+        return self._file.write(data)
 
 
 def _for_oneself(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _read_own(path: Path) -> bytes:
-    """What is in a file; that of somebody else, as in a home of theirs, could run anything when it is unpickled."""
-    with path.open("rb") as file:
-        about = os.fstat(file.fileno())
-        if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
-            raise PermissionError
-        return file.read()
+def _check_is_own(file: BinaryIO) -> None:
+    """Somebody else's file, as in a home of theirs, could run anything when it is unpickled."""
+    about = os.fstat(file.fileno())
+    if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
+        raise PermissionError
 
 
 @contextmanager

@@ -230,7 +230,11 @@ function attemptsOf(trial) {
         moment(each.started_at),
       ),
       each.error
-        ? h("pre", { class: "error", tabindex: 0, "aria-label": `Error of attempt ${each.number}` }, each.error)
+        ? h(
+          "pre",
+          { class: "error", tabindex: 0, role: "group", "aria-label": `Error of attempt ${each.number}` },
+          each.error,
+        )
         : null,
       each.log_excerpt
         ? h(
