@@ -6,13 +6,20 @@ import os
 import re
 import struct
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from ashwood.cli import browser
 from ashwood.cli.browser import VARIABLE, Browser, find_browser
+from ashwood.cli.report import make_page
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.home import open_home
+from ashwood.eventlog.port import Entry
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.chronicle import Chronicle, chronicle
+from tests.dashboard.homes import add, append, ran
 
 from .conftest import RANDOM, Workplace
 
@@ -51,6 +58,20 @@ def test_an_experiment_reports(finished: Workplace) -> None:
     out = finished.path / "from_python.html"
     open_experiment(1, home=finished.path / ".ashwood").report(out)
     assert out.read_text().startswith("<!doctype html>")
+
+
+def test_one_that_ends_while_its_record_is_read_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = ran()
+    half = len(workers.entries) // 2
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=half)
+
+        def slowly(spec: ExperimentSpec, _: Iterable[Entry]) -> Chronicle:
+            append(home, experiment, spec, workers.entries[half:], workers.entries[:half])
+            return chronicle(spec, workers.entries)
+
+        monkeypatch.setattr("ashwood.cli.report.chronicle", slowly)
+        assert '<span class="state good">completed</span>' in make_page(home, experiment)
 
 
 def test_what_cannot_be_written_is_refused(finished: Workplace) -> None:

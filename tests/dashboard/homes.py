@@ -15,7 +15,7 @@ from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
-NASTY = "<script>alert(1)</script>"
+NASTY = "<b>&amp;</b><script>alert(1)</script><img src=x onerror=alert(2)>"
 """What users may call anything."""
 
 
@@ -38,7 +38,9 @@ def nasty_spec(settings: SearchSettings, name: str = f"nasty {NASTY}") -> Experi
     )
 
 
-def ran(trials: int = 20, *, spec: ExperimentSpec | None = None, stop_after: int | None = None) -> Workers:
+def ran(
+    trials: int = 20, *, spec: ExperimentSpec | None = None, stop_after: int | None = None, crash: bool = False
+) -> Workers:
     """Workers that have trained in virtual time, not without trouble."""
     workers = Workers(
         nasty_spec(asha(trials)) if spec is None else spec,
@@ -46,7 +48,7 @@ def ran(trials: int = 20, *, spec: ExperimentSpec | None = None, stop_after: int
         faults=(0.01, 0.002, 0.002),
         period=1,
     )
-    workers.run(stop_after=stop_after)
+    workers.run(stop_after=stop_after, crash=crash)
     return workers
 
 

@@ -6,18 +6,24 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from ashwood.dashboard.guard import Guard, GuardRules
+from ashwood.dashboard.app import create_app
+from ashwood.dashboard.guard import Guard, GuardRules, rules_for
+from ashwood.dashboard.steering import Steering
+from ashwood.eventlog.home import open_home
 
 
 @contextmanager
-def served(app: ASGIApp, rules: GuardRules, *, lifespan: Literal["on", "off"] = "off") -> Iterator[tuple[str, int]]:
+def served(
+    app: ASGIApp, rules: GuardRules, *, lifespan: Literal["on", "off"] = "off", port: int = 0
+) -> Iterator[tuple[str, int]]:
     """Where it takes connections."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with socket.create_server(("127.0.0.1", port)) as listening:
         config = uvicorn.Config(
             Guard(app, rules),
             log_config=None,
@@ -34,3 +40,11 @@ def served(app: ASGIApp, rules: GuardRules, *, lifespan: Literal["on", "off"] = 
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def shown(home: Path, steering: Steering | None = None, *, port: int = 0, **rules: Any) -> Iterator[str]:
+    """The URL of a home's dashboard."""
+    app = create_app(lambda: open_home(home), name=home.name, steering=steering)
+    with served(app, rules_for("127.0.0.1", port, **rules), lifespan="on", port=port) as (host, taken):
+        yield f"http://{host}:{taken}"

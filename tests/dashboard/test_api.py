@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sqlite3
 import tarfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
-from ashwood.dashboard.live import experiment_events
-from ashwood.eventlog.home import open_home
-from ashwood.experiment.events import KillRequested, PauseRequested, SettingsChanged, TrialStopRequested
+from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.live import experiment_events, goes_on_at, message
+from ashwood.dashboard.routes import figures
+from ashwood.errors import NotFound
+from ashwood.eventlog.home import Home, open_home
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import (
+    AttemptFailed,
+    KillRequested,
+    PauseRequested,
+    SettingsChanged,
+    TrialStopRequested,
+    ValidationReported,
+)
 from ashwood.views.chronicle import Chronicle, chronicle
 
 from .homes import NASTY, Steered, a_home, add, append, ran
@@ -100,6 +116,22 @@ def test_a_trial_says_its_way_and_why(client: TestClient, told: Chronicle) -> No
     assert any((attempt["error"] or "").startswith("boom\n") for attempt in attempts)
 
 
+def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
+    workers = ran(stop_after=200, crash=True)
+    died = workers.entries[-1].at
+    live = chronicle(workers.experiment.spec, workers.entries).progress.trials.spending.live
+    trial, lost = next(iter(live.items()))
+    workers.run()
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        attempts = get(client, f"experiments/1/trials/{trial}")["attempts"]
+    (found,) = (attempt for attempt in attempts if attempt["number"] == lost.attempt)
+    assert (found["how"], found["ended_at"]) == ("lost its driver", died)
+    assert all(attempt["ended_at"] for attempt in attempts)
+
+
 def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Chronicle) -> None:
     row = max(told.progress.trials.rows.values(), key=lambda row: len(row.reports))
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
@@ -134,6 +166,43 @@ def test_pages_of_events_are_the_log(client: TestClient) -> None:
 )
 def test_what_isnt_there_is_said(client: TestClient, path: str, what: str) -> None:
     assert what in get(client, path, 404)["error"]["what"]
+
+
+def test_what_a_record_can_hold_and_json_hardly_is_told(tmp_path: Path) -> None:
+    workers = ran()
+    place, failed = next(
+        (place, entry.event) for place, entry in enumerate(workers.entries) if isinstance(entry.event, AttemptFailed)
+    )
+    workers.entries[place] = workers.entries[place]._replace(event=failed._replace(error="no file \udcff.png"))
+    with open_home(tmp_path, create=True) as home:
+        home.store.create(replace(workers.experiment.spec, seed=2**70), at=0.0)
+        home.store.log(1).append(workers.entries)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert get(client, "experiments/1")["seed"] == 2**70
+        assert get(client, f"experiments/1/trials/{failed.trial}")["errors"][0] == "no file \udcff.png"
+    assert message("changed", {"text": "\udcff", "of": {1: nan}}) == (
+        b'event: changed\ndata: {"text": "\\udcff", "of": {"1": null}}\n\n'
+    )
+
+
+def test_a_metric_that_is_measured_less_often_is_told_where_it_was(tmp_path: Path) -> None:
+    workers = ran()
+    for place, entry in enumerate(workers.entries):
+        if isinstance(entry.event, ValidationReported) and entry.event.length % 2 == 0:
+            more = entry.event._replace(metrics={**entry.event.metrics, "accuracy": 0.5})
+            workers.entries[place] = entry._replace(event=more)
+    row = max(
+        chronicle(workers.experiment.spec, workers.entries).progress.trials.rows.values(), key=lambda row: row.length
+    )
+    with open_home(tmp_path, create=True) as home:
+        add(home, workers)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        metrics = get(client, f"experiments/1/trials/{row.id}/metrics")["metrics"]
+    assert {length % 2 for length in metrics["loss"]["lengths"]} == {0, 1}
+    assert {length % 2 for length in metrics["accuracy"]["lengths"]} == {0}
+    assert set(metrics["accuracy"]["values"]) == {0.5}
 
 
 # -- files ------------------------------------------------------------------------------------------------
@@ -171,6 +240,46 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     assert {name: data for name, data in found.items() if name in files} == files
+
+
+def test_who_hangs_up_leaves_no_checkpoint_behind(
+    home: Path, told: Chronicle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "weights").write_bytes(b"1234")
+    fetched: list[str] = []
+
+    class Storage:
+        @contextmanager
+        def fetch(self, name: str) -> Iterator[Path]:
+            fetched.append(name)
+            yield tmp_path
+            fetched.remove(name)
+
+    monkeypatch.setattr(Home, "storage", lambda *_: Storage())
+    saved = next(iter(told.checkpoints.rows.values()))
+    name = saved.name.rpartition("/")[2]
+    heard: list[str] = []
+
+    async def download() -> None:
+        app = create_app(lambda: open_home(home), name="home")
+        messages: Iterator[Message] = iter([{"type": "http.request", "body": b""}, {"type": "http.disconnect"}])
+
+        async def receive() -> Message:
+            return next(messages)
+
+        async def send(message: Message) -> None:
+            heard.append(message["type"])
+            assert fetched == [saved.name]
+            await asyncio.Event().wait()  # the client reads nothing any more
+
+        path = f"/api/v1/experiments/1/trials/{saved.trial}/checkpoints/{name}/download"
+        scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+        await app.state.dashboard.desk.close()
+
+    asyncio.run(download())
+    assert heard == ["http.response.start"]
+    assert fetched == []
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e", "..%2f..%2f..%2fashwood.db", "length-1-attempt-1", "%00", "length-1"])
@@ -246,6 +355,18 @@ class Events:
         portal = self._client.portal
         assert portal is not None
         portal.call(self._stream.aclose)
+
+
+# -- figures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> None:
+    path = "/api/v1/experiments/1/figures/best_so_far"
+    first = client.get(path)
+    same = {"If-None-Match": first.headers["etag"]}
+    assert client.get(path, headers=same).status_code == 304
+    for other in ("?theme=dark", "?against=trials"):
+        assert client.get(path + other, headers=same).status_code == 200
 
 
 # -- steering --------------------------------------------------------------------------------------------------
@@ -338,5 +459,99 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     database.close()
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
-        assert "entry 400 of experiment 1" in get(client, "experiments/1", 503)["error"]["what"]
+        for _ in range(3):  # and not just to who asks first
+            for path in ("experiments/1", "experiments/1/live"):
+                assert "entry 400 of experiment 1" in get(client, path, 503)["error"]["what"]
         assert get(client, "experiments/2")["id"] == 2
+
+
+def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ran(4)
+    half = len(whole.entries) // 2
+    with open_home(tmp_path, create=True) as opened:
+        add(opened, whole, until=half)
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            path = "/api/v1/experiments/1/figures/ladder"
+            monkeypatch.setattr(figures, "_LEAST_SECONDS", 1e6)
+            first = client.get(path)
+            assert "Retry-After" not in first.headers
+            append(opened, ExperimentId(1), whole.experiment.spec, whole.entries[half : half + 3], whole.entries[:half])
+            known = {"If-None-Match": first.headers["ETag"]}
+            second = client.get(path, headers=known)
+            assert second.status_code == 304
+            assert int(second.headers["Retry-After"]) > 1
+            monkeypatch.setattr(figures, "_LEAST_SECONDS", 0.0)
+            monkeypatch.setattr(figures, "_PATIENCE", 0.0)
+            third = client.get(path, headers=known)
+            assert third.status_code == 200
+            assert "Retry-After" not in third.headers
+
+
+def test_more_records_than_are_held_are_all_read_to_their_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_TURN_SECONDS", 0.0)
+    workers = ran(8)
+    with open_home(tmp_path, create=True) as home:
+        numbers = [add(home, workers) for _ in range(library._MOST_FOLLOWED + 4)]
+
+    async def all_of_them() -> list[int]:
+        desk = Desk(lambda: open_home(tmp_path))
+        try:
+            read = asyncio.gather(*(desk.ask(number, lambda followed: followed.seq) for number in numbers))
+            return await asyncio.wait_for(read, 20.0)
+        finally:
+            await desk.close()
+
+    monkeypatch.setattr("ashwood.dashboard.desk._PATIENCE", None)
+    assert asyncio.run(all_of_them()) == [len(workers.entries)] * len(numbers)
+
+
+def test_who_slept_through_another_dashboard_is_told_to_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "_WORTH_KEEPING", 10)
+    a_home(tmp_path)
+    for _ in range(2):  # the second begins where the first left off
+        app = create_app(lambda: open_home(tmp_path), name="home")
+        with TestClient(app, base_url="http://localhost") as client:
+            page = get(client, "experiments/1")
+            with Events(client, 1, page["seq"] - 1) as events:
+                told = events.next()
+    assert told["many"] == page["trials_created"]
+    assert "trials" not in told
+
+
+@pytest.mark.parametrize(
+    ("said", "place"), [(None, 7), ("", 7), ("12", 12), ("-1", 7), ("1e3", 7), ("9" * 5_000, 7), ("x", 7)]
+)
+def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
+    assert goes_on_at(said, 7) == place
+
+
+def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_home(tmp_path)
+    with open_home(tmp_path) as home:
+        looking = library.Library(home)
+        monkeypatch.setattr(home.store, "experiments", lambda: pytest.fail("all of them"))
+        assert [looking.listed(number).record.state for number in (1, 3)] == ["completed", "created"]
+        home.store.annotate(1, name="other")
+        looking.look_again()
+        assert looking.listed(1).record.name == "other"
+        home.store.delete(1)
+        looking.look_again()
+        for _ in range(2):
+            with pytest.raises(NotFound):
+                looking.listed(1)
+
+
+def test_no_event_is_told_before_its_turn(tmp_path: Path) -> None:
+    workers = ran()
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=100)
+        followed = library.Library(home).follow(experiment)
+        while not followed.advance():
+            pass
+        append(home, experiment, workers.experiment.spec, workers.entries[100:110], workers.entries[:100])
+        assert [seq for seq, _ in followed.entries(after=95, limit=20)] == [96, 97, 98, 99, 100]

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 import ashwood
 
@@ -110,3 +111,12 @@ def test_modules_are_set_as_all_code_is(module: Path) -> None:
     text = module.read_text()
     assert not re.search(r"\t|[ ]+$", text, re.M)
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("path", ["/plotly.js", "/static/main.js", "/experiments/1"])
+def test_a_browser_asks_whether_a_file_is_another_and_is_sent_it_only_then(client: TestClient, path: str) -> None:
+    first = client.get(path)
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    assert client.get(path, headers={"If-None-Match": '"of another version"'}).content == first.content

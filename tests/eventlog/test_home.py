@@ -10,8 +10,8 @@ from ashwood.engine import open_home
 from ashwood.errors import EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.home import with_own_storage
 from ashwood.eventlog.port import Entry
-from ashwood.experiment.decisions import Asked, LeaveExperiment
-from ashwood.experiment.events import CancelRequested, DriverStarted
+from ashwood.experiment.decisions import Asked, EndExperiment, LeaveExperiment
+from ashwood.experiment.events import CancelRequested, DriverStarted, DriverStopped
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import full_spec
 from tests.mounts import small_disk
@@ -99,3 +99,25 @@ def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     with open_home(url) as home:
         assert home.path.parent == tmp_path / ".ashwood"
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_one_that_ended_while_it_was_looked_at_is_not_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    with open_home(tmp_path, create=True) as home:
+        experiment = home.store.create(full_spec(), at=1.0)
+        home.store.log(experiment).append([Entry(2.0, DriverStarted(4), ())])
+        record = home.store.record(experiment)
+        assert home.is_interrupted(record)
+
+        def ends(_: int) -> bool:
+            if deleted:
+                home.store.delete(experiment)
+            else:
+                ended = EndExperiment(ExperimentState.COMPLETED, "the search is done")
+                home.store.log(experiment).append([Entry(3.0, DriverStopped(), (ended,))])
+            return False
+
+        monkeypatch.setattr(home, "is_driven", ends)
+        assert not home.is_interrupted(record)

@@ -21,6 +21,7 @@ from ashwood.figures.registry import draw
 from ashwood.figures.report import About, render_report
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.search.settings import Method
+from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.chronicle import Chronicle, chronicle
 from tests.dashboard.homes import NASTY, nasty_spec, ran
 from tests.views.simulate import Workers, asha, power_law, spec_of
@@ -103,6 +104,15 @@ def test_nothing_that_a_user_named_is_markup(page: Page) -> None:
     assert f"# {NASTY}" in page.said
     assert NASTY not in page.scripts[0][1]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_half_a_character_is_no_obstacle() -> None:
+    half = "\udcff"
+    space = Space({"lr": Log(-4, 0), f"k{half}": Categorical((f"a{half}", "b")), "d": Double(0.0, 1.0)})
+    spec = replace(nasty_spec(asha(20)), space=space, config_text=half)
+    page = page_of(chronicle(spec, ran(spec=spec).entries))
+    assert "k?" in page.said.encode().decode()
+    assert "Left out" not in page.said
 
 
 def test_it_needs_no_network(page: Page) -> None:

@@ -34,6 +34,20 @@ def test_a_metric_that_nobody_reported_has_no_points() -> None:
     assert curve(reports_of((1, 9.0)), "accuracy") == ((), ())
 
 
+def test_a_metric_that_is_measured_less_often_is_a_curve_without_gaps() -> None:
+    reports = Reports()
+    for length in (1, 2, 3, 2, 3, 4):
+        reports.add(
+            0.0,
+            1,
+            length,
+            {"loss": 1.0, **({"accuracy": nan if length == 4 else length / 10} if length % 2 == 0 else {})},
+        )
+    lengths, values = curve(reports, "accuracy")
+    assert list(lengths) == [2, 4]
+    assert repr(list(values)) == "[0.2, nan]", "a number that is none is one"
+
+
 @given(st.lists(st.integers(1, 20), max_size=60))
 def test_a_curve_never_goes_back(lengths: list[int]) -> None:
     found, values = curve(reports_of(*((length, float(place)) for place, length in enumerate(lengths))), "loss")

@@ -52,8 +52,10 @@ def write_report(home: Home, experiment: int, out: Path) -> None:
 def make_page(home: Home, experiment: int) -> str:
     """The report as HTML, of the record as it is now."""
     store = home.store
-    record, spec = store.record(experiment), store.spec(experiment)
+    spec = store.spec(experiment)
     told = chronicle(spec, (entry for _, entry in store.log(experiment).read()))
-    state = "interrupted" if home.is_interrupted(record) else str(told.progress.state)
+    record = store.record(experiment)
+    is_interrupted = told.progress.state.active and home.is_interrupted(record)
+    state = "interrupted" if is_interrupted else str(told.progress.state)
     about = About(experiment, record.name, state, record.created_at, time.time(), record.labels)
     return render_report(told, about)

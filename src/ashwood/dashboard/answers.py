@@ -288,7 +288,17 @@ def _attempts(followed: Followed, trial: TrialId) -> list[Attempt]:
             case _ if isinstance(event, e.LastWord) and event.attempt in attempts:
                 said = getattr(event, "error", None) or getattr(event, "why", None)
                 attempts[event.attempt].update({"ended_at": at, "how": _ENDS[type(event)], "error": said})
+    live = followed.chronicle.progress.trials.spending.live.get(trial)
+    for attempt in attempts.values():
+        if attempt["ended_at"] is None and (live is None or live.attempt != attempt["number"]):
+            attempt.update({"ended_at": _end_of_driver(followed, attempt["started_at"]), "how": "lost its driver"})
     return list(attempts.values())
+
+
+def _end_of_driver(followed: Followed, at: float) -> float:
+    """Until when the driver is known to have run that ran at a time."""
+    shifts = followed.chronicle.timeline.shifts
+    return next((end for begin, end in reversed(shifts) if begin <= at), at)
 
 
 _ENDS: Mapping[type, str] = {

@@ -32,7 +32,6 @@ from ashwood.errors import (
 from ashwood.eventlog.home import Home
 
 _STATIC = Path(__file__).parent / "static"
-_A_YEAR = "public, max-age=31536000, immutable"
 _STATUS: tuple[tuple[type[AshwoodError], int], ...] = (
     (NotFound, 404),
     (RequestRefused, 409),
@@ -81,29 +80,33 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
 
 def _add_pages(app: FastAPI) -> None:
     @app.get("/plotly.js", include_in_schema=False)
-    async def plotly() -> Response:
+    async def plotly(request: Request) -> Response:
         """Plotly's own bundle, from its package."""
-        return FileResponse(
-            str(files("plotly") / "package_data" / "plotly.min.js"),
-            media_type="text/javascript",
-            headers={"Cache-Control": _A_YEAR},
-        )
+        return _file(request, Path(str(files("plotly") / "package_data" / "plotly.min.js")))
 
     # A request's path is looked up here, and never becomes a file's name.
     static_files = {path.relative_to(_STATIC).as_posix(): path for path in _STATIC.rglob("*") if path.is_file()}
 
     @app.get("/static/{path:path}", include_in_schema=False)
-    async def static(path: str) -> Response:
+    async def static(request: Request, path: str) -> Response:
         if path not in static_files:
             raise HTTPException(404)
-        return FileResponse(static_files[path], headers={"Cache-Control": "no-cache"})
+        return _file(request, static_files[path])
 
     @app.get("/{path:path}", include_in_schema=False)
-    async def page(path: str) -> Response:
+    async def page(request: Request, path: str) -> Response:
         """Every page is the same document: its script reads the address."""
         if path.startswith("api/"):
             raise HTTPException(404)
-        return FileResponse(_STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+        return _file(request, _STATIC / "index.html")
+
+
+def _file(request: Request, path: Path) -> Response:
+    """A file, unless the browser has it: what is at an address is another file after an upgrade."""
+    whole = FileResponse(path, stat_result=path.stat(), headers={"Cache-Control": "no-cache"})
+    if request.headers.get("if-none-match") != whole.headers["etag"]:
+        return whole
+    return Response(status_code=304, headers={name: whole.headers[name] for name in ("etag", "cache-control")})
 
 
 async def _told(_: Request, error: Exception) -> Response:

@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import orjson
 from fastapi import Depends, Request
 from fastapi.responses import JSONResponse
 
 from ashwood.dashboard import answers
 from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.encoding import encode
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.shapes import Card, ExperimentPage, Failure, Header
 from ashwood.dashboard.steering import Steering
@@ -107,4 +107,4 @@ class Json(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """As bytes."""
-        return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS, default=str)
+        return encode(content)

@@ -22,6 +22,8 @@ T = TypeVar("T")
 _MOMENT = 0.01
 _PATIENCE = 1.0
 """Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
+_READ_AT_ONCE = 4
+"""Records: of more than the library holds, each would be dropped before its next turn, and none read to its end."""
 
 
 class Desk:
@@ -33,6 +35,7 @@ class Desk:
         self._easel = ThreadPoolExecutor(1, thread_name_prefix="easel")
         self._library: Library | None = None
         self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_READ_AT_ONCE)
 
     async def do(self, work: Callable[[Library], T]) -> T:
         """Have a short piece of work done; what it raises is raised here."""
@@ -87,13 +90,14 @@ class Desk:
             return followed.advance(), followed.seq
 
         before = -1
-        while True:
-            is_all, seq = await self.do(advance)
-            if is_all:
-                return
-            if seq == before:  # somebody looks at it
-                await asyncio.sleep(_MOMENT)
-            before = seq
+        async with self._turns:
+            while True:
+                is_all, seq = await self.do(advance)
+                if is_all:
+                    return
+                if seq == before:  # somebody looks at it
+                    await asyncio.sleep(_MOMENT)
+                before = seq
 
 
 def _hold_still(experiments: Sequence[Followed], work: Callable[[], T]) -> T:

@@ -43,12 +43,14 @@ class Drawn(NamedTuple):
         body: as JSON.
         at: when it was drawn, by the monotonic clock.
         cost: seconds that it took.
+        etag: tells it from others.
     """
 
     seq: Seq
     body: bytes
     at: float
     cost: float
+    etag: str
 
 
 class Followed:
@@ -112,12 +114,16 @@ class Followed:
             self._end = self._log.last()
             self._entries = self._log.read(after=self.seq)
         until = time.monotonic() + _TURN_SECONDS
-        for seq, entry in self._entries:
-            self.chronicle.apply(*entry)
-            self._touch(seq, entry)
-            self.seq, self._last = seq, entry
-            if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
-                return False
+        try:
+            for seq, entry in self._entries:
+                self.chronicle.apply(*entry)
+                self._touch(seq, entry)
+                self.seq, self._last = seq, entry
+                if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
+                    return False
+        except BaseException:
+            self._entries = None  # it has ended with that, and would say next that this was all
+            raise
         self._entries = None
         if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
             self.keep()
@@ -190,8 +196,8 @@ class Followed:
         return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
-        """Entries behind a place."""
-        return list(islice(self._log.read(after=after), limit))
+        """Entries behind a place, as far as the record has been read."""
+        return list(islice(self._log.read(after=after), min(limit, max(0, self.seq - after))))
 
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""
@@ -245,35 +251,38 @@ class Library:
         self._specs: dict[ExperimentId, ExperimentSpec] = {}
         self._list: dict[ExperimentId, Listed] = {}
         self._listed_at = 0.0
+        self._looked_at: dict[ExperimentId, float] = {}
 
     def glance(self) -> Sequence[Listed]:
         """All experiments, the oldest first, as they were a moment ago."""
         if time.monotonic() - self._listed_at > _GLANCE_SECONDS:
-            records = self.home.store.experiments()
-            self._list = {
-                # Whoever doesn't run needs no driver.
-                record.id: Listed(record, record.state.active and self.home.is_driven(record.id))
-                for record in records
-            }
+            self._list = {record.id: self._look(record) for record in self.home.store.experiments()}
             self._listed_at = time.monotonic()
             for gone in self._followed.keys() - self._list.keys():
                 del self._followed[gone]
         return list(self._list.values())
 
     def listed(self, experiment: ExperimentId) -> Listed:
-        """One of them.
+        """One of them, as it was a moment ago; the others are not looked at for it.
 
         Raises:
             NotFound: there is no such experiment.
         """
-        self.glance()
-        if (found := self._list.get(experiment)) is not None:
-            return found
-        return Listed(self.home.store.record(experiment), self.home.is_driven(experiment))
+        looked_at = max(self._listed_at, self._looked_at.get(experiment, 0.0))
+        if experiment not in self._list or time.monotonic() - looked_at > _GLANCE_SECONDS:
+            self._list.pop(experiment, None)
+            self._list[experiment] = self._look(self.home.store.record(experiment))
+            self._looked_at[experiment] = time.monotonic()
+        return self._list[experiment]
 
     def look_again(self) -> None:
         """Something was changed just now."""
         self._listed_at = 0.0
+        self._looked_at.clear()
+
+    def _look(self, record: ExperimentRecord) -> Listed:
+        # Whoever doesn't run needs no driver.
+        return Listed(record, record.state.active and not self.home.is_interrupted(record))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is.

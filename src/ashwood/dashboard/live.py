@@ -11,10 +11,9 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeAlias
 
-import orjson
-
 from ashwood.dashboard.answers import event_line
 from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.encoding import encode
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.shapes import Card, Header
 from ashwood.eventlog.port import ExperimentId, Seq
@@ -24,6 +23,7 @@ _PING_SECONDS = 15.0
 _MOST_TRIALS = 300
 """More changed ones are told as a number: the page reads what it shows again."""
 _MOST_LINES = 20
+_MOST_DIGITS = 15
 
 Answer: TypeAlias = dict[str, Any]
 TellHeader: TypeAlias = Callable[[Library, Followed], Header]
@@ -32,7 +32,13 @@ TellHeader: TypeAlias = Callable[[Library, Followed], Header]
 def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
     """One server-sent event."""
     lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
-    return b"\n".join([*lines, b"data: " + orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS), b"", b""])
+    return b"\n".join([*lines, b"data: " + encode(data), b"", b""])
+
+
+def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
+    """Where a stream goes on: where a browser that reconnects says that it was, else where it was asked to begin."""
+    said = last_event_id or ""
+    return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else otherwise
 
 
 async def experiment_events(
@@ -73,7 +79,9 @@ def _difference(
     if followed.seq == since:
         return difference
     trials = followed.changed(since)
-    if since < followed.begin or len(trials) > _MOST_TRIALS:
+    if since < followed.begin:
+        difference["many"] = len(followed.chronicle.progress.trials.rows)  # any of them
+    elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:
         difference["trials"] = [followed.record(trial) for trial in trials]

@@ -6,8 +6,8 @@ from typing import Annotated, TypeAlias
 
 from fastapi import Path
 
-_LARGEST = 2**53
+LARGEST = 2**53
 """Beyond that, JavaScript's numbers aren't exact."""
 
-ExperimentNumber: TypeAlias = Annotated[int, Path(ge=1, le=_LARGEST, description="The experiment's number.")]
-TrialNumber: TypeAlias = Annotated[int, Path(ge=0, le=_LARGEST, description="The trial's number.")]
+ExperimentNumber: TypeAlias = Annotated[int, Path(ge=1, le=LARGEST, description="The experiment's number.")]
+TrialNumber: TypeAlias = Annotated[int, Path(ge=0, le=LARGEST, description="The trial's number.")]

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,8 +89,12 @@ class Home:
         return is_driven(self.store, experiment)
 
     def is_interrupted(self, record: ExperimentRecord) -> bool:
-        """Whether the experiment should be running but its driver is gone."""
-        return record.state.active and not self.is_driven(record.id)
+        """Whether the experiment should be running but its driver is gone, also by what is recorded now."""
+        if not record.state.active or self.is_driven(record.id):
+            return False
+        with suppress(NotFound):
+            return self.store.record(record.id).state.active
+        return False
 
     def _files(self, experiment: ExperimentId) -> Path:
         return self.path / "experiments" / str(experiment)

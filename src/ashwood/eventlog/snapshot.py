@@ -1,15 +1,17 @@
 """A folded log, kept in a file so that it needn't be folded again from its beginning.
 
 A snapshot is a cache: whatever is wrong with it, or with its fit to the log and to this version of
-Ashwood, there is none.  It holds pickles, so it is read from a directory of one's own alone, never
-from a store that others write to.
+Ashwood, there is none.  It holds pickles, so a file is read that nobody else could have written, never
+a store that others write to.
 """
 
 from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import pickle
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -19,7 +21,8 @@ from typing import Any, BinaryIO, NamedTuple
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, EventLog, Seq
 
-_DIGEST = 32
+_SEAL = 32
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Kept(NamedTuple):
@@ -40,13 +43,14 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
     """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
     fresh = path.with_name(f"{path.name}.new")
     try:
-        with fresh.open("wb") as file:
-            file.write(bytes(_DIGEST))
-            digesting = _Digesting(file)
-            pickle.dump((_rules(*rooms), kept.seq, _identity(kept.last)), digesting, pickle.HIGHEST_PROTOCOL)
-            pickle.dump(kept.state, digesting, pickle.HIGHEST_PROTOCOL)
+        fresh.unlink(missing_ok=True)
+        with open(fresh, "xb", opener=_for_oneself) as file:
+            file.write(bytes(_SEAL))
+            sealing = _Sealing(file, rooms)
+            pickle.dump((kept.seq, _identity(kept.last)), sealing, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(kept.state, sealing, pickle.HIGHEST_PROTOCOL)
             file.seek(0)
-            file.write(digesting.digest.digest())
+            file.write(sealing.seal.digest())
         fresh.replace(path)
     except OSError:
         with suppress(OSError):  # half of one would only take up room
@@ -57,13 +61,12 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
     """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
     try:
         with path.open("rb") as file:
-            digest = file.read(_DIGEST)
-            if hashlib.file_digest(file, _digest).digest() != digest:
+            _check_is_own(file)
+            seal = file.read(_SEAL)
+            if hashlib.file_digest(file, lambda: _seal(rooms)).digest() != seal:
                 return None
-            file.seek(_DIGEST)
-            rules, seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
-            if rules != _rules(*rooms):
-                return None
+            file.seek(_SEAL)
+            seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
             # A log that was restored from a backup may be shorter, or have gone on otherwise.
             last = next((entry for _, entry in log.read(after=seq - 1)), None)
             if last is None or _identity(last) != identity:
@@ -74,20 +77,32 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
         return None
 
 
-def _digest() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=_DIGEST)
+def _seal(rooms: Sequence[str]) -> hashlib.blake2b:
+    """A digest that only the same code makes of the same content."""
+    return hashlib.blake2b(digest_size=_SEAL, key=_rules(*rooms))
 
 
-class _Digesting:
+class _Sealing:
     """Writes to a file, and digests what it writes: a large snapshot is never in memory as a whole."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.digest = _digest()
+    def __init__(self, file: BinaryIO, rooms: Sequence[str]) -> None:
+        self.seal = _seal(rooms)
         self._file = file
 
     def write(self, data: bytes) -> int:
-        self.digest.update(data)
+        self.seal.update(data)
         return self._file.write(data)
+
+
+def _for_oneself(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _check_is_own(file: BinaryIO) -> None:
+    """Somebody else's file, as in a home of theirs, could run anything when it is unpickled."""
+    about = os.fstat(file.fileno())
+    if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
+        raise PermissionError
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from ashwood.figures.axes import metric_range, narrow
 from ashwood.figures.hparams import NO_HPARAMS, NOTHING, WORD
-from ashwood.figures.theme import LIGHT, Theme, blank, compose, text_of
+from ashwood.figures.theme import LIGHT, Theme, blank, compose, one_line, text_of
 from ashwood.search.space import Categorical, Int, Log
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import Varied, varied
@@ -166,7 +166,7 @@ def _best(scale: _Scale) -> list[float]:
 def _plain_words(values: Sequence[Any]) -> list[str]:
     """Plotly writes the ticks of these axes without looking for markup in them."""
     said = (f"{value:.3g}" if isinstance(value, float) else format_value(value) for value in values)
-    words = [" ".join(word.split()) for word in said]
+    words = [one_line(word) for word in said]
     return _told_apart([word if len(word) <= WORD else word[: WORD - 1] + "…" for word in words])
 
 

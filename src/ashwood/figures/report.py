@@ -55,7 +55,7 @@ def render_report(told: Chronicle, about: About) -> str:
     graph_objects()
     drawn = [_drawn(name, told) for name in _SHOWN]
     island = {each.name: {"light": each.light, "dark": each.dark} for each in drawn if not each.missing}
-    return _page(
+    page = _page(
         about.name,
         [
             h("header", *account.head(told, about)),
@@ -72,6 +72,8 @@ def render_report(told: Chronicle, about: About) -> str:
         ],
         island,
     )
+    # Half a character, as the file names in errors can have, is no text that can be written.
+    return page.encode(errors="replace").decode()
 
 
 # -- figures -----------------------------------------------------------------------------------------

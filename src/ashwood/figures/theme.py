@@ -250,7 +250,11 @@ def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
 
 def text_of(value: Any, most: int = 40) -> str:
     """Anything that users can name or set, as text of a figure: without markup, and not too long."""
-    said = value if isinstance(value, str) else format_value(value)
-    said = " ".join(said.split())
+    said = one_line(value if isinstance(value, str) else format_value(value))
     # Plotly knows no other entities than those of tags.
     return escape(said if len(said) <= most else said[: most - 1] + "…", quote=False)
+
+
+def one_line(text: str) -> str:
+    """A text on one line; for half a character, as file names can have, there is a question mark."""
+    return " ".join(text.split()).encode(errors="replace").decode()

@@ -19,15 +19,20 @@ Curve: TypeAlias = tuple[Sequence[int], Sequence[float]]
 
 
 def curve(reports: Reports, metric: str) -> Curve:
-    """What was reported of a metric by length; of work that was done again, as it went the last time."""
+    """What was reported of a metric by length; of work that was done again, as it went the last time.
+
+    A report without it is no gap: some metrics are measured less often than others.
+    """
     values = reports.values.get(metric)
     if values is None:
         return (), ()
-    lengths = reports.lengths
-    if any(map(le, lengths[1:], lengths)):
-        kept = _last_time(lengths)
-        return [lengths[index] for index in kept], [values[index] for index in kept]
-    return lengths, values
+    lengths, lacking = reports.lengths, reports.lacking(metric)
+    goes_back = any(map(le, lengths[1:], lengths))
+    if not goes_back and not lacking:
+        return lengths, values
+    last_time = _last_time(lengths) if goes_back else range(len(lengths))
+    kept = [index for index in last_time if index not in lacking]
+    return [lengths[index] for index in kept], [values[index] for index in kept]
 
 
 def _last_time(lengths: Sequence[int]) -> list[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from math import nan
 from typing import NamedTuple, overload
+
+_NONE: Set[int] = frozenset()
 
 
 class Report(NamedTuple):
@@ -56,6 +58,10 @@ class Reports(Sequence[Report]):
                     column.append(nan)
                     self._lacking.setdefault(name, set()).add(index)
 
+    def lacking(self, metric: str) -> Set[int]:
+        """Which reports lack a metric that others have, by their places."""
+        return self._lacking.get(metric, _NONE)
+
     def __len__(self) -> int:
         return len(self.at)
 
@@ -67,7 +73,5 @@ class Reports(Sequence[Report]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        metrics = {
-            name: column[index] for name, column in self.values.items() if index not in self._lacking.get(name, ())
-        }
+        metrics = {name: column[index] for name, column in self.values.items() if index not in self.lacking(name)}
         return Report(self.at[index], self.attempts[index], self.lengths[index], metrics)

@@ -65,8 +65,9 @@ def select(
         records = [record for record in records if _matches(record.get(column), value)]
     if records:
         column = _column(records, sort.removeprefix("-"), columns)
-        records.sort(key=_order(column), reverse=sort.startswith("-"))
-        records.sort(key=lambda record: _missing(record.get(column)))
+        known = [record for record in records if not _missing(record.get(column))]
+        missing = [record for record in records if _missing(record.get(column))]
+        records = [*sorted(known, key=_order(column), reverse=sort.startswith("-")), *missing]
     return records
 
 

@@ -12,7 +12,7 @@ from ashwood import __version__
 from ashwood.dashboard import answers, live, shapes
 from ashwood.dashboard.context import Context, Json, cards, header, telling
 from ashwood.dashboard.library import Followed, Library
-from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.views.curves import telling as telling_points
 from ashwood.views.table import Record, select
 
@@ -55,12 +55,13 @@ async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
 async def live_experiment(
     context: Context,
     experiment: ExperimentNumber,
-    since: Annotated[int, Query(ge=0, description="The entry up to which the record is known.")] = 0,
+    since: Annotated[int, Query(ge=0, le=LARGEST, description="The entry up to which the record is known.")] = 0,
     last_event_id: Annotated[str | None, Header(description="As a browser sends it when it reconnects.")] = None,
 ) -> StreamingResponse:
     """What happens, as server-sent events: ``changed`` with ``{seq, experiment?, trials?, many?, events?}``."""
-    await context.desk.do(lambda library: library.follow(experiment).seq)
-    known = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else since
+    # What is wrong with the record is said in an answer, as long as there can be one.
+    await context.desk.do(lambda library: library.follow(experiment).advance())
+    known = live.goes_on_at(last_event_id, since)
     return _stream(live.experiment_events(context.desk, experiment, known, header))
 
 
@@ -132,7 +133,9 @@ async def metrics(
         reports = answers.find_trial(followed, trial).reports
         shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
-            kept = telling_points(values, points)
+            lacking = reports.lacking(name)
+            having = [index for index in range(len(values)) if index not in lacking] if lacking else range(len(values))
+            kept = [having[place] for place in telling_points([values[index] for index in having], points)]
             shown[name] = {
                 "lengths": [reports.lengths[index] for index in kept],
                 "at": [reports.at[index] for index in kept],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping
+from hashlib import blake2b
+from math import ceil, inf
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -60,7 +62,8 @@ async def figure(
         followed.keep_drawn(key, fresh)
         return fresh
 
-    return _answer(known if known is not None else await context.desk.draw([followed], draw), if_none_match)
+    shown = known if known is not None else await context.desk.draw([followed], draw)
+    return _answer(shown, _stale_in(shown, followed), if_none_match)
 
 
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
@@ -90,23 +93,29 @@ async def compared(
 def _still_good(followed: Followed, key: Hashable) -> Drawn | None:
     """A figure as it was drawn, if it shows all that has happened, or is young for what it took to draw."""
     known = followed.drawn.get(key)
-    if known is None or known.seq == followed.seq:
-        return known
-    if not followed.chronicle.progress.state.active:  # nobody will ask again for what came last
-        return None
-    age = time.monotonic() - known.at
-    return known if age <= max(_LEAST_SECONDS, _PATIENCE * known.cost) else None
+    return known if known is not None and _stale_in(known, followed) > 0 else None
+
+
+def _stale_in(known: Drawn, followed: Followed) -> float:
+    """In how many seconds it has to be drawn again, if nothing more happens."""
+    if known.seq == followed.seq:
+        return inf
+    if not followed.chronicle.progress.state.active:
+        return 0.0
+    return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 
 
 def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
     began = time.monotonic()
     body = draw().encode()
     now = time.monotonic()
-    return Drawn(seq, body, now, now - began)
+    return Drawn(seq, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
 
 
-def _answer(drawn: Drawn, known: str | None) -> Response:
-    headers: Mapping[str, str] = {"ETag": f'"{drawn.seq}"', "Cache-Control": "no-cache"}
+def _answer(drawn: Drawn, stale_in: float, known: str | None) -> Response:
+    """With the time after which to ask again, where more has happened already than the figure shows."""
+    later = {} if stale_in == inf else {"Retry-After": str(max(1, ceil(stale_in)))}
+    headers: Mapping[str, str] = {"ETag": drawn.etag, "Cache-Control": "no-cache", **later}
     if known == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(drawn.body, media_type="application/json", headers=headers)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import asyncio
 import os
 import tarfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CancelScope
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Library
-from ashwood.dashboard.live import message
-from ashwood.dashboard.paths import ExperimentNumber, TrialNumber
+from ashwood.dashboard.live import goes_on_at, message
+from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
@@ -44,7 +46,7 @@ async def log(
     experiment: ExperimentNumber,
     trial: TrialNumber,
     tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
-    after: Annotated[int | None, Query(ge=0, le=2**53, description="What is behind this byte, instead.")] = None,
+    after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
 ) -> Json:
     """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
     path = await _log_of(context, experiment, trial)
@@ -60,13 +62,12 @@ async def live_log(
     context: Context,
     experiment: ExperimentNumber,
     trial: TrialNumber,
-    after: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
     path = await _log_of(context, experiment, trial)
-    known = int(last_event_id) if last_event_id is not None and last_event_id.isdecimal() else after
-    events = _follow(context, experiment, trial, path, known)
+    events = _follow(context, experiment, trial, path, goes_on_at(last_event_id, after))
     return StreamingResponse(events, media_type="text/event-stream")
 
 
@@ -90,9 +91,24 @@ async def download(context: Context, experiment: ExperimentNumber, trial: TrialN
     stack = ExitStack()
     directory = await run_sync(stack.enter_context, storage.fetch(full))
     attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
-    return StreamingResponse(
-        _tar(directory, stack), media_type="application/x-tar", headers={"Content-Disposition": attached}
-    )
+    return _Download(directory, stack, headers={"Content-Disposition": attached})
+
+
+class _Download(StreamingResponse):
+    """A directory as a tar archive; lets go of it at the end, whether or not anybody waited for that."""
+
+    def __init__(self, directory: Path, stack: ExitStack, *, headers: Mapping[str, str]) -> None:
+        pieces = _tar(directory)
+        stack.callback(pieces.close)
+        super().__init__(pieces, media_type="application/x-tar", headers=headers)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await run_sync(self._stack.close)
 
 
 async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
@@ -160,18 +176,17 @@ async def _follow(
         await asyncio.sleep(_TICK_SECONDS)
 
 
-def _tar(directory: Path, stack: ExitStack) -> Iterator[bytes]:
-    """A directory as a tar archive, a piece at a time; lets go of the directory at the end."""
-    with stack:
-        for path in sorted(directory.rglob("*")):
-            if path.is_symlink() or not path.is_file():
-                continue
-            with path.open("rb") as file:
-                info = tarfile.TarInfo(str(path.relative_to(directory)))
-                info.size = left = os.fstat(file.fileno()).st_size
-                yield info.tobuf(tarfile.PAX_FORMAT)
-                while left and (piece := file.read(min(left, _PIECE))):
-                    left -= len(piece)
-                    yield piece
-                yield bytes(left + -info.size % tarfile.BLOCKSIZE)
-        yield bytes(2 * tarfile.BLOCKSIZE)
+def _tar(directory: Path) -> Generator[bytes]:
+    """A directory as a tar archive, a piece at a time."""
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            info = tarfile.TarInfo(str(path.relative_to(directory)))
+            info.size = left = os.fstat(file.fileno()).st_size
+            yield info.tobuf(tarfile.PAX_FORMAT)
+            while left and (piece := file.read(min(left, _PIECE))):
+                left -= len(piece)
+                yield piece
+            yield bytes(left + -info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

@@ -49,13 +49,15 @@ export async function get(path, { query, signal } = {}) {
 
 /**
  * Get what may not have changed.
- * @returns {Promise<{etag: string | null, data: any} | null>} null: it hasn't
+ * @returns {Promise<{etag: string | null, data: any, again: number | null}>} data null: it hasn't; again: in so many
+ *   seconds it will have
  */
 export async function getChanged(path, { query, signal, etag } = {}) {
   const headers = etag ? { "If-None-Match": etag } : {};
   const response = await ask(url(path, query), { signal, headers, cache: "no-store" });
-  if (response.status === 304) return null;
-  return { etag: response.headers.get("ETag"), data: await response.json() };
+  const again = Number(response.headers.get("Retry-After")) || null;
+  const data = response.status === 304 ? null : await response.json();
+  return { etag: response.headers.get("ETag"), data, again };
 }
 
 export async function post(path, body = {}, { signal } = {}) {

@@ -209,11 +209,15 @@ export class Figure {
         getChanged(this.path, { query, etag: this.etag, signal: this.signal }),
         plotly(),
       ]);
-      if (answer) {
+      if (answer.data !== null) {
         this.etag = answer.etag;
         await this.#draw(answer.data);
       }
       this.over.hidden = true;
+      if (answer.again !== null) {
+        this.stale = true;
+        this.last = performance.now() + answer.again * 1_000 - EVERY;
+      }
     } catch (error) {
       if (error.name === "AbortError") return;
       // While the server is gone, the last picture stays; a banner says that it is gone.

@@ -25,7 +25,7 @@ export class Log {
   /** @param {string} path below /api/v1 @param {AbortSignal} signal */
   constructor(path, signal) {
     Object.assign(this, { path, signal, raw: "", begin: 0, end: 0, following: true, ended: false });
-    this.text = h("pre", { class: "log", tabindex: 0, "aria-label": "Log" });
+    this.text = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "Log" });
     this.note = h("span", { class: "muted" });
     this.earlier = h(
       "button",
@@ -80,7 +80,8 @@ export class Log {
       address: () => `${this.path}/live?after=${this.end}`,
       events: {
         text: ({ text, begin, end }) => {
-          if (begin < this.end) return;
+          // A file that became shorter is another one.
+          if (begin < this.end) Object.assign(this, { raw: "", begin });
           this.raw += text;
           this.end = end;
           this.exists = true;

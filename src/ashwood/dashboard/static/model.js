@@ -21,6 +21,8 @@ export class Model {
     this.path = `/experiments/${id}`;
     this.signal = signal;
     this.data = null;
+    // The entry up to which listeners heard of changes: they get nothing from what is loaded in between.
+    this.heard = null;
     this.receivedAt = 0;
     this.listeners = new Set();
     this.reload = throttle(() => this.load().then(() => this.tell({})).catch(() => {}), HEADER_EVERY);
@@ -29,6 +31,7 @@ export class Model {
 
   async load() {
     this.take(await get(this.path, { signal: this.signal }));
+    this.heard ??= this.data.seq;
     return this.data;
   }
 
@@ -57,16 +60,17 @@ export class Model {
   follow() {
     follow(`${this.path}/live`, {
       signal: this.signal,
-      address: () => `${this.path}/live?since=${this.data.seq}`,
+      address: () => `${this.path}/live?since=${this.heard}`,
       events: {
         changed: (delta) => {
           const { best } = this.data;
           this.take({ ...delta.experiment, seq: delta.seq });
+          this.heard = delta.seq;
           const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
           if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
-          // The best trial's hyperparameters come with the whole of it alone.
-          if (best?.trial !== this.data.best?.trial) this.reload();
+          // The best trial's hyperparameters come with the whole of it alone; among many, it may have changed.
+          if (delta.many || best?.trial !== this.data.best?.trial) this.reload();
         },
       },
     });

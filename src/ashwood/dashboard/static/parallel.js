@@ -32,7 +32,9 @@ export class Parallel {
 
   /** @param {any} trace Plotly's parcoords */
   show(trace) {
+    const isFirst = !this.axes;
     this.axes = trace.dimensions.map((dimension) => axisOf(dimension));
+    if (isFirst) this.axes.forEach(({ chosen }, at) => chosen && this.ranges.set(at, chosen));
     this.trials = Array.from(unpacked(trace.customdata), (row) => (typeof row === "number" ? row : row[0]));
     this.count = this.axes[0]?.places.length ?? 0;
     const { color, colorscale, cmin, cmax } = trace.line;
@@ -231,8 +233,8 @@ export class Parallel {
   }
 }
 
-/** An axis: where on it, from 0 to 1, each trial is, and how its places are told. */
-function axisOf({ label, range: [from, to], values, tickvals, ticktext }) {
+/** An axis: where on it, from 0 to 1, each trial is, how its places are told, and which are chosen at first. */
+function axisOf({ label, range: [from, to], values, tickvals, ticktext, constraintrange }) {
   const place = (value) => (value - from) / (to - from || 1);
   const known = (ticktext ?? []).map((words) => words.replaceAll(UNSEEN, ""));
   const named = (tickvals ?? []).map((value, at) => [place(value), known[at]]).filter(([, words]) => words);
@@ -243,7 +245,8 @@ function axisOf({ label, range: [from, to], values, tickvals, ticktext }) {
     if (near) return near[1];
     return between(named, share) ?? String(Number((from + share * (to - from)).toPrecision(4)));
   };
-  return { label: plain(label), ticks, tell, places: Array.from(unpacked(values), place) };
+  const chosen = constraintrange?.map(place).sort((one, other) => one - other);
+  return { label: plain(label), ticks, tell, chosen, places: Array.from(unpacked(values), place) };
 }
 
 /** Some round numbers in a range. */

@@ -207,6 +207,7 @@ export class Table {
       }
       if (flash && !isNew) blink(cell.closest("td, th"));
     });
+    if (!isNew) this.#reach(shown);
   }
 
   #move(element, place) {
@@ -235,10 +236,14 @@ export class Table {
   }
 
   #rove() {
-    for (const [key, shown] of this.rows) {
-      const index = key === this.current ? 0 : -1;
-      if (shown.link) shown.link.tabIndex = index;
-      if (shown.box) shown.box.tabIndex = index;
+    for (const shown of this.rows.values()) this.#reach(shown);
+  }
+
+  /** With Tab, one row is come to: what can be used in others isn't in the way to it. */
+  #reach(shown) {
+    const index = shown.key === this.current ? 0 : -1;
+    for (const each of [shown.link, shown.box, ...shown.element.querySelectorAll("button")]) {
+      if (each) each.tabIndex = index;
     }
   }
 

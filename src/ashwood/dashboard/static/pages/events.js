@@ -70,15 +70,19 @@ export default async function events({ model, signal, place }) {
   const begin = async () => {
     oldest = Infinity;
     newest = -Infinity;
+    const of = trial.value;
     const answer = await fetchEvents({});
+    if (of !== trial.value) return;
     put(list, take(answer).map(line));
     if (answer.events.length === 0) put(list, h("li", { class: "nothing" }, empty("Nothing has happened yet.", "")));
     showEnd(answer);
   };
   const fresh = throttle(async () => {
-    const known = newest;
+    const of = trial.value;
     try {
       const answer = await fetchEvents({});
+      if (of !== trial.value) return undefined;
+      const known = newest;
       const news = answer.events.filter((event) => event.seq > known);
       // More than a page came at once: begin anew rather than leave a gap.
       if (news.length === LIMIT) return await begin();

@@ -230,16 +230,7 @@ class Header {
     );
     let words = "";
     if (this.model.runs && data.seconds_left !== null && data.seconds_left !== undefined) {
-      const range = data.seconds_left_range;
-      const [low, high] = Array.isArray(range) ? [
-        range[0],
-        range.at(-1),
-      ] : range ? [range.low, range.high] : [null, null];
-      const between = low === null || roughlySame(
-        low,
-        high,
-      ) ? "" : ` (${format.roughly(Math.max(0, low - since))} to ${format.roughly(Math.max(0, high - since))})`;
-      words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left${between}`;
+      words = `done, about ${format.roughly(Math.max(0, data.seconds_left - since))} left`;
     } else words = "done";
     write(this.left, words);
     this.far.classList.toggle("going", this.model.runs);
@@ -379,7 +370,7 @@ class Header {
 
   #notices(data) {
     const read = data.read < 1 ? format.percent(data.read) : null;
-    const key = JSON.stringify([data.pending, data.warnings, data.why_ended, data.state, read]);
+    const key = JSON.stringify([data.warnings, data.why_ended, data.state, read]);
     if (this.notices.dataset.shown === key) return;
     this.notices.dataset.shown = key;
     const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
@@ -409,7 +400,6 @@ class Header {
           commandLine(`ashwood resume ${data.id}`),
         )
         : null,
-      (data.pending ?? []).map((request) => notice("", h("b", null, "Asked for, and not done yet: "), request)),
       warnings.length
         ? h(
           "details",
@@ -420,10 +410,6 @@ class Header {
         : null,
     );
   }
-}
-
-function roughlySame(low, high) {
-  return format.roughly(low) === format.roughly(high);
 }
 
 function told(what, state) {

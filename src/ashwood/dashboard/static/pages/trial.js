@@ -24,7 +24,9 @@ export default async function trialPage(place) {
     const answer = await get(path, { signal });
     return { ...answer.row, ...answer };
   };
-  let [, trial] = await Promise.all([model.load(), fetchTrial()]);
+  // In this order: what happens to the trial from here on is told.
+  await model.load();
+  let trial = await fetchTrial();
   place.title(`Trial ${number} of ${model.data.name} (#${id})`);
 
   const state = badge(trial.state);
@@ -228,7 +230,11 @@ function attemptsOf(trial) {
         moment(each.started_at),
       ),
       each.error
-        ? h("pre", { class: "error", tabindex: 0, "aria-label": `Error of attempt ${each.number}` }, each.error)
+        ? h(
+          "pre",
+          { class: "error", tabindex: 0, role: "group", "aria-label": `Error of attempt ${each.number}` },
+          each.error,
+        )
         : null,
       each.log_excerpt
         ? h(

@@ -18,9 +18,6 @@ const HIDDEN = new Set([
   "checkpoint_length",
   "created_at",
   "ended_at",
-  "started_at",
-  "nth",
-  "target",
 ]);
 const NAMES = {
   trial: "Trial",

@@ -1,0 +1,374 @@
+"""Pages in a real browser, of homes in which nothing runs: how they look, what they let through, who can use them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from ashwood.errors import RequestRefused
+from ashwood.eventlog.home import open_home
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import AttemptFailed, Request
+from tests.browser import NARROW, WIDE, Window, axe, chromium, violations, window
+from tests.cli.conftest import wait_until
+from tests.views.simulate import Workers, asha, power_law, spec_of
+
+from .homes import NASTY, Steered, add, append, ran
+from .serving import shown
+
+__all__ = ["chromium"]
+
+TABS = ("overview", "trials", "curves", "hyperparameters", "timeline", "budget", "events", "config")
+DONE, INTERRUPTED, CREATED, PAUSED, ERRORED = 1, 2, 3, 4, 5
+TALL = 2600
+TOO_WIDE = """() => {
+  const wide = (element) => element.scrollWidth > element.clientWidth + 1;
+  const scrolls = (element) => ['auto', 'scroll', 'clip'].includes(getComputedStyle(element).overflowX);
+  const cards = [...document.querySelectorAll('main .card')].filter((card) => wide(card) && !scrolls(card));
+  return [document.documentElement, ...cards]
+    .filter((element) => wide(element))
+    .map((element) => element.textContent.trim().slice(0, 40));
+}"""
+TOKEN = "a-token-of-this-test"
+
+
+def every_state(path: Path) -> Path:
+    """A home with experiments in every state that needs no driver."""
+    with open_home(path, create=True) as home:
+        whole = with_nasty_errors(ran())
+        add(home, whole)
+        add(home, whole, until=len(whole.entries) // 2)
+        home.store.create(spec_of(asha(8)), at=2_000.0)
+        add(home, ran(stop_after=100))
+        failing = Workers(spec_of(asha(3)), power_law(1), faults=(1.0, 0.0, 0.0))
+        failing.run()
+        add(home, with_nasty_errors(failing))
+    return path
+
+
+def with_nasty_errors(workers: Workers) -> Workers:
+    """Training code may raise anything, too."""
+    for at, entry in enumerate(workers.entries):
+        if isinstance(entry.event, AttemptFailed):
+            event = entry.event._replace(error=f"boom {NASTY}\nTraceback")
+            workers.entries[at] = entry._replace(event=event)
+    return workers
+
+
+class Refusing(Steered):
+    """Lets nobody end anything."""
+
+    def ask(self, experiment: ExperimentId, request: Request) -> None:
+        super().ask(experiment, request)
+        raise RequestRefused(f"experiment {experiment} can't be ended; wait {NASTY}")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with shown(every_state(tmp_path_factory.mktemp("home")), Refusing()) as url:
+        yield url
+
+
+def fits(seen: Window) -> None:
+    """Nobody has to scroll sideways, except in what scrolls by itself."""
+    too_wide: list[str] = []
+
+    def fit() -> bool:
+        too_wide[:] = seen.page.evaluate(TOO_WIDE)
+        return too_wide == []
+
+    try:
+        wait_until(fit, seconds=10)  # charts follow a moment later
+    except AssertionError:
+        pytest.fail(f"{seen.page.url} at {seen.page.viewport_size}: too wide: {too_wide}")
+
+
+def is_good(seen: Window) -> None:
+    """In both themes and at both widths, for everybody."""
+    for theme in ("light", "dark"):
+        seen.use(theme, (WIDE[0], TALL))
+        seen.settled()
+        assert violations(seen.page) == [], (seen.page.url, theme)
+    for size in (NARROW, WIDE):
+        seen.use("light", size)
+        fits(seen)
+    seen.use("light", (WIDE[0], TALL))
+
+
+def nothing_ran(page: Page) -> None:
+    """What users wrote became no element."""
+    assert page.locator("img[src=x], main script").count() == 0, page.url
+
+
+@pytest.mark.parametrize("experiment", [DONE, INTERRUPTED])
+def test_every_part_of_an_experiment(chromium: Browser, url: str, experiment: int) -> None:
+    with window(chromium, url, size=(WIDE[0], TALL), scripts=(axe(),)) as seen:
+        seen.open(f"/experiments/{experiment}")
+        seen.says(f"nasty {NASTY}", f"l{NASTY}", f"d{NASTY}", f"a{NASTY}")
+        for tab in TABS if experiment == DONE else TABS[:1]:
+            seen.page.get_by_role("tab", name=tab).click()
+            expect(seen.page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
+            seen.settled()
+            nothing_ran(seen.page)
+            is_good(seen)
+        if experiment == DONE:
+            seen.says(f"name: nasty {NASTY}")
+
+
+def test_every_other_page(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=(WIDE[0], TALL), scripts=(axe(),)) as seen:
+        for path, texts in {
+            "/": (f"nasty {NASTY}", f"l{NASTY}", "interrupted", "paused", "errored"),
+            f"/compare?ids={DONE},{INTERRUPTED}": (
+                f"#1 nasty {NASTY}",
+                f"a{NASTY}",
+                "Hyperparameters of the best trial",
+            ),
+            f"/experiments/{DONE}/trials/{first_failed(url)}": (f"boom {NASTY}", f"h{NASTY}"),
+            f"/experiments/{CREATED}": ("It has no trial yet.",),
+            f"/experiments/{ERRORED}": ("It is errored: every trial failed",),
+            f"/experiments/{PAUSED}": ("It is paused", "ashwood resume 4"),
+            "/nowhere": ("There is no such page.",),
+        }.items():
+            seen.open(path)
+            seen.says(*texts)
+            nothing_ran(seen.page)
+            is_good(seen)
+
+
+def first_failed(url: str) -> int:
+    """A trial of the first experiment that has failed."""
+    with urlopen(f"{url}/api/v1/experiments/{DONE}/trials?sort=-failures&limit=1") as answer:
+        return int(json.load(answer)["rows"][0]["trial"])
+
+
+def test_what_a_chart_says_of_a_point_is_text(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        seen.open(f"/experiments/{DONE}")
+        star = seen.page.locator(".scatterlayer .point").first
+        expect(star).to_be_visible()
+        box = star.bounding_box()
+        assert box is not None
+        seen.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+        expect(seen.page.locator(".hoverlayer").filter(has_text=f"kind = a{NASTY[:36]}")).to_have_count(1)
+        nothing_ran(seen.page)
+
+
+def test_preview(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=(WIDE[0], TALL), scripts=(axe(),)) as seen:
+        seen.open("/preview")
+        seen.says("Paste an experiment file")
+        is_good(seen)
+        seen.page.get_by_role("button", name="Put in an example").click()
+        expect(seen.page.get_by_role("heading", name="The plan of digits")).to_be_visible()
+        is_good(seen)
+        editor = seen.page.locator("textarea")
+        editor.fill(editor.input_value().replace("max_trials: 100", f'max_trials: "{NASTY}"'))
+        expect(seen.page.locator(".gutter .bad")).to_have_text("12")
+        seen.says("max_trials")
+        nothing_ran(seen.page)
+        is_good(seen)
+
+
+def test_an_empty_home_says_what_to_do(chromium: Browser, tmp_path: Path) -> None:
+    open_home(tmp_path, create=True).close()
+    with shown(tmp_path) as url, window(chromium, url, scripts=(axe(),)) as seen:
+        seen.open()
+        seen.says("There is no experiment here yet.", "ashwood run", "read only")
+        is_good(seen)
+        seen.page.get_by_role("link", name="Preview").click()
+        seen.settled()
+        seen.page.go_back()
+        with open_home(tmp_path) as home:
+            add(home, ran(4))
+        seen.says("completed")
+
+
+def test_everything_can_be_done_by_keys(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        page, keys = seen.page, seen.page.keyboard
+        seen.open()
+        rows = page.locator("tbody tr")
+        keys.press("/")
+        keys.type("paused")
+        expect(rows).to_have_count(1)
+        keys.press("Control+A")
+        keys.press("Delete")
+        expect(rows).to_have_count(5)
+        tab_to(page, page.get_by_role("button", name="Best", exact=True))
+        keys.press("Enter")
+        expect(page.locator("th[aria-sort]")).to_contain_text("Best")
+        focused = page.locator(":focus")
+        expect(focused).to_have_text("Best▼")
+        keys.press("Enter")
+        expect(page.locator("th[aria-sort=ascending]")).to_contain_text("Best")
+        expect(rows.first).to_contain_text("#1")
+        tab_to(page, page.locator("tbody th a[tabindex='0']"))
+        keys.press("Home")
+        keys.press("ArrowDown")
+        expect(focused).to_have_attribute("href", re.compile("/experiments/[24]"))
+        keys.press("ArrowUp")
+        keys.press("Enter")
+        expect(page.locator("h1")).to_contain_text("nasty")
+        keys.press("2")
+        expect(page.get_by_role("tab", name="Trials")).to_have_attribute("aria-selected", "true")
+        keys.press("/")
+        keys.type("state=completed")
+        expect(rows).to_have_count(2)
+        tab_to(page, page.locator("tbody th a[tabindex='0']"))
+        keys.press("Enter")
+        expect(page.locator("h1")).to_have_text("Trial 11")
+        page.go_back()
+        expect(page.get_by_label("Filter the trials")).to_have_value("state=completed")
+        page.go_forward()
+        expect(page.locator("h1")).to_have_text("Trial 11")
+        keys.press("u")
+        expect(page.locator("h1")).to_contain_text("nasty")
+        tab_to(page, page.get_by_role("button", name="Rename…"))
+        keys.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        expect(focused).to_have_value(f"nasty {NASTY}")
+        keys.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(focused).to_have_text("Rename…")
+        keys.press("g")
+        keys.press("e")
+        expect(page.locator("h1")).to_have_text("Experiments")
+        keys.press("?")
+        expect(page.get_by_role("dialog")).to_contain_text("to the filter")
+
+
+def tab_to(page: Page, target: Locator) -> None:
+    """Press Tab until something has the focus."""
+    for _ in range(60):
+        if target.evaluate("(element) => element === document.activeElement"):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"Tab never comes to {target}")
+
+
+def test_what_was_chosen_stays_after_a_reload(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        page = seen.page
+        seen.open(f"/experiments/{DONE}")
+        page.get_by_role("tab", name="Trials").click()
+        page.get_by_label("Filter the trials").fill("bracket=1")
+        page.get_by_role("button", name="Trial", exact=True).click()
+        expect(page.locator("tbody tr")).to_have_count(5)
+        expect(page.locator("th[aria-sort=descending]")).to_contain_text("Trial")
+        before = page.locator("tbody").inner_text()
+        page.get_by_label("Colours").click()
+        page.reload()
+        seen.settled()
+        assert page.locator("tbody").inner_text() == before
+        expect(page.get_by_label("Filter the trials")).to_have_value("bracket=1")
+        expect(page.get_by_role("tab", name="Trials")).to_have_attribute("aria-selected", "true")
+        expect(page.locator("html")).to_have_attribute("data-theme", "light")
+        page.go_back()
+        expect(page.get_by_role("tab", name="Overview")).to_have_attribute("aria-selected", "true")
+
+
+def test_a_refusal_is_shown_where_it_was_asked_for(chromium: Browser, url: str) -> None:
+    with window(chromium, url, scripts=(axe(),)) as seen:
+        seen.open(f"/experiments/{PAUSED}")
+        seen.page.get_by_role("button", name="Kill…").click()
+        asking = seen.page.get_by_role("dialog")
+        assert violations(seen.page) == []
+        asking.get_by_role("button", name="Kill it").click()
+        expect(asking.get_by_role("alert")).to_contain_text(f"can't be ended wait {NASTY}")
+        seen.refused(409)
+        nothing_ran(seen.page)
+        asking.get_by_role("button", name="Leave it").click()
+        expect(asking).to_have_count(0)
+
+
+def test_a_lost_connection_is_said_and_comes_back(chromium: Browser, tmp_path: Path) -> None:
+    whole = ran()
+    half = len(whole.entries) // 2
+    with open_home(tmp_path, create=True) as home:
+        add(home, whole, until=half)
+    with ExitStack() as first:
+        url = first.enter_context(shown(tmp_path))
+        with window(chromium, url) as seen:
+            seen.open("/experiments/1")
+            seen.says("interrupted")
+            expect(seen.page.locator("#live")).to_have_text("live")
+            expect(seen.page.locator("#banner")).to_be_hidden()
+            before = seen.page.locator(".facts").inner_text()
+            with seen.without_server():
+                first.close()
+                seen.says("The connection to the server is lost.")
+                expect(seen.page.locator("#live")).to_have_text("offline")
+                assert seen.page.locator(".facts").inner_text() == before, "what was shown stays"
+                with open_home(tmp_path) as home:
+                    append(home, ExperimentId(1), whole.experiment.spec, whole.entries[half:], whole.entries[:half])
+                with shown(tmp_path, port=urlsplit(url).port or 0):
+                    seen.page.get_by_role("button", name="Try now").click()
+                    expect(seen.page.locator("#banner")).to_be_hidden()
+                    seen.says("completed", "283 epochs")
+                    expect(seen.page.locator(".badge").first).to_have_text("✓completed")
+
+
+def test_a_token_is_asked_for_once(chromium: Browser, tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        add(home, ran(4))
+    with shown(tmp_path, token=TOKEN) as url:
+        with window(chromium, url) as seen:
+            seen.page.goto(url)
+            seen.says("ashwood ui", "?token=")
+            seen.refused(401)
+        with window(chromium, url) as seen:
+            seen.open(f"/experiments/1?tab=trials&token={TOKEN}")
+            assert urlsplit(seen.page.url).query == "tab=trials"
+            expect(seen.page.locator("tbody tr")).to_have_count(4)
+            seen.open()
+            seen.says("completed")
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Two thousand trials."""
+    home = tmp_path_factory.mktemp("many")
+    with open_home(home, create=True) as opened:
+        spec = spec_of(asha(2_000, max_length=16, max_concurrent_trials=0))
+        workers = Workers(spec, power_law(3), workers=16)
+        workers.run()
+        add(opened, workers)
+    with shown(home) as url:
+        yield url
+
+
+WITHOUT_WEBGL = """
+const own = HTMLCanvasElement.prototype.getContext;
+HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+  return /webgl/.test(kind) ? null : own.call(this, kind, ...rest);
+};
+"""
+
+
+@pytest.mark.parametrize("scripts", [(), (WITHOUT_WEBGL,)], ids=["webgl", "without"])
+def test_thousands_of_trials(chromium: Browser, many: str, scripts: tuple[str, ...]) -> None:
+    with window(chromium, many, scripts=scripts) as seen:
+        page = seen.page
+        seen.open("/experiments/1")
+        seen.says("2,000 of 2,000")
+        expect(page.get_by_label("The ladder").locator("canvas, .point").first).to_be_attached()
+        page.get_by_role("tab", name="Trials").click()
+        rows = page.locator("tbody tr")
+        expect(rows).to_have_count(100)
+        page.get_by_role("button", name="Trial", exact=True).click()
+        expect(rows.first).to_contain_text("1999")
+        page.get_by_role("button", name="Last").click()
+        expect(rows.last.locator("th")).to_have_text("0")
+        expect(page.get_by_label("Pages of the table")).to_contain_text("1,901–2,000 of 2,000 trials")
+        page.get_by_role("tab", name="Hyperparameters").click()
+        seen.settled()
+        seen.says("Drag along an axis")

@@ -1,0 +1,194 @@
+"""The pages in a real browser while a real experiment trains: what changes shows, and buttons do what they say."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from ashwood.eventlog.home import open_home
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.events import (
+    CancelRequested,
+    PauseRequested,
+    Request,
+    SettingsChanged,
+    TrialKillRequested,
+)
+from tests.browser import Window, chromium, window
+from tests.cli.conftest import Workplace, wait_until
+from tests.cli.test_ui import dashboard
+
+from .homes import NASTY
+
+__all__ = ["chromium"]
+
+TRAIN = f"""
+import json, pathlib, time
+import ashwood
+
+NASTY = {NASTY!r}
+
+def train(trial):
+    start = 0
+    if trial.checkpoint:
+        start = json.loads((trial.checkpoint / "state.json").read_text())["epochs"]
+    for epoch in trial.epochs():
+        print("epoch", epoch, NASTY, flush=True)
+        while not (pathlib.Path("go").exists() or pathlib.Path(f"go-{{epoch}}").exists()):
+            time.sleep(0.01)
+        trial.report(
+            loss=abs(trial.hparams.x - 0.3) + 1 / (epoch + 1),
+            **{{NASTY: epoch}},
+            checkpoint=lambda directory: (directory / "state.json").write_text(json.dumps({{"epochs": epoch + 1}})),
+        )
+"""
+
+EXPERIMENT = """
+name: live
+entrypoint: train:train
+hyperparameters: {x: {type: double, minval: 0.0, maxval: 1.0}}
+searcher:
+  {name: async_halving, metric: loss, max_length: {epochs: 4}, max_trials: 4, divisor: 2,
+   max_concurrent_trials: 2}
+reproducibility: {experiment_seed: 5}
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Workplace:
+    place = Workplace(tmp_path)
+    place.write(EXPERIMENT, TRAIN)
+    return place
+
+
+@contextmanager
+def watched(workplace: Workplace, chromium: Browser) -> Iterator[Window]:
+    """A window on the dashboard of a workplace."""
+    with dashboard(workplace) as ui, window(chromium, f"http://{ui.url.netloc}") as seen:
+        yield seen
+
+
+def asked(workplace: Workplace) -> list[Request]:
+    """What people have asked for, by the record."""
+    with open_home(workplace.path / ".ashwood") as home:
+        events = [entry.event for _, entry in home.store.log(ExperimentId(1)).read()]
+    return [event for event in events if isinstance(event, Request)]
+
+
+def dots(page: Page) -> dict[str, tuple[float, float]]:
+    """Where the trials stand on the ladder."""
+    points: list[list[Any]] = page.evaluate(
+        """() => [...document.querySelectorAll('.scatterlayer .point')].map((point) => {
+          const at = point.getBoundingClientRect();
+          return [point.__data__?.id, Math.round(at.x), Math.round(at.y)];
+        }).filter(([id]) => id)"""
+    )
+    return {str(name): (x, y) for name, x, y in points}
+
+
+def test_what_happens_shows_without_a_reload(workplace: Workplace, chromium: Browser) -> None:
+    with workplace.driving("run", "toy.yaml") as driver, watched(workplace, chromium) as seen:
+        page = seen.page
+        seen.open()
+        page.get_by_role("link", name="live", exact=True).click()
+        reports = page.locator(".fact").filter(has_text="Reports").locator("b")
+        expect(reports).to_have_text("0")
+        seen.says("running", "2 of 4")
+        seen.settled()
+        before = dots(page)
+        (workplace.path / "go-0").touch()
+        (workplace.path / "go-1").touch()
+        expect(reports).to_have_text("6")
+        wait_until(lambda: promoted(before, dots(page)))
+        page.get_by_role("tab", name="Trials").click()
+        best = page.locator("tbody tr").first
+        expect(best).to_contain_text("running")
+        best.locator("th a").click()
+        log, state = page.locator(".log"), page.locator(".title .badge")
+        expect(log).to_contain_text(f"epoch 2 {NASTY}")
+        expect(log).not_to_contain_text("epoch 3")
+        expect(state).to_contain_text("running")
+        expect(page.locator(".way")).to_contain_text("rank 1 of 2 at rung 1")
+        expect(page.locator("figcaption").nth(1)).to_have_text(NASTY)
+        (workplace.path / "go").touch()
+        expect(log).to_contain_text("epoch 3")
+        expect(state).to_contain_text("completed")
+        assert page.locator("img[src=x]").count() == 0
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name="Download").first.click()
+        with tarfile.open(downloading.value.path()) as archive:
+            assert "state.json" in {Path(name).name for name in archive.getnames()}
+        assert driver.wait(60) == 0
+        page.go_back()
+        expect(page.locator("tbody tr").first).to_contain_text("completed")
+        page.go_back()
+        seen.says("100 %")
+        wait_until(lambda: any(name.startswith("1 at 2") for name in dots(page)))
+
+
+def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> None:
+    with workplace.driving("run", "toy.yaml") as driver, watched(workplace, chromium) as seen:
+        page = seen.page
+        dialog = page.get_by_role("dialog")
+        state = page.locator(".title .badge")
+
+        def press(name: str) -> None:
+            page.locator(".actions").get_by_role("button", name=name).click()
+
+        def answer(name: str) -> None:
+            dialog.get_by_role("button", name=name).click()
+
+        seen.open("/experiments/1/trials/0")
+        press("Kill…")
+        expect(dialog).to_contain_text("Kill trial 0?")
+        answer("Leave it")
+        expect(dialog).to_have_count(0)
+        assert asked(workplace) == []
+        press("Kill…")
+        answer("Kill it")
+        expect(state).not_to_contain_text("running")
+        assert isinstance(asked(workplace)[-1], TrialKillRequested)
+
+        page.keyboard.press("u")
+        press("Settings…")
+        dialog.get_by_label("max_trials").fill("1")
+        answer("Change")
+        expect(dialog.get_by_role("alert")).to_contain_text("max_trials")
+        seen.refused(409)
+        dialog.get_by_label("max_trials").fill("6")
+        dialog.get_by_label("max_concurrent_trials").fill("1")
+        answer("Change")
+        expect(dialog).to_have_count(0)
+        seen.says("of 6")
+        changed = asked(workplace)[-1]
+        assert isinstance(changed, SettingsChanged)
+        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1}
+
+        press("Pause")
+        expect(state).to_contain_text("pausing")
+        (workplace.path / "go-0").touch()
+        assert driver.wait(60) == 3
+        expect(state).to_contain_text("paused")
+        seen.says("It goes on where it stands.")
+        press("Go on")
+        expect(state).to_contain_text("running")
+        expect(page.locator(".fact").filter(has_text="Workers busy")).to_contain_text("1 of")
+
+        press("Cancel…")
+        expect(dialog).to_contain_text("Cancel experiment 1, live?")
+        answer("Cancel it")
+        (workplace.path / "go").touch()
+        expect(state).to_contain_text("canceled")
+        assert [type(each) for each in asked(workplace)][-2:] == [PauseRequested, CancelRequested]
+        expect(page.locator(".actions").get_by_role("button", name="Pause")).to_have_count(0)
+
+
+def promoted(before: dict[str, tuple[float, float]], now: dict[str, tuple[float, float]]) -> bool:
+    """Whether a dot that was there stands higher."""
+    return any(name in before and y < before[name][1] - 20 for name, (_, y) in now.items())
