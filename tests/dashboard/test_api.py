@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import AsyncGenerator, Iterator
@@ -36,8 +37,9 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.views.chronicle import Chronicle, chronicle
+from tests.views.simulate import asha
 
-from .homes import NASTY, Steered, a_home, add, append, ran
+from .homes import NASTY, Steered, a_home, add, append, nasty_spec, ran
 
 
 def get(client: TestClient, path: str, status: int = 200) -> Any:
@@ -95,6 +97,10 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert rates == sorted(rates, reverse=True)
     assert {row["state"] for row in page["rows"]} == {"completed"}
     assert 0 < page["matching"] < page["total"]
+    few = get(client, "experiments/1/trials?where=hparams.lr>0.001&where=hparams.lr<=0.1&where=state!=completed")
+    assert few["rows"]
+    assert all(0.001 < row["hparams.lr"] <= 0.1 and row["state"] != "completed" for row in few["rows"])
+    assert "is no number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
     longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
     ranks = [(-row["length"], row["best_loss"] is None, row["best_loss"]) for row in longest]
     assert ranks == sorted(ranks), "the better first among those that trained equally long"
@@ -451,6 +457,21 @@ def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: p
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         assert get(client, "experiments/1") == answers[0][0]
+
+
+def test_another_home_in_the_same_place_is_another_home(tmp_path: Path) -> None:
+    place = tmp_path / "home"
+    a_home(place)
+    app = create_app(lambda: open_home(place), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert len(get(client, "experiments")["experiments"]) == 3
+        shutil.rmtree(place)
+        assert "there are no experiments in" in get(client, "experiments", 404)["error"]["what"]
+        assert "there are no experiments in" in get(client, "experiments/1", 404)["error"]["what"]
+        with open_home(place, create=True) as home:
+            home.store.create(nasty_spec(asha(3), "new"), at=1.0)
+        assert [card["name"] for card in get(client, "experiments")["experiments"]] == ["new"]
+        assert get(client, "experiments/1")["name"] == "new"
 
 
 @pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["at once", "in pieces"])

@@ -32,6 +32,8 @@ _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
+_UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
+"""Numbers that nobody looks for by their digits."""
 _FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
 
 
@@ -167,7 +169,8 @@ class Followed:
         """Whether one of a trial's values contains a text in small letters."""
         trial = record["trial"]
         if (known := self._texts.get(trial)) is None:
-            known = "\0".join(str(value).lower() for value in record.values() if value is not None)
+            told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
+            known = "\0".join(told)
             self._texts[trial] = known
         return text in known
 

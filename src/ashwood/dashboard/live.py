@@ -76,7 +76,7 @@ async def experiment_events(
         followed.advance()
         return _difference(library, followed, since, before, header), followed.seq
 
-    while True:
+    while not desk.leaving:
         difference, since = await desk.do(look)
         if difference:
             before |= difference.get("experiment", {})
@@ -117,7 +117,7 @@ async def list_events(desk: Desk, cards: Callable[[Library], list[Card]]) -> Asy
     before: dict[int, Card] = {}
     said = time.monotonic()
     yield b"retry: 1000\n\n"
-    while True:
+    while not desk.leaving:
         now = {card["id"]: card for card in await desk.do(cards)}
         changed = [card for number, card in now.items() if _differs(card, before.get(number))]
         gone = [number for number in before if number not in now]

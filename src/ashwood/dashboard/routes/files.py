@@ -153,7 +153,7 @@ async def _follow(
 ) -> AsyncIterator[bytes]:
     quiet = 0
     yield b"retry: 1000\n\n"
-    while True:
+    while not context.desk.leaving:
         # Asked before reading: what was written before the end is there then.
         ended = await context.desk.ask(
             experiment,
