@@ -156,10 +156,20 @@ def first_failed(url: str) -> int:
 
 def hovers_are_text(seen: Window) -> None:
     """What the ladder says of a trial, too."""
-    box = seen.page.locator(".scatterlayer .point").first.bounding_box()
-    assert box is not None
-    seen.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
-    expect(seen.page.locator(".hoverlayer").filter(has_text=f"kind = a{NASTY[:36]}")).to_have_count(1)
+    mouse = seen.page.mouse
+    point = seen.page.locator(".scatterlayer .point").first
+    said = seen.page.locator(".hoverlayer").filter(has_text=f"kind = a{NASTY[:36]}")
+
+    def hovered() -> bool:
+        # The page may still be moving: again, then, from where nothing is.
+        box = point.bounding_box()
+        if box is not None:
+            mouse.move(1, 1)
+            mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=3)
+            seen.page.evaluate("() => new Promise(requestAnimationFrame)")
+        return said.count() == 1
+
+    wait_until(hovered)
     nothing_ran(seen.page)
 
 
