@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-_PATIENCE_MS = 120_000
+PATIENCE = 300.0
+"""Seconds that a page may take to reach a milestone."""
 
 
 class Milestones(NamedTuple):
@@ -101,7 +102,7 @@ def browser() -> Iterator[Browser]:
 
 
 def visit(opened: Browser, address: str, page: Milestones) -> Visit:
-    """Open a page with nothing in the browser's cache, and wait for its last milestone, or for two minutes."""
+    """Open a page with nothing in the browser's cache, and wait for its last milestone, or for `PATIENCE`."""
     from playwright.sync_api import Error
 
     with opened.new_context(viewport={"width": 1440, "height": 900}) as context:
@@ -113,7 +114,7 @@ def visit(opened: Browser, address: str, page: Milestones) -> Visit:
         try:
             for name, selectors in page.marks.items():
                 for selector in selectors:
-                    tab.wait_for_selector(selector, state="attached", timeout=_PATIENCE_MS)
+                    tab.wait_for_selector(selector, state="attached", timeout=1000 * PATIENCE)
                 reached[name] = 1000 * (time.monotonic() - began)
         except Error:  # it took too long, or the page crashed: what it says of itself may never come
             return Visit(reached, None)

@@ -17,11 +17,18 @@ VALUES = 300
 """Intermediate values a trial."""
 
 PATHS = {
-    "list of studies": "/api/studies",
-    "study, whole": "/api/studies/1",
-    "study, what is new": "/api/studies/1?after={after}",
+    "list": "/api/studies",
+    "experiment": "/api/studies/1",
+    "what is new since": "/api/studies/1?after={after}",
     "importance": "/api/studies/1/param_importances",
 }
+OUR_PATHS = {
+    "list": "/api/v1/experiments",
+    "experiment": "/api/v1/experiments/1",
+    "what is new since": "/api/v1/experiments/1",
+    "importance": "/api/v1/experiments/1/figures/importance",
+}
+"""What answers the same: optuna-dashboard's page of a study is made from all of it, ours from pieces."""
 
 
 def study(size: Size) -> Path:

@@ -57,8 +57,8 @@ class Served(NamedTuple):
 class Client:
     """One connection, as a browser keeps it."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE)
+    def __init__(self, port: int, limit: float = _PATIENCE) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=limit)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
         """The body of an answer; empty: it hasn't changed.
