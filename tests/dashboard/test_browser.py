@@ -265,6 +265,7 @@ def test_what_was_chosen_stays_after_a_reload(chromium: Browser, url: str) -> No
         page.get_by_role("button", name="Trial", exact=True).click()
         expect(page.locator("tbody tr")).to_have_count(5)
         expect(page.locator("th[aria-sort=descending]")).to_contain_text("Trial")
+        expect(page.locator(".table[aria-busy]")).to_have_count(0)  # the heading is there before the order
         before = page.locator("tbody").inner_text()
         page.get_by_label("Colours").click()
         page.reload()
