@@ -54,8 +54,8 @@ def select(
 ) -> list[Record]:
     """Those records that fit all conditions, in order of a column; ``-`` before it: the largest first.
 
-    A condition is ``KEY=VALUE``, or has ``!=``, ``<``, ``<=``, ``>`` or ``>=`` instead, where what has no value fits
-    ``!=`` alone.  What has no value in that column comes last, whichever way.  ``columns``: all that there are, if that is known.
+    A condition is ``KEY=VALUE``, or has ``!=``, ``<``, ``<=``, ``>`` or ``>=`` instead; what has no value fits ``!=``
+    alone.  In that column what has no value comes last, whichever way.  ``columns``: all that there are, if known.
 
     Raises:
         AshwoodError: a condition is none, or there is no such column.
