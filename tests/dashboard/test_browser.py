@@ -117,6 +117,7 @@ def test_every_part_of_an_experiment(chromium: Browser, url: str) -> None:
         seen.open(f"/experiments/{DONE}")
         seen.says(f"nasty {NASTY}", f"l{NASTY}", f"d{NASTY}", f"a{NASTY}")
         hovers_are_text(seen)
+        clicks_open_trials(seen)
         for tab in TABS:
             seen.page.get_by_role("tab", name=tab).click()
             expect(seen.page.get_by_role("tab", name=tab)).to_have_attribute("aria-selected", "true")
@@ -171,6 +172,15 @@ def hovers_are_text(seen: Window) -> None:
 
     wait_until(hovered)
     nothing_ran(seen.page)
+
+
+def clicks_open_trials(seen: Window) -> None:
+    """Where the mouse is over one."""
+    seen.page.mouse.down()
+    seen.page.mouse.up()
+    expect(seen.page.get_by_role("heading", name="Trial ")).to_be_visible()
+    seen.page.go_back()
+    expect(seen.page.get_by_role("tab", name=TABS[0])).to_be_visible()
 
 
 def test_preview(chromium: Browser, url: str) -> None:

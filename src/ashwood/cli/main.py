@@ -543,7 +543,11 @@ def trials(
     ] = "trial",
     where: Annotated[
         list[str] | None,
-        typer.Option("--filter", metavar="KEY=VALUE", help="Only trials where a column or hyperparameter is VALUE."),
+        typer.Option(
+            "--filter",
+            metavar="KEY=VALUE",
+            help="Only trials where a column or hyperparameter is VALUE; also !=, <, <=, > and >=.",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")] = 0,
     json: JsonOption = False,
