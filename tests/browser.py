@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -19,7 +19,6 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--enable-unsafe-swiftshader",)  # WebGL without a graphics card
 PATIENCE_MS = 60_000
 WIDE = (1440, 900)
 NARROW = (1024, 768)
@@ -35,7 +34,7 @@ def chromium_browser() -> Iterator[Browser]:
     # Root has no sandbox.
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*FLAGS, *sandbox], timeout=PATIENCE_MS)
+        browser = playwright.chromium.launch(executable_path=program, args=sandbox, timeout=PATIENCE_MS)
         try:
             yield browser
         finally:
@@ -80,6 +79,16 @@ class Window:
     def open(self, path: str = "/") -> None:
         """Open an address of the server."""
         self.page.goto(self.url + path)
+        self.settled()
+
+    def go(self, path: str) -> None:
+        """To another address as a link leads there: nothing is loaded anew."""
+        if not self.page.url.startswith(self.url):
+            self.open(path)
+            return
+        self.page.evaluate(
+            "(path) => { history.pushState(null, '', path); dispatchEvent(new PopStateEvent('popstate')); }", path
+        )
         self.settled()
 
     def settled(self) -> None:
@@ -130,10 +139,10 @@ class Window:
         dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
-        # Of a card that isn't there, in software, Chromium says that it is slow.
-        of_drivers = message.text.startswith("[.WebGL")
+        # Without a graphics card, Chromium says that what it does in software is slow.
+        slow = message.text.startswith("[.WebGL")
         unreachable = self.away and "net::ERR_" in message.text
-        if message.type in ("error", "warning") and not unreachable and not of_drivers:
+        if message.type in ("error", "warning") and not unreachable and not slow:
             self.wrong.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:
@@ -162,7 +171,7 @@ def window(
         opened = Window(context.new_page(), url)
         opened._listen()
         yield opened
-        assert opened.wrong == []
+        assert opened.wrong == [], opened.wrong
     finally:
         context.close()
 
@@ -172,14 +181,19 @@ def axe() -> str:
     return (files("axe_playwright_python") / "axe.min.js").read_text()
 
 
-def violations(page: Page, excused: Callable[[dict[str, Any]], bool] = lambda _: False) -> list[str]:
-    """What axe-core has to say against a page, one line a node."""
-    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+def violations(page: Page, *, rules: tuple[str, ...] = ()) -> list[str]:
+    """What axe-core has to say against a page, one line a node; with ``rules``, by these alone.
+
+    Charts are taken as the pictures that they are, each with a name: not every dot of them is looked at.
+    """
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = list(rules)
+    found = page.evaluate("(options) => axe.run({exclude: ['.plot .main-svg']}, options)", options)
     return [
-        f"{rule['id']} ({rule['impact']}): {' '.join(node['target'][0:3])}: {node['failureSummary']}"
+        f"{rule['id']} ({rule['impact']}): {' '.join(node['target'])}: {node['failureSummary']}"
         for rule in found["violations"]
         for node in rule["nodes"]
-        if not excused({"rule": rule["id"], **node})
     ]
 
 

@@ -78,6 +78,23 @@ def test_it_steers_an_experiment_that_runs(workplace: Workplace) -> None:
         assert "completed" in answer["error"]["what"]
 
 
+def test_it_ends_at_once_and_quietly_while_a_page_listens(workplace: Workplace) -> None:
+    workplace.ashwood("run", "toy.yaml")
+    with workplace.start("ui", "--port", "0", "--no-open") as process:
+        try:
+            ui = Ui(process)
+            assert ui.url.hostname is not None
+            connection = HTTPConnection(ui.url.hostname, ui.url.port, timeout=30)
+            connection.request("GET", "/api/v1/experiments/1/live")
+            assert b"retry" in connection.getresponse().readline()
+            process.send_signal(signal.SIGINT)
+            said = "".join(process.communicate(timeout=30))
+            assert (process.returncode, "Traceback" in said, "Cancel" in said) == (0, False, False), said
+            connection.close()
+        finally:
+            process.kill()
+
+
 def test_who_only_looks_can_change_nothing(workplace: Workplace) -> None:
     with dashboard(workplace, "--read-only") as ui:
         assert ui.ask("/api/v1/home")[1]["read_only"]

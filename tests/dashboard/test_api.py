@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import sqlite3
 import tarfile
 from collections.abc import AsyncGenerator, Iterator
@@ -22,7 +23,7 @@ from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.live import experiment_events, goes_on_at, message
+from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
 from ashwood.dashboard.routes import figures
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
@@ -36,8 +37,9 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.views.chronicle import Chronicle, chronicle
+from tests.views.simulate import asha
 
-from .homes import NASTY, Steered, a_home, add, append, ran
+from .homes import NASTY, Steered, a_home, add, append, nasty_spec, ran
 
 
 def get(client: TestClient, path: str, status: int = 200) -> Any:
@@ -95,6 +97,13 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert rates == sorted(rates, reverse=True)
     assert {row["state"] for row in page["rows"]} == {"completed"}
     assert 0 < page["matching"] < page["total"]
+    few = get(client, "experiments/1/trials?where=hparams.lr>0.001&where=hparams.lr<=0.1&where=state!=completed")
+    assert few["rows"]
+    assert all(0.001 < row["hparams.lr"] <= 0.1 and row["state"] != "completed" for row in few["rows"])
+    assert "is no number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
+    longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
+    ranks = [(-row["length"], row["best_loss"] is None, row["best_loss"]) for row in longest]
+    assert ranks == sorted(ranks), "the better first among those that trained equally long"
     assert get(client, "experiments/1/trials?q=script&limit=1")["matching"] > 0
     assert {column["key"] for column in page["columns"]} >= {"trial", "rung", "loss", "hparams.lr", f"hparams.h{NASTY}"}
     error = get(client, "experiments/1/trials?sort=learning", 400)["error"]
@@ -450,6 +459,21 @@ def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: p
         assert get(client, "experiments/1") == answers[0][0]
 
 
+def test_another_home_in_the_same_place_is_another_home(tmp_path: Path) -> None:
+    place = tmp_path / "home"
+    a_home(place)
+    app = create_app(lambda: open_home(place), name="home")
+    with TestClient(app, base_url="http://localhost") as client:
+        assert len(get(client, "experiments")["experiments"]) == 3
+        shutil.rmtree(place)
+        assert "there are no experiments in" in get(client, "experiments", 404)["error"]["what"]
+        assert "there are no experiments in" in get(client, "experiments/1", 404)["error"]["what"]
+        with open_home(place, create=True) as home:
+            home.store.create(nasty_spec(asha(3), "new"), at=1.0)
+        assert [card["name"] for card in get(client, "experiments")["experiments"]] == ["new"]
+        assert get(client, "experiments/1")["name"] == "new"
+
+
 @pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["at once", "in pieces"])
 def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(library, "_TURN_SECONDS", seconds)
@@ -528,6 +552,24 @@ def test_who_slept_through_another_dashboard_is_told_to_read_again(
 )
 def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
     assert goes_on_at(said, 7) == place
+
+
+def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -> None:
+    a_home(tmp_path)
+
+    async def listen() -> list[bytes]:
+        desk = Desk(lambda: open_home(tmp_path))
+        heard: list[bytes] = []
+        async for said in until_failure(experiment_events(desk, 1, 0, header)):
+            heard.append(said)
+            if len(heard) == 2:
+                await desk.do(lambda library: library.home.store.delete(1))
+        await desk.close()
+        return heard
+
+    *_, last = asyncio.run(listen())
+    assert last.startswith(b"event: failed\n")
+    assert "there is no experiment 1" in json.loads(last.partition(b"data: ")[2])["error"]["what"]
 
 
 def test_one_experiment_is_looked_at_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

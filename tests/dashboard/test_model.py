@@ -15,7 +15,9 @@ import ashwood
 
 STATIC = Path(ashwood.__file__).parent / "dashboard" / "static"
 BEFORE = """
-const streams = [], said = [], element = new Proxy({ dataset: {} }, { get: (own, name) => own[name] ?? (() => null) });
+const streams = [], said = [], texts = [];
+const append = (...nodes) => texts.push(...nodes.filter((each) => typeof each === "string"));
+const element = new Proxy({ dataset: {}, append }, { get: (own, name) => own[name] ?? (() => null) });
 let answer = { seq: 10, best: { trial: 1 }, best_trial: { trial: 1, state: "running" } };
 globalThis.document = new Proxy({ hidden: false }, {
   get: (own, name) => own[name] ?? (name.startsWith("query") ? () => null : () => element),
@@ -26,7 +28,7 @@ globalThis.EventSource = class {
   constructor(url) { Object.assign(this, { url, heard: {} }); streams.push(this); }
   addEventListener(name, heard) { this.heard[name] = heard; }
   close() {}
-  tell(data) { this.heard.changed({ data: JSON.stringify(data) }); }
+  tell(data, event = "changed") { this.heard[event]({ data: JSON.stringify(data) }); }
 };
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 const { Model } = await import("./model.js");
@@ -78,3 +80,18 @@ def test_among_many_the_best_trial_may_have_changed(modules: Path, delta: dict[s
     said.push(model.data.best_trial.state);
     """
     assert played(modules, script) == [state]
+
+
+def test_what_ended_a_stream_is_said_as_long_as_it_is_over(modules: Path) -> None:
+    script = """
+    streams[0].onopen();
+    streams[0].tell({ error: { what: "there is no experiment 1", hint: "see: ashwood list" } }, "failed");
+    streams[0].onerror();
+    said.push(texts.includes("there is no experiment 1"));
+    await turn();
+    streams[1].onopen();
+    texts.length = 0;
+    streams[1].onerror();
+    said.push(texts.includes("there is no experiment 1"), texts.includes("The connection to the server is lost."));
+    """
+    assert played(modules, script) == [True, False, True]

@@ -8,6 +8,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import typer
 
@@ -100,6 +101,7 @@ class HomeSteering:
 
     def __init__(self, home: str | None) -> None:
         self._home = home
+        self._activating = Lock()
 
     def ask(self, experiment: ExperimentId, request: Request) -> None:
         """Of the driver where one lives, or done here."""
@@ -113,7 +115,9 @@ class HomeSteering:
         from ashwood.cli.activate import activate_experiment
         from ashwood.cli.where import Where
 
-        activate_experiment(self._home, experiment, workers=None, where=Where())
+        # Whoever asks for the same a moment later is told that it runs.
+        with self._activating:
+            activate_experiment(self._home, experiment, workers=None, where=Where())
 
     def annotate(
         self,

@@ -15,6 +15,7 @@ from ashwood.dashboard.shapes import (
     Copies,
     Description,
     EventLine,
+    Failure,
     Header,
     Node,
     Possible,
@@ -23,7 +24,7 @@ from ashwood.dashboard.shapes import (
     Step,
     TrialPage,
 )
-from ashwood.errors import NotFound
+from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
@@ -38,6 +39,12 @@ from ashwood.views.trials import Noted, TrialRow
 
 INTERRUPTED = "interrupted"
 """An experiment's state when its driver is gone without having let go of it."""
+
+
+def failure(error: AshwoodError) -> Failure:
+    """What went wrong, and what to do, as its message says it."""
+    what, _, hint = str(error).partition("; ")
+    return {"error": {"what": what, "hint": hint}}
 
 
 def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Card:

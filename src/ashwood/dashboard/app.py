@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
 from ashwood import __version__
+from ashwood.dashboard.answers import failure
 from ashwood.dashboard.context import Dashboard, Json
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.guard import error_body
@@ -110,9 +111,8 @@ def _file(request: Request, path: Path) -> Response:
 
 
 async def _told(_: Request, error: Exception) -> Response:
-    status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    what, _sign, hint = str(error).partition("; ")
-    return _error(status, what, hint)
+    assert isinstance(error, AshwoodError)  # noqa: S101 - as it was registered
+    return Json(failure(error), status_code=next(status for kind, status in _STATUS if isinstance(error, kind)))
 
 
 async def _malformed(_: Request, error: Exception) -> Response:

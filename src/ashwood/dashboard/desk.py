@@ -27,7 +27,11 @@ _READ_AT_ONCE = 4
 
 
 class Desk:
-    """Work on the experiments of a home, for coroutines."""
+    """Work on the experiments of a home, for coroutines.
+
+    Attributes:
+        leaving: whether the server is about to end; whoever would tell things for ever stops then.
+    """
 
     def __init__(self, open_home: Callable[[], Home]) -> None:
         self._open_home = open_home
@@ -36,6 +40,7 @@ class Desk:
         self._library: Library | None = None
         self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_READ_AT_ONCE)
+        self.leaving = False
 
     async def do(self, work: Callable[[Library], T]) -> T:
         """Have a short piece of work done; what it raises is raised here."""
@@ -67,6 +72,10 @@ class Desk:
         self._easel.shutdown(cancel_futures=True)
 
     def _do(self, work: Callable[[Library], T]) -> T:
+        if self._library is not None and self._library.home.is_gone():
+            # What is known of it says nothing of a home that may be there instead.
+            self._library.home.close()
+            self._library = None
         if self._library is None:
             self._library = Library(self._open_home())
         return work(self._library)

@@ -7,14 +7,12 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from math import ceil
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
-from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
@@ -32,6 +30,8 @@ _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
+_UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
+"""Numbers that nobody looks for by their digits."""
 _FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
 
 
@@ -59,7 +59,7 @@ class Followed:
     Attributes:
         id: its number.
         spec: what it is.
-        files: where it keeps its files on this machine; None: it has none, and none can be made.
+        files: where it keeps its files on this machine, if it has any.
         chronicle: all that was read.
         seq: the place of the last entry that was read.
         begin: where this dashboard began to read; what changed before is not known.
@@ -76,9 +76,7 @@ class Followed:
         """
         self.id = experiment
         self.spec: ExperimentSpec = home.store.spec(experiment)
-        self.files: Path | None = None
-        with suppress(AshwoodError):
-            self.files = home.directory(experiment)
+        self.files: Path = home.logs(experiment).parent
         self.drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
         self.still = Lock()
         # At which entry each trial changed last, in that order.
@@ -89,7 +87,7 @@ class Followed:
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._entries: Iterator[tuple[Seq, Entry]] | None = None
-        kept = None if self.files is None else find(self.files / _KEPT, self._log, _FOLDING_ROOMS)
+        kept = find(self.files / _KEPT, self._log, _FOLDING_ROOMS)
         self.chronicle: Chronicle = Chronicle(self.spec) if kept is None else kept.state
         self.seq: Seq = 0 if kept is None else kept.seq
         self._last = None if kept is None else kept.last
@@ -167,7 +165,8 @@ class Followed:
         """Whether one of a trial's values contains a text in small letters."""
         trial = record["trial"]
         if (known := self._texts.get(trial)) is None:
-            known = "\0".join(str(value).lower() for value in record.values() if value is not None)
+            told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
+            known = "\0".join(told)
             self._texts[trial] = known
         return text in known
 
@@ -201,7 +200,7 @@ class Followed:
 
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""
-        if self.files is not None and self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
+        if self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
             keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last), _FOLDING_ROOMS)
             self._kept = self.seq
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, TypeAlias
 
-from ashwood.dashboard.answers import event_line
+from fastapi.responses import StreamingResponse
+
+from ashwood.dashboard.answers import event_line, failure
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.encoding import encode
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.shapes import Card, Header
+from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import ExperimentId, Seq
 
+EVENTS = "text/event-stream"
 _TICK_SECONDS = 0.25
 _PING_SECONDS = 15.0
 _MOST_TRIALS = 300
@@ -33,6 +37,20 @@ def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: 
     """One server-sent event."""
     lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
     return b"\n".join([*lines, b"data: " + encode(data), b"", b""])
+
+
+def stream(events: AsyncIterable[bytes]) -> StreamingResponse:
+    """An answer that tells events as they happen."""
+    return StreamingResponse(until_failure(events), media_type=EVENTS, headers={"X-Accel-Buffering": "no"})
+
+
+async def until_failure(events: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """Events; what ends them is the last, ``failed``, as an answer that has begun can't be another any more."""
+    try:
+        async for event in events:
+            yield event
+    except AshwoodError as error:
+        yield message("failed", failure(error))
 
 
 def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
@@ -58,7 +76,7 @@ async def experiment_events(
         followed.advance()
         return _difference(library, followed, since, before, header), followed.seq
 
-    while True:
+    while not desk.leaving:
         difference, since = await desk.do(look)
         if difference:
             before |= difference.get("experiment", {})
@@ -99,7 +117,7 @@ async def list_events(desk: Desk, cards: Callable[[Library], list[Card]]) -> Asy
     before: dict[int, Card] = {}
     said = time.monotonic()
     yield b"retry: 1000\n\n"
-    while True:
+    while not desk.leaving:
         now = {card["id"]: card for card in await desk.do(cards)}
         changed = [card for number, card in now.items() if _differs(card, before.get(number))]
         gone = [number for number in before if number not in now]

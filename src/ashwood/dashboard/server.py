@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 import uvicorn
 
 from ashwood.dashboard.app import create_app
+from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.guard import Guard, GuardRules
 from ashwood.dashboard.steering import Steering
 from ashwood.errors import AshwoodError
@@ -76,20 +77,25 @@ def serve(
         server_header=False,
         ws="none",
         proxy_headers=False,
-        # A live page never ends by itself.
+        # Live pages are let go at once; a download may be long.
         timeout_graceful_shutdown=1,
     )
     # Ctrl-C is how people end it, and is raised again when all is done.
     with closing(taken), suppress(KeyboardInterrupt):
-        _Server(config, ready).run(sockets=[taken])
+        _Server(config, app.state.dashboard.desk, ready).run(sockets=[taken])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk, ready: Callable[[], None]) -> None:
         super().__init__(config)
+        self._desk = desk
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._desk.leaving = True
+        await super().shutdown(sockets)

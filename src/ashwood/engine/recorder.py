@@ -43,15 +43,19 @@ class Recorder:
         self._clock = clock
         self._make_room = make_room
 
-    def take(self, events: Iterable[Event], summary: Mapping[str, Any] | None = None) -> list[Entry]:
+    def take(
+        self, events: Iterable[Event], summary: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> list[Entry]:
         """Decide about events, one after the other, and commit all of it at once.
+
+        ``at`` is when they happened, as far as is known; None: just now.
 
         Raises:
             IllegalEvent: one of them can't have happened.
             EventLogError: nothing was recorded.
         """
-        now = self._clock()
-        entries = [Entry(now, event, self.experiment.handle(event)) for event in events]
+        when = self._clock() if at is None else at
+        entries = [Entry(when, event, self.experiment.handle(event)) for event in events]
         self._commit(entries, {}, summary)
         return entries
 

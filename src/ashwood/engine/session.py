@@ -159,8 +159,10 @@ class Session:
         """Bring the log up to what happened after its last entry, and end what was to end."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
+        # While nobody drove no time passed: it happened when the last driver lived, or moments later.
+        at = None if folded.last is None else folded.last.at
         for event in unrecorded(experiment, storage):
-            entries += recorder.take([event])
+            entries += recorder.take([event], at=at)
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
         if not entries:

@@ -48,6 +48,19 @@ class Home:
         self.path = path
         self.store = store
         self.name = str(path) if name is None else name
+        self._opened = self._database()
+
+    def is_gone(self) -> bool:
+        """Whether its database was deleted since it was opened; there may be another in its place."""
+        return self._database() != self._opened
+
+    def _database(self) -> tuple[int, int] | None:
+        """Tells the file from every other; None: it is no file."""
+        try:
+            about = (self.path / _DATABASE).stat()
+        except OSError:
+            return None
+        return about.st_dev, about.st_ino
 
     def directory(self, experiment: ExperimentId) -> Path:
         """Where an experiment keeps its files on this machine; made if it isn't there.

@@ -172,11 +172,13 @@ class Progress:
             now: in seconds since 1970; None: no time left is estimated.
             patience: seconds that an estimate of the time left may take.
         """
-        if self.state.ended:
+        if self.state.ended and self.state is not ExperimentState.CANCELED:
             return Forecast(self.length_trained, 1.0, 0.0)
         arrivals = self._arrivals_to_come()
         total = max(total_length(self._plan, arrivals), self.length_trained)
         fraction = self.length_trained / total
+        if self.state.ended:
+            return Forecast(total, fraction, 0.0)
         if now is None:
             return Forecast(total, fraction, None)
         if (left := self._time_left(now, arrivals, patience)) is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
 from ashwood.errors import AshwoodError
@@ -50,19 +52,22 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
 def select(
     records: list[Record], where: Sequence[str], sort: str, columns: Collection[str] | None = None
 ) -> list[Record]:
-    """Those records that fit all conditions, ``KEY=VALUE``, in order of a column; ``-`` before it: the largest first.
+    """Those records that fit all conditions, in order of a column; ``-`` before it: the largest first.
 
-    What has no value in that column comes last, whichever way.  ``columns``: all that there are, if that is known.
+    A condition is ``KEY=VALUE``, or has ``!=``, ``<``, ``<=``, ``>`` or ``>=`` instead; what has no value fits ``!=``
+    alone.  In that column what has no value comes last, whichever way.  ``columns``: all that there are, if known.
 
     Raises:
         AshwoodError: a condition is none, or there is no such column.
     """
     for condition in where:
-        key, equals, value = condition.partition("=")
-        if not equals:
-            raise AshwoodError(f"filter {condition!r}: expected KEY=VALUE, for example state=completed")
+        found = _CONDITION.fullmatch(condition)
+        if found is None:
+            raise AshwoodError(f"filter {condition!r}: expected KEY=VALUE or KEY<NUMBER, for example state=completed")
+        key, sign, value = found.groups()
         column = _column(records, key, columns)
-        records = [record for record in records if _matches(record.get(column), value)]
+        fits = _test(condition, sign, value)
+        records = [record for record in records if fits(record.get(column))]
     if records:
         column = _column(records, sort.removeprefix("-"), columns)
         known = [record for record in records if not _missing(record.get(column))]
@@ -84,6 +89,23 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
     near = get_close_matches(key, names, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
     raise AshwoodError(f"there is no column {key!r}{hint}; there are: {', '.join(names)}")
+
+
+_CONDITION = re.compile(r"([^=<>!]+)(<=|>=|!=|=|<|>)(.*)", re.DOTALL)
+_COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
+    if sign == "=":
+        return lambda value: _matches(value, wanted)
+    if sign == "!=":
+        return lambda value: not _matches(value, wanted)
+    try:
+        bound = float(wanted)
+    except ValueError:
+        raise AshwoodError(f"filter {condition!r}: {wanted!r} is no number to compare with") from None
+    compare = _COMPARISONS[sign]
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and compare(value, bound)
 
 
 def _matches(value: Any, wanted: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
@@ -18,7 +18,6 @@ from ashwood.views.table import Record, select
 
 router = APIRouter(default_response_class=Json)
 
-EVENTS = "text/event-stream"
 _SPARK_POINTS = 60
 _MOST_ROWS = 1_000
 _MOST_EVENTS = 500
@@ -37,10 +36,10 @@ async def experiments(context: Context) -> Json:
     return Json({"experiments": await context.desk.do(cards)})
 
 
-@router.get("/live", response_class=StreamingResponse, responses=telling(None, media=EVENTS))
+@router.get("/live", response_class=StreamingResponse, responses=telling(None, media=live.EVENTS))
 async def live_list(context: Context) -> StreamingResponse:
     """Changes of the list, as server-sent events: ``changed`` with ``{experiments, gone}``."""
-    return _stream(live.list_events(context.desk, cards))
+    return live.stream(live.list_events(context.desk, cards))
 
 
 @router.get("/experiments/{experiment}", responses=telling(shapes.ExperimentPage, 404))
@@ -50,7 +49,7 @@ async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
 
 
 @router.get(
-    "/experiments/{experiment}/live", response_class=StreamingResponse, responses=telling(None, 404, media=EVENTS)
+    "/experiments/{experiment}/live", response_class=StreamingResponse, responses=telling(None, 404, media=live.EVENTS)
 )
 async def live_experiment(
     context: Context,
@@ -58,11 +57,14 @@ async def live_experiment(
     since: Annotated[int, Query(ge=0, le=LARGEST, description="The entry up to which the record is known.")] = 0,
     last_event_id: Annotated[str | None, Header(description="As a browser sends it when it reconnects.")] = None,
 ) -> StreamingResponse:
-    """What happens, as server-sent events: ``changed`` with ``{seq, experiment?, trials?, many?, events?}``."""
+    """What happens, as server-sent events: ``changed`` with ``{seq, experiment?, trials?, many?, events?}``.
+
+    Where the record can be followed no further, ``failed`` with ``{error}`` is the last.
+    """
     # What is wrong with the record is said in an answer, as long as there can be one.
     await context.desk.do(lambda library: library.follow(experiment).advance())
     known = live.goes_on_at(last_event_id, since)
-    return _stream(live.experiment_events(context.desk, experiment, known, header))
+    return live.stream(live.experiment_events(context.desk, experiment, known, header))
 
 
 @router.get("/experiments/{experiment}/spark", responses=telling(shapes.Spark, 404))
@@ -88,19 +90,20 @@ async def trials(
     where: Annotated[Sequence[str], Query(max_length=20, description="KEY=VALUE, all of which must hold.")] = (),
     q: Annotated[str, Query(max_length=200, description="Text that a trial's values contain.")] = "",
 ) -> Json:
-    """A page of the table of trials; without ``sort``, the best first."""
+    """A page of the table of trials; without ``sort``, and among equals, the best first."""
 
     def page(followed: Followed) -> shapes.Trials:
         records = followed.records()
         best = f"best_{followed.spec.metric}"
-        order = sort or (best if followed.spec.smaller_is_better else f"-{best}")
+        best_first = best if followed.spec.smaller_is_better else f"-{best}"
         found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
-        found = select(found, where, order, followed.columns) if found else []
+        found = select(found, where, best_first, followed.columns) if found else []
+        found = select(found, (), sort, followed.columns) if found and sort else found
         return {
             "total": len(records),
             "matching": len(found),
             "seq": followed.seq,
-            "sort": order,
+            "sort": sort or best_first,
             "columns": _columns(followed.columns),
             "rows": found[offset : offset + limit],
         }
@@ -176,7 +179,3 @@ def _columns(values: Record) -> list[shapes.Column]:
         }
         for name, value in values.items()
     ]
-
-
-def _stream(events: Any) -> StreamingResponse:
-    return StreamingResponse(events, media_type=EVENTS, headers={"X-Accel-Buffering": "no"})

@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Library
-from ashwood.dashboard.live import goes_on_at, message
+from ashwood.dashboard.live import EVENTS, goes_on_at, message, stream
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
 from ashwood.errors import NotFound
@@ -56,7 +56,7 @@ async def log(
 @router.get(
     "/experiments/{experiment}/trials/{trial}/log/live",
     response_class=StreamingResponse,
-    responses=telling(None, 404, media="text/event-stream"),
+    responses=telling(None, 404, media=EVENTS),
 )
 async def live_log(
     context: Context,
@@ -68,7 +68,7 @@ async def live_log(
     """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
     path = await _log_of(context, experiment, trial)
     events = _follow(context, experiment, trial, path, goes_on_at(last_event_id, after))
-    return StreamingResponse(events, media_type="text/event-stream")
+    return stream(events)
 
 
 @router.get(
@@ -153,7 +153,7 @@ async def _follow(
 ) -> AsyncIterator[bytes]:
     quiet = 0
     yield b"retry: 1000\n\n"
-    while True:
+    while not context.desk.leaving:
         # Asked before reading: what was written before the end is there then.
         ended = await context.desk.ask(
             experiment,

@@ -274,9 +274,9 @@ export class Figure {
       glide(this.plot, before);
       return;
     }
-    this.plot.on("plotly_click", ({ points, event }) => {
+    this.plot.on("plotly_click", ({ points }) => {
       const trial = points.map(trialOf).find((each) => each !== null);
-      if (trial !== undefined && !event?.defaultPrevented) this.onTrial?.(trial);
+      if (trial !== undefined) this.onTrial?.(trial);
     });
     this.plot.on("plotly_hover", ({ points }) => {
       const trial = points.map(trialOf).find((each) => each !== null) ?? null;

@@ -23,7 +23,7 @@ let lostAt = null;
  * @param {boolean} [how.shown] whether the page's state of connection is this one
  */
 export function follow(path, { events, missed, address, signal, shown = true }) {
-  const stream = { state: "connecting" };
+  const stream = { state: "connecting", failed: null };
   let source = null;
   let timer = null;
   let wait = 500;
@@ -45,6 +45,7 @@ export function follow(path, { events, missed, address, signal, shown = true }) 
     source = new EventSource(`/api/v1${address?.() ?? path}`);
     source.onopen = () => {
       wait = 500;
+      stream.failed = null;
       become("open");
       if (before) missed?.();
       before = true;
@@ -55,6 +56,7 @@ export function follow(path, { events, missed, address, signal, shown = true }) 
       timer = setTimeout(connect, wait);
       wait = Math.min(SLOWEST, wait * 1.6);
     };
+    source.addEventListener("failed", (event) => (stream.failed = JSON.parse(event.data).error));
     for (const [name, heard] of Object.entries(events)) {
       source.addEventListener(name, (event) => {
         let data = null;
@@ -117,11 +119,14 @@ function show() {
   if (state === "lost") {
     if (lostAt !== null) return;
     lostAt = Date.now() / 1000;
-    announce("The connection is lost. Trying again.");
+    const failed = [...open].find((stream) => stream.failed)?.failed;
+    const what = failed?.what ?? "The connection to the server is lost.";
+    const hint = failed ? failed.hint : "Was ashwood ui ended? Start it again.";
+    announce(`${what} Trying again.`);
     put(
       banner,
-      h("strong", null, "The connection to the server is lost."),
-      h("span", null, ` What you see is as of ${time(lostAt)}. Trying again… Was ashwood ui ended? Start it again.`),
+      h("strong", null, what),
+      h("span", null, ` What you see is as of ${time(lostAt)}. Trying again… ${hint}`),
       h("button", { type: "button", onclick: () => open.forEach((stream) => stream.retry()) }, "Try now"),
     );
     banner.hidden = false;

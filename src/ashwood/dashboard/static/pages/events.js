@@ -111,10 +111,10 @@ export default async function events({ model, signal, place }) {
   );
 }
 
-/** A text in which "trial 7" leads there. */
+/** A text in which "trial 7" leads there, but not "trial 7 of bracket 0", which is another number. */
 export function linked(text, id) {
   return String(text)
-    .split(/(\btrial \d+\b)/)
+    .split(/(\btrial \d+\b(?! of bracket))/)
     .map(
       (part) => (
         /^trial \d+$/.test(part) ? h("a", { href: `/experiments/${id}/trials/${part.slice(6)}` }, part) : part

@@ -271,7 +271,10 @@ class Header {
   }
 
   async #steer(what) {
+    if (this.steers) return;
+    this.steers = true;
     await attempt(() => this.#ask(what), ({ state }) => told(what, state));
+    this.steers = false;
   }
 
   async #ask(what) {
@@ -338,10 +341,12 @@ class Header {
         const wanted = { max_concurrent_trials: Number(atOnce.value), max_trials: Number(trials.value) };
         const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
         if (Object.keys(changes).length === 0) return;
-        await patch(`${this.model.path}/settings`, changes);
+        const { settings } = await patch(`${this.model.path}/settings`, changes);
         await this.model.load();
         this.model.tell({});
-        toast(`Asked for: ${Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ")}.`);
+        const words = Object.keys(changes).map((name) => `${name} is ${settings[name]} now`).join(", ");
+        const isRaised = settings.max_concurrent_trials > atOnce.valueAsNumber && atOnce.valueAsNumber > 0;
+        toast(`${words}${isRaised ? ": every bracket needs one" : ""}.`);
       },
     });
   }

@@ -89,7 +89,8 @@ export default async function previewPage(place) {
       );
       if (answer.ok && answer.plan) showPlan(plan, answer);
       else if (answer.too_large) put(plan, h("div", { class: "card" }, h("p", null, answer.too_large)));
-      else plan.classList.toggle("old", plan.children.length > 0);
+      else if (plan.querySelector("#plan")) plan.classList.add("old");
+      else put(plan);
     } catch (error) {
       if (error.name === "AbortError" || mine !== asked) return;
       put(said, failure(error, { again: () => look(text) }));

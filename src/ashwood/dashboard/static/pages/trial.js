@@ -57,7 +57,7 @@ export default async function trialPage(place) {
     best.set(
       format.value(value),
       value === null || value === undefined
-        ? `no ${metric} yet`
+        ? `no ${metric}${trial.length ? " that is a finite number" : " yet"}`
         : `${metric} at ${format.length(trial.best_length, unit)}`,
     );
     length.set(format.length(trial.length, unit), `of ${format.length(data.max_length, unit)}`);
@@ -326,7 +326,7 @@ class Metrics {
     const names = Object.keys(metrics).sort(
       (a, b) => Number(b === metric) - Number(a === metric) || a.localeCompare(b),
     );
-    if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "It has reported nothing yet."));
+    if (names.length === 0) return void put(this.room, h("p", { class: "muted" }, "It has reported nothing."));
     write(this.note, `${format.count(total)} ${format.plural(total, "reports")}`);
     if (names.some((name) => !this.plots.has(name)) || this.plots.size !== names.length) {
       this.plots.clear();

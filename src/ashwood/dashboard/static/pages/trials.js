@@ -37,7 +37,7 @@ const NAMES = {
   checkpoint: "Checkpoint",
   checkpoint_length: "Saved at",
 };
-const CONDITION = /^([\p{L}\w.\-/]+)(=)(.+)$/u;
+const CONDITION = /^([\p{L}\w.\-/]+)(<=|>=|!=|=|<|>)(.+)$/u;
 
 /** Words of a filter: conditions are the server's, the rest is looked for in any column. */
 export function conditions(text) {
@@ -98,7 +98,7 @@ export default async function trials({ model, signal, place }) {
   const filter = h("input", {
     type: "search",
     value: place.query.get("q") ?? "",
-    placeholder: "Filter: words, or conditions like state=completed bracket=0 optimizer=adam",
+    placeholder: "Filter: words, or conditions like state=completed loss<0.1 optimizer!=adam",
     "aria-label": "Filter the trials",
     data: { filter: "" },
   });
