@@ -247,7 +247,7 @@ def _beside(home: Path, size: Size, what: str) -> Table:
         "are answered; then the page of the experiment in a browser, until it can be used (optuna-dashboard's: shows "
         f"its history) and until the ladder, or the intermediate values, are drawn; –: not in {pages.PATIENCE:.0f} s. "
         "Then milliseconds of single answers, asked for alone, the first time; the whole of an experiment (of ours: "
-        f"its header, the rest comes in pieces); inf: none in {_LIMIT:.0f} s. Ours had kept what it read of the record.",
+        f"its header, the rest comes in pieces); inf: none in {_LIMIT:.0f} s. Ours had kept what it read.",
         ["", "first page, s", "usable, s", "drawn, s", "longest block, s", *peer.PATHS, "MB"],
         rows,
     )
