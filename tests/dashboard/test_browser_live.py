@@ -183,6 +183,7 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
         press("Cancel…")
         expect(dialog).to_contain_text("Cancel experiment 1, live?")
         answer("Cancel it")
+        expect(dialog).to_have_count(0)  # it was asked for
         (workplace.path / "go").touch()
         expect(state).to_contain_text("canceled")
         assert [type(each) for each in asked(workplace)][-2:] == [PauseRequested, CancelRequested]
