@@ -7,6 +7,7 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Hashable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -201,6 +202,8 @@ class Followed:
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""
         if self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
+            with suppress(OSError):  # then nothing is kept
+                self.files.mkdir(parents=True, exist_ok=True)
             keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last), _FOLDING_ROOMS)
             self._kept = self.seq
 
