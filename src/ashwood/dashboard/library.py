@@ -21,7 +21,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
-from ashwood.views.table import Record, trial_record
+from ashwood.views.table import Record, select, trial_record
 
 _TURN_SECONDS = 0.05
 _CHECKED_EVERY = 64
@@ -84,6 +84,7 @@ class Followed:
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
         self._records: dict[TrialId, tuple[Seq, Record]] = {}
+        self._ranked: tuple[Seq, list[Record]] = (-1, [])
         self._texts: dict[TrialId, str] = {}
         self._log = home.store.log(experiment)
         self._end: Seq = 0
@@ -158,9 +159,16 @@ class Followed:
                     self.columns[name] = value
         return known[1]
 
-    def records(self) -> list[Record]:
-        """All trials as rows of a table."""
-        return [self.record(trial) for trial in self.chronicle.progress.trials.rows]
+    def records(self) -> Sequence[Record]:
+        """All trials as rows of a table, the best first."""
+        seq, records = self._ranked
+        if seq != self.seq:
+            found = [self.record(trial) for trial in self.chronicle.progress.trials.rows]
+            best = f"best_{self.spec.metric}"
+            order = best if self.spec.smaller_is_better else f"-{best}"
+            records = select(found, (), order, self.columns) if found else found
+            self._ranked = (self.seq, records)
+        return records
 
     def contains(self, record: Record, text: str) -> bool:
         """Whether one of a trial's values contains a text in small letters."""

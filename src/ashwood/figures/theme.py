@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Trace: TypeAlias = Mapping[str, Any]
 """A trace as Plotly's JSON has it: making its objects takes longer than drawing."""
 
+_NARROW = 46
+"""Signs of a line that fits the narrowest figure."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -236,7 +239,7 @@ def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
         yaxis={"visible": False},
         annotations=[
             {
-                "text": words,
+                "text": "<br>".join(wrap(words, _NARROW, break_long_words=False, break_on_hyphens=False)),
                 "x": 0.5,
                 "y": 0.5,
                 "xref": "paper",

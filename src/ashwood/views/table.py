@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from operator import ge, gt, le, lt
+from operator import ge, gt, itemgetter, le, lt
 from typing import Any, TypeAlias
 
 from ashwood.errors import AshwoodError
@@ -52,7 +52,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
 def select(
     records: list[Record], where: Sequence[str], sort: str, columns: Collection[str] | None = None
 ) -> list[Record]:
-    """Those records that fit all conditions, in order of a column; ``-`` before it: the largest first.
+    """Those records that fit all conditions, in order of a column; ``-`` before it: the largest first; ``""``: as is.
 
     A condition is ``KEY=VALUE``, or has ``!=``, ``<``, ``<=``, ``>`` or ``>=`` instead; what has no value fits ``!=``
     alone.  In that column what has no value comes last, whichever way.  ``columns``: all that there are, if known.
@@ -68,11 +68,9 @@ def select(
         column = _column(records, key, columns)
         fits = _test(condition, sign, value)
         records = [record for record in records if fits(record.get(column))]
-    if records:
+    if records and sort:
         column = _column(records, sort.removeprefix("-"), columns)
-        known = [record for record in records if not _missing(record.get(column))]
-        missing = [record for record in records if _missing(record.get(column))]
-        records = [*sorted(known, key=_order(column), reverse=sort.startswith("-")), *missing]
+        return _in_order(records, column, largest_first=sort.startswith("-"))
     return records
 
 
@@ -117,19 +115,20 @@ def _matches(value: Any, wanted: str) -> bool:
     return str(value).lower() == wanted.lower()
 
 
-def _order(column: str) -> Callable[[Record], tuple[bool, Any]]:
-    """Numbers by size, then everything else by its text."""
-
-    def key(record: Record) -> tuple[bool, Any]:
+def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) -> list[Record]:
+    """Numbers by size, then everything else by its text, or the other way round; what has no value comes last."""
+    numbers, others, missing = list[Record](), list[Record](), list[Record]()
+    for record in records:
         value = record.get(column)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return (not number, value if number else str(value))
-
-    return key
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # NaN differs from itself
+        if value is None or value != value:  # NaN differs from itself
+            missing.append(record)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers.append(record)
+        else:
+            others.append(record)
+    numbers.sort(key=itemgetter(column), reverse=largest_first)
+    others.sort(key=lambda record: str(record[column]), reverse=largest_first)
+    return [*others, *numbers, *missing] if largest_first else [*numbers, *others, *missing]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -97,8 +97,7 @@ async def trials(
         best = f"best_{followed.spec.metric}"
         best_first = best if followed.spec.smaller_is_better else f"-{best}"
         found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
-        found = select(found, where, best_first, followed.columns) if found else []
-        found = select(found, (), sort, followed.columns) if found and sort else found
+        found = select(found, where, sort, followed.columns) if found else []
         return {
             "total": len(records),
             "matching": len(found),

@@ -236,14 +236,6 @@ function attemptsOf(trial) {
           each.error,
         )
         : null,
-      each.log_excerpt
-        ? h(
-          "details",
-          null,
-          h("summary", null, "The last that it printed"),
-          h("pre", { tabindex: 0 }, each.log_excerpt),
-        )
-        : null,
     );
   });
 }
