@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Observer
+from ashwood.eventlog.collector import no_collector
 from ashwood.eventlog.oblivion import Oblivion
 from ashwood.eventlog.port import EventLog
 from ashwood.experiment.experiment import Experiment
@@ -33,18 +32,6 @@ def simulate(
     """
     engine = Engine(experiment, log or Oblivion(), backend, observers=observers, clock=backend.clock)
     watch(engine)
-    with _no_collector():
+    with no_collector():
         engine.run()
     return experiment
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Spare Python's collector of cycles: there is nothing for it among a million trials, however often it looks."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -7,18 +7,18 @@ a store that others write to.
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import os
 import pickle
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ashwood.eventlog.codec import encode_entry
+from ashwood.eventlog.collector import no_collector
 from ashwood.eventlog.port import Entry, EventLog, Seq
 
 _SEAL = 32
@@ -71,7 +71,7 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
             last = next((entry for _, entry in log.read(after=seq - 1)), None)
             if last is None or _identity(last) != identity:
                 return None
-            with _no_collector():
+            with no_collector():
                 return Kept(pickle.load(file), seq, last)  # noqa: S301
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
         return None
@@ -103,18 +103,6 @@ def _check_is_own(file: BinaryIO) -> None:
     about = os.fstat(file.fileno())
     if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
         raise PermissionError
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Spare Python's collector of cycles a million fresh objects that all stay: that is most of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _identity(entry: Entry) -> tuple[float, str]:
