@@ -159,14 +159,18 @@ class Followed:
                     self.columns[name] = value
         return known[1]
 
+    @property
+    def best_first(self) -> str:
+        """The order of the table of trials that puts the best first, as `select` takes it."""
+        best = f"best_{self.spec.metric}"
+        return best if self.spec.smaller_is_better else f"-{best}"
+
     def records(self) -> Sequence[Record]:
         """All trials as rows of a table, the best first."""
         seq, records = self._ranked
         if seq != self.seq:
             found = [self.record(trial) for trial in self.chronicle.progress.trials.rows]
-            best = f"best_{self.spec.metric}"
-            order = best if self.spec.smaller_is_better else f"-{best}"
-            records = select(found, (), order, self.columns) if found else found
+            records = select(found, (), self.best_first, self.columns)
             self._ranked = (self.seq, records)
         return records
 

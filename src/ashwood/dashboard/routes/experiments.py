@@ -94,15 +94,13 @@ async def trials(
 
     def page(followed: Followed) -> shapes.Trials:
         records = followed.records()
-        best = f"best_{followed.spec.metric}"
-        best_first = best if followed.spec.smaller_is_better else f"-{best}"
         found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
         found = select(found, where, sort, followed.columns) if found else []
         return {
             "total": len(records),
             "matching": len(found),
             "seq": followed.seq,
-            "sort": sort or best_first,
+            "sort": sort or followed.best_first,
             "columns": _columns(followed.columns),
             "rows": found[offset : offset + limit],
         }
