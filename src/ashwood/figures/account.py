@@ -19,6 +19,7 @@ from ashwood.views.budget import Budget, budget
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import varied
 from ashwood.views.ladder import BracketView, RungView
+from ashwood.views.plain import plain
 from ashwood.views.table import flatten
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -158,7 +159,7 @@ def result(told: Chronicle) -> Child:
     where = f"trial {best.id}, after {_count(length, spec.unit)}"
     if length < spec.search.max_length:
         where += f" of {spec.search.max_length:,}"
-    text = yaml.safe_dump({"hyperparameters": _plain(best.hparams)}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
     return _section(
         "Result",
         h("p", f"{spec.metric} {format_value(best.metric)}", class_="best"),
@@ -183,16 +184,6 @@ def result(told: Chronicle) -> Child:
             class_="beside",
         ),
     )
-
-
-def _plain(value: Any) -> Any:
-    """As YAML can be written."""
-    match value:
-        case Mapping():
-            return {str(name): _plain(each) for name, each in value.items()}
-        case list() | tuple():
-            return [_plain(each) for each in value]
-    return value
 
 
 # -- search ------------------------------------------------------------------------------------------
