@@ -116,16 +116,15 @@ def ray_cluster_with_dashboard(*cpus: int, home: Path) -> Iterator[Nodes]:
     ):
         patch.setenv("HOME", str(home))
         patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+        # Jobs look there for the cluster that they are of, among all of the machine.
+        patch.setenv("RAY_TMPDIR", temporary)
         dashboard = {
             "include_dashboard": True,
             "dashboard_host": _LOOPBACK,
             "dashboard_port": 0,
             "dashboard_agent_listen_port": 0,
-            "temp_dir": temporary,
         }
         with ray_cluster(*cpus, **dashboard) as nodes:
-            # As `ray start` does: jobs look there for the cluster that they are of, among all of the machine.
-            Path(temporary, "ray_current_cluster").write_text(nodes.address)
             yield nodes
 
 
