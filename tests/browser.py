@@ -139,10 +139,8 @@ class Window:
         dialog.dismiss()
 
     def _console(self, message: ConsoleMessage) -> None:
-        # Without a graphics card, Chromium says that what it does in software is slow.
-        slow = message.text.startswith("[.WebGL")
         unreachable = self.away and "net::ERR_" in message.text
-        if message.type in ("error", "warning") and not unreachable and not slow:
+        if message.type in ("error", "warning") and not unreachable:
             self.wrong.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:

@@ -371,12 +371,109 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+def test_thousands_of_dots(chromium: Browser, many: str) -> None:
+    with window(chromium, many) as seen:
+        page = seen.page
+        seen.open("/experiments/1")
+        ladder = page.get_by_role("region", name="The ladder")
+        drawn = ladder.locator(".dots").first
+        tip = ladder.locator(".plot-tip")
+        box = ladder.locator(".plot").bounding_box()
+        assert box is not None
+
+        def met(words: str) -> bool:
+            """Whether such a trial is met on the lowest step, from the left to the right."""
+            for x in range(100, 400, 4):
+                page.mouse.move(box["x"] + x, box["y"] + box["height"] - 140)
+                if tip.is_visible() and words in tip.inner_text():
+                    return True
+            return False
+
+        # Whoever is hidden is not met any more.
+        assert met("stopped")
+        with_all = drawn.evaluate("(canvas) => canvas.toDataURL()")
+        legend = ladder.locator(".legend .traces").filter(has_text="stopped")
+        legend.locator(".legendtoggle").click()
+        wait_until(lambda: drawn.evaluate("(canvas) => canvas.toDataURL()") != with_all)
+        assert not met("stopped")
+        # Zoomed, everything is elsewhere; and back again.
+        legend.locator(".legendtoggle").click()
+        wait_until(lambda: drawn.evaluate("(canvas) => canvas.toDataURL()") == with_all)
+        page.mouse.move(box["x"] + 100, box["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 300, box["y"] + 300, steps=3)
+        page.mouse.up()
+        wait_until(lambda: drawn.evaluate("(canvas) => canvas.toDataURL()") != with_all)
+        expect(page).to_have_url(f"{many}/experiments/1")
+        ladder.locator(".modebar-btn[data-val=reset]").click()
+        wait_until(lambda: drawn.evaluate("(canvas) => canvas.toDataURL()") == with_all)
+        assert met("went on")
+        trial = tip.inner_text().split()[1]
+        page.mouse.down()
+        page.mouse.up()
+        expect(page).to_have_url(f"{many}/experiments/1/trials/{trial}")
+
+
+# Two hundred trials side by side; then the first of them has been promoted.
+GLIDE = """async () => {
+  const [{ plotly }, { Points, apart }] = await Promise.all([import("/static/figure.js"), import("/static/points.js")]);
+  const Plotly = await plotly();
+  const plot = document.createElement("div");
+  plot.style.setProperty("width", "600px");
+  document.querySelector("main").append(plot);
+  const x = Array.from({ length: 200 }, (_, at) => at);
+  const figure = (up) => ({
+    data: [{ type: "scattergl", mode: "markers", name: "trials", meta: { moves: true }, x,
+      y: x.map((at) => (at === 0 ? up : 0)), customdata: x.map((at) => [at]),
+      marker: { size: 6, color: "#ff0000", symbol: "circle" } }],
+    layout: { width: 600, height: 400, xaxis: { range: [-1, 200] }, yaxis: { range: [-1, 4] } },
+  });
+  let points = null;
+  const show = async (up) => {
+    const { traces, groups } = apart(figure(up));
+    await Plotly.react(plot, traces, figure(up).layout);
+    points ??= new Points(plot, { signal: new AbortController().signal });
+    points.show(groups);
+  };
+  const copy = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rows = (canvas) => {
+    Object.assign(copy.canvas, { width: canvas.width, height: canvas.height });
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+    const found = new Set();
+    for (let at = 0; at < data.length; at += 4) if (data[at + 3]) found.add(Math.floor(at / 4 / canvas.width));
+    return [...found];
+  };
+  const frame = () => new Promise(requestAnimationFrame);
+  await show(0);
+  const before = rows(points.still);
+  await show(3);
+  const heights = [];
+  while (points.gliding) {
+    heights.push(Math.min(...rows(points.above)));
+    await frame();
+  }
+  return { before, heights, after: rows(points.still) };
+}"""
+
+
+def test_a_promoted_dot_among_many_glides(chromium: Browser, many: str) -> None:
+    with window(chromium, many) as seen:
+        seen.page.emulate_media(reduced_motion="no-preference")
+        seen.open("/preview")
+        told = seen.page.evaluate(GLIDE)
+        heights = told["heights"]
+        assert min(told["before"]) > min(told["after"]), "it ends higher"
+        assert heights == sorted(heights, reverse=True), "it rises all the time"
+        assert len(set(heights)) > 2, "in steps"
+
+
 def test_thousands_of_trials(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         page = seen.page
         seen.open("/experiments/1")
         seen.says("2,000 of 2,000")
-        expect(page.get_by_label("The ladder").locator("canvas, .point").first).to_be_attached()
+        expect(page.get_by_label("The ladder").locator(".dots").first).to_be_attached()
         page.get_by_role("tab", name="Trials").click()
         rows = page.locator("tbody tr")
         expect(rows).to_have_count(100)

@@ -2,7 +2,7 @@
 
 On each step the best stand left, column by column; a band is behind so many of them as deserve
 to go on.  Who trains climbs in between.  Few trials are drawn so that a page can move them when they are
-promoted (one trace, a point has its trial's id); many are drawn by the graphics card, from packed arrays.
+promoted (one trace, a point has its trial's id); many are packed arrays, for a graphics card or a canvas.
 """
 
 from __future__ import annotations
@@ -334,6 +334,8 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
             "y": y,
             "customdata": np.stack([trials, *facts], axis=1),
             "hovertemplate": f"<b>trial %{{customdata[0]}}</b> · {look.words}<br>{told}<extra></extra>",
+            # A page moves a trial from where it was last; those that it left behind stay.
+            "meta": {"moves": name != Standing.WENT_ON},
             "marker": {
                 # Too small a ring is nothing but grey.
                 "symbol": look.symbol if sizes.min() >= _OPEN else look.symbol.removesuffix("-open"),

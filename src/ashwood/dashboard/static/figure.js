@@ -2,9 +2,9 @@
 
 import { getChanged } from "./api.js";
 import { h, kept, put, write } from "./dom.js";
-import { withoutWebGL } from "./nogl.js";
 import { Parallel } from "./parallel.js";
 import { choice, failure } from "./parts.js";
+import { apart, Points } from "./points.js";
 
 const EVERY = 2_000;
 let bundle = null;
@@ -31,9 +31,6 @@ export function theme() {
   const chosen = document.documentElement.dataset.theme;
   return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 }
-
-// Plotly draws many points with the graphics card, where it may; it is known when it has tried.
-let hasWebGL = true;
 
 const CONFIG = {
   responsive: true,
@@ -166,6 +163,7 @@ export class Figure {
   highlight(trial) {
     if (!window.Plotly || !this.shown || (this.lit ?? null) === trial) return;
     this.lit = trial;
+    this.points?.light(trial);
     // As Plotly unpacked them.
     const traces = this.plot._fullData ?? [];
     const trials = traces.map(trialOfTrace);
@@ -255,19 +253,14 @@ export class Figure {
     const { lit } = this;
     this.shown = figure;
     this.lit = null;
-    if (figure.data[0]?.type === "parcoords" && !hasWebGL) {
+    if (figure.data[0]?.type === "parcoords") {
       this.#parallel(figure.data[0]);
       return;
     }
-    const traces = hasWebGL ? figure.data : withoutWebGL(figure, this.plot.clientWidth);
+    const { traces, groups } = apart(figure);
     await window.Plotly.react(this.plot, traces, layout, CONFIG);
-    if (hasWebGL && this.plot.querySelector(".no-webgl")) {
-      hasWebGL = false;
-      window.Plotly.purge(this.plot);
-      this.shown = null;
-      await this.#draw(figure);
-      return;
-    }
+    if (groups.length > 0) this.points ??= new Points(this.plot, this);
+    this.points?.show(groups);
     this.room.style.setProperty("min-height", `${layout.height}px`);
     this.highlight(lit ?? null);
     if (!isFirst) {
@@ -280,10 +273,12 @@ export class Figure {
     });
     this.plot.on("plotly_hover", ({ points }) => {
       const trial = points.map(trialOf).find((each) => each !== null) ?? null;
+      if (this.points) this.points.quiet = true;
       this.plot.classList.toggle("clickable", trial !== null && Boolean(this.onTrial));
       this.onHover?.(trial);
     });
     this.plot.on("plotly_unhover", () => {
+      if (this.points) this.points.quiet = false;
       this.plot.classList.remove("clickable");
       this.onHover?.(null);
     });
