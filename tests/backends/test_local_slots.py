@@ -25,6 +25,13 @@ def test_gpus_are_assigned_by_slot_and_share_the_cores() -> None:
     assert all(slot.has_gpu for slot in slots)
 
 
+def test_asking_whether_there_is_a_gpu_spoils_no_fork_unless_somebody_wants_it_so() -> None:
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    assert [slot.environment[name] for slot in plan(toy_spec(Path("/w")), SERVER, 1, {})] == ["1"]
+    assert [slot.environment[name] for slot in plan(toy_spec(Path("/w")), SERVER, 1, {name: "0"})] == ["0"]
+    assert name not in plan(toy_spec(Path("/w")), LAPTOP, 1, {})[0].environment
+
+
 @pytest.mark.parametrize(
     ("machine", "share", "workers", "devices"),
     [

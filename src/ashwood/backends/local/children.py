@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,19 @@ from ashwood.backends.local.logs import flush, last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace
+from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, Outcome
 from ashwood.trial.channel import Channel, DriverLink, Message, encode
 from ashwood.trial.current import VARIABLE
 from ashwood.trial.job import Job
-from ashwood.trial.run import message_of, with_checkpoint
+from ashwood.trial.run import describe, message_of, with_checkpoint
 
 
 class Forked:
-    """In a child of the worker, which has the training code imported: when it is gone, so is all it held."""
+    """In a child of the worker: when it is gone, so is all it held."""
 
-    def __init__(self, function: TrainingCode) -> None:
-        self._function = function
+    def __init__(self, load: Callable[[], TrainingCode]) -> None:
+        """Make the runner; ``load`` is called in each child, whether or not there is something left to load."""
+        self._load = load
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Call the training function in a child, and wait until the child and its children are gone."""
@@ -50,13 +51,20 @@ class Forked:
         try:
             os.setpgid(0, 0)
             _announce(channel)
-            result = train(self._function, job, channel, log)
+            result = self._result(job, channel, log)
             flush(sys.stdout, sys.stderr)
             outcome.write(encode(message_of(result)).encode())
             outcome.flush()
             code = 0
         finally:
             os._exit(code)
+
+    def _result(self, job: Job, channel: Channel, log: Path) -> Outcome:
+        try:
+            function = self._load()
+        except BaseException as error:  # noqa: BLE001 - it may exit, too
+            return Failed(f"the training code can't be imported: {describe(error)}")
+        return train(function, job, channel, log)
 
 
 class Command:

@@ -19,6 +19,8 @@ _THREADS = (
     "NUMEXPR_MAX_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+# PyTorch asks then what GPUs there are without beginning to compute on them, after which no fork could.
+_FORKABLE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -80,6 +82,7 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
     for index in range(count):
         environment = dict.fromkeys(_THREADS, threads) | dict(base) | dict(spec.environment)
         if machine.gpus:
+            environment = _FORKABLE | environment
             first = index % (there // share) * share
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(machine.gpus[first : first + share])
         slots.append(Slot(index, environment, bool(machine.gpus)))

@@ -13,11 +13,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
+from ashwood.backends.local.gpu import holds_gpu
 from ashwood.backends.local.load import load
-from ashwood.backends.local.logs import Output, trial_log
+from ashwood.backends.local.logs import Output, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
 from ashwood.errors import TrainingCodeError
@@ -26,6 +29,8 @@ from ashwood.trial.job import Job
 from ashwood.trial.run import describe
 
 _OOM_SCORE = "500"
+_ANEW = "ASHWOOD_IMPORT_ANEW"
+"""Environment variable of a worker whose training code can't be imported but where it runs."""
 
 
 def main() -> None:
@@ -34,16 +39,24 @@ def main() -> None:
     Its setup is on standard input; on the command line are the descriptors of its socket and, where there is
     one, of the fence.  Both stay with this process and its forks: no program that training code starts has them.
     """
+    environment, own_setup = dict(os.environ), os.dup(0)
     setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
     wire, *fences = map(int, sys.argv[1:])
     for descriptor in (wire, *fences):
         os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=wire))
     _settle_in(setup.workdir)
+    imports_anew = os.environ.pop(_ANEW, None) is not None
     output = Output()
-    runner = _prepare(setup, channel, fences)
+    runner = _anew(setup) if imports_anew else _prepare(setup, channel, fences)
     if runner is None:
         return
+    if setup.process_per_attempt and holds_gpu():
+        print(
+            f"{setup.target} uses the GPU when it is imported. A process that does can't be forked, so every stretch "
+            "of training imports it anew. To save that time, use the GPU in the training function alone."
+        )
+        _begin_anew(environment, own_setup, (wire, *fences))
     # What is loaded stays; collecting what a trial leaves behind needn't look at it again.
     gc.freeze()
     channel.send("ready")
@@ -82,10 +95,27 @@ def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | 
     return None
 
 
+def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[int]) -> NoReturn:
+    """Become what this process was before it imported the training code, with all that holds the GPU gone."""
+    flush(sys.stdout, sys.stderr)
+    os.dup2(setup, 0)
+    kept = {0, 1, 2, *inherited}
+    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # it was the listing's own
+            os.set_inheritable(descriptor, descriptor in kept)
+    os.execve(sys.executable, sys.orig_argv, {**environment, _ANEW: "1"})  # noqa: S606
+
+
+def _anew(setup: Setup) -> Runner:
+    from ashwood.backends.local.children import Forked
+
+    return Forked(partial(load, setup.kind, setup.target, setup.workdir))
+
+
 def _in_a_process(function: TrainingCode) -> Runner:
     from ashwood.backends.local.children import Forked
 
-    return Forked(function)
+    return Forked(lambda: function)
 
 
 def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: Output) -> list[object]:

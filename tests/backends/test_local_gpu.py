@@ -1,0 +1,62 @@
+"""Training code that uses the GPU where it is imported, which a fork couldn't: as if /dev/zero were the GPU."""
+
+from pathlib import Path
+
+from ashwood.backends.local.gpu import holds_gpu
+from ashwood.backends.local.logs import trial_log, worker_log
+from ashwood.experiment.events import AttemptFailed
+from ashwood.testing.backend import drive, job
+from tests.backends.helpers import Make, losses
+
+_EAGER = """
+import os
+from ashwood.backends.local import gpu
+
+gpu.DEVICES = ("/dev/zero",)
+device, imported_by = open("/dev/zero"), os.getpid()
+"""
+_TRAIN = """
+def train(trial):
+    for epoch in trial.epochs():
+        trial.report(loss=float(imported_by == os.getpid()), parent=os.getppid())
+"""
+
+
+def test_code_that_uses_the_gpu_when_it_is_imported_is_imported_where_it_trains(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "code_eager.py").write_text(_EAGER + _TRAIN)
+    backend = make("code_eager:train", process_per_attempt=True)
+    assert losses(drive(backend, [job(trial=0)])) == [1]
+    assert losses(drive(backend, [job(trial=1)])) == [1]
+    assert "code_eager:train uses the GPU when it is imported" in worker_log(tmp_path / "logs", 0).read_text()
+
+
+def test_the_worker_that_imported_it_has_let_go_of_the_gpu(tmp_path: Path, make: Make) -> None:
+    held = "[os.readlink(link) for link in pathlib.Path(f'/proc/{os.getppid()}/fd').iterdir()]"
+    code = _EAGER.replace("import os", "import os, pathlib") + _TRAIN.replace(
+        "float(imported_by == os.getpid())", f"float('/dev/zero' in {held})"
+    )
+    (tmp_path / "code_held.py").write_text(code)
+    assert losses(drive(make("code_held:train", process_per_attempt=True), [job()])) == [0]
+
+
+def test_what_can_be_imported_once_but_not_again_fails_with_the_reason(tmp_path: Path, make: Make) -> None:
+    once = "import pathlib\nif pathlib.Path('there').exists(): raise OSError('no GPU is free')\nopen('there', 'w')\n"
+    (tmp_path / "code_twice.py").write_text(once + _EAGER + _TRAIN)
+    failed = drive(make("code_twice:train", process_per_attempt=True), [job()])[-1]
+    assert isinstance(failed, AttemptFailed)
+    assert failed.error.startswith("the training code can't be imported: OSError: no GPU is free")
+
+
+def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "code_inline.py").write_text(_EAGER + _TRAIN)
+    assert losses(drive(make("code_inline:train"), [job()])) == [1]
+    assert "imports it anew" not in trial_log(tmp_path / "logs", 0).read_text()
+
+
+def test_a_gpu_is_held_by_who_computes_on_it(tmp_path: Path) -> None:
+    for number, target in enumerate(("/dev/null", "/dev/nvidiactl", "/dev/nvidia0", "socket:[1]")):
+        (tmp_path / str(number)).symlink_to(target)
+    assert not holds_gpu(tmp_path), "asking which there are is no more than that"
+    (tmp_path / "9").symlink_to("/dev/nvidia-uvm")
+    assert holds_gpu(tmp_path)
+    assert not holds_gpu(tmp_path / "elsewhere")
