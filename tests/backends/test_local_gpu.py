@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from ashwood.backends.local import gpu
 from ashwood.backends.local.gpu import holds_gpu
 from ashwood.backends.local.logs import trial_log, worker_log
 from ashwood.experiment.events import AttemptFailed
@@ -53,10 +56,33 @@ def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make
     assert "imports it anew" not in trial_log(tmp_path / "logs", 0).read_text()
 
 
-def test_a_gpu_is_held_by_who_computes_on_it(tmp_path: Path) -> None:
-    for number, target in enumerate(("/dev/null", "/dev/nvidiactl", "/dev/nvidia0", "socket:[1]")):
+class Cuda:
+    """NVIDIA's library, as far as it's asked."""
+
+    def __init__(self, answer: int) -> None:
+        self._answer = answer
+
+    def cuDeviceGetCount(self, _count: object) -> int:  # noqa: N802
+        return self._answer
+
+
+def test_cuda_says_whether_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not holds_gpu(), "there is no such library in this process"
+    for answer, held in ((3, False), (0, True)):
+        monkeypatch.setattr(gpu, "_loaded", lambda _library, answer=answer: Cuda(answer))
+        assert holds_gpu() == held
+
+
+def test_rocm_holds_its_device(tmp_path: Path) -> None:
+    for number, target in enumerate(("/dev/null", "/dev/nvidiactl", "/dev/nvidia-uvm", "socket:[1]")):
         (tmp_path / str(number)).symlink_to(target)
-    assert not holds_gpu(tmp_path), "asking which there are is no more than that"
-    (tmp_path / "9").symlink_to("/dev/nvidia-uvm")
+    assert not holds_gpu(tmp_path), "asking which GPUs there are opens some of these, too"
+    (tmp_path / "9").symlink_to("/dev/kfd")
     assert holds_gpu(tmp_path)
     assert not holds_gpu(tmp_path / "elsewhere")
+
+
+def test_a_library_that_is_loaded_is_found() -> None:
+    assert gpu._loaded("libno-such-thing.so.1") is None
+    loaded = {Path(line.split()[-1]).name for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
+    assert gpu._loaded(next(name for name in loaded if name.startswith("libc.so"))) is not None
