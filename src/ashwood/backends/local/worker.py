@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ashwood.backends.local.gpu import holds_gpu
 from ashwood.backends.local.load import load
 from ashwood.backends.local.logs import Output, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
@@ -51,10 +50,10 @@ def main() -> None:
     runner = _anew(setup) if imports_anew else _prepare(setup, channel, fences)
     if runner is None:
         return
-    if setup.process_per_attempt and holds_gpu():
+    if setup.process_per_attempt and setup.kind != "command" and not imports_anew and (done := _obstacle()):
         print(
-            f"{setup.target} uses the GPU when it is imported. A process that does can't be forked, so every stretch "
-            "of training imports it anew. To save that time, use the GPU in the training function alone."
+            f"{setup.target} {done} when it is imported. A process that does can't be forked, so every stretch of "
+            "training imports it anew. To save that time, do it in the training function alone."
         )
         _begin_anew(environment, own_setup, (wire, *fences))
     # What is loaded stays; collecting what a trial leaves behind needn't look at it again.
@@ -95,8 +94,14 @@ def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | 
     return None
 
 
+def _obstacle() -> str | None:
+    from ashwood.backends.local.forking import obstacle
+
+    return obstacle()
+
+
 def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[int]) -> NoReturn:
-    """Become what this process was before it imported the training code, with all that holds the GPU gone."""
+    """Become what this process was before it imported the training code, with all that it held and its threads gone."""
     flush(sys.stdout, sys.stderr)
     os.dup2(setup, 0)
     kept = {0, 1, 2, *inherited}

@@ -1,11 +1,11 @@
-"""Training code that uses the GPU where it is imported, which a fork couldn't: as if /dev/zero were the GPU."""
+"""Training code that does where it is imported what no fork survives; /dev/zero is the GPU here."""
 
 from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import gpu
-from ashwood.backends.local.gpu import holds_gpu
+from ashwood.backends.local import forking
+from ashwood.backends.local.forking import holds_gpu
 from ashwood.backends.local.logs import trial_log, worker_log
 from ashwood.experiment.events import AttemptFailed
 from ashwood.testing.backend import drive, job
@@ -13,9 +13,9 @@ from tests.backends.helpers import Make, losses
 
 _EAGER = """
 import os
-from ashwood.backends.local import gpu
+from ashwood.backends.local import forking
 
-gpu.DEVICES = ("/dev/zero",)
+forking.DEVICES = ("/dev/zero",)
 device, imported_by = open("/dev/zero"), os.getpid()
 """
 _TRAIN = """
@@ -56,6 +56,26 @@ def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make
     assert "imports it anew" not in trial_log(tmp_path / "logs", 0).read_text()
 
 
+def test_code_that_computes_in_threads_when_it_is_imported_trains(tmp_path: Path, make: Make) -> None:
+    # Whoever has a team of GNU's OpenMP waits for it in a fork, for ever: PyTorch and scikit-learn bring that.
+    fit = "HistGradientBoostingClassifier(max_iter=2, max_depth=2).fit(X, y)"
+    (tmp_path / "code_threads.py").write_text(
+        "import numpy as np\nfrom sklearn.ensemble import HistGradientBoostingClassifier\n"
+        f"X, y = np.arange(400.0).reshape(200, 2), np.arange(200) % 2\n{fit}\n"
+        f"def train(trial):\n    for epoch in trial.epochs():\n        {fit}\n        trial.report(loss=0.5)\n"
+    )
+    backend = make("code_threads:train", process_per_attempt=True, environment={"OMP_NUM_THREADS": "2"})
+    assert losses(drive(backend, [job()])) == [0.5]
+    assert "code_threads:train computes in threads (OpenMP)" in worker_log(tmp_path / "logs", 0).read_text()
+
+
+def test_code_that_has_only_loaded_openmp_is_forked(tmp_path: Path, make: Make) -> None:
+    code = "import os\nimport sklearn.ensemble\nimported_by = os.getpid()\n" + _TRAIN
+    (tmp_path / "code_loaded.py").write_text(code)
+    backend = make("code_loaded:train", process_per_attempt=True, environment={"OMP_NUM_THREADS": "2"})
+    assert losses(drive(backend, [job()])) == [0], "it was imported by its parent"
+
+
 class Cuda:
     """NVIDIA's library, as far as it's asked."""
 
@@ -69,7 +89,7 @@ class Cuda:
 def test_cuda_says_whether_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not holds_gpu(), "there is no such library in this process"
     for answer, held in ((3, False), (0, True)):
-        monkeypatch.setattr(gpu, "_loaded", lambda _library, answer=answer: Cuda(answer))
+        monkeypatch.setattr(forking, "_loaded", lambda _library, answer=answer: Cuda(answer))
         assert holds_gpu() == held
 
 
@@ -83,6 +103,6 @@ def test_rocm_holds_its_device(tmp_path: Path) -> None:
 
 
 def test_a_library_that_is_loaded_is_found() -> None:
-    assert gpu._loaded("libno-such-thing.so.1") is None
+    assert forking._loaded("libno-such-thing.so.1") is None
     loaded = {Path(line.split()[-1]).name for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
-    assert gpu._loaded(next(name for name in loaded if name.startswith("libc.so"))) is not None
+    assert forking._loaded(next(name for name in loaded if name.startswith("libc.so"))) is not None
