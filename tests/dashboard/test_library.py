@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from ashwood.eventlog.home import Home, open_home
 from ashwood.views.chronicle import STRETCH
 from ashwood.views.descriptions import trials_of
 
-from .homes import add, ran
+from .homes import add, append, ran
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,24 @@ def test_a_trials_entries_are_found_page_by_page(followed: Followed, limit: int)
             page, before = followed.latest(before=before, limit=limit, trial=trial)
             found = [*(seq for seq, _ in page), *found]
         assert found == about
+
+
+def test_entries_are_found_while_more_come(tmp_path: Path) -> None:
+    workers = ran(60)
+    spec, entries = workers.experiment.spec, workers.entries
+    cuts = [0, 5, STRETCH - 1, STRETCH, STRETCH + 7, 2 * STRETCH + 1, len(entries)]
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=0)
+        followed = Followed(home, experiment)
+        for begin, end in pairwise(cuts):
+            append(home, experiment, spec, entries[begin:end], before=entries[:begin])
+            while not followed.advance():
+                pass
+            everything = followed.entries(after=0, limit=10**6)
+            for _ in "as it was", "as it is known":
+                assert followed.latest(limit=20)[0] == everything[-20:]
+                about = [each for each in everything if 3 in trials_of(each[1].event, each[1].decisions)]
+                assert followed.latest(limit=10**6, trial=3)[0] == about
 
 
 def test_of_a_trial_that_isnt_there_nothing_is_found(followed: Followed) -> None:

@@ -29,6 +29,7 @@ _MOST_FOLLOWED = 12
 _MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
+_MOST_KNOWN = 2_000
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
 _UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
@@ -86,6 +87,9 @@ class Followed:
         self._records: dict[TrialId, tuple[Seq, Record]] = {}
         self._ranked: tuple[Seq, list[Record]] = (-1, [])
         self._texts: dict[TrialId, str] = {}
+        # Entries that were asked for last: some hold thousands of decisions, and each takes long to decode.
+        self._known: dict[Seq, Entry] = {}
+        self._about_trials: dict[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = {}
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._entries: Iterator[tuple[Seq, Entry]] | None = None
@@ -199,12 +203,32 @@ class Followed:
                 begin = (stretch + 1) * STRETCH + 1
                 break
             first = stretch * STRETCH + 1
-            entries = self._between(first, min(end, first + STRETCH))
-            found[:0] = [each for each in entries if trial in trials_of(each[1].event, each[1].decisions)]
+            found[:0] = [each for each in self._about(trial, first) if each[0] < end]
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
+    def _about(self, trial: TrialId, first: Seq) -> Sequence[tuple[Seq, Entry]]:
+        """The entries about a trial in the stretch that begins at a place."""
+        if (known := self._about_trials.get((trial, first))) is not None:
+            return known
+        is_all = first + STRETCH <= self.seq + 1
+        entries = self._read(first, first + STRETCH) if is_all else self._between(first, self.seq + 1)
+        found = [each for each in entries if trial in trials_of(each[1].event, each[1].decisions)]
+        if is_all:
+            self._about_trials[trial, first] = found
+            if len(self._about_trials) > _MOST_KNOWN:
+                del self._about_trials[next(iter(self._about_trials))]
+        return found
+
     def _between(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
-        """The entries from a place up to another, which is left out."""
+        """The entries from a place up to another, which is left out: those that are asked for again and again."""
+        known = self._known
+        if not all(seq in known for seq in range(begin, end)):
+            known.update(self._read(begin, end))
+            for seq in list(islice(known, max(0, len(known) - max(_MOST_KNOWN, end - begin)))):
+                del known[seq]
+        return [(seq, known[seq]) for seq in range(begin, end) if seq in known]
+
+    def _read(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
         return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
