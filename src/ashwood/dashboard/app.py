@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -56,7 +57,9 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        preparing = asyncio.create_task(desk.prepare())
         yield
+        preparing.cancel()
         await desk.close()
 
     app = FastAPI(

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TypeVar
 
 from ashwood.dashboard.library import Followed, Library
+from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId, Seq
 
@@ -24,6 +25,10 @@ _PATIENCE = 1.0
 """Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
 _READ_AT_ONCE = 4
 """Records: of more than the library holds, each would be dropped before its next turn, and none read to its end."""
+_READ_AHEAD = 3
+"""Records that are read before anybody asks, at most."""
+_FIRST_LOOK = 1.0
+"""Seconds that the first page has before that."""
 
 
 class Desk:
@@ -40,11 +45,23 @@ class Desk:
         self._library: Library | None = None
         self._reading: dict[ExperimentId, asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_READ_AT_ONCE)
+        self._looked = asyncio.Event()
         self.leaving = False
 
     async def do(self, work: Callable[[Library], T]) -> T:
         """Have a short piece of work done; what it raises is raised here."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
+        finally:
+            self._looked.set()
+
+    async def prepare(self) -> None:
+        """Read what will most likely be looked at, once the first page is there: what runs, and the latest."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._looked.wait(), _FIRST_LOOK)
+        with suppress(AshwoodError):  # whoever asks is told
+            for experiment in await self.do(_most_wanted):
+                await asyncio.wait({self._read_on(experiment)})
 
     async def ask(self, experiment: ExperimentId, question: Callable[[Followed], T]) -> T:
         """An answer from an experiment's record: from all of it, or from what of it is read within a second.
@@ -67,7 +84,7 @@ class Desk:
         """Keep what was read for the next time, and let go of the store."""
         for reading in self._reading.values():
             reading.cancel()
-        await self.do(lambda library: library.close())
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
         self._easel.shutdown(cancel_futures=True)
 
@@ -79,6 +96,10 @@ class Desk:
         if self._library is None:
             self._library = Library(self._open_home())
         return work(self._library)
+
+    def _close(self) -> None:
+        if self._library is not None:
+            self._library.close()
 
     def _read_on(self, experiment: ExperimentId) -> asyncio.Task[None]:
         """Read a record to its end, also when nobody waits for it any more."""
@@ -107,6 +128,12 @@ class Desk:
                 if seq == before:  # somebody looks at it
                     await asyncio.sleep(_MOMENT)
                 before = seq
+
+
+def _most_wanted(library: Library) -> list[ExperimentId]:
+    there = [listed for listed in library.glance() if not listed.record.archived]
+    running = [listed.record.id for listed in there if listed.driven]
+    return list(dict.fromkeys([*running[::-1], *(listed.record.id for listed in there[-1:])]))[:_READ_AHEAD]
 
 
 def _hold_still(experiments: Sequence[Followed], work: Callable[[], T]) -> T:

@@ -1,0 +1,46 @@
+"""What the desk reads before anybody asks, and what it leaves alone."""
+
+import asyncio
+from pathlib import Path
+from typing import NoReturn
+
+from ashwood.dashboard.desk import Desk
+from ashwood.eventlog.home import open_home
+
+from .homes import add, ran
+
+
+def test_what_will_be_looked_at_is_read_when_somebody_has_looked_at_anything(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        workers = ran(20)
+        ids = [add(home, workers) for _ in range(3)]
+        home.store.annotate(ids[2], archived=True)
+
+    async def scene() -> tuple[dict[int, int], int]:
+        desk = Desk(lambda: open_home(tmp_path))
+        await desk.do(lambda library: library.glance())
+        await desk.prepare()
+        read = await desk.do(lambda library: {each: library._followed[each].seq for each in library._followed})
+        last = await desk.do(lambda library: library.home.store.log(ids[1]).last())
+        await desk.close()
+        return read, last
+
+    read, last = asyncio.run(scene())
+    assert read == {ids[1]: last}, "the latest that isn't archived, to its end, and nothing else"
+
+
+def test_whoever_ends_a_desk_that_did_nothing_opens_nothing() -> None:
+    def fail() -> NoReturn:
+        raise AssertionError("nobody asked for the home")
+
+    asyncio.run(Desk(fail).close())
+
+
+def test_a_home_that_is_gone_is_nothing_to_read_ahead(tmp_path: Path) -> None:
+    async def scene() -> None:
+        desk = Desk(lambda: open_home(tmp_path / "nowhere"))
+        desk._looked.set()
+        await desk.prepare()
+        await desk.close()
+
+    asyncio.run(scene())
