@@ -65,9 +65,6 @@ class Abort(NamedTuple):
     attempt: int
 
 
-ABORTED = "killed on request"
-"""The error of an attempt that has failed because of `Abort`."""
-
 Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | Abort
 
 

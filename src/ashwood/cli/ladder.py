@@ -88,7 +88,7 @@ def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
         text.append(" → " if wide else "→", style="dim")
         text.append(f"{promoted:<{3 if just is None else 6}}", style="yellow bold" if just else "dim")
     if rung.training:
-        text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
+        text.append(f" {len(rung.training)}{' on the way' if wide else '▸'}", style="cyan")
     if rung.failed:
         text.append(f" {rung.failed}{' dropped out' if wide else '✗'}", style="red")
     return text

@@ -293,8 +293,8 @@ def _attempts(followed: Followed, trial: TrialId) -> list[Attempt]:
                     "error": None,
                 }
             case _ if isinstance(event, e.LastWord) and event.attempt in attempts:
-                said = getattr(event, "error", None) or getattr(event, "why", None)
-                attempts[event.attempt].update({"ended_at": at, "how": _ENDS[type(event)], "error": said})
+                how, said = _end_of(event)
+                attempts[event.attempt].update({"ended_at": at, "how": how, "error": said})
     live = followed.chronicle.progress.trials.spending.live.get(trial)
     for attempt in attempts.values():
         if attempt["ended_at"] is None and (live is None or live.attempt != attempt["number"]):
@@ -317,6 +317,13 @@ _ENDS: Mapping[type, str] = {
     e.HparamsRejected: "rejected its hyperparameters",
     e.TrialStopped: "stopped itself",
 }
+
+
+def _end_of(event: e.LastWord) -> tuple[str, str | None]:
+    """How an attempt ended, and what it has to say to that, in words."""
+    if isinstance(event, e.AttemptFailed) and not event.is_failure:
+        return e.ABORTED, None
+    return _ENDS[type(event)], getattr(event, "error", None) or getattr(event, "why", None)
 
 
 def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:

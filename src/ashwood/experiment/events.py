@@ -72,12 +72,21 @@ class AttemptEnded(NamedTuple):
     length: int
 
 
+ABORTED = "killed on request"
+"""The error of an attempt that was ended on request."""
+
+
 class AttemptFailed(NamedTuple):
     """A process failed while it worked on a trial.  ``error`` is for people: one line, then details."""
 
     trial: TrialId
     attempt: int
     error: str
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it ended by itself."""
+        return self.error != ABORTED
 
 
 class AttemptPreempted(NamedTuple):

@@ -34,6 +34,8 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             return f"trial {trial} saved at {format_length(length, unit)}"
         case e.AttemptEnded(trial, attempt):
             return f"trial {trial} let go, attempt {attempt}"
+        case e.AttemptFailed(trial, attempt, e.ABORTED):
+            return f"trial {trial} was ended, attempt {attempt}: {e.ABORTED}"
         case e.AttemptFailed(trial, attempt, error):
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
         case e.AttemptPreempted(trial, attempt, why):

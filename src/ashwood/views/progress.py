@@ -60,7 +60,7 @@ class Progress:
         trials: every trial.
         ladder: who is at which rung.
         reports: how many validations were reported.
-        failed_attempts: how many processes failed.
+        failed_attempts: how many processes failed, not by request.
         warnings: how many warnings there were.
         recent_warnings: the latest of them.
         measuring: what training takes.
@@ -94,7 +94,7 @@ class Progress:
         match event:
             case ValidationReported():
                 self.reports += 1
-            case AttemptFailed():
+            case AttemptFailed() if event.is_failure:
                 self.failed_attempts += 1
             case DriverStarted():
                 self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None

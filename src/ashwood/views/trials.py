@@ -137,7 +137,7 @@ class TrialTable:
             case AttemptStarted(trial):
                 row = self.rows[trial]
                 row.started_at = at if row.started_at is None else row.started_at
-            case AttemptFailed(trial, _, error):
+            case AttemptFailed(trial, _, error) if event.is_failure:
                 self.rows[trial].errors += (error,)
             case AttemptPreempted(trial, _, why):
                 self.rows[trial].preempted += 1

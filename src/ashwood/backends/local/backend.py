@@ -21,10 +21,11 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.warden import GRACE
-from ashwood.backends.port import ABORTED, Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,

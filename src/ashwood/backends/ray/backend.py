@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from ashwood import __version__
 from ashwood.backends.local.backend import check_command
-from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
 from ashwood.backends.ray.demand import shape_of
@@ -31,6 +31,7 @@ from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
 from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, CheckpointError, StorageUnreachable
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,

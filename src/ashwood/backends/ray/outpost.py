@@ -27,12 +27,13 @@ from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
-from ashwood.backends.port import ABORTED, Abort, Command, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import arriving, from_text, load, unload
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     CheckpointDamaged,

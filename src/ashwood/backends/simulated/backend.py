@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
-from ashwood.backends.port import ABORTED, Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,

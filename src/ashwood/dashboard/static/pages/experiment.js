@@ -204,7 +204,7 @@ class Header {
     const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
     this.trials.set(
       `${format.count(data.trials_created)} of ${format.count(data.trials_planned)}`,
-      states.map(([state, number]) => `${format.count(number)} ${state}`).join(", "),
+      states.map(([state, number]) => `${format.count(number)} ${this.#words(state)}`).join(", "),
     );
     this.busy.set(
       format.percent(data.utilisation),
@@ -234,6 +234,11 @@ class Header {
     } else words = "done";
     write(this.left, words);
     this.far.classList.toggle("going", this.model.runs);
+  }
+
+  /** While nobody drives the experiment, who was running goes on later. */
+  #words(state) {
+    return state === "running" && !this.model.runs ? "to go on" : state;
   }
 
   #labels(data) {

@@ -440,7 +440,7 @@ function trialsCell(card) {
   const failed = (card.trials?.errored ?? 0) + (card.trials?.invalid ?? 0);
   const running = card.trials?.running ?? 0;
   const notes = [
-    running ? `${format.count(running)} at work` : null,
+    running ? `${format.count(running)} ${ACTIVE.has(card.state) ? "at work" : "to go on"}` : null,
     failed ? `${format.count(failed)} failed` : null,
   ].filter(Boolean);
   return h(

@@ -1,0 +1,33 @@
+"""Who was ended on request has not failed."""
+
+from ashwood.experiment.events import ABORTED, AttemptFailed, AttemptStarted
+from ashwood.views.descriptions import describe_event
+from ashwood.views.progress import Progress
+from ashwood.views.table import trial_record
+from tests.views.simulate import Workers, asha, power_law, spec_of
+
+
+def test_an_attempt_that_was_ended_on_request_is_no_failure() -> None:
+    workers = Workers(spec_of(asha(4)), power_law(3))
+    workers.run()
+    spec = workers.experiment.spec
+    told, plain = Progress(spec), Progress(spec)
+    for entry in workers.entries:
+        told.apply(*entry)
+        plain.apply(*entry)
+        if isinstance(entry.event, AttemptStarted):
+            break
+    started = entry.event
+    assert isinstance(started, AttemptStarted)
+    for progress, error in ((told, ABORTED), (plain, "out of memory")):
+        event = AttemptFailed(started.trial, started.attempt, error)
+        progress.apply(entry.at + 1.0, event, [])
+    assert (told.failed_attempts, plain.failed_attempts) == (0, 1)
+    row = told.trials.rows[started.trial]
+    assert trial_record(row, None, spec.metric, str)["failures"] == 0
+    assert plain.trials.rows[started.trial].errors == ("out of memory",)
+
+
+def test_it_is_told_as_what_it_is() -> None:
+    assert describe_event(AttemptFailed(3, 1, ABORTED), "epochs") == "trial 3 was ended, attempt 1: killed on request"
+    assert describe_event(AttemptFailed(3, 1, "oh\nno"), "epochs") == "trial 3 failed, attempt 1: oh"
