@@ -7,9 +7,11 @@ import re
 import struct
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser as PageBrowser
 
 from ashwood.cli import browser
 from ashwood.cli.browser import VARIABLE, Browser, find_browser
@@ -18,10 +20,15 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.space import Double, Space
 from ashwood.views.chronicle import Chronicle, chronicle
+from tests.browser import chromium
 from tests.dashboard.homes import add, append, ran
+from tests.views.simulate import asha, spec_of
 
 from .conftest import RANDOM, Workplace
+
+__all__ = ["chromium"]
 
 
 def _browser() -> Browser | None:
@@ -141,6 +148,20 @@ def test_a_report_on_paper(finished: Workplace) -> None:
 
 
 @needs_browser
+def test_a_picture_has_room_for_many_hyperparameters_with_long_names(tmp_path: Path, chromium: PageBrowser) -> None:
+    space = Space({f"a_rather_long_hyperparameter_{number}": Double(0.0, 1.0, count=1) for number in range(10)})
+    with open_home(tmp_path, create=True) as home:
+        add(home, ran(20, spec=replace(spec_of(asha(20)), space=space)))
+        (tmp_path / "report.html").write_text(make_page(home, 1))
+    with chromium.new_context(viewport={"width": 1_120, "height": 900}) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "report.html").as_uri() + "#picture")
+        page.wait_for_selector("html[data-ready]", state="attached")
+        tables = page.locator(".wide")
+        assert tables.count() >= 2
+        assert [each.evaluate("(box) => box.scrollWidth > box.clientWidth") for each in tables.all()].count(True) == 0
+
+
 def test_a_report_as_a_picture(finished: Workplace) -> None:
     assert "Wrote report.png (" in finished.ashwood("report", "1", "--out", "report.png")
     written = (finished.path / "report.png").read_bytes()
