@@ -28,6 +28,7 @@ __all__ = ["chromium"]
 
 TABS = ("overview", "trials", "curves", "hyperparameters", "timeline", "budget", "events", "config")
 DONE, INTERRUPTED, CREATED, PAUSED, ERRORED = 1, 2, 3, 4, 5
+PHONE = (390, 844)
 WIDE_AND_TALL = (WIDE[0], 2600)
 NARROW_AND_TALL = (NARROW[0], 2600)
 BOTH: tuple[Theme, ...] = ("light", "dark")
@@ -147,6 +148,13 @@ def test_every_other_page(chromium: Browser, url: str) -> None:
             seen.says(*texts)
             nothing_ran(seen.page)
             is_good(seen, themes=BOTH)
+
+
+def test_phones(chromium: Browser, url: str) -> None:
+    with window(chromium, url, size=PHONE) as seen:
+        for path in ("/", f"/experiments/{DONE}", f"/experiments/{DONE}/trials/1", "/preview", "/reference"):
+            seen.go(path)
+            fits(seen)
 
 
 def first_failed(url: str) -> int:
