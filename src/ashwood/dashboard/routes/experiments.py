@@ -133,13 +133,11 @@ async def metrics(
         reports = answers.find_trial(followed, trial).reports
         shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
-            lacking = reports.lacking(name)
-            having = [index for index in range(len(values)) if index not in lacking] if lacking else range(len(values))
-            kept = [having[place] for place in telling_points([values[index] for index in having], points)]
+            places, kept = reports.places(name), telling_points(values, points)
             shown[name] = {
-                "lengths": [reports.lengths[index] for index in kept],
-                "at": [reports.at[index] for index in kept],
-                "values": [values[index] for index in kept],
+                "lengths": [reports.lengths[places[point]] for point in kept],
+                "at": [reports.at[places[point]] for point in kept],
+                "values": [values[point] for point in kept],
             }
         return {"total": len(reports), "seq": followed.seq, "metrics": shown}
 
