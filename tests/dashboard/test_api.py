@@ -231,6 +231,24 @@ def test_a_log_is_read_by_places_and_no_character_is_cut(client: TestClient, hom
     assert not get(client, "experiments/1/trials/2/log")["exists"]
 
 
+def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path) -> None:
+    written = "größer ✓ 🎉\n".encode() + b"\xff\xf0\x9f" + 7 * b"\x9f" + "…".encode() + b"\xe2\x82"
+    path = home / "experiments" / "1" / "logs" / "trial-3.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(written * 3)
+    for tail in range(4, 40):
+        piece = get(client, f"experiments/1/trials/3/log?tail={tail}")
+        pieces = [piece["text"]]
+        while piece["begin"]:
+            until = piece["begin"]
+            piece = get(client, f"experiments/1/trials/3/log?tail={tail}&until={until}")
+            assert piece["end"] == until
+            pieces.insert(0, piece["text"])
+        assert "".join(pieces) == (written * 3)[:-2].decode(errors="replace"), tail
+    beyond = get(client, "experiments/1/trials/3/log?tail=8&until=1000000")
+    assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
+
+
 def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle) -> None:
     saved = next(iter(told.checkpoints.rows.values()))
     files = {"model/weights.bin": bytes(range(256)) * 9_000, "empty": b"", "ä": b"text"}

@@ -47,10 +47,11 @@ async def log(
     trial: TrialNumber,
     tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
     after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
+    until: Annotated[int | None, Query(ge=0, le=LARGEST, description="Of what is before this byte.")] = None,
 ) -> Json:
     """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
     path = await _log_of(context, experiment, trial)
-    return Json(await run_sync(_read_log, path, after, tail))
+    return Json(await run_sync(_read_log, path, after, tail, until))
 
 
 @router.get(
@@ -117,17 +118,22 @@ async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) 
     return logs / f"trial-{trial}.log"
 
 
-def _read_log(path: Path, after: int | None, tail: int) -> Output:
+def _read_log(path: Path, after: int | None, tail: int, until: int | None = None) -> Output:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            begin = max(0, size - tail) if after is None else min(after, size)
+            end = size if until is None else min(until, size)
+            begin = max(0, end - tail) if after is None else min(after, end)
             file.seek(begin)
-            data = file.read(_LONGEST_TEXT if after is not None else tail)
+            data = file.read(min(end - begin, _LONGEST_TEXT))
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
-    # A character isn't cut in two: its rest comes with what follows.
-    data = _whole(data)
+    # A character isn't cut in two: its rest comes with what follows, its beginning with what is before.
+    if begin + len(data) != until:
+        data = _whole(data)
+    if after is None and begin:
+        cut = _rest(data)
+        begin, data = begin + cut, data[cut:]
     return {
         "text": data.decode(errors="replace"),
         "begin": begin,
@@ -135,6 +141,11 @@ def _read_log(path: Path, after: int | None, tail: int) -> Output:
         "size": size,
         "exists": True,
     }
+
+
+def _rest(data: bytes) -> int:
+    """How many bytes at the beginning may be the rest of a character."""
+    return next((place for place, byte in enumerate(data[:3]) if byte & 0b1100_0000 != 0b1000_0000), min(3, len(data)))
 
 
 def _whole(data: bytes) -> bytes:
