@@ -111,13 +111,11 @@ async def trials(
 @router.get("/experiments/{experiment}/trials/{trial}", responses=telling(shapes.TrialPage, 404))
 async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
     """All about a trial but its curves and its log."""
-    await context.desk.ask(experiment, lambda followed: followed.seq)
 
-    def page(library: Library) -> shapes.TrialPage:
-        followed = library.follow(experiment)
+    def page(library: Library, followed: Followed) -> shapes.TrialPage:
         return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
 
-    return Json(await context.desk.do(page))
+    return Json(await context.desk.consult(experiment, page))
 
 
 @router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=telling(shapes.Metrics, 404))

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
-from ashwood.dashboard.library import Library
+from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.live import EVENTS, goes_on_at, message, stream
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
@@ -80,15 +80,13 @@ async def live_log(
 async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
     """A checkpoint as a tar archive, checked byte for byte; ``name`` as in the trial's list, without ``trial-N/``."""
     full = f"trial-{trial}/{name}"
-    await context.desk.ask(experiment, lambda followed: followed.seq)
 
-    def storage_of(library: Library) -> Storage:
-        followed = library.follow(experiment)
+    def storage_of(library: Library, followed: Followed) -> Storage:
         if parse_name(full) is None or full not in followed.chronicle.checkpoints.rows:
             raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name any more")
         return library.home.storage(experiment, followed.spec)
 
-    storage = await context.desk.do(storage_of)
+    storage = await context.desk.consult(experiment, storage_of)
     stack = ExitStack()
     directory = await run_sync(stack.enter_context, storage.fetch(full))
     attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
@@ -113,9 +111,11 @@ class _Download(StreamingResponse):
 
 
 async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
-    await context.desk.ask(experiment, lambda followed: answers.find_trial(followed, trial))
-    logs: Path = await context.desk.do(lambda library: library.home.logs(experiment))
-    return logs / f"trial-{trial}.log"
+    def logs(library: Library, followed: Followed) -> Path:
+        answers.find_trial(followed, trial)
+        return library.home.logs(experiment)
+
+    return await context.desk.consult(experiment, logs) / f"trial-{trial}.log"
 
 
 def _read_log(path: Path, after: int | None, tail: int, until: int | None = None) -> Output:
