@@ -76,6 +76,28 @@ def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: 
     assert "lr:" in page["best_trial"]["as_yaml"]
 
 
+def test_a_spark_is_what_the_driver_summed_up_and_older_records_are_read_for_it(tmp_path: Path) -> None:
+    whole = ran()
+    with open_home(tmp_path, create=True) as home:
+        summed_up, older = add(home, whole), add(home, whole)
+        summary = dict(home.store.record(older).summary)
+        assert len(summary.pop("improvements")) > 2
+        home.store.log(older).append([], summary=summary)
+        home.store.create(whole.experiment.spec, at=2_000.0)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        few = get(client, f"experiments/{summed_up}/spark")["points"]
+        desk: Desk = app.state.dashboard.desk
+        assert few[-1][1] == few[-2][1]
+        for (at, metric), (known_at, known) in zip(
+            few, get(client, f"experiments/{older}/spark")["points"], strict=True
+        ):
+            assert (at, metric) == (pytest.approx(known_at, abs=0.001), pytest.approx(known, rel=1e-5))
+        assert desk._library is not None
+        assert summed_up not in desk._library._followed
+        assert get(client, "experiments/3/spark")["points"] == []
+
+
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: Chronicle, limit: int) -> None:
     rows: list[dict[str, Any]] = []
