@@ -41,14 +41,14 @@ class Drawn(NamedTuple):
     """A figure.
 
     Attributes:
-        seq: the last entry that it shows.
+        seqs: the last entry that it shows, of each experiment in it.
         body: as JSON.
         at: when it was drawn, by the monotonic clock.
         cost: seconds that it took.
         etag: tells it from others.
     """
 
-    seq: Seq
+    seqs: tuple[Seq, ...]
     body: bytes
     at: float
     cost: float
