@@ -36,6 +36,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
     ValidationReported,
 )
+from ashwood.figures.progress import draw_comparison
 from ashwood.views.chronicle import Chronicle, chronicle
 from tests.views.simulate import asha
 
@@ -420,8 +421,12 @@ def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> N
 
 def test_experiments_are_compared_anew_only_if_something_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
-    draw = figures.draw_comparison
-    monkeypatch.setattr(figures, "draw_comparison", lambda *args, **options: drawn.append(1) or draw(*args, **options))
+
+    def draw(*args: Any, **options: Any) -> Any:
+        drawn.append(1)
+        return draw_comparison(*args, **options)
+
+    monkeypatch.setattr(figures, "draw_comparison", draw)
     with TestClient(create_app(lambda: open_home(home), name="home"), base_url="http://127.0.0.1") as client:
         for ids in ("1,2", "1,2", "2,1", "1,2"):
             get(client, f"figures/compare?ids={ids}")

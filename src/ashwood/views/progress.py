@@ -78,6 +78,7 @@ class Progress:
         self.trials = TrialTable(spec, history=history)
         self.ladder = Ladder(spec.search)
         self.improvements: list[Improvement] = []
+        self._noted: float | None = None
         self._most_improvements = None if history else 2 * POINTS
         self.reports = 0
         self.failed_attempts = 0
@@ -104,6 +105,13 @@ class Progress:
                 self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None
             case PauseRequested():
                 self.state = ExperimentState.PAUSING
+        if decisions:
+            self._take(decisions)
+        if (leader := self.trials.leader) is not None and leader.metric != self._noted:
+            self._noted = leader.metric
+            self._note_best(at)
+
+    def _take(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             match decision:
                 case Warn(message):
@@ -120,11 +128,11 @@ class Progress:
                 case CloseTrial(trial, TrialState.INVALID):
                     # What it had reported counts no more.
                     self.improvements = [each for each in self.improvements if each.trial != trial]
-        self._note_best(at)
+                    self._noted = None
 
     def _note_best(self, at: float) -> None:
-        leader, known = self.trials.leader, self.improvements
-        if leader is None or (known and known[-1].metric == leader.metric) or (best := self.best) is None:
+        best, known = self.best, self.improvements
+        if best is None or (known and known[-1].metric == best.metric):
             return
         created, spending = len(self.trials.rows), self.trials.spending
         known.append(
