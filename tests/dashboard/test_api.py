@@ -388,6 +388,9 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30}).raise_for_status()
+    bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
+    client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -395,6 +398,8 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         (2, "activate"),
         (2, TrialStopRequested(1)),
         (2, SettingsChanged({"max_trials": 30})),
+        (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
+        (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
         (2, None, ["a"], True),
     ]
 
@@ -405,6 +410,8 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         ("settings", {"max_trials": 0}),
         ("settings", {"max_trials": "30"}),
         ("settings", {"max_trails": 30}),
+        ("settings", {"max_seconds": 0}),
+        ("settings", {"metric_at": "0.9"}),
         ("", {"labels": [""]}),
         ("", {"name": 3}),
     ],
