@@ -76,6 +76,28 @@ def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: 
     assert "lr:" in page["best_trial"]["as_yaml"]
 
 
+def test_a_spark_is_what_the_driver_summed_up_and_older_records_are_read_for_it(tmp_path: Path) -> None:
+    whole = ran()
+    with open_home(tmp_path, create=True) as home:
+        summed_up, older = add(home, whole), add(home, whole)
+        summary = dict(home.store.record(older).summary)
+        assert len(summary.pop("improvements")) > 2
+        home.store.log(older).append([], summary=summary)
+        home.store.create(whole.experiment.spec, at=2_000.0)
+    app = create_app(lambda: open_home(tmp_path), name="home")
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        few = get(client, f"experiments/{summed_up}/spark")["points"]
+        desk: Desk = app.state.dashboard.desk
+        assert few[-1][1] == few[-2][1]
+        for (at, metric), (known_at, known) in zip(
+            few, get(client, f"experiments/{older}/spark")["points"], strict=True
+        ):
+            assert (at, metric) == (pytest.approx(known_at, abs=0.001), pytest.approx(known, rel=1e-5))
+        assert desk._library is not None
+        assert summed_up not in desk._library._followed
+        assert get(client, "experiments/3/spark")["points"] == []
+
+
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: Chronicle, limit: int) -> None:
     rows: list[dict[str, Any]] = []
@@ -229,6 +251,24 @@ def test_a_log_is_read_by_places_and_no_character_is_cut(client: TestClient, hom
     assert get(client, f"experiments/1/trials/1/log?after={whole['end']}")["text"] == "…"
     assert len(get(client, "experiments/1/trials/1/log?tail=10")["text"]) <= 10
     assert not get(client, "experiments/1/trials/2/log")["exists"]
+
+
+def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path) -> None:
+    written = "größer ✓ 🎉\n".encode() + b"\xff\xf0\x9f" + 7 * b"\x9f" + "…".encode() + b"\xe2\x82"
+    path = home / "experiments" / "1" / "logs" / "trial-3.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(written * 3)
+    for tail in range(4, 40):
+        piece = get(client, f"experiments/1/trials/3/log?tail={tail}")
+        pieces = [piece["text"]]
+        while piece["begin"]:
+            until = piece["begin"]
+            piece = get(client, f"experiments/1/trials/3/log?tail={tail}&until={until}")
+            assert piece["end"] == until
+            pieces.insert(0, piece["text"])
+        assert "".join(pieces) == (written * 3)[:-2].decode(errors="replace"), tail
+    beyond = get(client, "experiments/1/trials/3/log?tail=8&until=1000000")
+    assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
 
 
 def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle) -> None:

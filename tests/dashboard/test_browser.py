@@ -350,6 +350,24 @@ def test_a_lost_connection_is_said_and_comes_back(chromium: Browser, tmp_path: P
                     expect(seen.page.locator(".badge").first).to_have_text("✓completed")
 
 
+def test_earlier_parts_of_a_log_come_whole_whatever_was_written(chromium: Browser, tmp_path: Path) -> None:
+    written = b"".join(f"line {number} ✓ ".encode() + b"\xff\xfe\n" for number in range(12_000))
+    with open_home(tmp_path, create=True) as home:
+        add(home, ran(4))
+        log = home.logs(ExperimentId(1)) / "trial-0.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(written)
+    with shown(tmp_path) as url, window(chromium, url) as seen:
+        seen.open("/experiments/1/trials/0")
+        earlier = seen.page.get_by_role("button", name="Earlier")
+        for kilobytes in (131, 197):
+            earlier.click()
+            seen.says(f"the last {kilobytes} kB of")
+        earlier.click()
+        expect(earlier).to_be_hidden()
+        assert seen.page.locator(".log").text_content() == written.decode(errors="replace")
+
+
 def test_a_token_is_asked_for_once(chromium: Browser, tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         add(home, ran(4))

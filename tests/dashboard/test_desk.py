@@ -1,13 +1,18 @@
 """What the desk reads before anybody asks, and what it leaves alone."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
+from ashwood.dashboard.context import Dashboard
 from ashwood.dashboard.desk import Desk
+from ashwood.dashboard.library import Library
 from ashwood.eventlog.home import open_home
 
 from .homes import add, ran
+
+T = TypeVar("T")
 
 
 def test_what_will_be_looked_at_is_read_when_somebody_has_looked_at_anything(tmp_path: Path) -> None:
@@ -44,3 +49,26 @@ def test_a_home_that_is_gone_is_nothing_to_read_ahead(tmp_path: Path) -> None:
         await desk.close()
 
     asyncio.run(scene())
+
+
+def test_what_is_read_already_is_answered_in_one_piece_of_work(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, ran(20))
+
+    class Counting(Desk):
+        done = 0
+
+        async def do(self, work: Callable[[Library], T]) -> T:
+            self.done += 1
+            return await super().do(work)
+
+    async def scene() -> tuple[int, str, bool]:
+        desk = Counting(lambda: open_home(tmp_path))
+        await desk.ask(experiment, lambda followed: followed.seq)
+        before = desk.done
+        page = await Dashboard(desk, None, "home").page(experiment)
+        done = desk.done - before
+        await desk.close()
+        return done, page["state"], page["best_trial"] is not None
+
+    assert asyncio.run(scene()) == (1, "completed", True)

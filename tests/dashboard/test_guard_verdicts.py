@@ -8,14 +8,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ashwood.dashboard.guard import GuardRules, rules_for, tokens
+from ashwood.dashboard.guard import GuardRules, bare, is_everywhere, rules_for, tokens
 from ashwood.dashboard.guard.answers import PROTECTION, Refusal, protected, refused
 from ashwood.dashboard.guard.hosts import is_loopback
 from ashwood.dashboard.guard.rates import Buckets, Places
 from ashwood.dashboard.guard.request import Request
 from ashwood.dashboard.guard.verdicts import forbidden, misdirected
+from ashwood.dashboard.server import listen
+from ashwood.errors import AshwoodError
 
 RULES = rules_for("127.0.0.1", 8000)
+EVERYWHERE = ("0.0.0.0", "::", "", "*", "0", "0x0", "0.0", "00.0.0", "::0", "0:0::0", "[::]")
 TOKEN = "a-token-of-this-test"  # no secret
 CHANGES = st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "TRACE", "post", "X"])
 METHODS = CHANGES | st.sampled_from(["GET", "HEAD", "OPTIONS"])
@@ -105,7 +108,7 @@ def test_hosts_that_are_allowed() -> None:
     for host in (b"10.0.0.7", b"node7.EXAMPLE:8443", b"[fe80::7]:80", b"[FE80:0::8]", b"box", b"localhost:3000"):
         assert answers(named, host)
     assert not answers(named, b"10.0.0.8")
-    for everywhere in ("0.0.0.0", "::", ""):
+    for everywhere in EVERYWHERE:
         anywhere = rules_for(everywhere, 80)
         assert answers(anywhere, b"192.168.1.5:80")
         assert answers(anywhere, b"[2001:db8::1]")
@@ -254,8 +257,30 @@ def test_tokens_that_nobody_could_use_are_refused(token: str) -> None:
     assert not token or token not in str(refusal.value)
 
 
+@pytest.mark.parametrize("host", EVERYWHERE)
+def test_all_addresses_in_whatever_spelling_are_listened_at(host: str) -> None:
+    bound = bare(host)
+    assert is_everywhere(bound)
+    assert rules_for(host, 1).token is not None
+    try:
+        listening = listen(bound, 0, or_next=False)
+    except AshwoodError:
+        pytest.skip("this machine can't listen there")
+    with listening:
+        assert is_everywhere(listening.getsockname()[0])
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.0", "::1", "[::1]", "localhost", "0.0.0.1", "1", "node0", "0.example", "ä\0"]
+)
+def test_one_address_is_not_everywhere(host: str) -> None:
+    assert not is_everywhere(bare(host))
+    assert not rules_for(host, 1).any_address
+
+
 def test_loopback() -> None:
     assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost")))
+    assert rules_for("[::1]", 1).token is None
     assert not any(map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.7", "localhost.evil.example")))
 
 

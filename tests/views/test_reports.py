@@ -1,6 +1,6 @@
 """Reports keep what was reported, packed."""
 
-from math import isnan
+import pickle
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,13 +27,21 @@ def test_reports_come_back_as_they_were_made(made: list[Report]) -> None:
 
 
 @given(st.lists(reports, min_size=1))
-def test_columns_are_as_long_as_there_are_reports(made: list[Report]) -> None:
+def test_each_value_has_its_place(made: list[Report]) -> None:
     kept = Reports()
     for report in made:
         kept.add(*report)
-    for name, column in kept.values.items():
-        assert len(column) == len(made)
-        assert all(name in report.metrics or isnan(value) for report, value in zip(made, column, strict=True))
+    for name in ("loss", "accuracy", "time"):
+        having = [place for place, report in enumerate(made) if name in report.metrics]
+        assert list(kept.places(name)) == having
+        assert repr(list(kept.values.get(name, ()))) == repr([made[place].metrics[name] for place in having])
+
+
+def test_metrics_that_are_rarely_reported_take_what_was_reported_of_them() -> None:
+    kept = Reports()
+    for length in range(1, 10_001):
+        kept.add(0.0, 1, length, {"loss": 1.0} if length % 100 else {"loss": 1.0, f"accuracy after {length}": 0.5})
+    assert len(pickle.dumps(kept)) < 500_000
 
 
 def _in_order(report: Report, kept: Reports) -> dict[str, float]:

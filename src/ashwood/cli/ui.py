@@ -18,7 +18,6 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import Request
 
 PORT = 8642
-_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to tell them, not to listen there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,7 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
         AshwoodError: the libraries aren't installed, there is no such home, or the address can't be had.
     """
     try:
-        from ashwood.dashboard.guard import rules_for
+        from ashwood.dashboard.guard import bare, is_everywhere, rules_for
         from ashwood.dashboard.server import listen, serve
     except ImportError as error:
         raise AshwoodError(
@@ -58,13 +57,14 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
     # A home that was named has to be there; the one of this directory may come later.
     with open_home(home, create=home is None) as opened:
         name = opened.name
-    taken = listen(ui.host, PORT if ui.port is None else ui.port, or_next=ui.port is None)
+    host = bare(ui.host)
+    taken = listen(host, PORT if ui.port is None else ui.port, or_next=ui.port is None)
     port = taken.getsockname()[1]
-    own_names = [socket.gethostname(), socket.getfqdn()] if ui.host in _EVERYWHERE else []
+    own_names = [socket.gethostname(), socket.getfqdn()] if is_everywhere(host) else []
     rules = rules_for(
-        ui.host, port, with_token=ui.with_token, allowed_hosts=[*ui.allowed_hosts, *own_names], read_only=ui.read_only
+        host, port, with_token=ui.with_token, allowed_hosts=[*ui.allowed_hosts, *own_names], read_only=ui.read_only
     )
-    url = address(own_names[0] if own_names else ui.host, port, rules.token)
+    url = address(own_names[0] if own_names else host, port, rules.token)
 
     def ready() -> None:
         typer.echo(f"{name} is at {url}")

@@ -36,16 +36,14 @@ class Dashboard:
     async def page(self, experiment: ExperimentId) -> ExperimentPage:
         """An experiment's header, with what never changes."""
 
-        def answer(library: Library) -> ExperimentPage:
-            followed = library.follow(experiment)
+        def answer(library: Library, followed: Followed) -> ExperimentPage:
             return {
                 **header(library, followed),
                 **answers.description(followed),
                 "best_trial": answers.best_trial(followed),
             }
 
-        await self.desk.ask(experiment, lambda followed: followed.seq)
-        return await self.desk.do(answer)
+        return await self.desk.consult(experiment, answer)
 
     def steered(self) -> Steering:
         """Whoever can have things done.

@@ -70,11 +70,21 @@ class Desk:
             NotFound: there is no such experiment.
             EventLogError: its record is damaged.
         """
-        if not await self.do(lambda library: library.follow(experiment).advance()):
-            read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
-            for reading in read:
-                reading.result()
-        return await self.do(lambda library: question(library.follow(experiment)))
+        return await self.consult(experiment, lambda _, followed: question(followed))
+
+    async def consult(self, experiment: ExperimentId, question: Callable[[Library, Followed], T]) -> T:
+        """As ``ask``, of an experiment and its home at one moment."""
+
+        def if_read(library: Library) -> tuple[T] | None:
+            followed = library.follow(experiment)
+            return (question(library, followed),) if followed.advance() else None
+
+        if (known := await self.do(if_read)) is not None:
+            return known[0]
+        read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
+        for reading in read:
+            reading.result()
+        return await self.do(lambda library: question(library, library.follow(experiment)))
 
     async def draw(self, experiments: Sequence[Followed], work: Callable[[], T]) -> T:
         """Have a longer look at experiments, which are read no further meanwhile; nothing may be changed by it."""

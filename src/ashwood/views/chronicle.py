@@ -7,39 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision
+from ashwood.experiment.decisions import ChangeSettings, Decision
 from ashwood.experiment.events import Event, ValidationReported
-from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
+from ashwood.views.improvements import Improvement
 from ashwood.views.progress import Progress
 from ashwood.views.timeline import Timeline
 
 STRETCH = 500
 """Where a trial's entries are is known by stretches of so many."""
-
-
-class Improvement(NamedTuple):
-    """The best metric so far became better.
-
-    Attributes:
-        at: when that was known, in seconds since 1970.
-        trial: whose metric it is.
-        length: the total length at which the trial reported it.
-        metric: the new best.
-        trained: training of all trials together until then.
-        created: how many trials there were.
-        driven: seconds that drivers had run until then.
-    """
-
-    at: float
-    trial: TrialId
-    length: int
-    metric: float
-    trained: int
-    created: int
-    driven: float
 
 
 class Happening(NamedTuple):
@@ -57,7 +35,6 @@ class Chronicle:
         progress: how far it is; the rows of its trials have their reports and decisions.
         timeline: who worked where and when, and each trial's way through the rungs.
         checkpoints: those that are there.
-        improvements: how the best metric became what it is.
         happenings: what happened to each trial, its reports left out.
         settings: those that hold now; None: as the spec has them.
         stretches: which stretches of the record, from 0, have entries about a trial or decisions about it, rising.
@@ -68,7 +45,6 @@ class Chronicle:
         self.progress = Progress(spec, history=True)
         self.timeline = Timeline(spec)
         self.checkpoints = CheckpointTable(spec)
-        self.improvements: list[Improvement] = []
         self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
         self.settings: ChangeSettings | None = None
         self.stretches: dict[TrialId, array[int]] = {}
@@ -80,13 +56,8 @@ class Chronicle:
         self.timeline.apply(at, event, decisions)
         self.checkpoints.apply(at, event, decisions)
         for decision in decisions:
-            match decision:
-                case ChangeSettings():
-                    self.settings = decision
-                case CloseTrial(trial, TrialState.INVALID):
-                    # What it had reported counts no more.
-                    self.improvements = [each for each in self.improvements if each.trial != trial]
-        self._note_best(at)
+            if isinstance(decision, ChangeSettings):
+                self.settings = decision
         about = getattr(event, "trial", None)
         if about is not None and not isinstance(event, ValidationReported):
             self.happenings[about].append(Happening(at, event))
@@ -105,19 +76,10 @@ class Chronicle:
         elif known[-1] != stretch:
             known.append(stretch)
 
-    def _note_best(self, at: float) -> None:
-        table = self.progress.trials
-        if table.leader is None or (self.improvements and self.improvements[-1].metric == table.leader.metric):
-            return
-        best = self.progress.best
-        if best is None:
-            return
-        spending = table.spending
-        self.improvements.append(
-            Improvement(
-                at, best.trial, best.length, best.metric, spending.trained, len(table.rows), spending.driver_seconds
-            )
-        )
+    @property
+    def improvements(self) -> Sequence[Improvement]:
+        """How the best metric became what it is."""
+        return self.progress.improvements
 
 
 def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:

@@ -26,13 +26,12 @@ def curve(reports: Reports, metric: str) -> Curve:
     values = reports.values.get(metric)
     if values is None:
         return (), ()
-    lengths, lacking = reports.lengths, reports.lacking(metric)
-    goes_back = any(map(le, lengths[1:], lengths))
-    if not goes_back and not lacking:
-        return lengths, values
-    last_time = _last_time(lengths) if goes_back else range(len(lengths))
-    kept = [index for index in last_time if index not in lacking]
-    return [lengths[index] for index in kept], [values[index] for index in kept]
+    lengths, places = reports.lengths, reports.places(metric)
+    if any(map(le, lengths[1:], lengths)):
+        having = dict(zip(places, values, strict=True))
+        kept = [index for index in _last_time(lengths) if index in having]
+        return [lengths[index] for index in kept], [having[index] for index in kept]
+    return lengths if len(places) == len(lengths) else [lengths[index] for index in places], values
 
 
 def _last_time(lengths: Sequence[int]) -> list[int]:

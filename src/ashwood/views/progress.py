@@ -8,7 +8,7 @@ from functools import cached_property
 from math import inf
 from typing import Any, NamedTuple
 
-from ashwood.experiment.decisions import ChangeSettings, Decision, EndExperiment, LeaveExperiment, Warn
+from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
 from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
@@ -17,6 +17,7 @@ from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.arrivals import MeanArrivals, expected_arrivals, total_length
+from ashwood.views.improvements import POINTS, Improvement, thinned
 from ashwood.views.ladder import BracketView, Ladder
 from ashwood.views.measured import Measuring
 from ashwood.views.remaining import MOMENT, AtWork, Picture, Remaining, TimeLeft
@@ -59,6 +60,7 @@ class Progress:
         leaving: why no trial gets a job any more, where that isn't because the search is done; None: they do.
         trials: every trial.
         ladder: who is at which rung.
+        improvements: how the best metric became what it is; without the trials' history at most 120 of them.
         reports: how many validations were reported.
         failed_attempts: how many processes failed, not by request.
         warnings: how many warnings there were.
@@ -75,6 +77,8 @@ class Progress:
         self.leaving: LeaveExperiment | None = None
         self.trials = TrialTable(spec, history=history)
         self.ladder = Ladder(spec.search)
+        self.improvements: list[Improvement] = []
+        self._most_improvements = None if history else 2 * POINTS
         self.reports = 0
         self.failed_attempts = 0
         self.warnings = 0
@@ -113,6 +117,21 @@ class Progress:
                     self._max_seconds = seconds
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
+                case CloseTrial(trial, TrialState.INVALID):
+                    # What it had reported counts no more.
+                    self.improvements = [each for each in self.improvements if each.trial != trial]
+        self._note_best(at)
+
+    def _note_best(self, at: float) -> None:
+        leader, known = self.trials.leader, self.improvements
+        if leader is None or (known and known[-1].metric == leader.metric) or (best := self.best) is None:
+            return
+        created, spending = len(self.trials.rows), self.trials.spending
+        known.append(
+            Improvement(at, best.trial, best.length, best.metric, spending.trained, created, spending.driver_seconds)
+        )
+        if self._most_improvements is not None and len(known) > self._most_improvements:
+            self.improvements = thinned(known, POINTS)
 
     @property
     def best(self) -> Best | None:
@@ -213,6 +232,9 @@ class Progress:
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
             "best": None if best is None else best._asdict(),
+            "improvements": [
+                [round(each.driven, 3), float(f"{each.metric:.6g}")] for each in thinned(self.improvements, POINTS)
+            ],
             "reports": self.reports,
             "failed_attempts": self.failed_attempts,
             "warnings": self.warnings,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence, Set
-from math import nan
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, overload
-
-_NONE: Set[int] = frozenset()
 
 
 class Report(NamedTuple):
@@ -26,18 +24,18 @@ class Reports(Sequence[Report]):
         at: when each arrived, in seconds since 1970.
         attempts: the process that made it.
         lengths: the total length that it was made at.
-        values: its metrics, by name; NaN also where a report lacks one.
+        values: its metrics, by name; of reports that lack one there is none.
     """
 
-    __slots__ = ("_lacking", "at", "attempts", "lengths", "values")
+    __slots__ = ("_places", "at", "attempts", "lengths", "values")
 
     def __init__(self) -> None:
         self.at = array("d")
         self.attempts = array("q")
         self.lengths = array("q")
         self.values: dict[str, array[float]] = {}
-        # Which reports lack a metric that others have.
-        self._lacking: dict[str, set[int]] = {}
+        # Which reports have a metric, where that aren't the first ones.
+        self._places: dict[str, array[int]] = {}
 
     def add(self, at: float, attempt: int, length: int, metrics: Mapping[str, float]) -> None:
         """Take a report."""
@@ -48,19 +46,18 @@ class Reports(Sequence[Report]):
         for name, value in metrics.items():
             column = self.values.get(name)
             if column is None:
-                column = self.values[name] = array("d", [nan]) * index
-                if index:
-                    self._lacking[name] = set(range(index))
+                column = self.values[name] = array("d")
+            if len(column) != index:
+                if name not in self._places:
+                    self._places[name] = array("q", range(len(column)))
+                self._places[name].append(index)
             column.append(value)
-        if len(metrics) < len(self.values):
-            for name, column in self.values.items():
-                if name not in metrics:
-                    column.append(nan)
-                    self._lacking.setdefault(name, set()).add(index)
 
-    def lacking(self, metric: str) -> Set[int]:
-        """Which reports lack a metric that others have, by their places."""
-        return self._lacking.get(metric, _NONE)
+    def places(self, metric: str) -> Sequence[int]:
+        """Which reports have a metric, rising: as many as it has values."""
+        if (places := self._places.get(metric)) is not None:
+            return places
+        return range(len(self.values.get(metric, ())))
 
     def __len__(self) -> int:
         return len(self.at)
@@ -73,5 +70,10 @@ class Reports(Sequence[Report]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        metrics = {name: column[index] for name, column in self.values.items() if index not in self.lacking(name)}
+        metrics: dict[str, float] = {}
+        for name, column in self.values.items():
+            places = self.places(name)
+            place = bisect_left(places, index)
+            if place < len(places) and places[place] == index:
+                metrics[name] = column[place]
         return Report(self.at[index], self.attempts[index], self.lengths[index], metrics)

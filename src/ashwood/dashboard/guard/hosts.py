@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from ipaddress import ip_address
 from typing import Final
 
@@ -25,6 +26,23 @@ def host_name(host: bytes) -> str | None:
 def is_loopback(host: str) -> bool:
     """Whether nobody but this machine reaches a server that is bound to this."""
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
+
+
+def is_everywhere(host: str) -> bool:
+    """Whether a server that is bound to this listens at all addresses of the machine."""
+    if is_address(host):
+        return ip_address(host).is_unspecified
+    try:  # as whoever resolves names reads 0, 0.0 or 0x0
+        return host == "" or socket.inet_aton(host) == bytes(4)
+    except (OSError, ValueError):
+        return False
+
+
+def bare(host: str) -> str:
+    """An address without the brackets that it has in URLs, and ``*`` as servers are bound to it."""
+    if host.startswith("[") and host.endswith("]"):
+        return host[1:-1]
+    return "" if host == "*" else host
 
 
 def is_address(name: str) -> bool:

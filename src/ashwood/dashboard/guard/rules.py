@@ -6,10 +6,9 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final
 
-from ashwood.dashboard.guard.hosts import host_name, is_address, is_loopback, plain
+from ashwood.dashboard.guard.hosts import bare, host_name, is_everywhere, is_loopback, plain
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{16,}")
 
@@ -73,9 +72,10 @@ def rules_for(
         allowed_hosts: further names and addresses under which it is asked.
         read_only: nothing may be changed.
     """
+    host = bare(host)
     if token is None and (with_token or not is_loopback(host)):
         token = secrets.token_urlsafe(32)
-    everywhere = host in ("", "*") or (is_address(host) and ip_address(host).is_unspecified)
+    everywhere = is_everywhere(host)
     names = {*allowed_hosts, *([] if everywhere else [host])}
     return GuardRules(
         hosts=frozenset(host_name(name.encode()) or plain(name) for name in names),

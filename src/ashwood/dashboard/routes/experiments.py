@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
@@ -14,11 +14,11 @@ from ashwood.dashboard.context import Context, Json, cards, header, telling
 from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.views.curves import telling as telling_points
+from ashwood.views.improvements import POINTS, thinned
 from ashwood.views.table import Record, select
 
 router = APIRouter(default_response_class=Json)
 
-_SPARK_POINTS = 60
 _MOST_ROWS = 1_000
 _MOST_EVENTS = 500
 
@@ -71,13 +71,24 @@ async def live_experiment(
 async def spark(context: Context, experiment: ExperimentNumber) -> Json:
     """The best metric so far, in a few points: ``[seconds that drivers had run, metric]``."""
 
-    def points(followed: Followed) -> list[list[float]]:
-        best = followed.chronicle.improvements
-        shown = [best[index] for index in telling_points([each.metric for each in best], _SPARK_POINTS)]
-        end = followed.chronicle.progress.trials.spending.driver_seconds
-        return [*([each.driven, each.metric] for each in shown), *([end, each.metric] for each in best[-1:])]
+    def summed_up(library: Library) -> Mapping[str, Any]:
+        return library.listed(experiment).record.summary
 
+    def points(followed: Followed) -> list[list[float]]:
+        progress = followed.chronicle.progress
+        shown = [[each.driven, each.metric] for each in thinned(progress.improvements, POINTS)]
+        return _to_end(shown, progress.trials.spending.driver_seconds)
+
+    # Drivers sum it up, so that a list of many experiments needs none of their records.
+    summary = await context.desk.do(summed_up)
+    if "improvements" in summary:
+        return Json({"points": _to_end(summary["improvements"], summary["seconds"])})
     return Json({"points": await context.desk.ask(experiment, points)})
+
+
+def _to_end(points: Sequence[list[float]], end: float) -> list[list[float]]:
+    """With the last metric once more, as it is still the best."""
+    return [*points, *([end, metric] for _, metric in points[-1:])]
 
 
 @router.get("/experiments/{experiment}/trials", responses=telling(shapes.Trials, 400, 404))
@@ -111,13 +122,11 @@ async def trials(
 @router.get("/experiments/{experiment}/trials/{trial}", responses=telling(shapes.TrialPage, 404))
 async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
     """All about a trial but its curves and its log."""
-    await context.desk.ask(experiment, lambda followed: followed.seq)
 
-    def page(library: Library) -> shapes.TrialPage:
-        followed = library.follow(experiment)
+    def page(library: Library, followed: Followed) -> shapes.TrialPage:
         return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
 
-    return Json(await context.desk.do(page))
+    return Json(await context.desk.consult(experiment, page))
 
 
 @router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=telling(shapes.Metrics, 404))
@@ -133,13 +142,11 @@ async def metrics(
         reports = answers.find_trial(followed, trial).reports
         shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
-            lacking = reports.lacking(name)
-            having = [index for index in range(len(values)) if index not in lacking] if lacking else range(len(values))
-            kept = [having[place] for place in telling_points([values[index] for index in having], points)]
+            places, kept = reports.places(name), telling_points(values, points)
             shown[name] = {
-                "lengths": [reports.lengths[index] for index in kept],
-                "at": [reports.at[index] for index in kept],
-                "values": [values[index] for index in kept],
+                "lengths": [reports.lengths[places[point]] for point in kept],
+                "at": [reports.at[places[point]] for point in kept],
+                "values": [values[point] for point in kept],
             }
         return {"total": len(reports), "seq": followed.seq, "metrics": shown}
 

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
-from ashwood.dashboard.library import Library
+from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.live import EVENTS, goes_on_at, message, stream
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
@@ -47,10 +47,11 @@ async def log(
     trial: TrialNumber,
     tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
     after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
+    until: Annotated[int | None, Query(ge=0, le=LARGEST, description="Of what is before this byte.")] = None,
 ) -> Json:
     """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
     path = await _log_of(context, experiment, trial)
-    return Json(await run_sync(_read_log, path, after, tail))
+    return Json(await run_sync(_read_log, path, after, tail, until))
 
 
 @router.get(
@@ -79,15 +80,13 @@ async def live_log(
 async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
     """A checkpoint as a tar archive, checked byte for byte; ``name`` as in the trial's list, without ``trial-N/``."""
     full = f"trial-{trial}/{name}"
-    await context.desk.ask(experiment, lambda followed: followed.seq)
 
-    def storage_of(library: Library) -> Storage:
-        followed = library.follow(experiment)
+    def storage_of(library: Library, followed: Followed) -> Storage:
         if parse_name(full) is None or full not in followed.chronicle.checkpoints.rows:
             raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name any more")
         return library.home.storage(experiment, followed.spec)
 
-    storage = await context.desk.do(storage_of)
+    storage = await context.desk.consult(experiment, storage_of)
     stack = ExitStack()
     directory = await run_sync(stack.enter_context, storage.fetch(full))
     attached = f'attachment; filename="experiment-{experiment}-{full.replace("/", "-")}.tar"'
@@ -112,22 +111,29 @@ class _Download(StreamingResponse):
 
 
 async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
-    await context.desk.ask(experiment, lambda followed: answers.find_trial(followed, trial))
-    logs: Path = await context.desk.do(lambda library: library.home.logs(experiment))
-    return logs / f"trial-{trial}.log"
+    def logs(library: Library, followed: Followed) -> Path:
+        answers.find_trial(followed, trial)
+        return library.home.logs(experiment)
+
+    return await context.desk.consult(experiment, logs) / f"trial-{trial}.log"
 
 
-def _read_log(path: Path, after: int | None, tail: int) -> Output:
+def _read_log(path: Path, after: int | None, tail: int, until: int | None = None) -> Output:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            begin = max(0, size - tail) if after is None else min(after, size)
+            end = size if until is None else min(until, size)
+            begin = max(0, end - tail) if after is None else min(after, end)
             file.seek(begin)
-            data = file.read(_LONGEST_TEXT if after is not None else tail)
+            data = file.read(min(end - begin, _LONGEST_TEXT))
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
-    # A character isn't cut in two: its rest comes with what follows.
-    data = _whole(data)
+    # A character isn't cut in two: its rest comes with what follows, its beginning with what is before.
+    if begin + len(data) != until:
+        data = _whole(data)
+    if after is None and begin:
+        cut = _rest(data)
+        begin, data = begin + cut, data[cut:]
     return {
         "text": data.decode(errors="replace"),
         "begin": begin,
@@ -135,6 +141,11 @@ def _read_log(path: Path, after: int | None, tail: int) -> Output:
         "size": size,
         "exists": True,
     }
+
+
+def _rest(data: bytes) -> int:
+    """How many bytes at the beginning may be the rest of a character."""
+    return next((place for place, byte in enumerate(data[:3]) if byte & 0b1100_0000 != 0b1000_0000), min(3, len(data)))
 
 
 def _whole(data: bytes) -> bytes:

@@ -120,6 +120,5 @@ async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:
     """Where the experiment stands after what was done."""
     await context.desk.do(lambda library: library.look_again())
-    await context.desk.ask(experiment, lambda followed: followed.seq)
-    answer: Header = await context.desk.do(lambda library: header(library, library.follow(experiment)))
+    answer: Header = await context.desk.consult(experiment, header)
     return Json(answer)

@@ -24,7 +24,7 @@ export function plain(text) {
 export class Log {
   /** @param {string} path below /api/v1 @param {AbortSignal} signal */
   constructor(path, signal) {
-    Object.assign(this, { path, signal, raw: "", begin: 0, end: 0, following: true, ended: false });
+    Object.assign(this, { path, signal, pieces: [], begin: 0, end: 0, following: true, ended: false });
     this.text = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "Log" });
     this.note = h("span", { class: "muted" });
     this.earlier = h(
@@ -64,8 +64,8 @@ export class Log {
   async start() {
     try {
       const answer = await get(this.path, { query: { tail: TAIL }, signal: this.signal });
-      this.raw = answer.text ?? "";
       this.begin = answer.begin ?? 0;
+      this.pieces = [{ begin: this.begin, text: answer.text ?? "" }];
       this.end = answer.end ?? answer.size ?? 0;
       this.exists = answer.exists;
       this.#show();
@@ -81,8 +81,8 @@ export class Log {
       events: {
         text: ({ text, begin, end }) => {
           // A file that became shorter is another one.
-          if (begin < this.end) Object.assign(this, { raw: "", begin });
-          this.raw += text;
+          if (begin < this.end) Object.assign(this, { pieces: [], begin });
+          this.#append(begin, text);
           this.end = end;
           this.exists = true;
           this.#show();
@@ -96,13 +96,19 @@ export class Log {
     });
   }
 
+  /** Places are the server's: what can't be read as text has other lengths in bytes than what is shown of it. */
+  #append(begin, text) {
+    const last = this.pieces.at(-1);
+    if (last !== undefined && last.text.length < TAIL) last.text += text;
+    else this.pieces.push({ begin, text });
+    let length = this.pieces.reduce((sum, piece) => sum + piece.text.length, 0);
+    while (length > MOST && this.pieces.length > 1) length -= this.pieces.shift().text.length;
+    this.begin = this.pieces[0].begin;
+  }
+
   #show() {
-    if (this.raw.length > MOST) {
-      const cut = this.raw.indexOf("\n", this.raw.length - MOST) + 1;
-      this.begin += new TextEncoder().encode(this.raw.slice(0, cut)).length;
-      this.raw = this.raw.slice(cut);
-    }
-    write(this.text, plain(this.raw));
+    const raw = this.pieces.map((piece) => piece.text).join("");
+    write(this.text, plain(raw));
     this.#note();
     if (this.following) this.text.scrollTop = this.text.scrollHeight;
   }
@@ -111,7 +117,7 @@ export class Log {
     this.earlier.hidden = this.begin <= 0;
     const shown = this.begin > 0 ? `the last ${bytes(this.end - this.begin)} of ${bytes(this.end)}` : bytes(this.end);
     write(this.note, this.exists === false ? "It has printed nothing yet." : shown);
-    mark(this.text, "data-empty", this.raw === "");
+    mark(this.text, "data-empty", this.text.textContent === "");
   }
 
   #follow(on) {
@@ -120,19 +126,20 @@ export class Log {
   }
 
   async #earlier() {
-    const after = Math.max(0, this.begin - TAIL);
-    const wanted = this.begin - after;
+    this.earlier.disabled = true;
     try {
-      const answer = await get(this.path, { query: { after }, signal: this.signal });
-      const before = new TextEncoder().encode(answer.text).slice(0, wanted - (answer.begin - after));
+      const answer = await get(this.path, { query: { until: this.begin, tail: TAIL }, signal: this.signal });
+      if (answer.end !== this.begin) return; // of another file, or cut meanwhile
       const height = this.text.scrollHeight;
-      this.raw = new TextDecoder().decode(before) + this.raw;
-      this.begin = answer.begin ?? after;
+      this.pieces.unshift({ begin: answer.begin, text: answer.text });
+      this.begin = answer.begin;
       this.following = this.box.checked = false;
       this.#show();
       this.text.scrollTop += this.text.scrollHeight - height;
     } catch (error) {
       if (error.name !== "AbortError") put(this.wrong, failure(error));
+    } finally {
+      this.earlier.disabled = false;
     }
   }
 }

@@ -1,0 +1,44 @@
+"""How the best metric became what it is, in a few points."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ashwood.views.improvements import POINTS, Improvement, thinned
+from ashwood.views.progress import Progress
+from tests.views.simulate import Workers, asha, spec_of
+
+
+def improvements(seconds: list[float]) -> list[Improvement]:
+    return [Improvement(at, 0, 1, -float(place), 0, 1, at) for place, at in enumerate(sorted(seconds))]
+
+
+@given(st.lists(st.floats(0, 1e9), max_size=300), st.integers(3, 80))
+def test_a_few_keep_the_first_and_the_last_and_what_was_best_at_any_time(seconds: list[float], most: int) -> None:
+    made = improvements(seconds)
+    kept = thinned(made, most)
+    assert len(kept) <= most
+    assert (kept[:1], kept[-1:]) == (made[:1], made[-1:])
+    assert kept == [each for each in made if each in kept]
+    if len(made) > most:
+        stretch = (made[-1].driven - made[0].driven) / (most - 2)
+        for each in made:
+            then = next(other for other in kept if other.metric <= each.metric)
+            assert then.driven - each.driven <= stretch * 1.001
+
+
+def test_a_driver_remembers_a_few_however_often_the_best_becomes_better() -> None:
+    workers = Workers(spec_of(asha(1, max_length=4096)), lambda _, length: 1 / length, period=1)
+    workers.run()
+    whole, few = Progress(workers.experiment.spec, history=True), Progress(workers.experiment.spec)
+    for entry in workers.entries:
+        whole.apply(*entry)
+        few.apply(*entry)
+        assert len(few.improvements) <= 2 * POINTS
+    assert len(whole.improvements) > 1_000
+    assert few.improvements[-1] == whole.improvements[-1]
+    assert few.improvements[0] == whole.improvements[0]
+    told = few.summary()["improvements"]
+    assert len(told) <= POINTS
+    assert told[-1][1] == float(f"{whole.improvements[-1].metric:.6g}")
