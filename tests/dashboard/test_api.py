@@ -418,6 +418,16 @@ def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> N
         assert client.get(path + other, headers=same).status_code == 200
 
 
+def test_experiments_are_compared_anew_only_if_something_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = figures.draw_comparison
+    monkeypatch.setattr(figures, "draw_comparison", lambda *args, **options: drawn.append(1) or draw(*args, **options))
+    with TestClient(create_app(lambda: open_home(home), name="home"), base_url="http://127.0.0.1") as client:
+        for ids in ("1,2", "1,2", "2,1", "1,2"):
+            get(client, f"figures/compare?ids={ids}")
+    assert len(drawn) == 2
+
+
 # -- steering --------------------------------------------------------------------------------------------------
 
 
@@ -536,16 +546,18 @@ def test_a_damaged_record_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert get(client, "experiments/2")["id"] == 2
 
 
+@pytest.mark.parametrize("path", ["experiments/1/figures/ladder", "figures/compare?ids=2,1"])
 def test_a_figure_that_shows_less_than_has_happened_says_when_to_ask_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ran(4)
     half = len(whole.entries) // 2
     with open_home(tmp_path, create=True) as opened:
         add(opened, whole, until=half)
+        add(opened, whole)
         app = create_app(lambda: open_home(tmp_path), name="home")
         with TestClient(app, base_url="http://localhost") as client:
-            path = "/api/v1/experiments/1/figures/ladder"
+            path = f"/api/v1/{path}"
             monkeypatch.setattr(figures, "_LEAST_SECONDS", 1e6)
             first = client.get(path)
             assert "Retry-After" not in first.headers

@@ -7,8 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ashwood.dashboard.library import Followed
+from ashwood.dashboard.library import Followed, Remembered
 from ashwood.eventlog.home import Home, open_home
 from ashwood.views.chronicle import STRETCH
 from ashwood.views.descriptions import trials_of
@@ -75,3 +77,16 @@ def test_while_somebody_looks_nothing_is_read(home: Home) -> None:
     while not followed.advance():
         pass
     assert followed.seq > 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 120))))
+def test_what_is_remembered_is_the_latest_and_weighs_no_more_than_it_may(puts: list[tuple[int, int]]) -> None:
+    remembered: Remembered[int, int] = Remembered(100)
+    for place, (key, weight) in enumerate(puts):
+        remembered.put(key, place, weight)
+        latest = {of: (earlier, weighs) for earlier, (of, weighs) in enumerate(puts[: place + 1])}
+        there = {of for of in latest if remembered.get(of) is not None}
+        assert all(remembered.get(of) == latest[of][0] for of in there)
+        assert sum(latest[of][1] for of in there) <= 100
+        for of, (earlier, _) in latest.items():
+            assert of in there or sum(weighs for _, weighs in puts[earlier : place + 1]) > 100

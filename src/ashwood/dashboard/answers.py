@@ -211,7 +211,7 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
     """All about a trial but its curves and its log; ``root`` is where checkpoints are."""
     row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
     ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
-    kept = told.checkpoints.kept_as() if trial in {each.trial for each in told.checkpoints.rows.values()} else {}
+    kept = told.checkpoints.kept_as(trial)
     return {
         "row": followed.record(trial),
         **copies(row),

@@ -12,7 +12,7 @@ from itertools import islice
 from math import ceil
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
@@ -23,13 +23,17 @@ from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.table import Record, select, trial_record
 
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
 _TURN_SECONDS = 0.05
 _CHECKED_EVERY = 64
 _MOST_FOLLOWED = 12
 _MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
-_MOST_KNOWN = 2_000
+_MOST_REMEMBERED = 50_000
+"""Entries and decisions, of those that were asked for last."""
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
 _UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
@@ -41,18 +45,42 @@ class Drawn(NamedTuple):
     """A figure.
 
     Attributes:
-        seq: the last entry that it shows.
+        seqs: the last entry that it shows, of each experiment in it.
         body: as JSON.
         at: when it was drawn, by the monotonic clock.
         cost: seconds that it took.
         etag: tells it from others.
     """
 
-    seq: Seq
+    seqs: tuple[Seq, ...]
     body: bytes
     at: float
     cost: float
     etag: str
+
+
+class Remembered(Generic[Key, Value]):
+    """What was put in last, as much as weighs no more than a limit."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
+        self._kept: dict[Key, tuple[Value, int]] = {}
+
+    def get(self, key: Key) -> Value | None:
+        """A value; None: it isn't remembered."""
+        known = self._kept.get(key)
+        return None if known is None else known[0]
+
+    def put(self, key: Key, value: Value, weight: int) -> None:
+        """Take a value, and forget those that were taken first; one that is too heavy by itself isn't taken."""
+        self._weight -= self._kept.pop(key, (value, 0))[1]
+        if weight > self._most:
+            return
+        self._kept[key] = value, weight
+        self._weight += weight
+        while self._weight > self._most:
+            self._weight -= self._kept.pop(next(iter(self._kept)))[1]
 
 
 class Followed:
@@ -88,8 +116,8 @@ class Followed:
         self._ranked: tuple[Seq, list[Record]] = (-1, [])
         self._texts: dict[TrialId, str] = {}
         # Entries that were asked for last: some hold thousands of decisions, and each takes long to decode.
-        self._known: dict[Seq, Entry] = {}
-        self._about_trials: dict[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = {}
+        self._known: Remembered[Seq, Entry] = Remembered(_MOST_REMEMBERED)
+        self._about_trials: Remembered[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = Remembered(_MOST_REMEMBERED)
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._entries: Iterator[tuple[Seq, Entry]] | None = None
@@ -214,19 +242,18 @@ class Followed:
         entries = self._read(first, first + STRETCH) if is_all else self._between(first, self.seq + 1)
         found = [each for each in entries if trial in trials_of(each[1].event, each[1].decisions)]
         if is_all:
-            self._about_trials[trial, first] = found
-            if len(self._about_trials) > _MOST_KNOWN:
-                del self._about_trials[next(iter(self._about_trials))]
+            self._about_trials.put((trial, first), found, sum(1 + len(entry.decisions) for _, entry in found))
         return found
 
     def _between(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
         """The entries from a place up to another, which is left out: those that are asked for again and again."""
-        known = self._known
-        if not all(seq in known for seq in range(begin, end)):
-            known.update(self._read(begin, end))
-            for seq in list(islice(known, max(0, len(known) - max(_MOST_KNOWN, end - begin)))):
-                del known[seq]
-        return [(seq, known[seq]) for seq in range(begin, end) if seq in known]
+        known = [(seq, entry) for seq in range(begin, end) if (entry := self._known.get(seq)) is not None]
+        if len(known) == end - begin:
+            return known
+        found = self._read(begin, end)
+        for seq, entry in found:
+            self._known.put(seq, entry, 1 + len(entry.decisions))
+        return found
 
     def _read(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
         return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))

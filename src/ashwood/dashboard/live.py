@@ -103,7 +103,8 @@ def _difference(
         difference["many"] = len(trials)
     else:
         difference["trials"] = [followed.record(trial) for trial in trials]
-    latest = followed.entries(after=max(since, followed.seq - _MOST_LINES), limit=_MOST_LINES)
+    # All who listen are told the same entries, which are decoded once.
+    latest, _ = followed.latest(limit=max(0, min(_MOST_LINES, followed.seq - since)))
     difference["events"] = [event_line(seq, entry, followed.spec) for seq, entry in latest]
     return difference
 

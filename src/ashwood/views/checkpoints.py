@@ -66,21 +66,27 @@ class CheckpointTable:
         """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""
         return sorted((row for row in self.rows.values() if row.trial == trial), key=self._rank)
 
-    def kept_as(self) -> Mapping[str, tuple[str, ...]]:
-        """Why each checkpoint is kept, by name: ``latest``, ``best of trial``, ``best of experiment``."""
-        reasons: dict[str, list[str]] = {name: [] for name in self.rows}
+    def kept_as(self, trial: TrialId | None = None) -> Mapping[str, tuple[str, ...]]:
+        """Why each checkpoint is kept, or each of a trial, by name.
+
+        ``latest``, ``best of trial``, ``best of experiment``.
+        """
+        own = [row for row in self.rows.values() if trial is None or row.trial == trial]
         policy = self._policy
         if policy is None:
-            return dict.fromkeys(self.rows, ("every one is kept",))
+            return {row.name: ("every one is kept",) for row in own}
+        reasons: dict[str, list[str]] = {row.name: [] for row in own}
         trials: defaultdict[TrialId, list[CheckpointRow]] = defaultdict(list)
-        for row in self.rows.values():
+        for row in own:
             trials[row.trial].append(row)
         for rows in trials.values():
             # Whatever the policy, a trial that may go on needs its latest.
             latest = sorted(rows, key=lambda row: row.length)[-max(1, policy.save_trial_latest) :]
             _note(reasons, latest, "latest")
             _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")
-        _note(reasons, self._best(self.rows.values(), policy.save_experiment_best), "best of experiment")
+        if own:
+            best = self._best(self.rows.values(), policy.save_experiment_best)
+            _note(reasons, (row for row in best if row.name in reasons), "best of experiment")
         return {name: tuple(each) for name, each in reasons.items()}
 
     def _best(self, rows: Iterable[CheckpointRow], count: int) -> list[CheckpointRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from hashlib import blake2b
 from math import ceil, inf
 from typing import Annotated, Any, Literal
@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from ashwood.dashboard import shapes
-from ashwood.dashboard.context import Context, Json, telling
+from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Drawn, Followed, Library
 from ashwood.dashboard.paths import ExperimentNumber
+from ashwood.eventlog.port import Seq
 from ashwood.figures import registry
 from ashwood.figures.axes import Against
 from ashwood.figures.progress import draw_comparison
@@ -50,20 +51,16 @@ async def figure(
     options = {key: value for key, value in request.query_params.items() if key != "theme"}
 
     key = (name, theme, *sorted(options.items()))
-    followed, known = await context.desk.ask(experiment, lambda followed: (followed, _still_good(followed, key)))
 
-    def draw() -> Drawn:
-        # Whoever asked for the same a moment ago may have had it drawn.
-        if (known := _still_good(followed, key)) is not None:
-            return known
-        fresh = _draw(
-            followed.seq, lambda: registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json()
-        )
-        followed.keep_drawn(key, fresh)
-        return fresh
+    def of(followed: Followed) -> tuple[Followed, Drawn | None]:
+        return followed, _still_good([followed], key)
 
-    shown = known if known is not None else await context.desk.draw([followed], draw)
-    return _answer(shown, _stale_in(shown, followed), if_none_match)
+    followed, known = await context.desk.ask(experiment, of)
+
+    def draw() -> str:
+        return str(registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json())
+
+    return await _shown(context, [followed], key, known, draw, if_none_match)
 
 
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
@@ -72,6 +69,7 @@ async def compared(
     ids: Annotated[str, Query(pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$", description="Numbers, with commas.")],
     against: Against = "time",
     theme: Theme = "light",
+    if_none_match: Etag = None,
 ) -> Response:
     """The best so far of several experiments in one figure."""
     numbers = list(dict.fromkeys(map(int, ids.split(","))))[:_MOST_COMPARED]
@@ -82,34 +80,58 @@ async def compared(
         return {f"#{number} {library.listed(number).record.name}": library.follow(number) for number in numbers}
 
     several = await context.desk.do(of)
+    followed = list(several.values())
+    key = ("compare", theme, against, *several)
 
     def draw() -> str:
-        told: dict[str, Chronicle] = {name: followed.chronicle for name, followed in several.items()}
+        told: dict[str, Chronicle] = {name: each.chronicle for name, each in several.items()}
         return str(draw_comparison(told, against=against, theme=THEMES[theme]).to_json())
 
-    return Response(await context.desk.draw(list(several.values()), draw), media_type="application/json")
+    return await _shown(context, followed, key, _still_good(followed, key), draw, if_none_match)
 
 
-def _still_good(followed: Followed, key: Hashable) -> Drawn | None:
+async def _shown(
+    context: Dashboard,
+    several: Sequence[Followed],
+    key: Hashable,
+    known: Drawn | None,
+    draw: Callable[[], str],
+    if_none_match: str | None,
+) -> Response:
+    """A figure as it was drawn last, or anew."""
+
+    def draw_anew() -> Drawn:
+        # Whoever asked for the same a moment ago may have had it drawn.
+        if (known := _still_good(several, key)) is not None:
+            return known
+        fresh = _draw(tuple(each.seq for each in several), draw)
+        several[0].keep_drawn(key, fresh)
+        return fresh
+
+    shown = known if known is not None else await context.desk.draw(several, draw_anew)
+    return _answer(shown, _stale_in(shown, several), if_none_match)
+
+
+def _still_good(several: Sequence[Followed], key: Hashable) -> Drawn | None:
     """A figure as it was drawn, if it shows all that has happened, or is young for what it took to draw."""
-    known = followed.drawn.get(key)
-    return known if known is not None and _stale_in(known, followed) > 0 else None
+    known = several[0].drawn.get(key)
+    return known if known is not None and _stale_in(known, several) > 0 else None
 
 
-def _stale_in(known: Drawn, followed: Followed) -> float:
+def _stale_in(known: Drawn, several: Sequence[Followed]) -> float:
     """In how many seconds it has to be drawn again, if nothing more happens."""
-    if known.seq == followed.seq:
+    if known.seqs == tuple(each.seq for each in several):
         return inf
-    if not followed.chronicle.progress.state.active:
+    if not any(each.chronicle.progress.state.active for each in several):
         return 0.0
     return known.at + max(_LEAST_SECONDS, _PATIENCE * known.cost) - time.monotonic()
 
 
-def _draw(seq: int, draw: Callable[[], str]) -> Drawn:
+def _draw(seqs: tuple[Seq, ...], draw: Callable[[], str]) -> Drawn:
     began = time.monotonic()
     body = draw().encode()
     now = time.monotonic()
-    return Drawn(seq, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
+    return Drawn(seqs, body, now, now - began, f'"{blake2b(body, digest_size=12).hexdigest()}"')
 
 
 def _answer(drawn: Drawn, stale_in: float, known: str | None) -> Response:
