@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 
@@ -20,6 +21,8 @@ _BACKLOG = 128
 _PORTS_TRIED = 20
 _NICENESS = 5
 """Looking never takes a core away from training."""
+_SWITCH_SECONDS = 0.001
+"""While one thread draws, an answer changes threads several times, and waits so long each time (Python's own: 0.005)."""
 
 
 def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
@@ -68,6 +71,7 @@ def serve(
     """
     with suppress(OSError):
         os.nice(_NICENESS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(open_home, name=name, steering=steering)
     config = uvicorn.Config(
         Guard(app, rules),
