@@ -14,6 +14,7 @@ from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.testclient import TestClient
@@ -36,6 +37,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
     ValidationReported,
 )
+from ashwood.figures.progress import draw_comparison
 from ashwood.views.chronicle import Chronicle, chronicle
 from tests.views.simulate import asha
 
@@ -419,13 +421,12 @@ def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> N
 
 
 def test_experiments_are_compared_anew_only_if_something_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-    draw = figures.draw_comparison
-    monkeypatch.setattr(figures, "draw_comparison", lambda *args, **options: drawn.append(1) or draw(*args, **options))
+    drawn = Mock(wraps=draw_comparison)
+    monkeypatch.setattr(figures, "draw_comparison", drawn)
     with TestClient(create_app(lambda: open_home(home), name="home"), base_url="http://127.0.0.1") as client:
         for ids in ("1,2", "1,2", "2,1", "1,2"):
             get(client, f"figures/compare?ids={ids}")
-    assert len(drawn) == 2
+    assert drawn.call_count == 2
 
 
 # -- steering --------------------------------------------------------------------------------------------------
