@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.postgres import PostgresServer
+
 from .conftest import GATED, RANDOM, Workplace, go, wait_until
 
 
@@ -59,6 +61,23 @@ def test_it_serves_the_page_and_what_the_page_asks_for(workplace: Workplace) -> 
         assert ui.ask("/plotly.js")[0] == 200
         assert ui.ask("/api/v1/experiments", Host="evil.example")[0] == 421
         assert ui.ask("/api/v1/experiments/1/kill", {}, Origin="http://evil.example")[0] == 403
+
+
+def test_it_shows_and_steers_a_home_in_postgresql(workplace: Workplace, postgres: PostgresServer) -> None:
+    home = postgres.fresh_database()
+    workplace.write(RANDOM, GATED)
+    with workplace.driving("run", "toy.yaml", "--home", home) as driver, dashboard(workplace, home) as ui:
+        (shown,) = ui.ask("/api/v1/experiments")[1]["experiments"]
+        assert (shown["state"], shown["id"]) == ("running", 1)
+        assert ui.ask("/api/v1/experiments/1/pause", {})[0] == 200
+        go(workplace)
+        assert driver.wait(60) == 3
+        page = ui.ask("/api/v1/experiments/1")[1]
+        assert page["state"] == "paused"
+        assert page["reports"] >= 1
+        assert ui.ask("/api/v1/experiments/1/trials")[1]["total"] == page["trials_created"]
+        assert ui.ask("/api/v1/experiments/1/trials/0/log")[0] == 200
+        assert ui.ask("/api/v1/experiments/1/figures/ladder")[0] == 200
 
 
 def test_it_steers_an_experiment_that_runs(workplace: Workplace) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from math import nan
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.testclient import TestClient
@@ -420,17 +421,12 @@ def test_a_figure_is_the_same_only_if_it_looks_the_same(client: TestClient) -> N
 
 
 def test_experiments_are_compared_anew_only_if_something_happened(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-
-    def draw(*args: Any, **options: Any) -> Any:
-        drawn.append(1)
-        return draw_comparison(*args, **options)
-
-    monkeypatch.setattr(figures, "draw_comparison", draw)
+    drawn = Mock(wraps=draw_comparison)
+    monkeypatch.setattr(figures, "draw_comparison", drawn)
     with TestClient(create_app(lambda: open_home(home), name="home"), base_url="http://127.0.0.1") as client:
         for ids in ("1,2", "1,2", "2,1", "1,2"):
             get(client, f"figures/compare?ids={ids}")
-    assert len(drawn) == 2
+    assert drawn.call_count == 2
 
 
 # -- steering --------------------------------------------------------------------------------------------------
@@ -443,6 +439,9 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30}).raise_for_status()
+    bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
+    client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
     client.patch("/api/v1/experiments/2", json={"labels": ["a"], "archived": True}).raise_for_status()
     assert steered.asked == [
         (2, PauseRequested()),
@@ -450,6 +449,8 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         (2, "activate"),
         (2, TrialStopRequested(1)),
         (2, SettingsChanged({"max_trials": 30})),
+        (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
+        (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
         (2, None, ["a"], True),
     ]
 
@@ -460,6 +461,8 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         ("settings", {"max_trials": 0}),
         ("settings", {"max_trials": "30"}),
         ("settings", {"max_trails": 30}),
+        ("settings", {"max_seconds": 0}),
+        ("settings", {"metric_at": "0.9"}),
         ("", {"labels": [""]}),
         ("", {"name": 3}),
     ],

@@ -163,12 +163,14 @@ def test_buttons_do_what_they_say(workplace: Workplace, chromium: Browser) -> No
         seen.refused(409)
         dialog.get_by_label("max_trials").fill("6")
         dialog.get_by_label("max_concurrent_trials").fill("1")
+        dialog.get_by_label("max_time").fill("2.5")
         answer("Change")
         expect(dialog).to_have_count(0)
         seen.says("of 6")
         changed = asked(workplace)[-1]
         assert isinstance(changed, SettingsChanged)
-        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1}
+        assert changed.settings == {"max_trials": 6, "max_concurrent_trials": 1, "max_seconds": 9_000}
+        seen.says("max_time is 2 h 30 min now")
 
         press("Pause")
         expect(state).to_contain_text("pausing")

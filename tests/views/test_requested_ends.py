@@ -1,6 +1,7 @@
 """Who was ended on request has not failed."""
 
 from ashwood.experiment.events import ABORTED, AttemptFailed, AttemptStarted
+from ashwood.experiment.spec import Unit
 from ashwood.views.descriptions import describe_event
 from ashwood.views.progress import Progress
 from ashwood.views.table import trial_record
@@ -29,5 +30,7 @@ def test_an_attempt_that_was_ended_on_request_is_no_failure() -> None:
 
 
 def test_it_is_told_as_what_it_is() -> None:
-    assert describe_event(AttemptFailed(3, 1, ABORTED), "epochs") == "trial 3 was ended, attempt 1: killed on request"
-    assert describe_event(AttemptFailed(3, 1, "oh\nno"), "epochs") == "trial 3 failed, attempt 1: oh"
+    assert (
+        describe_event(AttemptFailed(3, 1, ABORTED), Unit.EPOCHS) == "trial 3 was ended, attempt 1: killed on request"
+    )
+    assert describe_event(AttemptFailed(3, 1, "oh\nno"), Unit.EPOCHS) == "trial 3 failed, attempt 1: oh"

@@ -22,7 +22,7 @@ _PORTS_TRIED = 20
 _NICENESS = 5
 """Looking never takes a core away from training."""
 _SWITCH_SECONDS = 0.001
-"""While one thread draws, an answer that changes threads waits so long each time (Python's own: 0.005)."""
+"""While one thread draws, an answer changes threads several times, and waits so long each time (Python: 0.005)."""
 
 
 def listen(host: str, port: int, *, or_next: bool) -> socket.socket:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
@@ -27,6 +27,8 @@ router = APIRouter(default_response_class=Json)
 _DONE = telling(Header, 400, 403, 404, 409)
 
 _MOST = 10**9
+_BOUNDS = {"metric_at": "stop_at", "max_seconds": "max_seconds"}
+"""What requests call them."""
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 _Name: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -40,6 +42,16 @@ class Settings(_Changes):
 
     max_concurrent_trials: int | None = Field(None, ge=0, le=_MOST, description="0: as many as there is room for.")
     max_trials: int | None = Field(None, ge=1, le=_MOST)
+    metric_at: float | None = Field(None, allow_inf_nan=False, description="A metric that is enough; null: none is.")
+    max_seconds: float | None = Field(
+        None, gt=0, le=_MOST, allow_inf_nan=False, description="How long drivers may run it in all; null: for ever."
+    )
+
+    def changes(self) -> dict[str, Any]:
+        """As a request has them: bounds may be taken away, numbers may not."""
+        given = self.model_dump(exclude_unset=True)
+        bounds = {_BOUNDS[name]: value for name, value in given.items() if name in _BOUNDS}
+        return bounds | {name: value for name, value in given.items() if name not in _BOUNDS and value is not None}
 
 
 class Notes(_Changes):
@@ -88,9 +100,8 @@ async def act_on_trial(
 
 @router.patch("/experiments/{experiment}/settings", responses=_DONE)
 async def change_settings(context: Context, experiment: ExperimentNumber, settings: Settings) -> Json:
-    """Change how many trials there are, and how many train at once, also while it runs."""
-    changed = settings.model_dump(exclude_none=True)
-    return await _ask(context, experiment, SettingsChanged(changed))
+    """Change how many trials there are, how many train at once, and what is enough, also while it runs."""
+    return await _ask(context, experiment, SettingsChanged(settings.changes()))
 
 
 @router.patch("/experiments/{experiment}", responses=_DONE)

@@ -20,6 +20,7 @@ import trials from "./trials.js";
 
 const TABS = { overview, trials, curves, hyperparameters, timeline, budget, events, config };
 const NAMES = Object.keys(TABS);
+const HOUR = 3_600;
 
 /**
  * @typedef {object} Tab what a tab is given
@@ -321,6 +322,10 @@ class Header {
     });
     const atOnce = number("max_concurrent_trials", 0);
     const trials = number("max_trials", 1);
+    const bound = (name, value, least) =>
+      h("input", { type: "number", step: "any", min: least, name, value: value ?? "" });
+    const metric = bound("metric_at", now.metric_at, null);
+    const hours = bound("max_hours", now.max_seconds && now.max_seconds / HOUR, 0);
     ask({
       title: `Settings of experiment ${data.id}`,
       body: h(
@@ -340,16 +345,36 @@ class Header {
           trials,
           h("small", null, "How many trials it creates in all."),
         ),
+        h(
+          "label",
+          { class: "field" },
+          h("span", null, "stop_when: metric_at"),
+          metric,
+          h("small", null, `A ${data.metric} that is enough: it ends then. Empty: none is.`),
+        ),
+        h(
+          "label",
+          { class: "field" },
+          h("span", null, "stop_when: max_time, in hours"),
+          hours,
+          h("small", null, "How long it may run in all: it stops then, and can go on. Empty: as long as it takes."),
+        ),
       ),
       yes: "Change",
       act: async () => {
-        const wanted = { max_concurrent_trials: Number(atOnce.value), max_trials: Number(trials.value) };
-        const changes = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== now[name]));
+        const wanted = {
+          max_concurrent_trials: Number(atOnce.value),
+          max_trials: Number(trials.value),
+          metric_at: metric.value === "" ? null : Number(metric.value),
+          max_seconds: hours.value === "" ? null : Number(hours.value) * HOUR,
+        };
+        const changed = ([name, value]) => value !== (now[name] ?? null);
+        const changes = Object.fromEntries(Object.entries(wanted).filter(changed));
         if (Object.keys(changes).length === 0) return;
         const { settings } = await patch(`${this.model.path}/settings`, changes);
         await this.model.load();
         this.model.tell({});
-        const words = Object.keys(changes).map((name) => `${name} is ${settings[name]} now`).join(", ");
+        const words = Object.keys(changes).map((name) => setTo(name, settings[name])).join(", ");
         const isRaised = settings.max_concurrent_trials > atOnce.valueAsNumber && atOnce.valueAsNumber > 0;
         toast(`${words}${isRaised ? ": every bracket needs one" : ""}.`);
       },
@@ -420,6 +445,11 @@ class Header {
         : null,
     );
   }
+}
+
+function setTo(name, value) {
+  if (name === "max_seconds") return `max_time is ${value === null ? "not bounded" : format.duration(value)} now`;
+  return `${name} is ${value ?? "not bounded"} now`;
 }
 
 function told(what, state) {

@@ -93,5 +93,6 @@ function table(title, rows) {
   const body = rows.map(([name, what, words]) =>
     h("tr", null, h("th", { scope: "row" }, h("code", null, name)), h("td", null, what), h("td", null, words ?? ""))
   );
-  return h("table", null, h("thead", null, head), h("tbody", null, body));
+  const whole = h("table", null, h("thead", null, head), h("tbody", null, body));
+  return h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": title }, whole);
 }

@@ -73,6 +73,8 @@ export default async function trials({ model, signal, place }) {
   let columns = [];
   let known = null;
   let sort = place.query.get("sort") ?? "";
+  // The server's, where nobody has chosen one.
+  let usual = "";
   let page = Math.max(1, Number(place.query.get("page")) || 1);
   let limit = kept.get("trials.limit") ?? 100;
   let asked = 0;
@@ -86,7 +88,7 @@ export default async function trials({ model, signal, place }) {
       sort = wanted;
       page = 1;
       place.setQuery({ sort, page: null });
-      table.setColumns(shown(), sort);
+      table.setColumns(shown(), sort || usual);
       load();
     },
   });
@@ -130,7 +132,7 @@ export default async function trials({ model, signal, place }) {
       if (on) now.delete(key);
       else now.add(key);
       kept.set(name, [...now]);
-      table.setColumns(shown(), sort);
+      table.setColumns(shown(), sort || usual);
     };
     const boxes = columns
       .filter((column) => column.key !== "trial")
@@ -144,7 +146,7 @@ export default async function trials({ model, signal, place }) {
       });
     const reset = () => {
       kept.set(name, null);
-      table.setColumns(shown(), sort);
+      table.setColumns(shown(), sort || usual);
       showChooser();
     };
     put(
@@ -212,7 +214,8 @@ export default async function trials({ model, signal, place }) {
     if (keys !== known) {
       known = keys;
       columns = ordered(answer.columns);
-      table.setColumns(shown(), sort);
+      if (!sort) usual = answer.sort;
+      table.setColumns(shown(), sort || usual);
       if (!chooser.open) showChooser();
     }
     if (page > 1 && answer.rows.length === 0 && answer.matching > 0) {
