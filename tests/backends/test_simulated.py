@@ -145,7 +145,7 @@ def test_suspended_in_the_middle_it_finishes_its_step(at: float, saved: bool, le
     events = list(backend.next_events(None))
     assert backend.clock() == pytest.approx(ends)
     assert events[-1] == AttemptEnded(0, 1, length)
-    assert events[:-1] == ([CheckpointSaved(0, 1, length, f"trial-0/length-{length}-attempt-1")] if saved else [])
+    assert events[:-1] == ([CheckpointSaved(0, 1, length, f"trial-0/length-{length}-attempt-1", {})] if saved else [])
 
 
 def test_suspended_while_it_saves_it_ends_as_it_would_have() -> None:

@@ -59,7 +59,7 @@ def test_a_report_that_was_lost_comes_back_with_its_checkpoint(experiment: Exper
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [
         ValidationReported(0, 1, 1, {"loss": 0.5}),
-        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1"),
+        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}),
     ]
     assert experiment.trials[0].state is TrialState.PAUSED
     assert experiment.trials[0].checkpoint == "trial-0/length-1-attempt-1"
@@ -69,7 +69,7 @@ def test_a_report_that_was_lost_comes_back_with_its_checkpoint(experiment: Exper
 def test_a_report_that_is_known_is_not_repeated(experiment: Experiment, storage: Storage) -> None:
     experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1")]
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
 
 
 def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
@@ -77,7 +77,7 @@ def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
 ) -> None:
     experiment.handle(DriverStarted(1))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1")]
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
     assert experiment.trials[0].state is TrialState.RUNNING
 
 

@@ -26,7 +26,7 @@ from ashwood.eventlog.codec import (
 from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
 from ashwood.experiment.decisions import LeaveExperiment
-from ashwood.experiment.spec import Demand, ExperimentSpec
+from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
 
@@ -106,6 +106,17 @@ def test_events_of_version_2_know_nothing_of_nodes() -> None:
     assert changed.event == events.CapacityChanged(3, {}, "")
     started = '{"event":{"is":"AttemptStarted","trial":0,"attempt":1,"slot":2,"length":0},"decisions":[]}'
     assert decode_entry(1.0, 2, started).event == events.AttemptStarted(0, 1, 2, 0, "")
+
+
+def test_checkpoint_of_version_3_has_no_metrics() -> None:
+    saved = '{"event":{"is":"CheckpointSaved","trial":0,"attempt":1,"length":4,"path":"trial-0/length-4-attempt-1"}}'
+    assert decode_entry(1.0, 3, saved).event == events.CheckpointSaved(0, 1, 4, "trial-0/length-4-attempt-1", None)
+
+
+def test_spec_without_rules_is_decided_by_rules_0() -> None:
+    text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name != "rules"})
+    assert decode_spec(text).rules == 0
+    assert full_spec().rules == RULES > 0
 
 
 @given(

@@ -12,14 +12,15 @@ from ashwood.engine import replay
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
+from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged, CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState as State
 
 LOGS = Path(__file__).with_name("logs")
 STATES = {
     1: [State.COMPLETED, State.PAUSED, State.RUNNING],
     2: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
-    3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py
+    3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py, as are all later ones
+    4: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
 }
 
 
@@ -55,3 +56,16 @@ def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) 
     assert any(isinstance(event, AttemptPreempted) for event in events)
     assert any(isinstance(event, CapacityChanged) and len(event.nodes) > 1 for event in events)
     assert all(event.node for event in events if isinstance(event, AttemptStarted))
+
+
+@pytest.mark.parametrize("version", STATES)
+def test_checkpoints_have_metrics_and_specs_have_rules_from_version_4_on(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / f"version-{version}.db", path)
+    with closing(SqliteStore(path)) as store:
+        numbers = [record.id for record in store.experiments()]
+        assert {store.spec(number).rules for number in numbers} == {0 if version < 4 else 1}
+        events = [entry.event for number in numbers for _, entry in store.log(number).read()]
+    saved = [event for event in events if isinstance(event, CheckpointSaved)]
+    assert saved
+    assert all((event.metrics is None) == (version < 4) for event in saved)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.search_method import losses
 from tests.experiment.conftest import Begin
+from tests.experiment.world import World
 
 _steps = st.lists(
     st.tuples(
-        st.sampled_from(["save", "save", "save", "end", "drop"]),
+        st.sampled_from(["save", "save", "save", "end", "drop", "reject"]),
         st.integers(0, 3),
         st.integers(1, 6),
         st.none() | losses(),
@@ -32,6 +35,9 @@ class Plain:
         self.policy = policy
         self.kept: list[Checkpoint] = []
         self.ended: set[int] = set()
+        self.rejected: set[int] = set()
+        self.ever: list[Checkpoint] = []
+        self.damaged: dict[int, set[str]] = {}
 
     def needed(self, trial: int) -> set[str]:
         mine = [checkpoint for checkpoint in self.kept if checkpoint.trial == trial]
@@ -40,7 +46,8 @@ class Plain:
         names = {c.name for c in latest[max(0, len(latest) - count) :]} if count else set()
         best = sorted((c for c in mine if c.loss is not None), key=lambda c: c.rank)
         names |= {c.name for c in best[: self.policy.save_trial_best]}
-        all_best = sorted((c for c in self.kept if c.loss is not None), key=lambda c: c.rank)
+        rated = [c for c in self.kept if c.loss is not None and c.trial not in self.rejected]
+        all_best = sorted(rated, key=lambda c: c.rank)
         return names | {c.name for c in all_best[: self.policy.save_experiment_best]}
 
     def sweep(self) -> set[str]:
@@ -59,20 +66,34 @@ def test_what_is_kept_is_what_is_needed(policy: CheckpointPolicy, steps: list[tu
     book = Checkpoints(policy, lambda trial: trial in plain.ended)
     for number, (what, trial, length, loss) in enumerate(steps):
         if what == "save":
+            if trial in plain.rejected:
+                continue  # Its attempt has ended.
             checkpoint = Checkpoint(trial, f"{trial}/{length}/{number}", length, loss)
             plain.kept.append(checkpoint)
+            plain.ever.append(checkpoint)
             gone = book.add(checkpoint)
         elif what == "end":
             plain.ended.add(trial)
+            gone = book.ended(trial)
+        elif what == "reject":
+            plain.ended.add(trial)
+            plain.rejected.add(trial)
+            book.reject(trial)
             gone = book.ended(trial)
         else:
             latest = book.latest(trial)
             gone = []
             if latest is not None:
                 assert book.drop(trial, latest.name)
+                plain.damaged.setdefault(trial, set()).add(latest.name)
                 plain.kept.remove(latest)
         assert {checkpoint.name for checkpoint in gone} == plain.sweep()
         assert {checkpoint.name for checkpoint in book} == {checkpoint.name for checkpoint in plain.kept}
+        if what == "save" and (latest := book.latest(trial)) is not None:
+            mine = [c for c in plain.ever if c.trial == trial and trial not in plain.damaged]
+            known = {c.name for c in mine if c.length >= latest.length}
+            assert known <= book.names(trial), "recovery takes none of these for a new one"
+            assert plain.damaged.get(trial, set()) <= book.names(trial)
 
 
 def test_a_checkpoint_that_is_told_again_counts_once() -> None:
@@ -103,6 +124,56 @@ def test_a_trial_keeps_its_latest_and_its_best_checkpoint(begin: Begin) -> None:
     assert train_to(30, 0.3) == ()
     assert train_to(40, 0.4) == (DeleteCheckpoint(0, "trial-0/length-30-attempt-1"),)
     assert [c.length for c in world.experiment.checkpoints] == [20, 40]
+
+
+def arrives(world: World, saved: CheckpointSaved) -> None:
+    """Handle a checkpoint of the trial's process that may have trained on since."""
+    world.stored[saved.path] = saved.trial
+    world.handle(saved)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 3])
+def test_checkpoint_is_ranked_by_its_own_metric_however_late_it_arrives(begin: Begin, lag: int) -> None:
+    world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
+    saving: list[CheckpointSaved] = []
+    for length, loss in enumerate([0.3, 0.1, 0.9, 0.95, 0.96, 0.97, 0.98], start=1):
+        world.report(world.processes[0], length, loss=loss)
+        saving.append(CheckpointSaved(0, 1, length, f"trial-0/length-{length}-attempt-1", {"loss": loss}))
+        if len(saving) > lag:
+            arrives(world, saving.pop(0))
+    for saved in saving:
+        arrives(world, saved)
+    assert {(c.length, c.loss) for c in world.experiment.checkpoints} == {(2, 0.1), (7, 0.98)}
+
+
+def test_checkpoint_of_old_record_is_ranked_by_the_latest_report(begin: Begin) -> None:
+    world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
+    world.report(world.processes[0], 1, loss=0.5)
+    arrives(world, CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1"))
+    world.report(world.processes[0], 3, loss=0.1)
+    arrives(world, CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1"))
+    assert {(c.length, c.loss) for c in world.experiment.checkpoints} == {(1, 0.5), (2, None)}
+
+
+def test_checkpoint_of_invalid_trial_does_not_count_among_the_best_of_the_experiment(begin: Begin) -> None:
+    policy = CheckpointPolicy(save_experiment_best=1, save_trial_best=0, save_trial_latest=0)
+    world = begin(max_length=4, max_trials=2, method="random", checkpoint_policy=policy)
+    invalid, other = world.processes[0], world.processes[1]
+    world.report(invalid, 2, loss=0.01)
+    world.save(invalid)
+    *_, deleted = (d for d in world.reject(invalid) if isinstance(d, DeleteCheckpoint))
+    assert deleted == DeleteCheckpoint(0, "trial-0/length-2-attempt-1")
+    world.report(other, 4, loss=0.9)
+    assert world.save(other) == ()
+    assert [c.trial for c in world.experiment.checkpoints] == [1]
+
+
+def test_names_of_deleted_checkpoints_are_forgotten_once_recovery_ignores_them(begin: Begin) -> None:
+    world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
+    for length in range(1, 51):
+        world.report(world.processes[0], length, loss=1 / length)
+        world.save(world.processes[0])
+    assert len(world.experiment.checkpoints.names(0)) <= 2
 
 
 def test_what_a_living_trial_goes_on_from_is_kept_whatever_the_policy(begin: Begin) -> None:

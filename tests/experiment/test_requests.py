@@ -200,6 +200,38 @@ def test_a_goal_that_is_reached_already_stops_at_once(begin: Begin) -> None:
     assert suspended == SuspendTrial(0, 1)
 
 
+def test_goal_does_not_count_a_trial_that_became_invalid(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM)
+    invalid, other = world.processes[0], world.processes[1]
+    world.report(invalid, 2, loss=0.01)
+    world.reject(invalid)
+    world.report(other, 2, loss=0.9)
+    assert world.set(stop_at=0.05) == (ChangeSettings(16, (2,), 0.05, None),)
+    assert world.experiment.goal_reached is None
+    left, *_ = world.report(other, 3, loss=0.04)
+    assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.04, 0.05))
+
+
+def test_goal_falls_back_to_the_best_valid_trial(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=3, method=Method.RANDOM)
+    worse, better, invalid = (world.processes[trial] for trial in range(3))
+    world.report(invalid, 1, loss=0.1)
+    world.report(better, 1, loss=0.2)
+    world.report(better, 2, loss=0.5)
+    world.report(worse, 1, loss=0.3)
+    world.reject(invalid)
+    _, left, *_ = world.set(stop_at=0.4)
+    assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.2, 0.4))
+
+
+def test_rules_0_count_invalid_trials_towards_the_goal(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, rules=0)
+    world.report(world.processes[0], 2, loss=0.01)
+    world.reject(world.processes[0])
+    _, left, *_ = world.set(stop_at=0.05)
+    assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(0, 0.01, 0.05))
+
+
 def test_a_search_stops_when_its_time_is_up(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, max_seconds=60.0)
     assert world.time_is_up() == (LeaveExperiment(ExperimentState.STOPPED, TimeIsUp(60.0, 60.0)), SuspendTrial(0, 1))

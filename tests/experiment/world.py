@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from random import Random
 from typing import Any
@@ -77,6 +77,7 @@ _OF_THE_EXPERIMENT = {
     "max_common_failures",
     "max_preemptions",
     "max_seconds",
+    "rules",
     "stop_at",
     "source_checkpoint",
 }
@@ -126,6 +127,7 @@ class Process:
     Attributes:
         told: what it was told last: "train", "let go" or "suspend".
         length: how far it has trained.
+        metrics: what it has reported at this length.
     """
 
     trial: int
@@ -133,6 +135,7 @@ class Process:
     target: int
     told: str = "train"
     length: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class World:
@@ -173,13 +176,14 @@ class World:
         return self.handle(AttemptStarted(process.trial, process.attempt, 0, process.length))
 
     def report(self, process: Process, length: int, **metrics: float) -> tuple[Decision, ...]:
-        process.length = max(process.length, length)
+        if length >= process.length:
+            process.length, process.metrics = length, metrics
         return self.handle(ValidationReported(process.trial, process.attempt, length, metrics))
 
     def save(self, process: Process) -> tuple[Decision, ...]:
         path = f"trial-{process.trial}/length-{process.length}-attempt-{process.attempt}"
         self.stored[path] = process.trial
-        return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path))
+        return self.handle(CheckpointSaved(process.trial, process.attempt, process.length, path, process.metrics))
 
     def end(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, AttemptEnded(process.trial, process.attempt, process.length))

@@ -16,6 +16,7 @@ from ashwood.backends.ray.outpost import Orders, Outpost, _Service
 from ashwood.backends.ray.staging import Direct, Staged
 from ashwood.backends.ray.wire import Message, Wire, packed
 from ashwood.errors import StorageUnreachable
+from ashwood.experiment.spec import Length, Unit
 from ashwood.testing.backend import PATIENCE, endless, job, toy_spec
 from ashwood.trial.storage import open_storage
 
@@ -25,7 +26,7 @@ from .fakes import connection
 class Driver:
     """The other end of a worker's wire."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, **spec: Any) -> None:
         ours, theirs = connection()
         self._wire = Wire(ours)
         ours.settimeout(PATIENCE)
@@ -39,7 +40,7 @@ class Driver:
             address=("", 0),
             token="",
             key="",
-            spec=toy_spec(directory),
+            spec=toy_spec(directory, **spec),
             checkpoints=None,
             marker=None,
             logs=str(directory / "driver-logs"),
@@ -101,6 +102,18 @@ def test_a_checkpoint_that_nobody_waits_for_any_more_starts_no_other(driver: Dri
     driver.deliver(late)
     driver.say(["missing", late, "it is late", True], packed(Suspend(1, 2)))
     assert driver.hear("AttemptEnded") == ["AttemptEnded", 1, 2, 1]
+
+
+def test_checkpoint_that_is_kept_late_has_the_metrics_of_its_length(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, min_checkpoint_period=Length(1, Unit.EPOCHS))
+    driver.start(endless())
+    _, name, _ = driver.hear("offer")
+    while driver.hear("ValidationReported")[3] < 3:
+        pass
+    driver.say(["kept", name])
+    assert driver.hear("CheckpointSaved") == ["CheckpointSaved", 0, 1, 1, name, {"loss": 1.0}]
+    driver.die()
+    assert driver.wait_until_it_has_left()
 
 
 def test_who_waits_for_a_checkpoint_when_the_driver_dies_leaves_at_once(driver: Driver) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ class ScriptedLink:
     def __init__(self, verdicts: Iterable[Verdict | None] = (PAUSE,), suspend_at: int | None = None) -> None:
         self.verdicts = deque(verdicts)
         self.told: list[tuple[Any, ...]] = []
+        self.metrics_saved: dict[str, dict[str, float]] = {}
         self.polls = 0
         self._suspend_at = suspend_at
 
@@ -34,10 +35,11 @@ class ScriptedLink:
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         self.told.append(("report", length, metrics))
 
-    def saved(self, length: int, name: str) -> None:
+    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
         trial, _, rest = name.partition("/")
         assert trial == "trial-7"
         self.told.append(("saved", length, rest))
+        self.metrics_saved[rest] = dict(metrics)
 
     def suspended(self) -> bool:
         self.polls += 1

@@ -9,7 +9,7 @@ from ashwood.trial import Trial
 from ashwood.trial.attempt import Again, Ended, Failed, Outcome, Rejected, Stopped
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
-from ashwood.trial.storage import MANIFEST
+from ashwood.trial.storage import MANIFEST, open_storage
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
 
@@ -237,3 +237,17 @@ def test_outcome_of_a_trial_that_waits_to_be_called_again(tmp_path: Path) -> Non
     outcome = outcome_of(trial)
     assert isinstance(outcome, Again)
     assert (outcome.job.length, outcome.job.target) == (0, 4)
+
+
+def test_checkpoint_has_all_metrics_that_were_reported_at_its_length(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=0.5)
+            trial.report(accuracy=trial.length / 10, checkpoint=save)
+
+    link = ScriptedLink([go(5), PAUSE])
+    run(train, make_job(tmp_path, target=3, checkpoint_period=(2, "epochs")), link)
+    saved = {"length-2-attempt-1": 0.2, "length-4-attempt-1": 0.4, "length-5-attempt-1": 0.5}
+    assert link.metrics_saved == {name: {"loss": 0.5, "accuracy": value} for name, value in saved.items()}
+    manifest = open_storage(tmp_path).manifest("trial-7/length-4-attempt-1")
+    assert manifest.metrics == {"loss": 0.5, "accuracy": 0.4}

@@ -64,7 +64,7 @@ def test_a_trial_goes_on_from_its_checkpoint_unless_that_is_damaged(make: Make, 
     backend = make(how)
     events = drive(backend, [job(target=2)])
     saved = events[-2]
-    assert saved == CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1")
+    assert saved == CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1", {"loss": 0.5})
     again = job(target=3, attempt=2, length=2, checkpoint="trial-0/length-2-attempt-1")
     events = drive(backend, [again])
     assert isinstance(events[0], AttemptStarted)

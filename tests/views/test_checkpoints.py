@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.experiment.decisions import Decision, DeleteCheckpoint
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint, RejectedHparams
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, HparamsRejected, ValidationReported
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.testing.backend import toy_spec
 from ashwood.views.checkpoints import CheckpointTable
@@ -44,6 +45,20 @@ def test_a_checkpoint_has_the_metric_of_its_length(spec: ExperimentSpec) -> None
         name(2, 2): None,
     }
     assert table.rows[name(0, 2)].saved_at == 1.0
+
+
+def test_checkpoint_has_the_metric_that_was_saved_with_it(spec: ExperimentSpec) -> None:
+    late = CheckpointSaved(0, 1, 4, name(0, 4), {"loss": 0.3})
+    unreported = CheckpointSaved(0, 1, 8, name(0, 8), {})
+    table = fold(spec, [ValidationReported(0, 1, 8, {"loss": 0.1}), late, unreported])
+    assert {row.name: row.metric for row in table.rows.values()} == {name(0, 4): 0.3, name(0, 8): None}
+
+
+def test_checkpoint_of_invalid_trial_is_not_best_of_experiment(spec: ExperimentSpec) -> None:
+    events = [*saves(1, 2, 0.5), *saves(0, 2, 0.1), HparamsRejected(0, 1, "too large")]
+    closed = CloseTrial(0, TrialState.INVALID, RejectedHparams("too large"))
+    kept = fold(spec, events, (closed,)).kept_as()
+    assert [each for each, why in kept.items() if "best of experiment" in why] == [name(1, 2)]
 
 
 def test_deleted_and_damaged_ones_are_gone(spec: ExperimentSpec) -> None:

@@ -164,6 +164,16 @@ def test_the_best_checkpoint_is_the_one_where_the_metric_was_best() -> None:
     assert row.best_checkpoint == Checkpoint("at-3", 3, 0.2)
 
 
+def test_best_checkpoint_is_known_although_checkpoints_arrive_late() -> None:
+    table, row = one_trial()
+    for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
+        table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
+    for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
+        table.apply(3.0, CheckpointSaved(0, 1, length, f"at-{length}", {"loss": value}), ())
+    assert row.checkpoint == Checkpoint("at-3", 3, 0.2)
+    assert row.best_checkpoint == Checkpoint("at-2", 2, 0.1)
+
+
 def test_a_checkpoint_may_be_saved_before_its_metric_is_known() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.1), (2, 0.9)):

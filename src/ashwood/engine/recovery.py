@@ -41,7 +41,7 @@ def unrecorded_of(trial: Trial, experiment: Experiment, storage: Storage) -> Ite
             continue
         if _is_news(trial, found) and manifest.metrics:
             yield ValidationReported(trial.id, found.attempt, found.length, manifest.metrics)
-        yield CheckpointSaved(trial.id, found.attempt, found.length, found.name)
+        yield CheckpointSaved(trial.id, found.attempt, found.length, found.name, manifest.metrics)
 
 
 def _manifest(storage: Storage, name: str) -> Manifest | None:

@@ -43,7 +43,7 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 _EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
@@ -208,6 +208,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
                 "demand": Demand(**data.get("demand", {})),
                 "ray": None if data.get("ray") is None else RayCluster(**data["ray"]),
+                "rules": data.get("rules", 0),
             }
         )
     except _DAMAGE as error:

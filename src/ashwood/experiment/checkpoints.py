@@ -22,7 +22,7 @@ _Ranked: TypeAlias = tuple[Key, int, str]
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint in the storage; ``loss`` is None where no metric was reported at its length."""
+    """A checkpoint in the storage; ``loss`` is None if no metric was reported at its length."""
 
     trial: TrialId
     name: str
@@ -44,8 +44,13 @@ class Checkpoints:
         self._policy = policy
         self._has_ended = has_ended
         self._trials: dict[TrialId, list[Checkpoint]] = {}
-        # Those that were deleted or damaged.  The storage may still hold them; they are none to go on from.
-        self._gone: dict[TrialId, set[str]] = {}
+        # Names of those that were deleted or damaged: the storage may still hold them, and recovery must not take them
+        # for new ones. Recovery looks at no checkpoint that is shorter than the latest of its trial, so a deleted one
+        # is forgotten with its length once there is a longer one: otherwise memory would grow with every checkpoint of
+        # a long training. (If the longer one turns out damaged and the deletion was not carried out, the trial
+        # continues from the deleted one, which is better than from an older one.) A damaged one is never forgotten.
+        self._deleted: dict[TrialId, dict[str, int]] = {}
+        self._damaged: dict[TrialId, set[str]] = {}
         self._best: SortedList[_Ranked] = SortedList()
 
     def __iter__(self) -> Iterator[Checkpoint]:
@@ -54,8 +59,9 @@ class Checkpoints:
             yield from kept
 
     def names(self, trial: TrialId) -> set[str]:
-        """The names of all that a trial ever had, whether they are kept, deleted or damaged."""
-        return {checkpoint.name for checkpoint in self._trials.get(trial, ())} | self._gone.get(trial, set())
+        """Return the names of a trial's checkpoints, also of damaged ones and of deleted ones as long as the latest."""
+        kept = {checkpoint.name for checkpoint in self._trials.get(trial, ())}
+        return kept | self._deleted.get(trial, {}).keys() | self._damaged.get(trial, set())
 
     def latest(self, trial: TrialId) -> Checkpoint | None:
         """What a trial goes on from; None: it starts from scratch."""
@@ -69,6 +75,9 @@ class Checkpoints:
         kept.append(checkpoint)
         # Stable: of equal lengths the later one is the latest.
         kept.sort(key=lambda other: other.length)
+        if deleted := self._deleted.get(checkpoint.trial):
+            at_least = kept[-1].length
+            self._deleted[checkpoint.trial] = {name: length for name, length in deleted.items() if length >= at_least}
         displaced = self._rank(checkpoint)
         unneeded = self._sweep(checkpoint.trial)
         if displaced is not None and displaced != checkpoint.trial:
@@ -79,11 +88,17 @@ class Checkpoints:
         """A trial has ended, so it needs none to go on; returns those that nobody needs any more."""
         return self._sweep(trial)
 
+    def reject(self, trial: TrialId) -> None:
+        """Remove a trial with invalid hyperparameters from the ranking of the experiment's best checkpoints."""
+        for checkpoint in self._trials.get(trial, ()):
+            self._best.discard(checkpoint.rank)
+
     def drop(self, trial: TrialId, name: str) -> bool:
-        """Forget one that turned out damaged; returns whether it was known."""
+        """Remove a damaged checkpoint. Return whether it was known."""
         for checkpoint in self._trials.get(trial, ()):
             if checkpoint.name == name:
                 self._remove(checkpoint)
+                self._damaged.setdefault(trial, set()).add(name)
                 return True
         return False
 
@@ -107,9 +122,9 @@ class Checkpoints:
         unneeded = [checkpoint for checkpoint in kept if checkpoint.name not in needed]
         for checkpoint in unneeded:
             self._remove(checkpoint)
+            self._deleted.setdefault(trial, {})[checkpoint.name] = checkpoint.length
         return unneeded
 
     def _remove(self, checkpoint: Checkpoint) -> None:
         self._trials[checkpoint.trial].remove(checkpoint)
         self._best.discard(checkpoint.rank)
-        self._gone.setdefault(checkpoint.trial, set()).add(checkpoint.name)

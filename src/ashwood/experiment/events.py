@@ -55,13 +55,16 @@ class CheckpointSaved(NamedTuple):
     """A complete checkpoint of a trial at ``length`` is in the storage.
 
     ``path`` is relative to the experiment's checkpoint storage, such as ``trial-3/length-4-attempt-1``; logs of
-    version 1 hold absolute paths.
+    version 1 hold absolute paths. ``metrics`` are those of its manifest: what was reported at this length. They are
+    part of the event because an upload can end long after the trial has reported at later lengths. None: the log is of
+    version 3 or older.
     """
 
     trial: TrialId
     attempt: int
     length: int
     path: str
+    metrics: Mapping[str, float] | None = None
 
 
 class AttemptEnded(NamedTuple):

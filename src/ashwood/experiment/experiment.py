@@ -234,7 +234,7 @@ class Experiment:
 
     @property
     def goal_reached(self) -> GoalReached | None:
-        """The best trial, where it is as good as the experiment was to get."""
+        """The best trial if it is as good as ``stop_at``, else None."""
         if self.stop_at is None or self._best is None or self._best[0] > self._sign * self.stop_at:
             return None
         loss, trial = self._best
@@ -339,10 +339,12 @@ class Experiment:
                 return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
             self._common_failures.note_report()
             trial.loss = self._sign * metric
-            if isfinite(metric) and (self._best is None or trial.loss < self._best[0]):
-                self._best = (trial.loss, trial.id)
-                if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
-                    return self._judge_last(trial, event.length, goal)
+            if isfinite(metric):
+                trial.best_loss = min(trial.best_loss, trial.loss)
+                if self._best is None or trial.loss < self._best[0]:
+                    self._best = (trial.loss, trial.id)
+                    if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
+                        return self._judge_last(trial, event.length, goal)
         if event.length < trial.target:
             return ()
         if metric is None:
@@ -452,13 +454,20 @@ class Experiment:
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.
         trial = self.trials[event.trial]
-        loss = trial.loss if trial.reported[1] == event.length else None
-        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
+        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, self._loss_at(event)))
         before = trial.checkpoint_length
         self._go_on_from_latest(trial)
         if trial.checkpoint_length > before:
             trial.preemptions = 0
         return self._delete(unneeded)
+
+    def _loss_at(self, event: CheckpointSaved) -> float | None:
+        """Return the loss of a checkpoint, or None if the metric was not reported at its length."""
+        if event.metrics is None:  # A log of version 3 or older was decided by the latest report alone.
+            trial = self.trials[event.trial]
+            return trial.loss if trial.reported[1] == event.length else None
+        metric = event.metrics.get(self.spec.metric)
+        return None if metric is None else self._sign * metric
 
     def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
         trial = self.trials[event.trial]
@@ -557,7 +566,14 @@ class Experiment:
                 f"{self._invalid} trials declared their hyperparameters invalid, more than {INVALID_LIMIT} times "
                 f"max_trials ({self.search.max_trials}); the latest said: {event.why}"
             )
+        if self.spec.rules >= 1:
+            self.checkpoints.reject(trial.id)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
+        if self.spec.rules >= 1 and self._best is not None and self._best[1] == trial.id:
+            # All trials are looked at, but only if the best of all is rejected after it has reported.
+            valid = (each for each in self.trials.values() if each.state is not TrialState.INVALID)
+            best = min(((each.best_loss, each.id) for each in valid), default=None)
+            self._best = best if best is not None and isfinite(best[0]) else None
         yield from self._pull()
 
     def _trial_stopped(self, event: TrialStopped) -> Iterable[Decision]:

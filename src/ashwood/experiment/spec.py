@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Space
@@ -99,6 +99,17 @@ class RayCluster:
     autoscales: bool = False
 
 
+RULES: Final = 1
+"""Number of the rules by which new experiments decide.
+
+Every change of a decision or a draw raises it. An experiment keeps the number with which it was created, so old logs
+replay as they were recorded. What each number changed:
+
+1. A trial that declares its hyperparameters invalid no longer counts towards ``stop_at``, nor do its checkpoints count
+   towards ``save_experiment_best``.
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentSpec:
     """One experiment.
@@ -134,6 +145,7 @@ class ExperimentSpec:
         config_text: the experiment file, word for word, for the record.
         provenance: what the experiment was started with, JSON-able: ``ashwood`` and ``python`` (versions), ``packages``
             (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None).
+        rules: number of the rules by which the experiment decides; see `RULES`.
     """
 
     name: str
@@ -165,3 +177,4 @@ class ExperimentSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     config_text: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    rules: int = RULES

@@ -21,6 +21,7 @@ class Trial:
         length: the longest total length that a report came from.
         reported: attempt and length of the latest report of the metric.
         loss: what it reported there.
+        best_loss: lowest finite loss that it has reported; infinite if none.
         checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
         checkpoint_length: total length of that checkpoint.
         failures: how many attempts failed.
@@ -37,6 +38,7 @@ class Trial:
     length: int = 0
     reported: tuple[int, int] = (0, -1)
     loss: float = inf
+    best_loss: float = inf
     checkpoint_length: int = 0
     failures: int = 0
     preemptions: int = 0

@@ -178,7 +178,9 @@ class Attempt:
             if not self._follows:
                 self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
-            self._latest = (length, metrics)
+            # What is reported at one length belongs together, also if the code calls report() once for each metric.
+            at, earlier = self._latest
+            self._latest = (length, {**earlier, **metrics} if at == length else metrics)
         if length >= self.target and not self._over and self._answers(metrics):
             self._ask(length)
         else:
@@ -244,12 +246,13 @@ class Attempt:
         # Where several positions have one length, the position is told apart by the name.
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
-        reported_at, metrics = self._latest
-        open_storage(self.job.checkpoints).save(name, self._saver[1], metrics if reported_at == length else None)
+        at, latest = self._latest
+        metrics = latest if at == length else {}
+        open_storage(self.job.checkpoints).save(name, self._saver[1], metrics)
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)
-        self._link.saved(length, name)
+        self._link.saved(length, name, metrics)
 
     def _join_in(self, save: Save) -> None:
         """Saving may take all processes; what counts is what the one of rank 0 writes."""

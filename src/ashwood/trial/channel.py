@@ -11,22 +11,23 @@ finish SAVE           answer to a report at the target: save if SAVE, then let g
 suspend               at any time: save as soon as the code can, then let go
 ====================  ================================================================
 
-==========================  ==========================================================
+===============================  =====================================================
 worker to driver
-==========================  ==========================================================
-ready                       the training code is loaded
-cannot_load ERROR           it can't be loaded: a user's mistake
-group GROUP                 this job runs in a process group of its own
-started LENGTH              training begins
-report LENGTH METRICS       never answered, except at the target with the search's metric
-checkpoint LENGTH NAME      a complete checkpoint is in the storage
-ended LENGTH                the last of a job is one of these
+===============================  =====================================================
+ready                            the training code is loaded
+cannot_load ERROR                it can't be loaded: a user's mistake
+group GROUP                      this job runs in a process group of its own
+started LENGTH                   training begins
+report LENGTH METRICS            never answered, except at the target with the search's metric
+checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
+                                 was reported at LENGTH
+ended LENGTH                     the last of a job is one of these
 failed ERROR
-no_space ERROR              a disk is full, or a quota is used up
+no_space ERROR                   a disk is full, or a quota is used up
 invalid WHY
 stopped
-damaged NAME WHY            the checkpoint to start from is damaged or missing; nothing was trained
-==========================  ==========================================================
+damaged NAME WHY                 the checkpoint to start from is damaged or missing; nothing was trained
+===============================  =====================================================
 
 Only the last message of a job frees the worker for another, and the driver sends no job
 before; so whatever comes between them is a late word about the old job, and is dropped.
@@ -37,6 +38,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 Message = list[Any]
@@ -121,8 +123,8 @@ class Link(Protocol):
         """Training code reported metrics."""
         ...
 
-    def saved(self, length: int, name: str) -> None:
-        """A complete checkpoint is in the storage."""
+    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
+        """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
         ...
 
     def suspended(self) -> bool:
@@ -149,9 +151,9 @@ class DriverLink:
         """Training code reported metrics."""
         self._channel.send("report", length, metrics)
 
-    def saved(self, length: int, name: str) -> None:
-        """A complete checkpoint is in the storage."""
-        self._channel.send("checkpoint", length, name)
+    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
+        """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
+        self._channel.send("checkpoint", length, name, metrics)
 
     def suspended(self) -> bool:
         """Whether the trial is to let go: it was told to, or nobody is there to tell it anything."""

@@ -29,8 +29,8 @@ class PrintingLink:
         values = "  ".join(f"{name}={value:.6g}" for name, value in metrics.items())
         print(f"length {length}{self._unit}: {values}", flush=True)
 
-    def saved(self, length: int, name: str) -> None:
-        """Say where the checkpoint is."""
+    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+        """Print where the checkpoint is."""
         if self._checkpoints is not None:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from math import inf, isfinite
 
-from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 
@@ -45,22 +46,26 @@ class CheckpointTable:
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
         self._latest: dict[TrialId, ValidationReported] = {}
+        self._invalid: set[TrialId] = set()
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         if isinstance(event, ValidationReported):  # first, as nearly every entry is one
             self._latest[event.trial] = event
         match event:
-            case CheckpointSaved(trial, attempt, length, path):
-                latest = self._latest.get(trial)
-                metric = self._value(latest.metrics) if latest is not None and latest.length == length else None
+            case CheckpointSaved(trial, attempt, length, path, metrics):
                 self.rows.pop(path, None)
-                self.rows[path] = CheckpointRow(trial, path, length, attempt, metric, at)
+                if metrics is None:  # a log of version 3 or older
+                    latest = self._latest.get(trial)
+                    metrics = latest.metrics if latest is not None and latest.length == length else {}
+                self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
             case CheckpointDamaged(path=path):
                 self.rows.pop(path, None)
         for decision in decisions:
             if isinstance(decision, DeleteCheckpoint):
                 self.rows.pop(decision.path, None)
+            elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
+                self._invalid.add(decision.trial)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
         """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""
@@ -85,7 +90,8 @@ class CheckpointTable:
             _note(reasons, latest, "latest")
             _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")
         if own:
-            best = self._best(self.rows.values(), policy.save_experiment_best)
+            valid = (row for row in self.rows.values() if row.trial not in self._invalid)
+            best = self._best(valid, policy.save_experiment_best)
             _note(reasons, (row for row in best if row.name in reasons), "best of experiment")
         return {name: tuple(each) for name, each in reasons.items()}
 

@@ -132,8 +132,8 @@ class TrialTable:
         match event:
             case ValidationReported():
                 self._report(at, event)
-            case CheckpointSaved(trial, _, length, path):
-                self._checkpoint(self.rows[trial], path, length)
+            case CheckpointSaved():
+                self._checkpoint(self.rows[event.trial], event)
             case AttemptStarted(trial):
                 row = self.rows[trial]
                 row.started_at = at if row.started_at is None else row.started_at
@@ -184,9 +184,12 @@ class TrialTable:
         if row.checkpoint is not None and row.checkpoint.length == event.length:
             self._keep(row, row.checkpoint._replace(metric=value))
 
-    def _checkpoint(self, row: TrialRow, path: str, length: int) -> None:
-        if row.checkpoint is None or length >= row.checkpoint.length:
-            self._keep(row, Checkpoint(path, length, self._value(row.metrics) if row.length == length else None))
+    def _checkpoint(self, row: TrialRow, saved: CheckpointSaved) -> None:
+        metrics = saved.metrics
+        if metrics is None:  # a log of version 3 or older
+            metrics = row.metrics if row.length == saved.length else {}
+        if row.checkpoint is None or saved.length >= row.checkpoint.length:
+            self._keep(row, Checkpoint(saved.path, saved.length, self._value(metrics)))
 
     def _keep(self, row: TrialRow, checkpoint: Checkpoint) -> None:
         row.checkpoint = checkpoint

@@ -368,8 +368,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return ValidationReported(*attempt, length, metrics)
         case ["started", length]:
             return AttemptStarted(*attempt, slot, length)
-        case ["checkpoint", length, path]:
-            return CheckpointSaved(*attempt, length, path)
+        case ["checkpoint", length, path, metrics]:
+            return CheckpointSaved(*attempt, length, path, metrics)
         case ["ended", length]:
             return AttemptEnded(*attempt, length)
         case ["failed", error]:

@@ -59,6 +59,7 @@ class _Attempt:
         due: which happening of the agenda comes next, by its sequence number; others of its are void.
             0: it waits for a command.
         leaving: it lets go of the trial, or is about to end otherwise.
+        reported: its latest report.
     """
 
     number: int
@@ -74,6 +75,7 @@ class _Attempt:
     seconds: float = 0.0
     due: int = 0
     leaving: bool = False
+    reported: ValidationReported | None = None
 
 
 class SimulatedBackend:
@@ -251,7 +253,9 @@ class SimulatedBackend:
 
     def _checkpoint(self, attempt: _Attempt) -> CheckpointSaved:
         trial, number, length = attempt.setting.trial, attempt.number, attempt.length
-        return CheckpointSaved(trial, number, length, f"trial-{trial}/length-{length}-attempt-{number}")
+        report = attempt.reported
+        metrics = report.metrics if report is not None and report.length == length else {}
+        return CheckpointSaved(trial, number, length, f"trial-{trial}/length-{length}-attempt-{number}", metrics)
 
     # -- what happens ---------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class SimulatedBackend:
             return (event,)
         if isinstance(event, ValidationReported):
             self._lost_in_a_row = 0
-            attempt.length, attempt.due = event.length, 0
+            attempt.length, attempt.due, attempt.reported = event.length, 0, event
             if event.length >= attempt.target:
                 return (event,)
             saved = self._checkpoint(attempt)
