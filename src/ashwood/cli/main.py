@@ -299,7 +299,7 @@ def activate(
     from ashwood.cli.activate import activate_experiment
     from ashwood.cli.where import Where
 
-    activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address))
+    typer.echo(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
 
 
 @app.command()
