@@ -73,21 +73,23 @@ def test_a_worker_that_is_replaced_is_no_news() -> None:
     assert said == [(3.0, "2 workers on 1 node")]
 
 
-def test_a_log_file_has_a_line_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_output_has_a_line_for_a_change_of_capacity(capsys: pytest.CaptureFixture[str]) -> None:
     spec = full_spec()
-    experiment, reporter = Experiment(spec), PlainReporter(1, spec)
+    experiment = Experiment(spec)
 
     def happen(at: float, event: Event) -> None:
         reporter.observe([Entry(at, event, experiment.handle(event))])
 
-    reporter.ready(2)
-    happen(0.0, DriverStarted(2))
-    happen(1.0, CapacityChanged(3, {A: 3}, f"node {A} joined"))
-    happen(4.0, AttemptStarted(0, 1, 0, 0, A))
-    assert f"3 workers on 1 node: node {A} joined" in capsys.readouterr().out
-    happen(5.0, PauseRequested())
-    happen(6.0, CapacityChanged(0, {}, "all are gone"))
-    assert "all are gone" not in capsys.readouterr().out, "nobody minds while it pauses"
+    with PlainReporter(1, spec) as reporter:
+        reporter.ready(2)
+        happen(0.0, DriverStarted(2))
+        happen(1.0, CapacityChanged(3, {A: 3}, f"node {A} joined"))
+        happen(4.0, AttemptStarted(0, 1, 0, 0, A))
+        happen(5.0, PauseRequested())
+        happen(6.0, CapacityChanged(0, {}, "all are gone"))
+    said = capsys.readouterr().out
+    assert f"3 workers on 1 node: node {A} joined" in said
+    assert "all are gone" not in said, "a change is said although the experiment pauses"
 
 
 # -- what the record tells ------------------------------------------------------------------------

@@ -123,7 +123,7 @@ def test_what_is_paused_can_be_steered(paused: Workplace) -> None:
 def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
     (paused.path / "go").unlink()
     said = paused.ashwood("activate", "1", "--workers", "2")
-    assert "experiment 1 goes on in the background, process" in said
+    assert "experiment 1 runs in the background, process" in said
     pid = int(said.partition("process ")[2].partition(";")[0])
     try:
         assert os.getsid(pid) == pid

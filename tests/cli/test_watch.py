@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +35,7 @@ from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
 from .conftest import GATED, RANDOM, Workplace, go, wait_until
+from .terminal import CTRL_C, Screen, on_terminal
 
 
 def simulated(trials: int = 40, *, stop_after: int | None = None, crash: bool = False) -> Workers:
@@ -306,74 +298,8 @@ def test_through_the_head_of_a_cluster_it_prints_one_picture(
 # -- on a terminal --------------------------------------------------------------------------------------------
 
 
-class Screen:
-    """A terminal with ``ashwood watch`` on it."""
-
-    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
-        self.process = process
-        self.terminal = terminal
-        self.written = ""
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        self.process.send_signal(signal.SIGWINCH)
-
-    def press(self, key: str) -> None:
-        os.write(self.terminal, key.encode())
-
-    @property
-    def shown(self) -> str:
-        """What stands there since it was last drawn from the top."""
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.rpartition("\x1b[H")[2])
-
-    def wait_for(self, holds: Callable[[str], object], seconds: float = 60.0) -> str:
-        deadline = time.monotonic() + seconds
-        while not holds(shown := self.shown):
-            assert time.monotonic() < deadline, shown
-            assert self._read(0.1), shown
-        return shown
-
-    def left(self) -> str:
-        """What stands there when it has ended by itself, with exit code 0."""
-        while self._read(60.0):
-            pass
-        assert self.process.wait(60) == 0, self.shown
-        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.written.rpartition("\x1b[?1049l")[2])
-
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self.terminal], [], [], seconds)[0]:
-            return self.process.poll() is None
-        try:
-            self.written += os.read(self.terminal, 1 << 16).decode(errors="replace")
-        except OSError:  # nobody has it open any more
-            return False
-        return True
-
-
-@contextmanager
-def watching(
-    workplace: Workplace, *arguments: str, columns: int = 110, lines: int = 30, **more: str
-) -> Iterator[Screen]:
-    terminal, its_end = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
-    for name in ("COLUMNS", "LINES", "NO_COLOR"):
-        environment.pop(name, None)
-    with subprocess.Popen(
-        [sys.executable, "-P", "-c", "from ashwood.cli.main import main; main()", "watch", *arguments],
-        cwd=workplace.path,
-        env={**environment, "TERM": "xterm-256color", **more},
-        stdin=its_end,
-        stdout=its_end,
-        stderr=its_end,
-        start_new_session=True,
-    ) as process:
-        os.close(its_end)
-        try:
-            yield Screen(process, terminal)
-        finally:
-            process.kill()
-            os.close(terminal)
+def watching(workplace: Workplace, *arguments: str, **more: Any) -> AbstractContextManager[Screen]:
+    return on_terminal(workplace, "watch", *arguments, **more)
 
 
 def test_it_is_watched_while_it_runs_until_somebody_leaves_or_it_ends(workplace: Workplace) -> None:
@@ -407,6 +333,30 @@ def test_it_is_watched_while_it_runs_until_somebody_leaves_or_it_ends(workplace:
             last = screen.left()
             assert "experiment 1  completed  toy" in last
             assert "more: ashwood best 1" in last
+
+
+def test_watch_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace) -> None:
+    workplace.write(RANDOM, GATED)
+    with (
+        workplace.driving("run", "toy.yaml", "--workers", "2"),
+        watching(workplace, "1", "--interval", "60", ignoring_sigint=True) as screen,
+    ):
+        screen.wait_for(lambda shown: "experiment 1  running" in shown)
+        screen.press(CTRL_C)
+        assert screen.left().strip() == ""
+
+
+@pytest.mark.parametrize("command", ["events", "logs"])
+def test_follower_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace, command: str) -> None:
+    workplace.write(RANDOM, GATED.replace("import pathlib", "print('gate'); import pathlib"))
+    arguments = ["events", "1", "-f"] if command == "events" else ["logs", "1", "0", "-f"]
+    with (
+        workplace.driving("run", "toy.yaml", "--workers", "1"),
+        on_terminal(workplace, *arguments, ignoring_sigint=True) as screen,
+    ):
+        screen.wait_for(lambda shown: "trial 0" in shown if command == "events" else "gate" in shown)
+        screen.press(CTRL_C)
+        screen.left()
 
 
 def test_it_is_watched_through_the_death_of_its_driver(workplace: Workplace) -> None:

@@ -24,8 +24,8 @@ _START_SECONDS = 60.0
 _LAST_LINES = 20
 
 
-def activate_experiment(home: str | None, experiment: int, *, workers: int | None, where: Where) -> None:
-    """Start a driver that outlives this terminal, unless one lives already.
+def activate_experiment(home: str | None, experiment: int, *, workers: int | None, where: Where) -> str:
+    """Start a driver that outlives this terminal, and return a line that says so.
 
     Raises:
         RequestRefused: it runs already, has ended, or its driver is still letting go of trials.
@@ -42,7 +42,7 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
         slots = [] if workers is None else ["--workers", str(workers)]
         driver = _start(home, experiment, [*slots, *where.options], log)
         _wait_until_it_drives(opened, experiment, driver, log)
-    typer.echo(f"experiment {experiment} goes on in the background, process {driver.pid}; what it says is in {log}")
+    return f"experiment {experiment} runs in the background, process {driver.pid}; its output is in {log}"
 
 
 def _wait_for_former_driver(home: Home, experiment: int) -> None:

@@ -1,4 +1,4 @@
-"""Single keys of a terminal, without Enter."""
+"""Keys of a terminal: single ones, without Enter, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 import termios
 import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final, NoReturn
 
@@ -75,6 +77,25 @@ class Keys:
     def _give_back(self) -> None:
         if self._terminal is not None:
             termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._as_it_was)
+
+
+@contextmanager
+def ending_on_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt in the body, if a person at a terminal can press it.
+
+    A shell without job control (a script, a CI job, ``make test &``) starts background jobs with SIGINT ignored.
+    Their children inherit that, and a command that waits or follows something would then ignore Ctrl-C for ever, even
+    on a terminal of its own. If standard input isn't a terminal, SIGINT stays ignored: the shell gives such a job
+    /dev/null to read, and a Ctrl-C on the terminal is meant for another job of it.
+    """
+    if sys.stdin is None or not sys.stdin.isatty() or signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _noted(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -25,34 +26,37 @@ class LiveReporter(Reporter):
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec, console: Console) -> None:
         super().__init__(experiment, spec)
+        console.file = self.writer.out
         self._console = console
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=_FRAMES_A_SECOND, transient=True
         )
 
     def started(self, slots: int) -> None:
-        self._console.print(opening(self.id, self.progress, slots), markup=False)
-        self._live.start(refresh=False)
+        self._print(opening(self.id, self.progress, slots))
+        self.writer.call(self._live.start)
 
     def interrupted(self, count: int) -> None:
-        self._console.print(interruption(count), style="yellow", markup=False)
+        self._print(interruption(count), style="yellow")
 
     def say_warning(self, message: str) -> None:
-        self._console.print(f"warning: {message}", style="yellow", markup=False)
+        self._print(f"warning: {message}", style="yellow")
 
     def say_news(self, message: str) -> None:
-        self._console.print(message, style="bold", markup=False)
+        self._print(message, style="bold")
 
     def ended(self) -> None:
-        with self._lock:
-            self._console.print(render_ladder(self.spec, self.progress.ladder, width=self._console.width))
-            self._console.print(closing(self.id, self.progress), markup=False)
+        self._print(render_ladder(self.spec, self.progress.ladder, width=self._console.width))
+        self._print(closing(self.id, self.progress))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        self.writer.call(self._live.stop)
         super().__exit__(kind, error, trace)
+
+    def _print(self, what: RenderableType, style: str | None = None) -> None:
+        self.writer.call(partial(self._console.print, what, style=style, markup=False))
 
     def _render(self) -> RenderableType:
         with self._lock:

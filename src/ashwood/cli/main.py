@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ashwood.cli.keys import ending_on_ctrl_c
 from ashwood.errors import AshwoodError, ConfigError
 
 EXIT_FAILED = 1
@@ -298,7 +299,7 @@ def activate(
     from ashwood.cli.activate import activate_experiment
     from ashwood.cli.where import Where
 
-    activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address))
+    typer.echo(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
 
 
 @app.command()
@@ -833,7 +834,8 @@ def main() -> None:
     """Run the command line; errors that users can act on are printed without a traceback."""
     arguments: dict[str, Any] = {"args": sys.argv[1:], "prog_name": "ashwood"}
     try:
-        app(**arguments)
+        with ending_on_ctrl_c():
+            app(**arguments)
     except ConfigError as error:
         _fail(str(error), EXIT_USAGE)
     except AshwoodError as error:

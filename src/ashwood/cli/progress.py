@@ -1,4 +1,8 @@
-"""What a person, a log file or a program sees of a running experiment."""
+"""What a person, a log file or a program sees of a running experiment.
+
+Reporters write nothing themselves: they hand it to a thread. So nothing is written while a lock is held or in a
+signal handler, and a terminal or pipe that isn't read can't halt the driver.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,14 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal
-
-import typer
 
 from ashwood.cli.capacity import CapacityNews
 from ashwood.cli.job import announce, called
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
+from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.decisions import (
@@ -61,12 +64,14 @@ class Reporter:
 
     Attributes:
         progress: how the experiment is going.
+        writer: writes what is said, from when the context is entered until it is left.
     """
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
         self.id = experiment
         self.spec = spec
         self.progress = Progress(spec)
+        self.writer = Writer()
         self.running = False
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
@@ -86,11 +91,9 @@ class Reporter:
             for entry in entries:
                 self.progress.apply(*entry)
                 if self.running:
-                    with suppress(OSError):  # a terminal or pipe that is gone mustn't take the search along
-                        self._tell(entry)
+                    self._tell(entry)
             if self.running and self.progress.state is ExperimentState.RUNNING:
-                with suppress(OSError):
-                    self._tell_capacity(entries)
+                self._tell_capacity(entries)
             # Here, and not where it is drawn: this is the thread that drives the search.
             self.progress.look(entries[-1].at)
 
@@ -102,12 +105,12 @@ class Reporter:
     def ready(self, slots: int) -> None:
         """The backend has so many slots; trials start now."""
         self.running = True
-        announce(self.id)
+        self.writer.call(partial(announce, self.id))
         self._capacity.began(slots)
         self.started(slots)
 
     def interrupted(self, count: int) -> None:
-        """Somebody pressed Ctrl-C for the ``count``-th time."""
+        """Say what the ``count``-th Ctrl-C does.  Called by a signal handler."""
 
     def waiting(self, what: str) -> None:
         """Nothing runs yet, because of ``what``."""
@@ -189,14 +192,15 @@ class Reporter:
         """Say how it ended, and what to do next."""
 
     def __enter__(self) -> Reporter:
+        self.writer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            with suppress(OSError):
-                self.ended()
+            self.ended()
+        self.writer.close()
 
 
 class PlainReporter(Reporter):
@@ -210,7 +214,7 @@ class PlainReporter(Reporter):
         self._next_line = 0.0
 
     def started(self, slots: int) -> None:
-        typer.echo(opening(self.id, self.progress, slots))
+        self.writer.echo(opening(self.id, self.progress, slots))
         best = self.progress.best
         self._best = None if best is None else best.metric
 
@@ -219,39 +223,39 @@ class PlainReporter(Reporter):
         best = self.progress.best
         if best is not None and best.metric != self._best:
             self._best = best.metric
-            typer.echo(
+            self.writer.echo(
                 f"{clock_time(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} "
                 f"{format_value(best.metric)} at {format_length(best.length, self.spec.unit)}"
             )
-        if entry.at >= self._next_line:
+        if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + self.seconds_between_lines
-            typer.echo(f"{clock_time(entry.at)}  {status_line(self.progress, entry.at)}")
+            self.writer.echo(f"{clock_time(entry.at)}  {status_line(self.progress, entry.at)}")
 
     def interrupted(self, count: int) -> None:
-        typer.echo(interruption(count), err=True)
+        self.writer.echo(interruption(count), err=True)
 
     def say_warning(self, message: str) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        self.writer.echo(f"warning: {message}", err=True)
 
     def say_news(self, message: str) -> None:
-        typer.echo(message)
+        self.writer.echo(message)
 
     def ended(self) -> None:
-        typer.echo(closing(self.id, self.progress))
+        self.writer.echo(closing(self.id, self.progress))
 
 
 class JsonReporter(Reporter):
     """One line of strict JSON an event, for programs; warnings on standard error."""
 
     def started(self, slots: int) -> None:
-        typer.echo(json.dumps({"experiment": self.id, "name": self.spec.name, "slots": slots}))
+        self.writer.echo(json.dumps({"experiment": self.id, "name": self.spec.name, "slots": slots}))
 
     def _tell(self, entry: Entry) -> None:
         super()._tell(entry)
-        typer.echo(json.dumps({"at": entry.at, **to_json(json.loads(encode_entry(entry)))}))
+        self.writer.echo(json.dumps({"at": entry.at, **to_json(json.loads(encode_entry(entry)))}))
 
     def say_warning(self, message: str) -> None:
-        typer.echo(f"warning: {message}", err=True)
+        self.writer.echo(f"warning: {message}", err=True)
 
 
 def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:

@@ -117,7 +117,8 @@ class HomeSteering:
 
         # Whoever asks for the same a moment later is told that it runs.
         with self._activating:
-            activate_experiment(self._home, experiment, workers=None, where=Where())
+            said = activate_experiment(self._home, experiment, workers=None, where=Where())
+        typer.echo(said)  # After the lock is released: the output may block.
 
     def annotate(
         self,

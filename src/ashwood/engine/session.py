@@ -69,7 +69,7 @@ class Audience(Protocol):
         ...
 
     def interrupted(self, count: int) -> None:
-        """Somebody pressed Ctrl-C for the ``count``-th time."""
+        """Take note of the ``count``-th Ctrl-C.  Called by a signal handler: it must not write or take a lock."""
         ...
 
     def waiting(self, what: str) -> None:
@@ -280,8 +280,7 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
         nonlocal count
         count += 1
         (engine.pause if count == 1 else engine.abandon)()
-        with suppress(OSError):  # the terminal may be what is gone
-            on_interrupt(count)
+        on_interrupt(count)
 
     # A lost terminal pauses too, unless somebody (nohup) had it ignored.
     numbers = [signal.SIGINT, signal.SIGTERM]
