@@ -9,15 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.backends.port import Abort
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.fleet import Fate, Process, Worker
 from ashwood.backends.ray.wire import packed
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
+    CapacityChanged,
+    CheckpointSaved,
     Event,
     LastWord,
     ValidationReported,
@@ -79,6 +83,18 @@ def test_what_a_worker_said_before_it_died_is_heard(backend: RayBackend, asked: 
     backend._fleet.fates.put(Fate(worker.worker.processes[0], RuntimeError("it was killed")))
     events = until(backend, ended)
     assert [event for event in events if isinstance(event, ValidationReported | LastWord)] == [report, end]
+
+
+def test_driver_drops_everything_of_an_aborted_attempt_but_its_last_word(
+    backend: RayBackend, asked: list[Worker]
+) -> None:
+    worker = at_work(backend, asked)
+    name = "trial-0/length-1-attempt-1"
+    worker.say(packed(AttemptStarted(0, 1, 0, 0)), packed(ValidationReported(0, 1, 1, {"loss": 1.0})))
+    worker.say(packed(CheckpointSaved(0, 1, 1, name)), packed(AttemptEnded(0, 1, 1)))
+    backend.dispatch([Abort(0, 1)])
+    events = until(backend, ended)
+    assert [event for event in events if not isinstance(event, CapacityChanged)] == [AttemptFailed(0, 1, ABORTED)]
 
 
 def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, asked: list[Worker]) -> None:

@@ -337,9 +337,10 @@ class RayBackend:
             self._fleet.prove(worker)
             event = event._replace(slot=worker.slot, node=worker.node)
         if isinstance(event, LastWord):
-            worker.word = event
+            # Whatever the word is: with a failure the engine looks for checkpoints of which it was not told.
+            worker.word = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
             self._process_ended(process, at_once=worker.suspended)
-        else:
+        elif not worker.aborted:
             self._events.append(event)
 
     def _follower_ended(self, word: LastWord, process: Process) -> None:
