@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +13,7 @@ import pytest
 from ashwood.backends.port import Abort
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.fleet import Fate, Process, Worker
-from ashwood.backends.ray.wire import packed
+from ashwood.backends.ray.wire import Message, packed
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -109,6 +110,21 @@ def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, aske
     assert [event for event in events if not isinstance(event, LastWord)][:1] == [report]
     assert isinstance(ended(events)[0], AttemptPreempted)
     assert worker.hear() == ["eof"]
+
+
+def test_driver_sends_to_a_slow_worker_without_waiting_for_it(backend: RayBackend, asked: list[Worker]) -> None:
+    worker = at_work(backend, asked)
+    many = [["delivered", f"checkpoint-{number}", "x" * 60_000] for number in range(200)]
+    for message in many:
+        worker.worker.send(message)  # of which its connection holds only a part
+    heard: list[Message] = []
+    reads = threading.Thread(target=lambda: heard.extend(worker.hear() for _ in many))
+    reads.start()
+    until(backend, lambda _: not reads.is_alive())
+    assert heard == many
+    wire = worker.worker.processes[0].wire
+    assert wire is not None
+    assert backend._selector.get_key(wire).events == selectors.EVENT_READ
 
 
 def test_workers_that_have_been_given_up_make_place_for_others(
