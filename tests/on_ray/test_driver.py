@@ -320,3 +320,24 @@ def test_who_misses_a_process_that_was_lost_has_not_failed(backend: RayBackend, 
     second.hang_up()
     (lost,) = ended(until(backend, ended))
     assert isinstance(lost, AttemptPreempted)
+
+
+# -- what a former driver left ----------------------------------------------------------------------
+
+
+def test_next_driver_kills_waiting_actors_only_if_they_have_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray calls an actor PENDING_CREATION until it has noted that __init__ returned; by then it may train.
+    actors = {
+        "1": {"Name": "mine-waits", "Pid": 0},
+        "2": {"Name": "mine-begins", "Pid": 4711},
+        "3": {"Name": "another-waits", "Pid": 0},
+    }
+    killed: list[str] = []
+    monkeypatch.setattr(
+        "ray._private.state.actors",
+        lambda actor_state_name: actors if actor_state_name == "PENDING_CREATION" else {},
+    )
+    monkeypatch.setattr("ray.get_actor", lambda name, _namespace: name)
+    monkeypatch.setattr("ray.kill", killed.append)
+    FakeCluster()._end_waiting("mine")
+    assert killed == ["mine-waits"]
