@@ -1,4 +1,5 @@
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,9 @@ import cloudpickle
 import pytest
 
 from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.children import Command as Runner
 from ashwood.backends.local.logs import trial_log
+from ashwood.backends.port import Command, Finish, GoOn, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -16,11 +19,14 @@ from ashwood.experiment.events import (
     Event,
     HparamsRejected,
     TrialStopped,
+    ValidationReported,
 )
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.search.space import Const, Space
-from ashwood.testing.backend import drive, hear, job
+from ashwood.testing.backend import drive, finish, hear, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
+from ashwood.trial.channel import Channel
+from ashwood.trial.job import Job
 from tests.backends.helpers import Make, error, losses, write
 
 # -- workers --------------------------------------------------------------------------------
@@ -253,8 +259,6 @@ def test_a_command_that_fails(command: Callable[[str], LocalBackend], mode: str,
 
 
 def test_a_command_that_reports_at_its_end_is_run_again(command: Callable[[str], LocalBackend]) -> None:
-    from ashwood.backends.port import Finish, GoOn
-
     events = drive(
         command("after"),
         [job(target=2, hparams=hparams("after"))],
@@ -262,6 +266,57 @@ def test_a_command_that_reports_at_its_end_is_run_again(command: Callable[[str],
     )
     assert losses(events) == [2, 3]
     assert [event.length for event in events if isinstance(event, AttemptStarted)] == [0, 2]
+
+
+GATED = """
+import time
+from pathlib import Path
+from ashwood.trial import get_trial
+
+trial = get_trial(epochs=1000)
+link = trial._attempt._link
+answer = link.verdict
+
+def answer_after_all_is_sent():
+    while not Path("sent").exists():
+        time.sleep(0.01)
+    return answer()
+
+link.verdict = answer_after_all_is_sent
+for epoch in trial.epochs():
+    pass
+trial.report(loss=trial.length, checkpoint=lambda d: (d / "x").touch())
+"""
+
+
+def test_command_that_is_run_again_obeys_suspend_read_together_with_go_on(tmp_path: Path, make: Make) -> None:
+    (tmp_path / "gated.py").write_text(GATED)
+    backend = make(f"{sys.executable} gated.py", EntrypointKind.COMMAND)
+
+    def answer(report: ValidationReported) -> Command | None:
+        if report.length > 1:
+            return finish(report)
+        backend.dispatch([GoOn(0, 1, 31), Suspend(0, 1)])
+        (tmp_path / "sent").touch()
+        return None
+
+    events = drive(backend, [job()], answer)
+    assert losses(events) == [1]
+    assert events[-1] == AttemptEnded(0, 1, 1)
+
+
+def test_command_gets_answer_that_its_worker_read_together_with_the_job(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = Channel(theirs)
+        # As for a process of rank 1, when that of rank 0 has asked before.
+        ours.sendall(b'["job"]\n["go",3]\n')
+        assert channel.receive() == ["job"]
+        ours.sendall(b'["finish",false]\n')
+        run_command = Runner(f"{sys.executable} script.py train", str(tmp_path))
+        first = Job(0, 1, 1, {"optimizer": {"lr": 0.5}}, 0, str(tmp_path / "checkpoints"), metric="loss", unit="epochs")
+        assert run_command(first, channel, tmp_path / "log") == ["ended", 3]
 
 
 def test_a_command_that_never_asks_for_its_trial(make: Make) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +17,11 @@ from ashwood.experiment.events import AttemptStarted, ValidationReported
 HELLO = Hello(3, 0, "10.0.0.1/abc", "abc", "10.0.0.1", 4711, 99, "1.0", "3.11.7")
 
 
-def connection() -> tuple[Wire, Wire]:
+def connection(on_full: Callable[[bool], None] | None = None) -> tuple[Wire, Wire]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ours = socket.create_connection(server.getsockname())
         theirs, _ = server.accept()
-    return Wire(ours), Wire(theirs)
+    return Wire(ours, on_full), Wire(theirs)
 
 
 @pytest.fixture
@@ -59,6 +59,53 @@ def test_large_and_many_messages_come_in_order(ends: tuple[Wire, Wire]) -> None:
     while len(received) < 1001:
         received += theirs.receive(wait=True)
     assert received == [*([number] for number in range(1000)), ["x" * 300_000]]
+
+
+MANY = [["delivered", f"checkpoint-{number}", "x" * 60_000] for number in range(200)]
+"""More messages than the buffers of a connection hold."""
+
+
+def test_send_does_not_wait_for_an_end_that_reads_nothing(full: list[bool], buffering: tuple[Wire, Wire]) -> None:
+    ours, theirs = buffering
+    for message in MANY:
+        ours.send(message)
+    assert full == [True]
+    received: list[object] = []
+    while len(received) < len(MANY):
+        ours.flush()
+        received += theirs.receive()
+    assert received == MANY
+    assert full == [True, False]
+    assert not ours.gone
+
+
+def test_end_that_takes_nothing_for_long_is_given_up(
+    full: list[bool], buffering: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = buffering
+    for message in MANY:
+        ours.send(message)
+    monkeypatch.setattr("ashwood.backends.ray.wire._SILENCE_SECONDS", 0)
+    ours.flush()
+    assert full == [True, False]
+    assert ours.receive(wait=True) == []
+    assert ours.gone
+    while theirs.receive(wait=True):
+        pass
+    assert theirs.gone
+
+
+@pytest.fixture
+def full() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def buffering(full: list[bool]) -> Iterator[tuple[Wire, Wire]]:
+    ours, theirs = connection(full.append)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
 
 
 def test_silence_is_no_end_and_an_end_is_one(ends: tuple[Wire, Wire]) -> None:

@@ -421,7 +421,10 @@ class BackendMachine(RuleBasedStateMachine):
             return
         known = self.live[event.trial]  # type: ignore[union-attr]
         assert event.attempt == known.start.attempt  # type: ignore[union-attr]
-        assert (known.slot is None) == isinstance(event, AttemptStarted)
+        if known.slot is None:  # of one that is aborted at once no start is told
+            assert isinstance(event, AttemptStarted | LastWord)
+        else:
+            assert not isinstance(event, AttemptStarted)
         match event:
             case AttemptStarted(slot=slot, length=length):
                 assert length == known.length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,15 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.backends.port import Abort
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.fleet import Fate, Process, Worker
-from ashwood.backends.ray.wire import packed
+from ashwood.backends.ray.wire import Message, packed
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
+    CapacityChanged,
+    CheckpointSaved,
     Event,
     LastWord,
     ValidationReported,
@@ -81,6 +86,18 @@ def test_what_a_worker_said_before_it_died_is_heard(backend: RayBackend, asked: 
     assert [event for event in events if isinstance(event, ValidationReported | LastWord)] == [report, end]
 
 
+def test_driver_drops_everything_of_an_aborted_attempt_but_its_last_word(
+    backend: RayBackend, asked: list[Worker]
+) -> None:
+    worker = at_work(backend, asked)
+    name = "trial-0/length-1-attempt-1"
+    worker.say(packed(AttemptStarted(0, 1, 0, 0)), packed(ValidationReported(0, 1, 1, {"loss": 1.0})))
+    worker.say(packed(CheckpointSaved(0, 1, 1, name)), packed(AttemptEnded(0, 1, 1)))
+    backend.dispatch([Abort(0, 1)])
+    events = until(backend, ended)
+    assert [event for event in events if not isinstance(event, CapacityChanged)] == [AttemptFailed(0, 1, ABORTED)]
+
+
 def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, asked: list[Worker]) -> None:
     worker = at_work(backend, asked)
     report = ValidationReported(0, 1, 1, {"loss": 1.0})
@@ -93,6 +110,21 @@ def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, aske
     assert [event for event in events if not isinstance(event, LastWord)][:1] == [report]
     assert isinstance(ended(events)[0], AttemptPreempted)
     assert worker.hear() == ["eof"]
+
+
+def test_driver_sends_to_a_slow_worker_without_waiting_for_it(backend: RayBackend, asked: list[Worker]) -> None:
+    worker = at_work(backend, asked)
+    many = [["delivered", f"checkpoint-{number}", "x" * 60_000] for number in range(200)]
+    for message in many:
+        worker.worker.send(message)  # of which its connection holds only a part
+    heard: list[Message] = []
+    reads = threading.Thread(target=lambda: heard.extend(worker.hear() for _ in many))
+    reads.start()
+    until(backend, lambda _: not reads.is_alive())
+    assert heard == many
+    wire = worker.worker.processes[0].wire
+    assert wire is not None
+    assert backend._selector.get_key(wire).events == selectors.EVENT_READ
 
 
 def test_workers_that_have_been_given_up_make_place_for_others(
@@ -288,3 +320,24 @@ def test_who_misses_a_process_that_was_lost_has_not_failed(backend: RayBackend, 
     second.hang_up()
     (lost,) = ended(until(backend, ended))
     assert isinstance(lost, AttemptPreempted)
+
+
+# -- what a former driver left ----------------------------------------------------------------------
+
+
+def test_next_driver_kills_waiting_actors_only_if_they_have_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ray calls an actor PENDING_CREATION until it has noted that __init__ returned; by then it may train.
+    actors = {
+        "1": {"Name": "mine-waits", "Pid": 0},
+        "2": {"Name": "mine-begins", "Pid": 4711},
+        "3": {"Name": "another-waits", "Pid": 0},
+    }
+    killed: list[str] = []
+    monkeypatch.setattr(
+        "ray._private.state.actors",
+        lambda actor_state_name: actors if actor_state_name == "PENDING_CREATION" else {},
+    )
+    monkeypatch.setattr("ray.get_actor", lambda name, _namespace: name)
+    monkeypatch.setattr("ray.kill", killed.append)
+    FakeCluster()._end_waiting("mine")
+    assert killed == ["mine-waits"]

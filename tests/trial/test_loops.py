@@ -149,7 +149,7 @@ def test_after_a_break_the_length_is_where_it_broke_off(tmp_path: Path) -> None:
 
 def test_a_checkpoint_between_two_lengths_resumes_at_its_very_batch(tmp_path: Path) -> None:
     job = make_job(tmp_path, target=4, records_per_epoch=100, hparams={"global_batch_size": 30})
-    link = ScriptedLink(suspend_at=1)
+    link = ScriptedLink(suspend_at=2)
     trial = Trial(job, link)
     batches = []
     for batch in trial.batches():

@@ -57,13 +57,13 @@ def test_a_trial_is_saved_only_when_that_is_due(tmp_path: Path, verdict: Verdict
 
 
 def test_a_suspended_trial_is_saved_at_the_next_report(tmp_path: Path) -> None:
-    link = ScriptedLink(suspend_at=3)
+    link = ScriptedLink(suspend_at=4)
     assert finish_loop(link, tmp_path, target=100) == Ended(2)
     assert link.told[-2:] == [("report", 2, {"loss": 1.0}), ("saved", 2, "length-2-attempt-1")]
 
 
 def test_a_suspension_between_two_epochs_saves_the_state_just_reported(tmp_path: Path) -> None:
-    link = ScriptedLink(suspend_at=2)
+    link = ScriptedLink(suspend_at=3)
     assert finish_loop(link, tmp_path, target=100) == Ended(1)
     assert link.saves == ["length-1-attempt-1"]
 
@@ -73,11 +73,35 @@ def test_code_without_checkpoints_is_let_go_at_once(tmp_path: Path) -> None:
         for _ in trial.epochs():
             trial.report(loss=1.0)
 
-    assert run(train, make_job(tmp_path, target=100), ScriptedLink(suspend_at=2)) == Ended(1)
+    assert run(train, make_job(tmp_path, target=100), ScriptedLink(suspend_at=3)) == Ended(1)
+
+
+def test_trial_suspended_before_its_first_step_leaves_at_once(tmp_path: Path) -> None:
+    link = ScriptedLink(suspend_at=1)
+    assert finish_loop(link, tmp_path, target=100) == Ended(0)
+    assert link.told == [("started", 0)]
+
+
+def test_resumed_trial_suspended_before_its_first_step_leaves_with_the_checkpoint_it_has(tmp_path: Path) -> None:
+    finish_loop(ScriptedLink(), tmp_path)
+    link = ScriptedLink(suspend_at=1)
+    resumed = {"attempt": 2, "target": 100, "length": 3, "checkpoint": "trial-7/length-3-attempt-1"}
+    assert finish_loop(link, tmp_path, **resumed) == Ended(3)
+    assert link.told == [("started", 3)]
+
+
+def test_report_after_a_loop_that_was_suspended_before_its_first_step_is_dropped(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        assert list(trial.epochs()) == []
+        trial.report(loss=1.0, checkpoint=save)
+
+    link = ScriptedLink(suspend_at=1)
+    assert run(train, make_job(tmp_path), link) == Ended(0)
+    assert link.told == [("started", 0)]
 
 
 def test_a_batch_loop_is_asked_for_a_report_when_suspended(tmp_path: Path) -> None:
-    link = ScriptedLink(suspend_at=4)
+    link = ScriptedLink(suspend_at=5)
 
     def train(trial: Trial) -> None:
         for _ in trial.batches():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage import Storage, open_storage
+from ashwood.trial.storage import Storage, local, open_storage
 from tests.trial.storages import NAME, Files, contents, writes
 
 _EFFECTS = frozenset({"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove"})
@@ -175,6 +175,23 @@ def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnreachable, match=r"can't be kept in .*file.*set checkpoint_storage"):
         open_storage(tmp_path / "file").probe()
+
+
+def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [storage]  # another node, which probes between the write and the read of this one
+    sync = local._sync
+
+    def sync_and_let_the_other_probe(path: Path) -> None:
+        sync(path)
+        if others:
+            others.pop().probe()
+
+    monkeypatch.setattr(local, "_sync", sync_and_let_the_other_probe)
+    storage.probe()
+    assert others == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_was_given_up_clears_away_nothing_of_its_successor(storage: Storage, tmp_path: Path) -> None:

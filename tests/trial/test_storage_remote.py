@@ -161,6 +161,21 @@ def test_missing_rights_are_told_at_once(monkeypatch: pytest.MonkeyPatch, url: s
     assert len(tries) == 1
 
 
+def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
+    storage: Storage, files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [storage]  # another node, which probes between the write and the read of this one
+
+    def before(operation: str) -> None:
+        if operation == "cat_file" and others:
+            others.pop().probe()
+
+    disturb(monkeypatch, before)
+    storage.probe()
+    assert others == []
+    assert files.list() == []
+
+
 def test_a_full_disk_here_is_not_the_servers_fault(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.save(NAME, writes(model="weights"))
 

@@ -3,8 +3,9 @@
 The engine promises: no more live attempts than ``slots``, as far as it was told; one live attempt a
 trial; a command only for a live attempt that has to expect it.  The backend promises: every
 attempt that was started ends in exactly one `LastWord`, after which its slot is free; what it reported and
-saved before comes first, in order.  A command for an attempt that is gone is ignored.  Where ``slots``
-changes, a `CapacityChanged` tells so.
+saved before comes first, in order.  After an `Abort` only the last word comes.  An attempt that one batch of
+commands starts, and aborts or suspends as well, trains nothing and ends at once.  A command for an attempt
+that is gone is ignored.  Where ``slots`` changes, a `CapacityChanged` tells so.
 """
 
 from __future__ import annotations
@@ -59,7 +60,11 @@ class Suspend(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """At any time: end the process at once; the attempt ends in `AttemptFailed`, unless it is just ending otherwise."""
+    """At any time: end the process at once.
+
+    Of the attempt only its last word is told from then on: `AttemptFailed`, unless its worker is lost first.
+    What it saved is in the checkpoint storage all the same.
+    """
 
     trial: TrialId
     attempt: int

@@ -270,7 +270,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 @contextmanager
 def _replacing(out: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of ``out`` when it is complete and on disk."""
-    hidden = out.with_name(f".{out.name}.{os.getpid()}")
+    hidden = out.with_name(f".{out.name}.{os.urandom(8).hex()}")
     try:
         with hidden.open("wb") as file:
             yield file

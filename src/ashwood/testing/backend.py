@@ -23,6 +23,7 @@ import pytest
 
 from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.experiment.events import (
+    ABORTED,
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
@@ -110,6 +111,14 @@ def hear(backend: Backend) -> Iterator[Event]:
         for event in backend.next_events(timeout=1.0):
             yield event
             deadline = time.monotonic() + PATIENCE
+
+
+def _until_last_word(backend: Backend) -> list[Event]:
+    """Return the events up to the end of the attempt, which is the only one."""
+    events: list[Event] = []
+    while not (events and isinstance(events[-1], LastWord)):
+        events.extend(backend.next_events(timeout=None))
+    return events
 
 
 def reported(events: Sequence[Event], trial: int = 0) -> list[int]:
@@ -232,14 +241,25 @@ class BackendContract(ABC):
         assert isinstance(report, ValidationReported)
         assert failed == AttemptFailed(0, 1, "killed on request")
 
-    def test_an_attempt_is_aborted_before_it_begins(self, backend: Backend) -> None:
-        """It reports nothing, be it the first attempt of its worker or a later one."""
+    def test_attempt_that_one_batch_starts_and_aborts_has_only_a_last_word(self, backend: Backend) -> None:
+        """It never begins, whether its worker is new or waits for work; the event wakes ``next_events``."""
         for start in (job(), job(trial=1)):
             backend.dispatch([start, Abort(start.trial, 1)])
-            events = drive(backend, [start])
-            assert not reported(events, start.trial)
-            assert events[-1] == AttemptFailed(start.trial, 1, "killed on request")
+            backend.dispatch([start])
+            assert _until_last_word(backend) == [AttemptFailed(start.trial, 1, ABORTED)]
             assert drive(backend, [job(trial=2), job(trial=3)])
+
+    def test_attempt_that_one_batch_starts_and_suspends_trains_nothing(self, backend: Backend) -> None:
+        """It ends at the length of its checkpoint."""
+        saved = drive(backend, [job(target=2)])[-2]
+        assert isinstance(saved, CheckpointSaved)
+        resumed = job(target=4, attempt=2, length=saved.length, checkpoint=saved.path)
+        for start in (resumed, job(trial=1)):
+            backend.dispatch([start, Suspend(start.trial, start.attempt)])
+            backend.dispatch([start])
+            *events, ended = _until_last_word(backend)
+            assert ended == AttemptEnded(start.trial, start.attempt, start.length)
+            assert not any(isinstance(event, ValidationReported | CheckpointSaved) for event in events)
 
     def test_in_a_storm_every_attempt_ends_exactly_once(self, backend: Backend) -> None:
         """Attempts that are aborted and suspended at random instants free their slots."""

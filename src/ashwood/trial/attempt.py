@@ -95,6 +95,7 @@ class Attempt:
         self._saves = False
         self._saver: tuple[Place, Save] | None = None
         self._saved_at: Place | None = None
+        self._began_at: Place | None = None
         self._saved_position = 0
         self._checkpoint = (job.length, job.checkpoint)
         self._departure: Rejected | Stopped | None = None
@@ -112,6 +113,7 @@ class Attempt:
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
         """The steps of a loop, in chunks, up to what the search wants."""
         loop = self._enter(unit, step)
+        self._notice()
         try:
             while not self._leaves() and (goal := loop.scale.position(self.target)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
@@ -141,6 +143,8 @@ class Attempt:
         ):
             position = resumed
         self._saved_position = position
+        if self.loop is None:
+            self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
         return self.loop
 
@@ -164,12 +168,15 @@ class Attempt:
             return False
         # A callable from this very position still saves this very state.
         self._save_if(True)
-        return self._saved_at == self._place() or bool(self._reported and not self._saves)
+        place = self._place()
+        return place in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
     # -- reports ------------------------------------------------------------------------------
 
     def report(self, metrics: dict[str, float], save: Save | None) -> None:
         """Pass metrics on; at the target, learn what the search wants; save where that is due."""
+        if self._suspended and self._place() == self._began_at:
+            return  # the loop ended before its first step: this is the state that the attempt began with
         length = self.length
         if save is not None:
             self._saves = True

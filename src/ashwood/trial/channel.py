@@ -31,6 +31,10 @@ damaged NAME WHY                 the checkpoint to start from is damaged or miss
 
 Only the last message of a job frees the worker for another, and the driver sends no job
 before; so whatever comes between them is a late word about the old job, and is dropped.
+
+A command is a process that reads the socket in place of its worker. One that runs before the end of
+the job may have read more than it used; what it leaves is passed on with `DriverLink.unread`, from the
+worker to the command and back.
 """
 
 from __future__ import annotations
@@ -80,6 +84,17 @@ class Channel:
             self._read(socket.MSG_DONTWAIT)
         return self._inbox.popleft() if self._inbox else None
 
+    def unread(self) -> str:
+        """Take out what was read from the socket and not received, for the process that reads it next."""
+        text = "".join(encode(message) + "\n" for message in self._inbox) + self._tail.decode()
+        self._inbox.clear()
+        self._tail = b""
+        return text
+
+    def put_back(self, text: str) -> None:
+        """Receive what another process left `unread` before anything that comes from the socket."""
+        self._take(text.encode())
+
     def _send(self, data: bytes) -> None:
         try:
             self._socket.sendall(data)
@@ -96,6 +111,9 @@ class Channel:
         if not data:
             self.gone = True
             return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         *lines, self._tail = (self._tail + data).split(b"\n")
         self._inbox.extend(json.loads(line) for line in lines)
 
@@ -172,3 +190,9 @@ class DriverLink:
                 return Verdict(None, save=save)
             case _:
                 return None
+
+    def unread(self) -> str:
+        """Take out what was read and not used, as `Channel.unread` does."""
+        early = "".join(encode(message) + "\n" for message in self._early)
+        self._early.clear()
+        return early + self._channel.unread()

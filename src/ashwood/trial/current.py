@@ -13,7 +13,7 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import NoSpace
+from ashwood.trial.attempt import Again, NoSpace
 from ashwood.trial.channel import Channel, DriverLink, encode
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
@@ -81,21 +81,26 @@ def _connect(descriptors: str) -> Trial:
     if _connected is None:
         wire, job_file, outcome = map(int, descriptors.split(","))
         try:
-            job = Job(*json.loads(os.pread(job_file, os.fstat(job_file).st_size, 0)))
+            fields, unread = json.loads(os.pread(job_file, os.fstat(job_file).st_size, 0))
             channel = Channel(socket.socket(fileno=os.dup(wire)))
+            channel.put_back(unread)
         except OSError as error:
             raise TrainingCodeError(
                 f"{VARIABLE} is set, but the connection to Ashwood isn't there: call get_trial() in the process that "
                 "the command starts, not in one of its children"
             ) from error
+        link = DriverLink(channel)
+        _connected = Trial(Job(*fields), link)
         # Registered first, so it runs last: what the code itself does at exit still counts.
-        _connected = Trial(job, DriverLink(channel))
-        atexit.register(_conclude, _connected, outcome, os.getpid())
+        atexit.register(_conclude, _connected, link, outcome, os.getpid())
     return _connected
 
 
-def _conclude(trial: Trial, descriptor: int, process: int) -> None:
-    """Tell the worker, which sees only an exit code, how the attempt ended."""
+def _conclude(trial: Trial, link: DriverLink, descriptor: int, process: int) -> None:
+    """Write how the attempt ended for the worker, which sees only an exit code.
+
+    If the code is to be called again, what was read and not used goes along.
+    """
     if os.getpid() != process:
         return
     try:
@@ -104,4 +109,7 @@ def _conclude(trial: Trial, descriptor: int, process: int) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     error = getattr(sys, "last_value", None)  # what Python is dying of
     outcome = NoSpace(describe(error)) if error is not None and lacks_space(error) else outcome_of(trial)
-    os.write(descriptor, encode(message_of(outcome)).encode())
+    message = message_of(outcome)
+    if isinstance(outcome, Again):
+        message.append(link.unread())
+    os.write(descriptor, encode(message).encode())

@@ -103,6 +103,7 @@ class LocalBackend:
         per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
+        self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
         self._broken: str | None = None
         self._closed = False
@@ -141,23 +142,32 @@ class LocalBackend:
         """Carry commands out; see `ashwood.backends.port.Backend`."""
         if self._broken is not None or self._closed:
             raise BackendError(self._broken or "the backend is closed")
+        starts: dict[tuple[TrialId, int], StartAttempt] = {}
         for command in commands:
+            attempt = (command.trial, command.attempt)
             if isinstance(command, StartAttempt):
-                self._start(command)
-            elif (place := self._live.get((command.trial, command.attempt))) is not None and place.worker is not None:
+                if attempt not in self._live and attempt not in self._untold:
+                    starts[attempt] = command
+            elif attempt in starts:
+                # A worker that had the job already might begin to train before it learns that it shall not.
+                if isinstance(command, Abort):
+                    del starts[attempt]
+                    self._untold[attempt] = AttemptFailed(*attempt, ABORTED)
+                elif isinstance(command, Suspend):
+                    self._untold[attempt] = AttemptEnded(*attempt, starts.pop(attempt).length)
+            elif (place := self._live.get(attempt)) is not None and place.worker is not None:
                 if isinstance(command, Abort):
                     place.aborted = True
                     place.worker.kill_job()
                 else:
                     place.worker.send(*_message(command))
+        for attempt, start in starts.items():
+            self._start(attempt, start)
 
     def expect(self, attempts: int | None) -> None:
         """This machine is as large as it is."""
 
-    def _start(self, command: StartAttempt) -> None:
-        attempt = (command.trial, command.attempt)
-        if attempt in self._live:
-            return
+    def _start(self, attempt: tuple[TrialId, int], command: StartAttempt) -> None:
         free = [place for place in self._places if place.attempt is None]
         if not free:
             raise BackendError(f"no slot is free for trial {command.trial}: all {self.slots} are taken")
@@ -187,7 +197,8 @@ class LocalBackend:
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         """What happened since the last call; see `ashwood.backends.port.Backend`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        events: list[Event] = []
+        events = list(self._untold.values())
+        self._untold.clear()
         while not events:
             if self._broken is not None:
                 raise BackendError(self._broken)
@@ -226,12 +237,15 @@ class LocalBackend:
                 continue
             elif kind == "group":
                 self._note_group(place, worker, message[1])
-            else:
+            elif not place.aborted:
                 event = _event(message, place.attempt, place.slot.number)
-                if place.aborted and isinstance(event, AttemptFailed):
-                    event = event._replace(error=ABORTED)
                 if kind in _LAST:
                     self._free(place, worker)
+                yield event
+            elif kind in _LAST:
+                # Whatever the word is: with a failure the engine looks for checkpoints of which it was not told.
+                event = AttemptFailed(*place.attempt, ABORTED)
+                self._free(place, worker)
                 yield event
 
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:

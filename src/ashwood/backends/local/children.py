@@ -78,24 +78,26 @@ class Command:
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits, again as long as it ends early and the search wants more."""
+        link = DriverLink(channel)
         while True:
-            if DriverLink(channel).suspended():  # the command couldn't see it: it is read already
+            if link.suspended():
                 return message_of(Ended(job.length))
             try:
                 command = fill_in(self._command, job.hparams)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match with_checkpoint(job, partial(self._run, command, channel, log)):
-                case ["again", fields]:
+            match with_checkpoint(job, partial(self._run, command, channel, link, log)):
+                case ["again", fields, unread]:
                     job = Job(*fields)
+                    channel.put_back(unread)
                 case Failed() | NoSpace() | Damaged() as outcome:
                     return message_of(outcome)
                 case message:
                     return message
 
-    def _run(self, command: str, channel: Channel, log: Path, job: Job, /) -> Message:
+    def _run(self, command: str, channel: Channel, link: DriverLink, log: Path, job: Job, /) -> Message:
         with scratch_file() as job_file, scratch_file() as outcome:
-            job_file.write(encode(job).encode())
+            job_file.write(encode([job, link.unread()]).encode())
             job_file.flush()
             descriptors = (channel.fileno(), job_file.fileno(), outcome.fileno())
             process = subprocess.Popen(  # noqa: S603

@@ -45,6 +45,18 @@ def held(path: Path | None) -> Iterator[tuple[int, ...]]:
         os.close(file)
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a process holds the fence ``path``, which need not exist."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _is_free(file)
+    finally:
+        os.close(file)
+
+
 def clear_former_workers(
     path: Path,
     *,

@@ -238,6 +238,9 @@ class RayBackend:
         if time.monotonic() >= self._care_due:
             self._fleet.staff()
             for worker in self._fleet.ready.values():
+                for process in worker.processes:
+                    if process.wire is not None:
+                        process.wire.flush()
                 if worker.since is not None and time.monotonic() >= worker.since + _FOLLOWERS_SECONDS:
                     self._abort(worker)
             self._care_due = time.monotonic() + _CARE_SECONDS
@@ -263,9 +266,15 @@ class RayBackend:
         with suppress(OSError):  # it has hung up again
             sock, _ = self._listener.accept()
             sock.setblocking(True)
-            wire = Wire(sock)
+            wire = Wire(sock, partial(self._watch, sock))  # to wait for one worker would hold up all others
             self._callers.add(wire)
             self._selector.register(sock, selectors.EVENT_READ, partial(self._greet, wire, sock))
+
+    def _watch(self, sock: socket.socket, full: bool) -> None:
+        """Wait until a socket can be read, or also until it can be written if it is full."""
+        with suppress(KeyError, ValueError):  # its worker has been given up
+            data = self._selector.get_key(sock).data
+            self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if full else 0), data)
 
     def _greet(self, wire: Wire, sock: socket.socket) -> None:
         try:
@@ -296,6 +305,7 @@ class RayBackend:
     def _hear(self, process: Process) -> None:
         if process.wire is None or process.wire.gone:
             return
+        process.wire.flush()
         self._take_all(process, process.wire)
         if process.wire.gone:
             self._lose(process.worker, f"the worker on node {process.node} was lost")
@@ -337,9 +347,10 @@ class RayBackend:
             self._fleet.prove(worker)
             event = event._replace(slot=worker.slot, node=worker.node)
         if isinstance(event, LastWord):
-            worker.word = event
+            # Whatever the word is: with a failure the engine looks for checkpoints of which it was not told.
+            worker.word = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
             self._process_ended(process, at_once=worker.suspended)
-        else:
+        elif not worker.aborted:
             self._events.append(event)
 
     def _follower_ended(self, word: LastWord, process: Process) -> None:

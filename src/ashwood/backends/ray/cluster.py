@@ -99,13 +99,14 @@ class Cluster:
                     ray.util.remove_placement_group(ray.util.get_placement_group(group["name"]))
 
     def _end_waiting(self, key: str) -> None:
-        """Those that have no place yet have nothing to save, and would wait for one."""
+        """Kill the actors that have no process yet: they have nothing to save, and would wait for a place."""
         import ray
         from ray._private import state  # no public list of actors has their states, without a dashboard
 
         for stage in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
             for actor in state.actors(actor_state_name=stage).values():
-                if actor["Name"].startswith(key):
+                # One with a process may train already: Ray learns only later that it has been created.
+                if actor["Name"].startswith(key) and not actor["Pid"]:
                     with _gone_meanwhile():
                         ray.kill(ray.get_actor(actor["Name"], NAMESPACE))
 

@@ -6,6 +6,7 @@ detached for that.  Its training process never outlives it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import queue
@@ -17,13 +18,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from ashwood import __version__
 from ashwood.backends.local.backend import LocalBackend
+from ashwood.backends.local.fence import held, is_held
 from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
@@ -50,6 +52,8 @@ _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
 _LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
+_LOCK = "worker.lock"
+"""File in a worker's directory that the worker holds locked for as long as it lives."""
 
 
 class Orders(NamedTuple):
@@ -96,7 +100,7 @@ class Outpost:
         self._node_id = context.get_node_id()
         self._address: str = ray.util.get_node_ip_address()
         self._node = node_name(self._address, self._node_id)
-        self._directory = _home_of(orders.key, self._node_id) / f"{orders.worker}-{orders.rank}-{os.getpid()}"
+        self._directory = _home_of(orders.key, self._node_id) / f"{orders.worker}-{orders.rank}-{os.urandom(4).hex()}"
         self._staging: Staging = (
             Direct(orders.checkpoints)
             if orders.checkpoints is not None and "://" not in orders.checkpoints
@@ -171,20 +175,20 @@ class Outpost:
             platform.python_version(),
         )
         wire.send(["hello", self._orders.token, about])
-        try:
-            _sweep(_own_base())
-            self._directory.mkdir(parents=True)
-            self._staging.check(self._orders.marker)
-            team, inbox = _team(self._orders, wire)
-            service = _Service(self._orders, team, wire, inbox, self._staging, self._directory / "logs")
-        except (AshwoodError, OSError) as error:
-            wire.send(["broken", str(error)])
-            while wire.receive(wait=True):
-                pass
-        else:
-            service.run()
-        if not self._staging.holds_more:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        with ExitStack() as claim:
+            try:
+                claim.enter_context(_claimed(self._directory))
+                self._staging.check(self._orders.marker)
+                team, inbox = _team(self._orders, wire)
+                service = _Service(self._orders, team, wire, inbox, self._staging, self._directory / "logs")
+            except (AshwoodError, OSError) as error:
+                wire.send(["broken", str(error)])
+                while wire.receive(wait=True):
+                    pass
+            else:
+                service.run()
+            if not self._staging.holds_more:
+                shutil.rmtree(self._directory, ignore_errors=True)
         lives = not wire.gone
         wire.send(["gone"])
         return lives
@@ -244,12 +248,46 @@ def _own_base() -> Path:
     return base
 
 
+@contextmanager
+def _claimed(directory: Path) -> Iterator[None]:
+    """Create a worker's directory and hold its lock, so that no sweep deletes it; sweep the base first.
+
+    Raises:
+        OSError: the directory cannot be created or locked.
+    """
+    base = _own_base()
+    with ExitStack() as lock:
+        whole = os.open(base, os.O_RDONLY)
+        try:
+            # One worker at a time: no sweep may delete the directories above the new one while it is created,
+            # or the new one before it is locked.
+            fcntl.flock(whole, fcntl.LOCK_EX)
+            _sweep(base)
+            directory.mkdir(parents=True)
+            lock.enter_context(held(directory / _LOCK))
+        finally:
+            os.close(whole)
+        yield
+
+
 def _sweep(base: Path) -> None:
-    """Remove what experiments left here that nobody has gone on with for long."""
-    with suppress(OSError):
-        for home in base.iterdir():
-            if home.stat().st_mtime < time.time() - _ABANDONED_SECONDS:
-                shutil.rmtree(home, ignore_errors=True)
+    """Delete directories of dead workers in which nothing has changed for a week.
+
+    Until then a driver may come back for the checkpoints in them.
+    """
+    oldest = time.time() - _ABANDONED_SECONDS
+    for directory in base.glob("*/*/*"):
+        with suppress(OSError):
+            if not is_held(directory / _LOCK) and _changed_at(directory) < oldest:
+                shutil.rmtree(directory, ignore_errors=True)
+    for parent in (*base.glob("*/*"), *base.glob("*")):
+        with suppress(OSError):  # workers' directories are in it
+            parent.rmdir()
+
+
+def _changed_at(directory: Path) -> float:
+    """Return the newest time of modification of a directory and of everything in it."""
+    return max(path.lstat().st_mtime for path in (directory, *directory.rglob("*")))
 
 
 class _Delivery:

@@ -37,6 +37,8 @@ import json
 import select
 import socket
 import struct
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -99,11 +101,21 @@ class Wire:
         gone: whether the other end is known to be gone.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Take a connected socket over."""
+    def __init__(self, sock: socket.socket, on_full: Callable[[bool], None] | None = None) -> None:
+        """Take over a connected socket.
+
+        Args:
+            sock: the socket.
+            on_full: makes `send` return at once. It is called with True when the socket takes no more, from when on
+                `flush` must be called whenever the socket is writable and at least once a second, and with False
+                when all is sent. None: `send` blocks.
+        """
         self.gone = False
         self._socket = sock
         self._tail = b""
+        self._on_full = on_full
+        self._unsent = bytearray()
+        self._took_at = 0.0
         _notice_silence(sock)
 
     def fileno(self) -> int:
@@ -111,11 +123,44 @@ class Wire:
         return self._socket.fileno()
 
     def send(self, *messages: Message) -> None:
-        """Send messages; an end that takes nothing for long is given up, which is read like any other end."""
+        """Send messages; an end that takes nothing for 8 seconds is given up, which is read like any other end."""
+        data = "".join(_encode(message) + "\n" for message in messages).encode()
+        if self._on_full is None:
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                self._give_up()
+        elif self._unsent:
+            self._unsent += data
+        else:
+            self._unsent += data
+            self._took_at = time.monotonic()
+            self._push()
+            if self._unsent:
+                self._on_full(True)
+
+    def flush(self) -> None:
+        """Send what the socket takes now of the messages that it did not take before."""
+        if self._unsent and self._on_full is not None:
+            self._push()
+            if not self._unsent:
+                self._on_full(False)
+
+    def _push(self) -> None:
         try:
-            self._socket.sendall("".join(_encode(message) + "\n" for message in messages).encode())
+            while self._unsent:
+                sent = self._socket.send(self._unsent, socket.MSG_DONTWAIT)
+                del self._unsent[:sent]
+                self._took_at = time.monotonic()
+        except BlockingIOError:
+            if time.monotonic() >= self._took_at + _SILENCE_SECONDS:
+                self._abandon()
         except OSError:
-            self._give_up()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._unsent.clear()
+        self._give_up()
 
     def receive(self, *, wait: bool = False, seconds: float | None = None) -> list[Message]:
         """The messages that have come since; with ``wait``, at least one, unless the other end is gone.

@@ -219,6 +219,7 @@ class SimulatedBackend:
                 self._suspend(attempt)
             case Abort(trial=trial, attempt=number):
                 attempt.leaving = True
+                self._untold = [event for event in self._untold if event[:2] != (trial, number)]
                 self._due(attempt, 0.0, AttemptFailed(trial, number, ABORTED))
 
     def _train(self, attempt: _Attempt, delay: float) -> None:

@@ -156,13 +156,16 @@ class LocalStorage(Storage):
 
     def probe(self) -> None:
         """Write a small file, read it and delete it."""
-        file = self._root / f".probe-{os.getpid()}"
+        # Not named by the process id: nodes that probe one directory may have processes of the same id.
+        file = self._root / f".probe-{os.urandom(8).hex()}"
         try:
             _make(self._root)
-            file.write_text(str(file))
-            _sync(file)
-            reads = file.read_text(errors="replace")
-            file.unlink()
+            try:
+                file.write_text(str(file))
+                _sync(file)
+                reads = file.read_text(errors="replace")
+            finally:
+                file.unlink(missing_ok=True)
         except OSError as error:
             raise StorageUnreachable(
                 f"checkpoints can't be kept in {self._root}: {error.strerror}; mend that, or set checkpoint_storage to "

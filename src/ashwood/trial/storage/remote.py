@@ -182,7 +182,8 @@ class RemoteStorage(Storage):
 
     def probe(self) -> None:
         """Write a small object, read it and delete it."""
-        path, content = self._path(f".probe-{os.getpid()}"), self._url.encode()
+        # Not named by the process id: nodes that probe one URL may have processes of the same id.
+        path, content = self._path(f".probe-{os.urandom(8).hex()}"), self._url.encode()
         self._try("write to", self._fs.pipe_file, path, content, tries=2)
         try:
             read = self._try("read from", self._fs.cat_file, path, tries=2)
