@@ -203,12 +203,12 @@ def _run(command: Sequence[str]) -> str:
 
 
 def write_whole(out: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees a part of it.
+    """Write a file so that no reader ever sees a part of it.
 
     Raises:
         AshwoodError: it can't be written.
     """
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    beside = out.with_name(f".{out.name}.{os.urandom(8).hex()}.part")
     try:
         beside.write_bytes(content)
         beside.replace(out)
