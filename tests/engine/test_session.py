@@ -96,6 +96,39 @@ def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
     assert isinstance(list(home.store.log(experiment).read())[-1][1].event, DriverStopped)
 
 
+@pytest.mark.parametrize("asked", [[CancelRequested()], []], ids=["canceled", "completed"])
+def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Home, asked: list[Event]) -> None:
+    experiment = recorded(home, until=20 if asked else -1)
+    log, folded, progress = home.store.log(experiment), Experiment(SPEC), Progress(SPEC)
+    for _, entry in log.read():
+        folded.handle(entry.event)
+        progress.apply(*entry)
+    # The driver kept this summary, recorded one more entry, and was killed.
+    log.append([], summary=progress.summary())
+    log.append([Entry(0.0, event, folded.handle(event)) for event in asked])
+    state = Session(home, experiment).run(Quiet())
+    progress = Progress(SPEC)
+    for _, entry in log.read():
+        progress.apply(*entry)
+    record = home.store.record(experiment)
+    assert record.state is state
+    assert record.summary == progress.summary()
+    assert "running" not in record.summary["trials"]
+
+
+def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home) -> None:
+    experiment = recorded(home, until=20)
+    log, folded = home.store.log(experiment), Experiment(SPEC)
+    for _, entry in log.read():
+        folded.handle(entry.event)
+    # The goal is reached, and the driver was killed while its trials stopped.
+    goal = SettingsChanged({"stop_at": 100.0})
+    log.append([Entry(0.0, goal, folded.handle(goal))], summary={})
+    with pytest.raises(RequestRefused):
+        Session(home, experiment).run(Quiet())
+    assert home.store.record(experiment).summary["trials"]
+
+
 @pytest.mark.parametrize("recorded", range(3, 12))
 def test_what_could_not_be_recorded_is_in_no_snapshot(
     home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int

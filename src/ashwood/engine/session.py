@@ -156,7 +156,7 @@ class Session:
         place.clear(sleep, say)
 
     def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
-        """Bring the log up to what happened after its last entry, and end what was to end."""
+        """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
@@ -168,6 +168,9 @@ class Session:
         if not entries:
             return folded
         audience.observe(entries)
+        # If the experiment ends here, or may not run, no engine follows that would update the summary.
+        with suppress(EventLogError):  # it can be rebuilt from the log
+            recorder.summarize(audience.summary())
         return folded._replace(seq=folded.seq + len(entries), last=entries[-1])
 
     def _check_bounds(self, folded: Folded) -> None:
