@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ashwood.engine import Home, Session, open_home, places, replay
+from ashwood.engine import Home, Session, open_home, places, replay, session
 from ashwood.engine.loop import Engine
-from ashwood.errors import EventLogError, RequestRefused
+from ashwood.engine.snapshot import Folded
+from ashwood.errors import DiskFull, EventLogError, RequestRefused
+from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
@@ -127,6 +129,32 @@ def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home
     with pytest.raises(RequestRefused):
         Session(home, experiment).run(Quiet())
     assert home.store.record(experiment).summary["trials"]
+
+
+def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(session, "_SNAPSHOT_ENTRIES", 5)
+    monkeypatch.setattr(session, "_SNAPSHOT_SHARE", 0)
+    saved, writing, beats = list[int](), False, list[bool]()
+
+    def slow_save(_path: Path, folded: Folded, beat: Callable[[], None]) -> None:
+        nonlocal writing
+        writing = True
+        beat()
+        writing = False
+        saved.append(folded.seq)
+
+    def beat(_lease: Lease) -> None:
+        beats.append(writing)
+        if writing:  # it is for the beats of the engine to do something about that
+            raise DiskFull("the disk is full")
+
+    monkeypatch.setattr(session, "save_snapshot", slow_save)
+    monkeypatch.setattr(Lease, "beat", beat)
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
+    assert len(saved) > 5
+    assert beats.count(True) == len(saved)
 
 
 @pytest.mark.parametrize("recorded", range(3, 12))

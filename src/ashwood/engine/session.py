@@ -24,6 +24,7 @@ from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.errors import (
     CheckpointError,
     ConfigError,
+    DiskFull,
     EventLogError,
     NotFound,
     Problem,
@@ -206,7 +207,7 @@ class Session:
             with suppress(StorageUnreachable):
                 yield from unrecorded_of(folded.experiment.trials[trial], folded.experiment, storage)
 
-        keeper = _SnapshotKeeper(directory / "snapshot", folded)
+        keeper = _SnapshotKeeper(directory / "snapshot", folded, lease)
         with (
             Janitor(storage) as janitor,
             make_backend() as backend,
@@ -235,9 +236,10 @@ class Session:
 class _SnapshotKeeper:
     """Keeps a snapshot every so many entries, and at the end, so that a resumed experiment starts soon."""
 
-    def __init__(self, path: Path, folded: Folded) -> None:
+    def __init__(self, path: Path, folded: Folded, lease: Lease) -> None:
         self._path = path
         self._folded = folded
+        self._lease = lease
         self._saved = folded.seq
         self._not_before = 0.0
 
@@ -252,10 +254,15 @@ class _SnapshotKeeper:
         if self._folded.seq == self._saved:
             return
         began = elapsed()
-        save_snapshot(self._path, self._folded)
+        # One of 100,000 trials takes many seconds, in which nothing else beats.
+        save_snapshot(self._path, self._folded, self._beat)
         self._saved = self._folded.seq
         # A large experiment's takes long, and mustn't take much of the driver's time.
         self._not_before = elapsed() + _SNAPSHOT_SHARE * (elapsed() - began)
+
+    def _beat(self) -> None:
+        with suppress(DiskFull):  # the next beat of the engine pauses the experiment for that reason
+            self._lease.beat()
 
 
 def replay(spec: ExperimentSpec, log: EventLog, observers: Sequence[Observer] = ()) -> Experiment:
