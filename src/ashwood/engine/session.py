@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
+from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.engine.recovery import unrecorded, unrecorded_of
+from ashwood.engine.recovery import Recovery, unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.errors import (
@@ -29,17 +30,15 @@ from ashwood.errors import (
     NotFound,
     Problem,
     RequestRefused,
-    StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved, DriverStopped, Event
+from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage import is_remote
 from ashwood.views.progress import Progress
 
@@ -134,11 +133,15 @@ class Session:
             if folded.experiment.state.ended:
                 state = folded.experiment.state
                 raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, lease)
             if folded.experiment.state.ended:  # its last driver died when all was done but to say so
                 return folded.experiment.state
             self._check_bounds(folded)
             return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+
+    @property
+    def _is_remote(self) -> bool:
+        return is_remote(self._home.checkpoints(self.id, self.spec))
 
     def _cluster(self, cluster: Cluster) -> RayCluster | None:
         if isinstance(cluster, RayCluster):
@@ -156,13 +159,14 @@ class Session:
 
         place.clear(sleep, say)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, lease: Lease) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
         at = None if folded.last is None else folded.last.at
-        for event in unrecorded(experiment, storage):
+
+        for event in unrecorded(experiment, storage, experiment.unsettled(), lease.beat):
             entries += recorder.take([event], at=at)
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
@@ -200,13 +204,7 @@ class Session:
     ) -> ExperimentState:
         directory = self._home.directory(self.id)
         storage = self._home.storage(self.id, self.spec)
-        storage.probe()
-
-        def recover(trial: TrialId) -> Iterator[Event]:
-            # What can't be looked up now is only training to be repeated.
-            with suppress(StorageUnreachable):
-                yield from unrecorded_of(folded.experiment.trials[trial], folded.experiment, storage)
-
+        while_beating(storage.probe, lease.beat)
         keeper = _SnapshotKeeper(directory / "snapshot", folded, lease)
         with (
             Janitor(storage) as janitor,
@@ -223,7 +221,7 @@ class Session:
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
                 make_room=ballast.release,
-                recover=recover,
+                recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
             with _interruptible(engine, audience.interrupted):
