@@ -20,6 +20,7 @@ from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage import Storage, Stored
 from ashwood.trial.storage.manifest import Manifest
+from ashwood.trial.storage.port import parse_name
 
 _Died: TypeAlias = AttemptFailed | AttemptPreempted
 
@@ -51,6 +52,21 @@ def unrecorded(
     for trial in trials:
         found = while_beating(_look_up_of(trial, experiment, storage), beat)
         yield from _events(trial, experiment, found)
+
+
+def is_wanted(experiment: Experiment, name: str) -> bool:
+    """Return whether an experiment has a use for a checkpoint that lies on a worker's node.
+
+    It has none for a checkpoint that was recorded before (it may be deleted since), for one that is shorter than
+    what the trial has, and for those of trials that have ended.  There are two exceptions: the last checkpoint of
+    a completed trial is its result, and a trial whose process may still have saved is not settled yet.
+    """
+    said = parse_name(name)
+    trial = None if said is None else experiment.trials.get(said.trial)
+    if said is None or trial is None:
+        return False
+    over = trial.ended and trial.state is not TrialState.COMPLETED and trial not in experiment.unsettled()
+    return not over and said.length >= trial.checkpoint_length and name not in experiment.checkpoints.names(trial.id)
 
 
 class Recovery:

@@ -19,7 +19,7 @@ from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.engine.recovery import Recovery, unrecorded
+from ashwood.engine.recovery import Recovery, is_wanted, unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.errors import (
@@ -39,7 +39,9 @@ from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import is_remote
+from ashwood.trial.storage.port import parsed
 from ashwood.views.progress import Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -133,7 +135,7 @@ class Session:
             if folded.experiment.state.ended:
                 state = folded.experiment.state
                 raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, lease)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, lease)
             if folded.experiment.state.ended:  # its last driver died when all was done but to say so
                 return folded.experiment.state
             self._check_bounds(folded)
@@ -159,15 +161,22 @@ class Session:
 
         place.clear(sleep, say)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, lease: Lease) -> Folded:
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, lease: Lease) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
         at = None if folded.last is None else folded.last.at
 
-        for event in unrecorded(experiment, storage, experiment.unsettled(), lease.beat):
-            entries += recorder.take([event], at=at)
+        def record(trials: Sequence[Trial]) -> None:
+            for event in unrecorded(experiment, storage, trials, lease.beat):
+                entries.extend(recorder.take([event], at=at))
+
+        # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
+        salvaged = place.salvage(partial(is_wanted, experiment))
+        while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
+            record([experiment.trials[parsed(name).trial]])
+        record(experiment.unsettled())
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
         if not entries:
