@@ -20,6 +20,7 @@ from ashwood.errors import StorageUnreachable
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
+    AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
@@ -29,6 +30,7 @@ from ashwood.experiment.events import (
     DriverStopped,
     Event,
     SettingsChanged,
+    TrialKillRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -122,6 +124,32 @@ def test_trial_continues_from_what_its_process_saved_just_before_it_died(
         assert experiment.trials[0].failures == 0, "its result stands"
     assert any(start.trial == 0 and start.attempt == 2 for start in backend.started)
     assert all(start.length == 1 for start in backend.started if start.trial == 0 and start.attempt == 2)
+
+
+@pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
+@pytest.mark.parametrize("length", [1, 9])
+def test_next_driver_finds_what_the_driver_could_not_look_up(
+    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], length: int
+) -> None:
+    # The trial waits at a rung, or has completed and saved its result.
+    spec = replace(SPEC, search=replace(SPEC.search, num_rungs=3 if length == 1 else 1))
+    experiment, name = Experiment(spec), f"trial-0/length-{length}-attempt-1"
+    for event in (DriverStarted(1), AttemptStarted(0, 1, 0, 0), ValidationReported(0, 1, length, {"loss": 0.5})):
+        experiment.handle(event)
+    save(storage, name, loss=0.5)
+    experiment.handle(last_word(0, 1, "the storage was unreachable"))
+    assert experiment.trials[0].state is (TrialState.PAUSED if length == 1 else TrialState.COMPLETED)
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, length, name)]
+
+
+def test_attempt_that_ended_or_whose_trial_failed_is_settled(experiment: Experiment) -> None:
+    experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
+    experiment.handle(AttemptEnded(0, 1, 1))
+    experiment.handle(AttemptStarted(1, 1, 0, 0))
+    experiment.handle(TrialKillRequested(1))
+    assert [trial.id for trial in experiment.unsettled()] == [1, 2]
+    experiment.handle(AttemptFailed(1, 1, "killed on request"))
+    assert [trial.id for trial in experiment.unsettled()] == [2]
 
 
 def test_what_was_deleted_or_damaged_is_not_taken_back(storage: Storage) -> None:
