@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ashwood.engine.sources import release_source
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
@@ -31,6 +32,7 @@ def remove_experiment(home: Home, experiment: ExperimentId) -> None:
         if workdir.is_relative_to(code) and workdir != code:
             _remove_tree(code / workdir.relative_to(code).parts[0])
         _remove_tree(home.path / "experiments" / str(experiment))
+        release_source(home, experiment, spec)
         home.store.delete(experiment)
 
 

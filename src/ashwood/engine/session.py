@@ -22,6 +22,7 @@ from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
+from ashwood.engine.sources import keep_source
 from ashwood.errors import (
     CheckpointError,
     ConfigError,
@@ -313,13 +314,16 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
 
 
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
-    """The spec with the checkpoint that trials start from as an absolute directory or a URL."""
+    """Return the spec with the checkpoint that trials start from as an absolute directory or a URL."""
     source = spec.source_checkpoint
     if source is None or is_remote(source):
         return spec
     path = Path(spec.workdir, source).expanduser()
     place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
-    return replace(spec, source_checkpoint=place)
+    try:
+        return replace(spec, source_checkpoint=keep_source(home, place))
+    except (CheckpointError, OSError) as error:
+        raise ConfigError([Problem("searcher", f"cannot keep checkpoint {place}: {error}")]) from error
 
 
 def _find_checkpoint(home: Home, source: str) -> str:
