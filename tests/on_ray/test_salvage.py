@@ -16,6 +16,7 @@ from ashwood.backends.ray import cluster as module
 from ashwood.backends.ray import outpost
 from ashwood.backends.ray.demand import Node
 from ashwood.engine import Home, Session, open_home, places
+from ashwood.engine.control import ask
 from ashwood.errors import EventLogError
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
@@ -27,6 +28,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     Event,
     HparamsRejected,
+    PauseRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -125,10 +127,14 @@ def saved(home: Home, experiment: int) -> list[CheckpointSaved]:
     return [event for event in itertools.islice(events, starts[1]) if isinstance(event, CheckpointSaved)]
 
 
+@pytest.mark.parametrize("request_", [None, PauseRequested()], ids=["interrupted", "paused"])
 def test_catch_up_records_salvaged_checkpoint_of_paused_trial(
-    home: Home, interrupted: int, node: Path, backend: InstantBackend
+    home: Home, interrupted: int, node: Path, backend: InstantBackend, request_: PauseRequested | None
 ) -> None:
     leave_on(node, SAVED)
+    if request_ is not None:
+        ask(home, interrupted, request_)  # no driver lives, so the experiment is paused at once
+        assert home.store.record(interrupted).state is ExperimentState.PAUSED
     assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
     assert saved(home, interrupted)[1:] == [CheckpointSaved(0, 1, 1, SAVED)]
     (second,) = [start for start in backend.started if start.trial == 0 and start.attempt == 2]

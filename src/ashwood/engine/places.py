@@ -128,7 +128,8 @@ class OnRay:
 
     def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """From every node of the cluster, if checkpoints travel to the driver."""
-        if not self._state.active or self._shared:
+        # Also if it was paused: its driver could not fetch what lies beside a worker that had died.
+        if self._state is ExperimentState.CREATED or self._shared:
             return iter(())
         storage = self._here.home.storage(self._here.experiment, self._here.spec)
         return self._cluster.salvage(self._key, storage, wanted)
