@@ -267,6 +267,27 @@ def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monk
     ]
 
 
+def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1))
+    experiment, folded = home.store.create(spec, at=0.0), Experiment(spec)
+    storage = home.storage(experiment, spec)
+    older, newer = (f"trial-0/length-1-attempt-1-batches-{batch}" for batch in (10, 20))
+    save(storage, older)
+    save(storage, newer)
+    events: list[Event] = [DriverStarted(1), AttemptStarted(0, 1, 0, 0), CheckpointSaved(0, 1, 1, older)]
+    home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
+
+    def begin(*_: Any, **__: Any) -> None:
+        assert [stored.name for stored in storage.complete()] == [newer]
+        raise StopTheTest
+
+    class StopTheTest(Exception): ...
+
+    monkeypatch.setattr(places, "LocalBackend", begin)
+    with pytest.raises(StopTheTest):
+        Session(home, experiment).run(Quiet())
+
+
 class Remote:
     """A storage that cannot be reached, or does not answer.
 

@@ -183,6 +183,8 @@ class Session:
         if not entries:
             return folded
         audience.observe(entries)
+        with Janitor(storage) as janitor:
+            janitor.observe(entries)
         # If the experiment ends here, or may not run, no engine follows that would update the summary.
         with suppress(EventLogError):  # it can be rebuilt from the log
             recorder.summarize(audience.summary())
