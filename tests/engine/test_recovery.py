@@ -16,6 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ashwood.engine import Home, Session, loop, open_home, places
 from ashwood.engine.loop import Engine
 from ashwood.engine.recovery import Recovery, unrecorded
+from ashwood.engine.removal import remove_experiment
 from ashwood.errors import StorageUnreachable
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
@@ -265,6 +266,16 @@ def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monk
     assert CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1") in [
         entry.event for _, entry in home.store.log(experiment).read()
     ]
+
+
+def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4()}"
+    experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=url), at=0.0)
+    save(open_storage(url), "trial-0/length-1-attempt-1")
+    silent = Silent(monkeypatch)
+    monkeypatch.setattr(Lease, "beat", lambda _: silent.answer.set())
+    remove_experiment(home, experiment)
+    assert open_storage(url).complete() == []
 
 
 def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

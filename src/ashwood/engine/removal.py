@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
+from ashwood.engine.background import while_beating
 from ashwood.engine.sources import release_source
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
@@ -41,9 +43,10 @@ def _remove_checkpoints(storage: Storage, place: str, lease: Lease) -> None:
     if not is_remote(place):
         _remove_tree(Path(place.removeprefix("file://")))
         return
-    names = [stored.name for stored in storage.complete()] + [leftover.name for leftover in storage.leftovers()]
+    names = [stored.name for stored in while_beating(storage.complete, lease.beat)]
+    names += [leftover.name for leftover in while_beating(storage.leftovers, lease.beat)]
     for name in names:
-        storage.delete(name)
+        while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()
 
 
