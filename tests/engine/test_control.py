@@ -14,9 +14,13 @@ from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.errors import AshwoodError, NotFound, RequestRefused
 from ashwood.eventlog.lease import take_lease
+from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     CancelRequested,
+    CheckpointSaved,
+    DriverStarted,
+    DriverStopped,
     Event,
     KillRequested,
     PauseRequested,
@@ -25,6 +29,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import CheckpointPolicy
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, objective
@@ -61,6 +66,17 @@ def test_a_paused_experiment_is_canceled_for_good(home: Home) -> None:
     assert all(trial.ended for trial in fold(home, experiment).trials.values())
     with pytest.raises(RequestRefused, match="is canceled"):
         ask(home, experiment, KillRequested())
+
+
+def test_request_without_a_driver_deletes_checkpoints_that_are_not_needed_any_more(home: Home) -> None:
+    name, spec = "trial-0/length-1-attempt-1", replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 0))
+    experiment = home.store.create(spec, at=0.0)
+    storage, folded = home.storage(experiment, spec), Experiment(spec)
+    storage.save(name, lambda directory: (directory / "model").write_text("weights"))
+    events: list[Event] = [DriverStarted(1), CheckpointSaved(0, 1, 1, name), PauseRequested(), DriverStopped()]
+    home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
+    ask(home, experiment, TrialKillRequested(0))
+    assert storage.complete() == []
 
 
 def test_what_can_not_be_done_is_refused(home: Home) -> None:

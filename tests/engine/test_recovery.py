@@ -1,32 +1,48 @@
-"""What processes did before anybody could record it."""
+"""Recovery of what processes saved before they or their driver died."""
 
 from __future__ import annotations
 
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from ashwood.engine import Home, Session, loop, open_home, places
 from ashwood.engine.loop import Engine
-from ashwood.engine.recovery import unrecorded, unrecorded_of
+from ashwood.engine.recovery import Recovery, unrecorded
+from ashwood.engine.removal import remove_experiment
 from ashwood.errors import StorageUnreachable
+from ashwood.eventlog.lease import Lease
+from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
+    AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
+    DriverStopped,
     Event,
+    SettingsChanged,
+    TrialKillRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.trial.storage import MANIFEST, Storage, open_storage
+from ashwood.testing.backend import PATIENCE
+from ashwood.trial.storage import MANIFEST, Storage, Stored, open_storage, remote
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, new_log, objective
+from .test_session import Closing, Quiet
 
 
 @pytest.fixture
@@ -49,7 +65,7 @@ def save(storage: Storage, name: str, **metrics: float) -> None:
 
 def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
     events = []
-    for event in unrecorded(experiment, storage):
+    for event in unrecorded(experiment, storage, experiment.unsettled()):
         experiment.handle(event)
         events.append(event)
     return events
@@ -81,15 +97,16 @@ def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
     assert experiment.trials[0].state is TrialState.RUNNING
 
 
+@pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
-def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from(
-    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted]
+def test_trial_continues_from_what_its_process_saved_just_before_it_died(
+    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], *, remote: bool
 ) -> None:
     class Dying(InstantBackend):
         """The first process saves at a length of 1, and dies before it can say so."""
 
         def _train(self, trial: int, target: int) -> None:
-            if (trial, self.live[trial].attempt) == (0, 1):
+            if trial in self.live and (trial, self.live[trial].attempt) == (0, 1):
                 save(storage, "trial-0/length-1-attempt-1", loss=objective(self.live[trial].hparams, 1))
                 del self.live[trial]
                 self._events.append(last_word(0, 1, "its machine is gone"))
@@ -101,11 +118,39 @@ def test_what_a_process_saved_just_before_it_died_is_what_its_trial_goes_on_from
         experiment,
         new_log(),
         backend,
-        recover=lambda trial: unrecorded_of(experiment.trials[trial], experiment, storage),
+        recovery=Recovery(experiment, storage, remote=remote),
     )
     assert engine.run() is ExperimentState.COMPLETED
-    assert experiment.trials[0].failures == 0, "its result stands"
+    if not remote:  # otherwise it may be promoted before the storage has answered
+        assert experiment.trials[0].failures == 0, "its result stands"
+    assert any(start.trial == 0 and start.attempt == 2 for start in backend.started)
     assert all(start.length == 1 for start in backend.started if start.trial == 0 and start.attempt == 2)
+
+
+@pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
+@pytest.mark.parametrize("length", [1, 9])
+def test_next_driver_finds_what_the_driver_could_not_look_up(
+    storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], length: int
+) -> None:
+    # The trial waits at a rung, or has completed and saved its result.
+    spec = replace(SPEC, search=replace(SPEC.search, num_rungs=3 if length == 1 else 1))
+    experiment, name = Experiment(spec), f"trial-0/length-{length}-attempt-1"
+    for event in (DriverStarted(1), AttemptStarted(0, 1, 0, 0), ValidationReported(0, 1, length, {"loss": 0.5})):
+        experiment.handle(event)
+    save(storage, name, loss=0.5)
+    experiment.handle(last_word(0, 1, "the storage was unreachable"))
+    assert experiment.trials[0].state is (TrialState.PAUSED if length == 1 else TrialState.COMPLETED)
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, length, name, {"loss": 0.5})]
+
+
+def test_attempt_that_ended_or_whose_trial_failed_is_settled(experiment: Experiment) -> None:
+    experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
+    experiment.handle(AttemptEnded(0, 1, 1))
+    experiment.handle(AttemptStarted(1, 1, 0, 0))
+    experiment.handle(TrialKillRequested(1))
+    assert [trial.id for trial in experiment.unsettled()] == [1, 2]
+    experiment.handle(AttemptFailed(1, 1, "killed on request"))
+    assert [trial.id for trial in experiment.unsettled()] == [2]
 
 
 def test_what_was_deleted_or_damaged_is_not_taken_back(storage: Storage) -> None:
@@ -134,4 +179,211 @@ def test_a_storage_that_can_not_be_reached_is_said(experiment: Experiment, stora
             raise StorageUnreachable("it is away")
 
     with pytest.raises(StorageUnreachable):
-        list(unrecorded(experiment, Away()))  # type: ignore[arg-type]
+        list(unrecorded(experiment, Away(), experiment.unsettled()))  # type: ignore[arg-type]
+
+
+class Silent:
+    """Makes every listing of fsspec's memory wait until `answer` is set.
+
+    Attributes:
+        asked: set when the first listing waits.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked, self.answer = threading.Event(), threading.Event()
+        find = MemoryFileSystem.find
+
+        def wait_and_find(fs: MemoryFileSystem, *arguments: Any, **options: Any) -> Any:
+            self.asked.set()
+            if not self.answer.wait(PATIENCE):
+                raise OSError("no answer")
+            return find(fs, *arguments, **options)
+
+        monkeypatch.setattr(MemoryFileSystem, "find", wait_and_find)
+        monkeypatch.setattr(remote, "TRIES", 1)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a listing waits."""
+        return self.asked.is_set() and not self.answer.is_set()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(tmp_path / "home", create=True)
+
+
+REMOTE_SPEC = replace(SPEC, checkpoint_policy=CheckpointPolicy(1, 1, 1))
+
+
+def test_driver_beats_and_answers_requests_while_remote_storage_is_silent(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class AllFail(InstantBackend):
+        """The first processes of two trials fail in one turn."""
+
+        def next_events(self, timeout: float | None) -> Sequence[Event]:
+            return [*super().next_events(timeout), *super().next_events(timeout), *super().next_events(timeout)]
+
+    silent, beats, request = Silent(monkeypatch), list[int](), list[int]()
+    experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}"), at=0.0)
+
+    def beat(_lease: Lease) -> None:
+        if not silent.waits:
+            return
+        if not request:
+            request.append(home.store.post(experiment, SettingsChanged({"max_trials": 21}), at=0.0))
+        beats.append(1)
+        if len(beats) > 50 and home.store.answer(request[0]) is not None:
+            silent.answer.set()
+
+    monkeypatch.setattr(Lease, "beat", beat)
+    monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
+    backend = AllFail(objective, crash=lambda trial, attempt: trial in (0, 1) and attempt == 1)
+    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
+    assert silent.answer.is_set(), f"{len(beats)} beats while the storage was silent"
+
+
+def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4()}"
+    experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=url), at=0.0)
+    folded = Experiment(REMOTE_SPEC)
+    events: list[Event] = [DriverStarted(1), AttemptStarted(0, 1, 0, 0)]
+    home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
+    save(open_storage(url), "trial-0/length-1-attempt-1", loss=0.5)
+    silent = Silent(monkeypatch)
+
+    def beat(_lease: Lease) -> None:
+        if silent.waits:
+            silent.answer.set()
+
+    monkeypatch.setattr(Lease, "beat", beat)
+    backend = InstantBackend(objective)
+    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
+    assert silent.answer.is_set(), "no beat while the storage was silent"
+    events = [entry.event for _, entry in home.store.log(experiment).read()]
+    assert CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}) in events
+
+
+def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"memory://{uuid.uuid4()}"
+    experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=url), at=0.0)
+    save(open_storage(url), "trial-0/length-1-attempt-1")
+    silent = Silent(monkeypatch)
+    monkeypatch.setattr(Lease, "beat", lambda _: silent.answer.set())
+    remove_experiment(home, experiment)
+    assert open_storage(url).complete() == []
+
+
+def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1))
+    experiment, folded = home.store.create(spec, at=0.0), Experiment(spec)
+    storage = home.storage(experiment, spec)
+    older, newer = (f"trial-0/length-1-attempt-1-batches-{batch}" for batch in (10, 20))
+    save(storage, older)
+    save(storage, newer)
+    events: list[Event] = [DriverStarted(1), AttemptStarted(0, 1, 0, 0), CheckpointSaved(0, 1, 1, older)]
+    home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
+
+    def begin(*_: Any, **__: Any) -> None:
+        assert [stored.name for stored in storage.complete()] == [newer]
+        raise StopTheTest
+
+    class StopTheTest(Exception): ...
+
+    monkeypatch.setattr(places, "LocalBackend", begin)
+    with pytest.raises(StopTheTest):
+        Session(home, experiment).run(Quiet())
+
+
+class Remote:
+    """A storage that cannot be reached, or does not answer.
+
+    Attributes:
+        listings: how often it was asked for a listing.
+    """
+
+    def __init__(self, answer: Callable[[], list[Stored]]) -> None:
+        self.listings = 0
+        self._answer = answer
+
+    def complete(self, _trial: int) -> list[Stored]:
+        self.listings += 1
+        return self._answer()
+
+
+def unreachable() -> list[Stored]:
+    raise StorageUnreachable("it is away")
+
+
+FAILED = [AttemptFailed(trial, 1, "no checkpoint could be saved") for trial in range(4)]
+
+
+@pytest.fixture
+def four_trials() -> Experiment:
+    experiment = Experiment(SPEC)
+    experiment.handle(DriverStarted(4))
+    return experiment
+
+
+def settled(recovery: Recovery) -> list[Event]:
+    """What a recovery yields when the storage has answered."""
+    assert recovery._answer is not None
+    wait([recovery._answer])
+    assert recovery.ready
+    return list(recovery.complete([]))
+
+
+def test_recovery_holds_back_only_the_last_word_of_an_attempt_that_died(
+    four_trials: Experiment, storage: Storage
+) -> None:
+    save(storage, "trial-1/length-1-attempt-1", loss=0.5)
+    recovery = Recovery(four_trials, storage, remote=True)
+    report = ValidationReported(2, 1, 1, {"loss": 0.1})
+    assert list(recovery.complete([FAILED[1], report])) == [report]
+    assert settled(recovery) == [
+        ValidationReported(1, 1, 1, {"loss": 0.5}),
+        CheckpointSaved(1, 1, 1, "trial-1/length-1-attempt-1", {"loss": 0.5}),
+        FAILED[1],
+    ]
+    assert not recovery.ready
+
+
+def test_recovery_asks_an_unreachable_storage_once_a_minute(four_trials: Experiment) -> None:
+    now, storage = 0.0, Remote(unreachable)
+    recovery = Recovery(four_trials, storage, remote=True, clock=lambda: now)  # type: ignore[arg-type]
+    assert list(recovery.complete(FAILED[:2])) == []
+    assert settled(recovery) == FAILED[:2]
+    now = 59.0
+    assert list(recovery.complete([FAILED[2]])) == []
+    assert recovery.ready
+    assert list(recovery.complete([])) == [FAILED[2]]
+    assert storage.listings == 1
+    now = 61.0
+    assert list(recovery.complete([FAILED[3]])) == []
+    assert settled(recovery) == [FAILED[3]]
+    assert storage.listings == 2
+
+
+def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experiment) -> None:
+    now, answer = 0.0, threading.Event()
+
+    def silence() -> list[Stored]:
+        answer.wait(PATIENCE)
+        return []
+
+    recovery = Recovery(four_trials, Remote(silence), remote=True, clock=lambda: now)  # type: ignore[arg-type]
+    assert list(recovery.complete(FAILED[:3])) == []
+    assert not recovery.ready
+    now = 31.0
+    assert recovery.ready
+    assert list(recovery.complete([])) == FAILED[:3]
+    assert not recovery.ready
+    answer.set()
+
+
+def test_recovery_yields_nothing_after_the_driver_stopped(four_trials: Experiment) -> None:
+    recovery = Recovery(four_trials, Remote(list), remote=True)  # type: ignore[arg-type]
+    assert list(recovery.complete([FAILED[0], DriverStopped()])) == [DriverStopped()]

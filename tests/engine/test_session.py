@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ashwood.engine import Home, Session, open_home, places, replay
+from ashwood.engine import Home, Session, open_home, places, replay, session
 from ashwood.engine.loop import Engine
-from ashwood.errors import EventLogError, RequestRefused
+from ashwood.engine.snapshot import Folded
+from ashwood.errors import DiskFull, EventLogError, RequestRefused
+from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
@@ -94,6 +96,65 @@ def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
     home.store.log(experiment).append([Entry(0.0, CancelRequested(), folded.handle(CancelRequested()))])
     assert Session(home, experiment).run(Quiet()) is ExperimentState.CANCELED
     assert isinstance(list(home.store.log(experiment).read())[-1][1].event, DriverStopped)
+
+
+@pytest.mark.parametrize("asked", [[CancelRequested()], []], ids=["canceled", "completed"])
+def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Home, asked: list[Event]) -> None:
+    experiment = recorded(home, until=20 if asked else -1)
+    log, folded, progress = home.store.log(experiment), Experiment(SPEC), Progress(SPEC)
+    for _, entry in log.read():
+        folded.handle(entry.event)
+        progress.apply(*entry)
+    # The driver kept this summary, recorded one more entry, and was killed.
+    log.append([], summary=progress.summary())
+    log.append([Entry(0.0, event, folded.handle(event)) for event in asked])
+    state = Session(home, experiment).run(Quiet())
+    progress = Progress(SPEC)
+    for _, entry in log.read():
+        progress.apply(*entry)
+    record = home.store.record(experiment)
+    assert record.state is state
+    assert record.summary == progress.summary()
+    assert "running" not in record.summary["trials"]
+
+
+def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home) -> None:
+    experiment = recorded(home, until=20)
+    log, folded = home.store.log(experiment), Experiment(SPEC)
+    for _, entry in log.read():
+        folded.handle(entry.event)
+    # The goal is reached, and the driver was killed while its trials stopped.
+    goal = SettingsChanged({"stop_at": 100.0})
+    log.append([Entry(0.0, goal, folded.handle(goal))], summary={})
+    with pytest.raises(RequestRefused):
+        Session(home, experiment).run(Quiet())
+    assert home.store.record(experiment).summary["trials"]
+
+
+def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = home.store.create(SPEC, at=0.0)
+    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(session, "_SNAPSHOT_ENTRIES", 5)
+    monkeypatch.setattr(session, "_SNAPSHOT_SHARE", 0)
+    saved, writing, beats = list[int](), False, list[bool]()
+
+    def slow_save(_path: Path, folded: Folded, beat: Callable[[], None]) -> None:
+        nonlocal writing
+        writing = True
+        beat()
+        writing = False
+        saved.append(folded.seq)
+
+    def beat(_lease: Lease) -> None:
+        beats.append(writing)
+        if writing:  # it is for the beats of the engine to do something about that
+            raise DiskFull("the disk is full")
+
+    monkeypatch.setattr(session, "save_snapshot", slow_save)
+    monkeypatch.setattr(Lease, "beat", beat)
+    assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
+    assert len(saved) > 5
+    assert beats.count(True) == len(saved)
 
 
 @pytest.mark.parametrize("recorded", range(3, 12))

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 from pathlib import Path
+from typing import Any
 
+import grimp
 import pytest
 
+from ashwood.engine.loop import Engine
+from ashwood.eventlog import snapshot
 from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Entry
-from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.eventlog.snapshot import FOLDING_PACKAGES, Kept, find, keep
 from ashwood.experiment.events import DriverStarted
+from ashwood.experiment.experiment import Experiment
 from ashwood.testing.records import full_spec
-
-ROOMS = ("views",)
+from ashwood.views.chronicle import Chronicle
+from ashwood.views.progress import Progress
+from tests.engine.instant_backend import InstantBackend
+from tests.engine.test_loop import SPEC, new_log, objective
 
 
 @pytest.fixture
@@ -22,13 +31,13 @@ def kept(tmp_path: Path) -> tuple[Path, MemoryStore]:
     store.create(full_spec(), at=1.0)
     entry = Entry(2.0, DriverStarted(4), ())
     store.log(1).append([entry])
-    keep(path, Kept({"a": 1}, 1, entry), ROOMS)
+    keep(path, Kept({"a": 1}, 1, entry))
     return path, store
 
 
 def test_what_was_kept_is_found(kept: tuple[Path, MemoryStore]) -> None:
     path, store = kept
-    found = find(path, store.log(1), ROOMS)
+    found = find(path, store.log(1))
     assert found is not None
     assert found.state == {"a": 1}
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -39,10 +48,10 @@ def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], m
     monkeypatch.setattr("pickle.loads", lambda *_: pytest.fail("read"))
     for mode in (0o666, 0o620, 0o602):
         path.chmod(mode)
-        assert find(path, store.log(1), ROOMS) is None
+        assert find(path, store.log(1)) is None
     path.chmod(0o600)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    assert find(path, store.log(1), ROOMS) is None
+    assert find(path, store.log(1)) is None
 
 
 def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: tuple[Path, MemoryStore]) -> None:
@@ -51,10 +60,10 @@ def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: 
     path.with_name("snapshot.new").symlink_to(elsewhere)
     before = os.umask(0)
     try:
-        keep(path, Kept({"a": 2}, 1, next(entry for _, entry in store.log(1).read())), ROOMS)
+        keep(path, Kept({"a": 2}, 1, next(entry for _, entry in store.log(1).read())))
     finally:
         os.umask(before)
-    found = find(path, store.log(1), ROOMS)
+    found = find(path, store.log(1))
     assert found is not None
     assert found.state == {"a": 2}
     assert not elsewhere.exists()
@@ -65,4 +74,50 @@ def test_one_of_other_code_is_not_even_unpickled(
 ) -> None:
     path, store = kept
     monkeypatch.setattr("pickle.loads", lambda *_: pytest.fail("read"))
-    assert find(path, store.log(1), ("search",)) is None
+    monkeypatch.setattr(snapshot, "_rules", lambda: b"other")
+    assert find(path, store.log(1)) is None
+
+
+class _Classes(pickle.Unpickler):
+    """Notes the modules of the classes in a pickle."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self.modules: set[str] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        self.modules.add(module)
+        return super().find_class(module, name)
+
+
+def test_snapshot_is_bound_to_every_package_that_folds_its_state() -> None:
+    log = new_log()
+    progress, chronicle = Progress(SPEC), Chronicle(SPEC)
+    experiment = Experiment(SPEC)
+    Engine(experiment, log, InstantBackend(objective)).run()
+    for _, entry in log.read():
+        progress.apply(*entry)
+        chronicle.apply(*entry)
+    unpickler = _Classes(pickle.dumps((experiment, progress, chronicle)))
+    unpickler.load()
+    pickled = {module for module in unpickler.modules if module.startswith("ashwood.")}
+    imports = grimp.build_graph("ashwood")
+    folding = pickled.union(*(imports.find_upstream_modules(module) for module in pickled))
+    packages = {module.split(".")[1] for module in folding if module.count(".") > 1}
+    assert packages == set(FOLDING_PACKAGES)
+
+
+def test_large_snapshot_is_written_and_read_with_beats_in_between(tmp_path: Path) -> None:
+    store, path, entry = MemoryStore(), tmp_path / "snapshot", Entry(2.0, DriverStarted(4), ())
+    store.create(full_spec(), at=1.0)
+    store.log(1).append([entry])
+    beats: list[str] = []
+    state = list(range(1_000_000))
+    keep(path, Kept(state, 1, entry), beat=lambda: beats.append("write"))
+    found = find(path, store.log(1), beat=lambda: beats.append("read"))
+    assert found is not None
+    assert found.state == state
+    pieces = path.stat().st_size // (1 << 18)
+    assert pieces > 10
+    assert beats.count("write") > pieces
+    assert beats.count("read") > pieces

@@ -147,7 +147,9 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
 
 def _unheard(home: Home, experiment: ExperimentId, storage: Storage) -> set[str]:
     folded = fold(home.store.spec(experiment), home.store.log(experiment)).experiment
-    return {event.path for event in unrecorded(folded, storage) if isinstance(event, CheckpointSaved)}
+    return {
+        event.path for event in unrecorded(folded, storage, folded.unsettled()) if isinstance(event, CheckpointSaved)
+    }
 
 
 def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:

@@ -38,7 +38,6 @@ _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
 _UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
 """Numbers that nobody looks for by their digits."""
-_FOLDING_ROOMS = ("search", "experiment", "simulation", "views")
 
 
 class Drawn(NamedTuple):
@@ -121,7 +120,7 @@ class Followed:
         self._log = home.store.log(experiment)
         self._end: Seq = 0
         self._entries: Iterator[tuple[Seq, Entry]] | None = None
-        kept = find(self.files / _KEPT, self._log, _FOLDING_ROOMS)
+        kept = find(self.files / _KEPT, self._log)
         self.chronicle: Chronicle = Chronicle(self.spec) if kept is None else kept.state
         self.seq: Seq = 0 if kept is None else kept.seq
         self._last = None if kept is None else kept.last
@@ -267,7 +266,7 @@ class Followed:
         if self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
             with suppress(OSError):  # then nothing is kept
                 self.files.mkdir(parents=True, exist_ok=True)
-            keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last), _FOLDING_ROOMS)
+            keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last))
             self._kept = self.seq
 
     def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ashwood.engine.clock import WallClock
+from ashwood.engine.janitor import Janitor
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
@@ -53,9 +54,9 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
     except ExperimentBusy:
         return False
     with lease:
-        log = home.store.log(experiment, lease.token)
+        spec, log = home.store.spec(experiment), home.store.log(experiment, lease.token)
         snapshot = home.directory(experiment) / "snapshot"
-        folded = fold(home.store.spec(experiment), log, snapshot, beat=lease.beat)
+        folded = fold(spec, log, snapshot, beat=lease.beat)
         clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
         entries = recorder.answer(home.store.pending(experiment))
@@ -66,4 +67,6 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         for entry in entries:
             folded.progress.apply(*entry)
         recorder.summarize(folded.progress.summary())
+        with Janitor(home.storage(experiment, spec)) as janitor:
+            janitor.observe(entries)
     return True

@@ -7,7 +7,7 @@ it sees to what people ask for, to the time that the experiment may take, and to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Any
@@ -16,11 +16,10 @@ from ashwood.backends.port import Backend
 from ashwood.engine.clock import Clock, WallClock
 from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
+from ashwood.engine.recovery import Recovery
 from ashwood.errors import BackendError, DiskFull, EventLogError
 from ashwood.eventlog.port import Entry, EventLog, RequestId
 from ashwood.experiment.events import (
-    AttemptFailed,
-    AttemptPreempted,
     DriverStarted,
     DriverStopped,
     Event,
@@ -30,7 +29,6 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.search.vocabulary import TrialId
 
 _SUMMARY_SECONDS = 1.0
 _CARE_SECONDS = 0.2
@@ -51,7 +49,7 @@ class Engine:
         requests: Callable[[], Sequence[tuple[RequestId, Request]]] | None = None,
         beat: Callable[[], None] | None = None,
         make_room: Callable[[], None] | None = None,
-        recover: Callable[[TrialId], Iterator[Event]] | None = None,
+        recovery: Recovery | None = None,
         ran_before: float = 0.0,
     ) -> None:
         """Put an experiment, folded up to the end of its log, together with its log and backend.
@@ -66,7 +64,7 @@ class Engine:
             requests: what people have asked for since, called a few times a second.
             beat: a sign of life for the lease, called as often; raises when the lease is lost.
             make_room: frees what was kept for the case that the disk is full.
-            recover: what the process of a trial saved or reported before it died, and nobody has heard of.
+            recovery: adds what an attempt that died had saved; None: nothing is looked up.
             ran_before: seconds for which earlier drivers ran the experiment.
         """
         self._experiment = experiment
@@ -77,7 +75,7 @@ class Engine:
         self._recorder = Recorder(experiment, log, self._clock, make_room=make_room)
         self._requests = requests
         self._beat = beat
-        self._recover = recover
+        self._recovery = recovery
         self._dispatcher = Dispatcher(experiment)
         self._summary_due = 0.0
         self._care_due = inf if requests is None and beat is None else 0.0
@@ -126,17 +124,12 @@ class Engine:
     # -- a turn -------------------------------------------------------------------------------
 
     def _turn(self, events: Sequence[Event]) -> None:
-        if events:
-            heard = events if self._recover is None else self._with_unheard(events, self._recover)
-            self._act(self._recorder.take(heard, self._summary()))
+        recovery = self._recovery
+        if events or (recovery is not None and recovery.ready):
+            completed = events if recovery is None else recovery.complete(events)
+            self._act(self._recorder.take(completed, self._summary()))
         elif self._dispatcher.next_due <= self._clock.elapsed():
             self._act(())
-
-    def _with_unheard(self, events: Sequence[Event], recover: Callable[[TrialId], Iterator[Event]]) -> Iterator[Event]:
-        for event in events:
-            if isinstance(event, AttemptFailed | AttemptPreempted):
-                yield from recover(event.trial)
-            yield event
 
     def _act(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
@@ -168,8 +161,9 @@ class Engine:
     # -- between turns ------------------------------------------------------------------------
 
     def _patience(self) -> float | None:
-        """How long to wait for the backend: until something else wants to be seen to."""
-        due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due)
+        """Return how many seconds to wait for the backend before something else is due; None: any time."""
+        recovered_at = inf if self._recovery is None else self._recovery.next_due
+        due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due, recovered_at)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
 
     @property

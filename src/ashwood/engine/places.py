@@ -25,7 +25,7 @@ class Place(Protocol):
     """A place where trials of one experiment run."""
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Wait until no worker of a former driver is left, and take over what they saved.
+        """Wait until no worker of a former driver is left.
 
         Args:
             sleep: called with a moment's seconds while it waits.
@@ -33,6 +33,17 @@ class Place(Protocol):
 
         Raises:
             BackendError: somebody is left who can't be ended.
+        """
+        ...
+
+    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Receive checkpoints that workers could not hand to a former driver, and yield the name of each.
+
+        Call `clear` before.  What a node holds is removed from it only after the caller asked for the next name:
+        a driver that dies before it has recorded a checkpoint leaves it for the next driver.
+
+        Args:
+            wanted: tells by its name whether a checkpoint is received.
         """
         ...
 
@@ -82,6 +93,10 @@ class ThisMachine:
         """By the file that they hold locked."""
         clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
 
+    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
+        """Yield nothing: workers save to where the driver reads."""
+        return iter(())
+
     def backend(self, workers: int | None) -> LocalBackend:
         """One worker process a slot."""
         return LocalBackend(
@@ -108,11 +123,16 @@ class OnRay:
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Those of the cluster, and any on this machine."""
         self._here.clear(sleep, on_wait)
-        if self._state is ExperimentState.CREATED:
-            return
-        self._cluster.dismiss_former(self._key, sleep, on_wait)
-        if self._state.active and not self._shared:
-            self._cluster.salvage(self._key, self._here.home.storage(self._here.experiment, self._here.spec))
+        if self._state is not ExperimentState.CREATED:
+            self._cluster.dismiss_former(self._key, sleep, on_wait)
+
+    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """From every node of the cluster, if checkpoints travel to the driver."""
+        # Also if it was paused: its driver could not fetch what lies beside a worker that had died.
+        if self._state is ExperimentState.CREATED or self._shared:
+            return iter(())
+        storage = self._here.home.storage(self._here.experiment, self._here.spec)
+        return self._cluster.salvage(self._key, storage, wanted)
 
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
         """Workers where Ray finds room for them."""

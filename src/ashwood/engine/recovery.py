@@ -1,47 +1,169 @@
-"""What processes did before they, or their driver, died, and nobody has recorded."""
+"""What processes saved before they or their driver died, and the log does not know."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from math import inf
+from typing import NamedTuple, TypeAlias
 
+from ashwood.engine.background import in_background, while_beating
+from ashwood.engine.clock import elapsed
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.events import AttemptFailed, AttemptPreempted, CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.trial import Trial
+from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage import Storage, Stored
 from ashwood.trial.storage.manifest import Manifest
+from ashwood.trial.storage.port import parse_name
+
+_Died: TypeAlias = AttemptFailed | AttemptPreempted
+
+_PATIENCE = 30.0
+"""Seconds that the last word of one attempt waits for the storage, which tries for 16 seconds itself."""
+_UNREACHABLE_SECONDS = 60.0
+"""Seconds for which a storage that did not answer is not asked again."""
+_LOOK_AGAIN_SECONDS = 0.02
 
 
-def unrecorded(experiment: Experiment, storage: Storage) -> Iterator[Event]:
-    """What the processes of a driver that died saved, and reported, without the log knowing of it.
+class Found(NamedTuple):
+    """A complete checkpoint and its manifest."""
 
-    The caller lets the experiment handle each event before it asks for the next.
+    stored: Stored
+    manifest: Manifest
+
+
+def unrecorded(
+    experiment: Experiment, storage: Storage, trials: Sequence[Trial], beat: Callable[[], None] = lambda: None
+) -> Iterator[Event]:
+    """Yield events for what dead processes of these trials saved and reported without the log knowing it.
+
+    The caller lets the experiment handle each event before it asks for the next.  ``beat`` is called while the
+    storage is read.
 
     Raises:
-        StorageUnreachable: nobody can tell.
+        StorageUnreachable: the storage cannot be read.
     """
-    for trial in experiment.unsettled():
-        yield from unrecorded_of(trial, experiment, storage)
+    for trial in trials:
+        found = while_beating(_look_up_of(trial, experiment, storage), beat)
+        yield from _events(trial, experiment, found)
 
 
-def unrecorded_of(trial: Trial, experiment: Experiment, storage: Storage) -> Iterator[Event]:
-    """The same for one trial, whose process is dead.
+def is_wanted(experiment: Experiment, name: str) -> bool:
+    """Return whether an experiment has a use for a checkpoint that lies on a worker's node.
 
-    A checkpoint that is complete is one to go on from.  It holds what was reported at its length;
-    where that report got lost it comes first: otherwise the trial would have to train on to report
-    again.
+    It has none for a checkpoint that was recorded before (it may be deleted since), for one that is shorter than
+    what the trial has, and for those of trials that have ended.  There are two exceptions: the last checkpoint of
+    a completed trial is its result, and a trial whose process may still have saved is not settled yet.
     """
-    known = experiment.checkpoints.names(trial.id)
-    for found in storage.complete(trial.id):
-        if found.name in known or found.length < trial.checkpoint_length:
-            continue
-        manifest = _manifest(storage, found.name)
-        if manifest is None:
-            continue
-        if _is_news(trial, found) and manifest.metrics:
-            yield ValidationReported(trial.id, found.attempt, found.length, manifest.metrics)
-        yield CheckpointSaved(trial.id, found.attempt, found.length, found.name, manifest.metrics)
+    said = parse_name(name)
+    trial = None if said is None else experiment.trials.get(said.trial)
+    if said is None or trial is None:
+        return False
+    over = trial.ended and trial.state is not TrialState.COMPLETED and trial not in experiment.unsettled()
+    return not over and said.length >= trial.checkpoint_length and name not in experiment.checkpoints.names(trial.id)
+
+
+class Recovery:
+    """Adds to the last words of attempts that died what they had saved before.
+
+    A local directory is read at once.  A URL may be unreachable, and its client may wait for a minute before it
+    says so.  Therefore the engine's thread does not read it: a thread does, for one trial at a time, and the last
+    word of the attempt is held back until that thread has an answer, for at most half a minute.  Meanwhile the
+    trial keeps its slot, its next attempt does not start, and everything else goes on.
+
+    What cannot be read is training to be repeated.  Trials fail together if a storage is unreachable, so it is
+    not asked again for a minute.
+    """
+
+    def __init__(
+        self, experiment: Experiment, storage: Storage, *, remote: bool, clock: Callable[[], float] = elapsed
+    ) -> None:
+        """Read ``storage``, in a thread if it is ``remote``."""
+        self._experiment = experiment
+        self._storage = storage
+        self._remote = remote
+        self._clock = clock
+        self._held: deque[_Died] = deque()
+        self._answer: Future[list[Found]] | None = None
+        self._give_up_at = inf
+        self._unreachable_until = -inf
+
+    @property
+    def next_due(self) -> float:
+        """When to look again whether there is an answer; infinite if no event is held back."""
+        return self._clock() + _LOOK_AGAIN_SECONDS if self._held else inf
+
+    @property
+    def ready(self) -> bool:
+        """Whether an event that was held back can be handled now."""
+        if not self._held:
+            return False
+        return self._answer is None or self._answer.done() or self._clock() >= self._give_up_at
+
+    def complete(self, events: Sequence[Event]) -> Iterator[Event]:
+        """Yield events that were held back and are ready, then ``events``, each with what its attempt had saved.
+
+        The caller lets the experiment handle each event before it asks for the next.
+        """
+        while self.ready:
+            yield from self._released()
+        for event in events:
+            if not isinstance(event, _Died):
+                yield event
+            elif not self._remote:
+                with suppress(StorageUnreachable):
+                    yield from self._events(event.trial, self._look_up(event.trial)())
+                yield event
+            else:
+                self._held.append(event)
+        # Not released here: the experiment may have ended with the last of the events.
+        self._ask()
+
+    def _ask(self) -> None:
+        if self._held and self._answer is None and self._clock() >= self._unreachable_until:
+            self._answer = in_background(self._look_up(self._held[0].trial))
+            self._give_up_at = self._clock() + _PATIENCE
+
+    def _released(self) -> Iterator[Event]:
+        event, answer = self._held.popleft(), self._answer
+        self._answer = None
+        if answer is not None:
+            try:
+                found = answer.result(timeout=0)
+            except (StorageUnreachable, TimeoutError):
+                self._unreachable_until = self._clock() + _UNREACHABLE_SECONDS
+            else:
+                yield from self._events(event.trial, found)
+        yield event
+        self._ask()
+
+    def _look_up(self, trial: TrialId) -> Callable[[], list[Found]]:
+        return _look_up_of(self._experiment.trials[trial], self._experiment, self._storage)
+
+    def _events(self, trial: TrialId, found: Sequence[Found]) -> Iterator[Event]:
+        return _events(self._experiment.trials[trial], self._experiment, found)
+
+
+def _look_up_of(trial: Trial, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
+    """Return a call that may be made in any thread: what it needs of the experiment is read now."""
+    return partial(_look_up, storage, trial.id, experiment.checkpoints.names(trial.id), trial.checkpoint_length)
+
+
+def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: int) -> list[Found]:
+    """Return the checkpoints of a trial that have at least a length and an unknown name.
+
+    Raises:
+        StorageUnreachable: the storage cannot be read.
+    """
+    unknown = [stored for stored in storage.complete(trial) if stored.length >= length and stored.name not in known]
+    manifests = ((stored, _manifest(storage, stored.name)) for stored in unknown)
+    return [Found(stored, manifest) for stored, manifest in manifests if manifest is not None]
 
 
 def _manifest(storage: Storage, name: str) -> Manifest | None:
@@ -53,10 +175,25 @@ def _manifest(storage: Storage, name: str) -> Manifest | None:
         return None
 
 
-def _is_news(trial: Trial, found: Stored) -> bool:
-    """Whether the present attempt of a trial got further than the log knows."""
+def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
+    """Yield the events that these checkpoints stand for.
+
+    A trial continues from a complete checkpoint.  Its manifest holds what was reported at its length.  If that
+    report was lost it comes first: otherwise the trial would have to train on to report again.
+    """
+    known = experiment.checkpoints.names(trial.id)
+    for stored, manifest in found:
+        if stored.name in known or stored.length < trial.checkpoint_length:
+            continue
+        if _is_news(trial, stored) and manifest.metrics:
+            yield ValidationReported(trial.id, stored.attempt, stored.length, manifest.metrics)
+        yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)
+
+
+def _is_news(trial: Trial, stored: Stored) -> bool:
+    """Return whether the present attempt of a trial got further than the log knows."""
     return (
         trial.state is TrialState.RUNNING
-        and found.attempt == trial.attempt
-        and (found.attempt, found.length) > trial.reported
+        and stored.attempt == trial.attempt
+        and (stored.attempt, stored.length) > trial.reported
     )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
+from ashwood.engine.background import while_beating
+from ashwood.engine.sources import release_source
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
@@ -31,6 +34,7 @@ def remove_experiment(home: Home, experiment: ExperimentId) -> None:
         if workdir.is_relative_to(code) and workdir != code:
             _remove_tree(code / workdir.relative_to(code).parts[0])
         _remove_tree(home.path / "experiments" / str(experiment))
+        release_source(home, experiment, spec)
         home.store.delete(experiment)
 
 
@@ -39,9 +43,10 @@ def _remove_checkpoints(storage: Storage, place: str, lease: Lease) -> None:
     if not is_remote(place):
         _remove_tree(Path(place.removeprefix("file://")))
         return
-    names = [stored.name for stored in storage.complete()] + [leftover.name for leftover in storage.leftovers()]
+    names = [stored.name for stored in while_beating(storage.complete, lease.beat)]
+    names += [leftover.name for leftover in while_beating(storage.leftovers, lease.beat)]
     for name in names:
-        storage.delete(name)
+        while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()
 
 

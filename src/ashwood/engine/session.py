@@ -13,33 +13,36 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
+from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.engine.recovery import unrecorded, unrecorded_of
+from ashwood.engine.recovery import Recovery, is_wanted, unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
+from ashwood.engine.sources import keep_source
 from ashwood.errors import (
     CheckpointError,
     ConfigError,
+    DiskFull,
     EventLogError,
     NotFound,
     Problem,
     RequestRefused,
-    StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved, DriverStopped, Event
+from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.search.vocabulary import TrialId
+from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import is_remote
+from ashwood.trial.storage.port import parsed
 from ashwood.views.progress import Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -133,11 +136,15 @@ class Session:
             if folded.experiment.state.ended:
                 state = folded.experiment.state
                 raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, lease)
             if folded.experiment.state.ended:  # its last driver died when all was done but to say so
                 return folded.experiment.state
             self._check_bounds(folded)
             return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+
+    @property
+    def _is_remote(self) -> bool:
+        return is_remote(self._home.checkpoints(self.id, self.spec))
 
     def _cluster(self, cluster: Cluster) -> RayCluster | None:
         if isinstance(cluster, RayCluster):
@@ -155,19 +162,32 @@ class Session:
 
         place.clear(sleep, say)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience) -> Folded:
-        """Bring the log up to what happened after its last entry, and end what was to end."""
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, lease: Lease) -> Folded:
+        """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec)
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
         at = None if folded.last is None else folded.last.at
-        for event in unrecorded(experiment, storage):
-            entries += recorder.take([event], at=at)
+
+        def record(trials: Sequence[Trial]) -> None:
+            for event in unrecorded(experiment, storage, trials, lease.beat):
+                entries.extend(recorder.take([event], at=at))
+
+        # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
+        salvaged = place.salvage(partial(is_wanted, experiment))
+        while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
+            record([experiment.trials[parsed(name).trial]])
+        record(experiment.unsettled())
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
         if not entries:
             return folded
         audience.observe(entries)
+        with Janitor(storage) as janitor:
+            janitor.observe(entries)
+        # If the experiment ends here, or may not run, no engine follows that would update the summary.
+        with suppress(EventLogError):  # it can be rebuilt from the log
+            recorder.summarize(audience.summary())
         return folded._replace(seq=folded.seq + len(entries), last=entries[-1])
 
     def _check_bounds(self, folded: Folded) -> None:
@@ -196,14 +216,8 @@ class Session:
     ) -> ExperimentState:
         directory = self._home.directory(self.id)
         storage = self._home.storage(self.id, self.spec)
-        storage.probe()
-
-        def recover(trial: TrialId) -> Iterator[Event]:
-            # What can't be looked up now is only training to be repeated.
-            with suppress(StorageUnreachable):
-                yield from unrecorded_of(folded.experiment.trials[trial], folded.experiment, storage)
-
-        keeper = _SnapshotKeeper(directory / "snapshot", folded)
+        while_beating(storage.probe, lease.beat)
+        keeper = _SnapshotKeeper(directory / "snapshot", folded, lease)
         with (
             Janitor(storage) as janitor,
             make_backend() as backend,
@@ -219,7 +233,7 @@ class Session:
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
                 make_room=ballast.release,
-                recover=recover,
+                recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
             with _interruptible(engine, audience.interrupted):
@@ -232,9 +246,10 @@ class Session:
 class _SnapshotKeeper:
     """Keeps a snapshot every so many entries, and at the end, so that a resumed experiment starts soon."""
 
-    def __init__(self, path: Path, folded: Folded) -> None:
+    def __init__(self, path: Path, folded: Folded, lease: Lease) -> None:
         self._path = path
         self._folded = folded
+        self._lease = lease
         self._saved = folded.seq
         self._not_before = 0.0
 
@@ -249,10 +264,15 @@ class _SnapshotKeeper:
         if self._folded.seq == self._saved:
             return
         began = elapsed()
-        save_snapshot(self._path, self._folded)
+        # One of 100,000 trials takes many seconds, in which nothing else beats.
+        save_snapshot(self._path, self._folded, self._beat)
         self._saved = self._folded.seq
         # A large experiment's takes long, and mustn't take much of the driver's time.
         self._not_before = elapsed() + _SNAPSHOT_SHARE * (elapsed() - began)
+
+    def _beat(self) -> None:
+        with suppress(DiskFull):  # the next beat of the engine pauses the experiment for that reason
+            self._lease.beat()
 
 
 def replay(spec: ExperimentSpec, log: EventLog, observers: Sequence[Observer] = ()) -> Experiment:
@@ -295,13 +315,16 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
 
 
 def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
-    """The spec with the checkpoint that trials start from as an absolute directory or a URL."""
+    """Return the spec with the checkpoint that trials start from as an absolute directory or a URL."""
     source = spec.source_checkpoint
     if source is None or is_remote(source):
         return spec
     path = Path(spec.workdir, source).expanduser()
     place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
-    return replace(spec, source_checkpoint=place)
+    try:
+        return replace(spec, source_checkpoint=keep_source(home, place))
+    except (CheckpointError, OSError) as error:
+        raise ConfigError([Problem("searcher", f"cannot keep checkpoint {place}: {error}")]) from error
 
 
 def _find_checkpoint(home: Home, source: str) -> str:

@@ -15,7 +15,6 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.progress import Progress
 
 _ENTRIES_A_BEAT = 1_000
-_FOLDING_ROOMS = ("search", "experiment", "views")
 
 
 class Folded(NamedTuple):
@@ -41,13 +40,13 @@ def fold(
 ) -> Folded:
     """Fold a log, from a snapshot on where one fits, and check that the search decides what was recorded.
 
-    ``beat`` is called now and then: a long log takes longer than a driver may be silent.
+    ``beat`` is called many times a second: a long log takes longer than a driver may be silent.
 
     Raises:
         EventLogError: the log is damaged; the message names the entry.
         ReplayDivergence: a recorded decision isn't what the search decides; the message names the entry.
     """
-    folded = (snapshot and _load(snapshot, log)) or Folded(Experiment(spec), Progress(spec), 0, None)
+    folded = (snapshot and _load(snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
@@ -76,14 +75,14 @@ def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
         )
 
 
-def save(path: Path, folded: Folded) -> None:
-    """Keep a snapshot; where that fails, there is none."""
+def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) -> None:
+    """Keep a snapshot; if that fails, there is none.  ``beat`` is called many times a second meanwhile."""
     if folded.last is not None:
-        keep(path, Kept((folded.experiment, folded.progress), folded.seq, folded.last), _FOLDING_ROOMS)
+        keep(path, Kept((folded.experiment, folded.progress), folded.seq, folded.last), beat)
 
 
-def _load(path: Path, log: EventLog) -> Folded | None:
-    kept = find(path, log, _FOLDING_ROOMS)
+def _load(path: Path, log: EventLog, beat: Callable[[], None]) -> Folded | None:
+    kept = find(path, log, beat)
     if kept is None:
         return None
     experiment, progress = kept.state

@@ -11,7 +11,7 @@ import hashlib
 import os
 import pickle
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,11 @@ from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
 from ashwood.eventlog.port import Entry, EventLog, Seq
 
+FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
+"""Packages whose code folds what snapshots hold; a snapshot is ignored when a file in one of them has changed."""
+
 _SEAL = 32
+_PIECE = 1 << 16
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -39,14 +43,18 @@ class Kept(NamedTuple):
     last: Entry
 
 
-def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
-    """Write a snapshot, which holds as long as the code of ``rooms`` stays; where that fails, there is none."""
+def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> None:
+    """Write a snapshot; if that fails, there is none.
+
+    ``beat`` is called many times a second: a large snapshot takes longer than a driver may be silent.
+    """
     fresh = path.with_name(f"{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
-        with open(fresh, "xb", opener=_for_oneself) as file:
+        # The collector would look through all objects again and again, because pickling makes many.
+        with open(fresh, "xb", opener=_for_oneself) as file, no_collector():
             file.write(bytes(_SEAL))
-            sealing = _Sealing(file, rooms)
+            sealing = _Sealing(file, beat)
             pickle.dump((kept.seq, _identity(kept.last)), sealing, pickle.HIGHEST_PROTOCOL)
             pickle.dump(kept.state, sealing, pickle.HIGHEST_PROTOCOL)
             file.seek(0)
@@ -57,15 +65,19 @@ def keep(path: Path, kept: Kept, rooms: Sequence[str]) -> None:
             fresh.unlink(missing_ok=True)
 
 
-def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
-    """The snapshot of a log by the code of ``rooms``; None: there is none that fits."""
+def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> Kept | None:
+    """Return the snapshot of a log, or None if there is none that fits.  ``beat`` is as in `keep`."""
     try:
-        with path.open("rb") as file:
-            _check_is_own(file)
+        with path.open("rb") as opened:
+            _check_is_own(opened)
+            file = _Beating(opened, beat)
             seal = file.read(_SEAL)
-            if hashlib.file_digest(file, lambda: _seal(rooms)).digest() != seal:
+            digest = _seal()
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+            if digest.digest() != seal:
                 return None
-            file.seek(_SEAL)
+            opened.seek(_SEAL)
             seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
             # A log that was restored from a backup may be shorter, or have gone on otherwise.
             last = next((entry for _, entry in log.read(after=seq - 1)), None)
@@ -77,21 +89,38 @@ def find(path: Path, log: EventLog, rooms: Sequence[str]) -> Kept | None:
         return None
 
 
-def _seal(rooms: Sequence[str]) -> hashlib.blake2b:
-    """A digest that only the same code makes of the same content."""
-    return hashlib.blake2b(digest_size=_SEAL, key=_rules(*rooms))
+def _seal() -> hashlib.blake2b:
+    """Return a digest that only the same code computes for the same content."""
+    return hashlib.blake2b(digest_size=_SEAL, key=_rules())
 
 
 class _Sealing:
-    """Writes to a file, and digests what it writes: a large snapshot is never in memory as a whole."""
+    """Writes to a file and digests what it writes, so that a large snapshot is never in memory as a whole."""
 
-    def __init__(self, file: BinaryIO, rooms: Sequence[str]) -> None:
-        self.seal = _seal(rooms)
+    def __init__(self, file: BinaryIO, beat: Callable[[], None]) -> None:
+        self.seal = _seal()
         self._file = file
+        self._beat = beat
 
     def write(self, data: bytes) -> int:
+        self._beat()
         self.seal.update(data)
         return self._file.write(data)
+
+
+class _Beating:
+    """Reads a file.  Pickle asks it for at most some hundred kilobytes at a time, so it beats often enough."""
+
+    def __init__(self, file: BinaryIO, beat: Callable[[], None]) -> None:
+        self._file = file
+        self._beat = beat
+
+    def read(self, size: int) -> bytes:
+        self._beat()
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        return self._file.readline()
 
 
 def _for_oneself(path: str, flags: int) -> int:
@@ -111,12 +140,12 @@ def _identity(entry: Entry) -> tuple[float, str]:
 
 
 @cache
-def _rules(*rooms: str) -> bytes:
-    """Tells the code that folds logs from every other version of it."""
+def _rules() -> bytes:
+    """Return a digest of the code that folds logs."""
     import ashwood
 
     digest = hashlib.blake2b(digest_size=16)
-    for room in rooms:
-        for file in sorted(Path(ashwood.__file__).parent.joinpath(room).glob("*.py")):
+    for package in FOLDING_PACKAGES:
+        for file in sorted(Path(ashwood.__file__).parent.joinpath(package).glob("*.py")):
             digest.update(file.read_bytes())
     return digest.digest()

@@ -112,7 +112,7 @@ class Experiment:
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
-        # Of each trial the latest attempt that was given out and isn't known to have ended.
+        # Latest attempt of each trial that may have saved more than is recorded.
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._warned_of_lost_work = False
@@ -153,16 +153,25 @@ class Experiment:
         if trial is not None and trial not in self.trials:
             there = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
             raise IllegalEvent(f"there is no trial {trial}; the experiment has {there}")
-        if isinstance(event, LastWord) and self._open.get(event.trial) == event.attempt:
+        if isinstance(event, LastWord) and self._open.get(event.trial) == event.attempt and self._is_settled_by(event):
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
+
+    def _is_settled_by(self, event: LastWord) -> bool:
+        """Return whether the log has all that an attempt saved and its trial can use.
+
+        An attempt that died while its trial waited or was complete may have saved its last checkpoint without
+        the driver finding it, for example because the storage was unreachable.  The next driver looks for it.
+        """
+        died = isinstance(event, AttemptFailed | AttemptPreempted)
+        return not died or self.trials[event.trial].state not in (TrialState.PAUSED, TrialState.COMPLETED)
 
     def outstanding(self) -> list[Trial]:
         """The trials that have a job: each is being worked on, or is to be."""
         return [self.trials[trial] for trial in sorted(self._running)]
 
     def unsettled(self) -> list[Trial]:
-        """The trials that may have saved or reported more than the log tells, should the driver be gone."""
+        """Return the trials that may have saved or reported more than the log holds if the driver is gone."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property

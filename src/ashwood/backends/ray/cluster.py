@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +116,12 @@ class Cluster:
         listed = ray.util.list_named_actors(all_namespaces=True)
         return [each["name"] for each in listed if each["namespace"] == NAMESPACE and each["name"].startswith(key)]
 
-    def salvage(self, key: str, storage: Storage) -> None:
-        """Bring in what workers saved on their nodes when their driver was gone."""
+    def salvage(self, key: str, storage: Storage, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Receive what workers saved on their nodes when their driver was gone, and yield the name of each checkpoint.
+
+        ``wanted`` is asked right before a checkpoint is received.  What a node holds is removed from it after all
+        that is wanted was received from it and the caller has asked for the next name.
+        """
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
@@ -128,10 +132,13 @@ class Cluster:
         ]
         for salvage in there:
             try:
-                for name in ray.get(salvage.names.remote()):
+                for name in filter(wanted, ray.get(salvage.names.remote())):
                     chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))
-                    with suppress(CheckpointError):  # it is damaged, and as good as none
+                    try:
                         receive(storage, name, chunks)
+                    except CheckpointError:  # it is damaged, and as good as none
+                        continue
+                    yield name
                 ray.get(salvage.clear.remote())
             except ray.exceptions.RayError:  # the node is gone, and what was on it
                 continue

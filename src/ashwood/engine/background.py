@@ -1,0 +1,37 @@
+"""Calls that may wait for another machine, in threads: the driver's own thread goes on beating."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from threading import Thread
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+_BEAT_SECONDS = 0.5
+
+
+def in_background(call: Callable[[], _T]) -> Future[_T]:
+    """Start a call in a thread and return its future.
+
+    The process does not wait for the thread when it ends, so a call that never returns does no harm.
+    """
+    future: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for the result
+            future.set_exception(error)
+
+    Thread(target=run, name="ashwood-background", daemon=True).start()
+    return future
+
+
+def while_beating(call: Callable[[], _T], beat: Callable[[], None]) -> _T:
+    """Return what a call returns, and call ``beat`` twice a second until then."""
+    future = in_background(call)
+    while not wait([future], _BEAT_SECONDS).done:
+        beat()
+    return future.result()
