@@ -1,47 +1,62 @@
-# Two commands: `make demo` runs the main job, `make test` passes the tests.  Both set up what they need.
+# `make demo` runs an example search, `make test` runs the tests.  Each target first installs what it needs into $(VENV).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
+PYTEST := $(BIN)/pytest -n auto --dist worksteal
 
-.PHONY: demo test check format bench torture torture-ray clean
+# Tests of the search, the engine, local trials and the main commands: they need only the extra "test".
+QUICK := $(addprefix tests/,backends config engine eventlog experiment search simulation trial views test_api.py) \
+	$(addprefix tests/cli/test_,commands.py control.py output.py quantities.py) \
+	--ignore-glob '*/test_ray_*' --ignore-glob '*/test_postgres*'
 
-demo: $(READY)
+.PHONY: demo test test-all test-quick check format bench torture clean
+
+# The extra "dev" contains "examples", so after `make test` there is nothing left to install.
+demo: $(or $(wildcard $(DEV)),$(VENV)/.examples)
 	cd examples/digits && ../../$(BIN)/ashwood run digits.yaml
 	@echo "Look at it from examples/digits, with ../../$(BIN)/ashwood (or: source ../../$(BIN)/activate)."
 
-test: $(READY)
-	$(BIN)/pytest -n auto --dist worksteal
+test: $(DEV)
+	$(PYTEST)
 
-check: $(READY)
+test-all: $(DEV)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m '' --timeout 1200
+
+# With another Python: make test-quick PYTHON=python3.13 VENV=.venv-3.13
+test-quick: $(VENV)/.test
+	$(PYTEST) $(QUICK)
+
+check: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY)
+bench: $(DEV)
 	$(BIN)/python -m benchmarks
 
-torture: $(READY)
+torture: $(DEV)
 	$(BIN)/python -m tests.torture --points
 	$(BIN)/python -m tests.torture --kills 1000
-
-torture-ray: $(READY)
-	$(BIN)/pytest -m slow
 	$(BIN)/python -m tests.torture.on_ray
 	$(BIN)/python -m tests.torture.on_ray --shared --seed 1
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-* build dist
 
-# The stamp is made last, so that a set-up that broke off is done again.
-$(READY): pyproject.toml
+# $(VENV)/.EXTRA is a stamp: it says that an extra of pyproject.toml is installed in the environment.  It is written
+# last, so that an interrupted installation is repeated.
+$(VENV)/.%: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ashwood needs Python 3.11 or newer: make PYTHON=python3.x")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check $(COMPILE) --editable '.[$*]'
 	touch $@
+
+# Compiling all of SciPy takes longer than installing it.  Python compiles what the example imports when it imports it.
+$(VENV)/.examples: COMPILE := --no-compile

@@ -9,11 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from s3fs import S3FileSystem
-from werkzeug.serving import make_server
 
 Spoil = Callable[[str, str], bool]
 
@@ -26,6 +22,9 @@ class S3:
     """
 
     def __init__(self) -> None:
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+        from werkzeug.serving import make_server
+
         self.spoil: Spoil = lambda _method, _path: False
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
@@ -47,6 +46,8 @@ class S3:
 
     def start(self) -> None:
         """Serve, and make the bucket; the environment must lead to it."""
+        import boto3
+
         self._thread.start()
         boto3.client("s3").create_bucket(Bucket="bucket")
 
@@ -67,7 +68,13 @@ class S3:
 
 @contextmanager
 def serve_s3() -> Iterator[S3]:
-    """A server for as long as the context lasts, found by the environment of this process and its children."""
+    """Run a server while the context is open, and set the environment so that clients of this process find it.
+
+    The test is skipped if moto is not installed.
+    """
+    pytest.importorskip("moto", reason="moto is not installed")
+    from s3fs import S3FileSystem
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = S3()
     with pytest.MonkeyPatch.context() as patch:
