@@ -145,8 +145,6 @@ class TestCoreOfTheContract:
 @pytest.mark.slow
 class TestWithoutOne(ProcessBackendContract):
     NEED_THEIR_OWN = (
-        "test_an_attempt_is_aborted_before_it_begins",
-        "test_an_attempt_that_is_aborted_before_it_begins_never_started",
         "test_in_a_storm_of_kills_every_attempt_ends_exactly_once",
         "test_close_may_be_repeated",
         "test_close_ends_everything",
