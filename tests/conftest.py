@@ -1,4 +1,4 @@
-"""How hypothesis attacks: at random, so that every run tries something new, and with the blob that repeats a find."""
+"""Settings of hypothesis, and the order of the tests."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ __all__ = ["postgres"]
 # Whoever imports Ray first, in whichever process.
 os.environ.update(SETTINGS)
 
-# Machines are shared and may be slow: time limits are pytest-timeout's business, not hypothesis's.
-settings.register_profile("ci", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2_000)
+# Examples are random, so that every run tries new ones; a failure prints the blob that repeats it.  An example has no
+# deadline, because the machine may be busy: pytest-timeout limits each test.
+settings.register_profile(
+    "ci", max_examples=30, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=1_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what needs a Ray cluster: workers of xdist steal from each other's end, so that only one starts it."""
-    items.sort(key=lambda item: "nodes" not in getattr(item, "fixturenames", ()))
+    """Start with the tests on Ray, then those in a browser.
+
+    A worker of pytest-xdist that has finished takes tests from the end of another worker's list. So one worker alone
+    starts the Ray cluster, and the tests that remain for the end are short.
+    """
+    items.sort(key=lambda item: [fixture not in getattr(item, "fixturenames", ()) for fixture in ("nodes", "chromium")])
