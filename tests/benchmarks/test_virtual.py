@@ -79,7 +79,7 @@ def test_training_from_scratch_takes_all_of_it_each_time() -> None:
     assert FromScratch(model).train(Setting(0, 7), 4, 16) == model.train(Setting(0, 7), 0, 16)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [METHODS[0], pytest.param(METHODS[1], marks=pytest.mark.slow)])
 def test_drops_cost_what_they_have_to(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     monkeypatch.setattr(robustness, "TIME", 450.0)
     calm, lossy = (robustness._simulate((Case(method, 0.1, drop), 0))[1] for drop in (0.0, 0.01))

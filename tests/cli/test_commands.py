@@ -247,6 +247,7 @@ def test_logs(finished: Workplace) -> None:
 
 
 def test_export(finished: Workplace) -> None:
+    pytest.importorskip("pandas", reason="pandas is not installed")
     finished.ashwood("export", "1", "--out", "trials.csv")
     finished.ashwood("export", "1", "--out", "reports.json", "--metrics")
     finished.ashwood("export", "1", "--out", "trials.parquet")
@@ -269,12 +270,18 @@ def test_export(finished: Workplace) -> None:
 @pytest.mark.parametrize(
     "searcher",
     [
-        "{name: sync_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, num_rungs: 3}",
-        "{name: random, metric: loss, max_length: {epochs: 3}, max_trials: 7}",
+        pytest.param(
+            "{name: sync_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, num_rungs: 3}",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("{name: random, metric: loss, max_length: {epochs: 3}, max_trials: 7}", marks=pytest.mark.slow),
         "{name: grid, metric: loss, max_length: {epochs: 2}}",
-        "{name: single, metric: loss, max_length: {epochs: 5}}",
+        pytest.param("{name: single, metric: loss, max_length: {epochs: 5}}", marks=pytest.mark.slow),
         "{name: adaptive_asha, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3}",
-        "{name: async_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, stop_once: true}",
+        pytest.param(
+            "{name: async_halving, metric: loss, max_length: {epochs: 9}, max_trials: 20, divisor: 3, stop_once: true}",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_the_preview_says_holds_for_the_run(workplace: Workplace, searcher: str) -> None:

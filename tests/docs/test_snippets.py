@@ -48,12 +48,14 @@ def blocks(language: str) -> Iterator[Block]:
                 yield Block(page, line, found, re.sub(f"^{indent}", "", body, flags=re.MULTILINE))
 
 
+def is_slow(block: Block) -> bool:
+    """Return whether a block starts a cluster, or runs a search as the README does."""
+    runs_search = block.language == "sh" and "ashwood run " in block.text
+    return "--ray-address local" in block.text or (runs_search and block.page.name != "README.md")
+
+
 def in_blocks(language: str) -> pytest.MarkDecorator:
-    cases = [
-        # A cluster takes as long to start as most of the others take together.
-        pytest.param(block, marks=[pytest.mark.slow] if "--ray-address local" in block.text else [])
-        for block in blocks(language)
-    ]
+    cases = [pytest.param(block, marks=[pytest.mark.slow] if is_slow(block) else []) for block in blocks(language)]
     return pytest.mark.parametrize("block", cases, ids=str)
 
 

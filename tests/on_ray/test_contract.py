@@ -108,6 +108,41 @@ class TestOnASharedFileSystem:
     test_a_checkpoint_is_there_when_it_is_told = ProcessBackendContract.test_a_checkpoint_is_there_when_it_is_told
 
 
+class TestCoreOfTheContract:
+    """What is checked in every run of the tests: start, report, continue, suspend, resume, abort, fail."""
+
+    @pytest.fixture
+    def backend(self, two: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
+        yield from lent(two, place, tmp_path)
+
+    test_an_attempt_reports_up_to_its_target_saves_and_ends = (
+        BackendContract.test_an_attempt_reports_up_to_its_target_saves_and_ends
+    )
+    test_go_on_trains_on_in_the_same_attempt = BackendContract.test_go_on_trains_on_in_the_same_attempt
+    test_trials_run_side_by_side_one_live_attempt_each = (
+        BackendContract.test_trials_run_side_by_side_one_live_attempt_each
+    )
+    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
+    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
+    test_an_aborted_attempt_ends_without_its_target = BackendContract.test_an_aborted_attempt_ends_without_its_target
+    test_a_crash_costs_its_attempt_only = ProcessBackendContract.test_a_crash_costs_its_attempt_only
+    test_invalid_hyperparameters_and_stop = ProcessBackendContract.test_invalid_hyperparameters_and_stop
+
+    def test_large_checkpoints_travel_too(self, cluster: Cluster, tmp_path: Path) -> None:
+        (tmp_path / "large.py").write_text(LARGE)
+        spec = toy_spec(tmp_path, entrypoint=Entrypoint(EntrypointKind.FUNCTION, "large:train"))
+        backend = workers(spec, cluster, tmp_path, shared=False)
+        try:
+            *_, saved, _ = drive(backend, [job()])
+            assert isinstance(saved, CheckpointSaved)
+            again = drive(backend, [job(target=2, attempt=2, length=1, checkpoint=saved.path)])
+        finally:
+            backend.close()
+        assert AttemptEnded(0, 2, 2) in again
+        assert (tmp_path / "checkpoints" / saved.path / "a" / "weights").stat().st_size == 20_000_000
+
+
+@pytest.mark.slow
 class TestWithoutOne(ProcessBackendContract):
     NEED_THEIR_OWN = (
         "test_an_attempt_is_aborted_before_it_begins",
@@ -132,19 +167,6 @@ class TestWithoutOne(ProcessBackendContract):
 
     def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
         return workers(spec, self.cluster, directory, shared=False)
-
-    def test_large_checkpoints_travel_too(self, tmp_path: Path) -> None:
-        (tmp_path / "large.py").write_text(LARGE)
-        spec = toy_spec(tmp_path, entrypoint=Entrypoint(EntrypointKind.FUNCTION, "large:train"))
-        backend = self.make(spec, tmp_path)
-        try:
-            *_, saved, _ = drive(backend, [job()])
-            assert isinstance(saved, CheckpointSaved)
-            again = drive(backend, [job(target=2, attempt=2, length=1, checkpoint=saved.path)])
-        finally:
-            backend.close()
-        assert AttemptEnded(0, 2, 2) in again
-        assert (tmp_path / "checkpoints" / saved.path / "a" / "weights").stat().st_size == 20_000_000
 
 
 LARGE = """

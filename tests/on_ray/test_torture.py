@@ -67,6 +67,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     return undisturbed(NARROW, tmp_path_factory.mktemp("narrow") / "local")
 
 
+@pytest.mark.slow
 def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     outcome = tortured(NARROW, tmp_path / "cluster", nodes)
     assert judge(outcome.evidence, local, ordered=True).complaints == []

@@ -251,8 +251,15 @@ def train(trial):
 """
 
 
-@pytest.mark.parametrize("experiment", [2, 3], ids=["paused", "interrupted"])
-@pytest.mark.parametrize("there", [True, False], ids=["checkpoints there", "checkpoints gone"])
+@pytest.mark.parametrize(
+    ("there", "experiment"),
+    [
+        pytest.param(True, 2, id="checkpoints there, paused"),
+        pytest.param(True, 3, id="checkpoints there, interrupted", marks=pytest.mark.slow),
+        pytest.param(False, 2, id="checkpoints gone, paused", marks=pytest.mark.slow),
+        pytest.param(False, 3, id="checkpoints gone, interrupted"),
+    ],
+)
 def test_an_experiment_of_version_1_goes_on(tmp_path: Path, experiment: int, there: bool) -> None:
     place = Place(tmp_path)
     home = Path(place.home)

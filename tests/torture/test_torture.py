@@ -19,7 +19,10 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 ODD = BY_NAME["adaptive, 1 worker, odd trials"]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+SLOW_ON_POSTGRESQL = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+
+
+@pytest.fixture
 def home(request: pytest.FixtureRequest) -> str | None:
     """Where the record is; None: in a directory of the experiment's own."""
     if request.param == "sqlite":
@@ -47,6 +50,7 @@ def killed_at_random(
     assert outcome.kills >= 1
 
 
+@pytest.mark.parametrize("home", SLOW_ON_POSTGRESQL, indirect=True)
 def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(
     tmp_path: Path, odd: Evidence, home: str | None
 ) -> None:
@@ -68,11 +72,16 @@ def killed_at(directory: Path, name: str, smallest: Evidence, home: str | None =
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "home"),
     [
-        "driver.append.before:3:driver",  # a report that nobody has acknowledged
-        "driver.append.after:33:driver",  # the end is recorded, nobody was told
+        # A report that nobody has acknowledged.
+        ("driver.append.before:3:driver", "sqlite"),
+        ("driver.append.before:3:driver", "postgresql"),
+        # The end is recorded, but no terminal has shown it.
+        ("driver.append.after:33:driver", "sqlite"),
+        pytest.param("driver.append.after:33:driver", "postgresql", marks=pytest.mark.slow),
     ],
+    indirect=["home"],
 )
 def test_killed_around_a_commit_an_experiment_ends_as_if_nothing_had_happened(
     tmp_path: Path, smallest: Evidence, name: str, home: str | None
@@ -83,7 +92,7 @@ def test_killed_around_a_commit_an_experiment_ends_as_if_nothing_had_happened(
 @pytest.mark.parametrize(
     "name",
     [
-        "worker.send.after:3:both",
+        pytest.param("worker.send.after:3:both", marks=pytest.mark.slow),
         "worker.rename.before:1:driver",  # a checkpoint that is being saved when the driver dies
         "worker.rename.after:2:worker",  # one that is complete, and nobody knows of it
     ],
@@ -101,5 +110,6 @@ def test_every_crash_point_is_reached(tmp_path: Path, smallest: Evidence) -> Non
     assert list(differences(smallest.entries, evidence.entries)) == []
 
 
+@pytest.mark.slow
 def test_runs_of_one_seed_are_the_same_event_for_event(tmp_path: Path, odd: Evidence) -> None:
     assert list(differences(odd.entries, undisturbed(ODD, tmp_path).entries)) == []

@@ -59,7 +59,10 @@ def make(tmp_path: Path, place: str, s3: S3) -> Iterator[Make]:
         backend.close()
 
 
-@pytest.mark.parametrize("how", ["inline", "forked", "command"])
+@pytest.mark.parametrize(
+    "how",
+    ["inline", pytest.param("forked", marks=pytest.mark.slow), pytest.param("command", marks=pytest.mark.slow)],
+)
 def test_a_trial_goes_on_from_its_checkpoint_unless_that_is_damaged(make: Make, place: str, how: str) -> None:
     backend = make(how)
     events = drive(backend, [job(target=2)])

@@ -60,7 +60,7 @@ def quantities(shown: Preview, arrivals: Arrivals) -> list[tuple[Estimate, float
     ],
     ids=["standard", "stop_once", "async", "conservative", "aggressive"],
 )
-@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("workers", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: int) -> None:
     shown = preview(settings, simulations=99)
     hits: list[bool] = []

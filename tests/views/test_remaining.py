@@ -61,7 +61,7 @@ class Watched:
     ("settings", "workers"),
     [
         (asha(60), 8),
-        (asha(40, max_length=256), 16),
+        pytest.param(asha(40, max_length=256), 16, marks=pytest.mark.slow),
         (asha(60, stop_once=True), 8),
         (asha(24, method=Method.RANDOM), 8),
         (asha(40, method=Method.SYNC_HALVING), 8),
