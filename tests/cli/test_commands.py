@@ -247,7 +247,6 @@ def test_logs(finished: Workplace) -> None:
 
 
 def test_export(finished: Workplace) -> None:
-    pytest.importorskip("pandas", reason="pandas is not installed")
     finished.ashwood("export", "1", "--out", "trials.csv")
     finished.ashwood("export", "1", "--out", "reports.json", "--metrics")
     finished.ashwood("export", "1", "--out", "trials.parquet")
