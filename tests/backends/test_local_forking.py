@@ -57,6 +57,7 @@ def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make
 
 
 def test_code_that_computes_in_threads_when_it_is_imported_trains(tmp_path: Path, make: Make) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     # Whoever has a team of GNU's OpenMP waits for it in a fork, for ever: PyTorch and scikit-learn bring that.
     fit = "HistGradientBoostingClassifier(max_iter=2, max_depth=2).fit(X, y)"
     (tmp_path / "code_threads.py").write_text(
@@ -70,6 +71,7 @@ def test_code_that_computes_in_threads_when_it_is_imported_trains(tmp_path: Path
 
 
 def test_code_that_has_only_loaded_openmp_is_forked(tmp_path: Path, make: Make) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     code = "import os\nimport sklearn.ensemble\nimported_by = os.getpid()\n" + _TRAIN
     (tmp_path / "code_loaded.py").write_text(code)
     backend = make("code_loaded:train", process_per_attempt=True, environment={"OMP_NUM_THREADS": "2"})

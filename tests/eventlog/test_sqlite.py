@@ -1,6 +1,7 @@
 """What only SQLite has to do: files, power, full and read-only disks, damage."""
 
 import errno
+import gc
 import os
 import shutil
 import sqlite3
@@ -381,3 +382,12 @@ def test_what_a_read_only_disk_hides_is_said(tmp_path: Path) -> None:
         disk.forbid_writing()
         with pytest.raises(EventLogError, match=r"ashwood\.db-wal .* copy both files"):
             SqliteStore(disk.path / "ashwood.db")
+
+
+def test_store_that_is_no_longer_used_closes_its_connection(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "ashwood.db")
+    connection = store._connection
+    del store
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        connection.execute("SELECT 1")

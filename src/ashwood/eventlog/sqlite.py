@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,9 +106,11 @@ class SqliteStore(SqlStore):
             except BaseException:
                 self._connection.close()
                 raise
+        # An experiment of the Python API is never closed, so its connection closes with the store.
+        weakref.finalize(self, _close, self._connection).atexit = False
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
     def _query(self, sql: str, *values: object) -> list[Any]:
@@ -219,6 +222,12 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    # The garbage collector may run in a thread that must not use the connection; it is then closed a moment later.
+    with contextlib.suppress(sqlite3.ProgrammingError):
+        connection.close()
 
 
 def _wal_of(path: Path) -> Path:
