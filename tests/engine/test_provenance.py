@@ -48,6 +48,12 @@ def test_files_that_no_commit_holds_are_counted(repository: Path) -> None:
     assert dirt(collect(repository)) == f"2 files differ from commit {commit[:10]}: what they hold isn't recorded"
 
 
+def test_bytecode_caches_do_not_count_as_changes(repository: Path) -> None:
+    (repository / "code" / "__pycache__").mkdir()
+    (repository / "code" / "__pycache__" / "train.cpython-311.pyc").write_bytes(b"compiled")
+    assert dirt(collect(repository)) is None
+
+
 def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert collect(tmp_path)["git"] is None
     git(tmp_path, "init", "--quiet")

@@ -159,8 +159,13 @@ def _git_state(workdir: Path) -> dict[str, Any] | None:
         "commit": commit,
         "branch": None if branch == "(detached)" else branch,
         "prefix": prefix,
-        "dirty": sum(not line.startswith("# ") for line in lines),
+        "dirty": sum(not line.startswith("# ") and not _is_bytecode(line) for line in lines),
     }
+
+
+def _is_bytecode(line: str) -> bool:
+    """Return whether a line of git's status is about a directory that Python made, which holds no code of its own."""
+    return line.startswith("? ") and line.rstrip("/").endswith("__pycache__")
 
 
 def _without_status(workdir: Path, root: str, prefix: str) -> dict[str, Any] | None:
