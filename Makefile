@@ -1,5 +1,9 @@
 # `make demo` runs an example search, `make test` runs the tests.  Each target first installs what it needs into $(VENV).
 
+# Let Python cache bytecode, also if the shell forbids it: a search starts many processes, and each of them would compile
+# every module that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Error, Page, Request, expect, sync_playwright
 
+from tests.cli.conftest import wait_until
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE_MS = 60_000
 WIDE = (1440, 900)
@@ -61,6 +63,12 @@ def _do_without(reason: str) -> NoReturn:
     (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
+UNDRAWN = """(overlays) => overlays.filter((overlay) =>
+    overlay.checkVisibility() && overlay.getBoundingClientRect().top < innerHeight && !overlay.querySelector(".failure")
+).length"""
+"""Counts the figures in sight that are still being drawn."""
+
+
 @dataclass
 class Window:
     """A page, and whatever is wrong with it.
@@ -94,10 +102,9 @@ class Window:
     def settled(self) -> None:
         """Wait until the page is there, with the figures that are in sight."""
         expect(self.page.locator("main:not([aria-busy]) > :not(.loading, noscript)")).to_have_count(1)
-        for over in self.page.locator(".plot-over").all():
-            box = over.bounding_box()
-            if box is not None and box["y"] < (self.page.viewport_size or {"height": 0})["height"]:
-                expect(over.filter(visible=True).filter(has_not=self.page.locator(".failure"))).to_have_count(0)
+        # In one look: an overlay may go at any moment, and Playwright would wait for it to come back.
+        overlays = self.page.locator(".plot-over")
+        wait_until(lambda: overlays.evaluate_all(UNDRAWN) == 0)
 
     def use(self, theme: Theme, size: tuple[int, int] = WIDE) -> None:
         """Look at it in another way."""

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,17 +37,28 @@ def test_a_search_from_a_few_lines(tmp_path: Path) -> None:
     assert repr(experiment) == "<ashwood experiment 1 (objective): completed>"
 
 
-def test_every_searcher_says_what_a_file_would(tmp_path: Path) -> None:
-    searchers = [
+@pytest.mark.parametrize(
+    "searcher",
+    [
         ashwood.AdaptiveASHA(metric="loss", max_length=4, max_trials=4, divisor=2, mode="conservative"),
-        ashwood.AsyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2, stop_once=True),
-        ashwood.SyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2),
-        ashwood.Single(metric="loss", max_length=1),
-    ]
-    for searcher in searchers:
-        experiment = run(tmp_path, searcher=searcher)
-        assert experiment.spec.search.method == searcher.name
-        assert experiment.state == "completed"
+        pytest.param(
+            ashwood.AsyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2, stop_once=True),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ashwood.SyncHalving(metric="loss", max_length=4, max_trials=4, num_rungs=2), marks=pytest.mark.slow
+        ),
+        pytest.param(ashwood.Single(metric="loss", max_length=1), marks=pytest.mark.slow),
+    ],
+    ids=lambda searcher: searcher.name,
+)
+def test_searcher_runs_as_its_method(tmp_path: Path, searcher: Any) -> None:
+    experiment = run(tmp_path, searcher=searcher)
+    assert experiment.spec.search.method == searcher.name
+    assert experiment.state == "completed"
+
+
+def test_grid_searcher_runs_every_point(tmp_path: Path) -> None:
     grid = run(tmp_path, searcher=ashwood.Grid(metric="loss", max_length=1), hparams={"x": Double(0, 1, count=3)})
     assert sorted(grid.trials()["hparams.x"]) == [0.0, 0.5, 1.0]
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 _any = st.integers(0, 99)
 _entries = st.lists(st.sampled_from(telling_entries() + entries_of_control()), max_size=3)
 # Answers are messages of Ashwood, which quote values by repr(). PostgreSQL cannot hold a NUL in a text.
-_answers = st.text(st.characters(exclude_characters="\0"))
+_answers = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 class BesideTheModel(RuleBasedStateMachine):
