@@ -494,6 +494,7 @@ def test_a_promoted_dot_among_many_glides(chromium: Browser, many: str) -> None:
         assert len(set(heights)) > 2, "in steps"
 
 
+@pytest.mark.slow
 def test_thousands_of_trials(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         page = seen.page

@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "chromium-browser",
     "google-chrome",
     "google-chrome-stable",
+    "chromium-headless-shell",
     "chrome",
     "microsoft-edge",
     "msedge",
