@@ -8,7 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEV := $(VENV)/.dev
-PYTEST := $(BIN)/pytest -n auto --dist worksteal
+# One worker more than there are cores, as many tests wait for processes.
+PYTEST := $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # Tests of the search, the engine, local trials and the main commands: they need only the extra "test".
 QUICK := $(addprefix tests/,backends config engine eventlog experiment search simulation trial views test_api.py) \

@@ -49,9 +49,9 @@ def blocks(language: str) -> Iterator[Block]:
 
 
 def is_slow(block: Block) -> bool:
-    """Return whether a block starts a cluster, or runs a search as the README does."""
-    runs_search = block.language == "sh" and "ashwood run " in block.text
-    return "--ray-address local" in block.text or (runs_search and block.page.name != "README.md")
+    """Return whether a block starts a cluster, or runs or plans a search as other tests do, too."""
+    searches = block.language == "sh" and ("ashwood run " in block.text or "ashwood plan " in block.text)
+    return "--ray-address local" in block.text or (searches and block.page.name != "README.md")
 
 
 def in_blocks(language: str) -> pytest.MarkDecorator:

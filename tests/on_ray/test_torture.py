@@ -73,7 +73,6 @@ def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nod
     assert judge(outcome.evidence, local, ordered=True).complaints == []
 
 
-@pytest.mark.slow
 def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
     outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
@@ -186,7 +185,7 @@ LAST = after(12, Victim.NODE)
 @pytest.mark.parametrize(
     ("shared", "between"),
     [
-        pytest.param(False, [], id="no shared storage"),
+        pytest.param(False, [], id="no shared storage", marks=pytest.mark.slow),
         pytest.param(
             True,
             [after(15, Victim.ACTOR), after(25, Victim.INTERRUPTED)],
