@@ -74,7 +74,7 @@ def killed_at(directory: Path, name: str, smallest: Evidence, home: str | None =
 @pytest.mark.parametrize(
     ("name", "home"),
     [
-        # A report that nobody has acknowledged.
+        # A report that was not acknowledged.
         ("driver.append.before:3:driver", "sqlite"),
         ("driver.append.before:3:driver", "postgresql"),
         # The end is recorded, but no terminal has shown it.

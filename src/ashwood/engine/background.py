@@ -22,7 +22,7 @@ def in_background(call: Callable[[], _T]) -> Future[_T]:
     def run() -> None:
         try:
             future.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised again by whoever asks for the result
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is read
             future.set_exception(error)
 
     Thread(target=run, name="ashwood-background", daemon=True).start()

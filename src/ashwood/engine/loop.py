@@ -64,7 +64,7 @@ class Engine:
             requests: what people have asked for since, called a few times a second.
             beat: a sign of life for the lease, called as often; raises when the lease is lost.
             make_room: frees what was kept for the case that the disk is full.
-            recovery: adds what an attempt that died had saved; None: nothing is looked up.
+            recovery: adds what an attempt that died had saved; without it nothing is looked up.
             ran_before: seconds for which earlier drivers ran the experiment.
         """
         self._experiment = experiment
@@ -161,7 +161,7 @@ class Engine:
     # -- between turns ------------------------------------------------------------------------
 
     def _patience(self) -> float | None:
-        """Return how many seconds to wait for the backend before something else is due; None: any time."""
+        """Return how many seconds to wait for the backend before something else is due, or None if nothing is."""
         recovered_at = inf if self._recovery is None else self._recovery.next_due
         due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due, recovered_at)
         return None if due == inf else max(0.0, due - self._clock.elapsed())

@@ -67,7 +67,7 @@ class ProcessBackendContract(BackendContract):
     def test_aborted_attempt_ends_in_a_step_and_tells_only_its_last_word(
         self, backend: Backend, tmp_path: Path
     ) -> None:
-        """What it has reported and nobody has asked for is dropped; other attempts go on, and its slot is free."""
+        """Its reports that were not read yet are dropped. Other attempts train on, and its slot is free."""
         hparams = {"do": "tell", "at": 1, "until": "doomsday", "pid_file": str(tmp_path / "pid")}
         starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
         backend.dispatch(starts)

@@ -99,7 +99,7 @@ def _connect(descriptors: str) -> Trial:
 def _conclude(trial: Trial, link: DriverLink, descriptor: int, process: int) -> None:
     """Write how the attempt ended for the worker, which sees only an exit code.
 
-    If the code is to be called again, what was read and not used goes along.
+    If the code must be called again, what was read and not used goes along.
     """
     if os.getpid() != process:
         return
