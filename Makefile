@@ -27,7 +27,7 @@ test: $(DEV)
 	$(PYTEST)
 
 test-all: $(DEV)
-	HYPOTHESIS_PROFILE=thorough $(PYTEST) -m '' --timeout 1200
+	HYPOTHESIS_PROFILE=all $(PYTEST) -m '' --timeout 1200
 
 # With another Python: make test-quick PYTHON=python3.13 VENV=.venv-3.13
 test-quick: $(VENV)/.test

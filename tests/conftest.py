@@ -20,7 +20,8 @@ os.environ.update(SETTINGS)
 settings.register_profile(
     "ci", max_examples=30, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("thorough", settings.get_profile("ci"), max_examples=1_000)
+settings.register_profile("all", settings.get_profile("ci"), max_examples=100)
+settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
