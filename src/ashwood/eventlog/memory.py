@@ -187,8 +187,10 @@ class MemoryLog:
         return self._last
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
-        """The entries behind ``after``, in order."""
-        yield from enumerate(self._store._shelf(self._experiment).entries[after:], start=after + 1)
+        """Yield the entries after ``after``, in order."""
+        for seq, entry in enumerate(self._store._shelf(self._experiment).entries[after:], start=after + 1):
+            yield seq, entry
+            self._store._shelf(self._experiment)  # Raises NotFound if the experiment was deleted meanwhile.
 
     def last(self) -> Seq:
         """The place of the last entry."""

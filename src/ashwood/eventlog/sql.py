@@ -348,6 +348,7 @@ class SqlLog:
             except EventLogError as error:
                 raise self._damaged(after + 1, f"can't be used: {error}") from error
             if after < end:
+                self.last()  # Raises NotFound if the experiment was deleted meanwhile.
                 raise self._damaged(after + 1, "is missing")
 
     def _advance(self, transaction: Transaction, count: int) -> bool:

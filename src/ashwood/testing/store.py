@@ -138,6 +138,17 @@ class StoreContract:
             assert store.record(experiment) == before._replace(name="new ✓", labels=())
             assert store.spec(experiment) == full_spec()
 
+    def test_log_that_is_deleted_while_it_is_read_is_not_damaged(self, tmp_path: Path) -> None:
+        """A reader that comes back for more learns that the experiment does not exist."""
+        with self.open_store(tmp_path) as store:
+            experiment = store.create(full_spec(), at=1.0)
+            store.log(experiment).append(telling_entries() * 200)
+            reader = store.log(experiment).read()
+            next(reader)
+            store.delete(experiment)
+            with pytest.raises(NotFound, match=f"no experiment {experiment}"):
+                list(reader)
+
     def test_what_is_deleted_is_gone(self, tmp_path: Path) -> None:
         """And its number isn't used again, nor is anything else touched."""
         with self.open_store(tmp_path) as store:
