@@ -28,6 +28,8 @@ from ashwood.testing.backend import PATIENCE, BackendContract, drive, finish, he
 from ashwood.testing.process_backend import ProcessBackendContract
 from tests.clusters import Nodes
 
+pytestmark = pytest.mark.timeout(300)
+
 _keys = map("test-{}".format, itertools.count())
 
 
@@ -53,7 +55,7 @@ def workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shared: 
 
 
 def until_there_are(backend: Backend, number: int) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + 4 * PATIENCE  # Ray starts a process for each, which takes long on a busy machine.
     while backend.slots < number:
         assert time.monotonic() < deadline, "the workers don't come"
         backend.next_events(timeout=1.0)
