@@ -372,11 +372,12 @@ class Header {
         const changes = Object.fromEntries(Object.entries(wanted).filter(changed));
         if (Object.keys(changes).length === 0) return;
         const { settings } = await patch(`${this.model.path}/settings`, changes);
-        await this.model.load();
-        this.model.tell({});
         const words = Object.keys(changes).map((name) => setTo(name, settings[name])).join(", ");
         const isRaised = settings.max_concurrent_trials > atOnce.valueAsNumber && atOnce.valueAsNumber > 0;
+        // Before the page loads anew: that is aborted if an event makes it load once more.
         toast(`${words}${isRaised ? ": every bracket needs one" : ""}.`);
+        await this.model.load();
+        this.model.tell({});
       },
     });
   }
