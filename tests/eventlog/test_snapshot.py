@@ -8,7 +8,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import grimp
 import pytest
 
 from ashwood.engine.loop import Engine
@@ -101,6 +100,7 @@ def test_snapshot_is_bound_to_every_package_that_folds_its_state() -> None:
     unpickler = _Classes(pickle.dumps((experiment, progress, chronicle)))
     unpickler.load()
     pickled = {module for module in unpickler.modules if module.startswith("ashwood.")}
+    grimp = pytest.importorskip("grimp", reason="import-linter is not installed")
     imports = grimp.build_graph("ashwood")
     folding = pickled.union(*(imports.find_upstream_modules(module) for module in pickled))
     packages = {module.split(".")[1] for module in folding if module.count(".") > 1}
