@@ -70,7 +70,8 @@ class Checkpoints:
 
     def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
         """Take a new one; returns those that nobody needs any more."""
-        self.drop(checkpoint.trial, checkpoint.name)
+        if (known := self._find(checkpoint.trial, checkpoint.name)) is not None:
+            self._remove(known)
         kept = self._trials.setdefault(checkpoint.trial, [])
         kept.append(checkpoint)
         # Stable: of equal lengths the later one is the latest.
@@ -95,12 +96,14 @@ class Checkpoints:
 
     def drop(self, trial: TrialId, name: str) -> bool:
         """Remove a damaged checkpoint. Return whether it was known."""
-        for checkpoint in self._trials.get(trial, ()):
-            if checkpoint.name == name:
-                self._remove(checkpoint)
-                self._damaged.setdefault(trial, set()).add(name)
-                return True
-        return False
+        if (known := self._find(trial, name)) is None:
+            return False
+        self._remove(known)
+        self._damaged.setdefault(trial, set()).add(name)
+        return True
+
+    def _find(self, trial: TrialId, name: str) -> Checkpoint | None:
+        return next((each for each in self._trials.get(trial, ()) if each.name == name), None)
 
     def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
         """Enter one among the best; returns the trial of the one that this pushed out of the experiment's best."""

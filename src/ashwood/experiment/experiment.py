@@ -7,7 +7,7 @@ the same decisions on any machine.  An illegal event raises and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from ashwood.errors import IllegalEvent, SearchError
@@ -576,14 +576,18 @@ class Experiment:
                 f"max_trials ({self.search.max_trials}); the latest said: {event.why}"
             )
         if self.spec.rules >= 1:
-            self.checkpoints.reject(trial.id)
+            self._discount(trial)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
-        if self.spec.rules >= 1 and self._best is not None and self._best[1] == trial.id:
-            # All trials are looked at, but only if the best of all is rejected after it has reported.
-            valid = (each for each in self.trials.values() if each.state is not TrialState.INVALID)
-            best = min(((each.best_loss, each.id) for each in valid), default=None)
-            self._best = best if best is not None and isfinite(best[0]) else None
         yield from self._pull()
+
+    def _discount(self, trial: Trial) -> None:
+        """Ignore the results of a trial with invalid hyperparameters for the goal and the best checkpoints."""
+        self.checkpoints.reject(trial.id)
+        trial.best_loss = inf
+        if self._best is not None and self._best[1] == trial.id:
+            # All trials are looked at, but only if the best of all is rejected after it has reported.
+            best = min((each.best_loss, each.id) for each in self.trials.values())
+            self._best = best if isfinite(best[0]) else None
 
     def _trial_stopped(self, event: TrialStopped) -> Iterable[Decision]:
         trial = self.trials[event.trial]

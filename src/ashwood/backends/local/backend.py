@@ -237,15 +237,12 @@ class LocalBackend:
                 continue
             elif kind == "group":
                 self._note_group(place, worker, message[1])
-            elif not place.aborted:
+            elif kind in _LAST or not place.aborted:
                 event = _event(message, place.attempt, place.slot.number)
+                if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
+                    event = AttemptFailed(*place.attempt, ABORTED)
                 if kind in _LAST:
                     self._free(place, worker)
-                yield event
-            elif kind in _LAST:
-                # Whatever the word is: with a failure the engine looks for checkpoints of which it was not told.
-                event = AttemptFailed(*place.attempt, ABORTED)
-                self._free(place, worker)
                 yield event
 
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:

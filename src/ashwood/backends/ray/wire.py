@@ -130,10 +130,10 @@ class Wire:
                 self._socket.sendall(data)
             except OSError:
                 self._give_up()
-        elif self._unsent:
-            self._unsent += data
-        else:
-            self._unsent += data
+            return
+        is_full = bool(self._unsent)
+        self._unsent += data
+        if not is_full:
             self._took_at = time.monotonic()
             self._push()
             if self._unsent:
