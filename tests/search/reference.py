@@ -112,11 +112,12 @@ class Reference:
         return [t for t in self.trials if t.bracket == bracket and t.state != "invalid"]
 
     def ranking(self, bracket: int, rung: int) -> list[ReferenceTrial]:
-        """Everybody with a result in a rung, best first; who failed there comes last."""
+        """All trials with a result in a rung, best first.  Trials that failed there are last, whatever their loss."""
 
         def key(t: ReferenceTrial) -> tuple[bool, bool, bool, float, TrialId]:
-            loss = t.losses.get(rung, 0.0)
-            return t.failed_at == rung, isnan(loss), not isfinite(loss), loss if isfinite(loss) else 0.0, t.id
+            failed = t.failed_at == rung
+            loss = 0.0 if failed else t.losses[rung]
+            return failed, isnan(loss), not isfinite(loss), loss if isfinite(loss) else 0.0, t.id
 
         return sorted((t for t in self.members(bracket) if rung in t.losses or t.failed_at == rung), key=key)
 
