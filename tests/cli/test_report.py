@@ -147,6 +147,7 @@ def test_a_report_on_paper(finished: Workplace) -> None:
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", written)) <= 9
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_picture_has_room_for_many_hyperparameters_with_long_names(tmp_path: Path, chromium: PageBrowser) -> None:
     space = Space({f"a_rather_long_hyperparameter_{number}": Double(0.0, 1.0, count=1) for number in range(10)})
@@ -162,6 +163,8 @@ def test_a_picture_has_room_for_many_hyperparameters_with_long_names(tmp_path: P
         assert [each.evaluate("(box) => box.scrollWidth > box.clientWidth") for each in tables.all()].count(True) == 0
 
 
+@pytest.mark.slow
+@needs_browser
 def test_a_report_as_a_picture(finished: Workplace) -> None:
     assert "Wrote report.png (" in finished.ashwood("report", "1", "--out", "report.png")
     written = (finished.path / "report.png").read_bytes()

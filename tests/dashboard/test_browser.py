@@ -138,16 +138,25 @@ def test_every_other_page(chromium: Browser, url: str) -> None:
                 "Hyperparameters of the best trial",
             ),
             f"/experiments/{DONE}/trials/{first_failed(url)}": (f"boom {NASTY}", f"h{NASTY}"),
-            f"/experiments/{INTERRUPTED}": ("Its driver is gone.", "ashwood resume 2"),
-            f"/experiments/{CREATED}": ("It has no trial yet.",),
-            f"/experiments/{ERRORED}": ("It is errored: every trial failed",),
-            f"/experiments/{PAUSED}": ("It is paused", "ashwood resume 4"),
             "/nowhere": ("There is no such page.",),
         }.items():
             seen.go(path)
             seen.says(*texts)
             nothing_ran(seen.page)
             is_good(seen, themes=BOTH)
+
+
+def test_an_experiment_says_why_it_does_not_run(chromium: Browser, url: str) -> None:
+    with window(chromium, url) as seen:
+        for path, texts in {
+            f"/experiments/{INTERRUPTED}": ("Its driver is gone.", "ashwood resume 2"),
+            f"/experiments/{CREATED}": ("It has no trial yet.",),
+            f"/experiments/{ERRORED}": ("It is errored: every trial failed",),
+            f"/experiments/{PAUSED}": ("It is paused", "ashwood resume 4"),
+        }.items():
+            seen.go(path)
+            seen.says(*texts)
+            nothing_ran(seen.page)
 
 
 def test_phones(chromium: Browser, url: str) -> None:
@@ -397,6 +406,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 def test_thousands_of_dots(chromium: Browser, many: str) -> None:
     with window(chromium, many) as seen:
         page = seen.page

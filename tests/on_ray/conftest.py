@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.clusters import Nodes, ray_cluster_with_dashboard
+from tests.clusters import Nodes, ray_cluster
 from tests.torture.clusters import connect
 
 
 @pytest.fixture(scope="package")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home directory of who runs the cluster."""
-    return tmp_path_factory.mktemp("head")
-
-
-@pytest.fixture(scope="package")
-def nodes(head: Path) -> Iterator[Nodes]:
+def nodes() -> Iterator[Nodes]:
     """The cluster, to which this process is connected."""
-    with ray_cluster_with_dashboard(2, 2, 2, home=head) as nodes, connect(nodes):
+    with ray_cluster(2, 2, 2) as nodes, connect(nodes):
         yield nodes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ashwood.engine import open_home
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState
 from tests.cli.conftest import RANDOM, TRAIN, Workplace, wait_until
-from tests.clusters import Nodes
+from tests.clusters import Nodes, ray_cluster_with_dashboard
 
 WAITS = TRAIN.replace(
     'print("epoch", epoch)',
@@ -21,9 +22,23 @@ WAITS = TRAIN.replace(
 
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(300),  # Ray starts a worker process a command, on a machine that others use too
     pytest.mark.filterwarnings("ignore:ssl=None is deprecated"),  # Ray's client for jobs
 ]
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home directory of the user who runs the cluster."""
+    return tmp_path_factory.mktemp("head")
+
+
+@pytest.fixture(scope="module")
+def nodes(head: Path) -> Iterator[Nodes]:
+    """A cluster of its own: it needs a dashboard to take jobs, which makes every node start more slowly."""
+    with ray_cluster_with_dashboard(2, home=head) as nodes:
+        yield nodes
 
 
 @pytest.fixture
@@ -55,7 +70,6 @@ def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, 
     assert (home / "experiments/1/logs/trial-0.log").read_text().count("working_dir_files") >= 2
 
 
-@pytest.mark.slow
 def test_what_a_command_says_there_and_its_exit_code_come_back(workplace: Workplace, nodes: Nodes) -> None:
     nowhere = str(workplace.path / "nowhere")
     command = ("logs", "1", "1", "--follow", "--home", nowhere)

@@ -54,9 +54,9 @@ def quantities(shown: Preview, arrivals: Arrivals) -> list[tuple[Estimate, float
     [
         asha(100),
         asha(100, stop_once=True),
-        asha(60, method=Method.ASYNC_HALVING, max_length=27, divisor=Fraction(3)),
+        pytest.param(asha(60, method=Method.ASYNC_HALVING, max_length=27, divisor=Fraction(3)), marks=pytest.mark.slow),
         asha(30, mode=Mode.CONSERVATIVE, max_length=16, divisor=Fraction(2)),
-        asha(60, mode=Mode.AGGRESSIVE, max_concurrent_trials=0),
+        pytest.param(asha(60, mode=Mode.AGGRESSIVE, max_concurrent_trials=0), marks=pytest.mark.slow),
     ],
     ids=["standard", "stop_once", "async", "conservative", "aggressive"],
 )
