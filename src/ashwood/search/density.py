@@ -38,7 +38,8 @@ MOST_GOOD = 24
 """No more than the best so many count as good."""
 
 _BINS = 16
-# A value speaks for its neighbourhood too: within a fifth of the range, linearly less the further away.
+# A value speaks for its neighbourhood too: within a fifth of the range, linearly less the further away.  Sums of these
+# weights are exact because they are multiples of 1/16: sum() rounds floats in another way since Python 3.12.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
 
 Ratios: TypeAlias = list[list[float]]
