@@ -72,8 +72,10 @@ class Desk:
         """
         return await self.consult(experiment, lambda _, followed: question(followed))
 
-    async def consult(self, experiment: ExperimentId, question: Callable[[Library, Followed], T]) -> T:
-        """As ``ask``, of an experiment and its home at one moment."""
+    async def consult(
+        self, experiment: ExperimentId, question: Callable[[Library, Followed], T], *, patience: float = _PATIENCE
+    ) -> T:
+        """As ``ask``, of an experiment and its home at one moment, after ``patience`` seconds at most."""
 
         def if_read(library: Library) -> tuple[T] | None:
             followed = library.follow(experiment)
@@ -81,7 +83,7 @@ class Desk:
 
         if (known := await self.do(if_read)) is not None:
             return known[0]
-        read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
+        read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=patience)
         for reading in read:
             reading.result()
         return await self.do(lambda library: question(library, library.follow(experiment)))
