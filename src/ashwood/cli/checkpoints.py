@@ -17,6 +17,7 @@ from ashwood.errors import AshwoodError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
+from ashwood.trial.storage.trees import remove_tree
 from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
 from ashwood.views.trials import TrialTable
 
@@ -106,13 +107,13 @@ def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
     partial = place.with_name(f".{place.name}.partial")
     try:
         with storage.fetch(row.name) as directory:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_tree(place.parent, partial.name, ignore_errors=True)
             shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
         partial.rename(place)
     except OSError as error:
         raise AshwoodError(f"can't write {place}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(place.parent, partial.name, ignore_errors=True)
 
 
 def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:

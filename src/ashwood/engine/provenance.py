@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from ashwood import __version__
 from ashwood.errors import AshwoodError, NotFound
+from ashwood.trial.storage.trees import remove_tree
 
 _GIT_SECONDS: Final = 2.0
 _CHECKOUT_SECONDS: Final = 600.0
@@ -102,7 +102,7 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
     environment = {"GIT_INDEX_FILE": str(target / ".ashwood-index")}
     for arguments in (["read-tree", commit], ["checkout-index", "--all", f"--prefix={target}/"]):
         if _run(root, arguments, seconds=_CHECKOUT_SECONDS, environment=environment) is None:
-            shutil.rmtree(target, ignore_errors=True)
+            remove_tree(into, target.name, ignore_errors=True)
             raise AshwoodError(f"git {arguments[0]} failed in {root}: the files of {commit[:_SHORT]} aren't laid out")
     (target / ".ashwood-index").unlink()
     return target / git["prefix"], {**git, "dirty": 0}

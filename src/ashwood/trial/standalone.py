@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ashwood.trial.api import Trial
@@ -11,6 +12,7 @@ from ashwood.trial.channel import Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.storage import open_storage
+from ashwood.trial.storage.trees import remove_tree
 
 
 class PrintingLink:
@@ -53,11 +55,10 @@ def standalone(
     """
     directory = checkpoints
     if directory is None:
-        import shutil  # both take long to import, and workers have no use for them
-        import tempfile
+        import tempfile  # It takes long to import, and workers have no use for it.
 
         directory = tempfile.mkdtemp(prefix="ashwood-")
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        atexit.register(remove_tree, Path(directory).parent, Path(directory).name, ignore_errors=True)
     job = Job(
         trial=0, attempt=1, target=length, hparams=hparams, seed=seed, checkpoints=directory, data=data, unit=unit
     )

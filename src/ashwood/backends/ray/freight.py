@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tarfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ashwood.trial.storage.trees import remove_tree
 
 SMALL = 1 << 16
 """Bytes of files that go as text."""
@@ -85,7 +86,7 @@ def unload(chunks: Iterable[bytes], directory: Path) -> None:
 def arriving(place: Path) -> Iterator[Path]:
     """An empty directory to fill, which is at ``place`` when all of it has arrived, and not before."""
     unfinished = place.with_name(f".writing-{place.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    remove_tree(unfinished.parent, unfinished.name, ignore_errors=True)
     unfinished.mkdir(parents=True)
     yield unfinished
     unfinished.rename(place)

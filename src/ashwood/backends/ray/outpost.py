@@ -10,7 +10,6 @@ import fcntl
 import os
 import platform
 import queue
-import shutil
 import socket
 import tempfile
 import threading
@@ -46,6 +45,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import Storage, open_storage
+from ashwood.trial.storage.trees import remove_tree
 
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0
@@ -188,7 +188,7 @@ class Outpost:
             else:
                 service.run()
             if not self._staging.holds_more:
-                shutil.rmtree(self._directory, ignore_errors=True)
+                remove_tree(self._directory.parent, self._directory.name, ignore_errors=True)
         lives = not wire.gone
         wire.send(["gone"])
         return lives
@@ -215,7 +215,7 @@ class Salvage:
 
     def clear(self) -> None:
         """Remove all of it."""
-        shutil.rmtree(self._home, ignore_errors=True)
+        remove_tree(self._home.parent, self._home.name, ignore_errors=True)
 
     def _storages(self) -> list[Storage]:
         return [open_storage(path) for path in sorted(self._home.glob("*/checkpoints"))]
@@ -279,7 +279,7 @@ def _sweep(base: Path) -> None:
     for directory in base.glob("*/*/*"):
         with suppress(OSError):
             if not is_held(directory / _LOCK) and _changed_at(directory) < oldest:
-                shutil.rmtree(directory, ignore_errors=True)
+                remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
         with suppress(OSError):  # workers' directories are in it
             parent.rmdir()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ashwood.trial.storage.trees import remove_tree
 
 
 @contextmanager
@@ -27,10 +28,10 @@ def scratch() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(base, directory.name, ignore_errors=True)
         os.close(held)
         if base.name != _name():
-            shutil.rmtree(base, ignore_errors=True)
+            remove_tree(base.parent, base.name, ignore_errors=True)
 
 
 def _base() -> Path:
@@ -54,7 +55,7 @@ def _sweep(base: Path) -> None:
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(base, directory.name, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:
