@@ -15,9 +15,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ashwood.engine import Home, Session, loop, open_home, places
 from ashwood.engine.loop import Engine
-from ashwood.engine.recovery import Recovery, unrecorded
+from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
 from ashwood.engine.removal import remove_experiment
-from ashwood.errors import StorageUnreachable
+from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
@@ -38,7 +38,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.backend import PATIENCE
-from ashwood.trial.storage import MANIFEST, Storage, Stored, open_storage, remote
+from ashwood.trial.storage import MANIFEST, About, Storage, Stored, open_storage, remote
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, new_log, objective
@@ -60,7 +60,7 @@ def experiment() -> Experiment:
 
 
 def save(storage: Storage, name: str, **metrics: float) -> None:
-    storage.save(name, lambda directory: (directory / "model").write_text("weights"), metrics)
+    storage.save(name, lambda directory: (directory / "model").write_text("weights"), lambda: About(metrics))
 
 
 def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
@@ -86,6 +86,62 @@ def test_a_report_that_is_known_is_not_repeated(experiment: Experiment, storage:
     experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
+
+
+def mine(state: Experiment, **changes: Any) -> About:
+    """What a checkpoint of the only trial says of itself."""
+    return owner(state.trials[0], state)._replace(metrics={"loss": 0.5}, **changes)
+
+
+def write(directory: Path) -> None:
+    (directory / "model").write_text("weights")
+
+
+def test_reports_since_the_checkpoint_before_come_back(storage: Storage) -> None:
+    # One trial that trains to a length of 9; its worker outlived the driver by three reports.
+    experiment = Experiment(replace(SPEC, search=replace(SPEC.search, num_rungs=1)))
+    for event in (DriverStarted(1), AttemptStarted(0, 1, 0, 0), ValidationReported(0, 1, 2, {"loss": 0.8})):
+        experiment.handle(event)
+    name = "trial-0/length-4-attempt-1"
+    about = mine(experiment, reports=[(1, {"loss": 0.9}), (2, {"loss": 0.8}), (3, {"loss": 0.6})])
+    storage.save(name, write, lambda: about)
+    assert recovered(experiment, storage) == [
+        ValidationReported(0, 1, 3, {"loss": 0.6}),
+        ValidationReported(0, 1, 4, {"loss": 0.5}),
+        CheckpointSaved(0, 1, 4, name, {"loss": 0.5}),
+    ]
+
+
+@pytest.mark.parametrize("foreign", [{"experiment": "another"}, {"draw": "other hyperparameters"}])
+def test_a_checkpoint_of_another_experiment_or_draw_is_set_aside(
+    storage: Storage, tmp_path: Path, foreign: dict[str, str]
+) -> None:
+    experiment = Experiment(replace(SPEC, identity="this one"))
+    experiment.handle(DriverStarted(1))
+    experiment.handle(AttemptStarted(0, 1, 0, 0))
+    name = "trial-0/length-1-attempt-1"
+    storage.save(name, write, lambda: mine(experiment, **foreign))
+    assert recovered(experiment, storage) == []
+    with pytest.raises(CheckpointError, match="so it is not used"), storage.fetch(name, mine(experiment)):
+        pass
+    [(moved, place)] = set_aside_foreign(experiment, storage)
+    assert moved == name
+    assert (Path(place) / "model").read_text() == "weights"
+    assert storage.complete() == []
+    assert storage.leftovers() == []
+    storage.save(name, write, lambda: mine(experiment))
+    assert set_aside_foreign(experiment, storage) == []
+    assert len(recovered(experiment, storage)) == 2
+
+
+def test_checkpoints_of_a_course_that_a_restored_log_does_not_know_are_set_aside(
+    experiment: Experiment, storage: Storage
+) -> None:
+    for name in ("trial-0/length-1-attempt-2", "trial-1/length-1-attempt-1", "trial-0/length-1-attempt-1"):
+        save(storage, name, loss=0.5)
+    moved = [name for name, _ in set_aside_foreign(experiment, storage)]
+    assert moved == ["trial-0/length-1-attempt-2", "trial-1/length-1-attempt-1"]
+    assert [stored.name for stored in storage.complete()] == ["trial-0/length-1-attempt-1"], "its manifest is unmarked"
 
 
 def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(

@@ -51,6 +51,41 @@ def test_every_experiment_has_a_folder_of_its_own() -> None:
     assert again.count("/") == one.count("/"), "beside the other's, not inside it"
 
 
+def test_every_experiment_has_an_identity_of_its_own(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        first, second = (home.store.spec(home.create(full_spec(), at=1.0)).identity for _ in range(2))
+        assert "" != first != second != ""
+
+
+def test_a_number_whose_directory_holds_files_is_not_used_again(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        (home.directory(home.create(full_spec(), at=1.0)) / "snapshot").write_text("")
+        home.directory(2)  # which is empty
+        (tmp_path / "experiments" / "3").write_text("no directory")
+    for file in tmp_path.glob("ashwood.db*"):
+        file.unlink()
+    with open_home(tmp_path, create=True) as home:
+        left_out = list[int]()
+        assert home.create(full_spec(), at=1.0, left_out=left_out.append) == 2
+        assert home.create(full_spec(), at=1.0, left_out=left_out.append) == 4
+        assert left_out == [1, 3]
+        assert [record.id for record in home.store.experiments()] == [2, 4]
+
+
+def test_nothing_is_recorded_in_a_database_that_was_deleted(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        experiment = home.create(full_spec(), at=1.0)
+        with home.lease(experiment) as lease:
+            log = home.store.log(experiment, lease.token)
+            (tmp_path / "ashwood.db").unlink()
+            with pytest.raises(EventLogError, match="was deleted or replaced"):
+                log.append([Entry(1.0, DriverStarted(1), ())])
+            with open_home(tmp_path, create=True) as other:
+                other.create(full_spec(), at=1.0)
+            with pytest.raises(EventLogError, match="was deleted or replaced"):
+                log.append([Entry(1.0, DriverStarted(1), ())])
+
+
 def test_one_that_should_run_and_has_no_driver_is_interrupted(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.store.create(full_spec(), at=1.0)

@@ -34,7 +34,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RayCluster
-from ashwood.trial.storage import open_storage
+from ashwood.trial.storage import About, open_storage
 from tests.engine.instant_backend import InstantBackend
 from tests.engine.test_loop import SPEC, objective
 from tests.engine.test_session import Closing, Quiet
@@ -117,7 +117,9 @@ def interrupted(home: Home) -> int:
 
 def leave_on(node: Path, *names: str) -> None:
     for name in names:
-        open_storage(node).save(name, lambda directory: (directory / "model").write_text("weights"), {"loss": 0.5})
+        open_storage(node).save(
+            name, lambda directory: (directory / "model").write_text("weights"), lambda: About({"loss": 0.5})
+        )
 
 
 def saved(home: Home, experiment: int) -> list[CheckpointSaved]:

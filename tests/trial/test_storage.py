@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
-from ashwood.trial.storage import MANIFEST, Storage, Stored, checkpoint_name, join_url, named_position, open_storage
+from ashwood.trial.storage import (
+    MANIFEST,
+    About,
+    Storage,
+    Stored,
+    checkpoint_name,
+    join_url,
+    named_position,
+    open_storage,
+)
 from ashwood.trial.storage.port import Name, parsed
 from tests.s3 import S3
 from tests.trial.storages import NAME, Files, contents, writes
@@ -156,7 +165,7 @@ DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
         ),
         f"its {MANIFEST} can't be read",
     ),
-    "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 2}'), "newer Ashwood"),
+    "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 3}'), "newer Ashwood"),
 }
 
 
@@ -173,12 +182,15 @@ def test_a_damaged_checkpoint_is_refused_and_what_is_wrong_is_named(
     assert not isinstance(caught.value, StorageUnreachable)
 
 
+SAID = About({"loss": 0.1, "é": math.nan}, "an experiment", "a draw", [(3, {"loss": 0.2})])
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_single_byte_can_change_unnoticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("flip")
     storage = open_storage(root)
-    storage.save(NAME, writes(model=data.draw(st.binary(min_size=1, max_size=64))), {"loss": 0.1, "é": math.nan})
+    storage.save(NAME, writes(model=data.draw(st.binary(min_size=1, max_size=64))), lambda: SAID)
     assert storage.manifest(NAME).metrics["loss"] == 0.1
     file = root / NAME / data.draw(st.sampled_from(["model.pt", MANIFEST]))
     changed = bytearray(file.read_bytes())

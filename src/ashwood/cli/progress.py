@@ -112,10 +112,6 @@ class Reporter:
     def interrupted(self, count: int) -> None:
         """Say what the ``count``-th Ctrl-C does.  Called by a signal handler."""
 
-    def waiting(self, what: str) -> None:
-        """Nothing runs yet, because of ``what``."""
-        self.warn(f"waiting: {what}")
-
     def warn(self, message: str) -> None:
         """Tell a warning; the same one only once."""
         if message not in self._seen_warnings:

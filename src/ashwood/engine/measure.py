@@ -147,5 +147,5 @@ class _Listener:
     def interrupted(self, count: int) -> None:
         pass
 
-    def waiting(self, what: str) -> None:
+    def warn(self, message: str) -> None:
         pass

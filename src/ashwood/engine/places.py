@@ -116,8 +116,9 @@ class OnRay:
         self._cluster = cluster
         record = here.home.store.record(here.experiment)
         self._state = record.state
-        # The same for whoever drives it next, on whichever machine; not so for an experiment of another home.
-        text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{here.spec.seed}"
+        # The same for each driver, on any machine; not so for an experiment of another home.
+        identity = here.spec.identity
+        text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:

@@ -18,7 +18,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage import Storage, Stored
+from ashwood.trial.storage import About, Storage, Stored, digest_of_draw
 from ashwood.trial.storage.manifest import Manifest
 from ashwood.trial.storage.port import parse_name
 
@@ -52,6 +52,38 @@ def unrecorded(
     for trial in trials:
         found = while_beating(_look_up_of(trial, experiment, storage), beat)
         yield from _events(trial, experiment, found)
+
+
+def set_aside_foreign(
+    experiment: Experiment, storage: Storage, beat: Callable[[], None] = lambda: None
+) -> list[tuple[str, str]]:
+    """Move checkpoints aside that cannot be of this experiment as its log tells it; return each name and new place.
+
+    They are of another experiment, or of a course that this one took before its database was restored from a
+    backup.  A checkpoint is one of them if its trial or attempt is not in the log, or if its manifest says so.
+
+    Raises:
+        StorageUnreachable: the storage cannot be read, or a checkpoint cannot be moved.
+    """
+    stored = while_beating(storage.complete, beat)
+    names = [each.name for each in stored if _is_foreign(experiment, storage, each, beat)]
+    return [(name, while_beating(partial(storage.set_aside, name), beat)) for name in names]
+
+
+def _is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: Callable[[], None]) -> bool:
+    trial = experiment.trials.get(stored.trial)
+    if trial is None or stored.attempt > trial.attempt:
+        return True
+    if stored.name in experiment.checkpoints.names(trial.id):
+        return False  # An attempt that starts from it checks its manifest.
+    try:
+        manifest = while_beating(partial(storage.manifest, stored.name), beat)
+        manifest.about.check_fits(owner(trial, experiment), stored.name)
+    except StorageUnreachable:
+        raise
+    except CheckpointError:
+        return True
+    return False
 
 
 def is_wanted(experiment: Experiment, name: str) -> bool:
@@ -152,48 +184,55 @@ class Recovery:
 
 def _look_up_of(trial: Trial, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
     """Return a call that may be made in any thread: what it needs of the experiment is read now."""
-    return partial(_look_up, storage, trial.id, experiment.checkpoints.names(trial.id), trial.checkpoint_length)
+    known, wanted = experiment.checkpoints.names(trial.id), owner(trial, experiment)
+    return partial(_look_up, storage, trial.id, known, trial.checkpoint_length, wanted)
 
 
-def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: int) -> list[Found]:
+def owner(trial: Trial, experiment: Experiment) -> About:
+    """Return what the checkpoints of a trial say of themselves."""
+    return About(experiment=experiment.spec.identity, draw=digest_of_draw(trial.hparams, trial.seed))
+
+
+def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: int, wanted: About) -> list[Found]:
     """Return the checkpoints of a trial that have at least a length and an unknown name.
 
     Raises:
         StorageUnreachable: the storage cannot be read.
     """
     unknown = [stored for stored in storage.complete(trial) if stored.length >= length and stored.name not in known]
-    manifests = ((stored, _manifest(storage, stored.name)) for stored in unknown)
+    manifests = ((stored, _manifest(storage, stored.name, wanted)) for stored in unknown)
     return [Found(stored, manifest) for stored, manifest in manifests if manifest is not None]
 
 
-def _manifest(storage: Storage, name: str) -> Manifest | None:
+def _manifest(storage: Storage, name: str, wanted: About) -> Manifest | None:
+    """Return the manifest of a checkpoint, or None if the checkpoint is damaged or of another experiment or trial."""
     try:
-        return storage.manifest(name)
+        manifest = storage.manifest(name)
+        manifest.about.check_fits(wanted, name)
     except StorageUnreachable:
         raise
     except CheckpointError:  # as good as none
         return None
+    return manifest
 
 
 def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
     """Yield the events that these checkpoints stand for.
 
-    A trial continues from a complete checkpoint.  Its manifest holds what was reported at its length.  If that
-    report was lost it comes first: otherwise the trial would have to train on to report again.
+    A trial continues from a complete checkpoint.  Its manifest holds what was reported since the checkpoint before.
+    Reports that were lost come first: otherwise the learning curve would have a hole, and the trial would have to
+    train on to report again.
     """
     known = experiment.checkpoints.names(trial.id)
     for stored, manifest in found:
         if stored.name in known or stored.length < trial.checkpoint_length:
             continue
-        if _is_news(trial, stored) and manifest.metrics:
-            yield ValidationReported(trial.id, stored.attempt, stored.length, manifest.metrics)
+        for length, metrics in (*manifest.reports, (stored.length, manifest.metrics)):
+            if metrics and length <= stored.length and _is_news(trial, stored.attempt, length):
+                yield ValidationReported(trial.id, stored.attempt, length, metrics)
         yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)
 
 
-def _is_news(trial: Trial, stored: Stored) -> bool:
-    """Return whether the present attempt of a trial got further than the log knows."""
-    return (
-        trial.state is TrialState.RUNNING
-        and stored.attempt == trial.attempt
-        and (stored.attempt, stored.length) > trial.reported
-    )
+def _is_news(trial: Trial, attempt: int, length: int) -> bool:
+    """Return whether a report is of the present attempt of a trial, and further than the log knows."""
+    return trial.state is TrialState.RUNNING and attempt == trial.attempt and (attempt, length) > trial.reported

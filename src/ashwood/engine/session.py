@@ -14,12 +14,13 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
 from ashwood.engine.background import while_beating
+from ashwood.engine.bundle import check_imported
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
-from ashwood.engine.recovery import Recovery, is_wanted, unrecorded
+from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.snapshot import Folded, check_entry, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
@@ -75,8 +76,8 @@ class Audience(Protocol):
         """Take note of the ``count``-th Ctrl-C.  Called by a signal handler: it must not write or take a lock."""
         ...
 
-    def waiting(self, what: str) -> None:
-        """Nothing runs yet, because of ``what``."""
+    def warn(self, message: str) -> None:
+        """Show a message before anything runs."""
         ...
 
 
@@ -92,6 +93,7 @@ class Session:
         self._home = home
         self.id = experiment
         self.spec = home.store.spec(experiment)
+        self._left_out: list[ExperimentId] = []
 
     @classmethod
     def create(cls, home: Home, spec: ExperimentSpec, *, at: float) -> Session:
@@ -100,7 +102,11 @@ class Session:
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
         """
-        return cls(home, home.store.create(with_own_storage(_with_source(home, spec), at), at=at))
+        left_out: list[ExperimentId] = []
+        spec = with_own_storage(_with_source(home, spec), at)
+        session = cls(home, home.create(spec, at=at, left_out=left_out.append))
+        session._left_out = left_out
+        return session
 
     def run(self, audience: Audience, *, workers: int | None = None, cluster: Cluster = "recorded") -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
@@ -114,7 +120,7 @@ class Session:
 
         Raises:
             ExperimentBusy: another process drives it.
-            RequestRefused: it has ended, or has what it was to reach.
+            RequestRefused: it has ended, has what it was to reach, or was not imported completely.
             DiskFull: there is no room to record that it pauses, should the disk fill.
             EventLogError: its log is damaged.
             ReplayDivergence: its log holds other decisions than this Ashwood takes.
@@ -123,6 +129,11 @@ class Session:
             BackendError: no trial can run at all.
         """
         directory = self._home.directory(self.id)
+        for number in self._left_out:
+            audience.warn(
+                f"{directory.with_name(str(number))} holds files of an experiment that is not in the database, so "
+                f"number {number} was not used"
+            )
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
@@ -130,6 +141,7 @@ class Session:
         ):
             self._await_former_workers(place, lease, audience)
             log = self._home.store.log(self.id, lease.token)
+            check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
@@ -154,7 +166,7 @@ class Session:
     def _await_former_workers(self, place: Place, lease: Lease, audience: Audience) -> None:
         def say(processes: int, seconds: float) -> None:
             who = f"{processes or 'the'} process{'' if processes == 1 else 'es'} of the former driver"
-            audience.waiting(f"up to {seconds:.0f} s for {who} to save and leave")
+            audience.warn(f"waiting: up to {seconds:.0f} s for {who} to save and leave")
 
         def sleep(seconds: float) -> None:
             lease.beat()
@@ -177,6 +189,11 @@ class Session:
         salvaged = place.salvage(partial(is_wanted, experiment))
         while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
+        if folded.last is not None:
+            for foreign, aside in set_aside_foreign(experiment, storage, lease.beat):
+                audience.warn(
+                    f"the checkpoint {foreign} is not of this experiment as its log tells it; it is now {aside}"
+                )
         record(experiment.unsettled())
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])

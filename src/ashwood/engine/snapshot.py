@@ -46,7 +46,7 @@ def fold(
         EventLogError: the log is damaged; the message names the entry.
         ReplayDivergence: a recorded decision isn't what the search decides; the message names the entry.
     """
-    folded = (snapshot and _load(snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
+    folded = (snapshot and _load(spec, snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
@@ -81,9 +81,11 @@ def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) ->
         keep(path, Kept((folded.experiment, folded.progress), folded.seq, folded.last), beat)
 
 
-def _load(path: Path, log: EventLog, beat: Callable[[], None]) -> Folded | None:
+def _load(spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None]) -> Folded | None:
     kept = find(path, log, beat)
     if kept is None:
         return None
     experiment, progress = kept.state
+    if experiment.spec.identity != spec.identity:
+        return None
     return Folded(experiment, progress, kept.seq, kept.last)

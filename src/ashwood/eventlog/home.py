@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -48,19 +49,41 @@ class Home:
         self.path = path
         self.store = store
         self.name = str(path) if name is None else name
-        self._opened = self._database()
 
     def is_gone(self) -> bool:
         """Whether its database was deleted since it was opened; there may be another in its place."""
-        return self._database() != self._opened
+        return self.store.is_gone()
 
-    def _database(self) -> tuple[int, int] | None:
-        """Tells the file from every other; None: it is no file."""
+    def create(
+        self,
+        spec: ExperimentSpec,
+        *,
+        at: float,
+        identity: str = "",
+        left_out: Callable[[ExperimentId], None] = lambda _: None,
+    ) -> ExperimentId:
+        """Take a new experiment in, with this identity or, by default, a random one.
+
+        A number whose directory holds files is left out, and ``left_out`` is called with it: the files are of an
+        experiment that the database does not know any more.
+
+        Raises:
+            EventLogError: it cannot be written.
+        """
+        spec = replace(spec, identity=identity or secrets.token_hex(8))
+        while self._has_files(experiment := self.store.create(spec, at=at)):
+            self.store.delete(experiment)
+            left_out(experiment)
+        return experiment
+
+    def _has_files(self, experiment: ExperimentId) -> bool:
+        """Whether the directory of a number on this machine holds anything."""
         try:
-            about = (self.path / _DATABASE).stat()
-        except OSError:
-            return None
-        return about.st_dev, about.st_ino
+            return any(self._files(experiment).iterdir())
+        except FileNotFoundError:
+            return False
+        except OSError:  # It is no directory, or cannot be read.
+            return True
 
     def directory(self, experiment: ExperimentId) -> Path:
         """Where an experiment keeps its files on this machine; made if it isn't there.

@@ -140,6 +140,10 @@ class MemoryStore:
                 return shelf.answers.get(request)
         raise NotFound(f"there is no request {request}")
 
+    def is_gone(self) -> bool:
+        """Whether somebody deleted it: nobody can."""
+        return False
+
     def close(self) -> None:
         """Nothing to let go of."""
 

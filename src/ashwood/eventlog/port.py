@@ -233,6 +233,10 @@ class Store(Protocol):
         """
         ...
 
+    def is_gone(self) -> bool:
+        """Whether the database was deleted or replaced since it was opened, without an error that would say so."""
+        ...
+
     def close(self) -> None:
         """Let go of files and connections.  Idempotent."""
         ...

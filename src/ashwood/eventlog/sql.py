@@ -109,6 +109,10 @@ class SqlStore(ABC):
     def close(self) -> None:
         """Let go of files and connections."""
 
+    def is_gone(self) -> bool:
+        """Whether the database was deleted since it was opened; a server says so itself."""
+        return False
+
     # -- experiments ----------------------------------------------------------------------------
 
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:

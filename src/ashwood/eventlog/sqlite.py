@@ -103,6 +103,7 @@ class SqliteStore(SqlStore):
             self._connection = _connect(path)
             try:
                 self._prepare()
+                self._opened = _file_at(path)
             except BaseException:
                 self._connection.close()
                 raise
@@ -113,12 +114,20 @@ class SqliteStore(SqlStore):
         """Close the file."""
         self._connection.close()
 
+    def is_gone(self) -> bool:
+        """Whether the file was deleted or replaced since it was opened; SQLite does not notice."""
+        return _file_at(self.path) != self._opened
+
     def _query(self, sql: str, *values: object) -> list[Any]:
         with _explained(self.path):
             return self._connection.execute(sql, values).fetchall()
 
     def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
         run = self._connection.execute
+        if self.is_gone():
+            raise EventLogError(
+                f"{self.path} was deleted or replaced while this process used it: nothing more can be recorded"
+            )
         with _explained(self.path):
             if sync is not Sync.WITHIN:
                 run("PRAGMA synchronous = NORMAL")
@@ -228,6 +237,15 @@ def _close(connection: sqlite3.Connection) -> None:
     # The garbage collector may run in a thread that must not use the connection; it is then closed a moment later.
     with contextlib.suppress(sqlite3.ProgrammingError):
         connection.close()
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file at a path from every other, or None if there is no file."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _wal_of(path: Path) -> Path:

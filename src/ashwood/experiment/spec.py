@@ -99,6 +99,9 @@ class RayCluster:
     autoscales: bool = False
 
 
+IMPORTED: Final = "imported"
+"""Key of `ExperimentSpec.provenance`: how many entries the file had that the experiment was imported from."""
+
 RULES: Final = 1
 """Number of the rules by which new experiments decide.
 
@@ -144,8 +147,10 @@ class ExperimentSpec:
         environment: environment variables for the training code.
         config_text: the experiment file, word for word, for the record.
         provenance: what the experiment was started with, JSON-able: ``ashwood`` and ``python`` (versions), ``packages``
-            (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None).
+            (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None) and
+            `IMPORTED`.
         rules: number of the rules by which the experiment decides; see `RULES`.
+        identity: random text that no other experiment has; empty: it was created before there were identities.
     """
 
     name: str
@@ -178,3 +183,10 @@ class ExperimentSpec:
     config_text: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rules: int = RULES
+    identity: str = ""
+
+    @property
+    def imported_entries(self) -> int:
+        """How many entries its log was imported with; 0: it was not imported."""
+        entries = self.provenance.get(IMPORTED, 0)
+        return entries if isinstance(entries, int) else 0

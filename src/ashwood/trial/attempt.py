@@ -10,7 +10,7 @@ from ashwood.trial.channel import Link, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.storage import Write, checkpoint_name, named_position, open_storage
+from ashwood.trial.storage import About, Write, checkpoint_name, digest_of_draw, named_position, open_storage
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -69,7 +69,15 @@ class Damaged(NamedTuple):
     why: str
 
 
+_MOST_UNSAVED = 100_000
+"""Lengths of which reports are kept for the next checkpoint: training code may report every batch and save once."""
+
 Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again | Damaged
+
+
+def draw_of(job: Job) -> str:
+    """The digest by which checkpoints know the trial of a job."""
+    return digest_of_draw(job.hparams, job.seed)
 
 
 class Attempt:
@@ -91,7 +99,8 @@ class Attempt:
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
-        self._latest: tuple[int, dict[str, float]] = (job.length, {})
+        # What no checkpoint of this attempt holds yet: metrics by length, in the order of the reports.
+        self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
         self._saver: tuple[Place, Save] | None = None
         self._saved_at: Place | None = None
@@ -186,8 +195,9 @@ class Attempt:
                 self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
             # What is reported at one length belongs together, also if the code calls report() once for each metric.
-            at, earlier = self._latest
-            self._latest = (length, {**earlier, **metrics} if at == length else metrics)
+            self._unsaved.setdefault(length, {}).update(metrics)
+            if len(self._unsaved) > _MOST_UNSAVED:
+                del self._unsaved[next(iter(self._unsaved))]
         if length >= self.target and not self._over and self._answers(metrics):
             self._ask(length)
         else:
@@ -253,9 +263,11 @@ class Attempt:
         # Where several positions have one length, the position is told apart by the name.
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
-        at, latest = self._latest
-        metrics = latest if at == length else {}
-        open_storage(self.job.checkpoints).save(name, self._saver[1], metrics)
+        metrics = self._unsaved.pop(length, {})
+        about = About(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
+        open_storage(self.job.checkpoints).save(name, self._saver[1], lambda: about)
+        # The driver may already have heard of them. If not, the next checkpoint need not repeat what this one holds.
+        self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)

@@ -21,6 +21,7 @@ class Job(NamedTuple):
         rank: which of the processes that train this trial together, each on a machine of its own; 0 leads.
         world_size: how many those are.
         rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
+        experiment: identity of the experiment; empty: it has none.
     """
 
     trial: int
@@ -41,3 +42,4 @@ class Job(NamedTuple):
     rank: int = 0
     world_size: int = 1
     rendezvous: str | None = None
+    experiment: str = ""

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped
+from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped, draw_of
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
-from ashwood.trial.storage import open_storage
+from ashwood.trial.storage import About, open_storage
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
@@ -39,7 +39,8 @@ def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Faile
         directory = None
         if job.checkpoint is not None:
             try:
-                directory = str(stack.enter_context(open_storage(job.checkpoints).fetch(job.checkpoint)))
+                storage, wanted = open_storage(job.checkpoints), About(experiment=job.experiment, draw=draw_of(job))
+                directory = str(stack.enter_context(storage.fetch(job.checkpoint, wanted)))
             except StorageUnreachable as error:
                 return Failed(str(error))
             except CheckpointError as error:

@@ -340,6 +340,7 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
             "records_per_epoch": spec.records_per_epoch,
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
+            "experiment": spec.identity,
             **team._asdict(),
         },
     )

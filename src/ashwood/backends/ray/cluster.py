@@ -18,7 +18,7 @@ from ashwood.backends.ray.outpost import Salvage, node_name
 from ashwood.errors import CheckpointError, ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.trial.storage import Storage
-from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest, verify
+from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifest, verify
 
 NAMESPACE = "ashwood"
 LOCAL = "local"
@@ -153,15 +153,15 @@ def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
         CheckpointError: it is damaged.
         Exception: whatever the disk or the transport has against it.
     """
-    metrics: dict[str, float] = {}
+    about = list[About]()
 
     def write(directory: Path) -> None:
         unload(chunks, directory)
         verify(directory)
-        metrics.update(decode(read_manifest(directory) or b"", name).metrics)
+        about.append(decode(read_manifest(directory) or b"", name).about)
         (directory / MANIFEST).unlink()
 
-    storage.save(name, write, metrics)
+    storage.save(name, write, lambda: about[0])
 
 
 @contextmanager

@@ -182,8 +182,8 @@ class Staged(Staging):
     def _upload(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
             with self.storage.fetch(name) as source:
-                metrics = self.storage.manifest(name).metrics
-                remote.save(name, lambda target: _copy(source, target), metrics)
+                about = self.storage.manifest(name).about
+                remote.save(name, lambda target: _copy(source, target), lambda: about)
         except Exception as error:  # noqa: BLE001 - whatever a storage has against it, training goes on
             inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", lacks_space(error)])
         else:

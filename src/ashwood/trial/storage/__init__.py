@@ -9,16 +9,18 @@ import os
 from pathlib import Path
 
 from ashwood.trial.storage.local import LocalStorage
-from ashwood.trial.storage.manifest import MANIFEST
+from ashwood.trial.storage.manifest import MANIFEST, About, digest_of_draw
 from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, checkpoint_name, named_position
 
 __all__ = [
     "MANIFEST",
+    "About",
     "Leftover",
     "Storage",
     "Stored",
     "Write",
     "checkpoint_name",
+    "digest_of_draw",
     "is_remote",
     "join_url",
     "named_position",

@@ -13,13 +13,14 @@ import errno
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage.manifest import MANIFEST, Manifest, decode, describe, read_manifest, verify
-from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
+from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+from ashwood.trial.storage.trees import remove_tree
 
 _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
 _HIDDEN = (_WRITING, _REPLACED, _DELETED)
@@ -34,7 +35,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
         """Fill a hidden directory, put it safely on disk, and only then give it its name.
 
         What earlier processes left half-written beside it is removed.
@@ -48,7 +49,7 @@ class LocalStorage(Storage):
         try:
             with _placed(hidden):
                 fill(hidden, write)
-            manifest = describe(hidden, trial, length, attempt, metrics or {})
+            manifest = describe(hidden, trial, length, attempt, about())
             (hidden / MANIFEST).write_bytes(manifest.encode())
             _sync_all(hidden, manifest)
             if directory.exists():  # saved for a driver that died before it knew of it
@@ -138,6 +139,22 @@ class LocalStorage(Storage):
                 parent.rmdir()
         except OSError as error:
             raise StorageUnreachable(f"can't delete the checkpoint {directory}: {error.strerror}") from error
+
+    def set_aside(self, name: str) -> str:
+        """Rename its directory; a number tells it from those of the same name that were set aside before."""
+        parsed(name)
+        target = self._root / ASIDE / name
+        try:
+            _make(target.parent)
+            nth = 0
+            while target.exists():
+                nth += 1
+                target = self._root / ASIDE / f"{name}.{nth}"
+            (self._root / name).rename(target)
+            _sync(target.parent)
+        except OSError as error:
+            raise StorageUnreachable(f"can't move {self._root / name} to {target}: {error.strerror}") from error
+        return str(target)
 
     def _own(self, name: str) -> Path:
         """The directory of a checkpoint or leftover of this storage, and surely of no other."""
@@ -261,9 +278,5 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _remove(tree: Path) -> None:
-    if not tree.exists():
-        return
-    import shutil  # with its archive formats it would double the time that this room takes to import
-
-    shutil.rmtree(tree, ignore_errors=True)
+def _remove(path: Path) -> None:
+    remove_tree(path.parent, path.name, ignore_errors=True)

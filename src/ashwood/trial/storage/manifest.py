@@ -2,12 +2,13 @@
 
 ``ashwood-checkpoint.json`` lies beside the files that training code wrote::
 
-    {"format": 1, "trial": 3, "length": 4, "attempt": 1, "size": 1024,
-     "metrics": {"loss": 0.5}, "files": {"model.pt": [1024, "5b3c…"]}, "folders": [],
-     "digest": "91d0…"}
+    {"format": 2, "trial": 3, "length": 4, "attempt": 1,
+     "metrics": {"loss": 0.5}, "size": 1024, "files": {"model.pt": [1024, "5b3c…"]}, "folders": [],
+     "experiment": "0c9be1…", "draw": "77ad…", "reports": [[3, {"loss": 0.6}]], "digest": "91d0…"}
 
 Each file has its size in bytes and its blake2b digest of 16 bytes; the last digest is that of the
-manifest without it, as Python's json writes it.  Links to files count as the files.
+manifest without it, as Python's json writes it.  Links to files count as the files.  Format 1 did
+not have ``experiment``, ``draw`` and ``reports``.
 """
 
 from __future__ import annotations
@@ -22,17 +23,51 @@ from typing import Any, NamedTuple
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
 
 MANIFEST = "ashwood-checkpoint.json"
-FORMAT = 1
+FORMAT = 2
 
 _DIGEST_BYTES = 16
+_MOST = 1 << 63
 _DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
+
+class About(NamedTuple):
+    """What a checkpoint says of itself besides what is in its files.
+
+    Attributes:
+        metrics: what was reported at its length.  The report may be lost with a driver that dies just then.
+        experiment: identity of the experiment that saved it; empty: not known.
+        draw: digest of the trial's hyperparameters and seed, see `digest_of_draw`; empty: not known.
+        reports: what the attempt reported before, since its previous checkpoint: pairs of length and metrics.
+    """
+
+    metrics: Mapping[str, float] = {}
+    experiment: str = ""
+    draw: str = ""
+    reports: Sequence[tuple[int, Mapping[str, float]]] = ()
+
+    def check_fits(self, wanted: About, where: str) -> None:
+        """Make sure that a checkpoint is of the experiment and the trial that want it.  What is not known fits.
+
+        Raises:
+            CheckpointError: it is of others.
+        """
+        if self.experiment and wanted.experiment and self.experiment != wanted.experiment:
+            raise CheckpointError(
+                f"the checkpoint {where} belongs to the experiment with identity {self.experiment}, not to that with "
+                f"identity {wanted.experiment}, so it is not used"
+            )
+        if self.draw and wanted.draw and self.draw != wanted.draw:
+            raise CheckpointError(
+                f"the checkpoint {where} belongs to a trial with other hyperparameters or another seed, so it is not "
+                "used"
+            )
 
 
 class Manifest(NamedTuple):
     """The contents of a checkpoint.
 
     Attributes:
-        metrics: what was reported at this length: the report may be lost with a driver that dies just then.
+        metrics: see `About`, like ``experiment``, ``draw`` and ``reports``.
         size: of all files, in bytes.
         files: size and digest, by path inside the checkpoint.
         folders: paths inside it, those that hold no file too.
@@ -45,6 +80,14 @@ class Manifest(NamedTuple):
     size: int
     files: Mapping[str, tuple[int, str]]
     folders: Sequence[str]
+    experiment: str = ""
+    draw: str = ""
+    reports: Sequence[tuple[int, Mapping[str, float]]] = ()
+
+    @property
+    def about(self) -> About:
+        """What it says besides the files."""
+        return About(self.metrics, self.experiment, self.draw, self.reports)
 
     def encode(self) -> bytes:
         """As the file's content."""
@@ -52,7 +95,7 @@ class Manifest(NamedTuple):
         return json.dumps({**content, "digest": _digest_of(content)}).encode()
 
 
-def describe(directory: Path, trial: int, length: int, attempt: int, metrics: Mapping[str, float]) -> Manifest:
+def describe(directory: Path, trial: int, length: int, attempt: int, about: About) -> Manifest:
     """The manifest of what training code wrote into a directory.
 
     Raises:
@@ -60,6 +103,8 @@ def describe(directory: Path, trial: int, length: int, attempt: int, metrics: Ma
     """
     files, folders = {}, []
     for path, entry in _contents(directory):
+        if not _is_utf8(path):
+            raise TrainingCodeError(f"the checkpoint callable wrote {path!a}, a name that is not UTF-8: use another")
         if path == MANIFEST:
             raise TrainingCodeError(f"the checkpoint callable wrote {MANIFEST}, a name that Ashwood needs: use another")
         if entry.is_dir(follow_symlinks=False):
@@ -71,7 +116,8 @@ def describe(directory: Path, trial: int, length: int, attempt: int, metrics: Ma
                 f"the checkpoint callable wrote {path}, which is neither a file nor a folder nor a link to a file: "
                 "a checkpoint can hold nothing else"
             )
-    return Manifest(trial, length, attempt, metrics, sum(size for size, _ in files.values()), files, folders)
+    size = sum(size for size, _ in files.values())
+    return Manifest(trial, length, attempt, size=size, files=files, folders=folders, **about._asdict())
 
 
 def decode(data: bytes, where: str) -> Manifest:
@@ -86,13 +132,10 @@ def decode(data: bytes, where: str) -> Manifest:
             raise CheckpointError(f"the checkpoint {where} was saved by a newer Ashwood: upgrade this one")
         if json.dumps(content).encode() != data or content.pop("digest") != _digest_of(content):
             raise ValueError("digest")
-        del content["format"]
-        manifest = Manifest(**content)
-        files = {path: (int(size), str(digest)) for path, (size, digest) in manifest.files.items()}
-        if not all(_is_inside(path) for path in (*files, *manifest.folders)):
-            raise ValueError("paths")
-        return manifest._replace(files=files)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        if not _is_count(content.pop("format"), least=1):
+            raise ValueError("format")
+        return _checked(Manifest(**content))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise CheckpointError(f"the checkpoint {where} is damaged: its {MANIFEST} can't be read") from None
 
 
@@ -170,9 +213,60 @@ def _contents(directory: Path | str, prefix: str = "") -> Iterator[tuple[str, os
                 yield from _contents(entry.path, f"{prefix}{entry.name}/")
 
 
+def _checked(manifest: Manifest) -> Manifest:
+    """Return a manifest whose digest is right.  Its fields may still hold anything: a stranger can compute a digest.
+
+    Raises:
+        ValueError, TypeError, AttributeError: a field is not what it should be.
+    """
+    files = {path: (size, digest) for path, (size, digest) in manifest.files.items()}
+    reports = [(length, metrics) for length, metrics in manifest.reports]
+    counts = (manifest.trial, manifest.length, manifest.attempt, manifest.size, *(size for size, _ in files.values()))
+    texts = (manifest.experiment, manifest.draw, *(digest for _, digest in files.values()))
+    if not (
+        all(map(_is_count, (*counts, *(length for length, _ in reports))))
+        and all(isinstance(text, str) for text in texts)
+        and all(map(_is_inside, (*files, *manifest.folders)))
+        and all(map(_are_metrics, (manifest.metrics, *(metrics for _, metrics in reports))))
+    ):
+        raise ValueError("fields")
+    return manifest._replace(files=files, reports=reports)
+
+
+def _is_count(value: object, *, least: int = 0) -> bool:
+    return type(value) is int and least <= value < _MOST
+
+
+def _are_metrics(value: object) -> bool:
+    return isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
+
+
 def _is_inside(path: str) -> bool:
     parts = PurePosixPath(path)
-    return bool(parts.parts) and not parts.is_absolute() and ".." not in parts.parts and path != MANIFEST
+    return (
+        bool(parts.parts)
+        and not parts.is_absolute()
+        and ".." not in parts.parts
+        and path != MANIFEST
+        and "\0" not in path
+        and _is_utf8(path)
+    )
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # the file system holds bytes that are no UTF-8
+        return False
+    return True
+
+
+def digest_of_draw(hparams: Mapping[str, Any], seed: int) -> str:
+    """Return a digest that tells a trial from one with the same number that was drawn otherwise."""
+    import hashlib
+
+    text = json.dumps([hparams, seed], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
 
 
 def _digest_of(content: Mapping[str, Any]) -> str:

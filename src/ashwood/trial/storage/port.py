@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ashwood.errors import CheckpointError, TrainingCodeError
-from ashwood.trial.storage.manifest import Manifest, verify
+from ashwood.trial.storage.manifest import About, Manifest, decode, read_manifest, verify
 
 Write = Callable[[Path], object]
 
@@ -43,10 +43,10 @@ class Storage(ABC):
     """The checkpoints of one experiment."""
 
     @abstractmethod
-    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
         """Publish the checkpoint that ``write`` fills an empty directory with; it then survives a power loss.
 
-        ``metrics`` are what was reported at its length, kept in its manifest.
+        ``about`` is called after ``write`` and says what else its manifest holds.
 
         Raises:
             TrainingCodeError: ``write`` is asynchronous, wrote nothing, or something that can't be kept.
@@ -55,15 +55,16 @@ class Storage(ABC):
         """
 
     @contextmanager
-    def fetch(self, name: str) -> Iterator[Path]:
+    def fetch(self, name: str, wanted: About | None = None) -> Iterator[Path]:
         """A local directory with a checkpoint, checked byte for byte, for as long as the context lasts.
 
         Args:
             name: of this storage; or the absolute directory or the URL of a checkpoint of another, of which
                 directories that were saved before there were manifests are taken as they are.
+            wanted: the experiment and the trial that it has to be of, if it is of this storage; None: any.
 
         Raises:
-            CheckpointError: it is missing or damaged; names the file.
+            CheckpointError: it is missing, damaged (names the file) or of another experiment or trial.
             StorageUnreachable: it can't be got to.
         """
         if "://" in name:
@@ -78,6 +79,9 @@ class Storage(ABC):
         else:
             parsed(name)
             with self._fetch(name) as directory:
+                if wanted is not None:
+                    where = self.locate(name)
+                    decode(read_manifest(directory) or b"", where).about.check_fits(wanted, where)
                 yield directory
 
     @abstractmethod
@@ -121,6 +125,14 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def set_aside(self, name: str) -> str:
+        """Move a checkpoint to where no trial finds it, and return its place for people.
+
+        Raises:
+            StorageUnreachable: it cannot be moved.
+        """
+
+    @abstractmethod
     def locate(self, name: str) -> str:
         """The path or URL of a checkpoint, for people; an absolute name stays as it is."""
 
@@ -136,6 +148,10 @@ class Storage(ABC):
 def is_foreign(name: str) -> bool:
     """Whether a name says by itself where the checkpoint is, whatever the storage."""
     return name.startswith("/") or "://" in name
+
+
+ASIDE = "set-aside"
+"""Folder of a storage for checkpoints that do not belong there; nothing reads or deletes what is in it."""
 
 
 class Name(NamedTuple):

@@ -16,8 +16,8 @@ from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage.manifest import MANIFEST, Manifest, check, decode, describe
-from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, check, decode, describe
+from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.scratch import scratch
 
 _T = TypeVar("_T")
@@ -84,12 +84,12 @@ class RemoteStorage(Storage):
 
     # -- one checkpoint -----------------------------------------------------------------------
 
-    def save(self, name: str, write: Write, metrics: Mapping[str, float] | None = None) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
         """Fill a temporary directory, then upload it, the manifest last."""
         trial, length, attempt = parsed(name)
         with scratch() as directory:
             fill(directory, write)
-            manifest = describe(directory, trial, length, attempt, metrics or {})
+            manifest = describe(directory, trial, length, attempt, about())
             self.delete(name)  # what an interrupted upload left would be taken for a part of it
             for path in manifest.files:
                 self._try("upload", self._fs.put_file, str(directory / path), self._path(f"{name}/{path}"))
@@ -134,6 +134,14 @@ class RemoteStorage(Storage):
         if rest := [self._path(f"{name}/{path}") for path in paths if path != MANIFEST]:
             with suppress(FileNotFoundError):
                 self._try("delete", self._fs.rm, rest)
+
+    def set_aside(self, name: str) -> str:
+        """Copy its objects, then delete them, the manifest first."""
+        parsed(name)
+        for path in self._list(name):
+            self._try("copy", self._fs.copy, self._path(f"{name}/{path}"), self._path(f"{ASIDE}/{name}/{path}"))
+        self.delete(name)
+        return f"{self._url}/{ASIDE}/{name}"
 
     def locate(self, name: str) -> str:
         """The URL."""
