@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ashwood.engine import Home, open_home, replay
-from ashwood.engine.bundle import export_bundle, import_bundle
-from ashwood.errors import EventLogError, NotFound
+from ashwood.engine.bundle import check_imported, export_bundle, import_bundle
+from ashwood.errors import EventLogError, NotFound, RequestRefused
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
@@ -24,6 +24,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
+from ashwood.trial.storage import About
 
 SPEC = ExperimentSpec(
     name="toy",
@@ -89,9 +90,10 @@ def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> 
     out = tmp_path / "toy.ashwood"
     assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1, ())
     imported = import_bundle(elsewhere, out)
-    assert imported == (2, SPEC, 3, 1)
+    spec = replace(SPEC, identity=imported.spec.identity, provenance={"imported": 3})
+    assert imported == (2, spec, 3, 1)
     assert read(elsewhere, 2) == read(home, experiment)
-    assert elsewhere.store.spec(2) == SPEC
+    assert elsewhere.store.spec(2) == spec
     assert elsewhere.store.record(2) == home.store.record(experiment)._replace(id=2)
     assert elsewhere.is_interrupted(elsewhere.store.record(2))
     storage = elsewhere.storage(2, SPEC)
@@ -310,3 +312,152 @@ def test_a_long_log_takes_little_memory(home: Home, elsewhere: Home, tmp_path: P
     all_at_once = peak_of(lambda: list(log.read()))
     assert peak_of(both_ways) < all_at_once
     assert sum(1 for _ in elsewhere.store.log(2).read()) == 8_000
+
+
+# -- files made by strangers -------------------------------------------------------------------------
+
+
+def lie(about: str, value: object) -> Callable[[dict[str, bytes]], None]:
+    """Change a value of the manifest, such as ``experiment.summary``."""
+
+    def change(members: dict[str, bytes]) -> None:
+        manifest = json.loads(members["manifest.json"])
+        *path, key = about.split(".")
+        place = manifest
+        for part in path:
+            place = place[part]
+        place[key] = value
+        members["manifest.json"] = json.dumps(manifest).encode()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("about", "value"),
+    [
+        ("experiment.summary", "text"),
+        ("experiment.summary", None),
+        ("experiment.created_at", 1e300),
+        ("experiment.created_at", math.nan),
+        ("experiment.created_at", -1.0),
+        ("experiment.created_at", "today"),
+        ("experiment.name", 5),
+        ("experiment.labels", "text"),
+        ("experiment.labels", [1]),
+        ("experiment.archived", "no"),
+        ("experiment", []),
+        ("entries", "3"),
+        ("entries", 1e400),
+        ("members", []),
+        ("format", "1"),
+        ("codec", None),
+        ("checkpoints", [1]),
+    ],
+)
+def test_a_manifest_with_a_value_of_another_type(packed: Path, elsewhere: Home, about: str, value: object) -> None:
+    rewrite(packed, lie(about, value))
+    refused(elsewhere, packed)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", 5),
+        ("seed", "5"),
+        ("workdir", None),
+        ("labels", [1]),
+        ("checkpoint_storage", 7),
+        ("environment", {"A": 1}),
+        ("identity", []),
+        ("provenance", "text"),
+        ("search", {"max_trials": 1.5}),
+        ("space", {"x": {"type": "double", "minval": "0", "maxval": 1.0, "count": None}}),
+    ],
+)
+def test_a_spec_with_a_value_of_another_type(packed: Path, elsewhere: Home, key: str, value: Any) -> None:
+    def change(members: dict[str, bytes]) -> None:
+        spec = json.loads(members["spec.json"])
+        spec[key] = spec[key] | value if key == "search" else value
+        members["spec.json"] = json.dumps(spec).encode()
+
+    rewrite(packed, change, honest=True)
+    assert "is damaged" in refused(elsewhere, packed)
+
+
+def test_a_file_that_is_compressed_otherwise(packed: Path, elsewhere: Home) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert "compressed in a way that no Ashwood uses" in refused(elsewhere, packed)
+
+
+def test_an_import_that_fails_removes_only_what_it_made(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
+    used = elsewhere.path / "code" / "abc"
+    used.mkdir(parents=True)
+    for workdir in (elsewhere.path / "code" / ".." / "x", used):
+
+        def change(members: dict[str, bytes], workdir: Path = workdir) -> None:
+            members["spec.json"] = json.dumps({**json.loads(members["spec.json"]), "workdir": str(workdir)}).encode()
+            members["entries.jsonl"] *= 2  # so that the import fails when it has written everything
+
+        evil = tmp_path / "evil.ashwood"
+        evil.write_bytes(packed.read_bytes())
+        rewrite(evil, change, honest=True)
+        refused(elsewhere, evil)
+        assert used.is_dir()
+        assert (elsewhere.path / "ashwood.db").exists()
+
+
+def test_an_import_that_was_killed_cannot_be_used(
+    packed: Path, elsewhere: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr("ashwood.engine.bundle._append", die)
+    monkeypatch.setattr("ashwood.engine.bundle.remove_directory", die)  # A killed process does not tidy up.
+    with pytest.raises(Killed):
+        import_bundle(elsewhere, packed)
+    spec, log = elsewhere.store.spec(2), elsewhere.store.log(2)
+    with pytest.raises(RequestRefused, match="was not imported completely: 0 of 3 entries"):
+        check_imported(2, spec, log)
+    with pytest.raises(RequestRefused, match="ashwood delete 2"):
+        export_bundle(elsewhere, 2, tmp_path / "again.ashwood")
+
+
+def test_an_import_keeps_the_identity_and_a_second_one_gets_its_own(
+    elsewhere: Home, home: Home, tmp_path: Path
+) -> None:
+    experiment = home.create(SPEC, at=1.0)
+    spec = home.store.spec(experiment)
+    storage = home.storage(experiment, spec)
+    entries = [entry for _, entry in home.store.log(record(home)).read()]
+    home.store.log(experiment).append(entries)
+    storage.save(NAME, write_checkpoint, lambda: About(experiment=spec.identity))
+    out = tmp_path / "toy.ashwood"
+    export_bundle(home, experiment, out, checkpoints=True)
+    first, second = import_bundle(elsewhere, out), import_bundle(elsewhere, out)
+    assert first.spec.identity == spec.identity
+    assert second.spec.identity not in ("", spec.identity)
+    for imported in (first, second):
+        owner = About(experiment=imported.spec.identity)
+        with elsewhere.storage(imported.experiment, imported.spec).fetch(NAME, owner) as directory:
+            assert (directory / "empty").exists()
+
+
+def test_links_in_a_checkpoint_travel_with_their_targets(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("heavy")
+    experiment = home.create(SPEC, at=1.0)
+    home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
+    home.storage(experiment, SPEC).save(NAME, lambda directory: (directory / "link").symlink_to(tmp_path / "weights"))
+    out = tmp_path / "toy.ashwood"
+    assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 1
+    imported = import_bundle(elsewhere, out)
+    (tmp_path / "weights").unlink()
+    with elsewhere.storage(imported.experiment, imported.spec).fetch(NAME) as directory:
+        assert (directory / "link").read_text() == "heavy"

@@ -31,24 +31,28 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
-from ashwood.engine.removal import remove_experiment
-from ashwood.errors import CheckpointError, EventLogError
-from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec
+from ashwood.engine.removal import remove_directory
+from ashwood.errors import CheckpointError, EventLogError, NotFound, RequestRefused
+from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 from ashwood.trial.storage import Storage, is_remote, open_storage
-from ashwood.trial.storage.port import is_foreign
+from ashwood.trial.storage.manifest import MANIFEST, decode
+from ashwood.trial.storage.port import is_foreign, parse_name
 
 FORMAT: Final = 1
 
-_MANIFEST: Final = "manifest.json"
+_CONTENTS: Final = "manifest.json"
 _SPEC: Final = "spec.json"
 _ENTRIES: Final = "entries.jsonl"
-_FOLDERS: Final = ("checkpoints", "logs")
+_LOG: Final = re.compile(r"trial-[0-9]+\.log")
+_COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LATEST: Final = 253_402_300_800.0
+"""The year 10,000, in seconds since 1970: Python cannot show a later time."""
 _CHUNK: Final = 1 << 20
 _BATCH: Final = 1_000
 _LARGEST_TEXT: Final = 1 << 28
@@ -106,10 +110,13 @@ def export_bundle(
 
     Raises:
         NotFound: there is no such experiment.
+        RequestRefused: it was not imported completely.
         EventLogError: the record can't be read, or the file can't be written.
     """
     record, spec = home.store.record(experiment), home.store.spec(experiment)
-    entries = islice(home.store.log(experiment).read(), until)
+    log = home.store.log(experiment)
+    check_imported(experiment, spec, log)
+    entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
         writer.add(_SPEC, [encode_spec(spec).encode()])
@@ -134,7 +141,7 @@ def export_bundle(
             },
             "members": writer.members,
         }
-        archive.writestr(_MANIFEST, json.dumps(manifest, indent=1))
+        archive.writestr(_CONTENTS, json.dumps(manifest, indent=1))
     return Exported(passed.count, packed, printed, tuple(left_out))
 
 
@@ -163,19 +170,38 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
             spec, original = replace(spec, checkpoint_storage=None), None
         else:
             spec = with_own_storage(spec, known["created_at"])
-        experiment = home.store.create(spec, at=known["created_at"])
+        # Until so many entries are there, `check_imported` refuses to use it: this process may be killed.
+        spec = replace(spec, provenance={**spec.provenance, IMPORTED: manifest["entries"]})
+        former = spec.identity
+        experiment = home.create(spec, at=known["created_at"], identity="" if _is_known(home, former) else former)
         try:
-            with home.lease(experiment) as lease:  # nobody resumes half of it
+            spec = home.store.spec(experiment)
+            with home.lease(experiment) as lease:
                 home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
-                _unpack(archive, manifest["members"], home.directory(experiment), lease)
+                _unpack(archive, manifest["members"], home.directory(experiment), lease, former, spec.identity)
                 _append(home.store.log(experiment, lease.token), archive, manifest, original, lease)
                 home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
         except BaseException:
             # What went wrong is what the user has to hear of.
             with contextlib.suppress(Exception):
-                remove_experiment(home, experiment)
+                remove_directory(home, experiment)
+                home.store.delete(experiment)
             raise
     return Imported(experiment, spec, manifest["entries"], manifest["checkpoints"])
+
+
+def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:
+    """Make sure that an experiment that came as a file came completely: the process may have been killed meanwhile.
+
+    Raises:
+        RequestRefused: it did not.
+    """
+    expected, there = spec.imported_entries, log.last()
+    if there < expected:
+        raise RequestRefused(
+            f"experiment {experiment} was not imported completely: {there} of {expected} entries of its log are here. "
+            f"Delete it (ashwood delete {experiment}) and import the file again"
+        )
 
 
 # -- writing ----------------------------------------------------------------------------------------
@@ -260,7 +286,8 @@ def _pack_logs(writer: _Writer, top: Path) -> int:
 
 
 def _files(top: Path) -> list[Path]:
-    return sorted(path for path in top.rglob("*") if path.is_file() and not path.is_symlink())
+    # A link to a file counts as the file, as in a manifest.
+    return sorted(path for path in top.rglob("*") if path.is_file())
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -289,13 +316,14 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
 def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
     """The manifest, once everything is found to be as it says."""
     infos = {info.filename: info for info in archive.infolist()}
-    if _MANIFEST not in infos or infos[_MANIFEST].file_size > _LARGEST_TEXT:
+    if _CONTENTS not in infos or infos[_CONTENTS].file_size > _LARGEST_TEXT:
         raise _Refused("it has no manifest, so no Ashwood wrote it")
-    manifest = json.loads(archive.read(_MANIFEST))
-    if manifest["format"] > FORMAT or manifest["codec"] > VERSION:
-        raise _Refused(f"it was written by Ashwood {manifest['ashwood']}, which is newer than this: upgrade Ashwood")
+    if any(info.compress_type not in _COMPRESSIONS for info in archive.infolist()):
+        raise _Refused("it is compressed in a way that no Ashwood uses")
+    manifest = json.loads(archive.read(_CONTENTS))
+    _check_manifest(manifest)
     members: Mapping[str, Any] = manifest["members"]
-    if len(infos) != len(archive.infolist()) or infos.keys() != {*members, _MANIFEST}:
+    if len(infos) != len(archive.infolist()) or infos.keys() != {*members, _CONTENTS}:
         raise _Refused("it holds other files than its manifest names")
     for name in members:
         _check_name(name)
@@ -308,6 +336,11 @@ def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
     needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home).free
     if needed > free:
         raise _Refused(f"it needs {needed / 1e9:.1f} GB, and {home} has room for {free / 1e9:.1f} GB: free some space")
+    _check_contents(archive, members)
+    return dict(manifest)
+
+
+def _check_contents(archive: zipfile.ZipFile, members: Mapping[str, Any]) -> None:
     for name, expected in members.items():
         with archive.open(name) as member:
             digest = _digest()
@@ -315,20 +348,62 @@ def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
                 digest.update(chunk)
         if digest.hexdigest() != expected["digest"]:
             raise _Refused(f"{name} isn't what was written")
-    return dict(manifest)
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    if manifest["format"] > FORMAT or manifest["codec"] > VERSION:
+        raise _Refused(f"it was written by Ashwood {manifest['ashwood']}, which is newer than this: upgrade Ashwood")
+    if not all(fits(value, hint) for value, hint in _typed(manifest)):
+        raise _Refused("its manifest has a value of another type than its key has")
+
+
+def _typed(manifest: Mapping[str, Any]) -> Iterator[tuple[object, Any]]:
+    """Yield each value of a manifest that is used, and what it has to be."""
+    known = manifest["experiment"]
+    yield from ((manifest[name], int) for name in ("entries", "checkpoints"))
+    yield known["name"], str
+    yield known["labels"], list
+    yield from ((label, str) for label in known["labels"])
+    yield known["archived"], bool
+    yield known["created_at"], float
+    yield 0 <= known["created_at"] < _LATEST or "too late", bool
+    yield known["summary"], dict
+    yield manifest["members"], dict
+    yield from ((member["size"], int) for member in manifest["members"].values())
 
 
 def _check_name(name: str) -> None:
     """No member may leave its place, on any system."""
     if name in (_SPEC, _ENTRIES):
         return
-    folder, *inside = name.split("/")
-    harmless = all(part and part not in (".", "..") and not re.search(r"[\\:\0]", part) for part in inside)
-    if folder not in _FOLDERS or not inside or not harmless:
+    match name.split("/"):
+        case ["logs", log]:
+            good = _LOG.fullmatch(log) is not None
+        case ["checkpoints", trial, checkpoint, *inside]:
+            good = parse_name(f"{trial}/{checkpoint}") is not None and bool(inside) and all(map(_is_harmless, inside))
+        case _:
+            good = False
+    if not good:
         raise _Refused(f"it holds a file with a name that no Ashwood gives: {name!r}")
 
 
-def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease) -> None:
+def _is_harmless(part: str) -> bool:
+    return part not in ("", ".", "..") and not re.search(r"[\\:\0]", part)
+
+
+def _is_known(home: Home, identity: str) -> bool:
+    """Return whether an experiment of a home has this identity already."""
+    for record in home.store.experiments():
+        with contextlib.suppress(EventLogError, NotFound):
+            if home.store.spec(record.id).identity == identity:
+                return True
+    return False
+
+
+def _unpack(
+    archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease, former: str, identity: str
+) -> None:
+    """Write checkpoints and logs; checkpoints of the experiment with one identity become those of the other."""
     folders: set[Path] = set()
     for name in members:
         if name in (_SPEC, _ENTRIES):
@@ -337,13 +412,25 @@ def _unpack(archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease:
         path.parent.mkdir(parents=True, exist_ok=True)
         folders.update(path.parents)
         with archive.open(name) as member, path.open("xb") as file:
-            for chunk in _chunks(member):
+            chunks = _chunks(member)
+            if former != identity and name.endswith(f"/{MANIFEST}"):
+                chunks = iter([_renamed(b"".join(chunks), former, identity)])
+            for chunk in chunks:
                 file.write(chunk)
                 lease.beat()
             _flush(file)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)
+
+
+def _renamed(content: bytes, former: str, identity: str) -> bytes:
+    """Return the manifest of a checkpoint of the experiment with identity ``former`` as one of ``identity``."""
+    with contextlib.suppress(CheckpointError):  # A damaged one stays as it is.
+        manifest = decode(content, MANIFEST)
+        if manifest.experiment == former:
+            return manifest._replace(experiment=identity).encode()
+    return content
 
 
 def _append(
@@ -409,7 +496,7 @@ def _explained(path: Path) -> Iterator[None]:
         raise EventLogError(
             f"{path} is cut off, damaged or no file of 'ashwood export' ({error}); nothing was imported"
         ) from error
-    except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, NotImplementedError, RuntimeError) as error:
         raise EventLogError(f"{path} is damaged ({error!r}); nothing was imported") from error
     except OSError as error:
         raise EventLogError(f"can't import {path}: {error.strerror or error}; nothing was imported") from error

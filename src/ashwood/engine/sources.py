@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ashwood.errors import EventLogError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage.local import LocalStorage
-from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest
+from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifest
 from ashwood.trial.storage.port import parse_name
+from ashwood.trial.storage.trees import name_below
 
 _SOURCES = "sources"
 
@@ -45,8 +47,8 @@ def keep_source(home: Home, place: str) -> str:
         if name not in (stored.name for stored in storage.complete()):
             with storage.fetch(place) as source:
                 manifest = read_manifest(source)  # version 1 wrote none
-                metrics = {} if manifest is None else decode(manifest, place).metrics
-                storage.save(name, lambda directory: _link(source, directory), metrics)
+                about = About() if manifest is None else decode(manifest, place).about
+                storage.save(name, lambda directory: _link(source, directory), lambda: about)
     return storage.locate(name)
 
 
@@ -57,13 +59,21 @@ def release_source(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -
         CheckpointError: it cannot be deleted.
     """
     source = spec.source_checkpoint
-    if source is None or not Path(source).is_relative_to(home.path / _SOURCES):
+    if source is None or spec.imported_entries or name_below(home.path / _SOURCES, Path(source)) is None:
         return
-    with _alone(home):
-        others = (record.id for record in home.store.experiments() if record.id != experiment)
-        if not any(home.store.spec(other).source_checkpoint == source for other in others):
-            owner, trial, checkpoint = Path(source).relative_to(home.path / _SOURCES).parts
-            _storage(home, owner).delete(f"{trial}/{checkpoint}")
+    match Path(source).resolve().relative_to((home.path / _SOURCES).resolve()).parts:
+        case (owner, trial, checkpoint) if parse_name(f"{trial}/{checkpoint}"):
+            with _alone(home):
+                others = (record.id for record in home.store.experiments() if record.id != experiment)
+                if not any(_uses(home, other, source) for other in others):
+                    _storage(home, owner).delete(f"{trial}/{checkpoint}")
+
+
+def _uses(home: Home, experiment: ExperimentId, source: str) -> bool:
+    try:
+        return home.store.spec(experiment).source_checkpoint == source
+    except EventLogError:  # It is damaged, and may use it.
+        return True
 
 
 @contextmanager

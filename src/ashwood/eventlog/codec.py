@@ -19,10 +19,12 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from fractions import Fraction
+from functools import cache
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from types import UnionType
+from typing import Any, Final, ForwardRef, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ashwood.errors import EventLogError
 from ashwood.eventlog.port import Entry, Seq
@@ -186,7 +188,7 @@ def decode_spec(text: str) -> ExperimentSpec:
     try:
         data = json.loads(text)
         search = data["search"]
-        return ExperimentSpec(
+        spec = ExperimentSpec(
             **data
             | {
                 "space": Space(_decode_tree(data["space"])),
@@ -211,8 +213,39 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "rules": data.get("rules", 0),
             }
         )
-    except _DAMAGE as error:
+        if not all(fits(part, type(part)) for part in (spec, *(leaf for _, leaf in spec.space.leaves()))):
+            raise TypeError("a value of another type than its key has")
+    except (*_DAMAGE, RecursionError, ZeroDivisionError, OverflowError) as error:
         raise EventLogError(f"the experiment's description is damaged ({error})") from error
+    return spec
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Return whether a value is what an annotation says, for the annotations that specs have.
+
+    A spec may come from a stranger, and what uses it trusts its types.
+    """
+    if isinstance(hint, type) and is_dataclass(hint):
+        parts = _hints(hint).items()
+        return isinstance(value, hint) and all(fits(getattr(value, name), of) for name, of in parts)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(fits(value, each) for each in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(each, arguments[0]) for each in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and fits(each, arguments[1]) for key, each in value.items()
+        )
+    if hint in (int, float):  # bool is a subclass of int
+        return type(value) is int or (hint is float and type(value) is float)
+    # A forward reference is the tree of a space, which decoding checks.
+    return hint is Any or isinstance(hint, ForwardRef) or isinstance(value, hint)
+
+
+@cache
+def _hints(of: type) -> dict[str, Any]:
+    return get_type_hints(of)
 
 
 # -- entries and requests -------------------------------------------------------------------
