@@ -51,6 +51,7 @@ Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
 
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
+_MOST_NAMED = 3
 
 
 class Audience(Protocol):
@@ -189,11 +190,13 @@ class Session:
         salvaged = place.salvage(partial(is_wanted, experiment))
         while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
-        if folded.last is not None:
-            for foreign, aside in set_aside_foreign(experiment, storage, lease.beat):
-                audience.warn(
-                    f"the checkpoint {foreign} is not of this experiment as its log tells it; it is now {aside}"
-                )
+        if folded.last is not None and (moved := set_aside_foreign(experiment, storage, lease.beat)):
+            names = ", ".join(name for name, _ in moved[:_MOST_NAMED])
+            audience.warn(
+                f"{len(moved)} of the checkpoints in the experiment's directory are not of this experiment as its "
+                f"log tells it, and are not used: {names}{', …' if len(moved) > _MOST_NAMED else ''}. They are "
+                f"kept, the first as {moved[0][1]}"
+            )
         record(experiment.unsettled())
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
