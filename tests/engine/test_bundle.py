@@ -450,6 +450,16 @@ def test_an_import_keeps_the_identity_and_a_second_one_gets_its_own(
             assert (directory / "empty").exists()
 
 
+def test_a_checkpoint_of_another_experiment_is_not_exported(home: Home, tmp_path: Path) -> None:
+    experiment = home.create(SPEC, at=1.0)
+    home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
+    storage = home.storage(experiment, home.store.spec(experiment))
+    storage.save(NAME, write_checkpoint, lambda: About(experiment="another"))
+    exported = export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True)
+    assert exported.checkpoints == 0
+    assert "belongs to the experiment with identity another" in exported.left_out[0]
+
+
 def test_links_in_a_checkpoint_travel_with_their_targets(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("heavy")
     experiment = home.create(SPEC, at=1.0)

@@ -28,7 +28,7 @@ from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import Storage, join_url, open_storage
+from ashwood.trial.storage import About, Storage, join_url, open_storage
 
 DEFAULT_HOME = ".ashwood"
 _DATABASE = "ashwood.db"
@@ -106,7 +106,9 @@ class Home:
 
     def storage(self, experiment: ExperimentId, spec: ExperimentSpec) -> Storage:
         """An experiment's checkpoints."""
-        return open_storage(self.checkpoints(experiment, spec))
+        storage = open_storage(self.checkpoints(experiment, spec))
+        storage.owner = About(experiment=spec.identity)
+        return storage
 
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""

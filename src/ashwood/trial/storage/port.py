@@ -40,7 +40,13 @@ class Leftover(NamedTuple):
 
 
 class Storage(ABC):
-    """The checkpoints of one experiment."""
+    """The checkpoints of one experiment.
+
+    Attributes:
+        owner: the experiment that checkpoints have to be of to be fetched; by default any.
+    """
+
+    owner = About()
 
     @abstractmethod
     def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
@@ -61,7 +67,7 @@ class Storage(ABC):
         Args:
             name: of this storage; or the absolute directory or the URL of a checkpoint of another, of which
                 directories that were saved before there were manifests are taken as they are.
-            wanted: the experiment and the trial that it has to be of, if it is of this storage; None: any.
+            wanted: the experiment and the trial that it has to be of, if it is of this storage; None: `owner`.
 
         Raises:
             CheckpointError: it is missing, damaged (names the file) or of another experiment or trial.
@@ -79,9 +85,8 @@ class Storage(ABC):
         else:
             parsed(name)
             with self._fetch(name) as directory:
-                if wanted is not None:
-                    where = self.locate(name)
-                    decode(read_manifest(directory) or b"", where).about.check_fits(wanted, where)
+                where = self.locate(name)
+                decode(read_manifest(directory) or b"", where).about.check_fits(wanted or self.owner, where)
                 yield directory
 
     @abstractmethod
