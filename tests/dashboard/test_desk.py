@@ -51,6 +51,29 @@ def test_a_home_that_is_gone_is_nothing_to_read_ahead(tmp_path: Path) -> None:
     asyncio.run(scene())
 
 
+def test_what_was_just_recorded_is_read_also_while_a_figure_is_drawn(tmp_path: Path) -> None:
+    workers = ran(20)
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=100)
+
+        async def scene() -> int:
+            desk = Desk(lambda: open_home(tmp_path))
+            followed = await desk.do(lambda library: library.follow(experiment))
+            assert await desk.ask(experiment, lambda followed: followed.seq) == 100
+            with followed.still:  # as `draw` holds it
+                home.store.log(experiment).append(workers.entries[100:])
+                assert await desk.ask(experiment, lambda followed: followed.seq) == 100
+                catching_up = asyncio.create_task(desk.catch_up(experiment))
+                await asyncio.wait({catching_up}, timeout=0.05)
+                assert not catching_up.done()
+            await catching_up
+            seq = followed.seq
+            await desk.close()
+            return seq
+
+        assert asyncio.run(scene()) == len(workers.entries)
+
+
 def test_what_is_read_already_is_answered_in_one_piece_of_work(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = add(home, ran(20))

@@ -8,6 +8,7 @@ to look at is looked at in a second thread, while the fold is kept as it is and 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 _MOMENT = 0.01
 _PATIENCE = 1.0
+_CATCH_UP_SECONDS = 10.0
 """Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
 _READ_AT_ONCE = 4
 """Records: of more than the library holds, each would be dropped before its next turn, and none read to its end."""
@@ -72,10 +74,8 @@ class Desk:
         """
         return await self.consult(experiment, lambda _, followed: question(followed))
 
-    async def consult(
-        self, experiment: ExperimentId, question: Callable[[Library, Followed], T], *, patience: float = _PATIENCE
-    ) -> T:
-        """As ``ask``, of an experiment and its home at one moment, after ``patience`` seconds at most."""
+    async def consult(self, experiment: ExperimentId, question: Callable[[Library, Followed], T]) -> T:
+        """As ``ask``, of an experiment and its home at one moment."""
 
         def if_read(library: Library) -> tuple[T] | None:
             followed = library.follow(experiment)
@@ -83,10 +83,23 @@ class Desk:
 
         if (known := await self.do(if_read)) is not None:
             return known[0]
-        read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=patience)
+        read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
         for reading in read:
             reading.result()
         return await self.do(lambda library: question(library, library.follow(experiment)))
+
+    async def catch_up(self, experiment: ExperimentId) -> None:
+        """Read a record to where it ends now, also while it is being drawn, for some seconds at most."""
+        end = await self.do(lambda library: library.follow(experiment).end)
+
+        def has_caught_up(library: Library) -> bool:
+            followed = library.follow(experiment)
+            followed.advance()
+            return followed.seq >= end
+
+        deadline = time.monotonic() + _CATCH_UP_SECONDS
+        while not await self.do(has_caught_up) and time.monotonic() < deadline:
+            await asyncio.sleep(_MOMENT)
 
     async def draw(self, experiments: Sequence[Followed], work: Callable[[], T]) -> T:
         """Have a longer look at experiments, which are read no further meanwhile; nothing may be changed by it."""

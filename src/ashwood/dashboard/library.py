@@ -127,6 +127,11 @@ class Followed:
         self.begin = self._kept = self.seq
         _spare_collector()
 
+    @property
+    def end(self) -> Seq:
+        """The place of the last entry that is recorded by now."""
+        return self._log.last()
+
     def advance(self) -> bool:
         """Read on, for a moment; returns whether that was all there is, or was so before it had to be left as it is.
 

@@ -36,7 +36,7 @@ from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, 
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which what hasn't happened never will."""
 
 Answer = Callable[[ValidationReported], Command | None]

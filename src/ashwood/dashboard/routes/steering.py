@@ -27,7 +27,6 @@ router = APIRouter(default_response_class=Json)
 _DONE = telling(Header, 400, 403, 404, 409)
 
 _MOST = 10**9
-_PATIENCE = 30.0
 _BOUNDS = {"metric_at": "stop_at", "max_seconds": "max_seconds"}
 """What requests call them."""
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
@@ -121,6 +120,7 @@ async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:
     """Where the experiment stands after what was done."""
     await context.desk.do(lambda library: library.look_again())
-    # An answer without what was just recorded would deny what was done, so it may take longer than others.
-    answer: Header = await context.desk.consult(experiment, header, patience=_PATIENCE)
+    # An answer without what was just recorded would deny what was done.
+    await context.desk.catch_up(experiment)
+    answer: Header = await context.desk.consult(experiment, header)
     return Json(answer)
