@@ -22,18 +22,18 @@ CODE = "code"
 def remove_experiment(home: Home, experiment: ExperimentId) -> None:
     """Remove an experiment's checkpoints, logs, other files and record.
 
-    Nothing else is removed, whatever its spec says: a spec may come from a bundle or a damaged database.
+    Nothing else is removed, whatever paths its spec contains: it may come from a bundle or a damaged database.
 
     Raises:
-        NotFound: there is none of that number.
+        NotFound: there is no experiment with that number.
         ExperimentBusy: a driver runs it.
-        AshwoodError: a file can't be removed; repeat it when the reason is gone.
+        AshwoodError: a file cannot be removed. Removing the experiment can be repeated.
     """
     home.store.record(experiment)
     with home.lease(experiment) as lease:
         try:
             spec = home.store.spec(experiment)
-        except EventLogError:  # It is damaged, and says no more what is elsewhere.
+        except EventLogError:  # It is damaged, so what it owns elsewhere is not known.
             spec = None
         if spec is not None:
             if spec.checkpoint_storage is not None:
@@ -60,7 +60,7 @@ def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSp
     if not is_remote(place):
         directory = Path(place.removeprefix("file://"))
         if name_below(home.path / "experiments", directory) not in (None, str(experiment)) or "\0" in place:
-            return  # It is the directory of another experiment, or no directory can have this name.
+            return  # It is another experiment's directory, or a name that no directory can have.
     for name in while_beating(partial(_own, storage, spec.identity), lease.beat):
         while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()

@@ -62,10 +62,16 @@ class Home:
         identity: str = "",
         left_out: Callable[[ExperimentId], None] = lambda _: None,
     ) -> ExperimentId:
-        """Take a new experiment in, with this identity or, by default, a random one.
+        """Record a new experiment and return its number.
 
-        A number whose directory holds files is left out, and ``left_out`` is called with it: the files are of an
-        experiment that the database does not know any more.
+        A number whose directory holds files is not used: the files belong to an experiment that the database does not
+        contain any more.
+
+        Args:
+            spec: the experiment.
+            at: when it was created, in seconds since 1970.
+            identity: its identity; by default a random one.
+            left_out: called with each number that is not used.
 
         Raises:
             EventLogError: it cannot be written.

@@ -141,7 +141,7 @@ class MemoryStore:
         raise NotFound(f"there is no request {request}")
 
     def is_gone(self) -> bool:
-        """Whether somebody deleted it: nobody can."""
+        """Return False: there is no file that could be deleted."""
         return False
 
     def close(self) -> None:

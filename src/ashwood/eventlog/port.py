@@ -234,7 +234,7 @@ class Store(Protocol):
         ...
 
     def is_gone(self) -> bool:
-        """Whether the database was deleted or replaced since it was opened, without an error that would say so."""
+        """Return whether the database file was deleted or replaced since it was opened."""
         ...
 
     def close(self) -> None:

@@ -110,7 +110,7 @@ class SqlStore(ABC):
         """Let go of files and connections."""
 
     def is_gone(self) -> bool:
-        """Whether the database was deleted since it was opened; a server says so itself."""
+        """Return whether the database file was deleted or replaced; a server reports that as an error of its own."""
         return False
 
     # -- experiments ----------------------------------------------------------------------------

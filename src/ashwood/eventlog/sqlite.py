@@ -115,7 +115,7 @@ class SqliteStore(SqlStore):
         self._connection.close()
 
     def is_gone(self) -> bool:
-        """Whether the file was deleted or replaced since it was opened; SQLite does not notice."""
+        """Return whether the file was deleted or replaced since it was opened; SQLite does not report it."""
         return _file_at(self.path) != self._opened
 
     def _query(self, sql: str, *values: object) -> list[Any]:
@@ -240,7 +240,7 @@ def _close(connection: sqlite3.Connection) -> None:
 
 
 def _file_at(path: Path) -> tuple[int, int] | None:
-    """Return what tells the file at a path from every other, or None if there is no file."""
+    """Return the identity (device, inode) of the file at a path, or None if there is no file."""
     try:
         about = path.stat()
     except OSError:
