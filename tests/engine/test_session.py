@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from ashwood.backends.local.fence import held
 from ashwood.engine import Home, Session, open_home, places, replay, session
 from ashwood.engine.loop import Engine
+from ashwood.engine.places import ThisMachine
 from ashwood.engine.snapshot import Folded
-from ashwood.errors import DiskFull, EventLogError, RequestRefused
+from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
@@ -198,3 +200,17 @@ def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[st
     home.store.log(experiment).append([Entry(at, event, folded.handle(event)) for event in events])
     with pytest.raises(RequestRefused, match=message):
         Session(home, experiment).run(Quiet())
+
+
+def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_path: Path) -> None:
+    with open_home(tmp_path, create=True) as home:
+        experiment = home.create(SPEC, at=0.0)
+        lock = home.directory(experiment) / "workers.lock"
+        lock.write_text("another")
+        place = ThisMachine(home, experiment, home.store.spec(experiment))
+        with held(lock), pytest.raises(BackendError, match="of the experiment with identity another"):
+            place.clear(lambda _: None, lambda *_: None)
+        place.clear(lambda _: None, lambda *_: None)
+        with place.backend(1):
+            pass
+        assert lock.read_text() == home.store.spec(experiment).identity

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.backends.local.fence import is_held
 from ashwood.backends.port import Backend
+from ashwood.errors import BackendError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
@@ -90,7 +92,15 @@ class ThisMachine:
         self._fence = home.directory(experiment) / "workers.lock"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """By the file that they hold locked."""
+        """Wait for the processes that hold the experiment's lock file."""
+        with suppress(OSError):
+            holder = self._fence.read_text().strip()
+            if holder not in ("", self.spec.identity) and is_held(self._fence):
+                raise BackendError(
+                    f"{self._fence} is locked by workers of the experiment with identity {holder}, not of this one, "
+                    f"which has identity {self.spec.identity}: was the directory of another experiment moved here? "
+                    "Wait until those workers have ended"
+                )
         clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
 
     def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
@@ -99,6 +109,8 @@ class ThisMachine:
 
     def backend(self, workers: int | None) -> LocalBackend:
         """One worker process a slot."""
+        with suppress(OSError):
+            self._fence.write_text(self.spec.identity)
         return LocalBackend(
             self.spec,
             checkpoints=self.home.checkpoints(self.experiment, self.spec),

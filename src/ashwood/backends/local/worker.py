@@ -127,7 +127,8 @@ def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: C
     job = Job(**setup.common, **fields)  # type: ignore[arg-type]
     log = trial_log(setup.logs, job.trial)
     begins = f", from length {job.length}" if job.length else ""
-    output.enter(log, f"trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
+    whose = f"experiment {job.experiment}, " if job.experiment else ""
+    output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
     try:
         return runner(job, channel, log)
     finally:
