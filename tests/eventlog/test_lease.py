@@ -233,3 +233,16 @@ def test_a_process_that_is_hidden_may_be_alive(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "self" / "stat").touch()
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
     assert is_alive(me) is None
+
+
+def test_a_living_driver_is_not_taken_for_dead_in_another_time_namespace() -> None:
+    # Start times are in ticks since the boot, and such a namespace has another boot time.
+    command = ["unshare", "-T", "--boottime", "100000"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not make a time namespace")
+    code = (
+        "import sys; from ashwood.eventlog.driver import is_alive; from ashwood.eventlog.port import Driver; "
+        f"print(is_alive(Driver(*{tuple(this_driver())!r})))"
+    )
+    said = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "None\n"

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 import uuid
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -34,10 +35,13 @@ def is_alive(driver: Driver) -> bool | None:
 
 @cache
 def _machine() -> str:
-    """Tells this boot of this machine, and its space of process ids, from every other."""
+    """Return what is the same for two processes only if they see the same process ids and start times."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {(_PROC / 'self/ns/pid').readlink()}"
+        namespaces = [str((_PROC / "self/ns/pid").readlink())]
+        with suppress(FileNotFoundError):  # Linux has had time namespaces since version 5.6.
+            namespaces.append(str((_PROC / "self/ns/time").readlink()))
+        return " ".join((socket.gethostname(), boot, *namespaces))
     except OSError:
         # Not Linux: that processes of different boots started at different times has to do.
         return f"{socket.gethostname()} {uuid.getnode():x}"
