@@ -116,6 +116,8 @@ def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> Non
         ("UPDATE entries SET digest = NULL WHERE seq = 3", "entry 3 .* digest is wrong"),
         ("UPDATE entries SET digest = digest + 1 WHERE seq = 3", "entry 3 .* digest is wrong"),
         ("UPDATE entries SET seq = -seq WHERE seq IN (3, 4)", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET seq = 67 WHERE seq = 3", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET seq = -3 WHERE seq = 3", "entry 3 of experiment 1 is missing"),
         ("UPDATE entries SET version = 99 WHERE seq = 3", "entry 3 .* upgrade Ashwood"),
         ("UPDATE entries SET version = 1, body = '{' WHERE seq = 3", "entry 3 .* is damaged"),
         ("UPDATE entries SET version = 1, body = '[]' WHERE seq = 3", "entry 3 .* is damaged"),
@@ -137,6 +139,25 @@ def test_a_damaged_log_is_named_and_what_came_before_is_read(path: Path, damage:
             next(reading)
     assert str(path) in str(raised.value)
     assert "saved with: ashwood export 1 --until 2 --out FILE.ashwood" in str(raised.value)
+
+
+def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
+    """The rows behind it have the right numbers, but the log must not be read with a gap."""
+    with closing(SqliteStore(path)) as store:
+        log = store.log(store.create(full_spec(), at=1.0))
+        log.append(telling_entries())
+        query = store._query
+
+        def wrong_number(sql: str, *values: object) -> list[Any]:
+            # A damaged key does not move the row: the scan returns it between its neighbors.
+            rows = query(sql, *values)
+            return [(67, *row[1:]) if row[0] == 3 and len(row) == 5 else row for row in rows]
+
+        store._query = wrong_number  # type: ignore[method-assign]
+        reading = log.read()
+        assert [next(reading)[0], next(reading)[0]] == [1, 2]
+        with pytest.raises(EventLogError, match="entry 3 of experiment 1 is missing"):
+            next(reading)
 
 
 def test_swapped_entries_are_noticed(path: Path) -> None:

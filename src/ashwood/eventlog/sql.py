@@ -14,6 +14,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum, auto
+from itertools import count, takewhile
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from ashwood.errors import EventLogError, NotFound
@@ -340,9 +341,10 @@ class SqlLog:
                 after,
                 end,
             )
-            before_gap = [Row._make(row) for seq, row in enumerate(rows, start=after + 1) if row[0] == seq]
+            # A row with a wrong number ends what can be read, also if the rows behind it have the right numbers.
+            numbered = takewhile(lambda pair: pair[0][0] == pair[1], zip(rows, count(after + 1), strict=False))
             try:
-                for seq, entry in from_rows(before_gap):
+                for seq, entry in from_rows([Row._make(row) for row, _ in numbered]):
                     yield seq, entry
                     after = seq
             except EventLogError as error:
