@@ -27,11 +27,11 @@ from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.errors import NotFound
-from ashwood.eventlog.port import ExperimentRecord
+from ashwood.eventlog.port import ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
@@ -143,7 +143,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         for line in going_on(record.id, why):
             console.print(line, markup=False)
     for request in pending:
-        console.print(f"asked for, and not done yet: {describe_event(request, spec.unit)}", markup=False)
+        console.print(f"asked for, and not done yet: {_describe_request(request, spec.unit)}", markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
@@ -292,6 +292,12 @@ def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
     yield f"run {source}with Ashwood {provenance['ashwood']}, Python {provenance['python']}{commit}{branch}"
     if (unrecorded := dirt(provenance)) is not None:
         yield f"then, {unrecorded}"
+
+
+def _describe_request(request: PendingRequest, unit: Unit) -> str:
+    if isinstance(request, UnreadableRequest):
+        return f"a request that cannot be read, and will be refused ({request.why})"
+    return describe_event(request, unit)
 
 
 def _notes(record: ExperimentRecord) -> Iterator[str]:

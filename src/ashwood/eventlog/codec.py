@@ -149,9 +149,10 @@ def decode_request(version: int, text: str) -> Request:
     Raises:
         EventLogError: the text is damaged, or from a newer Ashwood.
     """
-    check_version(version)
     try:
+        check_version(version)
         request: Request = _from_named(_REQUESTS, _parse(text))
+        _check_fields(request)
     except _DAMAGE as error:
         raise _damaged(error, text) from error
     return request
@@ -217,7 +218,7 @@ def decode_spec(text: str) -> ExperimentSpec:
 
 # -- entries and requests -------------------------------------------------------------------
 
-_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, struct.error)
+_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 
 
 # The experiment's number is no part of a digest: a log may be taken to another home.
@@ -242,13 +243,13 @@ def _from_row(row: Row) -> Entry:
 
 
 def _damaged(error: Exception, text: str) -> EventLogError:
-    return EventLogError(f"the record is damaged ({error}): {text[:200]}")
+    return EventLogError(f"the record is damaged ({error}): {text!s:.200}")
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except _DAMAGE as error:
         raise _damaged(error, text) from error
 
 
@@ -276,6 +277,21 @@ def _entry(at: float, body: Any, text: str) -> Entry:
         return Entry(at, event, tuple([_decode_decision(data) for data in body.get("decisions", ())]))
     except _DAMAGE as error:
         raise _damaged(error, text) from error
+
+
+def _check_fields(request: Request) -> None:
+    """Raise TypeError if a field of a request has a type that an experiment cannot handle."""
+    match request:
+        case events.TrialKillRequested(trial) | events.TrialStopRequested(trial):
+            fits = type(trial) is int
+        case events.PauseRequested(why):
+            fits = isinstance(why, str)
+        case events.SettingsChanged(settings):
+            fits = isinstance(settings, dict)
+        case _:
+            fits = True
+    if not fits:
+        raise TypeError(f"a field of {type(request).__name__} has a wrong type")
 
 
 def _named(record: Any) -> dict[str, Any]:

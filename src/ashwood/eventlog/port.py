@@ -87,6 +87,16 @@ class Answer(NamedTuple):
     refused: str | None
 
 
+class UnreadableRequest(NamedTuple):
+    """A request that the store cannot decode: it is damaged, or a newer Ashwood wrote it."""
+
+    why: str
+
+
+PendingRequest: TypeAlias = Request | UnreadableRequest
+"""A request that has no answer yet.  `UnreadableRequest` must be answered with a refusal."""
+
+
 class EventLog(Protocol):
     """The log of one experiment."""
 
@@ -221,8 +231,11 @@ class Store(Protocol):
         """
         ...
 
-    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
-        """The requests that have no answer yet, the oldest first."""
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
+        """Return the requests that have no answer yet, the oldest first.
+
+        A request that cannot be decoded is an `UnreadableRequest`, so that it does not hide the others.
+        """
         ...
 
     def answer(self, request: RequestId) -> Answer | None:

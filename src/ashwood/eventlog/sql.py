@@ -38,9 +38,11 @@ from ashwood.eventlog.port import (
     ExperimentId,
     ExperimentRecord,
     LeaseState,
+    PendingRequest,
     RequestId,
     Seq,
     Token,
+    UnreadableRequest,
 )
 from ashwood.eventlog.refusals import busy, lost, moved_on
 from ashwood.eventlog.state import state_after
@@ -257,12 +259,12 @@ class SqlStore(ABC):
         )
         return int(self._only(experiment, rows)[0])
 
-    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
-        """The requests that have no answer yet, the oldest first."""
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
+        """Return the requests that have no answer yet, the oldest first."""
         rows = self._query(
             "SELECT id, version, body FROM requests WHERE experiment = ? AND answered = 0 ORDER BY id", experiment
         )
-        return [(number, decode_request(version, body)) for number, version, body in rows]
+        return [(number, _request(version, body)) for number, version, body in rows]
 
     def answer(self, request: RequestId) -> Answer | None:
         """What became of a request; None: it waits."""
@@ -382,6 +384,13 @@ class SqlLog:
             f"{self._store.name}: entry {seq} of experiment {self._experiment} {why}"
             + (f"{save} --out FILE.ashwood" if seq > 1 else "")
         )
+
+
+def _request(version: int, body: str) -> PendingRequest:
+    try:
+        return decode_request(version, body)
+    except EventLogError as error:
+        return UnreadableRequest(str(error))
 
 
 def _record(
