@@ -53,9 +53,14 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             for record in opened.store.experiments()
             if (archived or not record.archived) and (label is None or label in record.labels)
         ]
-        states = [_state(opened, record) for record in records]
+        damages = [opened.damage(record) for record in records]
+        states = [
+            _state(opened, record) if damage is None else "damaged"
+            for record, damage in zip(records, damages, strict=True)
+        ]
     if json:
-        print_json([{**r._asdict(), "state": state} for r, state in zip(records, states, strict=True)])
+        found = zip(records, states, damages, strict=True)
+        print_json([{**record._asdict(), "state": state, "damage": damage} for record, state, damage in found])
         return
     rows = [
         (
@@ -71,7 +76,11 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         for record, state in zip(records, states, strict=True)
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-    make_console().print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+    console = make_console()
+    console.print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+    for record, damage in zip(records, damages, strict=True):
+        if damage is not None:
+            console.print(f"experiment {record.id} is damaged: {damage}", style="red", markup=False, soft_wrap=True)
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
@@ -102,6 +111,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
             "name": record.name,
             "labels": record.labels,
             "archived": record.archived,
+            "damage": record.damage,
             "created_at": record.created_at,
             "seed": spec.seed,
             "stop_when": stop_when,
@@ -305,6 +315,8 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
         yield f"labels: {', '.join(record.labels)}"
     if record.archived:
         yield f"archived; ashwood archive {record.id} --undo"
+    if record.damage is not None:
+        yield f"damaged: {record.damage}"
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

@@ -109,6 +109,16 @@ class Home:
             return self.store.record(record.id).state.active
         return False
 
+    def damage(self, record: ExperimentRecord) -> str | None:
+        """Return what of an experiment's record or description is damaged and what to do, or None if neither is."""
+        try:
+            self.store.spec(record.id)
+        except NotFound:  # It was deleted meanwhile.
+            return None
+        except EventLogError as error:
+            return str(error)
+        return record.damage
+
     def _files(self, experiment: ExperimentId) -> Path:
         return self.path / "experiments" / str(experiment)
 

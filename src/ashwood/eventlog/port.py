@@ -34,7 +34,8 @@ class Entry(NamedTuple):
 class ExperimentRecord(NamedTuple):
     """What a store knows of an experiment without reading its log.
 
-    ``summary`` speeds lists up and can be rebuilt from the log.
+    ``summary`` speeds lists up and can be rebuilt from the log.  ``damage`` says what of the record is damaged and what
+    to do about it, or is None.
     """
 
     id: ExperimentId
@@ -44,6 +45,7 @@ class ExperimentRecord(NamedTuple):
     summary: Mapping[str, Any]
     labels: tuple[str, ...] = ()
     archived: bool = False
+    damage: str | None = None
 
 
 class Driver(NamedTuple):

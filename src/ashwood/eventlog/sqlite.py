@@ -17,6 +17,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -76,9 +77,18 @@ _MIGRATIONS: Final = (
     );
     CREATE INDEX unanswered ON requests (experiment, id) WHERE answered = 0;
     """,
+    """
+    ALTER TABLE experiments ADD COLUMN about_digest INTEGER;
+    ALTER TABLE experiments ADD COLUMN state_digest INTEGER;
+    ALTER TABLE logs ADD COLUMN driver_digest INTEGER;
+    ALTER TABLE requests ADD COLUMN digest INTEGER;
+    """,
 )
 
 T = TypeVar("T")
+
+# A damaged text that is not UTF-8 must be found by its digest, and not fail all rows that are read with it.
+_text: Final = partial(str, encoding="utf-8", errors="replace")
 
 
 class SqliteStore(SqlStore):
@@ -187,6 +197,7 @@ class SqliteStore(SqlStore):
     def _read_a_copy(self) -> None:
         """An older file that can't be brought up to date where it is: its copy in memory can."""
         copy = sqlite3.connect(":memory:", isolation_level=None)
+        copy.text_factory = _text
         with contextlib.closing(self._connection):
             self._connection.backup(copy)
         self._connection = copy
@@ -211,6 +222,7 @@ class _Transaction:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.text_factory = _text
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError as error:
@@ -242,7 +254,9 @@ def _connect_unwritable(path: Path) -> sqlite3.Connection:
             f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
             "copy both files to a directory that can be written, and name that with --home"
         )
-    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    connection.text_factory = _text
+    return connection
 
 
 def _is_read_only(connection: sqlite3.Connection, user_version: int) -> bool:
