@@ -133,10 +133,15 @@ class Home:
         self.close()
 
 
-def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False) -> Home:
+def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False, salvage: bool = False) -> Home:
     """Open the home in a directory, or at a URL such as ``postgresql://USER@HOST/DATABASE``.
 
     None: at ``ASHWOOD_HOME``, or in ``.ashwood`` in the current directory.
+
+    Args:
+        home: the directory or the URL.
+        create: whether to make it if it does not exist.
+        salvage: whether to open a home with a damaged write-ahead log, for reading what precedes the damage.
 
     Raises:
         NotFound: there is no home and ``create`` is False.
@@ -155,7 +160,7 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
             )
         # A home is data: it keeps itself out of the user's version control.
         _make(directory, gitignore="*\n")
-    return Home(directory, SqliteStore(database))
+    return Home(directory, SqliteStore(database, salvage=salvage))
 
 
 def _make(directory: Path, *, gitignore: str | None = None) -> None:
