@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from .conftest import RANDOM, Workplace
+from ashwood.eventlog.head import head_path, read_head
+
+from .conftest import RANDOM, TRAIN, Workplace, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +106,57 @@ def test_request_that_cannot_be_read_does_not_stop_resume(damaged: Workplace) ->
         [(answered, refused)] = database.execute("SELECT answered, refused FROM requests").fetchall()
     assert answered == 1
     assert "Send the request again" in refused
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose driver was killed, and which nobody has opened since."""
+    workplace = Workplace(tmp_path_factory.mktemp("interrupted"))
+    workplace.write(RANDOM, f"import time\n{TRAIN}".replace('print("epoch", epoch)', "time.sleep(0.5)"))
+    head = head_path(workplace.path / ".ashwood", 1)
+    with workplace.start("run", "toy.yaml", "--json") as driver:
+        wait_until(lambda: (noted := read_head(head)) is not None and noted.seq > 8)
+        driver.kill()
+    return workplace.path / ".ashwood"
+
+
+@pytest.fixture
+def cut(interrupted: Path, workplace: Workplace) -> Workplace:
+    workplace.write(RANDOM)
+    shutil.copytree(interrupted, workplace.path / ".ashwood", ignore=shutil.ignore_patterns("*-shm"))
+    return workplace
+
+
+def test_damaged_write_ahead_log_is_named_by_every_command(cut: Workplace) -> None:
+    wal = cut.path / ".ashwood" / "ashwood.db-wal"
+    content = bytearray(wal.read_bytes())
+    content[len(content) // 2] ^= 4
+    wal.write_bytes(content)
+    for command in ("replay 1", "list", "resume 1", "best 1", "export 1 --out out.ashwood", "delete 1 --yes"):
+        said = cut.ashwood(*command.split(), code=1)
+        assert "ashwood.db-wal: frame" in said
+        assert "Traceback" not in said
+        assert wal.read_bytes() == content
+    saved = int(said.partition("--until N")[2].partition("--until ")[2].split()[0])
+    cut.ashwood("export", "1", "--until", str(saved), "--out", "out.ashwood")
+    cut.ashwood("import", "out.ashwood", "--home", "other")
+    assert f"{saved} events replayed" in cut.ashwood("replay", "1", "--home", "other")
+
+
+def test_cut_write_ahead_log_is_named(cut: Workplace) -> None:
+    wal = cut.path / ".ashwood" / "ashwood.db-wal"
+    os.truncate(wal, wal.stat().st_size // 2)
+    for command in ("replay 1", "resume 1", "kill 1", "export 1 --out out.ashwood"):
+        said = cut.ashwood(*command.split(), code=1)
+        assert re.search(r"experiment 1: entries \d+ to \d+ are missing", said)
+    assert cut.json("list")[0]["state"] == "damaged"
+    assert "are missing" in cut.ashwood("describe", "1")
+
+
+def test_missing_write_ahead_log_is_named(cut: Workplace) -> None:
+    (cut.path / ".ashwood" / "ashwood.db-wal").unlink()
+    for command in ("replay 1", "resume 1", "run toy.yaml"):
+        said = cut.ashwood(*command.split(), code=1)
+        assert "experiments" in said
+        assert "deleted or replaced by an older one? Restore both" in said
+    assert "does not have experiments 1" in cut.ashwood("list")

@@ -17,6 +17,8 @@ def export_whole(
     """``ashwood export`` to one file."""
     # What is saved up to an entry may be all that can be read of a damaged home.
     with open_home(home, salvage=until is not None) as opened:
+        if until is None:
+            opened.log(experiment).check()
         exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
     for why in exported.left_out:
         typer.echo(f"warning: left out: {why}", err=True)

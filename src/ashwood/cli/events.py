@@ -45,7 +45,9 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         count += len(entries)
 
     with open_home(home) as opened:
-        spec, log = opened.store.spec(experiment), opened.store.log(experiment)
+        spec, log = opened.store.spec(experiment), opened.log(experiment)
+        log.check()
+        unverified = opened.unverified(experiment)
         start = time.perf_counter()
         state = replay(spec, log, [counted]).state
         seconds = time.perf_counter() - start
@@ -57,6 +59,8 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
         "every decision is what the search decides"
     )
+    if unverified is not None:
+        typer.echo(f"warning: {unverified}", err=True)
     if is_rebuilt:
         typer.echo(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
 

@@ -198,7 +198,8 @@ def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
 def _resume(home: Home, experiment: int, wanted: Run, warnings: Sequence[str] = ()) -> int:
     if bounds := parse_stop_when(wanted.stop_when):
         ask(home, experiment, SettingsChanged(bounds))
-    return _drive(Session(home, experiment), wanted, warnings)
+    session, unverified = Session(home, experiment), home.unverified(experiment)
+    return _drive(session, wanted, [*warnings, *([] if unverified is None else [unverified])])
 
 
 def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import NotFound
+from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog.port import ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
@@ -53,6 +53,10 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             for record in opened.store.experiments()
             if (archived or not record.archived) and (label is None or label in record.labels)
         ]
+        try:
+            opened.check_numbers()
+        except EventLogError as error:
+            typer.echo(f"warning: {error}", err=True)
         damages = [opened.damage(record) for record in records]
         states = [
             _state(opened, record) if damage is None else "damaged"
@@ -87,6 +91,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     """``ashwood describe``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+        record = record._replace(damage=opened.damage(record))
         state = _state(opened, record)
         progress = Progress(spec)
         # Only what runs has an end to foretell, from where its search stands.

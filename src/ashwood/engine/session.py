@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,9 @@ class Session:
 
         Raises:
             ConfigError: the checkpoint that its trials are to start from isn't there.
+            EventLogError: the database is older than the files of the home.
         """
+        home.check_numbers()
         return cls(home, home.store.create(with_own_storage(_with_source(home, spec), at), at=at))
 
     def run(self, audience: Audience, *, workers: int | None = None, cluster: Cluster = "recorded") -> ExperimentState:
@@ -127,9 +129,11 @@ class Session:
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
             Ballast(directory / "ballast") as ballast,
+            ExitStack() as opened,
         ):
             self._await_former_workers(place, lease, audience)
-            log = self._home.store.log(self.id, lease.token)
+            log = opened.enter_context(self._home.log(self.id, lease.token))
+            log.check()
             folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)

@@ -341,7 +341,13 @@ class SqlStore(ABC):
             return rows[0]
         known = [number for (number,) in self._query("SELECT id FROM experiments ORDER BY id")]
         there = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
-        raise NotFound(f"there is no experiment {experiment} in {self.name}; {there} (see: ashwood list)")
+        raise NotFound(
+            f"there is no experiment {experiment} in {self.name}; {there} (see: ashwood list){self._hint(experiment)}"
+        )
+
+    def _hint(self, experiment: ExperimentId) -> str:  # noqa: ARG002
+        """Return what else a message says of an experiment that the database does not have."""
+        return ""
 
 
 class SqlLog:

@@ -23,6 +23,8 @@ from typing import Any, Final, TypeVar
 
 from ashwood.errors import DiskFull, EventLogError
 from ashwood.eventlog.ballast import FULL, has_room
+from ashwood.eventlog.head import head_path
+from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
 from ashwood.eventlog.wal import Tail, find_tail, wal_of
 
@@ -147,6 +149,16 @@ class SqliteStore(SqlStore):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _hint(self, experiment: ExperimentId) -> str:
+        """Return a hint if the experiment's files are in the home."""
+        head = head_path(self.path.parent, experiment)
+        if not head.exists():
+            return ""
+        return (
+            f". Its files are in {head.parent}: was {self.path.name}, or {wal_of(self.path).name}, deleted or replaced "
+            "by an older one? Restore both"
+        )
 
     def _query(self, sql: str, *values: object) -> list[Any]:
         with _explained(self.path):
