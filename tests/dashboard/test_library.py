@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from ashwood.dashboard.library import Followed, Remembered
+from ashwood.dashboard.context import cards
+from ashwood.dashboard.library import Followed, Library, Remembered
+from ashwood.dashboard.shapes import Card
 from ashwood.eventlog.home import Home, open_home
+from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.views.chronicle import STRETCH
 from ashwood.views.descriptions import trials_of
 
@@ -90,3 +94,28 @@ def test_what_is_remembered_is_the_latest_and_weighs_no_more_than_it_may(puts: l
         assert sum(latest[of][1] for of in there) <= 100
         for of, (earlier, _) in latest.items():
             assert of in there or sum(weighs for _, weighs in puts[earlier : place + 1]) > 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE experiments SET spec = '{' WHERE id = 1",
+        "UPDATE experiments SET summary = '{' WHERE id = 1",
+        "UPDATE experiments SET labels = '5' WHERE id = 1",
+        "UPDATE experiments SET created_at = 1e300 WHERE id = 1",
+    ],
+)
+def test_damaged_experiment_does_not_break_the_list(tmp_path: Path, change: str) -> None:
+    with open_home(tmp_path, create=True) as home:
+        for _ in range(2):
+            add(home, ran(3))
+        sound, _ = cards(Library(home))
+        assert isinstance(home.store, SqliteStore)
+        home.store._connection.execute(change)
+        library = Library(home)
+        other, damaged = cards(library)
+        assert other == sound
+        assert damaged["state"] == "damaged"
+        assert damaged["damage"]
+        assert library.follow(2).spec == home.store.spec(2)
+        assert TypeAdapter(Card).validate_python(damaged) == damaged

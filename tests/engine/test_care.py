@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,7 @@ from ashwood.engine import loop
 from ashwood.engine.loop import Engine
 from ashwood.errors import DiskFull, LeaseLost
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
-from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
+from ashwood.eventlog.port import Answer, Entry, RequestId, Seq, UnreadableRequest
 from ashwood.experiment.events import (
     CancelRequested,
     Event,
@@ -88,6 +88,29 @@ def test_a_request_that_can_not_be_done_is_refused_and_nothing_is_recorded() -> 
     assert answer.refused is not None
     assert "no trial 999" in answer.refused
     assert TrialKillRequested(999) not in life.events()
+
+
+def test_request_that_cannot_be_read_is_refused_and_the_driver_continues() -> None:
+    life = Life()
+    life.ask(5, cast("Request", UnreadableRequest("it was written by a newer Ashwood")))
+    life.ask(5, TrialKillRequested(0))
+    assert life.engine.run() is ExperimentState.COMPLETED
+    refused, done = (life.store.answer(request) for request in life.requests)
+    assert refused is not None
+    assert refused.refused is not None
+    assert "it was written by a newer Ashwood" in refused.refused
+    assert "Send the request again" in refused.refused
+    assert done == Answer(None)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400)])
+def test_setting_that_no_float_can_hold_is_refused(value: int) -> None:
+    life = Life()
+    life.ask(5, SettingsChanged({"stop_at": value}))
+    assert life.engine.run() is ExperimentState.COMPLETED
+    answer = life.store.answer(life.requests[0])
+    assert answer is not None
+    assert answer.refused is not None
 
 
 def test_settings_change_while_it_runs() -> None:

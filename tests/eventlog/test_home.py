@@ -72,12 +72,24 @@ def test_a_number_whose_directory_holds_files_is_not_used_again(tmp_path: Path) 
         assert [record.id for record in home.store.experiments()] == [2, 4]
 
 
+def test_a_write_ahead_log_without_its_database_is_left_alone(tmp_path: Path) -> None:
+    # SQLite would delete it, and with it all that the database does not have yet.
+    with open_home(tmp_path, create=True) as home:
+        home.create(full_spec(), at=1.0)
+        (tmp_path / "ashwood.db").rename(tmp_path / "elsewhere")
+        for create in (True, False):
+            with pytest.raises(EventLogError, match=r"ashwood.db is missing, but ashwood.db-wal is there"):
+                open_home(tmp_path, create=create)
+        assert (tmp_path / "ashwood.db-wal").stat().st_size > 0
+
+
 def test_nothing_is_recorded_in_a_database_that_was_deleted(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.create(full_spec(), at=1.0)
         with home.lease(experiment) as lease:
             log = home.store.log(experiment, lease.token)
-            (tmp_path / "ashwood.db").unlink()
+            for file in tmp_path.glob("ashwood.db*"):
+                file.unlink()
             with pytest.raises(EventLogError, match="was deleted or replaced"):
                 log.append([Entry(1.0, DriverStarted(1), ())])
             with open_home(tmp_path, create=True) as other:

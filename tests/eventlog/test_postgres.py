@@ -14,9 +14,11 @@ import pytest
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
 from ashwood.eventlog import postgres as module
-from ashwood.eventlog.port import Answer
+from ashwood.eventlog.codec import VERSION, digest_of, encode_spec, to_row
+from ashwood.eventlog.port import Answer, ExperimentRecord
 from ashwood.eventlog.postgres import PostgresStore
-from ashwood.experiment.events import PauseRequested
+from ashwood.experiment.events import KillRequested, PauseRequested
+from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, full_spec, telling_entries
 from tests.postgres import PostgresServer
 
@@ -64,6 +66,34 @@ def test_many_that_open_it_at_once_make_one_schema(url: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
+
+
+def test_schema_1_is_migrated(url: str) -> None:
+    """Its rows have no digests, so they are read as they are."""
+    text, log_entries = encode_spec(full_spec()), telling_entries()
+    with psycopg.connect(url, autocommit=True) as old:
+        old.execute("CREATE SCHEMA ashwood")
+        old.execute("SET search_path = ashwood")
+        old.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        old.execute("INSERT INTO schema_version VALUES (1)")
+        old.execute(module._MIGRATIONS[0])
+        old.execute(
+            "INSERT INTO experiments (created_at, name, version, spec, digest, state, summary, labels)"
+            " VALUES (1.0, 'old', %s, %s, %s, 'errored', '{}', '[]')",
+            [VERSION, text, digest_of(text)],
+        )
+        old.execute("INSERT INTO logs (experiment, head) VALUES (1, %s)", [len(log_entries)])
+        for seq, entry in enumerate(log_entries, start=1):
+            old.execute("INSERT INTO entries VALUES (1, %s, %s, %s, %s, %s)", [*to_row(seq, entry)])
+        old.execute('INSERT INTO requests (experiment, at, version, body) VALUES (1, 1, 1, \'{"is":"KillRequested"}\')')
+    with closing(PostgresStore(url)) as store:
+        record = store.record(1)
+        assert record == ExperimentRecord(1, 1.0, "old", ExperimentState.ERRORED, {})
+        assert [request for _, request in store.pending(1)] == [KillRequested()]
+        assert len(list(store.log(1).read())) == len(log_entries)
+        store.annotate(1, name="new")
+        assert store.log(1).append(log_entries, summary={"fraction": 1.0}) == 2 * len(log_entries)
+        assert store.record(1) == record._replace(name="new", summary={"fraction": 1.0})
 
 
 def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) -> None:

@@ -18,8 +18,10 @@ import pytest
 from ashwood.errors import DiskFull, EventLogError
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.codec import VERSION
+from ashwood.eventlog.lease import is_driven
+from ashwood.eventlog.port import UnreadableRequest
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.events import DriverStarted, PauseRequested
+from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, full_spec, telling_entries
 from tests.mounts import small_disk
@@ -116,6 +118,8 @@ def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> Non
         ("UPDATE entries SET digest = NULL WHERE seq = 3", "entry 3 .* digest is wrong"),
         ("UPDATE entries SET digest = digest + 1 WHERE seq = 3", "entry 3 .* digest is wrong"),
         ("UPDATE entries SET seq = -seq WHERE seq IN (3, 4)", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET seq = 67 WHERE seq = 3", "entry 3 of experiment 1 is missing"),
+        ("UPDATE entries SET seq = -3 WHERE seq = 3", "entry 3 of experiment 1 is missing"),
         ("UPDATE entries SET version = 99 WHERE seq = 3", "entry 3 .* upgrade Ashwood"),
         ("UPDATE entries SET version = 1, body = '{' WHERE seq = 3", "entry 3 .* is damaged"),
         ("UPDATE entries SET version = 1, body = '[]' WHERE seq = 3", "entry 3 .* is damaged"),
@@ -137,6 +141,88 @@ def test_a_damaged_log_is_named_and_what_came_before_is_read(path: Path, damage:
             next(reading)
     assert str(path) in str(raised.value)
     assert "saved with: ashwood export 1 --until 2 --out FILE.ashwood" in str(raised.value)
+
+
+def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
+    """The rows behind it have the right numbers, but the log must not be read with a gap."""
+    with closing(SqliteStore(path)) as store:
+        log = store.log(store.create(full_spec(), at=1.0))
+        log.append(telling_entries())
+        query = store._query
+
+        def wrong_number(sql: str, *values: object) -> list[Any]:
+            # A damaged key does not move the row: the scan returns it between its neighbors.
+            rows = query(sql, *values)
+            return [(67, *row[1:]) if row[0] == 3 and len(row) == 5 else row for row in rows]
+
+        store._query = wrong_number  # type: ignore[method-assign]
+        reading = log.read()
+        assert [next(reading)[0], next(reading)[0]] == [1, 2]
+        with pytest.raises(EventLogError, match="entry 3 of experiment 1 is missing"):
+            next(reading)
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", str(2**63 - 1)])
+@pytest.mark.parametrize(
+    "column", ["created_at", "name", "labels", "archived", "about_digest", "state", "summary", "state_digest"]
+)
+def test_column_of_any_value_does_not_break_the_list(path: Path, column: str, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        for _ in range(2):
+            store.log(store.create(full_spec(), at=1.0)).append(telling_entries(), summary={"fraction": 0.5})
+        sound = store.record(2)
+        store._connection.execute(f"UPDATE experiments SET {column} = {value} WHERE id = 1")
+        damaged, other = store.experiments()
+        assert other == sound
+        assert damaged.damage is not None
+        assert damaged.state is ExperimentState.ERRORED
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
+@pytest.mark.parametrize("column", ["head", "beat", "driver", "driver_digest", "seen"])
+def test_column_of_any_value_does_not_break_the_lease(path: Path, column: str, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        token = store.take_lease(store.create(full_spec(), at=1.0), a_driver())
+        log = store.log(1, token)
+        log.append(telling_entries())
+        store._connection.execute(f"UPDATE logs SET {column} = {value}")
+        lease = store.lease(1)
+        assert lease is not None
+        assert is_driven(store, 1) in (True, False)
+        assert len(list(store.log(1).read())) == len(telling_entries())
+        assert store.log(1, token).append(telling_entries()) == 2 * len(telling_entries())
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", str(2**63 - 1)])
+@pytest.mark.parametrize("column", ["at", "version", "body", "digest"])
+def test_request_column_of_any_value_is_refused(path: Path, column: str, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        request = store.post(store.create(full_spec(), at=1.0), PauseRequested(), at=1.0)
+        store._connection.execute(f"UPDATE requests SET {column} = {value}")
+        [(number, unreadable)] = store.pending(1)
+        assert number == request
+        assert isinstance(unreadable, UnreadableRequest)
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
+@pytest.mark.parametrize("column", ["version", "spec", "digest"])
+def test_spec_column_of_any_value_is_named(path: Path, column: str, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        store.create(full_spec(), at=1.0)
+        store._connection.execute(f"UPDATE experiments SET {column} = {value}")
+        with pytest.raises(EventLogError, match=r"experiment 1: .* is damaged"):
+            store.spec(1)
+
+
+@pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
+@pytest.mark.parametrize("column", ["seq", "at", "version", "body", "digest"])
+def test_entry_column_of_any_value_is_named(path: Path, column: str, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        log = store.log(store.create(full_spec(), at=1.0))
+        log.append(telling_entries())
+        store._connection.execute(f"UPDATE entries SET {column} = {value} WHERE seq = 3")
+        with pytest.raises(EventLogError, match=r"entry [23] of experiment 1"):
+            list(log.read())
 
 
 def test_swapped_entries_are_noticed(path: Path) -> None:
@@ -198,6 +284,35 @@ def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
         store._connection.execute("DELETE FROM entries WHERE experiment = 1 AND seq > 400")
         with pytest.raises(EventLogError, match="entry 401 of experiment 1 is missing"):
             list(store.log(1).read())
+
+
+@pytest.mark.parametrize("version", [2, 3, 4])
+def test_home_of_schema_2_is_migrated(path: Path, version: int) -> None:
+    """Its rows have no digests, so they are read as they are; what is written from now on has one."""
+    shutil.copy(LOGS / f"version-{version}.db", path)
+    with closing(sqlite3.connect(path)) as old:
+        assert old.execute("PRAGMA user_version").fetchone() == (2,)
+        old.execute(
+            'INSERT INTO requests (experiment, at, version, body) VALUES (1, 1.0, 2, \'{"is":"KillRequested"}\')'
+        )
+        old.commit()
+    with closing(SqliteStore(path)) as store:
+        records = store.experiments()
+        assert records
+        assert all(record.damage is None for record in records)
+        assert [request for _, request in store.pending(1)] == [KillRequested()]
+        for record in records:
+            log = store.log(record.id)
+            assert sum(1 for _ in log.read()) == log.last() > 0
+        store.annotate(1, name="new")
+        store.log(1).append([], summary={})
+    with closing(SqliteStore(path)) as store:
+        assert store.record(1) == records[0]._replace(name="new", summary={})
+        store._connection.execute("UPDATE experiments SET name = 'x', summary = '{\"fraction\":1}'")
+        damage = store.record(1).damage
+        assert damage is not None
+        assert "name" in damage
+        assert "summary" in damage
 
 
 def check_version_1(store: SqliteStore) -> None:

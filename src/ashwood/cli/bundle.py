@@ -15,7 +15,10 @@ def export_whole(
     home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, until: int | None
 ) -> None:
     """``ashwood export`` to one file."""
-    with open_home(home) as opened:
+    # What is saved up to an entry may be all that can be read of a damaged home.
+    with open_home(home, salvage=until is not None) as opened:
+        if until is None:
+            opened.log(experiment).check()
         exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
     for why in exported.left_out:
         typer.echo(f"warning: left out: {why}", err=True)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import typer
 
 from ashwood.cli.output import format_length, print_json, to_json
-from ashwood.engine import open_home, replay
+from ashwood.engine import Home, open_home, replay
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
@@ -19,6 +19,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import describe_decisions, describe_event, trials_of
+from ashwood.views.progress import Progress
 
 _FOLLOW_SECONDS = 0.2
 
@@ -44,10 +45,13 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         count += len(entries)
 
     with open_home(home) as opened:
-        spec, log = opened.store.spec(experiment), opened.store.log(experiment)
+        spec, log = opened.store.spec(experiment), opened.log(experiment)
+        log.check()
+        unverified = opened.unverified(experiment)
         start = time.perf_counter()
         state = replay(spec, log, [counted]).state
         seconds = time.perf_counter() - start
+        is_rebuilt = opened.store.record(experiment).damage is not None and _rebuild(opened, experiment, spec)
     if json:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
@@ -55,6 +59,21 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
         "every decision is what the search decides"
     )
+    if unverified is not None:
+        typer.echo(f"warning: {unverified}", err=True)
+    if is_rebuilt:
+        typer.echo(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
+
+
+def _rebuild(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> bool:
+    """Write the state and the summary that the log leads to; returns False if a driver writes them itself."""
+    if home.is_driven(experiment):
+        return False
+    log, progress = home.store.log(experiment), Progress(spec)
+    for _, entry in log.read():
+        progress.apply(*entry)
+    log.append([], summary=progress.summary())
+    return True
 
 
 def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool) -> Iterator[tuple[Seq, Entry]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, collect, differences, dirt
 from ashwood.engine.removal import CODE
-from ashwood.errors import AshwoodError, BackendError, ClusterError, ExperimentBusy, NotFound
+from ashwood.errors import AshwoodError, BackendError, ClusterError, EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.events import SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
@@ -179,7 +180,11 @@ def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
 
 
 def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:
-    return record.name == like.spec.name or home.store.spec(record.id).config_text == like.spec.config_text
+    if record.name == like.spec.name:
+        return True
+    with suppress(EventLogError):  # Another experiment may be damaged.
+        return home.store.spec(record.id).config_text == like.spec.config_text
+    return False
 
 
 # -- running ------------------------------------------------------------------------------------------
@@ -193,7 +198,8 @@ def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
 def _resume(home: Home, experiment: int, wanted: Run, warnings: Sequence[str] = ()) -> int:
     if bounds := parse_stop_when(wanted.stop_when):
         ask(home, experiment, SettingsChanged(bounds))
-    return _drive(Session(home, experiment), wanted, warnings)
+    session, unverified = Session(home, experiment), home.unverified(experiment)
+    return _drive(session, wanted, [*warnings, *([] if unverified is None else [unverified])])
 
 
 def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:

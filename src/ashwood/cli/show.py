@@ -26,12 +26,12 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import NotFound
-from ashwood.eventlog.port import ExperimentRecord
+from ashwood.errors import EventLogError, NotFound
+from ashwood.eventlog.port import ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
@@ -53,9 +53,18 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             for record in opened.store.experiments()
             if (archived or not record.archived) and (label is None or label in record.labels)
         ]
-        states = [_state(opened, record) for record in records]
+        try:
+            opened.check_numbers()
+        except EventLogError as error:
+            typer.echo(f"warning: {error}", err=True)
+        damages = [opened.damage(record) for record in records]
+        states = [
+            _state(opened, record) if damage is None else "damaged"
+            for record, damage in zip(records, damages, strict=True)
+        ]
     if json:
-        print_json([{**r._asdict(), "state": state} for r, state in zip(records, states, strict=True)])
+        found = zip(records, states, damages, strict=True)
+        print_json([{**record._asdict(), "state": state, "damage": damage} for record, state, damage in found])
         return
     rows = [
         (
@@ -71,13 +80,18 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         for record, state in zip(records, states, strict=True)
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-    make_console().print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+    console = make_console()
+    console.print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+    for record, damage in zip(records, damages, strict=True):
+        if damage is not None:
+            console.print(f"experiment {record.id} is damaged: {damage}", style="red", markup=False, soft_wrap=True)
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     """``ashwood describe``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
+        record = record._replace(damage=opened.damage(record))
         state = _state(opened, record)
         progress = Progress(spec)
         # Only what runs has an end to foretell, from where its search stands.
@@ -102,6 +116,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
             "name": record.name,
             "labels": record.labels,
             "archived": record.archived,
+            "damage": record.damage,
             "created_at": record.created_at,
             "seed": spec.seed,
             "stop_when": stop_when,
@@ -143,7 +158,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         for line in going_on(record.id, why):
             console.print(line, markup=False)
     for request in pending:
-        console.print(f"asked for, and not done yet: {describe_event(request, spec.unit)}", markup=False)
+        console.print(f"asked for, and not done yet: {_describe_request(request, spec.unit)}", markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
@@ -294,11 +309,19 @@ def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
         yield f"then, {unrecorded}"
 
 
+def _describe_request(request: PendingRequest, unit: Unit) -> str:
+    if isinstance(request, UnreadableRequest):
+        return f"a request that cannot be read, and will be refused ({request.why})"
+    return describe_event(request, unit)
+
+
 def _notes(record: ExperimentRecord) -> Iterator[str]:
     if record.labels:
         yield f"labels: {', '.join(record.labels)}"
     if record.archived:
         yield f"archived; ashwood archive {record.id} --undo"
+    if record.damage is not None:
+        yield f"damaged: {record.damage}"
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

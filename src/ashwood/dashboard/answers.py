@@ -39,6 +39,8 @@ from ashwood.views.trials import Noted, TrialRow
 
 INTERRUPTED = "interrupted"
 """An experiment's state when its driver is gone without having let go of it."""
+DAMAGED = "damaged"
+"""An experiment's state in the list when its record or its description is damaged."""
 
 
 def failure(error: AshwoodError) -> Failure:
@@ -71,6 +73,32 @@ def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: f
         "trials_created": sum(trials.values()),
         "trials_planned": summary.get("trials_planned"),
         "best": summary.get("best"),
+        "damage": record.damage,
+    }
+
+
+def damaged_card(record: ExperimentRecord, damage: str, spec: ExperimentSpec | None = None) -> Card:
+    """Return a damaged experiment in a list, with what is known of it.  ``spec`` is None if that is damaged too."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "state": DAMAGED,
+        "labels": list(record.labels),
+        "archived": record.archived,
+        "created_at": record.created_at,
+        "method": "" if spec is None else str(spec.search.method),
+        "metric": "" if spec is None else spec.metric,
+        "smaller_is_better": spec is None or spec.smaller_is_better,
+        "unit": "" if spec is None else str(spec.unit),
+        "max_length": 0 if spec is None else spec.search.max_length,
+        "fraction": 0.0,
+        "seconds_left": None,
+        "seconds": None,
+        "trials": {},
+        "trials_created": 0,
+        "trials_planned": None,
+        "best": None,
+        "damage": damage,
     }
 
 

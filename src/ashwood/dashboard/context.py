@@ -12,10 +12,10 @@ from fastapi.responses import JSONResponse
 from ashwood.dashboard import answers
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.encoding import encode
-from ashwood.dashboard.library import Followed, Library
+from ashwood.dashboard.library import Followed, Library, Listed
 from ashwood.dashboard.shapes import Card, ExperimentPage, Failure, Header
 from ashwood.dashboard.steering import Steering
-from ashwood.errors import RequestRefused
+from ashwood.errors import EventLogError, RequestRefused
 from ashwood.eventlog.port import ExperimentId
 
 
@@ -67,10 +67,17 @@ def header(library: Library, followed: Followed) -> Header:
 def cards(library: Library) -> list[Card]:
     """All experiments, the latest first."""
     now = time.time()
-    return [
-        answers.card(each.record, library.spec(each.record.id), driven=each.driven, now=now)
-        for each in reversed(library.glance())
-    ]
+    return [_card(library, each, now) for each in reversed(library.glance())]
+
+
+def _card(library: Library, listed: Listed, now: float) -> Card:
+    try:
+        spec = library.spec(listed.record.id)
+    except EventLogError as error:
+        return answers.damaged_card(listed.record, str(error))
+    if listed.record.damage is not None:
+        return answers.damaged_card(listed.record, listed.record.damage, spec)
+    return answers.card(listed.record, spec, driven=listed.driven, now=now)
 
 
 def _get(request: Request) -> Dashboard:

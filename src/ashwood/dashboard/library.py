@@ -321,6 +321,7 @@ class Library:
         self._list: dict[ExperimentId, Listed] = {}
         self._listed_at = 0.0
         self._looked_at: dict[ExperimentId, float] = {}
+        self._missing: dict[ExperimentId, str | None] = {}
 
     def glance(self) -> Sequence[Listed]:
         """All experiments, the oldest first, as they were a moment ago."""
@@ -350,6 +351,10 @@ class Library:
         self._looked_at.clear()
 
     def _look(self, record: ExperimentRecord) -> Listed:
+        # A log loses entries while nobody looks, so once is enough.
+        if record.id not in self._missing:
+            self._missing[record.id] = self.home.missing(record.id)
+        record = record._replace(damage=record.damage or self._missing[record.id])
         # Whoever doesn't run needs no driver.
         return Listed(record, record.state.active and not self.home.is_interrupted(record))
 

@@ -44,7 +44,7 @@ class Best(TypedDict):
 
 
 class Card(TypedDict):
-    """An experiment in a list."""
+    """An experiment in a list; ``damage``: what of it is damaged and what to do, for the state ``damaged``."""
 
     id: int
     name: str
@@ -64,6 +64,7 @@ class Card(TypedDict):
     trials_created: int
     trials_planned: int | None
     best: Best | None
+    damage: str | None
 
 
 class Experiments(TypedDict):

@@ -53,8 +53,9 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         lease = home.lease(experiment)
     except ExperimentBusy:
         return False
-    with lease:
-        spec, log = home.store.spec(experiment), home.store.log(experiment, lease.token)
+    with lease, home.log(experiment, lease.token) as log:
+        log.check()
+        spec = home.store.spec(experiment)
         snapshot = home.directory(experiment) / "snapshot"
         folded = fold(spec, log, snapshot, beat=lease.beat)
         clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)

@@ -18,13 +18,12 @@ from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import Recovery
 from ashwood.errors import BackendError, DiskFull, EventLogError
-from ashwood.eventlog.port import Entry, EventLog, RequestId
+from ashwood.eventlog.port import Entry, EventLog, PendingRequest, RequestId
 from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
     PauseRequested,
-    Request,
     TimeRanOut,
 )
 from ashwood.experiment.experiment import Experiment
@@ -46,7 +45,7 @@ class Engine:
         observers: Sequence[Observer] = (),
         summarize: Callable[[], Mapping[str, Any]] | None = None,
         clock: Clock | None = None,
-        requests: Callable[[], Sequence[tuple[RequestId, Request]]] | None = None,
+        requests: Callable[[], Sequence[tuple[RequestId, PendingRequest]]] | None = None,
         beat: Callable[[], None] | None = None,
         make_room: Callable[[], None] | None = None,
         recovery: Recovery | None = None,

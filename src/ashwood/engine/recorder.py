@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ashwood.errors import DiskFull, IllegalEvent
-from ashwood.eventlog.port import Answer, Entry, EventLog, RequestId
-from ashwood.experiment.events import Event, Request
+from ashwood.eventlog.port import Answer, Entry, EventLog, PendingRequest, RequestId, UnreadableRequest
+from ashwood.experiment.events import Event
 from ashwood.experiment.experiment import Experiment
 
 Observer = Callable[[Sequence[Entry]], None]
@@ -59,8 +59,10 @@ class Recorder:
         self._commit(entries, {}, summary)
         return entries
 
-    def answer(self, requests: Sequence[tuple[RequestId, Request]]) -> list[Entry]:
+    def answer(self, requests: Sequence[tuple[RequestId, PendingRequest]]) -> list[Entry]:
         """Do what users ask for, or refuse it; their answers are committed with what is done.
+
+        A request that cannot be read is refused, so it never stops a driver.
 
         Raises:
             EventLogError: nothing was recorded, and no answer given.
@@ -69,6 +71,12 @@ class Recorder:
         entries: list[Entry] = []
         answers: dict[RequestId, Answer] = {}
         for number, request in requests:
+            if isinstance(request, UnreadableRequest):
+                answers[number] = Answer(
+                    f"request {number} cannot be read: {request.why}. Nothing was done. "
+                    "Send the request again, with the version of Ashwood that drives the experiment."
+                )
+                continue
             try:
                 entries.append(Entry(now, request, self.experiment.handle(request)))
             except IllegalEvent as error:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,9 +139,11 @@ class Session:
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
             Ballast(directory / "ballast") as ballast,
+            ExitStack() as opened,
         ):
             self._await_former_workers(place, lease, audience)
-            log = self._home.store.log(self.id, lease.token)
+            log = opened.enter_context(self._home.log(self.id, lease.token))
+            log.check()
             check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)

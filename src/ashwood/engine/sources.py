@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ashwood.errors import EventLogError
+from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
@@ -65,14 +65,16 @@ def release_source(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -
         case (owner, trial, checkpoint) if parse_name(f"{trial}/{checkpoint}"):
             with _alone(home):
                 others = (record.id for record in home.store.experiments() if record.id != experiment)
-                if not any(_uses(home, other, source) for other in others):
+                if not any(_may_start_from(home, other, source) for other in others):
                     _storage(home, owner).delete(f"{trial}/{checkpoint}")
 
 
-def _uses(home: Home, experiment: ExperimentId, source: str) -> bool:
+def _may_start_from(home: Home, experiment: ExperimentId, source: str) -> bool:
     try:
         return home.store.spec(experiment).source_checkpoint == source
-    except EventLogError:  # It is damaged, and may use it.
+    except NotFound:  # It was deleted meanwhile.
+        return False
+    except EventLogError:  # Its description is damaged: a backup of it may name the checkpoint.
         return True
 
 

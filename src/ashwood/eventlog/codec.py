@@ -102,22 +102,25 @@ def digest_of(text: str, place: bytes = b"") -> int:
     return int.from_bytes(blake2b(place + text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def check_digest(digest: int | None, text: str, place: bytes = b"") -> None:
+def check_digest(digest: int | None, text: object, place: bytes = b"") -> None:
     """Compare a record with the digest that was stored beside it.
 
     Raises:
         EventLogError: it isn't what was written.
     """
-    if digest != digest_of(text, place):
-        raise EventLogError(f"the record is damaged, its digest is wrong: {text[:200]}")
+    # A damaged column may hold another type than text.
+    if not isinstance(text, str) or digest != digest_of(text, place):
+        raise EventLogError(f"the record is damaged, its digest is wrong: {text!s:.200}")
 
 
-def check_version(version: int) -> None:
+def check_version(version: object) -> None:
     """Refuse what this Ashwood can't read.
 
     Raises:
         EventLogError: the record is from a newer Ashwood.
     """
+    if not isinstance(version, int):
+        raise EventLogError(f"the record is damaged, its version is {version!r}")
     if version > VERSION:
         raise EventLogError(f"the record has version {version}, this Ashwood reads up to {VERSION}: upgrade Ashwood")
 
@@ -151,9 +154,10 @@ def decode_request(version: int, text: str) -> Request:
     Raises:
         EventLogError: the text is damaged, or from a newer Ashwood.
     """
-    check_version(version)
     try:
+        check_version(version)
         request: Request = _from_named(_REQUESTS, _parse(text))
+        _check_fields(request)
     except _DAMAGE as error:
         raise _damaged(error, text) from error
     return request
@@ -250,7 +254,7 @@ def _hints(of: type) -> dict[str, Any]:
 
 # -- entries and requests -------------------------------------------------------------------
 
-_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, struct.error)
+_DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 
 
 # The experiment's number is no part of a digest: a log may be taken to another home.
@@ -275,13 +279,13 @@ def _from_row(row: Row) -> Entry:
 
 
 def _damaged(error: Exception, text: str) -> EventLogError:
-    return EventLogError(f"the record is damaged ({error}): {text[:200]}")
+    return EventLogError(f"the record is damaged ({error}): {text!s:.200}")
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except _DAMAGE as error:
         raise _damaged(error, text) from error
 
 
@@ -309,6 +313,21 @@ def _entry(at: float, body: Any, text: str) -> Entry:
         return Entry(at, event, tuple([_decode_decision(data) for data in body.get("decisions", ())]))
     except _DAMAGE as error:
         raise _damaged(error, text) from error
+
+
+def _check_fields(request: Request) -> None:
+    """Raise TypeError if a field of a request has a type that an experiment cannot handle."""
+    match request:
+        case events.TrialKillRequested(trial) | events.TrialStopRequested(trial):
+            fits = type(trial) is int
+        case events.PauseRequested(why):
+            fits = isinstance(why, str)
+        case events.SettingsChanged(settings):
+            fits = isinstance(settings, dict)
+        case _:
+            fits = True
+    if not fits:
+        raise TypeError(f"a field of {type(request).__name__} has a wrong type")
 
 
 def _named(record: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@
       ashwood.db                    the record of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
+      experiments/7/head            the last entry that the driver noted, see `ashwood.eventlog.head`
 
 A home in PostgreSQL keeps its record there and its files on each machine that drives, in
 ``~/.ashwood/HOST-DATABASE`` or, if ``ASHWOOD_FILES`` is set, inside that directory.
@@ -17,16 +18,18 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
 from ashwood.eventlog.ballast import FULL
+from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_path, numbers_with_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
-from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store
+from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import About, Storage, join_url, open_storage
 
@@ -140,8 +143,59 @@ class Home:
             return self.store.record(record.id).state.active
         return False
 
+    def log(self, experiment: ExperimentId, token: Token | None = None) -> HeadedLog:
+        """Return an experiment's log with its head file; see `ashwood.eventlog.port.Store.log`.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        return HeadedLog(self.store.log(experiment, token), experiment, head_path(self.path, experiment))
+
+    def damage(self, record: ExperimentRecord) -> str | None:
+        """Return what of an experiment is damaged and what to do, as far as a list can tell, or None."""
+        try:
+            self.store.spec(record.id)
+        except NotFound:  # It was deleted meanwhile.
+            return None
+        except EventLogError as error:
+            return str(error)
+        return record.damage or self.missing(record.id)
+
+    def missing(self, experiment: ExperimentId) -> str | None:
+        """Return which entries of a log are missing and what to do, as far as its head file tells, or None."""
+        try:
+            self.log(experiment).check()
+        except NotFound:
+            return None
+        except EventLogError as error:
+            return str(error).removeprefix(f"experiment {experiment}: ")
+        return None
+
+    def unverified(self, experiment: ExperimentId) -> str | None:
+        """Return what a crash may have cost at the end of a log, or None if all of it could be read."""
+        if not isinstance(self.store, SqliteStore) or self.store.unverified is None:
+            return None
+        head = self.log(experiment).check()
+        return (
+            f"{self.store.unverified}; entries of experiment {experiment} after {head.seq if head else 0} are not "
+            "verified: those of the last second before the crash may be missing"
+        )
+
+    def check_numbers(self) -> None:
+        """Check that the database has all experiments whose files are in the home.
+
+        Raises:
+            EventLogError: it does not; the next experiment would get the number of another one.
+        """
+        # Files of an experiment in PostgreSQL may stay on other machines when it is deleted.
+        if not isinstance(self.store, SqliteStore):
+            return
+        known = {record.id for record in self.store.experiments()}
+        if lost := sorted(numbers_with_head(self.path) - known):
+            raise EventLogError(_lost(self.path, lost))
+
     def _files(self, experiment: ExperimentId) -> Path:
-        return self.path / "experiments" / str(experiment)
+        return self.path / EXPERIMENTS / str(experiment)
 
     def close(self) -> None:
         """Close the store.  Idempotent."""
@@ -154,10 +208,15 @@ class Home:
         self.close()
 
 
-def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False) -> Home:
+def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False, salvage: bool = False) -> Home:
     """Open the home in a directory, or at a URL such as ``postgresql://USER@HOST/DATABASE``.
 
     None: at ``ASHWOOD_HOME``, or in ``.ashwood`` in the current directory.
+
+    Args:
+        home: the directory or the URL.
+        create: whether to make it if it does not exist.
+        salvage: whether to open a home with a damaged write-ahead log, for reading what precedes the damage.
 
     Raises:
         NotFound: there is no home and ``create`` is False.
@@ -169,6 +228,15 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
     directory = Path(place).expanduser().absolute()
     database = directory / _DATABASE
     if not database.exists():
+        wal = wal_of(database)
+        if wal.exists() and wal.stat().st_size:
+            raise EventLogError(
+                f"{database} is missing, but {wal.name} is there, which holds what was recorded last: restore "
+                f"{database.name}, or move {wal.name} elsewhere"
+            )
+        # A new experiment takes the next free number, so a home without its database can be used again.
+        if not create and (lost := sorted(numbers_with_head(directory))):
+            raise EventLogError(_lost(directory, lost))
         if not create:
             raise NotFound(
                 f"there are no experiments in {directory}; start one with 'ashwood run FILE', or name another "
@@ -176,7 +244,16 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
             )
         # A home is data: it keeps itself out of the user's version control.
         _make(directory, gitignore="*\n")
-    return Home(directory, SqliteStore(database))
+    return Home(directory, SqliteStore(database, salvage=salvage))
+
+
+def _lost(home: Path, lost: Sequence[ExperimentId]) -> str:
+    shown = ", ".join(map(str, lost[:20])) + (", …" if len(lost) > 20 else "")
+    return (
+        f"{home / _DATABASE} does not have experiments {shown}, but their files are in {home / EXPERIMENTS}: was it, "
+        f"or its write-ahead log {_DATABASE}-wal, deleted or replaced by an older one? Restore both, or choose another "
+        "--home"
+    )
 
 
 def _make(directory: Path, *, gitignore: str | None = None) -> None:

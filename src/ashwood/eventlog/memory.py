@@ -16,6 +16,7 @@ from ashwood.eventlog.port import (
     ExperimentId,
     ExperimentRecord,
     LeaseState,
+    PendingRequest,
     RequestId,
     Seq,
     Token,
@@ -38,7 +39,7 @@ class _Shelf:
     owner: Driver | None = None
     beat: int = 0
     seen: float = 0.0
-    requests: dict[RequestId, Request] = field(default_factory=dict)
+    requests: dict[RequestId, PendingRequest] = field(default_factory=dict)
     answers: dict[RequestId, Answer] = field(default_factory=dict)
 
 
@@ -128,8 +129,8 @@ class MemoryStore:
         shelf.requests[number] = request
         return number
 
-    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
-        """The requests that have no answer yet, the oldest first."""
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
+        """Return the requests that have no answer yet, the oldest first."""
         shelf = self._shelves.get(experiment)
         return [item for item in shelf.requests.items() if item[0] not in shelf.answers] if shelf else []
 

@@ -34,7 +34,8 @@ class Entry(NamedTuple):
 class ExperimentRecord(NamedTuple):
     """What a store knows of an experiment without reading its log.
 
-    ``summary`` speeds lists up and can be rebuilt from the log.
+    ``summary`` speeds lists up and can be rebuilt from the log.  ``damage`` says what of the record is damaged and what
+    to do about it, or is None.
     """
 
     id: ExperimentId
@@ -44,6 +45,7 @@ class ExperimentRecord(NamedTuple):
     summary: Mapping[str, Any]
     labels: tuple[str, ...] = ()
     archived: bool = False
+    damage: str | None = None
 
 
 class Driver(NamedTuple):
@@ -85,6 +87,16 @@ class Answer(NamedTuple):
     """What became of a request; ``refused`` says why it couldn't be done, None: it was."""
 
     refused: str | None
+
+
+class UnreadableRequest(NamedTuple):
+    """A request that the store cannot decode: it is damaged, or a newer Ashwood wrote it."""
+
+    why: str
+
+
+PendingRequest: TypeAlias = Request | UnreadableRequest
+"""A request that has no answer yet.  `UnreadableRequest` must be answered with a refusal."""
 
 
 class EventLog(Protocol):
@@ -221,8 +233,11 @@ class Store(Protocol):
         """
         ...
 
-    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
-        """The requests that have no answer yet, the oldest first."""
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
+        """Return the requests that have no answer yet, the oldest first.
+
+        A request that cannot be decoded is an `UnreadableRequest`, so that it does not hide the others.
+        """
         ...
 
     def answer(self, request: RequestId) -> Answer | None:

@@ -101,6 +101,11 @@ _MIGRATIONS: Final = (
         seen TIMESTAMPTZ NOT NULL
     ) WITH (fillfactor = 50);
     """,
+    """
+    ALTER TABLE experiments ADD COLUMN about_digest BIGINT, ADD COLUMN state_digest BIGINT;
+    ALTER TABLE logs ADD COLUMN driver_digest BIGINT;
+    ALTER TABLE requests ADD COLUMN digest BIGINT;
+    """,
 )
 
 _MARK: Final = """

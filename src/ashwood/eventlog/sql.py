@@ -13,7 +13,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import Enum, auto
+from functools import cached_property
+from itertools import count, takewhile
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from ashwood.errors import EventLogError, NotFound
@@ -22,7 +25,6 @@ from ashwood.eventlog.codec import (
     Row,
     check_digest,
     check_version,
-    decode_request,
     decode_spec,
     digest_of,
     encode_request,
@@ -37,11 +39,25 @@ from ashwood.eventlog.port import (
     ExperimentId,
     ExperimentRecord,
     LeaseState,
+    PendingRequest,
     RequestId,
     Seq,
     Token,
 )
 from ashwood.eventlog.refusals import busy, lost, moved_on
+from ashwood.eventlog.rows import (
+    ENDS,
+    RECORD,
+    RecordRow,
+    about_digest,
+    end_of_log,
+    read_about,
+    read_lease,
+    read_record,
+    read_request,
+    request_digest,
+    state_digest,
+)
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
@@ -51,7 +67,6 @@ T = TypeVar("T")
 
 _FIRST_CHUNK: Final = 250
 _CHUNK: Final = 2_000
-_RECORD: Final = "SELECT id, created_at, name, state, summary, labels, archived FROM experiments"
 
 
 class Sync(Enum):
@@ -117,14 +132,25 @@ class SqlStore(ABC):
 
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
         """Take a new experiment in, with an empty log."""
-        text = encode_spec(spec)
-        row = (at, spec.name, json.dumps(spec.labels), VERSION, text, digest_of(text), ExperimentState.CREATED, "{}")
+        text, labels, state = encode_spec(spec), json.dumps(spec.labels), str(ExperimentState.CREATED)
+        row = {
+            "created_at": float(at),
+            "name": spec.name,
+            "labels": labels,
+            "archived": 0,
+            "about_digest": about_digest(float(at), spec.name, labels, 0),
+            "version": VERSION,
+            "spec": text,
+            "digest": digest_of(text),
+            "state": state,
+            "summary": "{}",
+            "state_digest": state_digest(state, "{}"),
+        }
 
         def work(transaction: Transaction) -> int:
             [(experiment,)] = transaction.run(
-                "INSERT INTO experiments (created_at, name, labels, version, spec, digest, state, summary)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
-                *row,
+                f"INSERT INTO experiments ({', '.join(row)}) VALUES ({', '.join('?' * len(row))}) RETURNING id",  # noqa: S608
+                *row.values(),
             )
             transaction.run("INSERT INTO logs (experiment) VALUES (?)", experiment)
             return int(experiment)
@@ -133,11 +159,11 @@ class SqlStore(ABC):
 
     def experiments(self) -> Sequence[ExperimentRecord]:
         """All experiments, the oldest first."""
-        return [_record(*row) for row in self._query(f"{_RECORD} ORDER BY id")]
+        return [self._record(RecordRow(*row)) for row in self._query(f"{RECORD} ORDER BY id")]
 
     def record(self, experiment: ExperimentId) -> ExperimentRecord:
         """One experiment."""
-        return _record(*self._only(experiment, self._query(f"{_RECORD} WHERE id = ?", experiment)))
+        return self._record(self._row(experiment))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is."""
@@ -149,7 +175,10 @@ class SqlStore(ABC):
                 check_digest(digest, text)
             return decode_spec(text)
         except EventLogError as error:
-            raise EventLogError(f"{self.name}: experiment {experiment}: {error}") from error
+            raise EventLogError(
+                f"{self.name}: experiment {experiment}: {error}. "
+                "Other experiments are not affected; if it is damaged, restore the database from a backup"
+            ) from error
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
         """An experiment's log."""
@@ -164,20 +193,28 @@ class SqlStore(ABC):
         archived: bool | None = None,
     ) -> None:
         """Change what the list of experiments shows."""
-        values = (
-            name,
-            None if labels is None else json.dumps(list(labels)),
-            None if archived is None else int(archived),
-            experiment,
-        )
-        rows = self._commit(
-            lambda transaction: transaction.run(
-                "UPDATE experiments SET name = coalesce(?, name), labels = coalesce(?, labels),"
-                " archived = coalesce(?, archived) WHERE id = ? RETURNING id",
-                *values,
-            )
-        )
-        self._only(experiment, rows)
+
+        def work(transaction: Transaction) -> list[Any]:
+            # Locks the row, so that two that change different fields do not undo each other's change.
+            rows = transaction.run("UPDATE experiments SET archived = archived WHERE id = ? RETURNING id", experiment)
+            for row in transaction.run(f"{RECORD} WHERE id = ?", experiment):
+                known, _ = read_about(RecordRow(*row), lambda: self.spec(experiment))
+                about = (
+                    known.created_at,
+                    known.name if name is None else name,
+                    json.dumps(list(known.labels if labels is None else labels)),
+                    int(known.archived if archived is None else archived),
+                )
+                transaction.run(
+                    "UPDATE experiments SET created_at = ?, name = ?, labels = ?, archived = ?, about_digest = ?"
+                    " WHERE id = ?",
+                    *about,
+                    about_digest(*about),
+                    experiment,
+                )
+            return rows
+
+        self._only(experiment, self._commit(work))
 
     def delete(self, experiment: ExperimentId) -> None:
         """Forget an experiment, its log and its requests."""
@@ -197,21 +234,23 @@ class SqlStore(ABC):
     def lease(self, experiment: ExperimentId) -> LeaseState | None:
         """Who owns an experiment; None: nobody."""
         rows = self._query(
-            f"SELECT token, beat, driver, {self.NOW} - seen FROM logs"  # noqa: S608
+            f"SELECT token, beat, driver, driver_digest, {self.NOW} - seen FROM logs"  # noqa: S608
             " WHERE experiment = ? AND driver IS NOT NULL",
             experiment,
         )
-        return LeaseState(rows[0][0], rows[0][1], Driver(*json.loads(rows[0][2])), rows[0][3]) if rows else None
+        return read_lease(*rows[0]) if rows else None
 
     def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
         """Own an experiment that nobody owns, or whose owner is still exactly ``over``."""
         token, beat = (over.token, over.beat) if over else (-1, -1)
+        text = json.dumps(driver)
 
         def work(transaction: Transaction) -> list[Any]:
             return transaction.run(
-                f"UPDATE logs SET token = token + 1, beat = 0, driver = ?, seen = {self.NOW} WHERE experiment = ?"  # noqa: S608
-                " AND (driver IS NULL OR (token = ? AND beat = ?)) RETURNING token",
-                json.dumps(driver),
+                f"UPDATE logs SET token = token + 1, beat = 0, driver = ?, driver_digest = ?, seen = {self.NOW}"  # noqa: S608
+                " WHERE experiment = ? AND (driver IS NULL OR (token = ? AND beat = ?)) RETURNING token",
+                text,
+                digest_of(text),
                 experiment,
                 token,
                 beat,
@@ -249,23 +288,25 @@ class SqlStore(ABC):
 
     def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:
         """Leave a request for whoever drives the experiment, now or next."""
-        row = (at, VERSION, encode_request(request), experiment)
+        at, body = float(at), encode_request(request)
+        row = (at, VERSION, body, request_digest(at, VERSION, body), experiment)
         rows = self._commit(
             lambda transaction: transaction.run(
-                "INSERT INTO requests (experiment, at, version, body) SELECT id, ?, ?, ? FROM experiments WHERE id = ?"
-                " RETURNING id",
+                "INSERT INTO requests (experiment, at, version, body, digest)"
+                " SELECT id, ?, ?, ?, ? FROM experiments WHERE id = ? RETURNING id",
                 *row,
             ),
             Sync.AFTER,
         )
         return int(self._only(experiment, rows)[0])
 
-    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, Request]]:
-        """The requests that have no answer yet, the oldest first."""
+    def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
+        """Return the requests that have no answer yet, the oldest first."""
         rows = self._query(
-            "SELECT id, version, body FROM requests WHERE experiment = ? AND answered = 0 ORDER BY id", experiment
+            "SELECT id, at, version, body, digest FROM requests WHERE experiment = ? AND answered = 0 ORDER BY id",
+            experiment,
         )
-        return [(number, decode_request(version, body)) for number, version, body in rows]
+        return [(number, read_request(*request)) for number, *request in rows]
 
     def answer(self, request: RequestId) -> Answer | None:
         """What became of a request; None: it waits."""
@@ -275,6 +316,28 @@ class SqlStore(ABC):
         answered, refused = rows[0]
         return Answer(refused) if answered else None
 
+    # -- rows that may be damaged -----------------------------------------------------------------
+
+    def _row(self, experiment: ExperimentId) -> RecordRow:
+        return RecordRow(*self._only(experiment, self._query(f"{RECORD} WHERE id = ?", experiment)))
+
+    def _record(self, row: RecordRow) -> ExperimentRecord:
+        return read_record(row, lambda: self.spec(row.id), lambda: self._rebuild_state(row))
+
+    @cached_property
+    def _rebuilt(self) -> dict[RecordRow, ExperimentState]:
+        return {}
+
+    def _rebuild_state(self, row: RecordRow) -> ExperimentState:
+        """Return the state that a log leads to, as far as it can be read."""
+        if row not in self._rebuilt:
+            state = ExperimentState.CREATED
+            with suppress(EventLogError, NotFound):
+                for _, entry in self.log(row.id).read():
+                    state = state_after([entry]) or state
+            self._rebuilt[row] = state
+        return self._rebuilt[row]
+
     # -- messages ---------------------------------------------------------------------------------
 
     def _only(self, experiment: ExperimentId, rows: Sequence[Any]) -> Any:
@@ -282,7 +345,13 @@ class SqlStore(ABC):
             return rows[0]
         known = [number for (number,) in self._query("SELECT id FROM experiments ORDER BY id")]
         there = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
-        raise NotFound(f"there is no experiment {experiment} in {self.name}; {there} (see: ashwood list)")
+        raise NotFound(
+            f"there is no experiment {experiment} in {self.name}; {there} (see: ashwood list){self._hint(experiment)}"
+        )
+
+    def _hint(self, experiment: ExperimentId) -> str:  # noqa: ARG002
+        """Return what else a message says of an experiment that the database does not have."""
+        return ""
 
 
 class SqlLog:
@@ -292,7 +361,9 @@ class SqlLog:
         self._store = store
         self._experiment = experiment
         self._token = token
-        self._last = self.last()
+        self._head, highest = self._ends()
+        self._last = end_of_log(self._head, highest)
+        self._listed: tuple[str, str] | None = None
 
     def append(
         self,
@@ -305,7 +376,7 @@ class SqlLog:
         rows = [(self._experiment, *to_row(seq, entry)) for seq, entry in enumerate(entries, start=self._last + 1)]
         answered = [(answer.refused, number, self._experiment) for number, answer in (answers or {}).items()]
         state = state_after(entries)
-        text = None if summary is None else json.dumps(summary)
+        listed = None if state is None and summary is None else self._list(state, summary)
 
         def work(transaction: Transaction) -> bool:
             if not self._advance(transaction, len(rows)):
@@ -316,11 +387,11 @@ class SqlLog:
                 transaction.run_many(
                     "UPDATE requests SET answered = 1, refused = ? WHERE id = ? AND experiment = ?", answered
                 )
-            if state is not None or text is not None:
+            if listed is not None:
                 transaction.run(
-                    "UPDATE experiments SET state = coalesce(?, state), summary = coalesce(?, summary) WHERE id = ?",
-                    state,
-                    text,
+                    "UPDATE experiments SET state = ?, summary = ?, state_digest = ? WHERE id = ?",
+                    *listed,
+                    state_digest(*listed),
                     self._experiment,
                 )
             return True
@@ -328,6 +399,7 @@ class SqlLog:
         if not self._store._commit(work):
             raise self._too_late()
         self._last += len(rows)
+        self._head, self._listed = self._last, listed or self._listed
         return self._last
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
@@ -344,9 +416,10 @@ class SqlLog:
                 after,
                 end,
             )
-            before_gap = [Row._make(row) for seq, row in enumerate(rows, start=after + 1) if row[0] == seq]
+            # A row with a wrong number ends what can be read, also if the rows behind it have the right numbers.
+            numbered = takewhile(lambda pair: pair[0][0] == pair[1], zip(rows, count(after + 1), strict=False))
             try:
-                for seq, entry in from_rows(before_gap):
+                for seq, entry in from_rows([Row._make(row) for row, _ in numbered]):
                     yield seq, entry
                     after = seq
             except EventLogError as error:
@@ -357,11 +430,13 @@ class SqlLog:
 
     def _advance(self, transaction: Transaction, count: int) -> bool:
         owned, token = ("", ()) if self._token is None else (" AND token = ? AND driver IS NOT NULL", (self._token,))
+        # A damaged head of another type, which only SQLite can hold, may not equal itself when it comes back.
+        same, head = ("head = ?", (self._head,)) if type(self._head) is int else ("typeof(head) <> 'integer'", ())
         moved = transaction.run(
-            f"UPDATE logs SET head = head + ? WHERE experiment = ? AND head = ?{owned} RETURNING head",  # noqa: S608
-            count,
+            f"UPDATE logs SET head = ? WHERE experiment = ? AND {same}{owned} RETURNING head",  # noqa: S608
+            self._last + count,
             self._experiment,
-            self._last,
+            *head,
             *token,
         )
         return bool(moved)
@@ -374,9 +449,24 @@ class SqlLog:
         return moved_on(self._experiment, self._last)
 
     def last(self) -> Seq:
-        """The place of the last entry."""
-        rows = self._store._query("SELECT head FROM logs WHERE experiment = ?", self._experiment)
-        return int(self._store._only(self._experiment, rows)[0])
+        """Return the number of the last entry, or 0 if there is none."""
+        return end_of_log(*self._ends())
+
+    def _ends(self) -> tuple[Any, Any]:
+        """Return the recorded head and the highest number of an entry."""
+        rows = self._store._query(f"{ENDS} WHERE id = ?", self._experiment)
+        head, highest = self._store._only(self._experiment, rows)
+        return head, highest
+
+    def _list(self, state: ExperimentState | None, summary: Mapping[str, Any] | None) -> tuple[str, str]:
+        """Return what lists show of the state and the summary, with those of the record for what is None."""
+        if self._listed is None and (state is None or summary is None):
+            record = ExperimentRecord(self._experiment, 0.0, "", ExperimentState.CREATED, {})
+            with suppress(NotFound):  # It was deleted meanwhile, which the transaction finds out.
+                record = self._store.record(self._experiment)
+            self._listed = str(record.state), json.dumps(record.summary)
+        known = self._listed or ("", "")
+        return known[0] if state is None else str(state), known[1] if summary is None else json.dumps(summary)
 
     def _damaged(self, seq: Seq, why: str) -> EventLogError:
         save = f"; the entries before it can be saved with: ashwood export {self._experiment} --until {seq - 1}"
@@ -384,17 +474,3 @@ class SqlLog:
             f"{self._store.name}: entry {seq} of experiment {self._experiment} {why}"
             + (f"{save} --out FILE.ashwood" if seq > 1 else "")
         )
-
-
-def _record(
-    experiment: int, created_at: float, name: str, state: str, summary: str, labels: str, archived: int
-) -> ExperimentRecord:
-    return ExperimentRecord(
-        experiment,
-        created_at,
-        name,
-        ExperimentState(state),
-        json.loads(summary),
-        tuple(json.loads(labels)),
-        bool(archived),
-    )

@@ -16,17 +16,23 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ashwood.errors import DiskFull, EventLogError
 from ashwood.eventlog.ballast import FULL, has_room
+from ashwood.eventlog.head import head_path
+from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
+from ashwood.eventlog.wal import Tail, find_tail, wal_of
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0
 _WAL_PAGES: Final = 16_384  # of 4 KiB: 64 MiB
+_MOST_NAMED: Final = 20
+"""How many experiments an error message names."""
 
 # One script a schema version; a store runs those that it hasn't yet.
 _MIGRATIONS: Final = (
@@ -76,9 +82,18 @@ _MIGRATIONS: Final = (
     );
     CREATE INDEX unanswered ON requests (experiment, id) WHERE answered = 0;
     """,
+    """
+    ALTER TABLE experiments ADD COLUMN about_digest INTEGER;
+    ALTER TABLE experiments ADD COLUMN state_digest INTEGER;
+    ALTER TABLE logs ADD COLUMN driver_digest INTEGER;
+    ALTER TABLE requests ADD COLUMN digest INTEGER;
+    """,
 )
 
 T = TypeVar("T")
+
+# A damaged text that is not UTF-8 must be found by its digest, and not fail all rows that are read with it.
+_text: Final = partial(str, encoding="utf-8", errors="replace")
 
 
 class SqliteStore(SqlStore):
@@ -86,21 +101,43 @@ class SqliteStore(SqlStore):
 
     Attributes:
         path: the file.
+        unverified: what of the write-ahead log could not be verified, or None if all of it could.
     """
 
     NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, salvage: bool = False) -> None:
         """Open the file, made if it isn't there.  Where it can't be written, it can be read.
+
+        Args:
+            path: the file.
+            salvage: whether to open a file with a damaged write-ahead log, for reading what precedes the damage.
 
         Raises:
             DiskFull: there is no room to make or migrate it.
-            EventLogError: it can't be opened, or is no store of this or an older Ashwood.
+            EventLogError: it can't be opened, its write-ahead log is damaged, or it is no store of this or an older
+                Ashwood.
         """
         self.path = path
         self.name = str(path)
-        with _explained(path):
-            self._connection = _connect(path)
+        self.unverified: str | None = None
+        # The reader stays open until the other connection has read, so that SQLite does not check the log again.
+        with _explained(path), ExitStack() as stack:
+            reader = _open_reader(path)
+            tail = None
+            if reader is not None:
+                stack.callback(reader.close)
+                tail = find_tail(path)
+            if tail is not None and tail.has_commit:
+                self.unverified = f"{wal_of(path)} ends with a commit that is damaged or incomplete, and was not read"
+            if reader is not None and tail is not None and tail.is_damage:
+                if not salvage:
+                    raise _damaged(path, tail, reader)
+                # SQLite would delete what follows the damage when a connection that can write is closed.
+                stack.pop_all()
+                self._connection = reader
+            else:
+                self._connection = _connect(path)
             try:
                 self._prepare()
                 self._opened = _file_at(path)
@@ -118,16 +155,33 @@ class SqliteStore(SqlStore):
         """Return whether the file was deleted or replaced since it was opened; SQLite does not report it."""
         return _file_at(self.path) != self._opened
 
-    def _query(self, sql: str, *values: object) -> list[Any]:
-        with _explained(self.path):
-            return self._connection.execute(sql, values).fetchall()
+    def _hint(self, experiment: ExperimentId) -> str:
+        """Return a hint if the experiment's files are in the home."""
+        head = head_path(self.path.parent, experiment)
+        if not head.exists():
+            return ""
+        return (
+            f". Its files are in {head.parent}: was {self.path.name}, or {wal_of(self.path).name}, deleted or replaced "
+            "by an older one? Restore both"
+        )
 
-    def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
-        run = self._connection.execute
+    def _check_there(self, cause: EventLogError | None = None) -> None:
         if self.is_gone():
             raise EventLogError(
                 f"{self.path} was deleted or replaced while this process used it: nothing more can be recorded"
-            )
+            ) from cause
+
+    def _query(self, sql: str, *values: object) -> list[Any]:
+        try:
+            with _explained(self.path):
+                return self._connection.execute(sql, values).fetchall()
+        except EventLogError as error:
+            self._check_there(error)
+            raise
+
+    def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
+        run = self._connection.execute
+        self._check_there()
         with _explained(self.path):
             if sync is not Sync.WITHIN:
                 run("PRAGMA synchronous = NORMAL")
@@ -148,7 +202,7 @@ class SqliteStore(SqlStore):
 
     def _sync(self) -> None:
         """What a commit with ``synchronous=FULL`` does, but without keeping others from writing meanwhile."""
-        wal = os.open(_wal_of(self.path), os.O_RDONLY | os.O_CLOEXEC)
+        wal = os.open(wal_of(self.path), os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(wal)
         finally:
@@ -196,6 +250,7 @@ class SqliteStore(SqlStore):
     def _read_a_copy(self) -> None:
         """An older file that can't be brought up to date where it is: its copy in memory can."""
         copy = sqlite3.connect(":memory:", isolation_level=None)
+        copy.text_factory = _text
         with contextlib.closing(self._connection):
             self._connection.backup(copy)
         self._connection = copy
@@ -220,6 +275,7 @@ class _Transaction:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection.text_factory = _text
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
     except sqlite3.OperationalError as error:
@@ -231,6 +287,40 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _open_reader(path: Path) -> sqlite3.Connection | None:
+    """Return a connection that has read, or None if there is no write-ahead log.
+
+    It cannot write.  So it leaves the write-ahead log as it is, also when it is closed as the last connection.
+    """
+    wal = wal_of(path)
+    if not wal.exists() or not wal.stat().st_size:
+        return None
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+    )
+    connection.text_factory = _text
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.Error:  # What is wrong is said when the database is opened for writing.
+        connection.close()
+        return None
+    return connection
+
+
+def _damaged(path: Path, tail: Tail, reader: sqlite3.Connection) -> EventLogError:
+    known: list[tuple[object, object]] = []
+    with contextlib.suppress(sqlite3.Error):
+        known = reader.execute("SELECT experiment, max(seq) FROM entries GROUP BY experiment").fetchall()
+    saved = ", ".join(f"--until {last} for experiment {experiment}" for experiment, last in known[-_MOST_NAMED:])
+    if len(known) > _MOST_NAMED:
+        saved = f"{saved} (the last {_MOST_NAMED} of {len(known)} experiments)"
+    save = f", or save what was recorded before with: ashwood export ID --until N --out FILE.ashwood ({saved})"
+    return EventLogError(
+        f"{wal_of(path)}: frame {tail.first} of {tail.last} is damaged, so the commits from there on cannot be read. "
+        f"Nothing was changed; restore {path.name} and {wal_of(path).name} from a backup{save if known else ''}"
+    )
 
 
 def _close(connection: sqlite3.Connection) -> None:
@@ -248,19 +338,17 @@ def _file_at(path: Path) -> tuple[int, int] | None:
     return about.st_dev, about.st_ino
 
 
-def _wal_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
 def _connect_unwritable(path: Path) -> sqlite3.Connection:
     """Where the files through which processes share a store can't be made, it doesn't change either."""
-    wal = _wal_of(path)
+    wal = wal_of(path)
     if wal.exists() and wal.stat().st_size:
         raise EventLogError(
             f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
             "copy both files to a directory that can be written, and name that with --home"
         )
-    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    connection.text_factory = _text
+    return connection
 
 
 def _is_read_only(connection: sqlite3.Connection, user_version: int) -> bool:

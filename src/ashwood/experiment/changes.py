@@ -31,4 +31,7 @@ def _is_whole(value: Any, least: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)
+    try:
+        return type(value) in (int, float) and isfinite(value)
+    except OverflowError:  # An integer that no float can hold.
+        return False

@@ -84,14 +84,14 @@ class StoreContract:
             experiment = store.create(full_spec(), at=12.5)
             log = store.log(experiment)
             assert store.record(experiment).state is ExperimentState.CREATED
-            log.append([Entry(1.0, DriverStarted(1), ())], summary={"best": 0.5})
+            log.append([Entry(1.0, DriverStarted(1), ())], summary={"fraction": 0.5})
             assert store.record(experiment).state is ExperimentState.RUNNING
             log.append([Entry(2.0, PauseRequested(), ())])
             assert store.record(experiment).state is ExperimentState.PAUSING
             log.append(telling_entries()[-1:])
             [record] = store.experiments()
         assert record == ExperimentRecord(
-            experiment, 12.5, full_spec().name, ExperimentState.ERRORED, {"best": 0.5}, ("a", "b")
+            experiment, 12.5, full_spec().name, ExperimentState.ERRORED, {"fraction": 0.5}, ("a", "b")
         )
 
     def test_no_such_experiment(self, tmp_path: Path) -> None:

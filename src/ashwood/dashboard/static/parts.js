@@ -19,6 +19,7 @@ const SIGNS = {
   errored: "✕",
   invalid: "⊘",
   interrupted: "!",
+  damaged: "!",
 };
 
 /** A state, told by its word, a sign and a colour. */

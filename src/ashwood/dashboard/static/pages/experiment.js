@@ -406,7 +406,7 @@ class Header {
 
   #notices(data) {
     const read = data.read < 1 ? format.percent(data.read) : null;
-    const key = JSON.stringify([data.warnings, data.why_ended, data.state, read]);
+    const key = JSON.stringify([data.warnings, data.why_ended, data.state, data.damage, read]);
     if (this.notices.dataset.shown === key) return;
     this.notices.dataset.shown = key;
     const notice = (kind, ...words) => h("div", { class: `notice ${kind}` }, ...words);
@@ -417,6 +417,7 @@ class Header {
       read
         ? notice("", h("b", null, "Its record is being read: "), `${read} so far. What is shown is as of then.`)
         : null,
+      data.damage ? notice("bad", h("b", null, "Its record is damaged: "), data.damage) : null,
       data.why_ended && (data.state === "errored" || data.state === "canceled")
         ? notice(data.state === "errored" ? "bad" : "", h("b", null, `It is ${data.state}: `), data.why_ended)
         : null,

@@ -97,7 +97,7 @@ export default async function experimentsPage(place) {
         label: "Experiment",
         sortable: true,
         render: nameCell,
-        watch: (card) => [card.name, card.labels, card.archived, card.method, card.id],
+        watch: (card) => [card.name, card.labels, card.archived, card.method, card.id, card.damage],
       },
       {
         key: "state",
@@ -409,6 +409,7 @@ function nameCell(card) {
       card.archived ? h("span", { class: "tag" }, "archived") : null,
       card.labels.map((label) => h("span", { class: "tag label" }, label)),
     ),
+    card.damage ? h("div", { class: "muted" }, card.damage) : null,
   );
 }
 

@@ -1,0 +1,192 @@
+"""A head file: how far a log was recorded, kept outside the database.
+
+A database cannot say that it is an older copy, or that the end of its write-ahead log is lost.  So the driver writes
+the number and the digest of the last entry into a file of the experiment's directory: after the commit that it names,
+and at most once a second.  When the log is opened to be continued or checked, all entries up to the head must be there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from ashwood.errors import EventLogError
+from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
+from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
+
+PERIOD: Final = 1.0
+"""Seconds from one writing to the next."""
+
+EXPERIMENTS: Final = "experiments"
+"""Directory in a home that has one directory for each experiment."""
+
+_NAME: Final = "head"
+_SIZE: Final = 128
+# A link, a pipe or another special file in the place of a head must neither be followed nor be waited for.
+_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Head(NamedTuple):
+    """The last entry that a driver has noted.
+
+    Attributes:
+        seq: its number.
+        at: its time.
+        version: version of the codec that encoded it.
+        digest: digest of the entry.
+    """
+
+    seq: Seq
+    at: float
+    version: int
+    digest: int
+
+    @classmethod
+    def of(cls, seq: Seq, entry: Entry) -> Head:
+        """Return the head of a log that ends with an entry."""
+        at = float(entry.at)
+        return cls(seq, at, VERSION, digest_of(f"{seq} {at!r} {encode_entry(entry)}"))
+
+    def names(self, seq: Seq, entry: Entry) -> bool:
+        """Return whether it is the head of a log that ends with an entry."""
+        other = Head.of(seq, entry)
+        # Another version may encode the same entry differently.
+        return self == other if self.version == other.version else self[:2] == other[:2]
+
+
+def head_path(home: Path, experiment: ExperimentId) -> Path:
+    """Return the head file of an experiment."""
+    return home / EXPERIMENTS / str(experiment) / _NAME
+
+
+def numbers_with_head(home: Path) -> set[ExperimentId]:
+    """Return the numbers of the experiments whose head files are in a home."""
+    names = [head.parent.name for head in (home / EXPERIMENTS).glob(f"*/{_NAME}")]
+    return {int(name) for name in names if name.isdecimal()}
+
+
+def read_head(path: Path) -> Head | None:
+    """Return the head in a file, or None if there is none or it is damaged."""
+    with suppress(OSError, ValueError):
+        handle = os.open(path, os.O_RDONLY | _FLAGS)
+        try:
+            text, _, digest = os.read(handle, _SIZE).decode("ascii").strip().rpartition(" ")
+        finally:
+            os.close(handle)
+        seq, at, version, of_entry = text.split()
+        if int(digest) == digest_of(text):
+            return Head(int(seq), float(at), int(version), int(of_entry))
+    return None
+
+
+class HeadedLog:
+    """A log with a head file; see `ashwood.eventlog.port.EventLog`.  Close it, or use it as a context manager."""
+
+    def __init__(self, log: EventLog, experiment: ExperimentId, path: Path) -> None:
+        """Put a head file beside a log; call `check` before the log is continued."""
+        self._log = log
+        self._experiment = experiment
+        self._path = path
+        self._handle: int | None = None
+        self._due = 0.0
+        self._unnoted: tuple[Seq, Entry] | None = None
+
+    def check(self) -> Head | None:
+        """Compare the log with the head, and return the head if there is one.
+
+        Raises:
+            EventLogError: entries are missing, or the log is another one.
+        """
+        head = read_head(self._path)
+        if head is None:
+            return None
+        if (last := self._log.last()) < head.seq:
+            raise EventLogError(
+                f"experiment {self._experiment}: entries {last + 1} to {head.seq} are missing: {self._path} names "
+                f"entry {head.seq} as recorded. {self._advice(last)}"
+            )
+        entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
+        if entry is None or not head.names(head.seq, entry):
+            raise EventLogError(
+                f"experiment {self._experiment}: entry {head.seq} is not the one that {self._path} names: this is "
+                f"another log, or an older one that was continued. {self._advice(last)}"
+            )
+        return head
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        summary: Mapping[str, Any] | None = None,
+        answers: Mapping[RequestId, Answer] | None = None,
+    ) -> Seq:
+        """Add entries and answer requests; the head follows at most once a second."""
+        seq = self._log.append(entries, summary=summary, answers=answers)
+        if entries:
+            self._unnoted = seq, entries[-1]
+            if (now := time.monotonic()) >= self._due:
+                self._due = now + PERIOD
+                self._note()
+        return seq
+
+    def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
+        """Yield the entries after ``after``, in order."""
+        return self._log.read(after=after)
+
+    def last(self) -> Seq:
+        """Return the number of the last entry, or 0 if there is none."""
+        return self._log.last()
+
+    def close(self) -> None:
+        """Write the head, and close its file.  Idempotent."""
+        self._note()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> HeadedLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _note(self) -> None:
+        if self._unnoted is None:
+            return
+        text = " ".join(map(repr, Head.of(*self._unnoted)))
+        line = f"{text} {digest_of(text)}".ljust(_SIZE - 1) + "\n"
+        # Without a newer head, fewer entries are verified, and nothing else is lost.
+        with suppress(OSError):
+            if self._handle is None:
+                self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+                _sync_directory(self._path.parent)
+            # All of it is in one sector, so that a power loss does not tear it.
+            os.pwrite(self._handle, line.encode("ascii"), 0)
+            os.fsync(self._handle)
+            self._unnoted = None
+
+    def _advice(self, last: Seq) -> str:
+        save = (
+            f"save the others with: ashwood export {self._experiment} --until {last} --out FILE.ashwood; "
+            if last
+            else ""
+        )
+        return (
+            "Was an older database restored, or a part of it lost? Restore the latest database with its write-ahead "
+            f"log; {save}to continue from entry {last} nevertheless, delete {self._path}"
+        )
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,172 @@
+"""Check of SQLite's write-ahead log: SQLite drops all that follows a damaged frame, and does not say so.
+
+The formats are those of https://www.sqlite.org/fileformat2.html#the_write_ahead_log and
+https://www.sqlite.org/walformat.html.  A write-ahead log is a header of 32 bytes and frames, each a header of 24 bytes
+and a page.  All frames that were written since the log was last started anew carry the salts of its header: they are
+one generation.  Their checksums are a chain, in which SQLite follows the frames until one does not fit.
+
+Checksums of 64 MiB take seconds in Python.  So a connection that only reads opens the database first: SQLite checks the
+chain and notes in the ``-shm`` file how many frames it accepts.  What it does not accept is looked at here.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, checksum
+_HEADER_CHECKED: Final = 24
+_FRAME: Final = struct.Struct(">6I")  # page, size of the database after a commit or 0, salts, checksum
+_MAGICS: Final = {0x377F0682: "<", 0x377F0683: ">"}
+"""Magic numbers, with the byte order in which words enter the checksum."""
+
+_INDEX: Final = struct.Struct("=3I2BH2I2I8s2I")  # the header of the -shm file, which is there twice
+_PAGE_SIZE_AT: Final = 16  # in the header of the database
+_GENERATIONS: Final = 1 << 16
+_LOOKS: Final = 100
+
+
+class Tail(NamedTuple):
+    """What follows the frames that SQLite accepts, and belongs to the same generation.
+
+    A transaction is on disk before the next one begins, and the header before the first frame.  So a crash can tear the
+    last transaction, but neither one that another one follows, nor the header.
+
+    Attributes:
+        first: number of the first frame that does not fit; frames are numbered from 1.
+        last: number of the last frame of the generation.
+        has_commit: whether a transaction ends among these frames.
+        is_damage: whether they were damaged after they were written, and not torn while they were being written.
+    """
+
+    first: int
+    last: int
+    has_commit: bool
+    is_damage: bool
+
+
+def wal_of(path: Path) -> Path:
+    """Return the write-ahead log of a database."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def find_tail(path: Path) -> Tail | None:
+    """Return what SQLite does not accept of a write-ahead log, or None if it accepts all of it.
+
+    A connection must have read from the database, and must still be open.  Other processes may write meanwhile.
+    """
+    with suppress(FileNotFoundError):  # Another process closed the database, and SQLite deleted the files.
+        for _ in range(_LOOKS):
+            accepted = _accepted(path)
+            tail = _tail_after(path, accepted)
+            if tail is None or not tail.is_damage:
+                return tail
+            # A transaction that was committed meanwhile follows the accepted frames, too.
+            if accepted == _accepted(path):
+                return tail
+            time.sleep(0.001)
+    return None
+
+
+class _Accepted(NamedTuple):
+    """What SQLite notes in the ``-shm`` file."""
+
+    frames: int
+    checksum: tuple[int, int]
+    salts: bytes
+
+
+def _accepted(path: Path) -> _Accepted:
+    with path.with_name(f"{path.name}-shm").open("rb") as file:
+        for _ in range(_LOOKS):
+            one, other = (os.pread(file.fileno(), _INDEX.size, at) for at in (0, _INDEX.size))
+            if one == other and len(one) == _INDEX.size:
+                break
+            time.sleep(0.001)  # A writer is about to change both.
+        else:
+            raise FileNotFoundError(file.name)
+    *_, frames, _, sum0, sum1, salts, _, _ = _INDEX.unpack(one)
+    return _Accepted(frames, (sum0, sum1), salts)
+
+
+def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
+    with wal_of(path).open("rb") as file:
+        handle = file.fileno()
+        header = os.pread(handle, _HEADER.size, 0)
+        order = _order_of(header)
+        # SQLite accepts nothing if the header is damaged.
+        page_size = _page_size(path) if order is None else _HEADER.unpack(header)[2]
+        count = (os.fstat(handle).st_size - _HEADER.size) // (_FRAME.size + page_size)
+        if count < 1:
+            return None
+        begins = [_HEADER.size + number * (_FRAME.size + page_size) for number in range(count)]
+        if order is None:
+            return Tail(1, count, has_commit=True, is_damage=True)
+        salts = struct.unpack(">2I", accepted.salts)
+        last = commits = ended = 0
+        for number in range(accepted.frames + 1, count + 1):
+            _, is_commit, *_ = frame = _FRAME.unpack(os.pread(handle, _FRAME.size, begins[number - 1]))
+            if _is_earlier(frame[2:4], salts):
+                break
+            ended += is_commit > 0
+            if frame[2:4] == salts:
+                last, commits = number, ended
+        if not last:
+            return None
+        first = accepted.frames + 1
+        if commits > 1:
+            checksum = accepted.checksum if accepted.frames else _HEADER.unpack(header)[6:]
+            first = _first_bad(handle, begins[:last], page_size, order, salts, first, checksum)
+        return Tail(first, last, has_commit=commits > 0, is_damage=commits > 1)
+
+
+def _page_size(path: Path) -> int:
+    with path.open("rb") as file:
+        file.seek(_PAGE_SIZE_AT)
+        size = int.from_bytes(file.read(2), "big")
+    return 65_536 if size == 1 else max(size, 512)
+
+
+def _order_of(header: bytes) -> str | None:
+    """Return the byte order of the checksums, or None if the header is damaged."""
+    if len(header) < _HEADER.size:
+        return None
+    magic, *_, sum0, sum1 = _HEADER.unpack(header)
+    order = _MAGICS.get(magic)
+    return order if order and _checksum(header[:_HEADER_CHECKED], order, (0, 0)) == (sum0, sum1) else None
+
+
+def _is_earlier(salts: tuple[int, ...], current: tuple[int, ...]) -> bool:
+    """Return whether a frame is left of an earlier generation: the first salt counts them, the second is random."""
+    return salts[1] != current[1] and 0 < (current[0] - salts[0]) % (1 << 32) < _GENERATIONS
+
+
+def _first_bad(
+    handle: int,
+    begins: list[int],
+    page_size: int,
+    order: str,
+    salts: tuple[int, ...],
+    first: int,
+    checksum: tuple[int, ...],
+) -> int:
+    """Return the number of the first frame from ``first`` on that does not continue the chain of checksums."""
+    for number in range(first, len(begins) + 1):
+        frame = os.pread(handle, _FRAME.size + page_size, begins[number - 1])
+        checksum = _checksum(frame[_FRAME.size :], order, _checksum(frame[:8], order, checksum))
+        if _FRAME.unpack(frame[: _FRAME.size])[2:] != (*salts, *checksum):
+            return number
+    return first
+
+
+def _checksum(data: bytes, order: str, before: tuple[int, ...]) -> tuple[int, int]:
+    sum0, sum1 = before
+    words = iter(struct.unpack(f"{order}{len(data) // 4}I", data))
+    for word0, word1 in zip(words, words, strict=True):
+        sum0 = (sum0 + word0 + sum1) & 0xFFFFFFFF
+        sum1 = (sum1 + word1 + sum0) & 0xFFFFFFFF
+    return sum0, sum1

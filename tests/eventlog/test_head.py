@@ -1,0 +1,197 @@
+"""A head file names entries that a log has lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from ashwood.errors import EventLogError, NotFound
+from ashwood.eventlog import head
+from ashwood.eventlog.head import HeadedLog, head_path, read_head
+from ashwood.eventlog.home import Home, open_home
+from ashwood.eventlog.port import Entry
+from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.testing.records import full_spec, telling_entries
+from tests.postgres import PostgresServer
+
+LENGTH = len(telling_entries())
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with open_home(tmp_path, create=True) as opened:
+        opened.directory(opened.store.create(full_spec(), at=1.0))
+        yield opened
+
+
+def backup(home: Home, to: Path) -> None:
+    """Copy the database as it is."""
+    assert isinstance(home.store, SqliteStore)
+    with closing(SqliteStore(to)) as copy:
+        home.store._connection.backup(copy._connection)
+
+
+def restore(home: Home, copy: Path) -> Home:
+    home.close()
+    for file in home.path.glob("ashwood.db*"):
+        file.unlink()
+    shutil.copy(copy, home.path / "ashwood.db")
+    return open_home(home.path)
+
+
+def test_log_that_has_the_head_passes(home: Home) -> None:
+    with home.log(1) as log:
+        assert log.check() is None
+        log.append(telling_entries())
+    assert log.last() == LENGTH
+    noted = home.log(1).check()
+    assert noted is not None
+    assert noted.seq == LENGTH
+    home.store.log(1).append(telling_entries())  # A driver that dies has no time to note its last entries.
+    assert home.log(1).check() == noted
+    assert home.missing(1) is None
+
+
+def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr("ashwood.eventlog.head.os.fsync", lambda handle: synced.append(handle))
+    now = 100.0
+    monkeypatch.setattr("ashwood.eventlog.head.time.monotonic", lambda: now)
+    with home.log(1) as log:
+        for _ in range(10):
+            log.append(telling_entries())
+        first, path = read_head(head_path(home.path, 1)), head_path(home.path, 1)
+        assert first is not None
+        assert first.seq == LENGTH
+        assert len(synced) == 2  # The directory, once, and the file.
+        now += head.PERIOD
+        log.append(telling_entries())
+        second = read_head(path)
+        assert second is not None
+        assert second.seq == 11 * LENGTH
+        log.append(telling_entries()[:1])
+    last = read_head(path)
+    assert last is not None
+    assert last.seq == 11 * LENGTH + 1
+    assert len(synced) == 4
+
+
+def test_missing_entries_are_named(home: Home, tmp_path: Path) -> None:
+    with home.log(1) as log:
+        log.append(telling_entries()[:2])
+        backup(home, tmp_path / "backup.db")
+        log.append(telling_entries()[2:])
+    with restore(home, tmp_path / "backup.db") as older:
+        with pytest.raises(EventLogError, match=r"experiment 1: entries 3 to 6 are missing") as raised:
+            older.log(1).check()
+        said = str(raised.value)
+        assert "ashwood export 1 --until 2 --out FILE.ashwood" in said
+        assert said == f"experiment 1: {older.missing(1)}"
+        assert older.damage(older.store.record(1)) == older.missing(1)
+        head_path(older.path, 1).unlink()
+        older.log(1).check()
+
+
+def test_older_log_that_was_continued_is_named(home: Home, tmp_path: Path) -> None:
+    with home.log(1) as log:
+        log.append(telling_entries()[:2])
+        backup(home, tmp_path / "backup.db")
+        log.append(telling_entries()[2:])
+    with restore(home, tmp_path / "backup.db") as older:
+        older.store.log(1).append([Entry(9.0, *entry[1:]) for entry in telling_entries()])
+        with pytest.raises(EventLogError, match=r"entry 6 is not the one that .*head names"):
+            older.log(1).check()
+
+
+def test_lost_database_is_named(home: Home, tmp_path: Path) -> None:
+    backup(home, tmp_path / "backup.db")
+    for number in (2, 3):
+        home.directory(home.store.create(full_spec(), at=1.0))
+        with home.log(number) as log:
+            log.append(telling_entries())
+    home.check_numbers()
+    with restore(home, tmp_path / "backup.db") as older:
+        with pytest.raises(EventLogError, match="does not have experiments 2, 3, but their files are in"):
+            older.check_numbers()
+        with pytest.raises(NotFound, match=r"no experiment 3 .*Its files are in .*experiments/3.*Restore both"):
+            older.store.spec(3)
+    for file in home.path.glob("ashwood.db*"):
+        file.unlink()
+    with pytest.raises(EventLogError, match="does not have experiments 2, 3, but their files are in"):
+        open_home(home.path)
+    assert not (home.path / "ashwood.db").exists()
+    left_out = list[int]()
+    with open_home(home.path, create=True) as new:
+        numbers = [new.create(full_spec(), at=1.0, left_out=left_out.append) for _ in range(2)]
+    assert (numbers, left_out) == ([1, 4], [2, 3])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 128, b"x", b"6 4.0 4 12 13\n", b"\xff" * 128, b"1 " * 64, b"9" * 500, b"1e400 1 1 1 1"]
+)
+def test_damaged_head_verifies_nothing(home: Home, content: bytes) -> None:
+    with home.log(1) as log:
+        log.append(telling_entries())
+    head_path(home.path, 1).write_bytes(content)
+    assert home.log(1).check() is None
+    with home.log(1) as log:
+        log.append(telling_entries())
+    noted = home.log(1).check()
+    assert noted is not None
+    assert noted.seq == 2 * LENGTH
+
+
+def test_special_file_in_place_of_a_head_is_not_waited_for(home: Home, tmp_path: Path) -> None:
+    path = head_path(home.path, 1)
+    os.mkfifo(path)
+    with home.log(1) as log:
+        assert log.check() is None
+        log.append(telling_entries())
+    path.unlink()
+    (tmp_path / "elsewhere").write_text("precious")
+    path.symlink_to(tmp_path / "elsewhere")
+    with home.log(1) as log:
+        assert log.check() is None
+        log.append(telling_entries())
+    assert (tmp_path / "elsewhere").read_text() == "precious"
+
+
+def test_head_that_cannot_be_written_costs_nothing(home: Home) -> None:
+    shutil.rmtree(home.path / "experiments")
+    with home.log(1) as log:
+        assert log.append(telling_entries()) == LENGTH
+
+
+def test_older_dump_of_postgres_is_named(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASHWOOD_FILES", str(tmp_path))
+    url = postgres.fresh_database()
+    with open_home(url, create=True) as home:
+        home.directory(home.store.create(full_spec(), at=1.0))
+        with home.log(1) as log:
+            log.append(telling_entries())
+        home.check_numbers()
+    with open_home(url) as home:
+        store = home.store
+        store._query("DELETE FROM entries WHERE seq > 2 RETURNING 1")  # type: ignore[attr-defined]
+        store._query("UPDATE logs SET head = 2 RETURNING 1")  # type: ignore[attr-defined]
+        with pytest.raises(EventLogError, match="entries 3 to 6 are missing"):
+            home.log(1).check()
+        store.delete(1)  # As a colleague does on another machine.
+        home.check_numbers()
+
+
+def test_head_of_another_codec_version_is_compared_by_time(home: Home) -> None:
+    entry = telling_entries()[0]
+    noted = head.Head.of(1, entry)
+    assert noted.names(1, entry)
+    assert not noted._replace(digest=1).names(1, entry)
+    assert noted._replace(digest=1, version=noted.version - 1).names(1, entry)
+    assert not noted._replace(version=noted.version - 1).names(1, entry._replace(at=2.0))
+    assert isinstance(home.log(1), HeadedLog)
