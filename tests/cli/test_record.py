@@ -148,3 +148,15 @@ def test_options_fit_the_kind_of_file(finished: Workplace) -> None:
     (finished.path / "broken.ashwood").write_bytes(b"PK\x03\x04")
     assert "nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
     assert len(finished.json("list")) == 1
+
+
+def test_commands_show_the_same_with_and_without_the_snapshot_of_the_driver(finished: Workplace) -> None:
+    snapshot = finished.path / ".ashwood/experiments/1/snapshot"
+    commands = [
+        "describe 1 --json", "describe 1", "best 1 --json", "trials 1 --json", "watch 1 --once", "export 1 --out t.csv"
+    ]  # fmt: skip
+    with_it = [finished.ashwood(*command.split()) for command in commands]
+    table = (finished.path / "t.csv").read_text()
+    snapshot.rename(snapshot.with_name("elsewhere"))
+    assert [finished.ashwood(*command.split()) for command in commands] == with_it
+    assert (finished.path / "t.csv").read_text() == table

@@ -178,7 +178,8 @@ def test_a_snapshot_of_progress_leaves_out_what_is_only_a_moments() -> None:
     body = pickle.dumps((ran.experiment, progress))
     assert len(body) < 1.2 * before
     experiment, again = pickle.loads(body)
-    assert again.search is experiment.search
+    assert again.search is None, "it belongs to the experiment"
+    again.search = experiment.search
     again.look(ran.entries[-1].at)
     assert again.forecast(ran.entries[-1].at).time_left is not None
 

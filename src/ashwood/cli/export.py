@@ -12,6 +12,7 @@ import typer
 
 from ashwood.cli.output import to_json
 from ashwood.engine import Home, open_home
+from ashwood.engine.snapshot import read_progress
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
@@ -27,12 +28,9 @@ WHOLE = ".ashwood"
 
 
 def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
-    """An experiment's trials, folded from its log."""
-    spec = home.store.spec(experiment)
-    table = TrialTable(spec)
-    for _, entry in home.store.log(experiment).read():
-        table.apply(*entry)
-    return spec, table
+    """Return the spec and the trials of an experiment."""
+    progress = read_progress(home, experiment)
+    return home.store.spec(experiment), progress.trials
 
 
 def report_records(entries: Iterable[Entry]) -> Iterator[Record]:

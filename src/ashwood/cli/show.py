@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -11,7 +12,6 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-from ashwood.cli.events import follow
 from ashwood.cli.export import read_trials
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
@@ -26,10 +26,10 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import EventLogError, NotFound
-from ashwood.eventlog.port import ExperimentRecord, PendingRequest, UnreadableRequest
+from ashwood.engine.snapshot import fold, read_progress
+from ashwood.errors import EventLogError, NotFound, ReplayDivergence
+from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
-from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.trial.storage import Storage
@@ -93,22 +93,15 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         record = record._replace(damage=opened.damage(record))
         state = _state(opened, record)
-        progress = Progress(spec)
         # Only what runs has an end to foretell, from where its search stands.
-        running = Experiment(spec) if state == ExperimentState.RUNNING else None
-        settings: ChangeSettings | None = None
-        for _, entry in opened.store.log(experiment).read():
-            progress.apply(*entry)
-            running = None if running is None else follow(running, entry)
-            settings = next((each for each in entry.decisions if isinstance(each, ChangeSettings)), settings)
+        progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
     now = time.time() if state == ExperimentState.RUNNING else None
-    if running is not None and now is not None:
-        progress.search = running.search
+    if now is not None:
         progress.look(now)
         progress.forecast(now, patience=_PATIENCE)
-    stop_when = _stop_when(spec, settings)
+    stop_when = _stop_when(spec, progress.settings)
     best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
     if json:
         summary = {
@@ -167,6 +160,13 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print()
     if best is not None:
         _print_trial(best, spec, storage)
+
+
+def _read(home: Home, experiment: ExperimentId, spec: ExperimentSpec, *, runs: bool) -> Progress:
+    if runs:
+        with suppress(ReplayDivergence):  # Another version of Ashwood drives it: there is no forecast.
+            return fold(spec, home.store.log(experiment), home.snapshot(experiment)).progress
+    return read_progress(home, experiment)
 
 
 def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
@@ -20,6 +21,7 @@ from ashwood.cli.output import make_console, on_one_line
 from ashwood.cli.picture import NARROW, render_bar, render_trials
 from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
 from ashwood.engine import Home, open_home
+from ashwood.engine.snapshot import Folded, load
 from ashwood.eventlog.port import Entry, ExperimentId, Seq
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
@@ -34,6 +36,7 @@ _CHUNK = 500
 _FRESH = 3.0
 """Seconds that a promotion stands out."""
 _KEPT = 50
+_LOOKED_BACK = 10 * _KEPT
 _MOST_BEST = 10
 _MOST_NEWS = 3
 _MOST_DECISIONS = 5
@@ -94,7 +97,13 @@ class Following:
         self._home = home
         self._log = home.store.log(experiment)
         self._after: Seq = 0
-        self.seen = Watcher(experiment, home.store.spec(experiment))
+        spec = home.store.spec(experiment)
+        self.seen = Watcher(experiment, spec)
+        if (folded := load(spec, home.snapshot(experiment), self._log)) is not None:
+            self._after = folded.seq
+            first = max(0, folded.seq - _LOOKED_BACK)
+            latest = islice(self._log.read(after=first), folded.seq - first)
+            self.seen.start_from(folded, [entry for _, entry in latest])
 
     @property
     def is_over(self) -> bool:
@@ -162,11 +171,20 @@ class Watcher(Reporter):
         self._experiment: Experiment | None = Experiment(spec)
         self._promoted: deque[tuple[float, Promotions]] = deque()
 
+    def start_from(self, folded: Folded, latest: Sequence[Entry]) -> None:
+        """Take what a driver's snapshot holds, and the latest entries before it."""
+        self.folded(folded.progress)
+        self._experiment = folded.experiment
+        self._keep(latest)
+
     def observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._experiment = None if self._experiment is None else follow(self._experiment, entry)
         super().observe(entries)
-        self.latest.extend(entry for entry in entries[-10 * _KEPT :] if _leads_to_something(entry))
+        self._keep(entries[-_LOOKED_BACK:])
+
+    def _keep(self, entries: Sequence[Entry]) -> None:
+        self.latest.extend(filter(_leads_to_something, entries))
 
     def stands(self, name: str, *, driven: bool, complete: bool, at: float) -> None:
         """What isn't in the log: its name, whether somebody drives it, and whether this is all of it."""

@@ -56,8 +56,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
     with lease, home.log(experiment, lease.token) as log:
         log.check()
         spec = home.store.spec(experiment)
-        snapshot = home.directory(experiment) / "snapshot"
-        folded = fold(spec, log, snapshot, beat=lease.beat)
+        folded = fold(spec, log, home.snapshot(experiment), beat=lease.beat)
         clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
         entries = recorder.answer(home.store.pending(experiment))

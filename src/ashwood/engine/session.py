@@ -145,7 +145,7 @@ class Session:
             log = opened.enter_context(self._home.log(self.id, lease.token))
             log.check()
             check_imported(self.id, self.spec, log)
-            folded = fold(self.spec, log, directory / "snapshot", beat=lease.beat)
+            folded = fold(self.spec, log, self._home.snapshot(self.id), beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
@@ -236,10 +236,9 @@ class Session:
         audience: Audience,
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
-        directory = self._home.directory(self.id)
         storage = self._home.storage(self.id, self.spec)
         while_beating(storage.probe, lease.beat)
-        keeper = _SnapshotKeeper(directory / "snapshot", folded, lease)
+        keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
         with (
             Janitor(storage) as janitor,
             make_backend() as backend,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from ashwood.errors import IllegalEvent, ReplayDivergence
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, EventLog, Seq
+from ashwood.eventlog.home import Home
+from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
@@ -46,7 +47,7 @@ def fold(
         EventLogError: the log is damaged; the message names the entry.
         ReplayDivergence: a recorded decision isn't what the search decides; the message names the entry.
     """
-    folded = (snapshot and _load(spec, snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
+    folded = (snapshot and load(spec, snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
@@ -55,6 +56,25 @@ def fold(
             beat()
     progress.search = experiment.search
     return Folded(experiment, progress, seq, last)
+
+
+def read_progress(home: Home, experiment: ExperimentId) -> Progress:
+    """Return what the log of an experiment shows, from a driver's snapshot on if there is one.
+
+    Recorded decisions are taken as they are; only `fold` compares them with what the search decides.
+
+    Raises:
+        NotFound: there is no such experiment.
+        EventLogError: the log is damaged; the message names the entry.
+    """
+    spec, log = home.store.spec(experiment), home.store.log(experiment)
+    kept = find(home.snapshot(experiment), log, whole=False)
+    progress, seq = (Progress(spec), 0) if kept is None else (kept.state, kept.seq)
+    if progress.spec.identity != spec.identity:
+        progress, seq = Progress(spec), 0
+    for _, entry in log.read(after=seq):
+        progress.apply(*entry)
+    return progress
 
 
 def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
@@ -78,14 +98,15 @@ def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
 def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) -> None:
     """Keep a snapshot; if that fails, there is none.  ``beat`` is called many times a second meanwhile."""
     if folded.last is not None:
-        keep(path, Kept((folded.experiment, folded.progress), folded.seq, folded.last), beat)
+        keep(path, Kept(folded.progress, folded.seq, folded.last, folded.experiment), beat)
 
 
-def _load(spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None]) -> Folded | None:
+def load(spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> Folded | None:
+    """Return the snapshot of a log, or None if there is none that fits.  ``beat`` is as in `save`."""
     kept = find(path, log, beat)
     if kept is None:
         return None
-    experiment, progress = kept.state
+    experiment, progress = kept.rest, kept.state
     if experiment.spec.identity != spec.identity:
         return None
     return Folded(experiment, progress, kept.seq, kept.last)

@@ -119,6 +119,10 @@ class Home:
         storage.owner = About(experiment=spec.identity)
         return storage
 
+    def snapshot(self, experiment: ExperimentId) -> Path:
+        """Where a driver keeps what the log of an experiment leads to; see `ashwood.eventlog.snapshot`."""
+        return self._files(experiment) / "snapshot"
+
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""
         return self._files(experiment) / "logs"

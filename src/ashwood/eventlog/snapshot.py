@@ -36,11 +36,13 @@ class Kept(NamedTuple):
         state: whatever it was folded to.
         seq: the place of the last entry that was folded.
         last: that entry.
+        rest: what only a driver needs in addition, so that reading `state` alone takes less time.
     """
 
     state: Any
     seq: Seq
     last: Entry
+    rest: Any = None
 
 
 def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> None:
@@ -56,7 +58,8 @@ def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> Non
             file.write(bytes(_SEAL))
             sealing = _Sealing(file, beat)
             pickle.dump((kept.seq, _identity(kept.last)), sealing, pickle.HIGHEST_PROTOCOL)
-            pickle.dump(kept.state, sealing, pickle.HIGHEST_PROTOCOL)
+            for part in (kept.state, kept.rest):
+                pickle.dump(part, sealing, pickle.HIGHEST_PROTOCOL)
             file.seek(0)
             file.write(sealing.seal.digest())
         fresh.replace(path)
@@ -65,8 +68,11 @@ def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> Non
             fresh.unlink(missing_ok=True)
 
 
-def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> Kept | None:
-    """Return the snapshot of a log, or None if there is none that fits.  ``beat`` is as in `keep`."""
+def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, whole: bool = True) -> Kept | None:
+    """Return the snapshot of a log, or None if there is none that fits.
+
+    ``beat`` is as in `keep`.  `Kept.rest` is read only if ``whole`` is true.
+    """
     try:
         with path.open("rb") as opened:
             _check_is_own(opened)
@@ -84,7 +90,8 @@ def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> 
             if last is None or _identity(last) != identity:
                 return None
             with no_collector():
-                return Kept(pickle.load(file), seq, last)  # noqa: S301
+                state = pickle.load(file)  # noqa: S301
+                return Kept(state, seq, last, pickle.load(file) if whole else None)  # noqa: S301
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
         return None
 

@@ -67,6 +67,7 @@ class Progress:
         recent_warnings: the latest of them.
         measuring: what training takes.
         search: the search itself, where it is at hand, for forecasts by `look`.
+        settings: the latest change of settings, or None if they are those of the spec.
     """
 
     def __init__(self, spec: ExperimentSpec, *, history: bool = False) -> None:
@@ -90,6 +91,11 @@ class Progress:
         self._max_seconds = spec.max_seconds
         self._plan = plan_search(spec.search)
         self._stops_once = spec.search.stop_once and spec.search.method is not Method.SYNC_HALVING
+        self.settings: ChangeSettings | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the search, which belongs to an experiment."""
+        return {**self.__dict__, "search": None}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -122,7 +128,7 @@ class Progress:
                 case LeaveExperiment():
                     self.state, self.leaving = ExperimentState.STOPPING, decision
                 case ChangeSettings(max_seconds=seconds):
-                    self._max_seconds = seconds
+                    self.settings, self._max_seconds = decision, seconds
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
