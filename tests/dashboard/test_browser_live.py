@@ -90,6 +90,19 @@ COLLECT_TOASTS = """() => {
 """Keeps what a page shows for some seconds: on a busy machine it is gone before a test looks."""
 
 
+def offered(page: Page) -> set[str]:
+    """Names of the checkpoints that the page of a trial offers for download, without the trial."""
+    links = page.get_by_role("link", name="Download").all()
+    return {str(link.get_attribute("href")).removesuffix("/download").split("/")[-1] for link in links}
+
+
+def kept_of(workplace: Workplace, page: Page) -> set[str]:
+    """Names of the checkpoints that a trial has."""
+    trial = page.url.rstrip("/").split("/")[-1]
+    top = workplace.path / ".ashwood" / "experiments" / "1" / "checkpoints" / f"trial-{trial}"
+    return {path.name for path in top.iterdir() if not path.name.startswith(".")}
+
+
 def dots(page: Page) -> dict[str, tuple[float, float]]:
     """Where the trials stand on the ladder."""
     points: list[list[Any]] = page.evaluate(
@@ -129,11 +142,13 @@ def test_what_happens_shows_without_a_reload(workplace: Workplace, chromium: Bro
         expect(log).to_contain_text("epoch 3")
         expect(state).to_contain_text("completed")
         assert page.locator("img[src=x]").count() == 0
+        # A checkpoint that was offered before may be deleted when the experiment ends.
+        assert driver.wait(60) == 0
+        wait_until(lambda: offered(page) == kept_of(workplace, page))
         with page.expect_download() as downloading:
             page.get_by_role("link", name="Download").first.click()
         with tarfile.open(downloading.value.path()) as archive:
             assert "state.json" in {Path(name).name for name in archive.getnames()}
-        assert driver.wait(60) == 0
         page.go_back()
         expect(page.locator("tbody tr").first).to_contain_text("completed")
         page.go_back()
