@@ -10,6 +10,7 @@ import typer
 
 from ashwood.cli.output import format_duration, format_value
 from ashwood.config import parse_max_time, parse_metric
+from ashwood.config.shape import MOST_WHOLE
 from ashwood.config.wording import any_of, nearest, shown
 from ashwood.engine import Home, open_home
 from ashwood.engine.control import ask
@@ -25,6 +26,7 @@ from ashwood.experiment.events import (
     TrialStopRequested,
 )
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.settings import MOST_TRIALS
 
 _LETTING_GO = "running trials save a checkpoint and let go"
 
@@ -108,18 +110,23 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        digits = text.lstrip("0") or text[:1]
+        if not digits.isdecimal():
             raise ValueError(f"must be a whole number of at least {least}, not {shown(text)}")
-        return int(text)
+        if len(digits) > len(str(most)) or int(digits) > most:
+            raise ValueError(f"must be at most {most:,}, not {shown(text)}")
+        if int(digits) < least:
+            raise ValueError(f"must be a whole number of at least {least}, not {shown(text)}")
+        return int(digits)
 
     return read
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "max_concurrent_trials": ("max_concurrent_trials", _whole(0)),
-    "max_trials": ("max_trials", _whole(1)),
+    "max_concurrent_trials": ("max_concurrent_trials", _whole(0, MOST_WHOLE)),
+    "max_trials": ("max_trials", _whole(1, MOST_TRIALS)),
     "stop_when": ("stop_at", parse_metric),
     "max_time": ("max_seconds", parse_max_time),
 }
