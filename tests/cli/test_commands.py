@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import EXPERIMENT, GATED, TRAIN, Workplace, go
+from .conftest import EXPERIMENT, GATED, RANDOM, TRAIN, Workplace, go
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,18 @@ def test_list_and_describe(finished: Workplace) -> None:
     described = finished.json("describe", "1")
     assert described["best"] == finished.json("best", "1")[0]
     assert described["config"] == EXPERIMENT
+
+
+def test_a_log_that_is_no_regular_file_is_not_printed(workplace: Workplace) -> None:
+    workplace.write(experiment=RANDOM)
+    logs = workplace.path / ".ashwood" / "experiments" / "1" / "logs"
+    logs.mkdir(parents=True)
+    os.mkfifo(logs / "trial-0.log")
+    (logs / "trial-1.log").symlink_to(workplace.path / "elsewhere")
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert not (workplace.path / "elsewhere").exists()
+    for trial in ("0", "1"):
+        assert f"trial-{trial}.log is not a regular file" in workplace.ashwood("logs", "1", trial, code=1)
 
 
 def test_logs(finished: Workplace) -> None:

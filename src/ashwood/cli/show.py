@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -26,12 +27,13 @@ from ashwood.cli.output import (
 from ashwood.cli.progress import going_on, to_go
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.errors import NotFound
+from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
@@ -204,10 +206,14 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
     if trial not in table.rows:
         there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
         raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
-    if not path.exists():
+    try:
+        log = open_to_read(path)
+    except FileNotFoundError:
         typer.echo(f"trial {trial} has not started yet: there is no {path}", err=True)
         return
-    with path.open(errors="replace") as file:
+    except OSError as error:
+        raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
+    with io.TextIOWrapper(log, errors="replace") as file:
         try:
             while True:
                 while text := file.read(1 << 16):
