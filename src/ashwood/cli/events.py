@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-import typer
-
 from ashwood.cli.output import format_length, print_json, to_json
+from ashwood.cli.text import cut, say
 from ashwood.engine import open_home, replay
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
@@ -25,12 +26,14 @@ _FOLLOW_SECONDS = 0.2
 
 def show_events(home: str | None, experiment: int, *, follow: bool, trial: int | None, after: int, json: bool) -> None:
     """``ashwood events``."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         try:
             for seq, entry in _entries(opened.store, experiment, after, follow=follow):
                 if trial is None or concerns(entry, trial):
-                    typer.echo(entry_json(seq, entry) if json else entry_line(seq, entry, spec))
+                    line = entry_json(seq, entry) if json else entry_line(seq, entry, spec)
+                    say(line if json or columns is None else cut(line, columns))
         except KeyboardInterrupt:
             pass
 
@@ -51,7 +54,7 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
     if json:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
-    typer.echo(
+    say(
         f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
         "every decision is what the search decides"
     )

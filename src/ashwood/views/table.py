@@ -49,6 +49,10 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
     }
 
 
+TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
+"""Columns of a record that every trial has, and that a table shows."""
+
+
 def select(
     records: list[Record], where: Sequence[str], sort: str, columns: Collection[str] | None = None
 ) -> list[Record]:
