@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import EXPERIMENT, GATED, TRAIN, Workplace, go
+from .conftest import EXPERIMENT, GATED, RANDOM, TRAIN, Workplace, go
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +242,18 @@ def test_list_and_describe(finished: Workplace) -> None:
     assert described["config"] == EXPERIMENT
 
 
+def test_a_log_that_is_no_regular_file_is_not_printed(workplace: Workplace) -> None:
+    workplace.write(experiment=RANDOM)
+    logs = workplace.path / ".ashwood" / "experiments" / "1" / "logs"
+    logs.mkdir(parents=True)
+    os.mkfifo(logs / "trial-0.log")
+    (logs / "trial-1.log").symlink_to(workplace.path / "elsewhere")
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert not (workplace.path / "elsewhere").exists()
+    for trial in ("0", "1"):
+        assert f"trial-{trial}.log is not a regular file" in workplace.ashwood("logs", "1", trial, code=1)
+
+
 def test_logs(finished: Workplace) -> None:
     assert "epoch 0" in finished.ashwood("logs", "1", "0")
     assert "has no trial 99; it has trials 0 to 23" in finished.ashwood("logs", "1", "99", code=1)
@@ -346,3 +359,41 @@ def test_a_failed_experiment_leaves_no_trial_running(workplace: Workplace) -> No
     said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
     assert "declared their hyperparameters invalid" in said
     assert "running" not in {trial["state"] for trial in workplace.json("trials", "1")}
+
+
+def test_a_table_of_trials_has_at_most_30_columns(workplace: Workplace) -> None:
+    many = "trial.report(loss=1.0, **{f'metric_{number}': 1.0 for number in range(200)})"
+    train = f"def train(trial):\n    for _ in trial.epochs():\n        {many}\n"
+    workplace.write(RANDOM.replace("max_trials: 6", "max_trials: 1"), train)
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    header, _, more = workplace.ashwood("trials", "1").splitlines()
+    assert len(header.split()) == 30
+    assert " x " in header
+    assert more.endswith("more columns: ashwood trials 1 --json")
+    assert len(workplace.json("trials", "1")[0]) > 200
+    assert len(workplace.ashwood("events", "1").splitlines()[-3]) < 1_000
+
+
+HUGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["describe", HUGE],
+        ["logs", "1", HUGE],
+        ["events", "1", "--after", HUGE],
+        ["delete", HUGE, "--yes"],
+        ["run", "--from", HUGE],
+        ["animate", HUGE, "--out", "film.gif"],
+        ["preview-search", "toy.yaml", "--like", HUGE],
+        ["set", "1", f"max_trials={HUGE}"],
+        ["set", "1", "max_trials=10000001"],
+        ["set", "1", f"max_concurrent_trials={HUGE * 300}"],
+        ["run", "toy.yaml", "--set", f"searcher.source_trial_id={HUGE}/0"],
+        ["run", "toy.yaml", "--set", f"searcher.source_checkpoint_uuid={HUGE}/trial-0/length-1-attempt-1"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_that_are_too_large_are_wrong_usage(finished: Workplace, command: list[str]) -> None:
+    assert finished.ashwood(*command, code=2)

@@ -86,6 +86,80 @@ def test_aliases_that_multiply_are_refused() -> None:
     assert "too large" in flaw.message
 
 
+def nested(first: str, next_: str, count: int) -> str:
+    """Lines of which each uses the anchor of the line before."""
+    lines = [f"a0: &a0 {first}", *(f"a{i}: &a{i} {next_.replace('@', f'*a{i - 1}')}" for i in range(1, count))]
+    return "\n".join(lines) + "\n"
+
+
+NINE = ", ".join(["@"] * 9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        nested("{x: 1}", f"{{<<: [{NINE}]}}", 60),
+        nested("{}", f"{{<<: [{NINE}]}}", 60),
+        nested("[]", f"[{NINE}]", 60),
+        nested("{x: 1}", "{<<: @, a: @, b: @, c: @}", 60),
+        nested("{x: 1}", f"{{<<: [{NINE}], y: [{NINE}]}}", 60),
+    ],
+    ids=["merges", "merges of nothing", "aliases", "merges and aliases", "both"],
+)
+def test_what_expands_to_too_much_is_refused_before_it_is_expanded(text: str) -> None:
+    [flaw] = parse(text).flaws
+    assert "too large" in flaw.message
+    assert flaw.line is not None
+
+
+@pytest.mark.parametrize("next_", ["[@]", "{x: @}", "{<<: @}"])
+def test_aliases_that_nest_too_deeply_are_refused_with_a_line(next_: str) -> None:
+    [flaw] = parse(nested("{x: 1}", next_, 300)).flaws
+    assert flaw.line is not None
+    assert "nested more than 100 levels deep" in flaw.message
+
+
+@pytest.mark.parametrize("text", ["x" * 1_000_001, "- \n" * 100_001], ids=["characters", "values"])
+def test_texts_that_are_too_long_are_refused(text: str) -> None:
+    document = parse(text)
+    assert document.data is None
+    assert "too large" in document.flaws[0].message
+
+
+def test_aliases_of_many_short_lists_are_read() -> None:
+    text = nested("[1, 2, 3]", "[@, @]", 8)
+    assert parse(text).flaws == []
+
+
+def test_a_collection_with_the_tag_of_a_scalar_is_refused() -> None:
+    document = parse(nested("[x]", "[@, @, @]", 12) + "z: !!str [*a11, *a11]\n")
+    assert [flaw.path for flaw in document.flaws if "!!str" in flaw.message or "too large" in flaw.message]
+
+
+def test_abbreviations_of_tags_are_refused() -> None:
+    [flaw] = parse(f"%TAG !e! tag:{'x' * 100_000}\n---\na: [{'!e!b c, ' * 50_000}]\n").flaws
+    assert flaw.line == 1
+    assert "%TAG" in flaw.message
+
+
+def test_characters_beyond_unicode_are_refused() -> None:
+    [flaw] = parse('a: 1\nb: "\\UFFFFFFFF"\n').flaws
+    assert flaw.line == 2
+
+
+def test_halves_of_a_character_are_put_together_or_refused() -> None:
+    assert parse(r'a: "\ud83d\ude00"').data == {"a": "\N{GRINNING FACE}"}
+    [flaw] = parse(r'a: "\ud83d"').flaws
+    assert flaw.path == ("a",)
+    assert "half a character" in flaw.message
+
+
+@pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 309, "0x" + "f" * 300])
+def test_whole_numbers_beyond_floats_are_refused(number: str) -> None:
+    [flaw] = parse(f"a: {number}").flaws
+    assert flaw.path == ("a",)
+
+
 def test_numbers_too_long_to_read_are_refused() -> None:
     [flaw] = parse("a: " + "9" * 5000).flaws
     assert flaw.path == ("a",)

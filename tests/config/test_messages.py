@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ UNREADABLE = {
     "a: 1\n? [b]\n: 2\n": (2, "", ["can't be a key"]),
     "a: 1\nb: \x07\n": (2, "", ["control character \\x07"]),
     "a: " + "[" * 150 + "]" * 150: (1, "", ["100 levels deep"]),
-    "a: " + "[" * 20000: (None, "", ["nested too deeply"]),
+    "a: " + "[" * 20000: (1, "", ["100 levels deep"]),
 }
 
 IN_THE_TEXT = {
@@ -410,8 +411,58 @@ ENTRYPOINTS = {
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),
 }
 
+LIMITS = {
+    with_length("max_length: 16").replace("20", "1e9"): (
+        2,
+        "searcher.max_trials",
+        ["at most 10000000, not 1000000000"],
+    ),
+    with_length("max_length: 16").replace("20", "1" + "0" * 23): (2, "searcher.max_trials", ["at most 10000000"]),
+    with_length("max_length: 16").replace("20", "10000001"): (2, "searcher.max_trials", ["at most 10000000"]),
+    with_hparam("a: .nan"): (4, "hyperparameters.a", ["finite number, not .nan"]),
+    with_hparam("a: -.inf"): (4, "hyperparameters.a", ["finite number, not -.inf"]),
+    with_hparam("a: 1e999"): (4, "hyperparameters.a", ["finite number"]),
+    with_hparam("a: [1, {b: .inf}]"): (4, "hyperparameters.a[1].b", ["finite number, not .inf"]),
+    with_hparam("a: {type: const, val: .nan}"): (4, "hyperparameters.a.val", ["finite number"]),
+    with_hparam("a: {type: categorical, vals: [1, .nan]}"): (4, "hyperparameters.a.vals[1]", ["finite number"]),
+    with_hparam("a: {type: int, minval: .nan, maxval: 3}"): (4, "hyperparameters.a.minval", ["not .nan"]),
+    with_hparam("a: {type: double, minval: 0, maxval: .inf}"): (4, "hyperparameters.a.maxval", ["not .inf"]),
+    SOUND + "data: {a: .nan}\n": (4, "data.a", ["finite number"]),
+    SOUND + "backend: ray\nresources: {custom_resources: {a: .inf}}\n": (
+        5,
+        "resources.custom_resources.a",
+        ["finite number"],
+    ),
+    with_hparam("a: {type: log, minval: 1.0e-5, maxval: 0}"): (
+        4,
+        "hyperparameters.a.maxval",
+        ["must be above minval", "did you write values instead of exponents?", "minval: -5"],
+    ),
+    with_hparam("a: {type: log, minval: 0.1, maxval: 0.0001}"): (
+        4,
+        "hyperparameters.a.maxval",
+        ["values instead of exponents?", "minval: -1"],
+    ),
+    with_hparam("a: {type: log, minval: 0.25, maxval: -1, base: 2}"): (
+        4,
+        "hyperparameters.a.maxval",
+        ["values instead of exponents?", "base 2", "minval: -2"],
+    ),
+    with_hparam("a: {type: log, minval: 1.0e-5, maxval: 0, base: 0.5}"): (
+        4,
+        "hyperparameters.a.maxval",
+        ["must be above minval"],
+    ),
+    SOUND + f"resources: {{memory_per_trial: '{'9' * 5000}'}}\n": (4, "resources.memory_per_trial", ["must be bytes"]),
+    asha(f"bracket_rungs: [{', '.join(['1'] * 101)}]"): (2, "searcher.bracket_rungs", ["at most 100 values, not 101"]),
+    as_grid(", ".join(f"a{i}: {{type: int, minval: 0, maxval: 9, count: 10}}" for i in range(5000))).replace(
+        "\n  a0", "\n  {a0"
+    )
+    + "  }\n": (3, "hyperparameters", ["more than 10,000,000"]),
+}
+
 ALL = UNREADABLE | IN_THE_TEXT | UNKNOWN_KEYS | WRONG_TYPES | OTHER_SECTIONS | LENGTHS | SEARCHER | HYPERPARAMETERS
-ALL |= ENTRYPOINTS | STOP_WHEN
+ALL |= ENTRYPOINTS | STOP_WHEN | LIMITS
 
 
 @pytest.mark.parametrize(("text", "expected"), ALL.items(), ids=[text[:80] for text in ALL])
@@ -491,3 +542,54 @@ def test_a_forgotten_type_is_no_nested_map(tmp_path: Path, leaf: str, said: str)
     [problem] = caught.value.problems
     assert (problem.line, problem.key) == (3, "hyperparameters.x")
     assert said in problem.message
+
+
+LONG = "x" * 3_000
+DIGITS = "9" * 300
+FIELDS = [
+    *("name", "description", "labels", "data", "entrypoint", "hyperparameters", "searcher", "records_per_epoch"),
+    *("max_restarts", "min_validation_period", "backend", "store", "checkpoint_storage", "resources", LONG),
+    *("environment", "reproducibility", "searcher.name", "searcher.metric", "searcher.max_trials"),
+    *("searcher.max_length", "searcher.mode", "searcher.time_metric", "searcher.max_time", "searcher.stop_when"),
+    *("searcher.bracket_rungs", "searcher.source_trial_id", "searcher.sampler", "searcher.max_steps"),
+    *("hyperparameters.lr", "environment.environment_variables", f"searcher.{LONG}", f"hyperparameters.{LONG}"),
+]
+LONG_VALUES = [
+    *(
+        LONG,
+        DIGITS,
+        f"'{DIGITS}'",
+        f"[{LONG}]",
+        f"{{{LONG}: {LONG}}}",
+        f"{{type: {LONG}}}",
+        f"{LONG}:{LONG}",
+        f"{LONG}.py",
+    ),
+    *(f"src/{LONG}:f", f"f:{LONG}", f"python {{{LONG}}}", f"{LONG}://{LONG}", f"s3://b?key{LONG}=1", f"*{LONG}"),
+    *(f"{{epochs: {DIGITS}}}", f"'{DIGITS} epochs'", f"!{LONG} 1", f"{{type: log, minval: {DIGITS}, maxval: {LONG}}}"),
+    f"[a, {LONG}: b: c",
+]
+
+
+@pytest.mark.parametrize("value", LONG_VALUES, ids=[value[:25] for value in LONG_VALUES])
+def test_a_message_shows_at_most_200_characters_of_a_value(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(SOUND)
+    for field in FIELDS:
+        try:
+            messages = list(read_experiment(file, overrides=[f"{field}={value}"]).warnings)
+        except ConfigError as error:
+            messages = [str(problem) for problem in error.problems]
+        for message in messages:
+            shown = [len(run) for run in re.findall("x{9,}|9{9,}", message)]
+            assert max(shown, default=0) <= 200
+            assert sum(shown) <= 400  # a key and a value
+
+
+def test_the_first_100_problems_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(SOUND + "".join(f"unknown_{number}: 1\n" for number in range(5_000)))
+    with pytest.raises(ConfigError) as raised:
+        read_experiment(file)
+    assert len(raised.value.problems) == 101
+    assert "there may be more problems" in str(raised.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import shutil
 import sqlite3
 import tarfile
@@ -271,6 +272,18 @@ def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path
         assert "".join(pieces) == (written * 3)[:-2].decode(errors="replace"), tail
     beyond = get(client, "experiments/1/trials/3/log?tail=8&until=1000000")
     assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
+
+
+def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Path) -> None:
+    logs = home / "experiments" / "1" / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    (logs / "trial-4.log").symlink_to(__file__)
+    os.mkfifo(logs / "trial-5.log")
+    for trial in (4, 5):
+        error = get(client, f"experiments/1/trials/{trial}/log", 404)["error"]
+        assert f"trial-{trial}.log is not a regular file" in error["what"]
+        with client.stream("GET", f"/api/v1/experiments/1/trials/{trial}/log/live") as answer:
+            assert "is not a regular file" in "".join(answer.iter_text())
 
 
 def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle) -> None:

@@ -17,6 +17,7 @@ from ashwood.cli.where import Where
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.trial.regular import open_to_append, open_to_read
 
 _POLL_SECONDS = 0.05
 _LET_GO_SECONDS = 30.0
@@ -60,7 +61,11 @@ def _wait_for_former_driver(home: Home, experiment: int) -> None:
 def _start(home: str | None, experiment: int, options: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     # The home may be a URL with a password, which other users could read from a command line.
     environment = {**os.environ, **({} if home is None else {"ASHWOOD_HOME": home})}
-    with log.open("ab") as out:
+    try:
+        out = open_to_append(log)
+    except OSError as error:
+        raise AshwoodError(f"the driver's output can't be written: {log} {error.strerror}; remove it") from None
+    with out:
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *options],
             env=environment,
@@ -95,7 +100,7 @@ def _drives(home: Home, experiment: int, driver: subprocess.Popen[bytes]) -> boo
 
 
 def _last_lines(log: Path, start: int) -> str:
-    with log.open("rb") as file:
+    with open_to_read(log) as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
     return "\n".join(lines[-_LAST_LINES:]) or f"it said nothing; see {log}"

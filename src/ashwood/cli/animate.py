@@ -7,10 +7,9 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import typer
-
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.cli.output import format_length
+from ashwood.cli.text import say
 from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.port import Entry
@@ -69,7 +68,7 @@ def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds:
 
 def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int) -> None:
     frames = animate(parts, out, headline=headline, seconds=seconds, fps=fps)
-    typer.echo(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
+    say(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
 
 
 def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from ashwood.cli.output import format_length
+from ashwood.cli.text import say
 from ashwood.engine import open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 
@@ -21,11 +20,11 @@ def export_whole(
             opened.log(experiment).check()
         exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
     for why in exported.left_out:
-        typer.echo(f"warning: left out: {why}", err=True)
+        say(f"warning: left out: {why}", err=True)
     parts = [format_length(exported.entries, "events")]
     parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
     parts += [format_length(exported.logs, "logs")] * logs
-    typer.echo(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
+    say(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
 
 
 def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:
@@ -34,19 +33,17 @@ def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> 
         imported = import_bundle(opened, file, workdir=workdir)
         record = opened.store.record(imported.experiment)
         going_on = opened.is_interrupted(record) or not record.state.ended
-    typer.echo(
+    say(
         f"{file} is experiment {record.id} here ({record.name}), {format_length(imported.entries, 'events')}, "
         f"{'not finished' if going_on else record.state}"
     )
     if going_on and not Path(imported.spec.workdir).is_dir():
-        typer.echo(
+        say(
             f"its training code was in {imported.spec.workdir}, which isn't here: to go on with it, import it with "
             "--workdir DIR",
             err=True,
         )
     elif going_on:
-        typer.echo(f"go on with: ashwood resume {record.id}")
+        say(f"go on with: ashwood resume {record.id}")
     if going_on and imported.entries and not imported.checkpoints:
-        typer.echo(
-            "it came without checkpoints, so trials start anew (ashwood export --checkpoints packs them)", err=True
-        )
+        say("it came without checkpoints, so trials start anew (ashwood export --checkpoints packs them)", err=True)

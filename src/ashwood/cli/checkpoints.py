@@ -6,10 +6,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import typer
-
 from ashwood.backends.local import clear_former_workers
+from ashwood.cli.export import warn_of_damage
 from ashwood.cli.output import format_size, format_time, make_console, make_table, print_json
+from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold
@@ -51,7 +51,7 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         )
         return
     if not rows:
-        typer.echo(f"Experiment {experiment} has no checkpoints.")
+        say(f"Experiment {experiment} has no checkpoints.")
         return
     columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "where")
     cells = [
@@ -93,10 +93,10 @@ def download(home: str | None, experiment: ExperimentId, *, best: int, trial: in
     for row in rows:
         place = out / f"trial-{row.trial}"
         _copy(storage, row, place)
-        typer.echo(f"trial {row.trial} at length {row.length}: {place}")
+        say(f"trial {row.trial} at length {row.length}: {place}")
     for number in wanted:
         if not any(row.trial == number for row in rows):
-            typer.echo(f"trial {number} has no checkpoint", err=True)
+            say(f"trial {number} has no checkpoint", err=True)
 
 
 def _of(trials: Sequence[int]) -> str:
@@ -139,11 +139,11 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
                 lease.beat()
                 if not dry_run:
                     storage.delete(item.name)
-                typer.echo(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
+                say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
-    typer.echo(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
+    say(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
 
 
 def _unheard(home: Home, experiment: ExperimentId, storage: Storage) -> set[str]:
@@ -165,6 +165,7 @@ def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:
 
 
 def _read(home: Home, experiment: ExperimentId) -> tuple[TrialTable, CheckpointTable]:
+    warn_of_damage(home, experiment)
     spec = home.store.spec(experiment)
     trials, checkpoints = TrialTable(spec), CheckpointTable(spec)
     for _, entry in home.store.log(experiment).read():

@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import typer
-
 from ashwood.backends.local.slots import plan, survey
-from ashwood.cli import quantities
+from ashwood.cli import quantities, text
 from ashwood.cli.output import format_length, format_moment
 from ashwood.cli.quantities import Options
 from ashwood.errors import ConfigError, Problem
@@ -106,7 +104,7 @@ def find_out(known: Known, unit: Unit, spec: ExperimentSpec | None, *, say: bool
 
     found = findings.find_out(known, unit, spec)
     if say:
-        typer.echo(f"{findings.describe_findings(known, found, unit)}\n")
+        text.say(f"{findings.describe_findings(known, found, unit)}\n")
     return found
 
 

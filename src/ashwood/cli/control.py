@@ -9,7 +9,9 @@ from typing import Any
 import typer
 
 from ashwood.cli.output import format_duration, format_value
+from ashwood.cli.text import brief, from_argument, say
 from ashwood.config import parse_max_time, parse_metric
+from ashwood.config.shape import MOST_WHOLE
 from ashwood.config.wording import any_of, nearest, shown
 from ashwood.engine import Home, open_home
 from ashwood.engine.control import ask
@@ -25,7 +27,10 @@ from ashwood.experiment.events import (
     TrialStopRequested,
 )
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.settings import MOST_TRIALS
 
+_LONGEST_NAME = 60
+_LONGEST_LABELS = 200
 _LETTING_GO = "running trials save a checkpoint and let go"
 
 
@@ -54,21 +59,21 @@ def _steer(home: Home, experiment: int, request: Request, under_way: str) -> Non
     """Have a request carried out, and say where the experiment stands then."""
     ask(home, experiment, request)
     state = home.store.record(experiment).state
-    typer.echo(f"experiment {experiment} {under_way if state.active else f'is {state}'}")
+    say(f"experiment {experiment} {under_way if state.active else f'is {state}'}")
 
 
 def kill_trial(home: str | None, experiment: int, trial: int) -> None:
     """``ashwood kill-trial``."""
     with open_home(home) as opened:
         ask(opened, experiment, TrialKillRequested(trial))
-    typer.echo(f"trial {trial} of experiment {experiment} is killed; it counts as the worst in its rung")
+    say(f"trial {trial} of experiment {experiment} is killed; it counts as the worst in its rung")
 
 
 def stop_trial(home: str | None, experiment: int, trial: int) -> None:
     """``ashwood stop-trial``."""
     with open_home(home) as opened:
         ask(opened, experiment, TrialStopRequested(trial))
-    typer.echo(f"trial {trial} of experiment {experiment} is stopped where it is; its results stand")
+    say(f"trial {trial} of experiment {experiment} is stopped where it is; its results stand")
 
 
 # -- settings -----------------------------------------------------------------------------------------
@@ -79,7 +84,7 @@ def change_settings(home: str | None, experiment: int, changes: Sequence[str]) -
     settings = read_settings(changes)
     with open_home(home) as opened:
         ask(opened, experiment, SettingsChanged(settings))
-    typer.echo(f"experiment {experiment}: {', '.join(_words(name, value) for name, value in settings.items())}")
+    say(f"experiment {experiment}: {', '.join(_words(name, value) for name, value in settings.items())}")
 
 
 def read_settings(changes: Sequence[str]) -> dict[str, Any]:
@@ -108,18 +113,23 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _whole(least: int) -> Callable[[str], int]:
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
+        digits = text.lstrip("0") or text[:1]
+        if not digits.isdecimal():
             raise ValueError(f"must be a whole number of at least {least}, not {shown(text)}")
-        return int(text)
+        if len(digits) > len(str(most)) or int(digits) > most:
+            raise ValueError(f"must be at most {most:,}, not {shown(text)}")
+        if int(digits) < least:
+            raise ValueError(f"must be a whole number of at least {least}, not {shown(text)}")
+        return int(digits)
 
     return read
 
 
 _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "max_concurrent_trials": ("max_concurrent_trials", _whole(0)),
-    "max_trials": ("max_trials", _whole(1)),
+    "max_concurrent_trials": ("max_concurrent_trials", _whole(0, MOST_WHOLE)),
+    "max_trials": ("max_trials", _whole(1, MOST_TRIALS)),
     "stop_when": ("stop_at", parse_metric),
     "max_time": ("max_seconds", parse_max_time),
 }
@@ -144,24 +154,28 @@ def _words(name: str, value: Any) -> str:
 
 def rename_experiment(home: str | None, experiment: int, name: str) -> None:
     """``ashwood rename``."""
+    name = from_argument(name)
     if not name.strip():
         raise AshwoodError("the name must not be empty")
     with open_home(home) as opened:
         opened.store.annotate(experiment, name=name)
-    typer.echo(f"experiment {experiment} is called {name} now")
+    say(f"experiment {experiment} is called {brief(name, _LONGEST_NAME)} now")
 
 
 def label_experiment(home: str | None, experiment: int, add: Sequence[str], remove: Sequence[str]) -> None:
     """``ashwood label``."""
+    add, remove = [from_argument(label) for label in add], [from_argument(label) for label in remove]
     with open_home(home) as opened:
         before = opened.store.record(experiment).labels
         missing = [label for label in remove if label not in before]
         if missing:
-            raise RequestRefused(f"experiment {experiment} has no label {missing[0]}; {_labels(before)}")
+            raise RequestRefused(
+                f"experiment {experiment} has no label {brief(missing[0], _LONGEST_NAME)}; {_labels(before)}"
+            )
         labels = tuple(dict.fromkeys(label for label in (*before, *add) if label not in remove))
         if labels != before:
             opened.store.annotate(experiment, labels=labels)
-    typer.echo(f"experiment {experiment}: {_labels(labels)}")
+    say(f"experiment {experiment}: {_labels(labels)}")
 
 
 def archive_experiment(home: str | None, experiment: int, *, archived: bool) -> None:
@@ -169,11 +183,11 @@ def archive_experiment(home: str | None, experiment: int, *, archived: bool) -> 
     with open_home(home) as opened:
         opened.store.annotate(experiment, archived=archived)
     listed = "ashwood list hides it, ashwood list --all doesn't" if archived else "ashwood list shows it again"
-    typer.echo(f"experiment {experiment} is {'archived' if archived else 'no longer archived'}: {listed}")
+    say(f"experiment {experiment} is {'archived' if archived else 'no longer archived'}: {listed}")
 
 
 def _labels(labels: Sequence[str]) -> str:
-    return f"labels {', '.join(labels)}" if labels else "no labels"
+    return f"labels {brief(', '.join(labels), _LONGEST_LABELS)}" if labels else "no labels"
 
 
 # -- deleting -----------------------------------------------------------------------------------------
@@ -192,11 +206,14 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
         if not yes:
             for record in records:
                 trials = sum(record.summary.get("trials", {}).values())
-                typer.echo(f"experiment {record.id} ({record.name}), {record.state}, {trials} trials", err=True)
+                say(
+                    f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}), {record.state}, {trials} trials",
+                    err=True,
+                )
             _confirm("Delete for good, with all checkpoints and logs?")
         for record in records:
             remove_experiment(opened, record.id)
-            typer.echo(f"experiment {record.id} ({record.name}) is deleted")
+            say(f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}) is deleted")
 
 
 def _confirm(question: str) -> None:

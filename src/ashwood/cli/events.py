@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-import typer
-
+from ashwood.cli.export import warn_of_damage
 from ashwood.cli.output import format_length, print_json, to_json
+from ashwood.cli.text import cut, say
 from ashwood.engine import Home, open_home, replay
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
@@ -26,12 +28,15 @@ _FOLLOW_SECONDS = 0.2
 
 def show_events(home: str | None, experiment: int, *, follow: bool, trial: int | None, after: int, json: bool) -> None:
     """``ashwood events``."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
+        warn_of_damage(opened, experiment)
         try:
             for seq, entry in _entries(opened.store, experiment, after, follow=follow):
                 if trial is None or concerns(entry, trial):
-                    typer.echo(entry_json(seq, entry) if json else entry_line(seq, entry, spec))
+                    line = entry_json(seq, entry) if json else entry_line(seq, entry, spec)
+                    say(line if json or columns is None else cut(line, columns))
         except KeyboardInterrupt:
             pass
 
@@ -55,14 +60,14 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
     if json:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
-    typer.echo(
+    say(
         f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
         "every decision is what the search decides"
     )
     if unverified is not None:
-        typer.echo(f"warning: {unverified}", err=True)
+        say(f"warning: {unverified}", err=True)
     if is_rebuilt:
-        typer.echo(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
+        say(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
 
 
 def _rebuild(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> bool:

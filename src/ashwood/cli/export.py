@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from ashwood.cli.output import to_json
+from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import read_progress
 from ashwood.errors import AshwoodError
@@ -29,8 +28,15 @@ WHOLE = ".ashwood"
 
 def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
     """Return the spec and the trials of an experiment."""
+    warn_of_damage(home, experiment)
     progress = read_progress(home, experiment)
     return home.store.spec(experiment), progress.trials
+
+
+def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
+    """Print a warning if what a command is about to show of an experiment is not all of it."""
+    if (damage := home.damage(home.store.record(experiment))) is not None:
+        say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
 
 
 def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
@@ -91,19 +97,19 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
         write(records, out)
     except OSError as error:
         raise AshwoodError(f"can't write {out}: {error.strerror}") from error
-    typer.echo(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
+    say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
 
 
 def _write_csv(records: list[Record], out: Path) -> None:
     columns = list(dict.fromkeys(key for record in records for key in record))
-    with out.open("w", newline="") as file:
+    with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(records)
 
 
 def _write_json(records: list[Record], out: Path) -> None:
-    out.write_text(json.dumps(to_json(records), indent=1, ensure_ascii=False) + "\n")
+    out.write_text(json.dumps(to_json(records), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_parquet(records: list[Record], out: Path) -> None:

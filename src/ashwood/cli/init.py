@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from ashwood.cli.text import say
 from ashwood.errors import AshwoodError
 
 EXPERIMENT = """\
@@ -113,12 +112,12 @@ def make_starter(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise AshwoodError(f"can't write to {directory}: {error.strerror}") from error
-    typer.echo(f"Made {' and '.join(str(path) for path in files)}.")
-    typer.echo("Next:")
+    say(f"Made {' and '.join(str(path) for path in files)}.")
+    say("Next:")
     if directory.absolute() != Path.cwd():
-        typer.echo(f"  cd {directory}")
-    typer.echo("  ashwood preview-search experiment.yaml   # what the search will do")
-    typer.echo("  ashwood run experiment.yaml              # do it")
+        say(f"  cd {directory}")
+    say("  ashwood preview-search experiment.yaml   # what the search will do")
+    say("  ashwood run experiment.yaml              # do it")

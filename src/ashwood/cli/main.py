@@ -12,7 +12,11 @@ import typer
 from typer.core import TyperCommand
 
 from ashwood.cli.keys import ending_on_ctrl_c
+from ashwood.cli.text import OutputLost, abandon, prepare_streams, say
 from ashwood.errors import AshwoodError, ConfigError
+
+LARGEST_ID = 2**63 - 1
+"""What a store can look up."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -40,9 +44,11 @@ HomeOption = Annotated[
     ),
 ]
 FileArgument = Annotated[Path, typer.Argument(help="The experiment file.", metavar="FILE")]
-IdsArgument = Annotated[list[int], typer.Argument(help="The experiments' numbers.", metavar="ID...")]
-IdArgument = Annotated[int, typer.Argument(help="The experiment's number; see: ashwood list.", metavar="ID")]
-TrialArgument = Annotated[int, typer.Argument(help="The trial's number.", metavar="TRIAL")]
+IdsArgument = Annotated[list[int], typer.Argument(help="The experiments' numbers.", metavar="ID...", max=LARGEST_ID)]
+IdArgument = Annotated[
+    int, typer.Argument(help="The experiment's number; see: ashwood list.", metavar="ID", max=LARGEST_ID)
+]
+TrialArgument = Annotated[int, typer.Argument(help="The trial's number.", metavar="TRIAL", max=LARGEST_ID)]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the file, e.g. searcher.max_trials=50."),
@@ -122,7 +128,9 @@ CheckpointSizeOption = Annotated[
 ]
 LikeOption = Annotated[
     int | None,
-    typer.Option("--like", metavar="ID", help="Take what training takes from the log of this experiment."),
+    typer.Option(
+        "--like", metavar="ID", max=LARGEST_ID, help="Take what training takes from the log of this experiment."
+    ),
 ]
 MeasureOption = Annotated[
     bool, typer.Option("--measure", help="Train a few short trials first, to learn what training takes.")
@@ -134,7 +142,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from ashwood import __version__
 
-        typer.echo(f"ashwood {__version__}")
+        say(f"ashwood {__version__}")
         raise typer.Exit
 
 
@@ -202,7 +210,12 @@ def run(
     stop_when: StopWhenOption = None,
     source: Annotated[
         int | None,
-        typer.Option("--from", metavar="ID", help="Instead of FILE: run what an experiment ran, with the same seed."),
+        typer.Option(
+            "--from",
+            metavar="ID",
+            max=LARGEST_ID,
+            help="Instead of FILE: run what an experiment ran, with the same seed.",
+        ),
     ] = None,
     checkout: Annotated[
         bool, typer.Option("--checkout", help="With --from: with the code of the commit that was recorded.")
@@ -299,7 +312,7 @@ def activate(
     from ashwood.cli.activate import activate_experiment
     from ashwood.cli.where import Where
 
-    typer.echo(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
+    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
 
 
 @app.command()
@@ -592,8 +605,12 @@ def events(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as more happens, until the experiment ends or Ctrl-C.")
     ] = False,
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="Only what concerns this trial.")] = None,
-    after: Annotated[int, typer.Option("--after", metavar="SEQ", min=0, help="Only what comes behind this one.")] = 0,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="Only what concerns this trial.")
+    ] = None,
+    after: Annotated[
+        int, typer.Option("--after", metavar="SEQ", min=0, max=LARGEST_ID, help="Only what comes behind this one.")
+    ] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print a line of JSON an event.")] = False,
 ) -> None:
     """Show the log: what happened, what was decided, and why."""
@@ -649,6 +666,7 @@ def animate(
         typer.Argument(
             help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
             metavar="[ID]",
+            max=LARGEST_ID,
             show_default=False,
         ),
     ] = None,
@@ -747,7 +765,8 @@ def export(
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: with the checkpoints.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help=".ashwood: with what trials printed.")] = False,
     until: Annotated[
-        int | None, typer.Option("--until", metavar="SEQ", min=0, help=".ashwood: only the events up to this one.")
+        int | None,
+        typer.Option("--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: only the events up to this one."),
     ] = None,
 ) -> None:
     """Write the trials of an experiment, or all their reports, as a table; or the whole experiment as one file."""
@@ -785,7 +804,9 @@ def download(
     out: Annotated[Path, typer.Option("--out", "-o", help="The directory to put them in, as DIR/trial-N.")],
     home: HomeOption = None,
     best: Annotated[int, typer.Option("--best", "-n", min=1, help="Those of so many best trials.")] = 1,
-    trial: Annotated[int | None, typer.Option("--trial", min=0, help="That of this trial instead.")] = None,
+    trial: Annotated[
+        int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="That of this trial instead.")
+    ] = None,
 ) -> None:
     """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole."""
     from ashwood.cli.checkpoints import download as download_checkpoints
@@ -823,7 +844,7 @@ def schema() -> None:
 
     from ashwood.config import experiment_schema
 
-    typer.echo(json.dumps(experiment_schema(), indent=2))
+    say(json.dumps(experiment_schema(), indent=2))
 
 
 for _command in app.registered_commands:
@@ -832,6 +853,20 @@ for _command in app.registered_commands:
 
 def main() -> None:
     """Run the command line; errors that users can act on are printed without a traceback."""
+    prepare_streams()
+    try:
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except OutputLost as lost:
+        abandon(sys.stdout)
+        if str(lost):
+            _fail(f"standard output can't be written: {lost}", EXIT_FAILED)
+        sys.exit(0)
+
+
+def _run() -> None:
     arguments: dict[str, Any] = {"args": sys.argv[1:], "prog_name": "ashwood"}
     try:
         with ending_on_ctrl_c():
@@ -840,16 +875,12 @@ def main() -> None:
         _fail(str(error), EXIT_USAGE)
     except AshwoodError as error:
         _fail(str(error), EXIT_FAILED)
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
 
 
 def _fail(message: str, code: int) -> None:
     lines = message.splitlines() or [""]
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(lines[0], err=True)
+    say(lines[0], err=True)
     for line in lines[1:]:
-        typer.echo(f"       {line}", err=True)
+        say(f"       {line}", err=True)
     sys.exit(code)

@@ -9,8 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value, on_one_line
+from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value
 from ashwood.cli.progress import to_go
+from ashwood.cli.text import brief
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.space import Const
 from ashwood.views.progress import Progress
@@ -19,6 +20,8 @@ from ashwood.views.trials import TrialRow
 _BAR_WIDTH = 30
 _NARROW_BAR_WIDTH = 12
 _GAP = 2
+_LONGEST_NAME = 40
+_MOST_HPARAMS = 30
 NARROW = 100
 """A terminal of fewer columns has no room for words that go without saying."""
 
@@ -63,13 +66,15 @@ def render_best(progress: Progress) -> Text:
     """The best trial so far."""
     best, spec = progress.best, progress.spec
     if best is None:
-        return Text(f"best: no trial has reported {spec.metric} yet", style="dim")
-    hparams = flatten(progress.trials.rows[best.trial].hparams)
+        return Text(f"best: no trial has reported {brief(spec.metric, _LONGEST_NAME)} yet", style="dim")
+    hparams = list(flatten(progress.trials.rows[best.trial].hparams).items())[:_MOST_HPARAMS]
+    metric = brief(spec.metric, _LONGEST_NAME)
+    values = (f"{brief(name, _LONGEST_NAME)}={brief(format_value(value), _LONGEST_NAME)}" for name, value in hparams)
     return Text.assemble(
         "best: ",
-        (f"{spec.metric} {format_value(best.metric)}", "green bold"),
+        (f"{metric} {format_value(best.metric)}", "green bold"),
         f" at {format_length(best.length, spec.unit)}, trial {best.trial}\n",
-        ("  ".join(f"{name}={format_value(value)}" for name, value in hparams.items()), "dim"),
+        ("  ".join(values), "dim"),
     )
 
 
@@ -78,11 +83,15 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
     spec = progress.spec
     rows = progress.trials.best(n)
     if not rows:
-        none = "no trial yet" if not progress.trials.rows else f"no trial has reported {spec.metric} yet"
+        none = (
+            "no trial yet"
+            if not progress.trials.rows
+            else f"no trial has reported {brief(spec.metric, _LONGEST_NAME)} yet"
+        )
         return Text(none, style="dim", no_wrap=True, overflow="ellipsis")
     columns = [
         ("trial", [str(row.id) for row in rows]),
-        (on_one_line(spec.metric), [format_value(row.metric) for row in rows]),
+        (brief(spec.metric, _LONGEST_NAME), [format_value(row.metric) for row in rows]),
         ("where", [_where(row, progress, brief=width < NARROW) for row in rows]),
         *_hparams(rows, progress),
     ]
@@ -108,7 +117,10 @@ def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, li
         for name in dict.fromkeys(name for each in flat for name in each)
         if not any(name == path or name.startswith(f"{path}.") for path in fixed)
     ]
-    return [(on_one_line(name), [on_one_line(format_value(each.get(name))) for each in flat]) for name in names]
+    return [
+        (brief(name, _LONGEST_NAME), [brief(format_value(each.get(name)), _LONGEST_NAME) for each in flat])
+        for name in names
+    ]
 
 
 def _those_that_fit(columns: Sequence[tuple[str, list[str]]], width: int) -> Sequence[tuple[str, list[str]]]:

@@ -8,8 +8,6 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 
-import typer
-
 from ashwood.cli import quantities
 from ashwood.cli.conditions import (
     Known,
@@ -23,6 +21,7 @@ from ashwood.cli.init import EXPERIMENT
 from ashwood.cli.outlook import name_of, outlook_legend, outlook_table
 from ashwood.cli.output import format_duration, format_length, make_console, print_json
 from ashwood.cli.quantities import Options
+from ashwood.cli.text import say
 from ashwood.config import (
     parse_length,
     read_experiment,
@@ -139,12 +138,12 @@ def plan_search_for(known: Known, wanted: Wanted, *, json: bool) -> None:
         return
     _print(plan, start, conditions, budget)
     if wanted.out is None:
-        typer.echo("\nFor the experiment file (--out FILE writes a whole one):\n")
-        typer.echo(section_text(section), nl=False)
+        say("\nFor the experiment file (--out FILE writes a whole one):\n")
+        say(section_text(section), nl=False)
         return
-    typer.echo(f"\nWrote {wanted.out}. Next: ashwood preview-search {wanted.out}")
+    say(f"\nWrote {wanted.out}. Next: ashwood preview-search {wanted.out}")
     if wanted.file is None:
-        typer.echo("Its entrypoint, metric and hyperparameters stand for yours: change them first.")
+        say("Its entrypoint, metric and hyperparameters stand for yours: change them first.")
 
 
 # -- what is wanted -----------------------------------------------------------------------------
@@ -219,7 +218,7 @@ def _check_out(wanted: Wanted) -> None:
 
 def _write(out: Path, text: str) -> None:
     try:
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise AshwoodError(f"can't write {out}: {error.strerror}") from error
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import typer
+from rich.markup import escape
 
 from ashwood.cli.conditions import (
     Known,
@@ -20,12 +20,15 @@ from ashwood.cli.conditions import (
 from ashwood.cli.outlook import outlook_lines, outlook_table
 from ashwood.cli.output import make_console, make_table, print_json
 from ashwood.cli.quantities import Options
+from ashwood.cli.text import brief, say
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.plain import plain
 from ashwood.views.preview import Estimate, Preview, preview
 from ashwood.views.simulation import Conditions
+
+_LONGEST_NAME = 60
 
 
 def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bool) -> None:
@@ -43,7 +46,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
-        typer.secho(f"warning: {warning}", fg="yellow", err=True)
+        say(f"warning: {warning}", fg="yellow", err=True)
     findings = find_out(known, spec.unit, spec, say=not json)
     if known.tells_unit_time:
         conditions = conditions_of(given, findings, spec)
@@ -61,7 +64,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
 
 def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
     console = make_console()
-    console.print(f"[bold]{spec.name}[/bold]: {_headline(spec)}")
+    console.print(f"[bold]{escape(brief(spec.name, _LONGEST_NAME))}[/bold]: {escape(_headline(spec))}")
     for line in _settings(spec, shown):
         console.print(f"  {line}", markup=False)
     console.print()
@@ -100,7 +103,7 @@ def _whose_workers(spec: ExperimentSpec) -> str:
 
 def _headline(spec: ExperimentSpec) -> str:
     better = "smaller" if spec.smaller_is_better else "larger"
-    return f"{spec.search.method} on {spec.metric} ({better} is better)"
+    return f"{spec.search.method} on {brief(spec.metric, _LONGEST_NAME)} ({better} is better)"
 
 
 def _settings(spec: ExperimentSpec, shown: Preview) -> Iterator[str]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ashwood.cli.capacity import CapacityNews
 from ashwood.cli.job import announce, called
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
+from ashwood.cli.text import brief, cut
 from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
@@ -38,6 +39,10 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Forecast, Progress
 
 _DETAIL_LINES = 25
+_LONGEST_NAME = 60
+_LONGEST_VALUE = 200
+LONGEST_ERROR = 1_000
+"""Columns of an error of training code that are shown."""
 _WORTH_A_RANGE = 1.1
 
 Style = Literal["text", "json", "quiet"]
@@ -159,7 +164,8 @@ class Reporter:
         error = event.error.partition("\n")[0]
         if error not in self._seen_errors:
             self._seen_errors.add(error)
-            self.say_warning(f"trial {event.trial} failed: {error} (see: ashwood logs {self.id} {event.trial})")
+            see = f"ashwood logs {self.id} {event.trial}"
+            self.say_warning(f"trial {event.trial} failed: {brief(error, LONGEST_ERROR)} (see: {see})")
 
     def _tell_given_up(self, trial: TrialId, why: GaveUp) -> None:
         """Why a trial is given up, with all that its last process said of it; once for each kind of error."""
@@ -170,8 +176,10 @@ class Reporter:
         if error not in self._given_up_for:
             self._given_up_for.add(error)
             self._seen_errors.add(error)
-            quoted = "".join(f"\n  | {line}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:])
-            self.say_warning(f"trial {trial} {why} and is given up: {error}{quoted}")
+            quoted = "".join(
+                f"\n  | {cut(line, LONGEST_ERROR)}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:]
+            )
+            self.say_warning(f"trial {trial} {why} and is given up: {brief(error, LONGEST_ERROR)}{quoted}")
 
     # -- what reporters say -----------------------------------------------------------------------
 
@@ -220,7 +228,7 @@ class PlainReporter(Reporter):
         if best is not None and best.metric != self._best:
             self._best = best.metric
             self.writer.echo(
-                f"{clock_time(entry.at)}  best so far: trial {best.trial}, {self.spec.metric} "
+                f"{clock_time(entry.at)}  best so far: trial {best.trial}, {brief(self.spec.metric, _LONGEST_NAME)} "
                 f"{format_value(best.metric)} at {format_length(best.length, self.spec.unit)}"
             )
         if entry.at >= self._next_line and not self.writer.is_far_behind:
@@ -259,8 +267,9 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     spec = progress.spec
     trials, length = progress.trials_planned, spec.search.max_length
     workers = format_length(slots, "workers") if slots else "workers as they come"
+    name = brief(spec.name, _LONGEST_NAME)
     return (
-        f"experiment {experiment} ({spec.name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
+        f"experiment {experiment} ({name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
         f"{format_length(length, spec.unit)}, {workers}, seed {spec.seed}"
     )
 
@@ -300,7 +309,7 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
-    yield f"experiment {experiment} {progress.state}: {progress.why_ended}"
+    yield f"experiment {experiment} {progress.state}: {brief(progress.why_ended, LONGEST_ERROR)}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
@@ -310,13 +319,13 @@ def _best(progress: Progress) -> Iterator[str]:
     spec, best = progress.spec, progress.best
     if best is not None:
         yield (
-            f"best: trial {best.trial}, {spec.metric} {format_value(best.metric)} "
+            f"best: trial {best.trial}, {brief(spec.metric, _LONGEST_NAME)} {format_value(best.metric)} "
             f"at {format_length(best.length, spec.unit)}"
         )
         for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
-            yield f"  {name}: {format_value(value)}"
+            yield f"  {brief(name, _LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
     elif progress.reports:
-        yield f"no trial has reported a {spec.metric} that is a finite number"
+        yield f"no trial has reported a {brief(spec.metric, _LONGEST_NAME)} that is a finite number"
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import typer
-
 from ashwood.cli.browser import find_browser, write_whole
 from ashwood.cli.output import format_size
+from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError
 from ashwood.figures.report import About, render_report
@@ -21,7 +20,7 @@ def report_experiment(home: str | None, experiment: int, out: Path) -> None:
     """Write the report, and say how large it is."""
     with open_home(home) as opened:
         write_report(opened, experiment, out)
-    typer.echo(f"Wrote {out} ({format_size(out.stat().st_size)}).")
+    say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
 
 
 def write_report(home: Home, experiment: int, out: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
+from ashwood.cli.text import brief
 from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
@@ -176,7 +177,7 @@ def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
         if not home.is_driven(record.id):
             yield record
         elif like is not None:
-            raise ExperimentBusy(f"experiment {record.id} ({record.name}) is running already")
+            raise ExperimentBusy(f"experiment {record.id} ({brief(record.name, 60)}) is running already")
 
 
 def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import typer
 import yaml
 from rich.console import Console
 from rich.markup import escape
@@ -23,24 +24,31 @@ from ashwood.cli.output import (
     make_table,
     print_json,
 )
-from ashwood.cli.progress import going_on, to_go
+from ashwood.cli.progress import LONGEST_ERROR, going_on, to_go
+from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.engine.snapshot import fold, read_progress
-from ashwood.errors import EventLogError, NotFound, ReplayDivergence
+from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
-from ashwood.views.table import select, trial_records
+from ashwood.views.table import TRIAL_COLUMNS, select, trial_records
 from ashwood.views.trials import TrialRow
 
 _FOLLOW_SECONDS = 0.5
+_SHORTEST_NAME = 20
+_BESIDE_NAME = 40
+"""Columns of the first line of ``describe`` that are for the number and the state."""
+_LONGEST_NAME = 60
+_MOST_COLUMNS = 30
 _PATIENCE = 1.0
 """Seconds that a forecast may take."""
 
@@ -56,7 +64,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         try:
             opened.check_numbers()
         except EventLogError as error:
-            typer.echo(f"warning: {error}", err=True)
+            say(f"warning: {error}", err=True)
         damages = [opened.damage(record) for record in records]
         states = [
             _state(opened, record) if damage is None else "damaged"
@@ -81,7 +89,7 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
     console = make_console()
-    console.print(make_table(columns, rows, right=("id", "done", "trials", "best")))
+    console.print(make_table(columns, rows, right=("id", "done", "trials", "best"), cut=("name", "labels")))
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
             console.print(f"experiment {record.id} is damaged: {damage}", style="red", markup=False, soft_wrap=True)
@@ -133,19 +141,21 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         )
         return
     console = make_console()
-    console.print(f"[bold]experiment {record.id}[/bold]  {escape(record.name)}  [bold]{state}[/bold]")
+    name = brief(record.name, max(_SHORTEST_NAME, console.width - _BESIDE_NAME))
+    console.print(f"[bold]experiment {record.id}[/bold]  {escape(name)}  [bold]{state}[/bold]")
     if spec.description:
         console.print(spec.description, markup=False)
     search = spec.search
     console.print(
         f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
     )
-    for line in (*_where(spec), *_enough(stop_when, spec), *_code(spec.provenance), *_notes(record)):
+    labels = [brief(line, console.width) for line in _notes(record)]
+    for line in (*_where(spec), *_enough(stop_when, spec), *_code(spec.provenance), *labels):
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
     if progress.why_ended:
-        console.print(f"ended: {progress.why_ended}", markup=False)
+        console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
         why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
         for line in going_on(record.id, why):
@@ -181,17 +191,30 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         print_json(records)
         return
     if not records:
-        typer.echo(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
+        say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     # Only a cluster has these.
     hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
+    left_out = len(columns) - _MOST_COLUMNS
+    if left_out > 0:
+        columns = _those_that_count(columns)
     rows = [[record.get(column) for column in columns] for record in records]
     names = [column.removeprefix("hparams.") for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
     # A terminal wraps whole lines better than a table folds its cells.
     make_console(wide=True).print(make_table(names, rows, right=numeric))
+    if left_out > 0:
+        say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
+
+
+def _those_that_count(columns: Sequence[str]) -> list[str]:
+    """As many columns as a person can look at: those of every trial, hyperparameters, then metrics."""
+    own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best_")]
+    hparams = [column for column in columns if column.startswith("hparams.")]
+    kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
+    return [column for column in columns if column in kept]
 
 
 def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
@@ -204,10 +227,11 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
         print_json([_record(row, spec, storage) for row in best])
         return
     if not best:
-        typer.echo(f"No trial of experiment {experiment} has reported a {spec.metric} that is a finite number.")
+        metric = brief(spec.metric, _LONGEST_NAME)
+        say(f"No trial of experiment {experiment} has reported a {metric} that is a finite number.")
     for position, row in enumerate(best):
         if position:
-            typer.echo()
+            say()
         _print_trial(row, spec, storage)
 
 
@@ -219,14 +243,21 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
     if trial not in table.rows:
         there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
         raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
-    if not path.exists():
-        typer.echo(f"trial {trial} has not started yet: there is no {path}", err=True)
+    try:
+        log = open_to_read(path)
+    except FileNotFoundError:
+        say(f"trial {trial} has not started yet: there is no {path}", err=True)
         return
-    with path.open(errors="replace") as file:
+    except OSError as error:
+        raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
+    is_terminal = sys.stdout.isatty()
+    with io.TextIOWrapper(log, encoding="utf-8", errors="replace", newline="\n") as file:
         try:
             while True:
-                while text := file.read(1 << 16):
-                    typer.echo(text, nl=False)
+                # Read by lines, so that no sequence of control characters is cut in two.
+                while text := file.readline(1 << 16):
+                    sys.stdout.write(without_sequences(text) if is_terminal else text)
+                    sys.stdout.flush()
                 if not follow:
                     break
                 time.sleep(_FOLLOW_SECONDS)
@@ -257,7 +288,7 @@ def _print_nodes(console: Console, capacity: Mapping[str, Any]) -> None:
         return
     there = format_length(capacity["slots"], "slots")
     console.print(f"{there} on {format_length(len(nodes), 'nodes')}, {capacity['slots_in_use']} in use", markup=False)
-    rows = [(escape(node["node"]), node["slots"], " ".join(map(str, node["trials"])) or None) for node in nodes]
+    rows = [(node["node"], node["slots"], " ".join(map(str, node["trials"])) or None) for node in nodes]
     console.print(make_table(("node", "slots", "trials"), rows, right=("slots",)))
 
 
@@ -350,11 +381,11 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
         if row.metric is None
         else f"{row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
     )
-    typer.echo(f"# trial {row.id}, {row.state}: {spec.metric} {metric}")
+    say(f"# trial {row.id}, {row.state}: {brief(spec.metric, _LONGEST_NAME)} {metric}")
     checkpoint = row.best_checkpoint
     if checkpoint is None:
-        typer.echo("# no checkpoint was saved")
+        say("# no checkpoint was saved")
     else:
         place = storage.locate(checkpoint.path)
-        typer.echo(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")
-    typer.echo(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)
+        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")
+    say(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
+from ashwood.cli.text import say
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
 from ashwood.figures import Figures
@@ -26,4 +25,4 @@ def write_timeline(home: str | None, experiment: int, out: Path) -> None:
         figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
     except OSError as error:
         raise AshwoodError(f"can't write {out}: {error.strerror}") from error
-    typer.echo(f"Wrote {out}.")
+    say(f"Wrote {out}.")

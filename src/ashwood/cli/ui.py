@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-import typer
-
+from ashwood.cli.text import say
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import ExperimentId
@@ -67,11 +66,11 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
     url = address(own_names[0] if own_names else host, port, rules.token)
 
     def ready() -> None:
-        typer.echo(f"{name} is at {url}")
-        typer.echo("Ctrl-C ends the dashboard; experiments go on.", err=True)
+        say(f"{name} is at {url}")
+        say("Ctrl-C ends the dashboard; experiments go on.", err=True)
         if rules.token is not None:
             what = "look" if ui.read_only else "look, and change everything"
-            typer.echo(f"Whoever has this address can {what}; what is sent isn't encrypted.", err=True)
+            say(f"Whoever has this address can {what}; what is sent isn't encrypted.", err=True)
         # Other users can read what a browser is started with.
         if _has_browser() and rules.token is None if ui.browser is None else ui.browser:
             webbrowser.open(url)
@@ -118,7 +117,7 @@ class HomeSteering:
         # Whoever asks for the same a moment later is told that it runs.
         with self._activating:
             said = activate_experiment(self._home, experiment, workers=None, where=Where())
-        typer.echo(said)  # After the lock is released: the output may block.
+        say(said)  # After the lock is released: the output may block.
 
     def annotate(
         self,

@@ -17,9 +17,10 @@ from rich.text import Text
 from ashwood.cli.events import follow, is_over
 from ashwood.cli.keys import Keys
 from ashwood.cli.ladder import Promotions, promotions, render_ladder
-from ashwood.cli.output import make_console, on_one_line
+from ashwood.cli.output import make_console
 from ashwood.cli.picture import NARROW, render_bar, render_trials
 from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
+from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import Folded, load
 from ashwood.eventlog.port import Entry, ExperimentId, Seq

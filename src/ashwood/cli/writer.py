@@ -13,7 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import TextIO, cast
 
-import typer
+from ashwood.cli.text import say
 
 _FAR_BEHIND = 100
 """Messages that wait."""
@@ -49,7 +49,7 @@ class Writer:
 
     def echo(self, text: str, *, err: bool = False) -> None:
         """Have the thread write a line. Never blocks, and is safe in a signal handler."""
-        self.call(partial(typer.echo, text, self.err if err else self.out))
+        self.call(partial(say, text, file=self.err if err else self.out))
 
     @property
     def is_far_behind(self) -> bool:
@@ -98,7 +98,7 @@ class _Unbuffered(io.TextIOBase):
     def write(self, text: str, /) -> int:
         if not isinstance(text, str):  # click tries whether a stream takes bytes
             raise TypeError(f"text, not {type(text).__name__}")
-        data = text.encode(self.encoding, "backslashreplace")
+        data = text.encode(self.encoding, self._stream.errors or "backslashreplace")
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]

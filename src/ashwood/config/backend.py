@@ -7,7 +7,7 @@ from typing import Any
 
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report, Source
-from ashwood.config.wording import Path, any_of, nearest, not_one_of, shown
+from ashwood.config.wording import Path, any_of, nearest, not_one_of, shorten, shown
 from ashwood.experiment.spec import RayCluster
 
 BACKEND: Path = ("backend",)
@@ -29,7 +29,9 @@ def read_backend(value: Any, report: Report) -> RayCluster | None:
     if isinstance(value, Mapping):
         return _from_map(value, report)
     if isinstance(value, str) and "://" in value:
-        report.error(BACKEND, f"is the name of a backend, not an address: write {{type: ray, address: {value}}}")
+        report.error(
+            BACKEND, f"is the name of a backend, not an address: write {{type: ray, address: {shorten(value, 100)}}}"
+        )
     elif not isinstance(value, str) or value not in BACKENDS:
         report.error(BACKEND, not_one_of(value, BACKENDS, "a backend"))
     elif value == RAY:
@@ -56,7 +58,7 @@ def _from_map(value: Mapping[str, Any], report: Report) -> RayCluster | None:
     elif not isinstance(kind, str) or kind not in BACKENDS:
         report.error((*BACKEND, "type"), not_one_of(kind, BACKENDS, "a backend"))
     misspelt = [key for key in value if key not in ("type", *_KEYS)]
-    for key in misspelt:
+    for key in misspelt[: report.room]:
         close = nearest(key, ("type", *_KEYS))
         hint = f"did you mean {close}?" if close else f"here may be {any_of(('type', *_KEYS))}"
         report.error((*BACKEND, key), f"unknown key; {hint}")

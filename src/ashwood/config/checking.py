@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -10,11 +11,13 @@ from pydantic_core import ErrorDetails
 
 from ashwood.config import determined
 from ashwood.config.report import Report
-from ashwood.config.shape import LEAVES, ExperimentFile, Leaf, Section
-from ashwood.config.wording import Path, all_of, any_of, dotted, nearest, not_one_of, shown
+from ashwood.config.shape import LEAVES, MOST_WHOLE, ExperimentFile, Leaf, Section
+from ashwood.config.wording import Path, all_of, any_of, dotted, nearest, not_one_of, number, shorten, shown
 from ashwood.search.settings import Method, Mode
 
 _M = TypeVar("_M", bound=BaseModel)
+
+_LONGEST_FIX = 60
 
 _WORDS = {
     "int_type": "a whole number",
@@ -58,6 +61,8 @@ def must_be(expected: str, value: Any) -> str:
 def _report_all(details: Iterable[ErrorDetails], at: Path, model: type[BaseModel], report: Report) -> None:
     # Unknown keys first: a key that was only misspelt isn't missing too.
     for detail in sorted(details, key=lambda detail: detail["type"] != "extra_forbidden"):
+        if report.is_full:
+            break
         path = (*at, *detail["loc"])
         match detail["type"]:
             case "extra_forbidden" if not report.known_bad(path):
@@ -67,8 +72,21 @@ def _report_all(details: Iterable[ErrorDetails], at: Path, model: type[BaseModel
                 report.error(path, f"is missing; needed are {needs}")
             case "extra_forbidden" | "missing":
                 pass  # reported as what it is
+            case "int_type" if (most := _too_large(detail, model)) is not None:
+                report.error(path, f"must be at most {most}, not {shown(detail['input'])}")
             case _:
                 report.error(path, _message(detail))
+
+
+def _too_large(detail: ErrorDetails, model: type[BaseModel]) -> int | None:
+    """The largest whole number that a key takes, if the value is a float such as 1e9 that is above it."""
+    *inner, key = detail["loc"]
+    value = detail["input"]
+    if not isinstance(value, float) or not value.is_integer() or not isinstance(key, str):
+        return None
+    field = _section(model, inner).model_fields[key]
+    bounds: list[int] = [each.le for each in field.metadata if hasattr(each, "le")]
+    return next((bound for bound in bounds if value > bound), None)
 
 
 def _message(detail: ErrorDetails) -> str:
@@ -81,11 +99,13 @@ def _message(detail: ErrorDetails) -> str:
         case "greater_than_equal":
             return f"must be at least {context['ge']}, not {shown(value)}"
         case "less_than_equal":
-            return f"must be at most {context['le']}, not {shown(value)}"
+            return f"must be at most {number(context['le'])}, not {shown(value)}"
         case "finite_number":
             return f"must be a finite number, not {shown(value)}"
         case "string_too_short":
             return "must not be empty"
+        case "too_long":
+            return f"must hold at most {context['max_length']} values, not {context['actual_length']:,}"
         case "too_short":
             return "must hold at least one value, not an empty list"
         case "int_from_float" | "int_parsing_size":
@@ -109,10 +129,10 @@ def _fix(expected: str, value: Any) -> str:
     if expected == "text" and isinstance(value, bool | int | float):
         return f': write "{shown(value)}" in quotes'
     if expected == "a list" and isinstance(value, str | int | float) and not isinstance(value, bool):
-        return f": write [{value}]"
+        return f": write [{shorten(value, _LONGEST_FIX) if isinstance(value, str) else shown(value)}]"
     if isinstance(value, str) and expected in ("a whole number", "a number", "true or false"):
-        return f": write {value} without quotes" if _reads_as(expected, value) else ""
-    if expected == "a whole number" and isinstance(value, float) and value.is_integer():
+        return f": write {shorten(value, _LONGEST_FIX)} without quotes" if _reads_as(expected, value) else ""
+    if expected == "a whole number" and isinstance(value, float) and value.is_integer() and abs(value) <= MOST_WHOLE:
         return f": write {int(value)}"
     return ""
 
@@ -121,10 +141,9 @@ def _reads_as(expected: str, text: str) -> bool:
     if expected == "true or false":
         return text in ("true", "false")
     try:
-        float(text) if expected == "a number" else int(text)
-    except ValueError:
+        return isfinite(float(text) if expected == "a number" else int(text))
+    except (ValueError, OverflowError):
         return False
-    return True
 
 
 # -- unknown keys -----------------------------------------------------------------------------

@@ -135,5 +135,5 @@ def _instead(key: str, value: Any) -> str:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if key in _OLD_LENGTHS:
         return f"unknown key: write max_length: {{{_OLD_LENGTHS[key]}: {shown(value) if whole else 'n'}}}"
-    batches = str(value * _BATCHES_PER_STEP) if whole else "n"
+    batches = shown(value * _BATCHES_PER_STEP) if whole else "n"
     return f"unknown key: write max_length: {{batches: {batches}}} (a step was {_BATCHES_PER_STEP} batches)"

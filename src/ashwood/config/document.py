@@ -3,6 +3,10 @@
 What differs from PyYAML's own loader: ``1e-4`` is a number, ``1:30`` and ``2024-01-31`` are
 text, a key that is given twice or isn't text is an error, and nothing but JSON's types
 comes out.
+
+Time and memory are bounded.  While the text is read, each node is measured as it would be
+with its aliases and merge keys expanded, so a text that expands to too much is refused
+before anything is expanded.
 """
 
 from __future__ import annotations
@@ -13,19 +17,96 @@ from typing import Any
 
 import yaml
 
-from ashwood.config.wording import Path, shown
+from ashwood.config.wording import Path, shorten, shown
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _STR, _MERGE = (_TAG + name for name in ("null", "bool", "int", "float", "str", "merge"))
 _TRUE = frozenset({"yes", "true", "on"})
-_MOST_NODES = 200_000
+_LONGEST_TEXT = 1_000_000
+_MOST_NODES = 100_000
 _DEEPEST = 100
+_LONGEST_QUOTE = 80
+_LARGEST = 10**308  # a float ends there, too
+
+
+@dataclass(slots=True)
+class _Extent:
+    """How much a node expands to.
+
+    Attributes:
+        nodes: number of nodes, the node itself included.
+        flat: number of nodes that merging the node into a map visits.
+        height: levels below the node.
+    """
+
+    nodes: int = 1
+    flat: int = 1
+    height: int = 0
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves plain scalars by the rules of this module."""
+    """Resolves plain scalars by the rules of this module, and refuses a text that expands to too much.
+
+    The parts of a node are complete before the node is, so each node is measured once, from the extents of its parts.
+    """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, filled below
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._extents: dict[yaml.Node, _Extent] = {}
+        self._composed = 0
+        self._level = -1
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Compose a node, or look up the one that an alias names."""
+        is_alias = self.check_event(yaml.AliasEvent)
+        line = int(self.peek_event().start_mark.line) + 1  # type: ignore[no-untyped-call]
+        self._composed += 1
+        self._level += 1
+        if self._composed > _MOST_NODES:
+            raise _Unreadable(line, f"too large: more than {_MOST_NODES:,} values")
+        self._check_depth(self._level, line)
+        node = super().compose_node(parent, index)
+        assert node is not None  # noqa: S101 - None is for the end of the text, which is not asked for here
+        if not is_alias:
+            self._extents[node] = self._extent(node, line)
+        elif node not in self._extents:
+            merges = isinstance(index, yaml.Node) and index.tag == _MERGE
+            what = "<< merges a map into itself" if merges else "an alias (*name) that stands inside its own anchor"
+            raise _Unreadable(line, what if merges else f"{what} (&name)")
+        else:
+            self._check_depth(self._level + self._extents[node].height, line)
+        self._level -= 1
+        return node
+
+    def scan_tag_directive_value(self, start_mark: yaml.Mark) -> tuple[str, str]:
+        """Refuse an abbreviation of tags: a long one would be repeated by each value that uses it."""
+        raise _Unreadable(int(start_mark.line) + 1, "a %TAG directive isn't supported; leave it out")
+
+    def _extent(self, node: yaml.Node, line: int) -> _Extent:
+        extent = _Extent()
+        if isinstance(node, yaml.SequenceNode):
+            parts = [self._extents[part] for part in node.value]
+            extent.nodes += sum(part.nodes for part in parts)
+            extent.flat += sum(part.flat for part in parts)
+            extent.height = 1 + max((part.height for part in parts), default=-1)
+        elif isinstance(node, yaml.MappingNode):
+            for key, child in node.value:
+                part = self._extents[child]
+                extent.nodes += part.flat if key.tag == _MERGE else part.nodes
+                extent.height = max(extent.height, 1 + part.height)
+            extent.flat = extent.nodes
+        if extent.nodes > _MOST_NODES or extent.flat > _MOST_NODES:
+            message = (
+                f"too large: more than {_MOST_NODES:,} values when aliases (*name) and merge keys (<<) are expanded"
+            )
+            raise _Unreadable(line, message)
+        return extent
+
+    def _check_depth(self, level: int, line: int) -> None:
+        if level > _DEEPEST:
+            raise _Unreadable(line, f"nested more than {_DEEPEST} levels deep")
 
 
 for _tag, _pattern, _first in (
@@ -72,11 +153,15 @@ class _Unreadable(Exception):
 def parse(text: str) -> Document:
     """Read YAML text.  Never raises: what is wrong is in the document's flaws."""
     document = Document()
+    if len(text) > _LONGEST_TEXT:
+        message = f"too large: {len(text):,} characters, but at most {_LONGEST_TEXT:,} are read"
+        document.flaws.append(Flaw((), None, message))
+        return document
     try:
         root = _compose(text)
         if root is not None:
             document.lines[()] = _line(root)
-            document.data = _Builder(document).value(root, (), ())
+            document.data = _Builder(document).value(root, ())
     except yaml.MarkedYAMLError as error:
         document.flaws.append(_syntax_flaw(error, text))
     except yaml.reader.ReaderError as error:
@@ -84,8 +169,6 @@ def parse(text: str) -> Document:
         document.flaws.append(
             Flaw((), line, f"not a text file: it has the control character \\x{int(error.character):02x}")
         )
-    except RecursionError:
-        document.flaws.append(Flaw((), None, "nested too deeply to be read"))
     except _Unreadable as error:
         document.flaws.append(error.flaw)
     return document
@@ -95,6 +178,8 @@ def _compose(text: str) -> yaml.Node | None:
     loader = _Loader(text)
     try:
         return loader.get_single_node()
+    except (ValueError, OverflowError):  # PyYAML leaves both to its callers
+        raise _Unreadable(loader.line + 1, "an escape (\\U…) that stands for no character") from None
     finally:
         loader.dispose()
 
@@ -104,48 +189,38 @@ class _Builder:
 
     def __init__(self, document: Document) -> None:
         self._document = document
-        self._nodes = 0
 
-    def value(self, node: yaml.Node, path: Path, above: tuple[yaml.Node, ...]) -> Any:
-        self._nodes += 1
-        if self._nodes > _MOST_NODES:
-            raise _Unreadable(_line(node), f"too large: more than {_MOST_NODES:,} values, aliases (*name) expanded")
-        if node in above:
-            raise _Unreadable(_line(node), "an alias (*name) that stands inside its own anchor (&name)")
-        if len(above) > _DEEPEST:
-            raise _Unreadable(_line(node), f"nested more than {_DEEPEST} levels deep")
+    def value(self, node: yaml.Node, path: Path) -> Any:
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return self._mapping(node, path, (*above, node))
+            return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return self._sequence(node, path, (*above, node))
-        return self._scalar(node, path)
+            return self._sequence(node, path)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, path)
+        return self._unsupported(node, path)
 
-    def _mapping(self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values = {}
-        for name, (key, child) in self._entries(node, path, above).items():
+        for name, (key, child) in self._entries(node, path).items():
             self._document.lines[*path, name] = _line(key)
-            values[name] = self.value(child, (*path, name), above)
+            values[name] = self.value(child, (*path, name))
         return values
 
-    def _sequence(self, node: yaml.SequenceNode, path: Path, above: tuple[yaml.Node, ...]) -> list[Any]:
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[Any]:
         values = []
         for position, child in enumerate(node.value):
             self._document.lines[*path, position] = _line(child)
-            values.append(self.value(child, (*path, position), above))
+            values.append(self.value(child, (*path, position)))
         return values
 
-    def _entries(
-        self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]
-    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    def _entries(self, node: yaml.MappingNode, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
         """Keys and values, those of ``<<`` first, which the map's own keys replace."""
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, child in node.value:
             if key.tag == _MERGE:
                 for base in reversed(self._merge_sources(child)):
-                    if base in above:
-                        raise _Unreadable(_line(key), "<< merges a map into itself")
-                    merged |= self._entries(base, path, (*above, base))
+                    merged |= self._entries(base, path)
                 continue
             name = self._key(key, path)
             if name in own:
@@ -165,17 +240,28 @@ class _Builder:
             raise _Unreadable(_line(node), "a list or map can't be a key; keys are text")
         if node.tag != _STR:
             meaning = {_NULL: "nothing (null)", _BOOL: "true or false"}.get(node.tag, "a number")
-            message = f"the key {node.value or '(empty)'} is {meaning} to YAML, but keys must be text"
-            fix = f': write "{node.value}" in quotes' if node.value else ""
+            key = shorten(node.value, _LONGEST_QUOTE)
+            message = f"the key {key or '(empty)'} is {meaning} to YAML, but keys must be text"
+            fix = f': write "{key}" in quotes' if key else ""
             self._document.flaws.append(Flaw((*path, node.value), _line(node), message + fix))
-        return str(node.value)
+        return self._text(node, path)
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+    def _text(self, node: yaml.ScalarNode, path: Path) -> str:
+        """The text of a scalar, with surrogate pairs, as JSON writes characters, put together."""
+        text = str(node.value)
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            message = "holds half a character (an escape from \\uD800 to \\uDFFF without its other half): leave it out"
+            self._document.flaws.append(Flaw(path, _line(node), message))
+            return text.encode(errors="replace").decode()
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         text = str(node.value)
         try:
             match node.tag:
                 case t if t in (_STR, _MERGE):
-                    return text
+                    return self._text(node, path)
                 case t if t == _NULL:
                     return None
                 case t if t == _BOOL:
@@ -185,20 +271,24 @@ class _Builder:
                 case t if t == _FLOAT:
                     return _float(text)
         except ValueError:
-            message = f"{shown(text)} isn't a number that can be read"
-        else:
-            message = f"the tag {node.tag.replace(_TAG, '!!')} isn't supported; leave it out"
-        self._document.flaws.append(Flaw(path, _line(node), message))
-        return None
+            self._document.flaws.append(Flaw(path, _line(node), f"{shown(text)} isn't a number that can be read"))
+            return None
+        return self._unsupported(node, path)
+
+    def _unsupported(self, node: yaml.Node, path: Path) -> None:
+        tag = shorten(node.tag.replace(_TAG, "!!"), _LONGEST_QUOTE)
+        self._document.flaws.append(Flaw(path, _line(node), f"the tag {tag} isn't supported; leave it out"))
 
 
 def _int(text: str) -> int:
     digits = text.replace("_", "").lower()
     sign, bare = (-1 if digits.startswith("-") else 1), digits.lstrip("+-")
-    for prefix, base in (("0b", 2), ("0x", 16), ("0o", 8), ("0", 8)):
-        if bare.startswith(prefix) and bare != "0":
-            return sign * int(bare.removeprefix(prefix), base)
-    return sign * int(bare)
+    bases = (("0b", 2), ("0x", 16), ("0o", 8), ("0", 8))
+    prefix, base = next(((p, b) for p, b in bases if bare.startswith(p) and bare != "0"), ("", 10))
+    size = int(bare.removeprefix(prefix), base)
+    if size > _LARGEST:
+        raise ValueError
+    return sign * size
 
 
 def _float(text: str) -> float:
@@ -223,8 +313,8 @@ def _syntax_flaw(error: yaml.MarkedYAMLError, text: str) -> Flaw:
     if "expected a single document" in (error.context or ""):
         return Flaw((), line, "holds several documents, split by ---; an experiment file has one")
     hint = _SYNTAX_HINTS.get(problem, "")
-    seen = f": {here.strip()}" if here.strip() else ""
-    return Flaw((), line, f"not valid YAML: {problem}{hint}{seen}")
+    seen = f": {shorten(here.strip(), _LONGEST_QUOTE)}" if here.strip() else ""
+    return Flaw((), line, f"not valid YAML: {shorten(problem, _LONGEST_QUOTE)}{hint}{seen}")
 
 
 def _last_opened(text: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Any
 from ashwood.config.checking import must_be
 from ashwood.config.hyperparameters import HYPERPARAMETERS, names
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, nearest, shown
+from ashwood.config.wording import Path, nearest, shorten, shown
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.search.space import Tree
 
@@ -19,6 +19,7 @@ ENTRYPOINT: Path = ("entrypoint",)
 _PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
 """``{lr}`` in a command, but neither the shell's ``${LR}`` and ``{a,b}`` nor the escaped ``{{lr}}``."""
 
+_LONGEST_TEXT = 60
 _FORMS = 'module:function, path/file.py:function, or a command such as "python train.py --lr {lr}"'
 
 
@@ -52,14 +53,16 @@ def _from_text(text: str, report: Report) -> Entrypoint | None:
     elif ":" in text:
         return _from_reference(text, report)
     elif text.endswith(".py"):
-        report.error(ENTRYPOINT, f"{text} is a file: write {text}:function, or the command python {text}")
+        file = shorten(text, _LONGEST_TEXT)
+        report.error(ENTRYPOINT, f"{file} is a file: write {file}:function, or the command python {file}")
     elif "/" in text or text.endswith(".sh"):
         return Entrypoint(EntrypointKind.COMMAND, text)
     else:
+        module = shorten(text, _LONGEST_TEXT)
         report.error(
             ENTRYPOINT,
-            f"{shown(text)} is neither a function nor a command: write {text}:function, or "
-            f"a command such as python -m {text}",
+            f"{shown(text)} is neither a function nor a command: write {module}:function, or "
+            f"a command such as python -m {module}",
         )
     return None
 
@@ -71,7 +74,7 @@ def _from_reference(text: str, report: Report) -> Entrypoint | None:
         report.error(
             ENTRYPOINT,
             f"{shown(function)} can't be the name of a function: it must stand in its module, as "
-            f"in {place or 'module'}:train",
+            f"in {shorten(place, _LONGEST_TEXT) or 'module'}:train",
         )
     elif place.endswith(".py") and (place != ".py"):
         return Entrypoint(EntrypointKind.SCRIPT, text)
@@ -79,7 +82,8 @@ def _from_reference(text: str, report: Report) -> Entrypoint | None:
         _warn_of_trial_class(function, report)
         return Entrypoint(EntrypointKind.FUNCTION, text)
     else:
-        fix = f"; for a file write {place}.py:{function}" if "/" in place else ""
+        file = f"{shorten(place, _LONGEST_TEXT)}.py:{shorten(function, _LONGEST_TEXT)}"
+        fix = f"; for a file write {file}" if "/" in place else ""
         report.error(ENTRYPOINT, f"{shown(place)} can't be the name of a module{fix}")
     return None
 
@@ -111,19 +115,22 @@ def _is_name(text: str) -> bool:
 
 
 def _check_placeholders(command: str, tree: Tree, report: Report) -> None:
-    known = names(tree)
+    known = dict.fromkeys(names(tree))
     for name in dict.fromkeys(_PLACEHOLDER.findall(command)):
+        if report.is_full:
+            return
         if name not in known and not report.known_bad((*HYPERPARAMETERS, *name.split("."))):
             close = nearest(name, known)
-            hint = f"did you mean {{{close}}}?" if close else f"there are {', '.join(known) or 'none'}"
-            report.error(ENTRYPOINT, f"{{{name}}} names no hyperparameter; {hint}")
+            there = shorten(", ".join(known)) or "none"
+            hint = f"did you mean {{{shorten(close, _LONGEST_TEXT)}}}?" if close else f"there are {there}"
+            report.error(ENTRYPOINT, f"{{{shorten(name, _LONGEST_TEXT)}}} names no hyperparameter; {hint}")
 
 
 def _warn_of_trial_class(function: str, report: Report) -> None:
     if function[:1].isupper() and function.endswith("Trial"):
         report.warn(
             ENTRYPOINT,
-            f"Ashwood calls {function}(trial) as a function; a Trial class of Determined has to become one",
+            f"Ashwood calls {shorten(function)}(trial) as a function; a Trial class of Determined has to become one",
         )
 
 

@@ -16,12 +16,12 @@ from ashwood.config import shape
 from ashwood.config.checking import checked_leaf
 from ashwood.config.report import Report
 from ashwood.config.shape import LEAVES, LeafType
-from ashwood.config.wording import Path, all_of, dotted, not_one_of, number, shown
+from ashwood.config.wording import Path, all_of, dotted, not_one_of, number, shorten, shown
 from ashwood.search import space
+from ashwood.search.settings import MOST_TRIALS
 from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int, Log, Tree
 
 HYPERPARAMETERS: Path = ("hyperparameters",)
-MOST_GRID_POINTS = 10_000_000
 
 _OBJECTS = {
     Int: LeafType.INT,
@@ -50,6 +50,9 @@ _OTHER_NAMES = {
 _STAND_IN = Const(None)
 """Takes the place of a hyperparameter that is wrong, so that its name is still known."""
 _PROBABLY_AN_ACTUAL_VALUE = 0.1
+_MOST_NAMES = 10
+_LONGEST_NAME = 60
+_LARGEST_SHOWN = 10**18
 _MOST_DIGITS = 300  # a float ends at 1e308, and loses precision below 1e-308
 
 
@@ -92,8 +95,9 @@ def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperpa
         message = f"{shown(kind)} isn't a type of hyperparameter; use {right}"
     else:
         message = not_one_of(kind, list(LEAVES), "a type of hyperparameter")
+        name = shorten(kind, _LONGEST_NAME) if isinstance(kind, str) else shown(kind)
         if "?" not in message:
-            message += f"; for a hyperparameter that is itself named type, write type: {{type: const, val: {kind}}}"
+            message += f"; for a hyperparameter that is itself named type, write type: {{type: const, val: {name}}}"
     report.error((*path, "type"), message)
     return _STAND_IN
 
@@ -120,7 +124,7 @@ def _read_leaf(kind: LeafType, value: dict[str, Any], path: Path, report: Report
             ok = _in_order(leaf.minval, leaf.maxval, path, report)
             return Double(leaf.minval, leaf.maxval, leaf.count) if ok else _STAND_IN
         case shape.LogLeaf():
-            ok = _in_order(leaf.minval, leaf.maxval, path, report)
+            ok = _log_in_order(leaf, path, report)
             ok = _sound_powers(leaf, path, report) and ok
             return Log(leaf.minval, leaf.maxval, leaf.base, leaf.count) if ok else _STAND_IN
         case shape.CategoricalLeaf():
@@ -138,10 +142,25 @@ def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
     if low < high:
         return True
     if low == high:
-        fixed = f"; for a fixed value write {path[-1]}: {number(low)}"
+        fixed = f"; for a fixed value write {shorten(str(path[-1]))}: {number(low)}"
         report.error((*path, "maxval"), f"must be above minval, but both are {number(low)}{fixed}")
     else:
         report.error((*path, "maxval"), f"must be above minval, but is {number(high)} while minval is {number(low)}")
+    return False
+
+
+def _log_in_order(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
+    """Whether minval is below maxval; asks what is meant if the bounds look like values instead of exponents."""
+    low, high, base = leaf.minval, leaf.maxval, leaf.base
+    if low < high or base <= 1 or not 0 < low < 1:
+        return _in_order(low, high, path, report)
+    exponent = f"{math.log(low, base):.4g}"
+    report.error(
+        (*path, "maxval"),
+        f"must be above minval, but is {number(high)} while minval is {number(low)}; did you write values instead of "
+        f"exponents? minval and maxval of log are exponents of base {number(base)}: for values from {number(low)} on "
+        f"write minval: {exponent}, and a maxval above that",
+    )
     return False
 
 
@@ -156,7 +175,7 @@ def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
             message = f"is an exponent, and {leaf.base:g}**{exponent:g} is too {size} a number"
             report.error((*path, key), message)
             return False
-    if 0 < leaf.minval < _PROBABLY_AN_ACTUAL_VALUE and leaf.maxval <= 1 < leaf.base:
+    if 0 < leaf.minval < min(leaf.maxval, _PROBABLY_AN_ACTUAL_VALUE) and leaf.maxval <= 1 < leaf.base:
         low, high = (math.log(bound, leaf.base) for bound in (leaf.minval, leaf.maxval))
         report.warn(
             path,
@@ -180,14 +199,17 @@ def read_grid_size(tree: Tree, report: Report) -> int:
         else:
             sizes[dotted(path)] = _grid_size(leaf)
     points = math.prod(sizes.values())
-    if points > MOST_GRID_POINTS:
-        factors = " × ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1)
+    if points > MOST_TRIALS:
+        largest = sorted(sizes.items(), key=lambda size: -size[1])[:_MOST_NAMES]
+        factors = " × ".join(f"{name} {size:,}" for name, size in sizes.items() if size > 1 and (name, size) in largest)
+        size = f"{points:,}" if points < _LARGEST_SHOWN else f"more than {_LARGEST_SHOWN:,}"
+        rest = " × …" if len(sizes) > len(largest) else ""
         report.error(
             HYPERPARAMETERS,
-            f"the grid has {points:,} points ({factors}), more than {MOST_GRID_POINTS:,}: "
+            f"the grid has {size} points ({factors}{rest}), more than {MOST_TRIALS:,}: "
             "lower some count, or search with adaptive_asha or random",
         )
-    return points
+    return min(points, MOST_TRIALS)
 
 
 def _grid_size(leaf: Hyperparameter) -> int:
@@ -217,4 +239,6 @@ def names(tree: Mapping[str, Any]) -> list[str]:
 def searched(tree: Tree) -> str:
     """The names of what varies between trials, for messages; empty where nothing does."""
     varying = [dotted(path) for path, leaf in space.Space(tree).leaves() if not isinstance(leaf, Const)]
+    if len(varying) > _MOST_NAMES:
+        varying = [*varying[:_MOST_NAMES], f"{len(varying) - _MOST_NAMES:,} others"]
     return all_of(varying) if varying else ""

@@ -8,15 +8,14 @@ from typing import Any
 
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report
-from ashwood.config.shape import UNITS, Searcher
+from ashwood.config.shape import MOST_WHOLE, UNITS, Searcher
 from ashwood.config.stop_when import instead_of_max_time
-from ashwood.config.wording import Path, any_of, dotted, nearest, shown
+from ashwood.config.wording import Path, any_of, dotted, nearest, shorten, shown
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.space import Categorical, Const, Hyperparameter, Int, Tree
 
 BATCH_SIZE = "global_batch_size"
 _MAX_LENGTH: Path = ("searcher", "max_length")
-_LONGEST = 2**53
 _AMOUNT = re.compile(rf"\s*(\d+)\s*({'|'.join(UNITS)})\s*")
 _FORMS = "{epochs: n}, {records: n}, {batches: n} or a bare number"
 
@@ -43,12 +42,12 @@ def _count(value: Any, path: Path, report: Report, minimum: int, expected: str) 
         finer = {"epochs": " (count records or batches for less than an epoch)"}.get(str(path[-1]), "")
         report.error(path, f"must be a whole number, not {shown(value)}{finer}")
     elif isinstance(value, str) and (words := _AMOUNT.fullmatch(value)):
-        report.error(path, f"must be a length, not {shown(value)}: write {{{words[2]}: {words[1]}}}")
+        report.error(path, f"must be a length, not {shown(value)}: write {{{words[2]}: {shorten(words[1], 20)}}}")
     elif isinstance(value, bool) or not isinstance(value, int):
         report.error(path, must_be("a whole number" if isinstance(value, float | str) else expected, value))
-    elif not minimum <= value <= _LONGEST:
-        bound = f"at least {minimum}" if value < minimum else f"at most {_LONGEST}"
-        report.error(path, f"must be {bound}, not {value}")
+    elif not minimum <= value <= MOST_WHOLE:
+        bound = f"at least {minimum}" if value < minimum else f"at most {MOST_WHOLE}"
+        report.error(path, f"must be {bound}, not {shown(value)}")
     else:
         return value
     return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from ashwood.config.document import Document, parse
 from ashwood.config.report import OVERRIDE
-from ashwood.config.wording import Path, dotted
+from ashwood.config.wording import Path, dotted, shown
 from ashwood.errors import Problem
 
 _SHORT_FOR: dict[str, str] = {"backend": "type"}
@@ -27,12 +27,12 @@ def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path]
         path: Path = tuple(part.strip() for part in keys.split("."))
         value = parse(text)
         if not equals or not all(path):
-            message = f"{override!r} must read KEY=VALUE, for example searcher.max_trials=50"
+            message = f"{shown(override)} must read KEY=VALUE, for example searcher.max_trials=50"
             problems.append(Problem("", message, OVERRIDE))
         elif value.flaws:
-            problems.append(Problem(keys, f"{text!r}: {value.flaws[0].message}", OVERRIDE))
+            problems.append(Problem(dotted(path), f"{shown(text)}: {value.flaws[0].message}", OVERRIDE))
         elif (obstacle := _put(document.data, path, value.data)) is not None:
-            problems.append(Problem(keys, obstacle, OVERRIDE))
+            problems.append(Problem(dotted(path), obstacle, OVERRIDE))
         else:
             for line in [line for line in document.lines if line[: len(path)] == path]:
                 del document.lines[line]

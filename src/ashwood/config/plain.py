@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, shown
+from ashwood.config.wording import Path, shorten, shown
 from ashwood.experiment.spec import Entrypoint
 from ashwood.search.space import Categorical, Const, Hyperparameter
 
@@ -40,7 +41,7 @@ def _plain_map(value: Mapping[Any, Any], report: Report, path: Path) -> dict[str
     result = {}
     for key, child in value.items():
         if not isinstance(key, str):
-            report.error((*path, str(key)), f"the key {key!r} must be text, not {type(key).__name__}")
+            report.error((*path, str(key)), f"the key {shorten(repr(key))} must be text, not {type(key).__name__}")
         result[str(key)] = plain(child, report, (*path, str(key)))
     return result
 
@@ -54,3 +55,20 @@ def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparame
         case _:
             numbers = {"minval": plain(leaf.minval, report, path), "maxval": plain(leaf.maxval, report, path)}
             return replace(leaf, **numbers)
+
+
+def report_not_finite(value: Any, report: Report, path: Path = ()) -> None:
+    """Report numbers that JSON cannot hold (NaN and infinities), unless something is known to be wrong there."""
+    match value:
+        case float() if not math.isfinite(value) and not report.known_bad(path):
+            report.error(path, f"must be a finite number, not {shown(value)}; for text write it in quotes")
+        case Mapping():
+            for key, child in value.items():
+                report_not_finite(child, report, (*path, str(key)))
+        case list() | tuple():
+            for position, child in enumerate(value):
+                report_not_finite(child, report, (*path, position))
+        case Const():
+            report_not_finite(value.val, report, (*path, "val"))
+        case Categorical():
+            report_not_finite(value.vals, report, (*path, "vals"))

@@ -16,7 +16,7 @@ from ashwood.config.document import Document, parse
 from ashwood.config.entrypoint import read_entrypoint
 from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
-from ashwood.config.plain import plain
+from ashwood.config.plain import plain, report_not_finite
 from ashwood.config.report import Report, Source
 from ashwood.config.resources import read_demand, read_slots
 from ashwood.config.runtime import absolute, read_variables
@@ -29,6 +29,8 @@ from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
 from ashwood.trial.storage import is_remote
+
+_LARGEST_FILE = 4_000_000  # a million characters in UTF-8; `parse` counts them
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     storage = read_storage(file.checkpoint_storage, workdir, report)
     store = read_store(file.store, report)
     policy = read_policy(file.checkpoint_storage, report)
+    report_not_finite(tree, report)
     report.check()
     if longest is None or search is None or entrypoint is None or file.searcher.metric is None:
         raise AssertionError("what is missing was reported")
@@ -200,13 +203,16 @@ def _source_place(source: str | None, workdir: Path) -> str | None:
 
 def _read_text(path: Path) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
     except FileNotFoundError:
         raise _unreadable(path, f"there is no such file{_similar(path)}") from None
     except IsADirectoryError:
         raise _unreadable(path, f"is a directory; name the experiment file itself{_inside(path)}") from None
     except OSError as error:
         raise _unreadable(path, f"can't be read: {error.strerror}") from None
+    if len(raw) > _LARGEST_FILE:
+        raise _unreadable(path, f"is larger than {_LARGEST_FILE:,} bytes, which is too large for an experiment file")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

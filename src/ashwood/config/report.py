@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ashwood.config.wording import Path, dotted
+from ashwood.config.wording import Path, dotted, shorten
 from ashwood.errors import ConfigError, Problem
 
 OVERRIDE = "--set"
 """Stands for the file in problems of values that the command line gave."""
+
+_MOST_PROBLEMS = 100
+_LONGEST_MESSAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +51,27 @@ class Report:
     def error(self, path: Path, message: str, *, line: int | None = None) -> None:
         """The value at ``path``, or that there is none, is wrong."""
         self._paths.add(path)
-        self._problems.append(self._placed(path, message, line))
+        self.add(self._placed(path, message, line))
 
     def add(self, problem: Problem) -> None:
         """A problem that has its place already."""
-        self._problems.append(problem)
+        if not self.is_full:
+            self._problems.append(problem)
 
     def warn(self, path: Path, message: str) -> None:
         """Something at ``path`` is accepted, but the user should know."""
-        self._warnings.append(self._placed(path, message, None))
+        if len(self._warnings) < _MOST_PROBLEMS:
+            self._warnings.append(self._placed(path, message, None))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many problems were reported that no further one is kept."""
+        return self.room == 0
+
+    @property
+    def room(self) -> int:
+        """How many more problems are kept."""
+        return _MOST_PROBLEMS - len(self._problems)
 
     def excuse(self, path: Path) -> None:
         """What is wrong with ``path`` was said elsewhere, as with the misspelling of its key."""
@@ -82,11 +97,12 @@ class Report:
             ConfigError: with every problem, in the order of the file.
         """
         if self._problems:
-            raise ConfigError(sorted(self._problems, key=_by_line))
+            more = [Problem("", f"there may be more problems; the first {_MOST_PROBLEMS} are shown")] * self.is_full
+            raise ConfigError([*sorted(self._problems, key=_by_line), *more])
 
     def _placed(self, path: Path, message: str, line: int | None) -> Problem:
         file, nearest_line = self._source.place(path)
-        return Problem(key=dotted(path), message=message, file=file, line=line or nearest_line)
+        return Problem(dotted(path), shorten(message, _LONGEST_MESSAGE), file, line or nearest_line)
 
 
 def _by_line(problem: Problem) -> tuple[bool, int]:

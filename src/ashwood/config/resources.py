@@ -7,7 +7,7 @@ from math import ceil
 from typing import Any
 
 from ashwood.config.report import Report
-from ashwood.config.shape import Resources
+from ashwood.config.shape import MOST_WHOLE, Resources
 from ashwood.config.wording import Path, number, shown
 from ashwood.experiment.spec import Demand
 
@@ -94,7 +94,7 @@ def _memory(value: Any, report: Report) -> int | None:
     if value is None:
         return None
     size = parse_size(value) if isinstance(value, str) else value
-    if isinstance(value, bool) or not isinstance(size, int | float) or size < 1 or size != size // 1:
+    if isinstance(value, bool) or not isinstance(size, int | float) or not _is_size(size):
         wrong = shown(value)
         report.error((*_RESOURCES, "memory_per_trial"), f"must be bytes, or text such as 8GB or 512MiB, not {wrong}")
         return None
@@ -108,4 +108,9 @@ def parse_size(text: str) -> int | None:
         return None
     unit = match[2].lower()
     base = 1024 if "i" in unit else 1000
-    return int(float(match[1]) * base ** _PREFIXES[unit.rstrip("b").rstrip("i")]) or None
+    size = float(match[1]) * base ** _PREFIXES[unit.rstrip("b").rstrip("i")]
+    return int(size) if 1 <= size <= MOST_WHOLE else None
+
+
+def _is_size(size: float) -> bool:
+    return 1 <= size <= MOST_WHOLE and size == size // 1

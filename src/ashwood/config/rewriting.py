@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ashwood.config.document import parse
-from ashwood.config.shape import Searcher
+from ashwood.config.shape import MOST_WHOLE, Searcher
+from ashwood.config.wording import shown
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.settings import AUTO_MAX_RUNGS, Mode, Sampler, SearchSettings
@@ -32,9 +33,11 @@ def parse_length(text: str) -> Length:
     forms = {form: unit for unit in Unit for form in (unit.value, unit.value.removesuffix("s"))}
     forms |= {"batch": Unit.BATCHES, "": Unit.STEPS}
     unit = None if match is None else forms.get(match[2].lower())
-    if match is None or unit is None or int(match[1]) < 1:
-        raise ValueError(f'must be a length of at least 1, such as 27, "27 epochs" or "5000 batches", not {text!r}')
-    return Length(int(match[1]), unit)
+    count = 0 if match is None or len(match[1]) > len(str(MOST_WHOLE)) else int(match[1])
+    if unit is None or not 1 <= count <= MOST_WHOLE:
+        expected = f'a length of at least 1 and at most {MOST_WHOLE}, such as 27, "27 epochs" or "5000 batches"'
+        raise ValueError(f"must be {expected}, not {shown(text)}")
+    return Length(count, unit)
 
 
 def searcher_of(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, shown
+from ashwood.config.wording import Path, shorten, shown
 
 VARIABLES: Path = ("environment", "environment_variables")
 
@@ -55,7 +55,7 @@ def _from_list(items: list[Any], at: Path, report: Report) -> dict[str, str]:
             report.error(path, f'must read "NAME=value", not {shown(item)}')
         elif _is_variable(name, text, path, report):
             if name in variables:
-                report.warn(path, f"{name} is given twice; the last one counts")
+                report.warn(path, f"{shorten(name)} is given twice; the last one counts")
             variables[name] = text
     return variables
 

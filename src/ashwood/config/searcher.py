@@ -128,10 +128,9 @@ def _check_rungs(
     if method is _ADAPTIVE:
         for position, rungs in enumerate(searcher.bracket_rungs):
             if not 1 <= rungs <= by_length:
-                message = (
-                    f"must be from 1 to {by_length}, not {rungs}: {length} has room for {counted(by_length, 'rung')}"
-                )
-                report.error((*_key("bracket_rungs"), position), f"{message} with divisor {float(divisor):g}")
+                room = f"{length} has room for {counted(by_length, 'rung')} with divisor {float(divisor):g}"
+                message = f"must be from 1 to {by_length}, not {shown(rungs)}: {room}"
+                report.error((*_key("bracket_rungs"), position), message)
     if method in (_ASYNC, _SYNC) and searcher.num_rungs is not None:
         by_trials = 1 + floor_log(divisor, max_trials)
         most = min(by_length, by_trials)
@@ -149,7 +148,7 @@ def read_source(searcher: Searcher, report: Report) -> str | None:
     if trial is not None:
         if isinstance(trial, str) and _TRIAL.fullmatch(trial):
             return trial
-        example = f"EXPERIMENT/{trial}" if isinstance(trial, int) else "EXPERIMENT/TRIAL"
+        example = f"EXPERIMENT/{shown(trial)}" if isinstance(trial, int) else "EXPERIMENT/TRIAL"
         why = ", since trials are numbered within their experiment" if isinstance(trial, int) else ""
         report.error(_key("source_trial_id"), f"must read {example}, for example 3/17, not {shown(trial)}{why}")
     elif checkpoint is not None and _UUID.fullmatch(checkpoint):

@@ -12,13 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ashwood.search.settings import Method, Mode, Sampler
+from ashwood.search.settings import MOST_TRIALS, Method, Mode, Sampler
 
 UNITS = ("batches", "records", "epochs")
+MOST_WHOLE = 2**53
+"""The largest whole number that every reader of a file or of JSON holds exactly."""
+
+_MOST_BRACKETS = 100
 
 
 def _length(minimum: int) -> dict[str, Any]:
-    count = {"type": "integer", "minimum": minimum}
+    count = {"type": "integer", "minimum": minimum, "maximum": MOST_WHOLE}
     return {
         "anyOf": [
             {
@@ -167,12 +171,20 @@ class Searcher(Section):
     time_metric: str | None = Field(
         default=None, min_length=1, description="With max_time, another way to write max_length: what training counts."
     )
-    max_time: int | None = Field(default=None, ge=1, description="With time_metric, another way to write max_length.")
+    max_time: int | None = Field(
+        default=None, ge=1, le=MOST_WHOLE, description="With time_metric, another way to write max_length."
+    )
     max_trials: int | None = Field(
-        default=None, ge=1, description="How many trials to create. Not for grid and single, whose number is given."
+        default=None,
+        ge=1,
+        le=MOST_TRIALS,
+        description="How many trials to create. Not for grid and single, whose number is given.",
     )
     max_concurrent_trials: int = Field(
-        default=16, ge=0, description="How many trials may train at once; 0: as many as there is room for."
+        default=16,
+        ge=0,
+        le=MOST_WHOLE,
+        description="How many trials may train at once; 0: as many as there is room for.",
     )
     mode: Annotated[Mode, Field(strict=False)] = Field(
         default=Mode.STANDARD,
@@ -191,14 +203,20 @@ class Searcher(Section):
         description="One trial in so many goes on to the next rung; any number above 1 (mode: auto: 2.5 if not given).",
     )
     max_rungs: int = Field(
-        default=5, ge=1, description="The most rungs of a bracket of adaptive_asha. With mode: auto 7 by default."
+        default=5,
+        ge=1,
+        le=MOST_WHOLE,
+        description="The most rungs of a bracket of adaptive_asha. With mode: auto 7 by default.",
     )
     bracket_rungs: list[int] = Field(
-        default=[], description="The number of rungs of each bracket of adaptive_asha, instead of what mode gives."
+        default=[],
+        max_length=_MOST_BRACKETS,
+        description="The number of rungs of each bracket of adaptive_asha, instead of what mode gives.",
     )
     num_rungs: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_WHOLE,
         description="The number of rungs of async_halving and sync_halving; 5 or what max_length allows.",
     )
     stop_once: bool = Field(
@@ -220,17 +238,22 @@ class Resources(Section):
     """What a trial takes of the machine."""
 
     slots_per_trial: int | None = Field(
-        default=None, ge=0, description="Slots a trial takes: GPUs, or CPU cores where there are no GPUs. 1 by default."
+        default=None,
+        ge=0,
+        le=MOST_WHOLE,
+        description="Slots a trial takes: GPUs, or CPU cores where there are no GPUs. 1 by default.",
     )
     gpus_per_trial: float | None = Field(
         default=None,
         ge=0,
+        le=MOST_WHOLE,
         allow_inf_nan=False,
         description="Slots a trial takes, counted in GPUs. With backend: ray also a fraction, such as 0.5.",
     )
     cpus_per_trial: float | None = Field(
         default=None,
         ge=0,
+        le=MOST_WHOLE,
         allow_inf_nan=False,
         description="Slots a trial takes, counted in CPU cores. With backend: ray the cores it takes besides its GPUs.",
     )
@@ -280,7 +303,10 @@ class ExperimentFile(Section):
     )
     searcher: Searcher = Field(default=Searcher(), description="How the search goes.")
     records_per_epoch: int | None = Field(
-        default=None, ge=0, description="Records in an epoch, to convert between epochs, records and batches."
+        default=None,
+        ge=0,
+        le=MOST_WHOLE,
+        description="Records in an epoch, to convert between epochs, records and batches.",
     )
     min_validation_period: Period = Field(
         default=None,
@@ -289,16 +315,20 @@ class ExperimentFile(Section):
     min_checkpoint_period: Period = Field(
         default=None, description="Save a checkpoint at least this often; 0: only when a trial leaves its worker."
     )
-    max_restarts: int = Field(default=5, ge=0, description="How often a trial whose process failed is started again.")
+    max_restarts: int = Field(
+        default=5, ge=0, le=MOST_WHOLE, description="How often a trial whose process failed is started again."
+    )
     max_preemptions: int = Field(
         default=20,
         ge=0,
+        le=MOST_WHOLE,
         description="How often in a row a trial may lose its worker without getting any further before that counts as "
         "a failure of its own.",
     )
     max_common_failures: int = Field(
         default=3,
         ge=0,
+        le=MOST_WHOLE,
         description="The experiment pauses when so many trials have failed in the same way before any has reported; "
         "0: never.",
     )
@@ -340,7 +370,7 @@ class IntLeaf(Leaf):
     type: Literal["int"]
     minval: int = Field(ge=-(2**63), le=2**63 - 1, description="The smallest value.")
     maxval: int = Field(ge=-(2**63), le=2**63 - 1, description="The largest value.")
-    count: int | None = Field(default=None, ge=1, description=_COUNT)
+    count: int | None = Field(default=None, ge=1, le=MOST_WHOLE, description=_COUNT)
 
 
 class DoubleLeaf(Leaf):
@@ -349,7 +379,7 @@ class DoubleLeaf(Leaf):
     type: Literal["double"]
     minval: float = Field(allow_inf_nan=False, description="The smallest value.")
     maxval: float = Field(allow_inf_nan=False, description="The largest value.")
-    count: int | None = Field(default=None, ge=1, description=_COUNT)
+    count: int | None = Field(default=None, ge=1, le=MOST_WHOLE, description=_COUNT)
 
 
 class LogLeaf(Leaf):
@@ -359,7 +389,7 @@ class LogLeaf(Leaf):
     minval: float = Field(allow_inf_nan=False, description="The smallest exponent: -4 for 0.0001.")
     maxval: float = Field(allow_inf_nan=False, description="The largest exponent: -1 for 0.1.")
     base: float = Field(default=10.0, gt=0, allow_inf_nan=False, description="The base of the exponents.")
-    count: int | None = Field(default=None, ge=1, description=_COUNT)
+    count: int | None = Field(default=None, ge=1, le=MOST_WHOLE, description=_COUNT)
 
 
 class CategoricalLeaf(Leaf):

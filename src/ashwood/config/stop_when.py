@@ -9,7 +9,7 @@ from typing import Any
 
 from ashwood.config.report import Report
 from ashwood.config.shape import Searcher
-from ashwood.config.wording import Path, any_of, nearest, number, shown
+from ashwood.config.wording import Path, any_of, nearest, number, shorten, shown
 from ashwood.errors import ConfigError, Problem
 
 _STOP_WHEN: Path = ("searcher", "stop_when")
@@ -18,6 +18,7 @@ _KEYS = ("metric_at", "max_time")
 _SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*")
 _FORMS = "a number of seconds, or text such as 90s, 15min, 2h, 1.5h or 3d"
+_LONGEST_TIME = 40
 _NONE = ("none", "null")
 
 
@@ -45,8 +46,9 @@ def take_out_misplaced_time(tree: dict[str, Any], report: Report) -> None:
 
 def instead_of_max_time(value: Any) -> str:
     """How to bound the time of a search, for those who try it with ``searcher.max_time``."""
-    return f"to stop the search after {value if isinstance(value, str) else f'{value} seconds'}, write " + (
-        f"stop_when: {{max_time: {value}}}"
+    time = shorten(str(value), _LONGEST_TIME)
+    return f"to stop the search after {time if isinstance(value, str) else f'{time} seconds'}, write " + (
+        f"stop_when: {{max_time: {time}}}"
     )
 
 

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 from ashwood.config.checking import must_be
 from ashwood.config.report import Report
 from ashwood.config.runtime import absolute
-from ashwood.config.wording import Path, all_of, any_of, nearest, not_one_of, shown
+from ashwood.config.shape import MOST_WHOLE
+from ashwood.config.wording import Path, all_of, any_of, nearest, not_one_of, shorten, shown
 from ashwood.experiment.spec import CheckpointPolicy
 
 STORAGE: Path = ("checkpoint_storage",)
@@ -68,7 +69,9 @@ def read_policy(value: Any, report: Report) -> CheckpointPolicy:
         if isinstance(count, bool) or not isinstance(count, int):
             report.error((*STORAGE, key), must_be("a whole number", counts.pop(key)))
         elif count < 0:
-            report.error((*STORAGE, key), f"must be at least 0, not {counts.pop(key)}")
+            report.error((*STORAGE, key), f"must be at least 0, not {shown(counts.pop(key))}")
+        elif count > MOST_WHOLE:
+            report.error((*STORAGE, key), f"must be at most {MOST_WHOLE}, not {shown(counts.pop(key))}")
     policy = CheckpointPolicy(**counts)
     if policy == CheckpointPolicy(0, 0, 0):
         report.warn(
@@ -112,7 +115,7 @@ def _wrong_with_url(scheme: str, rest: str, url: str) -> str | None:
     for option in filter(None, options.split("&")):
         name = option.partition("=")[0]
         if any(word in name.lower() for word in _SECRET_WORDS):
-            return f"must not hold {name}, as the file is recorded: {_by_environment(scheme)}"
+            return f"must not hold {shorten(name)}, as the file is recorded: {_by_environment(scheme)}"
     return None
 
 
@@ -161,7 +164,7 @@ def _directory(main: str, texts: Mapping[str, str], workdir: FilePath, report: R
     if inner is None:
         return absolute(main, workdir)
     if not FilePath(os.path.normpath(FilePath(main) / inner)).is_relative_to(os.path.normpath(main)):
-        message = f"must be relative to host_path, or inside {main}, not {shown(inner)}"
+        message = f"must be relative to host_path, or inside {shorten(main, 100)}, not {shown(inner)}"
         report.error((*STORAGE, "storage_path"), message)
         return None
     return absolute(inner, FilePath(absolute(main, workdir)))

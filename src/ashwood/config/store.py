@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from ashwood.config.report import Report
-from ashwood.config.wording import Path, shown
+from ashwood.config.wording import Path, shorten, shown
 
 _STORE: Path = ("store",)
 _SCHEMES = ("postgresql", "postgres")
@@ -20,10 +20,10 @@ def read_store(value: str | None, report: Report) -> str | None:
         url = urlsplit(value)
         password = url.password
     except ValueError as error:
-        report.error(_STORE, f"is no URL ({error}): write postgresql://HOST/DATABASE")
+        report.error(_STORE, f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE")
         return None
     if url.scheme not in _SCHEMES:
-        told = f"{url.scheme}://…" if "://" in value else shown(value)
+        told = f"{shorten(url.scheme)}://…" if "://" in value else shown(value)
         report.error(
             _STORE,
             f"must be the URL of a database, postgresql://HOST/DATABASE, not {told}; a directory is named with --home "

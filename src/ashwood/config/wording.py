@@ -11,31 +11,39 @@ from typing import Any, TypeAlias
 Path: TypeAlias = tuple[str | int, ...]
 """Where something is in the file: names of keys and positions in lists."""
 
-_LONGEST = 60
+_LONGEST = 200
+_LONGEST_SHOWN = 60
+_NOT_FINITE = {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}
 _EXACT = 1e15  # floats below this show every digit of a whole number
 _SHORT = 4  # one slip in a short word is much of it: lgo is log
 _TELLING = 3  # so many letters say which word is meant: min is minval, seed is experiment_seed
 
 
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """A user's text for a message: on one line, and at most ``longest`` characters with … in place of the rest."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    return cut.replace("\n", " ")
+
+
 def dotted(path: Path) -> str:
-    """A path as people write it: ``searcher.bracket_rungs[1]``."""
+    """A path as people write it, cut if it is long: ``searcher.bracket_rungs[1]``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
+    return shorten(text.removeprefix("."))
 
 
 def shown(value: Any) -> str:
-    """A value as it would stand in the file, cut where it is long."""
+    """A value as it would stand in the file, cut if it is long."""
     if isinstance(value, Mapping):
         return "a map" if value else "an empty map"
     if isinstance(value, list | tuple):
         return "a list" if value else "an empty list"
     if isinstance(value, float):
-        return repr(value)
+        return _NOT_FINITE.get(repr(value)) or repr(value)
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         return f"a Python object of type {type(value).__module__}.{type(value).__qualname__}"
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return shorten(text, _LONGEST_SHOWN)
 
 
 def number(value: float) -> str:

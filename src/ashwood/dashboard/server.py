@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
+from types import FrameType
 
 import uvicorn
 
@@ -21,6 +23,8 @@ _BACKLOG = 128
 _PORTS_TRIED = 20
 _NICENESS = 5
 """Looking never takes a core away from training."""
+_LAST_SECONDS = 5.0
+"""After a signal, whatever still runs then is abandoned. The dashboard only reads, so nothing is lost."""
 _SWITCH_SECONDS = 0.001
 """While one thread draws, an answer changes threads several times, and waits so long each time (Python: 0.005)."""
 
@@ -94,6 +98,16 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._desk = desk
         self._ready = ready
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End on a signal: within a few seconds even if a thread never returns, and at once on a second signal."""
+        if self.should_exit:
+            os._exit(128 + sig)
+        # Python waits for its threads before it ends, but not for daemons.
+        watchdog = threading.Timer(_LAST_SECONDS, os._exit, [128 + sig])
+        watchdog.daemon = True
+        watchdog.start()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -11,8 +11,9 @@ from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.events import DriverStopped, Request
+from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.settings import MOST_TRIALS
 
 _POLL_SECONDS = 0.02
 
@@ -31,6 +32,7 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
         NotFound: there is no such experiment.
         AshwoodError: the driver didn't answer in time; the request stays recorded, for it or for the next.
     """
+    _check_size(request)
     store = home.store
     number = store.post(experiment, request, at=time.time())
     deadline = time.monotonic() + wait
@@ -45,6 +47,13 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
         time.sleep(_POLL_SECONDS)
     if answer.refused is not None:
         raise RequestRefused(answer.refused)
+
+
+def _check_size(request: Request) -> None:
+    """Refuse a search that no experiment file can ask for; a log with a larger one, of an older version, replays."""
+    trials = request.settings.get("max_trials") if isinstance(request, SettingsChanged) else None
+    if isinstance(trials, int) and trials > MOST_TRIALS:
+        raise RequestRefused(f"max_trials must be at most {MOST_TRIALS:,}; nothing was changed")
 
 
 def _attend(home: Home, experiment: ExperimentId) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
 from ashwood.eventlog.port import Entry, EventLog, Seq
+from ashwood.trial.regular import open_to_read
 
 FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
 """Packages whose code folds what snapshots hold; a snapshot is ignored when a file in one of them has changed."""
@@ -74,7 +75,7 @@ def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, 
     ``beat`` is as in `keep`.  `Kept.rest` is read only if ``whole`` is true.
     """
     try:
-        with path.open("rb") as opened:
+        with open_to_read(path) as opened:
             _check_is_own(opened)
             file = _Beating(opened, beat)
             seal = file.read(_SEAL)

@@ -107,7 +107,8 @@ def write_html(reel: Reel, out: Path) -> None:
         video = Path(directory) / "film.mp4"
         write_mp4(reel, video)
         content = b64encode(video.read_bytes()).decode("ascii")
-    out.write_text(_PAGE.format(title=escape(reel.title), width=reel.samples[0].shape[1], content=content))
+    page = _PAGE.format(title=escape(reel.title), width=reel.samples[0].shape[1], content=content)
+    out.write_text(page, encoding="utf-8")
 
 
 _PAGE = """<!DOCTYPE html>

@@ -36,6 +36,9 @@ class Sampler(StrEnum):
     """Where good trials have been; see `ashwood.search.density`."""
 
 
+MOST_TRIALS = 10_000_000
+"""The most trials of a search that an experiment file can ask for."""
+
 AUTO_DIVISOR = Fraction(5, 2)
 """What ``mode: auto`` takes where no divisor is given.  Chosen by ``benchmarks/quality``; theory has e (Jamieson and
 Talwalkar 2016, arXiv:1502.07943, section 3)."""

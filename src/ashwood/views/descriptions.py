@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.wording import format_capacity, format_length, format_value
+
+_MOST_METRICS = 20
+_LONGEST_HEADLINE = 1_000
 
 
 def trials_of(event: e.Event, decisions: Sequence[d.Decision]) -> set[TrialId]:
@@ -28,7 +32,9 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             where = f"slot {slot} on {node}" if node else f"slot {slot}"
             return f"trial {trial} started at {format_length(length, unit)}, attempt {attempt}, {where}"
         case e.ValidationReported(trial, _, length, metrics):
-            values = ", ".join(f"{name} {format_value(value)}" for name, value in metrics.items())
+            shown = [f"{name} {format_value(value)}" for name, value in islice(metrics.items(), _MOST_METRICS)]
+            more = [f"{len(metrics) - len(shown):,} more metrics"] if len(metrics) > len(shown) else []
+            values = ", ".join([*shown, *more])
             return f"trial {trial} reported at {format_length(length, unit)}: {values}"
         case e.CheckpointSaved(trial, _, length):
             return f"trial {trial} saved at {format_length(length, unit)}"
@@ -120,4 +126,5 @@ def _describe_the_rest(decision: d.Decision) -> str:
 
 
 def _headline(error: str) -> str:
-    return error.partition("\n")[0]
+    line = error[: _LONGEST_HEADLINE + 1].partition("\n")[0]
+    return line if len(line) <= _LONGEST_HEADLINE else f"{line[:_LONGEST_HEADLINE]}…"

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from ashwood.trial.regular import open_to_append, open_to_read
+
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
 _HEADER = re.compile(r"--- \d{4}-\d\d-\d\d ")
@@ -39,7 +41,7 @@ def last_line(log: Path) -> str:
 
 def _last_lines(log: Path) -> list[str]:
     try:
-        with log.open("rb") as file:
+        with open_to_read(log) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
@@ -81,7 +83,8 @@ class Output:
         """Append to a trial's log from now on, after a line that says what begins."""
         self._flush()
         with suppress(OSError):
-            _redirect_to(log)
+            with open_to_append(log) as file:
+                _redirect_to(file.fileno())
             os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
 
     def leave(self) -> None:
@@ -96,16 +99,14 @@ class Output:
 
     def _flush(self) -> None:
         if not flush(sys.stdout, sys.stderr, *self._streams):
-            with suppress(OSError):
-                _redirect_to(os.devnull)  # or it would turn up in the log of the next trial
+            with suppress(OSError), Path(os.devnull).open("wb") as file:
+                _redirect_to(file.fileno())  # or it would turn up in the log of the next trial
             flush(sys.stdout, sys.stderr, *self._streams)
 
 
-def _redirect_to(file: str | Path) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+def _redirect_to(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def _stream(descriptor: int) -> TextIO:

@@ -17,6 +17,7 @@ from typing import IO, Any
 from ashwood.backends.local import warden
 from ashwood.backends.local.fence import held
 from ashwood.trial.channel import Message, encode
+from ashwood.trial.regular import open_to_append
 
 _START = "from ashwood.backends.local.worker import main; main()"
 _CHUNK = 1 << 18
@@ -215,7 +216,7 @@ def _signal(group: int, number: int) -> None:
 
 def _append(log: Path) -> IO[bytes]:
     try:
-        return log.open("ab")
+        return open_to_append(log)
     except OSError:  # a full disk costs output, never a result
         return open(os.devnull, "ab")  # noqa: PTH123
 

@@ -42,6 +42,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.regular import open_to_append
 from ashwood.trial.run import lacks_space
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
@@ -319,7 +320,7 @@ class RayBackend:
     def _take(self, process: Process, message: Message) -> None:
         match message:
             case ["log", name, text]:
-                with suppress(OSError), (self._logs / Path(name).name).open("ab") as file:
+                with suppress(OSError), open_to_append(self._logs / Path(name).name) as file:
                     file.write(text.encode("latin-1"))
             case ["offer", name, text]:
                 self._offered(process, name, text)

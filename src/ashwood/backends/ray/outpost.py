@@ -44,6 +44,7 @@ from ashwood.experiment.events import (
     LastWord,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage, open_storage
 from ashwood.trial.storage.trees import remove_tree
 
@@ -535,7 +536,7 @@ class _Logs:
     def news(self, trial: int | None) -> Iterator[tuple[str, str]]:
         """The driver's file, and what is to be appended to it; those of other trials than ``trial`` are removed."""
         for file in sorted(self.directory.glob("*.log")):
-            with file.open("rb") as stream:
+            with suppress(OSError), open_to_read(file) as stream:
                 stream.seek(self._read.get(file, 0))
                 while data := stream.read(_LOG_CHUNK):
                     name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
@@ -543,7 +544,7 @@ class _Logs:
                 self._read[file] = stream.tell()
             if file.stem.startswith("trial-") and file.stem != f"trial-{trial}":
                 file.unlink()
-                del self._read[file]
+                self._read.pop(file, None)
 
 
 def _settled(spec: ExperimentSpec, team: Team) -> ExperimentSpec:

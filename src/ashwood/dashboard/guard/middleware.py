@@ -76,12 +76,11 @@ class Guard:
             return sent_on(tokens.without_token(request), None) if in_address else None
         if shown is None:
             return tokens.unknown()
-        seconds = self._attempts.wait(client)
-        if seconds:
-            return _later(seconds, "Too many wrong tokens came from your address.")
         if not tokens.is_secret(shown, self._rules.token):
-            self._attempts.take(client)
-            return tokens.wrong_token()
+            # The right token is let through however many wrong ones came from its address: many users, or all behind a
+            # proxy, may share the address, and a token is too long to be guessed.
+            seconds = self._attempts.take(client)
+            return _later(seconds, "Too many wrong tokens came from your address.") if seconds else tokens.wrong_token()
         if not in_address:
             return None
         return sent_on(tokens.without_token(request), tokens.cookie_with_pass(request, self._rules, self._pass))

@@ -29,6 +29,7 @@ from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
 from ashwood.trial.storage.port import parse_name
 
@@ -120,7 +121,7 @@ async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) 
 
 def _read_log(path: Path, after: int | None, tail: int, until: int | None = None) -> Output:
     try:
-        with path.open("rb") as file:
+        with open_to_read(path) as file:
             size = os.fstat(file.fileno()).st_size
             end = size if until is None else min(until, size)
             begin = max(0, end - tail) if after is None else min(after, end)
@@ -128,6 +129,8 @@ def _read_log(path: Path, after: int | None, tail: int, until: int | None = None
             data = file.read(min(end - begin, _LONGEST_TEXT))
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
+    except OSError as error:
+        raise NotFound(f"the log can't be read: {path.name} {error.strerror}") from None
     # A character isn't cut in two: its rest comes with what follows, its beginning with what is before.
     if begin + len(data) != until:
         data = _whole(data)

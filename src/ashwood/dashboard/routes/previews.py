@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import anyio
-from anyio.to_thread import run_sync
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from ashwood.dashboard import previewing
 from ashwood.dashboard.context import Json, telling
-from ashwood.dashboard.shapes import Previewed, Wrong
-from ashwood.errors import ConfigError
+from ashwood.dashboard.shapes import Previewed
 
 router = APIRouter(default_response_class=Json)
 
 _LONGEST_TEXT = 256 * 1024
-_MOST_TRIALS = 20_000
-"""Simulating more takes longer than a person waits for a page."""
-
-_one_at_a_time = anyio.Semaphore(1)
+_AT_ONCE = 8
+_running: list[anyio.CancelScope] = []
+"""Previews that run now, the oldest first. If there are too many, the oldest ends, so that none waits for another."""
 
 
 class Question(BaseModel):
@@ -36,43 +32,25 @@ class Question(BaseModel):
 
 
 @router.post("/preview", responses=telling(Previewed))
-async def preview_text(question: Question) -> Json:
+async def preview_text(question: Question, request: Request) -> Response:
     """The plan, or everything that is wrong with the file and in which line."""
-    async with _one_at_a_time:
-        return Json(await run_sync(_preview, question))
+    answer: bytes | None = None
+    async with anyio.create_task_group() as tasks:
+        if len(_running) >= _AT_ONCE:
+            _running.pop(0).cancel()
+        _running.append(tasks.cancel_scope)
+        tasks.start_soon(_cancel_when_gone, request, tasks.cancel_scope)
+        try:
+            answer = await previewing.preview(question.model_dump())
+        finally:
+            if tasks.cancel_scope in _running:
+                _running.remove(tasks.cancel_scope)
+        tasks.cancel_scope.cancel()
+    return Json(previewing.out_of_limits()) if answer is None else Response(answer, media_type=Json.media_type)
 
 
-def _preview(question: Question) -> Previewed:
-    # Imported when somebody asks, so that the first page is there sooner.
-    from ashwood.config import parse_experiment
-    from ashwood.views.outlook import Prices
-    from ashwood.views.plain import plain
-    from ashwood.views.preview import preview
-    from ashwood.views.simulation import Conditions
-
-    try:
-        loaded = parse_experiment(question.text, workdir=Path("/"))
-    except ConfigError as error:
-        problems = [Wrong(line=each.line, key=each.key, message=each.message) for each in error.problems]
-        return {"ok": False, "problems": problems}
-    spec, search = loaded.spec, loaded.spec.search
-    answer: Previewed = {
-        "ok": True,
-        "problems": [],
-        "warnings": list(loaded.warnings),
-        "name": spec.name,
-        "metric": spec.metric,
-        "smaller_is_better": spec.smaller_is_better,
-        "unit": str(spec.unit),
-    }
-    if search.max_trials > _MOST_TRIALS:
-        what = f"{search.max_trials:,} trials take too long to simulate on a page"
-        return {**answer, "plan": None, "too_large": f"{what}: ashwood preview-search FILE does it in a terminal"}
-    workers = question.workers
-    if question.unit_seconds is None or workers is None:
-        shown = preview(search, conditions=Conditions(workers=workers))
-    else:
-        conditions = Conditions(workers=workers, unit_seconds=question.unit_seconds)
-        prices = Prices(worker_hour=question.cost_per_worker_hour, policy=spec.checkpoint_policy)
-        shown = preview(search, conditions=conditions, prices=prices)
-    return {**answer, "plan": plain(shown.to_json())}
+async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
+    """Cancel when the client has gone, as a page does when its text changes: nobody waits for it any more."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

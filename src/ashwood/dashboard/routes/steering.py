@@ -21,6 +21,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopRequested,
 )
+from ashwood.search.settings import MOST_TRIALS
 
 router = APIRouter(default_response_class=Json)
 
@@ -41,7 +42,7 @@ class Settings(_Changes):
     """Settings to change; those that are absent stay."""
 
     max_concurrent_trials: int | None = Field(None, ge=0, le=_MOST, description="0: as many as there is room for.")
-    max_trials: int | None = Field(None, ge=1, le=_MOST)
+    max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     metric_at: float | None = Field(None, allow_inf_nan=False, description="A metric that is enough; null: none is.")
     max_seconds: float | None = Field(
         None, gt=0, le=_MOST, allow_inf_nan=False, description="How long drivers may run it in all; null: for ever."

@@ -1,0 +1,128 @@
+"""Previews in processes of their own, with limits, so that no input holds up the dashboard or its other users.
+
+This module is both halves: `preview` starts a process for one question and waits for its answer, and `main` is what
+that process runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope
+
+if TYPE_CHECKING:
+    from ashwood.dashboard.shapes import Previewed
+
+SECONDS = 60
+"""Seconds that a preview may take, also of processor time."""
+MEMORY = 1 << 30
+"""Bytes of address space that a preview may take."""
+
+_MOST_TRIALS = 20_000
+"""Simulating more takes longer than a person waits for a page."""
+_NICENESS = 5
+_OUT_OF_MEMORY = 3
+_COMMAND = (sys.executable, "-P", "-m", "ashwood.dashboard.previewing")
+_ELSEWHERE = "ashwood preview-search FILE has no such limit"
+
+
+async def preview(question: Mapping[str, Any]) -> bytes | None:
+    """Return the answer as JSON, or None if there is none within the limits.
+
+    The process ends with this call, also if the call is canceled.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *_COMMAND, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            answer, _ = await process.communicate(json.dumps(question).encode())
+    except TimeoutError:
+        return None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            # Waits for the kernel alone. Without it, the process would stay as a zombie.
+            with CancelScope(shield=True):
+                await process.wait()
+    return answer if process.returncode == 0 else None
+
+
+def out_of_limits() -> Previewed:
+    """The answer for a file whose preview takes too long or too much memory."""
+    limits = f"{SECONDS} s (less while many others are asked for) and {MEMORY >> 20} MiB"
+    message = f"a preview on a page may take {limits}, and this file needs more; {_ELSEWHERE}"
+    return {"ok": False, "problems": [{"line": None, "key": "", "message": message}]}
+
+
+def main() -> None:
+    """Answer one question from standard input on standard output."""
+    _limit()
+    question = json.loads(sys.stdin.buffer.read())
+    try:
+        from ashwood.dashboard.encoding import encode
+
+        answer = encode(answer_of(**question))
+    except (MemoryError, RecursionError):
+        os._exit(_OUT_OF_MEMORY)
+    sys.stdout.buffer.write(answer)
+
+
+def _limit() -> None:
+    os.nice(_NICENESS)
+    # The dashboard ends this process in time, unless the dashboard itself has ended.
+    signal.alarm(2 * SECONDS)
+    for kind, most in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
+        with suppress(OSError, ValueError):  # macOS has no limit of the address space
+            resource.setrlimit(kind, (most, most))
+
+
+def answer_of(
+    text: str, workers: int | None, unit_seconds: float | None, cost_per_worker_hour: float | None
+) -> Previewed:
+    """The plan, or everything that is wrong with the file and in which line."""
+    from ashwood.config import parse_experiment
+    from ashwood.errors import ConfigError
+    from ashwood.views.outlook import Prices
+    from ashwood.views.plain import plain
+    from ashwood.views.preview import preview as simulate
+    from ashwood.views.simulation import Conditions
+
+    try:
+        loaded = parse_experiment(text, workdir=Path("/"))
+    except ConfigError as error:
+        problems = [{"line": each.line, "key": each.key, "message": each.message} for each in error.problems]
+        return {"ok": False, "problems": problems}  # type: ignore[typeddict-item]
+    spec, search = loaded.spec, loaded.spec.search
+    answer: Previewed = {
+        "ok": True,
+        "problems": [],
+        "warnings": list(loaded.warnings),
+        "name": spec.name,
+        "metric": spec.metric,
+        "smaller_is_better": spec.smaller_is_better,
+        "unit": str(spec.unit),
+    }
+    if search.max_trials > _MOST_TRIALS:
+        what = f"{search.max_trials:,} trials take too long to simulate on a page"
+        return {**answer, "plan": None, "too_large": f"{what}: ashwood preview-search FILE does it in a terminal"}
+    if unit_seconds is None or workers is None:
+        shown = simulate(search, conditions=Conditions(workers=workers))
+    else:
+        conditions = Conditions(workers=workers, unit_seconds=unit_seconds)
+        prices = Prices(worker_hour=cost_per_worker_hour, policy=spec.checkpoint_policy)
+        shown = simulate(search, conditions=conditions, prices=prices)
+    return {**answer, "plan": plain(shown.to_json())}
+
+
+if __name__ == "__main__":
+    main()

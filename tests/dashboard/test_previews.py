@@ -1,0 +1,75 @@
+"""Previews of experiment files run in processes with limits, and hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from ashwood.dashboard import previewing
+from ashwood.dashboard.routes import previews
+
+DIGITS = (Path(__file__).parents[2] / "examples" / "digits" / "digits.yaml").read_text()
+HEAVY = DIGITS.replace("max_trials: 400", "max_trials: 20_000")
+
+
+def test_a_preview_that_takes_too_long_ends_and_holds_up_no_other(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previewing, "SECONDS", 2)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(client.post, "/api/v1/preview", json={"text": HEAVY})
+        assert client.post("/api/v1/preview", json={"text": "name: x\n"}).json()["problems"]
+        [problem] = asked.result().json()["problems"]
+    assert "needs more; ashwood preview-search FILE" in problem["message"]
+
+
+def test_a_new_preview_ends_the_oldest_if_there_are_too_many(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(previews, "_AT_ONCE", 1)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(client.post, "/api/v1/preview", json={"text": HEAVY})
+        while not previews._running:
+            time.sleep(0.01)
+        assert client.post("/api/v1/preview", json={"text": DIGITS}).json()["ok"]
+        assert not asked.result().json()["ok"]
+
+
+def test_a_preview_has_a_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = "import ashwood.dashboard.previewing as p; p.MEMORY = 64 << 20; p.main()"
+    monkeypatch.setattr(previewing, "_COMMAND", (sys.executable, "-P", "-c", limited))
+    question = {"text": "- a\n" * 50_000, "workers": None, "unit_seconds": None, "cost_per_worker_hour": None}
+    assert asyncio.run(previewing.preview(question)) is None
+
+
+def test_a_preview_ends_if_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+
+    async def cancel_early() -> None:
+        monkeypatch.setattr(previewing, "_COMMAND", (sys.executable, "-P", "-c", "import time; time.sleep(60)"))
+        create = asyncio.create_subprocess_exec
+
+        async def noted(*command: str, **pipes: Any) -> asyncio.subprocess.Process:
+            process = await create(*command, **pipes)
+            pids.append(process.pid)
+            return process
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+        asked = asyncio.create_task(previewing.preview({"text": ""}))
+        while not pids:
+            await asyncio.sleep(0.01)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(cancel_early())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
