@@ -221,7 +221,7 @@ def test_files_that_sqlite_deleted_are_closed(tmp_path: Path) -> None:
             opened.create(full_spec(), at=1.0)
             SqliteStore(path).close()
         path.unlink()
-    assert open_files() <= before + 1
+    assert open_files() == before
 
 
 def open_files() -> int:

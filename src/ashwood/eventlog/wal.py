@@ -101,18 +101,26 @@ _guard: Final = Lock()
 def _shared(path: Path) -> int:
     """Return a descriptor of a ``-shm`` file.
 
-    It stays open until SQLite has deleted the file.  Closing it earlier would release the locks that all connections of
-    this process have on the file: https://www.sqlite.org/howtocorrupt.html, section 2.2.
+    It stays open until SQLite has deleted the file, see `close_deleted`.  Closing it earlier would release the locks
+    that all connections of this process have on the file: https://www.sqlite.org/howtocorrupt.html, section 2.2.
     """
     with _guard:
-        for key, handle in list(_handles.items()):
-            if os.fstat(handle).st_nlink == 0:
-                os.close(_handles.pop(key))
         about = path.stat()
         key = about.st_dev, about.st_ino
         if key not in _handles:
             _handles[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         return _handles[key]
+
+
+def close_deleted() -> None:
+    """Close what `find_tail` left open of files that SQLite has deleted; call it after a connection is closed.
+
+    It must not be called by the garbage collector, which may run while the lock is held.
+    """
+    with _guard:
+        for key, handle in list(_handles.items()):
+            if os.fstat(handle).st_nlink == 0:
+                os.close(_handles.pop(key))
 
 
 def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
