@@ -167,15 +167,16 @@ class SqlStore(ABC):
         """What an experiment is."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._only(experiment, rows)
+        advice = ""
         try:
             check_version(version)
+            advice = "; restore the database from a backup"
             if version > 1:
                 check_digest(digest, text)
             return decode_spec(text)
         except EventLogError as error:
             raise EventLogError(
-                f"{self.name}: experiment {experiment}: {error}. "
-                "Other experiments are not affected; if it is damaged, restore the database from a backup"
+                f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
             ) from error
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
