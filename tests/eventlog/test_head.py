@@ -59,7 +59,7 @@ def test_log_that_has_the_head_passes(home: Home) -> None:
 
 def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr("ashwood.eventlog.head.os.fsync", lambda handle: synced.append(handle))
+    monkeypatch.setattr("ashwood.eventlog.head.os.fsync", synced.append)
     now = 100.0
     monkeypatch.setattr("ashwood.eventlog.head.time.monotonic", lambda: now)
     with home.log(1) as log:

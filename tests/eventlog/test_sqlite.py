@@ -193,6 +193,20 @@ def test_column_of_any_value_does_not_break_the_lease(path: Path, column: str, v
         assert store.log(1, token).append(telling_entries()) == 2 * len(telling_entries())
 
 
+@pytest.mark.parametrize(
+    "value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", "-1", "1e300", str(2**63 - 1)]
+)
+def test_damaged_token_is_replaced(path: Path, value: str) -> None:
+    with closing(SqliteStore(path)) as store:
+        store.release_lease(1, store.take_lease(store.create(full_spec(), at=1.0), a_driver()))
+        store._connection.execute(f"UPDATE logs SET token = {value}")
+        token = store.take_lease(1, a_driver())
+        assert token > 1
+        assert store.log(1, token).append(telling_entries()) == len(telling_entries())
+        store.release_lease(1, token)
+        assert store.take_lease(1, a_driver()) == token + 1
+
+
 @pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", str(2**63 - 1)])
 @pytest.mark.parametrize("column", ["at", "version", "body", "digest"])
 def test_request_column_of_any_value_is_refused(path: Path, column: str, value: str) -> None:

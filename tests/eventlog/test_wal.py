@@ -15,7 +15,7 @@ import pytest
 from ashwood.errors import EventLogError
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import wal_of
-from ashwood.testing.records import telling_entries
+from ashwood.testing.records import full_spec, telling_entries
 
 COMMITS = 40
 
@@ -194,3 +194,35 @@ def test_wal_that_is_no_write_ahead_log_is_named(store: Killed, path: Path) -> N
     for content in (b"", store.wal[:31], store.wal[:32], store.wal[:4000]):
         store.write(path, content)
         assert length(path) == 0
+
+
+def test_opening_keeps_the_locks_of_other_connections_of_the_process(path: Path) -> None:
+    """Closing a file releases all locks of the process on it, so the check must not close what SQLite locks."""
+    code = (
+        "import sqlite3, sys\n"
+        "other = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+        "other.execute('BEGIN IMMEDIATE')\n"
+    )
+    with closing(SqliteStore(path)) as opened:
+        opened.create(full_spec(), at=1.0)
+        opened._connection.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            SqliteStore(path).close()
+        done = subprocess.run([sys.executable, "-c", code, path], check=False, capture_output=True, text=True)
+        assert "database is locked" in done.stderr
+        opened._connection.execute("ROLLBACK")
+
+
+def test_files_that_sqlite_deleted_are_closed(tmp_path: Path) -> None:
+    before = open_files()
+    for number in range(5):
+        path = tmp_path / f"{number}.db"
+        with closing(SqliteStore(path)) as opened:
+            opened.create(full_spec(), at=1.0)
+            SqliteStore(path).close()
+        path.unlink()
+    assert open_files() == before
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

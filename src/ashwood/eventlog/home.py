@@ -25,7 +25,7 @@ from pathlib import Path
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
 from ashwood.eventlog.ballast import FULL
-from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_path, numbers_with_head
+from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_path, numbers_with_head, read_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
@@ -167,9 +167,11 @@ class Home:
 
     def missing(self, experiment: ExperimentId) -> str | None:
         """Return which entries of a log are missing and what to do, as far as its head file tells, or None."""
+        if read_head(head_path(self.path, experiment)) is None:
+            return None
         try:
             self.log(experiment).check()
-        except NotFound:
+        except NotFound:  # It was deleted meanwhile.
             return None
         except EventLogError as error:
             return str(error).removeprefix(f"experiment {experiment}: ")

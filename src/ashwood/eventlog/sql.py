@@ -11,6 +11,7 @@ their logs; ``logs``, one narrow row an experiment: the head of its log and who 
 from __future__ import annotations
 
 import json
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -67,6 +68,7 @@ T = TypeVar("T")
 
 _FIRST_CHUNK: Final = 250
 _CHUNK: Final = 2_000
+_LARGEST_TOKEN: Final = 2**62
 
 
 class Sync(Enum):
@@ -169,15 +171,16 @@ class SqlStore(ABC):
         """What an experiment is."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._only(experiment, rows)
+        advice = ""
         try:
             check_version(version)
+            advice = "; restore the database from a backup"
             if version > 1:
                 check_digest(digest, text)
             return decode_spec(text)
         except EventLogError as error:
             raise EventLogError(
-                f"{self.name}: experiment {experiment}: {error}. "
-                "Other experiments are not affected; if it is damaged, restore the database from a backup"
+                f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
             ) from error
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
@@ -244,11 +247,15 @@ class SqlStore(ABC):
         """Own an experiment that nobody owns, or whose owner is still exactly ``over``."""
         token, beat = (over.token, over.beat) if over else (-1, -1)
         text = json.dumps(driver)
+        # A damaged token is replaced by one that no earlier owner has.
+        fresh = secrets.randbits(60)
 
         def work(transaction: Transaction) -> list[Any]:
             return transaction.run(
-                f"UPDATE logs SET token = token + 1, beat = 0, driver = ?, driver_digest = ?, seen = {self.NOW}"  # noqa: S608
+                f"UPDATE logs SET token = CASE WHEN token BETWEEN 0 AND {_LARGEST_TOKEN} THEN CAST(token AS BIGINT) + 1"  # noqa: S608
+                f" ELSE CAST(? AS BIGINT) END, beat = 0, driver = ?, driver_digest = ?, seen = {self.NOW}"
                 " WHERE experiment = ? AND (driver IS NULL OR (token = ? AND beat = ?)) RETURNING token",
+                fresh,
                 text,
                 digest_of(text),
                 experiment,

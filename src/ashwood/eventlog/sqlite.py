@@ -26,7 +26,7 @@ from ashwood.eventlog.ballast import FULL, has_room
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
-from ashwood.eventlog.wal import Tail, find_tail, wal_of
+from ashwood.eventlog.wal import Tail, close_deleted, find_tail, wal_of
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0
@@ -150,6 +150,7 @@ class SqliteStore(SqlStore):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        close_deleted()
 
     def is_gone(self) -> bool:
         """Return whether the file was deleted or replaced since it was opened; SQLite does not report it."""

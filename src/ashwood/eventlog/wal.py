@@ -16,6 +16,7 @@ import struct
 import time
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 
 _HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, checksum
@@ -25,7 +26,7 @@ _MAGICS: Final = {0x377F0682: "<", 0x377F0683: ">"}
 """Magic numbers, with the byte order in which words enter the checksum."""
 
 _INDEX: Final = struct.Struct("=3I2BH2I2I8s2I")  # the header of the -shm file, which is there twice
-_PAGE_SIZE_AT: Final = 16  # in the header of the database
+_PAGE_SIZE: Final = 4096  # of all databases that SQLite has made since 2016, unless it is told otherwise
 _GENERATIONS: Final = 1 << 16
 _LOOKS: Final = 100
 
@@ -81,16 +82,45 @@ class _Accepted(NamedTuple):
 
 
 def _accepted(path: Path) -> _Accepted:
-    with path.with_name(f"{path.name}-shm").open("rb") as file:
-        for _ in range(_LOOKS):
-            one, other = (os.pread(file.fileno(), _INDEX.size, at) for at in (0, _INDEX.size))
-            if one == other and len(one) == _INDEX.size:
-                break
-            time.sleep(0.001)  # A writer is about to change both.
-        else:
-            raise FileNotFoundError(file.name)
+    handle = _shared(path.with_name(f"{path.name}-shm"))
+    for _ in range(_LOOKS):
+        one, other = (os.pread(handle, _INDEX.size, at) for at in (0, _INDEX.size))
+        if one == other and len(one) == _INDEX.size:
+            break
+        time.sleep(0.001)  # A writer is about to change both.
+    else:
+        raise FileNotFoundError(path)
     *_, frames, _, sum0, sum1, salts, _, _ = _INDEX.unpack(one)
     return _Accepted(frames, (sum0, sum1), salts)
+
+
+_handles: Final[dict[tuple[int, int], int]] = {}
+_guard: Final = Lock()
+
+
+def _shared(path: Path) -> int:
+    """Return a descriptor of a ``-shm`` file.
+
+    It stays open until SQLite has deleted the file, see `close_deleted`.  Closing it earlier would release the locks
+    that all connections of this process have on the file: https://www.sqlite.org/howtocorrupt.html, section 2.2.
+    """
+    with _guard:
+        about = path.stat()
+        key = about.st_dev, about.st_ino
+        if key not in _handles:
+            _handles[key] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return _handles[key]
+
+
+def close_deleted() -> None:
+    """Close what `find_tail` left open of files that SQLite has deleted; call it after a connection is closed.
+
+    It must not be called by the garbage collector, which may run while the lock is held.
+    """
+    with _guard:
+        for key, handle in list(_handles.items()):
+            if os.fstat(handle).st_nlink == 0:
+                os.close(_handles.pop(key))
 
 
 def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
@@ -99,7 +129,7 @@ def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
         header = os.pread(handle, _HEADER.size, 0)
         order = _order_of(header)
         # SQLite accepts nothing if the header is damaged.
-        page_size = _page_size(path) if order is None else _HEADER.unpack(header)[2]
+        page_size = _PAGE_SIZE if order is None else _HEADER.unpack(header)[2]
         count = (os.fstat(handle).st_size - _HEADER.size) // (_FRAME.size + page_size)
         if count < 1:
             return None
@@ -122,13 +152,6 @@ def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
             checksum = accepted.checksum if accepted.frames else _HEADER.unpack(header)[6:]
             first = _first_bad(handle, begins[:last], page_size, order, salts, first, checksum)
         return Tail(first, last, has_commit=commits > 0, is_damage=commits > 1)
-
-
-def _page_size(path: Path) -> int:
-    with path.open("rb") as file:
-        file.seek(_PAGE_SIZE_AT)
-        size = int.from_bytes(file.read(2), "big")
-    return 65_536 if size == 1 else max(size, 512)
 
 
 def _order_of(header: bytes) -> str | None:
