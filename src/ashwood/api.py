@@ -19,8 +19,8 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt
 from ashwood.engine.session import Cluster
-from ashwood.errors import AshwoodError, TrainingCodeError
-from ashwood.eventlog.port import ExperimentId
+from ashwood.errors import AshwoodError, NotFound, TrainingCodeError
+from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
     CancelRequested,
     KillRequested,
@@ -333,7 +333,10 @@ def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | 
     Raises:
         NotFound: there is none of that number.
     """
-    return Experiment(open_home(home), experiment)
+    opened = open_home(home)
+    if experiment > LARGEST_ID:
+        raise NotFound(f"there is no experiment {experiment} in {opened.name}")
+    return Experiment(opened, experiment)
 
 
 def _drive(

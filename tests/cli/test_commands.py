@@ -359,3 +359,28 @@ def test_a_failed_experiment_leaves_no_trial_running(workplace: Workplace) -> No
     said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
     assert "declared their hyperparameters invalid" in said
     assert "running" not in {trial["state"] for trial in workplace.json("trials", "1")}
+
+
+HUGE = "99999999999999999999"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["describe", HUGE],
+        ["logs", "1", HUGE],
+        ["events", "1", "--after", HUGE],
+        ["delete", HUGE, "--yes"],
+        ["run", "--from", HUGE],
+        ["animate", HUGE, "--out", "film.gif"],
+        ["preview-search", "toy.yaml", "--like", HUGE],
+        ["set", "1", f"max_trials={HUGE}"],
+        ["set", "1", "max_trials=10000001"],
+        ["set", "1", f"max_concurrent_trials={HUGE * 300}"],
+        ["run", "toy.yaml", "--set", f"searcher.source_trial_id={HUGE}/0"],
+        ["run", "toy.yaml", "--set", f"searcher.source_checkpoint_uuid={HUGE}/trial-0/length-1-attempt-1"],
+    ],
+    ids=" ".join,
+)
+def test_numbers_that_are_too_large_are_wrong_usage(finished: Workplace, command: list[str]) -> None:
+    assert finished.ashwood(*command, code=2)

@@ -666,6 +666,7 @@ def animate(
         typer.Argument(
             help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
             metavar="[ID]",
+            max=LARGEST_ID,
             show_default=False,
         ),
     ] = None,

@@ -35,7 +35,7 @@ from ashwood.errors import (
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId
+from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
 from ashwood.experiment.events import CheckpointSaved, DriverStopped
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -48,6 +48,7 @@ from ashwood.views.progress import Progress
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
 """Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
 
+_LONGEST_SHOWN = 200
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 
@@ -333,13 +334,15 @@ def _find_checkpoint(home: Home, source: str) -> str:
     key = "searcher.source_trial_id" if rest.isdigit() else "searcher.source_checkpoint_uuid"
     try:
         number = int(experiment)
+        if number > LARGEST_ID:
+            raise NotFound(f"there is no experiment of that number in {home.name}")
         spec = home.store.spec(number)
         storage = home.storage(number, spec)
         name = _latest_checkpoint(home.store.log(number), int(rest)) if rest.isdigit() else rest
         with storage.fetch(name):
             return storage.locate(name)
     except (ValueError, NotFound, EventLogError, CheckpointError) as error:
-        raise ConfigError([Problem(key, f"no checkpoint {source!r}: {error}")]) from error
+        raise ConfigError([Problem(key, f"no checkpoint {source[:_LONGEST_SHOWN]!r}: {error}")]) from error
 
 
 def _latest_checkpoint(log: EventLog, trial: int) -> str:

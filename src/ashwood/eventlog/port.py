@@ -13,6 +13,9 @@ from ashwood.experiment.spec import ExperimentSpec
 ExperimentId: TypeAlias = int
 """Experiments of a home are numbered 1, 2, 3, …"""
 
+LARGEST_ID = 2**63 - 1
+"""The largest number that stores can look up. What users give is compared with it where they give it."""
+
 RequestId: TypeAlias = int
 """Requests of a home are numbered 1, 2, 3, …"""
 
