@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import ashwood
-from ashwood.errors import AshwoodError, ConfigError, RequestRefused
-from ashwood.search.space import Double
+from ashwood.errors import AshwoodError, ConfigError, NotFound, RequestRefused
+from ashwood.search.space import Categorical, Double
 
 
 def objective(trial: ashwood.Trial) -> None:
@@ -153,6 +153,19 @@ def test_a_script_without_a_guard_is_told_so_and_starts_nothing_twice(tmp_path: 
         ashwood.open_experiment(2, home=tmp_path / ".ashwood")
 
 
+def test_a_number_that_is_too_large_is_no_experiment(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(NotFound, match="no experiment 99999999999999999999"):
+        ashwood.open_experiment(99_999_999_999_999_999_999, home=tmp_path / "home")
+
+
+def test_hyperparameters_and_data_are_finite(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hyperparameters\.x\.vals\[1\]: must be a finite number, not \.inf"):
+        run(tmp_path, hparams={"x": Categorical((0.5, float("inf")))})
+    with pytest.raises(ConfigError, match=r"data\.y: must be a finite number, not \.nan"):
+        run(tmp_path, data={"y": float("nan")})
+
+
 def test_an_experiment_is_steered_from_python(tmp_path: Path) -> None:
     experiment = run(
         tmp_path, searcher=ashwood.RandomSearch(metric="loss", max_length=2, max_trials=4, stop_when={"metric_at": 9})
@@ -160,6 +173,8 @@ def test_an_experiment_is_steered_from_python(tmp_path: Path) -> None:
     assert experiment.state == "stopped"
     assert experiment.spec.stop_at == 9.0
     assert experiment.spec.provenance["python"]
+    with pytest.raises(RequestRefused, match="at most 10,000,000"):
+        experiment.set(max_trials=10_000_001)
     experiment.set(max_trials=3, stop_when={})
     with pytest.raises(RequestRefused, match="no trial 99"):
         experiment.kill_trial(99)

@@ -361,6 +361,19 @@ def test_a_failed_experiment_leaves_no_trial_running(workplace: Workplace) -> No
     assert "running" not in {trial["state"] for trial in workplace.json("trials", "1")}
 
 
+def test_a_table_of_trials_has_at_most_30_columns(workplace: Workplace) -> None:
+    many = "trial.report(loss=1.0, **{f'metric_{number}': 1.0 for number in range(200)})"
+    train = f"def train(trial):\n    for _ in trial.epochs():\n        {many}\n"
+    workplace.write(RANDOM.replace("max_trials: 6", "max_trials: 1"), train)
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    header, _, more = workplace.ashwood("trials", "1").splitlines()
+    assert len(header.split()) == 30
+    assert " x " in header
+    assert more.endswith("more columns: ashwood trials 1 --json")
+    assert len(workplace.json("trials", "1")[0]) > 200
+    assert len(workplace.ashwood("events", "1").splitlines()[-3]) < 1_000
+
+
 HUGE = "99999999999999999999"
 
 

@@ -42,6 +42,16 @@ def test_what_was_kept_is_found(kept: tuple[Path, MemoryStore]) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
+def test_a_pipe_or_a_link_in_its_place_is_not_read(kept: tuple[Path, MemoryStore]) -> None:
+    path, store = kept
+    path.rename(path.with_name("moved"))
+    path.symlink_to("moved")
+    assert find(path, store.log(1)) is None
+    path.unlink()
+    os.mkfifo(path)
+    assert find(path, store.log(1)) is None
+
+
 def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
     path, store = kept
     monkeypatch.setattr("pickle.loads", lambda *_: pytest.fail("read"))

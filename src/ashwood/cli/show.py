@@ -48,7 +48,7 @@ _SHORTEST_NAME = 20
 _BESIDE_NAME = 40
 """Columns of the first line of ``describe`` that are for the number and the state."""
 _LONGEST_NAME = 60
-_MOST_COLUMNS = 50
+_MOST_COLUMNS = 30
 _PATIENCE = 1.0
 """Seconds that a forecast may take."""
 
