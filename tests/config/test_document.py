@@ -136,6 +136,12 @@ def test_a_collection_with_the_tag_of_a_scalar_is_refused() -> None:
     assert [flaw.path for flaw in document.flaws if "!!str" in flaw.message or "too large" in flaw.message]
 
 
+def test_abbreviations_of_tags_are_refused() -> None:
+    [flaw] = parse(f"%TAG !e! tag:{'x' * 100_000}\n---\na: [{'!e!b c, ' * 50_000}]\n").flaws
+    assert flaw.line == 1
+    assert "%TAG" in flaw.message
+
+
 def test_characters_beyond_unicode_are_refused() -> None:
     [flaw] = parse('a: 1\nb: "\\UFFFFFFFF"\n').flaws
     assert flaw.line == 2

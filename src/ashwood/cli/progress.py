@@ -41,7 +41,8 @@ from ashwood.views.progress import Forecast, Progress
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
 _LONGEST_VALUE = 200
-_LONGEST_ERROR = 1_000
+LONGEST_ERROR = 1_000
+"""Columns of an error of training code that are shown."""
 _WORTH_A_RANGE = 1.1
 
 Style = Literal["text", "json", "quiet"]
@@ -168,7 +169,7 @@ class Reporter:
         if error not in self._seen_errors:
             self._seen_errors.add(error)
             see = f"ashwood logs {self.id} {event.trial}"
-            self.say_warning(f"trial {event.trial} failed: {brief(error, _LONGEST_ERROR)} (see: {see})")
+            self.say_warning(f"trial {event.trial} failed: {brief(error, LONGEST_ERROR)} (see: {see})")
 
     def _tell_given_up(self, trial: TrialId, why: GaveUp) -> None:
         """Why a trial is given up, with all that its last process said of it; once for each kind of error."""
@@ -180,9 +181,9 @@ class Reporter:
             self._given_up_for.add(error)
             self._seen_errors.add(error)
             quoted = "".join(
-                f"\n  | {cut(line, _LONGEST_ERROR)}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:]
+                f"\n  | {cut(line, LONGEST_ERROR)}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:]
             )
-            self.say_warning(f"trial {trial} {why} and is given up: {brief(error, _LONGEST_ERROR)}{quoted}")
+            self.say_warning(f"trial {trial} {why} and is given up: {brief(error, LONGEST_ERROR)}{quoted}")
 
     # -- what reporters say -----------------------------------------------------------------------
 
@@ -312,7 +313,7 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
-    yield f"experiment {experiment} {progress.state}: {progress.why_ended}"
+    yield f"experiment {experiment} {progress.state}: {brief(progress.why_ended, LONGEST_ERROR)}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"

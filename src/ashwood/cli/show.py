@@ -24,7 +24,7 @@ from ashwood.cli.output import (
     make_table,
     print_json,
 )
-from ashwood.cli.progress import going_on, to_go
+from ashwood.cli.progress import LONGEST_ERROR, going_on, to_go
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -148,7 +148,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
     if progress.why_ended:
-        console.print(f"ended: {progress.why_ended}", markup=False)
+        console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
         why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
         for line in going_on(record.id, why):

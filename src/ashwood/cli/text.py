@@ -109,10 +109,10 @@ def prepare_streams() -> None:
         elif number and stream is getattr(sys, f"__{name}__"):  # and not replaced by whoever calls this
             buffer = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
             encoding = "utf-8" if stream is None else stream.encoding
-            buffered = number != _STDERR and not buffer.raw.isatty()
+            by_line = number == _STDERR if stream is None else stream.line_buffering or stream.write_through
             if stream is not None:
                 stream.flush()
-            setattr(sys, name, io.TextIOWrapper(buffer, encoding, _ERRORS, line_buffering=not buffered))
+            setattr(sys, name, io.TextIOWrapper(buffer, encoding, _ERRORS, line_buffering=by_line))
 
 
 def abandon(stream: TextIO) -> None:

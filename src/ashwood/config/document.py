@@ -80,6 +80,10 @@ class _Loader(yaml.SafeLoader):
         self._level -= 1
         return node
 
+    def scan_tag_directive_value(self, start_mark: yaml.Mark) -> tuple[str, str]:
+        """Refuse an abbreviation of tags: a long one would be repeated by each value that uses it."""
+        raise _Unreadable(int(start_mark.line) + 1, "a %TAG directive isn't supported; leave it out")
+
     def _extent(self, node: yaml.Node, line: int) -> _Extent:
         extent = _Extent()
         if isinstance(node, yaml.SequenceNode):

@@ -49,6 +49,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
     }
 
 
+_MOST_NAMES = 50
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
 """Columns of a record that every trial has, and that a table shows."""
 
@@ -90,7 +91,8 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
     names = [column.removeprefix("hparams.") for column in columns]
     near = get_close_matches(key, names, n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
-    raise AshwoodError(f"there is no column {key!r}{hint}; there are: {', '.join(names)}")
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    raise AshwoodError(f"there is no column {key[:200]!r}{hint}; there are: {', '.join(names[:_MOST_NAMES])}{more}")
 
 
 _CONDITION = re.compile(r"([^=<>!]+)(<=|>=|!=|=|<|>)(.*)", re.DOTALL)
