@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from ashwood.config import read_experiment
+from ashwood.engine import open_home
+
 from .conftest import EXPERIMENT, GATED, RANDOM, TRAIN, Workplace, go
 
 
@@ -244,11 +247,13 @@ def test_list_and_describe(finished: Workplace) -> None:
 
 def test_a_log_that_is_no_regular_file_is_not_printed(workplace: Workplace) -> None:
     workplace.write(experiment=RANDOM)
+    with open_home(workplace.path / ".ashwood", create=True) as home:
+        home.create(read_experiment(workplace.path / "toy.yaml").spec, at=1.0)
     logs = workplace.path / ".ashwood" / "experiments" / "1" / "logs"
     logs.mkdir(parents=True)
     os.mkfifo(logs / "trial-0.log")
     (logs / "trial-1.log").symlink_to(workplace.path / "elsewhere")
-    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    workplace.ashwood("resume", "1", "--workers", "2")
     assert not (workplace.path / "elsewhere").exists()
     for trial in ("0", "1"):
         assert f"trial-{trial}.log is not a regular file" in workplace.ashwood("logs", "1", trial, code=1)
