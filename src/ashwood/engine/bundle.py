@@ -33,7 +33,7 @@ from typing import IO, Any, Final, NamedTuple
 from ashwood import __version__
 from ashwood.engine.removal import remove_directory
 from ashwood.errors import CheckpointError, EventLogError, NotFound, RequestRefused
-from ashwood.eventlog.codec import VERSION, decode_entry, decode_spec, encode_entry, encode_spec, fits
+from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
@@ -475,9 +475,11 @@ def _referring(entry: Entry, original: Storage) -> Entry:
 
 def _spec(content: bytes) -> ExperimentSpec:
     try:
-        return decode_spec(content.decode())
+        spec = decode_spec(content.decode())
+        check_spec(spec)
     except EventLogError as error:
         raise _Refused(str(error)) from error
+    return spec
 
 
 class _Refused(Exception):

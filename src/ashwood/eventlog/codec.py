@@ -192,7 +192,7 @@ def decode_spec(text: str) -> ExperimentSpec:
     try:
         data = json.loads(text)
         search = data["search"]
-        spec = ExperimentSpec(
+        return ExperimentSpec(
             **data
             | {
                 "space": Space(_decode_tree(data["space"])),
@@ -217,11 +217,18 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "rules": data.get("rules", 0),
             }
         )
-        if not all(fits(part, type(part)) for part in (spec, *(leaf for _, leaf in spec.space.leaves()))):
-            raise TypeError("a value of another type than its key has")
     except (*_DAMAGE, RecursionError, ZeroDivisionError, OverflowError) as error:
         raise EventLogError(f"the experiment's description is damaged ({error})") from error
-    return spec
+
+
+def check_spec(spec: ExperimentSpec) -> None:
+    """Make sure that each value of a spec has its type; one in a database is under a digest, one in a bundle is not.
+
+    Raises:
+        EventLogError: a value has another type.
+    """
+    if not all(fits(part, type(part)) for part in (spec, *(leaf for _, leaf in spec.space.leaves()))):
+        raise EventLogError("the experiment's description is damaged: a value has another type than its key")
 
 
 def fits(value: object, hint: Any) -> bool:
