@@ -56,6 +56,7 @@ def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make
     assert "imports it anew" not in trial_log(tmp_path / "logs", 0).read_text()
 
 
+@pytest.mark.slow
 def test_code_that_computes_in_threads_when_it_is_imported_trains(tmp_path: Path, make: Make) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     # Whoever has a team of GNU's OpenMP waits for it in a fork, for ever: PyTorch and scikit-learn bring that.

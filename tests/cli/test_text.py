@@ -101,7 +101,10 @@ def test_a_name_given_in_the_c_locale_is_the_same_name(nasty: Workplace) -> None
     assert "größer" in nasty.json("list")[0]["labels"]
 
 
-@pytest.mark.parametrize("command", [["list"], ["events", "1"], ["list", "--json"]])
+_OTHERS = (["events", "1"], ["list", "--json"])
+
+
+@pytest.mark.parametrize("command", [["list"], *(pytest.param(x, marks=pytest.mark.slow) for x in _OTHERS)])
 def test_a_full_or_closed_output_ends_a_command_without_a_traceback(nasty: Workplace, command: list[str]) -> None:
     run = f"{sys.executable} -P -m ashwood {' '.join(command)}"
     for redirection, code, said in [

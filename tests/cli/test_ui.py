@@ -63,6 +63,7 @@ def test_it_serves_the_page_and_what_the_page_asks_for(workplace: Workplace) -> 
         assert ui.ask("/api/v1/experiments/1/kill", {}, Origin="http://evil.example")[0] == 403
 
 
+@pytest.mark.slow
 def test_it_shows_and_steers_a_home_in_postgresql(workplace: Workplace, postgres: PostgresServer) -> None:
     home = postgres.fresh_database()
     workplace.write(RANDOM, GATED)

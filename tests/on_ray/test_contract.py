@@ -130,6 +130,7 @@ class TestCoreOfTheContract:
     test_a_crash_costs_its_attempt_only = ProcessBackendContract.test_a_crash_costs_its_attempt_only
     test_invalid_hyperparameters_and_stop = ProcessBackendContract.test_invalid_hyperparameters_and_stop
 
+    @pytest.mark.slow
     def test_large_checkpoints_travel_too(self, cluster: Cluster, tmp_path: Path) -> None:
         (tmp_path / "large.py").write_text(LARGE)
         spec = toy_spec(tmp_path, entrypoint=Entrypoint(EntrypointKind.FUNCTION, "large:train"))
@@ -263,6 +264,7 @@ class TestOverSeveralNodes:
         assert "ValueError: this rank fails" in failed.error
         assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
 
+    @pytest.mark.slow
     def test_one_that_is_lost_is_lost_for_all(self, backend: Backend) -> None:
         backend.dispatch([job(target=1_000_000)])
         lost = False

@@ -13,6 +13,7 @@ from .sessions import Place
 _STARTS_CHILDREN = "import subprocess\nprint(flush=True)\nwhile True: subprocess.run(['true'])"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_processes_freeze_while_they_start_children(tmp_path: Path) -> None:
     place, draw = Place(tmp_path), Random(0)

@@ -57,6 +57,7 @@ def test_killed_at_random_an_experiment_ends_as_if_nothing_had_happened(
     killed_at_random(tmp_path, ODD, odd, 1, home)
 
 
+@pytest.mark.slow
 def test_killed_at_random_many_workers_and_commands_do_too(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -25,6 +25,10 @@ def export_whole(
     parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
     parts += [format_length(exported.logs, "logs")] * logs
     say(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
+    absent = [name for name, packed in (("checkpoints", checkpoints), ("logs", logs)) if not packed]
+    if absent:
+        options = " ".join(f"--{name}" for name in absent)
+        say(f"It has no {' and no '.join(absent)}: add {options} to include them.", err=True)
 
 
 def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:

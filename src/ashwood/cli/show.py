@@ -246,7 +246,10 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
     try:
         log = open_to_read(path)
     except FileNotFoundError:
-        say(f"trial {trial} has not started yet: there is no {path}", err=True)
+        say(
+            f"There is no log of trial {trial} here ({path}): it has not started, or was imported without logs",
+            err=True,
+        )
         return
     except OSError as error:
         raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
