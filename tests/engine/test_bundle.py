@@ -94,6 +94,9 @@ def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> 
     assert imported == (2, spec, 3, 1)
     assert read(elsewhere, 2) == read(home, experiment)
     assert elsewhere.store.spec(2) == spec
+    head = elsewhere.log(2).check()
+    assert head is not None
+    assert head.seq == 3
     assert elsewhere.store.record(2) == home.store.record(experiment)._replace(id=2)
     assert elsewhere.is_interrupted(elsewhere.store.record(2))
     storage = elsewhere.storage(2, SPEC)

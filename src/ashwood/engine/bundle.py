@@ -176,10 +176,10 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         experiment = home.create(spec, at=known["created_at"], identity="" if _is_known(home, former) else former)
         try:
             spec = home.store.spec(experiment)
-            with home.lease(experiment) as lease:
+            with home.lease(experiment) as lease, home.log(experiment, lease.token) as log:
                 home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
                 _unpack(archive, manifest["members"], home.directory(experiment), lease, former, spec.identity)
-                _append(home.store.log(experiment, lease.token), archive, manifest, original, lease)
+                _append(log, archive, manifest, original, lease)
                 home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
         except BaseException:
             # What went wrong is what the user has to hear of.
