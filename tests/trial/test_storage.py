@@ -182,6 +182,32 @@ def test_a_damaged_checkpoint_is_refused_and_what_is_wrong_is_named(
     assert not isinstance(caught.value, StorageUnreachable)
 
 
+def test_a_checkpoint_that_is_set_aside_is_kept_and_found_no_more(storage: Storage, files: Files) -> None:
+    storage.save(NAME, writes(model="weights", a__b="more"))
+    place = storage.set_aside(NAME)
+    assert place.endswith(f"set-aside/{NAME}")
+    assert files.read(f"set-aside/{NAME}/model.pt") == b"weights"
+    assert storage.complete() == []
+    assert storage.leftovers() == []
+    storage.save(NAME, writes(model="another"))
+    assert storage.set_aside(NAME).endswith(f"set-aside/{NAME}.1")
+    assert files.read(f"set-aside/{NAME}/model.pt") == b"weights"
+    assert files.read(f"set-aside/{NAME}.1/model.pt") == b"another"
+
+
+def test_a_checkpoint_of_another_experiment_or_draw_is_not_fetched(storage: Storage) -> None:
+    storage.save(NAME, writes(model="weights"), lambda: About({}, "mine", "drawn so"))
+    for fits in (About(), About(experiment="mine"), About(experiment="mine", draw="drawn so")):
+        with storage.fetch(NAME, fits):
+            pass
+    for foreign in (About(experiment="other"), About(experiment="mine", draw="drawn otherwise")):
+        with pytest.raises(CheckpointError, match="so it is not used"), storage.fetch(NAME, foreign):
+            pass
+    storage.owner = About(experiment="other")
+    with pytest.raises(CheckpointError, match="so it is not used"), storage.fetch(NAME):
+        pass
+
+
 SAID = About({"loss": 0.1, "é": math.nan}, "an experiment", "a draw", [(3, {"loss": 0.2})])
 
 

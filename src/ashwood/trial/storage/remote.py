@@ -138,10 +138,14 @@ class RemoteStorage(Storage):
     def set_aside(self, name: str) -> str:
         """Copy its objects, then delete them, the manifest first."""
         parsed(name)
+        target, nth = f"{ASIDE}/{name}", 0
+        while self._list(target):
+            nth += 1
+            target = f"{ASIDE}/{name}.{nth}"
         for path in self._list(name):
-            self._try("copy", self._fs.copy, self._path(f"{name}/{path}"), self._path(f"{ASIDE}/{name}/{path}"))
+            self._try("copy", self._fs.copy, self._path(f"{name}/{path}"), self._path(f"{target}/{path}"))
         self.delete(name)
-        return f"{self._url}/{ASIDE}/{name}"
+        return f"{self._url}/{target}"
 
     def locate(self, name: str) -> str:
         """The URL."""
