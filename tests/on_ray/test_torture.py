@@ -142,6 +142,7 @@ def test_a_trial_that_fits_nowhere_is_told_what_the_largest_node_has(tmp_path: P
     assert "has 2 CPU" in said
 
 
+@pytest.mark.slow
 def test_code_that_cannot_be_imported_there_is_told_of(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["entrypoint"] = "nowhere_to_be_found:train"
