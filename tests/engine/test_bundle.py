@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -169,7 +171,17 @@ def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhe
     replay(imported.spec, elsewhere.store.log(imported.experiment))
 
 
-def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path) -> None:
+def test_a_log_that_is_no_regular_file_is_not_exported(home: Home, tmp_path: Path) -> None:
+    experiment = record(home)
+    (tmp_path / "secret").write_text("secret")
+    (home.logs(experiment) / "trial-1.log").symlink_to(tmp_path / "secret")
+    os.mkfifo(home.logs(experiment) / "trial-2.log")
+    exported = export_bundle(home, experiment, tmp_path / "toy.ashwood", logs=True)
+    assert exported.logs == 1
+    assert ["not a regular file" in why for why in exported.left_out] == [True, True]
+
+
+def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "toy.ashwood"
     out.write_text("precious")
     with pytest.raises(NotFound):
@@ -177,8 +189,12 @@ def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path) -> None
     experiment = record(home)
     with pytest.raises(EventLogError, match=r"can't write .*nowhere"):
         export_bundle(home, experiment, tmp_path / "nowhere" / "toy.ashwood")
-    (home.logs(experiment) / "trial-1.log").mkdir()
-    with pytest.raises(EventLogError, match="can't write"):
+
+    def fill_the_disk(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ashwood.engine.bundle._pack_logs", fill_the_disk)
+    with pytest.raises(EventLogError, match=r"can't write .*No space left"):
         export_bundle(home, experiment, out, logs=True)
     assert out.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "toy.ashwood"]

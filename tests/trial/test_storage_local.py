@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage import Storage, local, open_storage
+from ashwood.trial.storage import MANIFEST, Storage, local, open_storage
 from tests.trial.storages import NAME, Files, contents, writes
 
 _EFFECTS = frozenset({"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove"})
@@ -201,3 +201,17 @@ def test_a_process_that_was_given_up_clears_away_nothing_of_its_successor(storag
     assert unfinished.is_dir()
     storage.save("trial-3/length-8-attempt-3", writes(model="new"))
     assert not unfinished.exists()
+
+
+@pytest.mark.parametrize("replace", [os.mkfifo, lambda path: path.symlink_to("elsewhere")])
+def test_a_manifest_that_is_no_regular_file_is_damage_and_not_waited_for(
+    tmp_path: Path, replace: Callable[[Path], None]
+) -> None:
+    storage = open_storage(tmp_path)
+    storage.save(NAME, writes(model="weights"))
+    manifest = tmp_path / NAME / MANIFEST
+    manifest.unlink()
+    replace(manifest)
+    with pytest.raises(CheckpointError), storage.fetch(NAME):
+        pass
+    assert storage.complete() == []

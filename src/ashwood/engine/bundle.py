@@ -40,6 +40,7 @@ from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
+from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.manifest import MANIFEST, decode
 from ashwood.trial.storage.port import is_foreign, parse_name
@@ -64,7 +65,7 @@ class Exported(NamedTuple):
     """What a bundle holds.
 
     Attributes:
-        left_out: why checkpoints that the log names could not be packed, a line each.
+        left_out: why checkpoints that the log names, or logs, could not be packed, a line each.
     """
 
     entries: int
@@ -124,7 +125,7 @@ def export_bundle(
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()
         packed, left_out = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
-        printed = _pack_logs(writer, home.logs(experiment)) if logs else 0
+        printed, unprinted = _pack_logs(writer, home.logs(experiment)) if logs else (0, [])
         manifest = {
             "format": FORMAT,
             "ashwood": __version__,
@@ -142,7 +143,7 @@ def export_bundle(
             "members": writer.members,
         }
         archive.writestr(_CONTENTS, json.dumps(manifest, indent=1))
-    return Exported(passed.count, packed, printed, tuple(left_out))
+    return Exported(passed.count, packed, printed, (*left_out, *unprinted))
 
 
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
@@ -277,12 +278,20 @@ def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -
     return packed, left_out
 
 
-def _pack_logs(writer: _Writer, top: Path) -> int:
-    logs = sorted(top.glob("trial-*.log"))
-    for path in logs:
-        with path.open("rb") as file:
+def _pack_logs(writer: _Writer, top: Path) -> tuple[int, list[str]]:
+    """Pack logs, and return how many, and why others were left out: training code can put anything in their place."""
+    packed = 0
+    left_out = list[str]()
+    for path in sorted(top.glob("trial-*.log")):
+        try:
+            file = open_to_read(path)
+        except OSError as error:
+            left_out.append(f"{path}: {error.strerror}")
+            continue
+        with file:
             writer.add(f"logs/{path.name}", _chunks(file))
-    return len(logs)
+        packed += 1
+    return packed, left_out
 
 
 def _files(top: Path) -> list[Path]:

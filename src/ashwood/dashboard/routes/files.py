@@ -193,7 +193,7 @@ async def _follow(
 def _tar(directory: Path) -> Generator[bytes]:
     """A directory as a tar archive, a piece at a time."""
     for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+        if not path.is_file():  # A link to a file counts as the file, as in a manifest.
             continue
         with path.open("rb") as file:
             info = tarfile.TarInfo(str(path.relative_to(directory)))

@@ -21,13 +21,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
+from ashwood.trial.regular import open_to_read
 
 MANIFEST = "ashwood-checkpoint.json"
 FORMAT = 2
 
 _DIGEST_BYTES = 16
 _MOST = 1 << 63
-_DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: no regular file
 
 
 class About(NamedTuple):
@@ -142,16 +143,10 @@ def decode(data: bytes, where: str) -> Manifest:
 def read_manifest(directory: Path | str) -> bytes | None:
     """The content of a directory's manifest; None: it has none."""
     try:
-        handle = os.open(f"{directory}/{MANIFEST}", os.O_RDONLY)
+        with open_to_read(f"{directory}/{MANIFEST}") as file:
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    try:
-        data = os.read(handle, 1 << 16)
-        while more := os.read(handle, 1 << 20):
-            data += more
-        return data
-    finally:
-        os.close(handle)
 
 
 def verify(directory: Path, *, manifest_optional: bool = False) -> None:
