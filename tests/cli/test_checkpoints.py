@@ -96,6 +96,7 @@ def s3() -> Iterator[S3]:
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)  # each process imports s3fs, which takes a second of its own
 def test_an_experiment_in_s3_runs_pauses_and_goes_on(workplace: Workplace, s3: S3) -> None:
     place = s3.new_place()

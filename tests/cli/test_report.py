@@ -139,6 +139,7 @@ def test_a_page_whose_figures_are_not_drawn_is_no_picture(tmp_path: Path) -> Non
         Browser(str(program)).take_picture("<p>", tmp_path / "report.png")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_report_on_paper(finished: Workplace) -> None:
     assert "Wrote report.pdf (" in finished.ashwood("report", "1", "--out", "report.pdf")

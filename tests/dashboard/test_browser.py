@@ -359,6 +359,7 @@ def test_a_lost_connection_is_said_and_comes_back(chromium: Browser, tmp_path: P
                     expect(seen.page.locator(".badge").first).to_have_text("✓completed")
 
 
+@pytest.mark.slow
 def test_earlier_parts_of_a_log_come_whole_whatever_was_written(chromium: Browser, tmp_path: Path) -> None:
     written = b"".join(f"line {number} ✓ ".encode() + b"\xff\xfe\n" for number in range(12_000))
     with open_home(tmp_path, create=True) as home:

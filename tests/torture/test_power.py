@@ -13,6 +13,7 @@ from .scenarios import SCENARIOS
 from .schedule import Blow, Victim
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_power_fails_again_and_again(tmp_path: Path) -> None:
     scenario = next(scenario for scenario in SCENARIOS if scenario.name == "adaptive, 1 worker, often saved")
