@@ -18,7 +18,7 @@ os.environ.update(SETTINGS)
 # Examples are random, so that every run tries new ones; a failure prints the blob that repeats it.  An example has no
 # deadline, because the machine may be busy: pytest-timeout limits each test.
 settings.register_profile(
-    "ci", max_examples=15, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+    "ci", max_examples=10, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("all", settings.get_profile("ci"), max_examples=100)
 settings.register_profile("thorough", settings.get_profile("ci"), max_examples=2_000)
