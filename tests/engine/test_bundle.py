@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 import pytest
 
 from ashwood.engine import Home, open_home, replay
-from ashwood.engine.bundle import check_imported, export_bundle, import_bundle
+from ashwood.engine.bundle import export_bundle, import_bundle
+from ashwood.engine.snapshot import check_imported
 from ashwood.errors import EventLogError, NotFound, RequestRefused
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported

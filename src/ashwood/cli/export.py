@@ -30,7 +30,7 @@ def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, T
     """Return the spec and the trials of an experiment."""
     warn_of_damage(home, experiment)
     progress = read_progress(home, experiment)
-    return home.store.spec(experiment), progress.trials
+    return progress.spec, progress.trials
 
 
 def warn_of_damage(home: Home, experiment: ExperimentId) -> None:

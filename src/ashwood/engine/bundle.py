@@ -32,7 +32,8 @@ from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
 from ashwood.engine.removal import remove_directory
-from ashwood.errors import CheckpointError, EventLogError, NotFound, RequestRefused
+from ashwood.engine.snapshot import check_imported
+from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
@@ -189,20 +190,6 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
                 home.store.delete(experiment)
             raise
     return Imported(experiment, spec, manifest["entries"], manifest["checkpoints"])
-
-
-def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:
-    """Make sure that an experiment that came as a file came completely: the process may have been killed meanwhile.
-
-    Raises:
-        RequestRefused: it did not.
-    """
-    expected, there = spec.imported_entries, log.last()
-    if there < expected:
-        raise RequestRefused(
-            f"experiment {experiment} was not imported completely: {there} of {expected} entries of its log are here. "
-            f"Delete it (ashwood delete {experiment}) and import the file again"
-        )
 
 
 # -- writing ----------------------------------------------------------------------------------------

@@ -76,14 +76,7 @@ def _is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: 
         return True
     if stored.name in experiment.checkpoints.names(trial.id):
         return False  # An attempt that starts from it checks its manifest.
-    try:
-        manifest = while_beating(partial(storage.manifest, stored.name), beat)
-        manifest.about.check_fits(owner(trial, experiment), stored.name)
-    except StorageUnreachable:
-        raise
-    except CheckpointError:
-        return True
-    return False
+    return while_beating(partial(_manifest, storage, stored.name, owner(trial, experiment)), beat) is None
 
 
 def is_wanted(experiment: Experiment, name: str) -> bool:

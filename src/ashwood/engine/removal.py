@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from ashwood.engine.background import while_beating
 from ashwood.engine.sources import release_source
 from ashwood.errors import AshwoodError, CheckpointError, EventLogError
+from ashwood.eventlog.head import EXPERIMENTS
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import ExperimentId
@@ -51,7 +53,7 @@ def remove_directory(home: Home, experiment: ExperimentId) -> None:
     Raises:
         AshwoodError: a file can't be removed.
     """
-    _remove(home.path / "experiments", str(experiment))
+    _remove(home.path / EXPERIMENTS, str(experiment))
 
 
 def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSpec, lease: Lease) -> None:
@@ -59,13 +61,14 @@ def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSp
     storage, place = home.storage(experiment, spec), home.checkpoints(experiment, spec)
     if not is_remote(place):
         directory = Path(place.removeprefix("file://"))
-        if name_below(home.path / "experiments", directory) not in (None, str(experiment)) or "\0" in place:
+        if name_below(home.path / EXPERIMENTS, directory) not in (None, str(experiment)) or "\0" in place:
             return  # It is another experiment's directory, or a name that no directory can have.
     for name in while_beating(partial(_own, storage, spec.identity), lease.beat):
         while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()
     if not is_remote(place):
-        _remove_if_empty(directory)
+        with suppress(OSError):  # Something else lies in it, or it is a link.
+            directory.rmdir()
 
 
 def _own(storage: Storage, identity: str) -> list[str]:
@@ -104,13 +107,6 @@ def _is_unused(home: Home, name: str, by: ExperimentId) -> bool:
     except EventLogError:  # A damaged one may use it.
         return False
     return all(name_below(home.path / CODE, Path(spec.workdir)) != name for spec in specs)
-
-
-def _remove_if_empty(directory: Path) -> None:
-    try:
-        directory.rmdir()
-    except OSError:  # Something else lies in it, or it is a link.
-        return
 
 
 def _remove(top: Path, name: str) -> None:

@@ -14,14 +14,13 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
 from ashwood.engine.background import while_beating
-from ashwood.engine.bundle import check_imported
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
-from ashwood.engine.snapshot import Folded, check_entry, fold
+from ashwood.engine.snapshot import Folded, check_entry, check_imported, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
 from ashwood.errors import (

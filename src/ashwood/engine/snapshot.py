@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from ashwood.errors import IllegalEvent, ReplayDivergence
+from ashwood.errors import IllegalEvent, ReplayDivergence, RequestRefused
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
@@ -75,6 +75,20 @@ def read_progress(home: Home, experiment: ExperimentId) -> Progress:
     for _, entry in log.read(after=seq):
         progress.apply(*entry)
     return progress
+
+
+def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:
+    """Make sure that an experiment that came as a file came completely: the process may have been killed meanwhile.
+
+    Raises:
+        RequestRefused: it did not.
+    """
+    expected, there = spec.imported_entries, log.last()
+    if there < expected:
+        raise RequestRefused(
+            f"experiment {experiment} was not imported completely: {there} of {expected} entries of its log are here. "
+            f"Delete it (ashwood delete {experiment}) and import the file again"
+        )
 
 
 def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
