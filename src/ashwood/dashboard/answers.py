@@ -174,7 +174,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
 
 def _settings(followed: Followed) -> Settings:
     """What can be changed while it runs, as it is now."""
-    search, changed = followed.spec.search, followed.chronicle.settings
+    search, changed = followed.spec.search, followed.chronicle.progress.settings
     return {
         "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
         "max_trials": followed.chronicle.progress.trials_planned,

@@ -68,10 +68,8 @@ def read_progress(home: Home, experiment: ExperimentId) -> Progress:
         EventLogError: the log is damaged; the message names the entry.
     """
     spec, log = home.store.spec(experiment), home.store.log(experiment)
-    kept = find(home.snapshot(experiment), log, whole=False)
+    kept = _find(spec, home.snapshot(experiment), log, whole=False)
     progress, seq = (Progress(spec), 0) if kept is None else (kept.state, kept.seq)
-    if progress.spec.identity != spec.identity:
-        progress, seq = Progress(spec), 0
     for _, entry in log.read(after=seq):
         progress.apply(*entry)
     return progress
@@ -117,10 +115,13 @@ def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) ->
 
 def load(spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> Folded | None:
     """Return the snapshot of a log, or None if there is none that fits.  ``beat`` is as in `save`."""
-    kept = find(path, log, beat)
-    if kept is None:
-        return None
-    experiment, progress = kept.rest, kept.state
-    if experiment.spec.identity != spec.identity:
-        return None
-    return Folded(experiment, progress, kept.seq, kept.last)
+    kept = _find(spec, path, log, beat)
+    return None if kept is None else Folded(kept.rest, kept.state, kept.seq, kept.last)
+
+
+def _find(
+    spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, whole: bool = True
+) -> Kept | None:
+    """Return the snapshot at a path if it fits the log and is of this experiment; see `find`."""
+    kept = find(path, log, beat, whole=whole)
+    return kept if kept is not None and kept.state.spec.identity == spec.identity else None

@@ -211,7 +211,11 @@ def search(told: Chronicle) -> Child:
 
 def _method(told: Chronicle) -> str:
     settings, unit = told.spec.search, told.spec.unit
-    concurrent = settings.max_concurrent_trials if told.settings is None else told.settings.max_concurrent_trials
+    concurrent = (
+        settings.max_concurrent_trials
+        if told.progress.settings is None
+        else told.progress.settings.max_concurrent_trials
+    )
     at_once = f"at most {concurrent:,} at once" if concurrent else "as many at once as there was room for"
     planned = _count(told.progress.trials_planned, "trials")
     parts = [f"{settings.method}: {planned}, each up to {_count(settings.max_length, unit)}, {at_once}"]
@@ -224,7 +228,7 @@ def _method(told: Chronicle) -> str:
         parts.append("each trial judged once")
     if settings.sampler != "random":
         parts.append(f"hyperparameters drawn by {settings.sampler}")
-    bounds = told.spec if told.settings is None else told.settings
+    bounds = told.spec if told.progress.settings is None else told.progress.settings
     if bounds.stop_at is not None:
         parts.append(f"until {told.spec.metric} is {format_value(bounds.stop_at)} or better")
     if bounds.max_seconds is not None:

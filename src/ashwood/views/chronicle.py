@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ashwood.experiment.decisions import ChangeSettings, Decision
+from ashwood.experiment.decisions import Decision
 from ashwood.experiment.events import Event, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -36,7 +36,6 @@ class Chronicle:
         timeline: who worked where and when, and each trial's way through the rungs.
         checkpoints: those that are there.
         happenings: what happened to each trial, its reports left out.
-        settings: those that hold now; None: as the spec has them.
         stretches: which stretches of the record, from 0, have entries about a trial or decisions about it, rising.
     """
 
@@ -46,7 +45,6 @@ class Chronicle:
         self.timeline = Timeline(spec)
         self.checkpoints = CheckpointTable(spec)
         self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
-        self.settings: ChangeSettings | None = None
         self.stretches: dict[TrialId, array[int]] = {}
         self._entries = 0
 
@@ -55,9 +53,6 @@ class Chronicle:
         self.progress.apply(at, event, decisions)
         self.timeline.apply(at, event, decisions)
         self.checkpoints.apply(at, event, decisions)
-        for decision in decisions:
-            if isinstance(decision, ChangeSettings):
-                self.settings = decision
         about = getattr(event, "trial", None)
         if about is not None and not isinstance(event, ValidationReported):
             self.happenings[about].append(Happening(at, event))
