@@ -112,7 +112,7 @@ def test_request_that_cannot_be_read_does_not_stop_resume(damaged: Workplace) ->
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose driver was killed, and which nobody has opened since."""
+    """A home whose driver was killed, and which was not opened since."""
     workplace = Workplace(tmp_path_factory.mktemp("interrupted"))
     workplace.write(RANDOM, f"import time\n{TRAIN}".replace('print("epoch", epoch)', "time.sleep(0.5)"))
     head = head_path(workplace.path / ".ashwood", 1)

@@ -1,4 +1,4 @@
-"""Previews of experiment files run in processes with limits, and hold up nobody."""
+"""Previews of experiment files run in processes with limits, and do not delay other requests."""
 
 from __future__ import annotations
 

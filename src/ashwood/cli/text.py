@@ -106,7 +106,7 @@ def prepare_streams() -> None:
         stream = getattr(sys, name)
         if stream is None and number == 0:
             sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
-        elif number and stream is getattr(sys, f"__{name}__"):  # and not replaced by whoever calls this
+        elif number and stream is getattr(sys, f"__{name}__"):  # and the caller has not replaced it
             buffer = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
             encoding = "utf-8" if stream is None else stream.encoding
             by_line = number == _STDERR if stream is None else stream.line_buffering or stream.write_through

@@ -65,7 +65,7 @@ class Report:
 
     @property
     def is_full(self) -> bool:
-        """Whether so many problems were reported that no further one is kept."""
+        """Return whether the limit of reported problems is reached, so that further ones are dropped."""
         return self.room == 0
 
     @property

@@ -351,7 +351,7 @@ class Library:
         self._looked_at.clear()
 
     def _look(self, record: ExperimentRecord) -> Listed:
-        # A log loses entries while nobody looks, so once is enough.
+        # Entries are lost while no process reads the log, so one check is enough.
         if record.id not in self._missing:
             self._missing[record.id] = self.home.missing(record.id)
         record = record._replace(damage=record.damage or self._missing[record.id])

@@ -172,7 +172,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
             spec, original = replace(spec, checkpoint_storage=None), None
         else:
             spec = with_own_storage(spec, known["created_at"])
-        # Until so many entries are there, `check_imported` refuses to use it: this process may be killed.
+        # This process may be killed: `check_imported` refuses an experiment with fewer entries.
         spec = replace(spec, provenance={**spec.provenance, IMPORTED: manifest["entries"]})
         former = spec.identity
         experiment = home.create(spec, at=known["created_at"], identity="" if _is_known(home, former) else former)

@@ -191,7 +191,7 @@ class Home:
         """Check that the database has all experiments whose files are in the home.
 
         Raises:
-            EventLogError: it does not; the next experiment would get the number of another one.
+            EventLogError: it does not, and so it is probably an older copy.
         """
         # Files of an experiment in PostgreSQL may stay on other machines when it is deleted.
         if not isinstance(self.store, SqliteStore):

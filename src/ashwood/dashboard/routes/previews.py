@@ -50,7 +50,7 @@ async def preview_text(question: Question, request: Request) -> Response:
 
 
 async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
-    """Cancel when the client has gone, as a page does when its text changes: nobody waits for it any more."""
+    """Cancel when the client has closed the connection, as a page does when its text changes."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

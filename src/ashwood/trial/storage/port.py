@@ -67,7 +67,7 @@ class Storage(ABC):
         Args:
             name: of this storage; or the absolute directory or the URL of a checkpoint of another, of which
                 directories that were saved before there were manifests are taken as they are.
-            wanted: the experiment and the trial that it has to be of, if it is of this storage; None: `owner`.
+            wanted: the experiment and the trial that a checkpoint of this storage must belong to; by default `owner`.
 
         Raises:
             CheckpointError: it is missing, damaged (names the file) or of another experiment or trial.
