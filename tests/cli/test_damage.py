@@ -75,7 +75,7 @@ def test_replay_rebuilds_state_and_summary(damaged: Workplace) -> None:
     change(damaged, "UPDATE experiments SET state = 'paused', summary = '{' WHERE id = 2")
     described = damaged.json("describe", "2")
     assert described["state"] == "completed"
-    assert "ashwood replay 2" in described["damage"]
+    assert "ashwood verify 2 --repair" in described["damage"]
     said = damaged.ashwood("best", "2")
     assert "warning: experiment 2 is damaged" in said
     assert said.endswith(best)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ashwood.cli.output import to_json
-from ashwood.engine.session import replay
+from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.memory import MemoryStore
@@ -120,7 +120,7 @@ def _ended(evidence: Evidence) -> Iterator[str]:
     log = store.log(store.create(evidence.spec, at=0.0))
     log.append(evidence.entries)
     try:
-        experiment = replay(evidence.spec, log)
+        experiment = fold(evidence.spec, log).experiment
     except AshwoodError as error:
         yield f"replay fails: {error}"
         return

@@ -118,6 +118,22 @@ class HeadedLog:
             )
         return head
 
+    def accept(self) -> Seq:
+        """Make the last entry the head, whatever the head file names; return its number.
+
+        Raises:
+            EventLogError: the last entry cannot be read, or the head file cannot be written.
+        """
+        last = self._log.last()
+        if last == 0:
+            self._path.unlink(missing_ok=True)
+            return 0
+        self._unnoted = next(self._log.read(after=last - 1))
+        self._note()
+        if self._unnoted is not None:
+            raise EventLogError(f"{self._path} cannot be written: is there room, and may you write it?")
+        return last
+
     def append(
         self,
         entries: Sequence[Entry],
@@ -180,7 +196,7 @@ class HeadedLog:
         )
         return (
             "Was an older database restored, or a part of it lost? Restore the latest database with its write-ahead "
-            f"log; {save}to continue from entry {last} nevertheless, delete {self._path}"
+            f"log; {save}to accept the log as it is, with {last} entries: ashwood verify {self._experiment} --repair"
         )
 
 

@@ -73,6 +73,32 @@ def find_tail(path: Path) -> Tail | None:
     return None
 
 
+def cut_off(path: Path, aside: Path) -> None:
+    """Cut a write-ahead log off after the frames that SQLite accepts, and keep a copy of all of it.
+
+    A connection must have read from the database, and must still be open; no process may write to it.
+
+    Args:
+        path: the database.
+        aside: the file for the copy.
+
+    Raises:
+        OSError: it cannot be copied or cut off; in the first case nothing has changed.
+    """
+    accepted, wal = _accepted(path), wal_of(path)
+    with wal.open("r+b") as file:
+        with aside.open("xb") as copy:
+            while piece := file.read(1 << 20):
+                copy.write(piece)
+            copy.flush()
+            os.fsync(copy.fileno())
+        file.seek(0)
+        header = file.read(_HEADER.size)
+        page_size = _PAGE_SIZE if _order_of(header) is None else _HEADER.unpack(header)[2]
+        file.truncate(_HEADER.size + accepted.frames * (_FRAME.size + page_size) if accepted.frames else 0)
+        os.fsync(file.fileno())
+
+
 class _Accepted(NamedTuple):
     """What SQLite notes in the ``-shm`` file."""
 
