@@ -265,6 +265,11 @@ class ExperimentCheck:
                 yield from self._check_checkpoint(storage, source, About(), None)
             there = while_beating(storage.complete, self._beat)
             names = {stored.name for stored in there}
+            recorded = [checkpoint.name for checkpoint in experiment.checkpoints]
+            if recorded and names.isdisjoint(recorded) and experiment.spec.checkpoint_policy is not None:
+                where = self._home.checkpoints(self._id, experiment.spec)
+                yield Finding(f"none of its {len(recorded)} checkpoints is in {where}. Is it mounted?")
+                return
             for checkpoint in list(experiment.checkpoints):
                 name, wanted = checkpoint.name, owner(experiment.trials[checkpoint.trial], experiment)
                 repair = partial(self._give_up, experiment, storage, checkpoint, there=name in names)
