@@ -39,6 +39,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
+from ashwood.trial.storage import MANIFEST
 from ashwood.views.chronicle import Chronicle, chronicle
 from tests.views.simulate import asha
 
@@ -286,7 +287,7 @@ def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Pat
             assert "is not a regular file" in "".join(answer.iter_text())
 
 
-def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle) -> None:
+def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: Chronicle, tmp_path: Path) -> None:
     saved = next(iter(told.checkpoints.rows.values()))
     files = {"model/weights.bin": bytes(range(256)) * 9_000, "empty": b"", "ä": b"text"}
 
@@ -294,7 +295,9 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
         (directory / "model").mkdir()
         for name, data in files.items():
             (directory / name).write_bytes(data)
+        (directory / "link").symlink_to(tmp_path / "vocabulary")
 
+    (tmp_path / "vocabulary").write_bytes(b"words")
     with open_home(home) as opened:
         opened.storage(1, told.spec).save(saved.name, write)
     page = get(client, f"experiments/1/trials/{saved.trial}")
@@ -303,7 +306,7 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     assert answer.headers["content-disposition"].endswith('.tar"')
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
         found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert {name: data for name, data in found.items() if name in files} == files
+    assert {name: data for name, data in found.items() if name != MANIFEST} == {**files, "link": b"words"}
 
 
 def test_who_hangs_up_leaves_no_checkpoint_behind(
