@@ -10,6 +10,8 @@ import ashwood
 from ashwood.errors import AshwoodError, ConfigError, NotFound, RequestRefused
 from ashwood.search.space import Categorical, Double
 
+pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. nothing varies")
+
 
 def objective(trial: ashwood.Trial) -> None:
     for step in trial.steps():

@@ -6,12 +6,15 @@ import inspect
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from ashwood.backends.local.load import IMPORTING
+from ashwood.backends.local.load import IMPORTING, find, module_name
 from ashwood.cli.export import make_frame, read_trials
 from ashwood.cli.progress import make_reporter
 from ashwood.config import build_experiment, parse_backend, parse_stop_when
@@ -33,11 +36,15 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.guard import changed_names, read_source
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_LARGE = 50_000_000
+"""Bytes of a pickled function from which on a warning is given."""
 
 LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], int]
 """``{"epochs": 27}``, or a bare number of whatever the training code counts."""
@@ -306,10 +313,16 @@ def run(
             f"{script} starts a search when it is imported, as worker processes do to find its training function: "
             'put the call of ashwood.run() under if __name__ == "__main__":'
         )
+    _share_main()
+    notes: list[str] = []
+    if not isinstance(train, str):
+        _check_signature(train)
+        notes += _changed_under_guard(train)
     opened = open_home(home, create=True)
-    entrypoint: Entrypoint | str = train if isinstance(train, str) else _entrypoint(train, opened.path / "functions")
+    functions = opened.path / "functions"
+    entrypoint = train if isinstance(train, str) else _entrypoint(train, functions, notes)
     tree: dict[str, Any] = {
-        "name": name or (train if isinstance(train, str) else train.__name__),
+        "name": name or (train if isinstance(train, str) else _name_of(train)),
         "entrypoint": entrypoint,
         "hyperparameters": hparams,
         "searcher": searcher.to_config() if isinstance(searcher, _Searcher) else searcher,
@@ -321,9 +334,12 @@ def run(
     workdir = _workdir(train)
     loaded = build_experiment(tree, workdir=workdir, default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
     provenance = collect(workdir)
-    session = Session.create(opened, replace(loaded.spec, provenance=provenance), at=time.time())
+    # Only a program that has a file was started with arguments of the user's.
+    arguments = tuple(sys.argv) if _script() is not None else ()
+    spec = replace(loaded.spec, provenance=provenance, arguments=arguments)
+    session = Session.create(opened, spec, at=time.time())
     unrecorded = dirt(provenance)
-    _drive(session, workers, progress, loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded))
+    _drive(session, workers, progress, [*notes, *loaded.warnings, *([] if unrecorded is None else [unrecorded])])
     return Experiment(opened, session.id)
 
 
@@ -333,6 +349,7 @@ def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | 
     Raises:
         NotFound: there is none of that number.
     """
+    _share_main()
     opened = open_home(home)
     if experiment > LARGEST_ID:
         raise NotFound(f"there is no experiment {experiment} in {opened.name}")
@@ -343,13 +360,16 @@ def _drive(
     session: Session,
     workers: int | None,
     progress: bool,
-    warnings: Sequence[str] = (),
+    notes: Sequence[str] = (),
     *,
     cluster: Cluster = "recorded",
 ) -> None:
     reporter = make_reporter("text" if progress else "quiet", session.id, session.spec)
-    for warning in warnings:
-        reporter.warn(warning)
+    for note in notes:
+        if progress:
+            reporter.warn(note)
+        else:
+            warnings.warn(note, stacklevel=3)
     with reporter:
         state = session.run(reporter, workers=workers, cluster=cluster)
     if state is ExperimentState.ERRORED:
@@ -358,45 +378,178 @@ def _drive(
         raise AshwoodError(f"experiment {session.id} paused: {reporter.why_it_ended}; mend that, then resume it")
 
 
-def _entrypoint(train: Callable[..., Any], functions: Path) -> Entrypoint:
-    """How worker processes find a function.
+def _entrypoint(train: Callable[..., Any], functions: Path, notes: list[str]) -> Entrypoint:
+    """Return how worker processes find a callable.
 
-    A function of a module is imported; one of a script that is run itself is imported from
-    the script's file; one of a notebook is pickled.
+    What a module, or the script that is run, has under a name is imported there. Anything else is pickled: closures,
+    methods of objects, callable objects, `functools.partial` and functions of notebooks.
     """
-    if "<locals>" in train.__qualname__ or train.__name__ == "<lambda>" or train.__module__ not in sys.modules:
-        return _pickled(train, functions)
-    if train.__module__ != "__main__":
-        return Entrypoint(EntrypointKind.FUNCTION, f"{train.__module__}:{train.__qualname__}")
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is None:
-        return _pickled(train, functions)
-    return Entrypoint(EntrypointKind.SCRIPT, f"{Path(script).absolute()}:{train.__qualname__}")
+    reference = _reference(train)
+    return _pickled(train, functions, notes) if reference is None else Entrypoint(*reference)
 
 
-def _pickled(train: Callable[..., Any], functions: Path) -> Entrypoint:
+def _reference(thing: Any) -> tuple[EntrypointKind, str] | None:
+    """Return how a worker can find a class or a callable by name, or None if it cannot."""
+    name, module = getattr(thing, "__qualname__", None), sys.modules.get(getattr(thing, "__module__", None) or "")
+    if not isinstance(name, str) or module is None or not _has(module, name, thing):
+        return None
+    if module is not sys.modules["__main__"]:
+        return EntrypointKind.FUNCTION, f"{module.__name__}:{name}"
+    place = _script()
+    if place is None:
+        return None
+    kind, where = place
+    return kind, f"{where}:{name}"
+
+
+def _has(module: ModuleType, name: str, thing: Any) -> bool:
+    """Return whether a module has a thing under a dotted name."""
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    # Each look at a class method makes a new object, which equals the others.
+    return found is thing or (found is not None and isinstance(thing, MethodType) and found == thing)
+
+
+def _script() -> tuple[EntrypointKind, str] | None:
+    """Return how workers import the program that runs: as a module or as a script; None if it has no file."""
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or not Path(file).is_file():
+        return None
+    # "python -m package.module" gives the module's name, which relative imports need.
+    if spec is not None:
+        return EntrypointKind.FUNCTION, spec.name
+    return EntrypointKind.SCRIPT, str(Path(file).absolute())
+
+
+def _share_main() -> None:
+    """Make the script that runs known under its own name: objects that workers pickle name their classes by it."""
+    if (script := _script()) is not None:
+        kind, where = script
+        name = where if kind is EntrypointKind.FUNCTION else module_name(Path(where))
+        sys.modules.setdefault(name, sys.modules["__main__"])
+
+
+def _pickled(train: Callable[..., Any], functions: Path, notes: list[str]) -> Entrypoint:
     import hashlib
 
-    import cloudpickle
-
+    name = _name_of(train)
     try:
-        content = cloudpickle.dumps(train)
+        content = _pickle(train)
     except Exception as error:
         raise TrainingCodeError(
-            f"the function {train.__name__!r} can't be sent to worker processes ({error}); move it into a module"
+            f"{name!r} can't be sent to worker processes ({type(error).__name__}: {error}); make it a function of a "
+            "module, and load in it what it needs"
         ) from error
+    if len(content) > _LARGE:
+        notes.append(
+            f"{name!r} carries {len(content) / 1e6:.0f} MB of data along, which each worker process loads: pass the "
+            "path of a file as data=, and load it in the training code"
+        )
     functions.mkdir(parents=True, exist_ok=True)
-    path = functions / f"{train.__name__.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
+    path = functions / f"{name.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
     path.write_bytes(content)
     return Entrypoint(EntrypointKind.PICKLE, str(path))
 
 
+def _pickle(train: Callable[..., Any]) -> bytes:
+    """Return a callable as bytes. Classes and functions of the script are named in it, not copied.
+
+    A copied class would be another class than the one that workers import from the script, and what they pickle of
+    it could not be loaded.
+    """
+    import io
+
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, type | FunctionType) and thing.__module__ == "__main__":
+                reference = _reference(thing)
+                if reference is not None:
+                    return find, (str(reference[0]), reference[1])
+            return super().reducer_override(thing)
+
+    file = io.BytesIO()
+    Pickler(file).dump(train)
+    return file.getvalue()
+
+
+def _name_of(train: Callable[..., Any]) -> str:
+    """Return a name for a callable: its own, that of the function of a partial, or that of the class of an object."""
+    if isinstance(train, partial):
+        return _name_of(train.func)
+    return getattr(train, "__name__", None) or type(train).__name__
+
+
+def _changed_under_guard(train: Callable[..., Any]) -> Sequence[str]:
+    """Return a warning if training code of the script uses names that the script changes under its main guard."""
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    function = _function_of(train)
+    if file is None or not isinstance(function, FunctionType) or function.__module__ != "__main__":
+        return ()
+    changed = sorted(changed_names(read_source(file)) & _names_in(function.__code__))
+    if not changed:
+        return ()
+    names, verb = " and ".join(changed), "are" if len(changed) > 1 else "is"
+    return [
+        f'{names} {verb} changed under if __name__ == "__main__" in {Path(file).name}. Worker processes do not run '
+        "that part, so training code sees the value from before: pass it as data= and read trial.data"
+    ]
+
+
+def _function_of(train: Any) -> Any:
+    """Return the Python function that runs when a callable is called, or the callable if it is none."""
+    while isinstance(train, partial):
+        train = train.func
+    if not isinstance(train, FunctionType | MethodType):
+        train = getattr(type(train), "__call__", train)  # noqa: B004 - its function is wanted
+    return getattr(train, "__func__", train)
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the global names and attributes in a code object and in those inside it."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return {*code.co_names, *(name for each in inner for name in _names_in(each))}
+
+
+def _check_signature(train: Callable[..., Any]) -> None:
+    """Make sure that a callable can be called with a trial.
+
+    Raises:
+        TrainingCodeError: it cannot.
+    """
+    if not callable(train):
+        raise TrainingCodeError(f"train must be a function that takes a trial, not {train!r}")
+    try:
+        signature = inspect.signature(train)
+    except (ValueError, TypeError):  # A callable of C may have none.
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise TrainingCodeError(
+            f"{_name_of(train)}{signature} must take one argument, the trial; give others with functools.partial"
+        ) from None
+
+
 def _workdir(train: Callable[..., Any] | str) -> Path:
-    """Where the training code runs: the directory that its module is imported from."""
-    if isinstance(train, str) or train.__module__ == "__main__" or train.__module__ not in sys.modules:
+    """Return where the training code runs: the directory that its module is imported from."""
+    if isinstance(train, str):
         return Path.cwd()
-    file = inspect.getsourcefile(train)
+    owner: Any = train
+    while isinstance(owner, partial):
+        owner = owner.func
+    name = getattr(owner, "__module__", None)
+    if name == "__main__" and (script := _script()) is not None and script[0] is EntrypointKind.FUNCTION:
+        name, file = script[1], sys.modules["__main__"].__file__
+    elif name == "__main__" or name not in sys.modules:
+        return Path.cwd()
+    else:
+        file = getattr(sys.modules[name], "__file__", None)
     if file is None:
         return Path.cwd()
     # A module of a package is imported from the directory that the package lies in.
-    return Path(file).absolute().parents[train.__module__.count(".")]
+    levels = name.count(".") + (Path(file).name == "__init__.py")
+    return Path(file).absolute().parents[levels]

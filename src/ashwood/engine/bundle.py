@@ -121,7 +121,8 @@ def export_bundle(
     entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
-        writer.add(_SPEC, [encode_spec(spec).encode()])
+        # Arguments of a script may hold secrets.
+        writer.add(_SPEC, [encode_spec(replace(spec, arguments=())).encode()])
         passed = _Passing(entry for _, entry in entries)
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()

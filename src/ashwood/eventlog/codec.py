@@ -209,6 +209,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "unit": Unit(data["unit"]),
                 "entrypoint": Entrypoint(EntrypointKind(data["entrypoint"]["kind"]), data["entrypoint"]["target"]),
                 "labels": tuple(data["labels"]),
+                "arguments": tuple(data.get("arguments", ())),
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),

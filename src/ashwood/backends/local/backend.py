@@ -331,6 +331,7 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
         target=spec.entrypoint.target,
         workdir=spec.workdir,
         logs=str(logs),
+        arguments=spec.arguments,
         process_per_attempt=process_per_attempt,
         common={
             "checkpoints": str(checkpoints),
