@@ -197,7 +197,7 @@ def test_what_cannot_be_training_code_is_refused_before_there_is_an_experiment(
 
 
 def test_large_closure_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashwood.api._LARGE", 1000)
+    monkeypatch.setattr("ashwood.api.callables._LARGE", 1000)
     table = bytes(2000)
 
     def train(trial: ashwood.Trial) -> None:

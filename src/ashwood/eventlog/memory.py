@@ -70,6 +70,10 @@ class MemoryStore:
         """What an experiment is."""
         return self._shelf(experiment).spec
 
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is."""
+        self._shelf(experiment).spec = spec
+
     def log(self, experiment: ExperimentId, token: Token | None = None) -> MemoryLog:
         """An experiment's log."""
         return MemoryLog(self, experiment, token)

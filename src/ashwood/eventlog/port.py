@@ -167,6 +167,14 @@ class Store(Protocol):
         """
         ...
 
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is, such as the place of its code; the caller owns the experiment.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        ...
+
     def log(self, experiment: ExperimentId, token: Token | None = None) -> EventLog:
         """An experiment's log; with the token of a lease, nothing can be appended once the lease is lost.
 

@@ -183,6 +183,21 @@ class SqlStore(ABC):
                 f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
             ) from error
 
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is; see `ashwood.eventlog.port.Store.change_spec`."""
+        text = encode_spec(spec)
+
+        def work(transaction: Transaction) -> list[Any]:
+            return transaction.run(
+                "UPDATE experiments SET version = ?, spec = ?, digest = ? WHERE id = ? RETURNING id",
+                VERSION,
+                text,
+                digest_of(text),
+                experiment,
+            )
+
+        self._only(experiment, self._commit(work))
+
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
         """An experiment's log."""
         return SqlLog(self, experiment, token)

@@ -109,7 +109,9 @@ class LocalBackend:
         self._closed = False
         check_command(spec)
         if not Path(spec.workdir).is_dir():
-            raise BackendError(f"the work directory {spec.workdir} isn't there")
+            raise BackendError(
+                f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
+            )
         try:
             self._logs.mkdir(parents=True, exist_ok=True)
         except OSError as error:
