@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_size, format_time, make_console, make_table, print_json
+from ashwood.cli.output import format_size, format_time, print_json, print_table
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.recovery import unrecorded
@@ -66,7 +66,7 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         )
         for row, place in zip(rows, places, strict=True)
     ]
-    make_console(wide=True).print(make_table(columns, cells, right=("trial", "length", spec.metric, "size")))
+    print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:

@@ -23,6 +23,7 @@ from ashwood.cli.output import (
     make_console,
     make_table,
     print_json,
+    print_table,
 )
 from ashwood.cli.progress import LONGEST_ERROR, going_on, to_go
 from ashwood.cli.text import brief, say, without_sequences
@@ -88,11 +89,10 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         for record, state in zip(records, states, strict=True)
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-    console = make_console()
-    console.print(make_table(columns, rows, right=("id", "done", "trials", "best"), cut=("name", "labels")))
+    print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
-            console.print(f"experiment {record.id} is damaged: {damage}", style="red", markup=False, soft_wrap=True)
+            say(f"experiment {record.id} is damaged: {damage}", fg="red")
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
@@ -204,7 +204,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     names = [column.removeprefix("hparams.") for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
     # A terminal wraps whole lines better than a table folds its cells.
-    make_console(wide=True).print(make_table(names, rows, right=numeric))
+    print_table(names, rows, right=numeric)
     if left_out > 0:
         say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
 
