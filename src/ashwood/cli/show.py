@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 
@@ -57,13 +56,14 @@ _PATIENCE = 1.0
 def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
     """``ashwood list``; archived experiments only if ``archived``."""
     with open_home(home) as opened:
+        experiments = opened.store.experiments()
         records = [
             record
-            for record in opened.store.experiments()
+            for record in experiments
             if (archived or not record.archived) and (label is None or label in record.labels)
         ]
         try:
-            opened.check_numbers()
+            opened.check_numbers(experiments)
         except EventLogError as error:
             say(f"warning: {error}", err=True)
         damages = [opened.damage(record) for record in records]
@@ -379,6 +379,8 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
 
 def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
     """Lines that are comments of the YAML below them, so that all of it can be pasted."""
+    import yaml  # a list of experiments should not wait for it
+
     metric = (
         "no number yet"
         if row.metric is None
