@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from math import inf, isfinite
+from typing import Any
 
 from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 
@@ -45,22 +47,34 @@ class CheckpointTable:
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
-        self._latest: dict[TrialId, ValidationReported] = {}
+        # The length of each trial's latest report, and the metric there.
+        self._latest: dict[TrialId, tuple[int, float | None]] = {}
         self._invalid: set[TrialId] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "rows": pack(CheckpointRow, self.rows.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = {row.name: row for row in unpack(CheckpointRow, state["rows"])}
+        self.__dict__ |= {**state, "rows": rows}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         if isinstance(event, ValidationReported):  # first, as nearly every entry is one
-            self._latest[event.trial] = event
+            self._latest[event.trial] = (event.length, self._value(event.metrics))
         match event:
             case CheckpointSaved(trial, attempt, length, path, metrics):
                 self.rows.pop(path, None)
                 if metrics is None:  # a log of version 3 or older
-                    latest = self._latest.get(trial)
-                    metrics = latest.metrics if latest is not None and latest.length == length else {}
-                self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
+                    reported, metric = self._latest.get(trial, (None, None))
+                    metric = metric if reported == length else None
+                else:
+                    metric = self._value(metrics)
+                self.rows[path] = CheckpointRow(trial, path, length, attempt, metric, at)
             case CheckpointDamaged(path=path):
                 self.rows.pop(path, None)
+            case AttemptEnded(trial):  # all that it saved was recorded before
+                self._latest.pop(trial, None)
         for decision in decisions:
             if isinstance(decision, DeleteCheckpoint):
                 self.rows.pop(decision.path, None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -39,6 +39,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.vocabulary import BracketFinished, TrialId
@@ -129,8 +130,8 @@ class TrialPath:
 
     bracket: int
     created: float
-    arrivals: list[Arrival] = field(default_factory=list)
-    promotions: list[float] = field(default_factory=list)
+    arrivals: tuple[Arrival, ...] = ()
+    promotions: tuple[float, ...] = ()
     state: TrialState = TrialState.RUNNING
     ended: float | None = None
     dropped_out: bool = False
@@ -173,6 +174,25 @@ class Timeline:
         self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
         self._driven = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        unended = {id(span): index for index, span in enumerate(self.spans) if span.end is None}
+        return {
+            **self.__dict__,
+            "spans": pack(Span, self.spans),
+            "_live": [unended[id(span)] for span in self._live.values()],
+            "paths": (list(self.paths), pack(TrialPath, self.paths.values())),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        spans = unpack(Span, state["spans"])
+        trials, paths = state["paths"]
+        self.__dict__ |= {
+            **state,
+            "spans": spans,
+            "_live": {spans[index].trial: spans[index] for index in state["_live"]},
+            "paths": dict(zip(trials, unpack(TrialPath, paths), strict=True)),
+        }
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -315,7 +335,7 @@ class Timeline:
         match decision:
             case CreateTrial(trial, bracket, target=target):
                 skipped = self.lengths[bracket].index(target)
-                self.paths[trial] = TrialPath(bracket, self.until, promotions=[self.until] * skipped)
+                self.paths[trial] = TrialPath(bracket, self.until, promotions=(self.until,) * skipped)
             case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                 path = self.paths[trial]
                 path.state = TrialState.RUNNING
@@ -351,13 +371,13 @@ class Timeline:
         """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
         while path.rung < to:
             self._arrive(path, path.rung, event)
-            path.promotions.append(self.until)
+            path.promotions += (self.until,)
 
     def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
         """A trial is compared at a rung, unless it has been and waits there; rungs that it skipped it passes then."""
         if isinstance(event, ValidationReported):
             for passed in range(len(path.arrivals), rung + 1):
-                path.arrivals.append(Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]))
+                path.arrivals += (Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]),)
 
     def _go_on(self, trial: TrialId) -> None:
         if (span := self._live.get(trial)) is not None:
