@@ -47,8 +47,8 @@ class CheckpointTable:
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
-        # The length of each trial's latest report, and the metric there.
-        self._latest: dict[TrialId, tuple[int, float | None]] = {}
+        # The latest report of each attempt that may save more.
+        self._latest: dict[TrialId, ValidationReported] = {}
         self._invalid: set[TrialId] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -61,25 +61,26 @@ class CheckpointTable:
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         if isinstance(event, ValidationReported):  # first, as nearly every entry is one
-            self._latest[event.trial] = (event.length, self._value(event.metrics))
-        match event:
-            case CheckpointSaved(trial, attempt, length, path, metrics):
-                self.rows.pop(path, None)
-                if metrics is None:  # a log of version 3 or older
-                    reported, metric = self._latest.get(trial, (None, None))
-                    metric = metric if reported == length else None
-                else:
-                    metric = self._value(metrics)
-                self.rows[path] = CheckpointRow(trial, path, length, attempt, metric, at)
-            case CheckpointDamaged(path=path):
-                self.rows.pop(path, None)
-            case AttemptEnded(trial):  # all that it saved was recorded before
-                self._latest.pop(trial, None)
+            self._latest[event.trial] = event
+        elif isinstance(event, CheckpointSaved):
+            self._save(at, event)
+        elif isinstance(event, AttemptEnded):  # all that it saved was recorded before
+            self._latest.pop(event.trial, None)
+        elif isinstance(event, CheckpointDamaged):
+            self.rows.pop(event.path, None)
         for decision in decisions:
             if isinstance(decision, DeleteCheckpoint):
                 self.rows.pop(decision.path, None)
             elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
                 self._invalid.add(decision.trial)
+
+    def _save(self, at: float, saved: CheckpointSaved) -> None:
+        trial, attempt, length, path, metrics = saved
+        self.rows.pop(path, None)
+        if metrics is None:  # a log of version 3 or older
+            latest = self._latest.get(trial)
+            metrics = latest.metrics if latest is not None and latest.length == length else {}
+        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
         """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""

@@ -29,6 +29,7 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CapacityChanged,
     CheckpointDamaged,
+    CheckpointSaved,
     DiskFilled,
     DriverStarted,
     DriverStopped,
@@ -153,7 +154,6 @@ class Timeline:
         lengths: the total length of every rung, by bracket.
         spans: who worked where and when, in the order in which they began.
         paths: the way of each trial, in the order in which they were created.
-        shifts: from when to when a driver ran; the end of the last one is when the last entry was made.
         until: when the last entry was made.
         slots: the most slots that there have been at once.
     """
@@ -163,7 +163,6 @@ class Timeline:
         self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
         self.spans: list[Span] = []
         self.paths: dict[TrialId, TrialPath] = {}
-        self.shifts: list[tuple[float, float]] = []
         self.until = 0.0
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
@@ -173,7 +172,9 @@ class Timeline:
         self._there: dict[Slot, float] = {}
         self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
-        self._driven = False
+        # When drivers ran that are gone, and since when one runs.
+        self._shifts: list[tuple[float, float]] = []
+        self._shift_began: float | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         unended = {id(span): index for index, span in enumerate(self.spans) if span.end is None}
@@ -201,23 +202,26 @@ class Timeline:
         # A clock that was set back must not give time back.
         if at > self.until:
             self.until = at
-        if isinstance(event, DriverStarted):
-            self.shifts.append((self.until, self.until))
-            self._driven = True
-            self._resize(event.slots)
-        elif self._driven:
-            self.shifts[-1] = (self.shifts[-1][0], self.until)
+        if self._shift_began is not None:
             if isinstance(event, ValidationReported):  # first, as nearly every entry is one
                 self._note(event)
             else:
                 self._happen(event)
+        if isinstance(event, DriverStarted):
+            self._shift_began = self.until
+            self._resize(event.slots)
         for decision in decisions:
             self._decide(event, decision)
 
     @property
+    def shifts(self) -> list[tuple[float, float]]:
+        """From when to when a driver ran; the end of the last one is when the last entry was made."""
+        return [*self._shifts, *([] if self._shift_began is None else [(self._shift_began, self.until)])]
+
+    @property
     def began(self) -> float | None:
         """When the first driver started; None: none has."""
-        return self.shifts[0][0] if self.shifts else None
+        return self._shifts[0][0] if self._shifts else self._shift_began
 
     @property
     def live(self) -> Sequence[Span]:
@@ -250,6 +254,8 @@ class Timeline:
 
     def _happen(self, event: Event) -> None:
         match event:
+            case CheckpointSaved():  # the most frequent of those that change nothing
+                pass
             case AttemptStarted(trial, attempt, slot, length):
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
@@ -268,7 +274,6 @@ class Timeline:
                 self._resize(slots, whoever=bool(nodes))
             case DriverStopped():
                 self._leave()
-                self._driven = False
 
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
         if slot not in self._there and self._there:  # another had left than was thought
@@ -308,6 +313,9 @@ class Timeline:
         self._live.clear()
         self._fates.clear()
         self._resize(0)
+        if self._shift_began is not None:
+            self._shifts.append((self._shift_began, self.until))
+            self._shift_began = None
 
     def _resize(self, slots: int, *, whoever: bool = False) -> None:
         """So many slots are there now; on a cluster ``whoever`` may have left, not those of the highest numbers."""
