@@ -34,6 +34,7 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
+from ashwood.engine.snapshot import read_checkpoints
 from ashwood.errors import AshwoodError, NotFound, TrainingCodeError
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
@@ -49,9 +50,8 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.table import trial_records
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,15 +134,13 @@ class Experiment:
             NotFound: no checkpoint with a metric is kept.
             CheckpointError: it is damaged, or cannot be read.
         """
-        table, trials = CheckpointTable(self.spec), TrialTable(self.spec)
-        for _, entry in self._home.store.log(self.id).read():
-            table.apply(*entry)
-            trials.apply(*entry)
+        table = read_checkpoints(self._home, self.id)
         sign = 1 if self.spec.smaller_is_better else -1
         rated = [(sign * row.metric, row.length, row.name) for row in table.rows.values() if row.metric is not None]
         if not rated:
             raise NotFound(f"experiment {self.id} has no checkpoint with a value of {self.spec.metric!r}")
         row = table.rows[min(rated)[2]]
+        _, trials = read_trials(self._home, self.id)
         storage = self._home.storage(self.id, self.spec)
         with storage.fetch(row.name) as directory:
             if "://" in storage.locate(row.name):

@@ -42,7 +42,7 @@ from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import is_remote
 from ashwood.trial.storage.port import parsed
-from ashwood.views.progress import Progress
+from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
 """Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
@@ -144,7 +144,7 @@ class Session:
             log = opened.enter_context(self._home.log(self.id, lease.token))
             log.check()
             check_imported(self.id, self.spec, log)
-            folded = fold(self.spec, log, self._home.snapshot(self.id), beat=lease.beat)
+            folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:

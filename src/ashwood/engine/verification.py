@@ -217,7 +217,7 @@ class ExperimentCheck:
                 is_harmless=not (directory / "head").exists(),
             )
         snapshot = self._home.snapshot(self._id)
-        if snapshot.exists() and load(spec, snapshot, self._home.store.log(self._id), self._beat) is None:
+        if snapshot.exists() and load(spec, snapshot, self._home.store.log(self._id), beat=self._beat) is None:
             yield Finding(
                 f"{snapshot} is not used: it is damaged, or of another version of Ashwood. The next driver writes it "
                 "anew",

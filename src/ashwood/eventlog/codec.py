@@ -243,7 +243,7 @@ def fits(value: object, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(fits(value, each) for each in arguments)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         return isinstance(value, tuple) and all(fits(each, arguments[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, dict) and all(

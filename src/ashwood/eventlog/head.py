@@ -105,16 +105,16 @@ class HeadedLog:
         head = read_head(self._path)
         if head is None:
             return None
-        if (last := self._log.last()) < head.seq:
+        entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
+        if entry is None and (last := self._log.last()) < head.seq:
             raise EventLogError(
                 f"experiment {self._experiment}: entries {last + 1} to {head.seq} are missing: {self._path} names "
                 f"entry {head.seq} as recorded. {self._advice(last)}"
             )
-        entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
         if entry is None or not head.names(head.seq, entry):
             raise EventLogError(
                 f"experiment {self._experiment}: entry {head.seq} is not the one that {self._path} names: this is "
-                f"another log, or an older one that was continued. {self._advice(last)}"
+                f"another log, or an older one that was continued. {self._advice(self._log.last())}"
             )
         return head
 

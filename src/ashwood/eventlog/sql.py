@@ -14,7 +14,7 @@ import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import cached_property
 from itertools import count, takewhile
@@ -169,6 +169,18 @@ class SqlStore(ABC):
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is."""
+        with self._checked_spec(experiment) as (text, _):
+            return decode_spec(text)
+
+    def check_spec(self, experiment: ExperimentId) -> None:
+        """Check the spec of an experiment without decoding it."""
+        with self._checked_spec(experiment) as (text, has_digest):
+            if not has_digest:
+                decode_spec(text)
+
+    @contextmanager
+    def _checked_spec(self, experiment: ExperimentId) -> Iterator[tuple[str, bool]]:
+        """Provide the text of a spec and whether it has a digest, which fits; name the experiment in errors."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._only(experiment, rows)
         advice = ""
@@ -177,7 +189,7 @@ class SqlStore(ABC):
             advice = "; restore the database from a backup"
             if version > 1:
                 check_digest(digest, text)
-            return decode_spec(text)
+            yield text, version > 1
         except EventLogError as error:
             raise EventLogError(
                 f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
