@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ashwood.engine import Home, Session, loop, open_home, places
+from ashwood.engine import Home, Session, loop, open_home, places, session
 from ashwood.engine.loop import Engine
 from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
 from ashwood.engine.removal import remove_experiment
@@ -38,7 +38,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.backend import PATIENCE
-from ashwood.trial.storage import MANIFEST, About, Storage, Stored, open_storage, remote
+from ashwood.trial.storage import MANIFEST, ONCE, About, Storage, Stored, open_storage
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, new_log, objective
@@ -256,7 +256,7 @@ class Silent:
             return find(fs, *arguments, **options)
 
         monkeypatch.setattr(MemoryFileSystem, "find", wait_and_find)
-        monkeypatch.setattr(remote, "TRIES", 1)
+        monkeypatch.setattr(session, "Patience", lambda: ONCE)
 
     @property
     def waits(self) -> bool:

@@ -93,7 +93,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.save(process)
 
     @precondition(lambda self: self.world.processes)
-    @rule(pick=picks, how=st.sampled_from([*ends, "fail", "damaged", "no_space"]))
+    @rule(pick=picks, how=st.sampled_from([*ends, "fail", "damaged", "no_space", "no_storage"]))
     def one_is_gone(self, pick: int, how: str) -> None:
         getattr(self.world, how)(_pick(list(self.world.processes.values()), pick))
 

@@ -20,6 +20,7 @@ from ashwood.experiment.decisions import (
     KilledByUser,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     PauseTrial,
     Recovered,
     Retried,
@@ -290,6 +291,22 @@ def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
     assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "a disk is full: No space left"),)
     assert all(trial.failures == 0 for trial in world.experiment.trials.values())
     assert world.start(2) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
+
+
+def test_storage_outage_pauses_and_blames_no_trial(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=4, num_rungs=2, max_restarts=0)
+    assert world.no_storage(world.processes[0]) == (
+        LeaveExperiment(ExperimentState.PAUSED, NoStorage("s3://bucket refuses access")),
+        SuspendTrial(1, 1),
+        SuspendTrial(2, 1),
+    )
+    why = "the checkpoint storage cannot be used: s3://bucket refuses access"
+    assert world.no_storage(world.processes[1]) == (Warn(f"trial 1: {why}"),)
+    world.save(world.processes[2])
+    world.end(world.processes[2])
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, why),)
+    assert all(trial.failures == 0 for trial in world.experiment.trials.values())
+    assert world.start(3)[:3] == tuple(TrainTrial(trial, 2, 2, Recovered()) for trial in range(3))
 
 
 def test_a_record_that_has_no_room_pauses_with_the_reason(begin: Begin) -> None:

@@ -32,6 +32,7 @@ from ashwood.experiment.decisions import (
     TrainTrial,
 )
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
@@ -40,7 +41,6 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
@@ -48,6 +48,7 @@ from ashwood.experiment.events import (
     KillRequested,
     PauseRequested,
     SettingsChanged,
+    StorageFailed,
     TimeRanOut,
     TrialKillRequested,
     TrialStopped,
@@ -221,7 +222,11 @@ class World:
         return self._dies(process, CheckpointDamaged(process.trial, process.attempt, path, "a file is missing"))
 
     def no_space(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, DiskFilled(process.trial, process.attempt, "No space left\nTraceback …"))
+        return self._dies(process, StorageFailed(process.trial, process.attempt, "No space left\nTraceback …"))
+
+    def no_storage(self, process: Process) -> tuple[Decision, ...]:
+        error = "s3://bucket refuses access\nTraceback …"
+        return self._dies(process, StorageFailed(process.trial, process.attempt, error, UNREACHABLE))
 
     # -- what users ask for -----------------------------------------------------------------------
 

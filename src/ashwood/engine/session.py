@@ -41,7 +41,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
-from ashwood.trial.storage import is_remote
+from ashwood.trial.storage import Patience, is_remote
 from ashwood.trial.storage.port import parsed
 from ashwood.views.progress import Progress
 
@@ -180,7 +180,7 @@ class Session:
     def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, lease: Lease) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
-        storage = self._home.storage(self.id, self.spec)
+        storage = self._home.storage(self.id, self.spec, Patience())
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
         at = None if folded.last is None else folded.last.at
 
@@ -236,7 +236,7 @@ class Session:
         audience: Audience,
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
-        storage = self._home.storage(self.id, self.spec)
+        storage = self._home.storage(self.id, self.spec, Patience())
         while_beating(storage.probe, lease.beat)
         keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
         with (

@@ -11,6 +11,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 1 | the first |
 | 2 | digests; control from outside, checkpoint policy, bounds and provenance; a checkpoint's path is relative |
 | 3 | workers that are taken away, and the machines of a cluster |
+| 4 | a checkpoint has its own metrics; a spec has the number of its rules |
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ashwood.search.space import Hyperparameter, Space, Tree
 
 VERSION: Final = 4
 
-_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__}
+_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
 _REASONS: Final = {

@@ -152,7 +152,16 @@ class NoSpace(NamedTuple):
         return f"a disk is full: {self.error}"
 
 
-WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace
+class NoStorage(NamedTuple):
+    """The storage of checkpoints cannot be reached, or it refuses access."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"the checkpoint storage cannot be used: {self.error}"
+
+
+WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace | NoStorage
 
 
 # -- what is to be done ------------------------------------------------------------------------

@@ -103,12 +103,20 @@ class AttemptPreempted(NamedTuple):
     why: str
 
 
-class DiskFilled(NamedTuple):
-    """A process ended because there was no room for what the trial writes; its code is not to blame."""
+FULL, UNREACHABLE = "full", "unreachable"
+"""Causes of `StorageFailed`: no room on a disk or in a quota; a storage that does not answer or refuses access."""
+
+
+class StorageFailed(NamedTuple):
+    """A process ended because what its trial saves could not be written or read; its code is not to blame.
+
+    Logs of version 4 and older call this event ``DiskFilled``.  The only cause that they know is `FULL`.
+    """
 
     trial: TrialId
     attempt: int
     error: str
+    cause: str = FULL
 
 
 class CheckpointDamaged(NamedTuple):
@@ -192,7 +200,7 @@ Event: TypeAlias = (
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted
-    | DiskFilled
+    | StorageFailed
     | CheckpointDamaged
     | HparamsRejected
     | TrialStopped
@@ -207,7 +215,7 @@ Event: TypeAlias = (
 )
 
 LastWord: TypeAlias = (
-    AttemptEnded | AttemptFailed | AttemptPreempted | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+    AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsRejected | TrialStopped
 )
 """Every attempt ends in exactly one of these, after which its slot is free."""
 

@@ -32,6 +32,7 @@ from ashwood.experiment.decisions import (
     KilledByUser,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     PauseTrial,
     Preempted,
     Recovered,
@@ -49,6 +50,7 @@ from ashwood.experiment.decisions import (
     WhyTrained,
 )
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
@@ -57,7 +59,6 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
@@ -66,6 +67,7 @@ from ashwood.experiment.events import (
     LastWord,
     PauseRequested,
     SettingsChanged,
+    StorageFailed,
     TimeRanOut,
     TrialKillRequested,
     TrialStopped,
@@ -127,7 +129,7 @@ class Experiment:
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
             AttemptPreempted: self._attempt_preempted,
-            DiskFilled: self._disk_filled,
+            StorageFailed: self._storage_failed,
             CheckpointDamaged: self._checkpoint_damaged,
             HparamsRejected: self._hparams_rejected,
             TrialStopped: self._trial_stopped,
@@ -553,14 +555,16 @@ class Experiment:
         else:
             trial.attempt += 1
 
-    def _disk_filled(self, event: DiskFilled) -> Iterable[Decision]:
+    def _storage_failed(self, event: StorageFailed) -> Iterable[Decision]:
+        """Pause the experiment.  The trial keeps its job, and its next attempt starts from its latest checkpoint."""
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
+        why = NoStorage(headline) if event.cause == UNREACHABLE else NoSpace(headline)
         if self.state is ExperimentState.RUNNING:
-            yield self._leave(ExperimentState.PAUSED, NoSpace(headline))
+            yield self._leave(ExperimentState.PAUSED, why)
             yield from self._suspend_all(besides=trial.id)
         else:
-            yield Warn(f"trial {trial.id}: {NoSpace(headline)}")
+            yield Warn(f"trial {trial.id}: {why}")
 
     def _hparams_rejected(self, event: HparamsRejected) -> Iterable[Decision]:
         trial = self.trials[event.trial]

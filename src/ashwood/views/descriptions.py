@@ -46,8 +46,9 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
         case e.AttemptPreempted(trial, attempt, why):
             return f"trial {trial} lost its worker, attempt {attempt}: {_headline(why)}"
-        case e.DiskFilled(trial, attempt, error):
-            return f"trial {trial} found a disk full, attempt {attempt}: {_headline(error)}"
+        case e.StorageFailed(trial, attempt, error, cause):
+            found = "could not use the checkpoint storage" if cause == e.UNREACHABLE else "found a disk full"
+            return f"trial {trial} {found}, attempt {attempt}: {_headline(error)}"
         case e.CheckpointDamaged(trial, attempt, path, why):
             return f"trial {trial} found {path} damaged, attempt {attempt}: {_headline(why)}"
         case _:

@@ -29,12 +29,12 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CapacityChanged,
     CheckpointDamaged,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
     LastWord,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -234,7 +234,7 @@ class Timeline:
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
                 self._begin(slot, trial, attempt, length)
-            case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
+            case AttemptEnded() | AttemptFailed() | StorageFailed() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
             case AttemptPreempted(trial):
                 if (span := self._live.get(trial)) is not None:
