@@ -19,7 +19,15 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, collect, differences, dirt
 from ashwood.engine.removal import CODE
-from ashwood.errors import AshwoodError, BackendError, ClusterError, EventLogError, ExperimentBusy, NotFound
+from ashwood.errors import (
+    AshwoodError,
+    BackendError,
+    ClusterError,
+    EventLogError,
+    ExperimentBusy,
+    NotFound,
+    StorageUnreachable,
+)
 from ashwood.eventlog.port import ExperimentRecord
 from ashwood.experiment.events import SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
@@ -212,6 +220,11 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
             state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
     except ClusterError as error:
         raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
+    except StorageUnreachable as error:
+        raise StorageUnreachable(
+            f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "
+            f"{job.called()} resume {session.id}"
+        ) from error
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: {job.called()} resume {session.id}\n"

@@ -31,12 +31,19 @@ from ashwood.errors import (
     NotFound,
     Problem,
     RequestRefused,
+    StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved, DriverStopped
+from ashwood.experiment.events import (
+    CancelRequested,
+    CheckpointSaved,
+    DriverStopped,
+    KillRequested,
+    PauseRequested,
+)
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
@@ -52,6 +59,8 @@ _LONGEST_SHOWN = 200
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 _MOST_NAMED = 3
+_SLOW_BEATS = 10
+"""Beats after which a driver that has not begun says what it waits for: about 5 seconds."""
 
 
 class Audience(Protocol):
@@ -151,7 +160,9 @@ class Session:
             if folded.experiment.state.ended:
                 state = folded.experiment.state
                 raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, lease)
+            start = _Start(self._home, self.id, lease, audience)
+            self._prepare_storage(start, resumed=folded.last is not None)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
             if folded.experiment.state.ended:  # its last driver died when all was done but to say so
                 return folded.experiment.state
             self._check_bounds(folded)
@@ -177,7 +188,17 @@ class Session:
 
         place.clear(sleep, say)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, lease: Lease) -> Folded:
+    def _prepare_storage(self, start: _Start, *, resumed: bool) -> None:
+        """Make sure that checkpoints can be kept, before anything that takes longer if they cannot."""
+        storage = self._home.storage(self.id, self.spec)
+        start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
+        while_beating(storage.probe, start.beat)
+        if resumed:
+            # No process of this experiment saves now. Rights to list uploads may be missing, and it runs without.
+            with suppress(StorageUnreachable):
+                while_beating(storage.abort_uploads, start.beat)
+
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, start: _Start) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec, Patience())
@@ -185,14 +206,16 @@ class Session:
         at = None if folded.last is None else folded.last.at
 
         def record(trials: Sequence[Trial]) -> None:
-            for event in unrecorded(experiment, storage, trials, lease.beat):
+            for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 
         # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
+        start.waits_for("the nodes of the cluster, which may hold checkpoints")
         salvaged = place.salvage(partial(is_wanted, experiment))
-        while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
+        while (name := while_beating(partial(next, salvaged, None), start.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
-        if folded.last is not None and (moved := set_aside_foreign(experiment, storage, lease.beat)):
+        start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
+        if folded.last is not None and (moved := set_aside_foreign(experiment, storage, start.beat)):
             names = ", ".join(name for name, _ in moved[:_MOST_NAMED])
             audience.warn(
                 f"{len(moved)} of the checkpoints in the experiment's directory are not of this experiment as its "
@@ -237,7 +260,6 @@ class Session:
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
         storage = self._home.storage(self.id, self.spec, Patience())
-        while_beating(storage.probe, lease.beat)
         keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
         with (
             Janitor(storage) as janitor,
@@ -262,6 +284,42 @@ class Session:
             # Not after an error: what could not be recorded must not be in a snapshot either.
             keeper.save()
             return state
+
+
+class _Start:
+    """Beats while a driver waits before its loop begins, says what it waits for, and gives way to requests.
+
+    Whoever sent a request carries it out when no driver is there, so it does not have to wait for a storage.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, audience: Audience) -> None:
+        self._home = home
+        self._experiment = experiment
+        self._lease = lease
+        self._audience = audience
+        self._what = ""
+        self._beats = 0
+
+    def waits_for(self, what: str) -> None:
+        """Note what the next steps wait for."""
+        self._what, self._beats = what, 0
+
+    def beat(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            RequestRefused: somebody wants the experiment to pause or to end.
+        """
+        self._lease.beat()
+        self._beats += 1
+        if self._beats == _SLOW_BEATS:
+            self._audience.warn(f"waiting for {self._what}")
+        for _, request in self._home.store.pending(self._experiment):
+            if isinstance(request, PauseRequested | CancelRequested | KillRequested):
+                raise RequestRefused(
+                    f"experiment {self._experiment} was not started: somebody asked for it to pause or to end while "
+                    f"its driver waited for {self._what}"
+                )
 
 
 class _SnapshotKeeper:

@@ -141,8 +141,8 @@ class Storage(ABC):
     def locate(self, name: str) -> str:
         """The path or URL of a checkpoint, for people; an absolute name stays as it is."""
 
-    def abort_uploads(self) -> int:
-        """Abort uploads that processes left unfinished, and return how many there were.
+    def abort_uploads(self, *, dry_run: bool = False) -> int:  # noqa: ARG002 - most storages have none
+        """Abort uploads that processes left unfinished, and return how many there were; ``dry_run`` only counts them.
 
         Call it only if no process saves.  A storage bills the parts of such uploads although it does not list them.
 

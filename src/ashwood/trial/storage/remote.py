@@ -226,7 +226,7 @@ class RemoteStorage(Storage):
             return {}
         return {"chunksize": max(_PART_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _PARTS_AT_ONCE}
 
-    def abort_uploads(self) -> int:
+    def abort_uploads(self, *, dry_run: bool = False) -> int:
         """Abort multipart uploads of S3; other storages remove theirs by themselves."""
         if self._extra != "s3":
             return 0
@@ -245,11 +245,13 @@ class RemoteStorage(Storage):
             )
             for upload in answer.get("Uploads", ()):
                 # Not every server that speaks S3 looks at the prefix.
-                if upload["Key"].startswith(prefix):
+                if not upload["Key"].startswith(prefix):
+                    continue
+                aborted += 1
+                if not dry_run:
                     where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
                     with suppress(FileNotFoundError):  # it has ended meanwhile
                         self._try("abort uploads in", "call_s3", "abort_multipart_upload", patience=_PROBE, **where)
-                    aborted += 1
             if not answer.get("IsTruncated"):
                 return aborted
             markers = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
