@@ -139,6 +139,7 @@ class Session:
             BackendError: no trial can run at all.
         """
         directory = self._home.directory(self.id)
+        self._home.store.hurry(on=False)
         for number in self._left_out:
             audience.warn(
                 f"{directory.with_name(str(number))} holds files of an experiment that is not in the database, so "
@@ -279,7 +280,7 @@ class Session:
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
-            with _interruptible(engine, audience.interrupted):
+            with _interruptible(engine, audience.interrupted, self._home.store.hurry):
                 state = engine.run()
             # Not after an error: what could not be recorded must not be in a snapshot either.
             keeper.save()
@@ -369,7 +370,8 @@ def replay(spec: ExperimentSpec, log: EventLog, observers: Sequence[Observer] = 
 
 
 @contextmanager
-def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Iterator[None]:
+def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -380,6 +382,8 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
         count += 1
         (engine.pause if count == 1 else engine.abandon)()
         on_interrupt(count)
+        if count > 1:
+            hurry()
 
     # A lost terminal pauses too, unless somebody (nohup) had it ignored.
     numbers = [signal.SIGINT, signal.SIGTERM]
