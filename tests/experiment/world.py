@@ -26,6 +26,7 @@ from ashwood.experiment.decisions import (
     PauseTrial,
     Preempted,
     Recovered,
+    ReopenTrial,
     Retried,
     StopTrial,
     SuspendTrial,
@@ -47,6 +48,7 @@ from ashwood.experiment.events import (
     HparamsRejected,
     KillRequested,
     PauseRequested,
+    RetryFailedRequested,
     SettingsChanged,
     StorageFailed,
     TimeRanOut,
@@ -245,6 +247,9 @@ class World:
     def set(self, **settings: Any) -> tuple[Decision, ...]:
         return self.handle(SettingsChanged(settings))
 
+    def retry(self) -> tuple[Decision, ...]:
+        return self.handle(RetryFailedRequested())
+
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
 
@@ -331,9 +336,11 @@ class World:
             assert len(running) <= self.limit, f"{len(running)} run after {pulled}"
         if given:
             assert experiment.state is ExperimentState.RUNNING
+        reopened = {decision.trial for decision in decisions if isinstance(decision, ReopenTrial)}
         for trial, state in before.items():
-            if state not in LIVE:
+            if state not in LIVE and trial not in reopened:
                 assert experiment.trials[trial].state is state, f"trial {trial} had ended"
+        before = {trial: state for trial, state in before.items() if trial not in reopened}
         named = [getattr(d, "trial", None) for d in decisions if not isinstance(d, DeleteCheckpoint)]
         assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named if trial is not None)
         assert len(experiment.trials) <= experiment.search.max_trials + self.rejected

@@ -302,6 +302,7 @@ _KINDS: Mapping[type, str] = {
     d.StopTrial: "stopped",
     d.AbortTrial: "aborted",
     d.CloseTrial: "closed",
+    d.ReopenTrial: "reopened",
 }
 
 

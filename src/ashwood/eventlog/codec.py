@@ -53,7 +53,8 @@ _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
 _REASONS: Final = {
     cls.__name__: cls
-    for cls in (*decisions.WhyTrained.__args__, *decisions.WhyClosed.__args__, *decisions.WhyLeave.__args__)
+    for why in (decisions.WhyTrained, decisions.WhyClosed, decisions.WhyReopened, decisions.WhyLeave)
+    for cls in why.__args__
 }
 _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)
@@ -358,7 +359,7 @@ def _decode_decision(data: dict[str, Any]) -> Any:
     if isinstance(why := data.get("why"), dict):
         data["why"] = _from_named(_REASONS, why)
     if state := data.get("state"):
-        data["state"] = (TrialState if data["is"] == "CloseTrial" else ExperimentState)(state)
+        data["state"] = (TrialState if data["is"] in ("CloseTrial", "ReopenTrial") else ExperimentState)(state)
     if "bracket_trials" in data:
         data["bracket_trials"] = tuple(data["bracket_trials"])
     return _from_named(_DECISIONS, data)

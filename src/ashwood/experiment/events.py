@@ -181,6 +181,10 @@ class SettingsChanged(NamedTuple):
     settings: Mapping[str, Any]
 
 
+class RetryFailedRequested(NamedTuple):
+    """Somebody wants all trials that failed to be tried again, also of an experiment that has ended."""
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds``, as long as it may run."""
 
@@ -210,6 +214,7 @@ Event: TypeAlias = (
     | TrialKillRequested
     | TrialStopRequested
     | SettingsChanged
+    | RetryFailedRequested
     | TimeRanOut
     | DriverStopped
 )
@@ -220,6 +225,12 @@ LastWord: TypeAlias = (
 """Every attempt ends in exactly one of these, after which its slot is free."""
 
 Request: TypeAlias = (
-    PauseRequested | CancelRequested | KillRequested | TrialKillRequested | TrialStopRequested | SettingsChanged
+    PauseRequested
+    | CancelRequested
+    | KillRequested
+    | TrialKillRequested
+    | TrialStopRequested
+    | SettingsChanged
+    | RetryFailedRequested
 )
 """What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""

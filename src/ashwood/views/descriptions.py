@@ -73,6 +73,8 @@ def _describe_request(event: e.Event) -> str:
             return f"trial {trial} is to be stopped"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
+        case e.RetryFailedRequested():
+            return "retry of failed trials requested"
         case e.TimeRanOut(seconds):
             return f"time ran out after {seconds:.0f} s"
         case e.DriverStopped():
@@ -106,6 +108,8 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
             return f"abort trial {trial}"
         case d.CloseTrial(trial, state, why):
             return f"trial {trial} is {state} ({why})"
+        case d.ReopenTrial(trial=trial, why=why):
+            return f"reopen trial {trial} ({why})"
         case _:
             return _describe_the_rest(decision)
 

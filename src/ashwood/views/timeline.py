@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     Decision,
     ExperimentEnded,
     PauseTrial,
+    ReopenTrial,
     StopTrial,
     SuspendTrial,
     TrainTrial,
@@ -346,6 +347,9 @@ class Timeline:
                 self._fates[trial, attempt] = SpanEnd.KILLED
             case CloseTrial():
                 self._close_trial(decision)
+            case ReopenTrial(trial, state):
+                path = self.paths[trial]
+                path.state, path.ended, path.dropped_out = state, None, False
 
     def _climb(self, path: TrialPath, to: int, event: Event) -> None:
         """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
