@@ -25,6 +25,7 @@ from ashwood.experiment.events import (
     CancelRequested,
     KillRequested,
     PauseRequested,
+    RetryFailedRequested,
     SettingsChanged,
     TrialKillRequested,
     TrialStopRequested,
@@ -181,18 +182,28 @@ class Experiment:
         write_report(self._home, self.id, Path(out))
 
     def resume(
-        self, *, workers: int | None = None, backend: BackendLike | None = None, progress: bool = True
+        self,
+        *,
+        workers: int | None = None,
+        backend: BackendLike | None = None,
+        progress: bool = True,
+        retry_failed: bool = False,
     ) -> Experiment:
-        """Go on with it, to its end; returns itself.
+        """Continue it to its end, and return it.
 
         Args:
             workers: slots to use, as with `run`.
             backend: where trials run this time; None: where they were to run when it began.
             progress: whether to show how it goes.
+            retry_failed: whether to retry trials that failed, from their latest checkpoints. It also continues an
+                experiment that has ended.
 
         Raises:
             ConfigError: that is no backend.
+            RequestRefused: no trial has failed, or it was canceled.
         """
+        if retry_failed:
+            ask(self._home, self.id, RetryFailedRequested())
         cluster: Cluster = "recorded" if backend is None else parse_backend(backend) or "local"
         _drive(Session(self._home, self.id), workers, progress, cluster=cluster)
         return self

@@ -36,7 +36,10 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
         _wait_for_former_driver(opened, experiment)
         state = opened.store.record(experiment).state
         if state.ended:
-            raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
+            raise RequestRefused(
+                f"experiment {experiment} is {state}: there is nothing left to run. To retry trials that failed: "
+                f"ashwood resume {experiment} --retry-failed"
+            )
         if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
             raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where)))
         log = opened.directory(experiment) / "driver.log"

@@ -333,6 +333,9 @@ def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """The commands that may come next."""
     if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
         yield from going_on(experiment, None if progress.leaving is None else progress.leaving.why)
+    has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
+    if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
+        yield f"to retry failed trials, fix the cause, then: {called()} resume {experiment} --retry-failed"
     if progress.best is not None and progress.state is not ExperimentState.PAUSED:
         more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
         yield f"more: {' · '.join(more)}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
-from ashwood.cli.text import brief
+from ashwood.cli.text import brief, say
 from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
@@ -29,7 +29,7 @@ from ashwood.errors import (
     StorageUnreachable,
 )
 from ashwood.eventlog.port import ExperimentRecord
-from ashwood.experiment.events import SettingsChanged
+from ashwood.experiment.events import RetryFailedRequested, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 
@@ -78,9 +78,14 @@ def run_file(file: Path, wanted: Run) -> int:
         return _run_new(opened, _with_provenance(loaded, wanted.all_overrides, submission), wanted)
 
 
-def resume_experiment(experiment: int, wanted: Run) -> int:
-    """Go on with an experiment; returns the exit code."""
+def resume_experiment(experiment: int, wanted: Run, *, retry_failed: bool = False) -> int:
+    """Continue an experiment, and retry trials that failed if that is wanted; return the exit code."""
     with open_home(wanted.home) as opened:
+        if retry_failed:
+            ask(opened, experiment, RetryFailedRequested())
+            if opened.is_driven(experiment):
+                say(f"experiment {experiment} is running: its driver retries the trials that failed")
+                return 0
         return _resume(opened, experiment, wanted)
 
 

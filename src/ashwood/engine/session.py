@@ -45,7 +45,7 @@ from ashwood.experiment.events import (
     PauseRequested,
 )
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import Patience, is_remote
@@ -159,8 +159,7 @@ class Session:
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
-                state = folded.experiment.state
-                raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
+                raise RequestRefused(f"experiment {self.id} {_why_over(folded.experiment, self.id)}")
             start = _Start(self._home, self.id, lease, audience)
             self._prepare_storage(start, resumed=folded.last is not None)
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
@@ -285,6 +284,16 @@ class Session:
             # Not after an error: what could not be recorded must not be in a snapshot either.
             keeper.save()
             return state
+
+
+def _why_over(experiment: Experiment, number: ExperimentId) -> str:
+    """Say why an experiment that has ended is not resumed, and how it can be if trials of it have failed."""
+    state = experiment.state
+    failed = sum(trial.state is TrialState.ERRORED for trial in experiment.trials.values())
+    if state is ExperimentState.CANCELED or not (failed or state is ExperimentState.ERRORED):
+        return f"is {state}: there is nothing left to run"
+    trials = f"; {failed} of its trials failed" if failed else ""
+    return f"is {state}{trials}. To retry them, fix the cause, then: ashwood resume {number} --retry-failed"
 
 
 class _Start:
