@@ -38,6 +38,7 @@ from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spe
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
@@ -173,7 +174,8 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         else:
             spec = with_own_storage(spec, known["created_at"])
         # This process may be killed: `check_imported` refuses an experiment with fewer entries.
-        spec = replace(spec, provenance={**spec.provenance, IMPORTED: manifest["entries"]})
+        provenance = {**spec.provenance, IMPORTED: manifest["entries"]}
+        spec = replace(spec, name=storable(spec.name), provenance=provenance)
         former = spec.identity
         experiment = home.create(spec, at=known["created_at"], identity="" if _is_known(home, former) else former)
         try:
@@ -182,7 +184,9 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
                 home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
                 _unpack(archive, manifest["members"], home.directory(experiment), lease, former, spec.identity)
                 _append(log, archive, manifest, original, lease)
-                home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
+                home.store.annotate(
+                    experiment, name=storable(known["name"]), labels=known["labels"], archived=known["archived"]
+                )
         except BaseException:
             # What went wrong is what the user has to hear of.
             with contextlib.suppress(Exception):
