@@ -33,6 +33,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.sharing import make_shared
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -385,7 +386,7 @@ def _pickled(train: Callable[..., Any], functions: Path) -> Entrypoint:
         raise TrainingCodeError(
             f"the function {train.__name__!r} can't be sent to worker processes ({error}); move it into a module"
         ) from error
-    functions.mkdir(parents=True, exist_ok=True)
+    make_shared(functions)
     path = functions / f"{train.__name__.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
     path.write_bytes(content)
     return Entrypoint(EntrypointKind.PICKLE, str(path))

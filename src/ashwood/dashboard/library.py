@@ -19,6 +19,7 @@ from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.table import Record, select, trial_record
@@ -270,7 +271,7 @@ class Followed:
         """Save what was read for the next dashboard, where that is worth it."""
         if self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
             with suppress(OSError):  # then nothing is kept
-                self.files.mkdir(parents=True, exist_ok=True)
+                make_shared(self.files)
             keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last))
             self._kept = self.seq
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from ashwood.errors import DiskFull, EventLogError
+from ashwood.trial.sharing import share
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The error numbers of a disk, or a quota of it, that is full."""
@@ -43,6 +44,7 @@ class Ballast:
                     file.write(os.urandom(self._size))
                     file.flush()
                     os.fsync(file.fileno())
+                share(self._path)
         except OSError as error:
             self.release()
             if error.errno in FULL:

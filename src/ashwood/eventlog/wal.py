@@ -51,8 +51,19 @@ class Tail(NamedTuple):
 
 
 def wal_of(path: Path) -> Path:
-    """Return the write-ahead log of a database."""
-    return path.with_name(f"{path.name}-wal")
+    """Return the write-ahead log of a database; if that is a link, it is beside the file that the link leads to."""
+    return _beside(path, "-wal")
+
+
+def shm_of(path: Path) -> Path:
+    """Return the file through which connections to a database share the index of its write-ahead log."""
+    return _beside(path, "-shm")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    with suppress(OSError, RuntimeError):  # A link that leads in a circle is no database.
+        path = path.resolve()
+    return path.with_name(f"{path.name}{suffix}")
 
 
 def find_tail(path: Path) -> Tail | None:
@@ -82,7 +93,7 @@ class _Accepted(NamedTuple):
 
 
 def _accepted(path: Path) -> _Accepted:
-    handle = _shared(path.with_name(f"{path.name}-shm"))
+    handle = _shared(shm_of(path))
     for _ in range(_LOOKS):
         one, other = (os.pread(handle, _INDEX.size, at) for at in (0, _INDEX.size))
         if one == other and len(one) == _INDEX.size:

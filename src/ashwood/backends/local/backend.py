@@ -40,6 +40,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
+from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
 _LAST = frozenset({"ended", "failed", "no_space", "damaged", "invalid", "stopped"})
@@ -111,7 +112,7 @@ class LocalBackend:
         if not Path(spec.workdir).is_dir():
             raise BackendError(f"the work directory {spec.workdir} isn't there")
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
+            make_shared(self._logs)
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()

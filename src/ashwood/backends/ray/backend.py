@@ -44,6 +44,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.regular import open_to_append
 from ashwood.trial.run import lacks_space
+from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
@@ -93,7 +94,7 @@ class RayBackend:
         check_command(spec)
         shape = shape_of(spec, cluster.nodes(), autoscales=cluster.autoscales)
         self._logs = logs.absolute()
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_shared(self._logs)
         self._checkpoints = str(checkpoints)
         self._storage: Storage = open_storage(self._checkpoints)
         token = secrets.token_hex(16)
@@ -513,7 +514,7 @@ class RayBackend:
         directory = Path(self._checkpoints)
         marker = directory / f".driver-{token}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_shared(directory)
             marker.touch()
         except OSError as error:
             raise StorageUnreachable(f"checkpoints can't be kept in {directory}: {error.strerror}") from error
