@@ -115,6 +115,18 @@ def interrupted(home: Home) -> int:
     return experiment
 
 
+def test_key_of_an_experiment_is_the_same_by_whatever_name_its_home_is_opened(home: Home, tmp_path: Path) -> None:
+    experiment = home.create(RAY_SPEC, at=0.0)
+    (tmp_path / "link").symlink_to(home.path)
+    with open_home(tmp_path / "link") as same, open_home(tmp_path / "other", create=True) as other:
+        other.create(RAY_SPEC, at=0.0, identity=home.store.spec(experiment).identity)
+        keys = [
+            places.OnRay(places.ThisMachine(each, experiment, RAY_SPEC), FakeCluster())._key
+            for each in (home, same, other)
+        ]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def leave_on(node: Path, *names: str) -> None:
     for name in names:
         open_storage(node).save(

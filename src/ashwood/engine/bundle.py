@@ -43,6 +43,7 @@ from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 from ashwood.trial.regular import open_to_read
+from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.manifest import MANIFEST, decode
 from ashwood.trial.storage.port import is_foreign, parse_name
@@ -164,7 +165,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         EventLogError: the file is damaged, of a newer Ashwood or no such file; nothing was imported.
     """
     with _explained(path), zipfile.ZipFile(path) as archive:
-        manifest = _verified_manifest(archive, home.path)
+        manifest = _verified_manifest(archive, home)
         spec = _spec(archive.read(_SPEC))
         if workdir is not None:
             spec = replace(spec, workdir=str(workdir.absolute()))
@@ -313,7 +314,7 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
+def _verified_manifest(archive: zipfile.ZipFile, home: Home) -> dict[str, Any]:
     """The manifest, once everything is found to be as it says."""
     infos = {info.filename: info for info in archive.infolist()}
     if _CONTENTS not in infos or infos[_CONTENTS].file_size > _LARGEST_TEXT:
@@ -332,10 +333,12 @@ def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
     for name, expected in members.items():
         if infos[name].file_size != expected["size"]:
             raise _Refused(f"{name} doesn't have the size that it was written with")
-    home.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home).free
+    home.make()
+    needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home.path).free
     if needed > free:
-        raise _Refused(f"it needs {needed / 1e9:.1f} GB, and {home} has room for {free / 1e9:.1f} GB: free some space")
+        raise _Refused(
+            f"it needs {needed / 1e9:.1f} GB, and {home.path} has room for {free / 1e9:.1f} GB: free some space"
+        )
     _check_contents(archive, members)
     return dict(manifest)
 
@@ -409,7 +412,7 @@ def _unpack(
         if name in (_SPEC, _ENTRIES):
             continue
         path = into / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
         folders.update(path.parents)
         with archive.open(name) as member, path.open("xb") as file:
             chunks = _chunks(member)
@@ -419,6 +422,7 @@ def _unpack(
                 file.write(chunk)
                 lease.beat()
             _flush(file)
+        share(path)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)

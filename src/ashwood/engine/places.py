@@ -15,6 +15,7 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.trial.sharing import how_to_share, share
 
 if TYPE_CHECKING:
     from ashwood.backends.ray.cluster import Cluster
@@ -101,7 +102,12 @@ class ThisMachine:
                     f"which has identity {self.spec.identity}: was the directory of another experiment moved here? "
                     "Wait until those workers have ended"
                 )
-        clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+        try:
+            clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+        except PermissionError as error:
+            raise BackendError(
+                f"you may not write {self._fence}, which workers lock: {how_to_share(self._fence, self.home.path)}"
+            ) from error
 
     def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
         """Yield nothing: workers save to where the driver reads."""
@@ -111,6 +117,7 @@ class ThisMachine:
         """One worker process a slot."""
         with suppress(OSError):
             self._fence.write_text(self.spec.identity)
+            share(self._fence)
         return LocalBackend(
             self.spec,
             checkpoints=self.home.checkpoints(self.experiment, self.spec),
@@ -128,9 +135,10 @@ class OnRay:
         self._cluster = cluster
         record = here.home.store.record(here.experiment)
         self._state = record.state
-        # The same for each driver, on any machine; not so for an experiment of another home.
+        # The same for each driver, on any machine and by whatever name the home is opened; not so for an experiment of
+        # another home.
         identity = here.spec.identity
-        text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
+        text = f"{here.home.identity}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:

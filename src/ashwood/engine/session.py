@@ -141,9 +141,10 @@ class Session:
             Ballast(directory / "ballast") as ballast,
             ExitStack() as opened,
         ):
-            self._await_former_workers(place, lease, audience)
             log = opened.enter_context(self._home.log(self.id, lease.token))
+            # First, because workers may be of another driver if the database is an older copy.
             log.check()
+            self._await_former_workers(place, lease, audience)
             check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, self._home.snapshot(self.id), beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
