@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -22,6 +23,14 @@ GROUP = 40_010
 T = TypeVar("T")
 
 
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """Return a directory that all users can reach; those of pytest are for the user alone who runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="ashwood-users-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 def need_root() -> None:
     """Skip the test if it cannot become another user."""
     if os.geteuid() != 0:
@@ -29,11 +38,8 @@ def need_root() -> None:
 
 
 def shared_directory(parent: Path, mode: int = 0o2775) -> Path:
-    """Make a directory of Alice's that belongs to the group, and let both users reach it."""
+    """Make a directory of Alice's that belongs to the group, in one that both users can reach."""
     need_root()
-    for above in (parent, *parent.parents):
-        if above.stat().st_uid == os.geteuid() and above != Path(above.anchor):
-            above.chmod(above.stat().st_mode | 0o011)
     directory = parent / "shared"
     directory.mkdir()
     os.chown(directory, ALICE, GROUP)

@@ -6,7 +6,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -14,13 +15,15 @@ import pytest
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
 from ashwood.eventlog import postgres as module
+from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.codec import VERSION, digest_of, encode_spec, to_row
 from ashwood.eventlog.port import Answer, ExperimentRecord
 from ashwood.eventlog.postgres import PostgresStore
 from ashwood.experiment.events import KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, full_spec, telling_entries
-from tests.postgres import PostgresServer
+from tests.mounts import small_disk
+from tests.postgres import PostgresServer, find_programs
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -407,6 +410,65 @@ def test_its_driver_is_loaded_only_when_it_is_needed() -> None:
 def test_a_full_disk_of_the_server_is_said(store: PostgresStore) -> None:
     with pytest.raises(DiskFull, match="no room on the server's disk"):
         store._query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$")
+
+
+def reserved(store: PostgresStore) -> int:
+    [(size,)] = store._query("SELECT pg_relation_size('ashwood.ballast')")
+    return int(size)
+
+
+def test_room_is_reserved_once_and_without_rows(url: str, store: PostgresStore) -> None:
+    for _ in range(2):
+        store.reserve()
+        assert reserved(store) == 4 << 20
+    assert store._query("SELECT count(*) FROM ballast") == [(0,)], "a dump would contain them"
+    for _ in range(2):
+        store.release()
+        assert reserved(store) == 0
+
+
+def test_role_that_could_write_before_an_upgrade_reserves_room(url: str) -> None:
+    make_old_schema(url, 2)
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS writer")
+        admin.execute("CREATE ROLE writer LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
+        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    PostgresStore(url).close()
+    with closing(PostgresStore(url.replace("//ashwood@", "//writer@"))) as store:
+        store.reserve()
+        store.release()
+        assert reserved(store) == 0
+
+
+def test_full_disk_of_the_server_leaves_room_to_record_the_pause(tmp_path: Path, open_directory: Path) -> None:
+    programs = find_programs()
+    with small_disk(open_directory / "disk", "64m") as disk:
+        server = PostgresServer(disk.path, programs)
+        server.start()
+        try:
+            with closing(PostgresStore(server.url())) as store, Ballast(tmp_path / "ballast", also=store) as ballast:
+                log = store.log(store.create(full_spec(), at=1.0))
+                fill(disk.path / "filler")
+                with pytest.raises(DiskFull, match="no room on the server's disk"):
+                    log.append(telling_entries() * 1000)
+                fill(disk.path / "filler more")
+                ballast.release()
+                assert log.append(telling_entries()) == len(telling_entries())
+                for name in ("filler", "filler more"):
+                    (disk.path / name).unlink()
+                ballast.reserve()
+            with closing(PostgresStore(server.url())) as store:
+                assert reserved(store) == 4 << 20, "it stays for other drivers"
+        finally:
+            server.stop("immediate")
+
+
+def fill(path: Path) -> None:
+    """Write to a file until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
 
 
 def test_damage_is_named(store: PostgresStore) -> None:

@@ -34,9 +34,9 @@ CHECKPOINT = "trial-0/length-4-attempt-1"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(open_directory: Path) -> Path:
     """The directory of a home that Alice shares with a group, with nothing in it."""
-    return shared_directory(tmp_path)
+    return shared_directory(open_directory)
 
 
 def rights(path: Path) -> tuple[str, int, int]:
@@ -87,16 +87,16 @@ def test_files_have_the_rights_of_their_directory_whatever_the_umask(home: Path,
         assert (int(mode, 8) & 0o2770, user, group) == (wanted, ALICE, GROUP), name
 
 
-def test_files_stay_private_in_a_private_directory(tmp_path: Path) -> None:
-    home = shared_directory(tmp_path, 0o2750)
+def test_files_stay_private_in_a_private_directory(open_directory: Path) -> None:
+    home = shared_directory(open_directory, 0o2750)
     as_user(ALICE, lambda: SqliteStore(home / "ashwood.db").close(), umask=0o077)
     as_user(ALICE, lambda: make_shared(home / "experiments" / "1"), umask=0o077)
     assert rights(home / "ashwood.db")[0] == "0o600"
     assert rights(home / "experiments" / "1")[0] == "0o2700"
 
 
-def test_files_get_the_group_of_a_directory_without_setgid(tmp_path: Path) -> None:
-    home = shared_directory(tmp_path, 0o775)
+def test_files_get_the_group_of_a_directory_without_setgid(open_directory: Path) -> None:
+    home = shared_directory(open_directory, 0o775)
 
     def work() -> None:
         SqliteStore(home / "ashwood.db").close()
@@ -107,9 +107,9 @@ def test_files_get_the_group_of_a_directory_without_setgid(tmp_path: Path) -> No
     assert rights(home / "experiments" / "1") == ("0o770", ALICE, GROUP)
 
 
-def test_rights_are_not_given_to_another_group(tmp_path: Path) -> None:
+def test_rights_are_not_given_to_another_group(open_directory: Path) -> None:
     """The directory is a group's that the user is not in, and that anybody may write."""
-    home = shared_directory(tmp_path, 0o777)
+    home = shared_directory(open_directory, 0o777)
     os.chown(home, 0, 0)
     as_user(ALICE, lambda: SqliteStore(home / "ashwood.db").close(), umask=0o077)
     assert rights(home / "ashwood.db") == ("0o600", ALICE, ALICE)
@@ -180,16 +180,16 @@ def test_lock_of_workers_is_seen_by_another_user(home: Path) -> None:
     assert not as_user(BOB, lambda: is_held(lock))
 
 
-def test_links_are_left_alone(home: Path, tmp_path: Path) -> None:
+def test_links_are_left_alone(home: Path, open_directory: Path) -> None:
     def link() -> None:
         (home / "tree").mkdir()
-        (home / "tree" / "link").symlink_to(tmp_path / "private")
+        (home / "tree" / "link").symlink_to(open_directory / "private")
 
-    (tmp_path / "private").write_text("")
-    (tmp_path / "private").chmod(0o600)
+    (open_directory / "private").write_text("")
+    (open_directory / "private").chmod(0o600)
     as_user(ALICE, link)
     share_tree(home / "tree")
-    assert rights(tmp_path / "private")[0] == "0o600"
+    assert rights(open_directory / "private")[0] == "0o600"
 
 
 def names(home: Path) -> list[str]:

@@ -138,7 +138,7 @@ class Session:
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
-            Ballast(directory / "ballast") as ballast,
+            self._home.ballast(self.id) as ballast,
             ExitStack() as opened,
         ):
             log = opened.enter_context(self._home.log(self.id, lease.token))

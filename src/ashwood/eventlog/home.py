@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
-from ashwood.eventlog.ballast import FULL
+from ashwood.eventlog.ballast import FULL, Ballast, Reserve
 from ashwood.eventlog.files import Places, claim_directory, find_places, read_claim
 from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head, read_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
@@ -176,6 +176,11 @@ class Home:
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""
         return self.files(experiment) / "logs"
+
+    def ballast(self, experiment: ExperimentId) -> Ballast:
+        """Return the reserve for recording that a disk is full, of this machine or of the database server."""
+        also = self.store if isinstance(self.store, Reserve) else None
+        return Ballast(self.files(experiment) / "ballast", also=also)
 
     def lease(self, experiment: ExperimentId) -> Lease:
         """The right to drive an experiment.

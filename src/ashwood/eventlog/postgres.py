@@ -22,6 +22,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -120,6 +121,21 @@ _MIGRATIONS: Final = (
     """,
     """
     ALTER TABLE schema_version ADD COLUMN identity TEXT, ADD COLUMN upgraded BOOLEAN;
+    -- Its rows are short enough for it to have no TOAST table, which TRUNCATE would need room for.
+    CREATE UNLOGGED TABLE ballast (filler BIT(15200)) WITH (autovacuum_enabled = false, vacuum_truncate = false);
+    DO $$
+    DECLARE writer TEXT;
+    BEGIN
+        -- Roles that were granted rights on all tables have none on a new one.
+        FOR writer IN
+            SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+            FROM pg_class, aclexplode(relacl)
+            WHERE pg_class.oid = CAST('entries' AS regclass) AND privilege_type = 'INSERT'
+        LOOP
+            EXECUTE 'GRANT ALL ON ballast TO ' || writer;
+        END LOOP;
+    END
+    $$;
     """,
 )
 
@@ -135,6 +151,17 @@ _SHADOWS: Final = {
     )
     """
 }
+
+_RESERVE_BYTES: Final = 4 << 20
+# Four rows of 1,900 bytes a page. Random, because zeros take no room where a file system compresses.
+_FILL: Final = """
+    INSERT INTO ballast SELECT (
+        SELECT CAST('x' || left(string_agg(md5(CAST(random() + number + part AS TEXT)), ''), 3800) AS BIT(15200))
+        FROM generate_series(1, 119) AS part
+    ) FROM generate_series(1, ?) AS number
+"""
+_ROW_BYTES: Final = 8192 // 4
+_RESERVED: Final = "SELECT pg_relation_size('ashwood.ballast')"
 
 _MARK: Final = """
     INSERT INTO writers VALUES (?, ?, now())
@@ -250,6 +277,35 @@ class PostgresStore(SqlStore):
             return results[-1]
 
         return self._persistently(attempt)
+
+    # -- room on the server's disk ----------------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Have room on the server's disk that `release` frees, so that it can be recorded that the disk is full.
+
+        All drivers share it.  It stays when they end.
+
+        Raises:
+            DiskFull: there is not that much room.
+            EventLogError: the role may not do that.
+        """
+
+        def fill(connection: psycopg.Connection[Any]) -> None:
+            # The rows are taken back, so that no dump contains them.  Their pages stay.
+            with connection.transaction(force_rollback=True):
+                run = _Transaction(connection).run
+                run("SELECT pg_advisory_xact_lock(?)", _LOCK)
+                if (missing := _RESERVE_BYTES - run(_RESERVED)[0][0]) > 0:
+                    run(_FILL, -(-missing // _ROW_BYTES))
+
+        if self._query(_RESERVED)[0][0] < _RESERVE_BYTES:
+            self._persistently(fill)
+
+    def release(self) -> None:
+        """Free what was reserved.  Idempotent."""
+        # What is wrong is for others to tell: this is called when something else went wrong already.
+        with suppress(EventLogError):
+            self._persistently(lambda connection: _Transaction(connection).run("TRUNCATE ballast"))
 
     # -- connections ------------------------------------------------------------------------------
 
