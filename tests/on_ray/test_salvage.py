@@ -17,7 +17,7 @@ from ashwood.backends.ray import outpost
 from ashwood.backends.ray.demand import Node
 from ashwood.engine import Home, Session, open_home, places
 from ashwood.engine.control import ask
-from ashwood.errors import EventLogError
+from ashwood.errors import ClusterError, EventLogError
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
 from ashwood.experiment.events import (
@@ -125,6 +125,25 @@ def test_key_of_an_experiment_is_the_same_by_whatever_name_its_home_is_opened(ho
             for each in (home, same, other)
         ]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_driver_cleans_nodes_when_the_experiment_has_ended(
+    home: Home, interrupted: int, node: Path, backend: InstantBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+    monkeypatch.setattr(FakeCluster, "clean", lambda _, key: cleaned.append(key))
+    assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
+    place = places.ThisMachine(home, interrupted, RAY_SPEC)
+    assert cleaned == [places.OnRay(place, FakeCluster())._key]
+
+
+def test_resume_without_a_node_is_refused_before_anything_is_waited_for(
+    home: Home, interrupted: int, monkeypatch: pytest.MonkeyPatch, node: Path, backend: InstantBackend
+) -> None:
+    monkeypatch.setattr(FakeCluster, "answering", lambda _: [])
+    monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: pytest.fail("it waited"), raising=False)
+    with pytest.raises(ClusterError, match=r"the cluster has none.* 1 more, such as node, .* do not answer"):
+        Session(home, interrupted).run(Quiet())
 
 
 def leave_on(node: Path, *names: str) -> None:

@@ -18,6 +18,7 @@ from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.trial.sharing import how_to_share, share
 
 if TYPE_CHECKING:
+    from ashwood.backends.ray import RayBackend
     from ashwood.backends.ray.cluster import Cluster
 
 Sleep = Callable[[float], None]
@@ -48,6 +49,10 @@ class Place(Protocol):
         Args:
             wanted: tells by its name whether a checkpoint is received.
         """
+        ...
+
+    def clean(self) -> None:
+        """Remove what workers left on their machines; call it when the experiment has ended and no worker is left."""
         ...
 
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
@@ -113,6 +118,9 @@ class ThisMachine:
         """Yield nothing: workers save to where the driver reads."""
         return iter(())
 
+    def clean(self) -> None:
+        """Do nothing: workers keep all files in the experiment's directory."""
+
     def backend(self, workers: int | None) -> LocalBackend:
         """One worker process a slot."""
         with suppress(OSError):
@@ -133,6 +141,7 @@ class OnRay:
     def __init__(self, here: ThisMachine, cluster: Cluster) -> None:
         self._here = here
         self._cluster = cluster
+        self._backend: RayBackend | None = None
         record = here.home.store.record(here.experiment)
         self._state = record.state
         # The same for each driver, on any machine and by whatever name the home is opened; not so for an experiment of
@@ -143,6 +152,8 @@ class OnRay:
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Those of the cluster, and any on this machine."""
+        if self._state is not ExperimentState.CREATED:
+            self._cluster.shape_for(self._here.spec)  # Without a node for a trial, nothing is worth waiting for.
         self._here.clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
@@ -155,11 +166,17 @@ class OnRay:
         storage = self._here.home.storage(self._here.experiment, self._here.spec)
         return self._cluster.salvage(self._key, storage, wanted)
 
+    def clean(self) -> None:
+        """Remove directories of workers that could not do so themselves, of this driver or a former one."""
+        if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.littered):
+            with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
+                self._cluster.clean(self._key)
+
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
         """Workers where Ray finds room for them."""
         from ashwood.backends.ray import RayBackend
 
-        return RayBackend(
+        self._backend = RayBackend(
             self._here.spec,
             self._cluster,
             key=self._key,
@@ -168,6 +185,7 @@ class OnRay:
             logs=self._here.home.logs(self._here.experiment),
             workers=workers,
         )
+        return self._backend
 
     @property
     def _shared(self) -> bool:

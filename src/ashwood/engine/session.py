@@ -153,10 +153,14 @@ class Session:
                 state = folded.experiment.state
                 raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, lease)
-            if folded.experiment.state.ended:  # its last driver died when all was done but to say so
-                return folded.experiment.state
-            self._check_bounds(folded)
-            return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+            state = folded.experiment.state
+            if not state.ended:  # Its last driver may have died when only the end was not recorded.
+                self._check_bounds(folded)
+                state = self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+            if state.ended:
+                with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
+                    while_beating(place.clean, lease.beat)
+            return state
 
     @property
     def _is_remote(self) -> bool:
