@@ -152,7 +152,7 @@ class OnRay:
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Those of the cluster, and any on this machine."""
-        if self._state is not ExperimentState.CREATED:
+        if self._state is not ExperimentState.CREATED and not self._state.ended:
             self._cluster.shape_for(self._here.spec)  # Without a node for a trial, nothing is worth waiting for.
         self._here.clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
