@@ -49,6 +49,9 @@ bench: $(DEV)
 torture: $(DEV)
 	$(BIN)/python -m tests.torture --points
 	$(BIN)/python -m tests.torture --kills 1000
+	$(BIN)/python -m tests.torture.mutations --count 5000
+	$(BIN)/python -m tests.torture.restores --count 100
+	$(BIN)/python -m tests.torture.restores --count 50 --store postgresql
 	$(BIN)/python -m tests.torture.on_ray
 	$(BIN)/python -m tests.torture.on_ray --shared --seed 1
 

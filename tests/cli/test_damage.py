@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.engine import open_home
 from ashwood.eventlog.head import head_path, read_head
 
 from .conftest import RANDOM, TRAIN, Workplace, wait_until
@@ -75,7 +76,7 @@ def test_replay_rebuilds_state_and_summary(damaged: Workplace) -> None:
     change(damaged, "UPDATE experiments SET state = 'paused', summary = '{' WHERE id = 2")
     described = damaged.json("describe", "2")
     assert described["state"] == "completed"
-    assert "ashwood replay 2" in described["damage"]
+    assert "ashwood verify 2 --repair" in described["damage"]
     said = damaged.ashwood("best", "2")
     assert "warning: experiment 2 is damaged" in said
     assert said.endswith(best)
@@ -151,6 +152,8 @@ def test_cut_write_ahead_log_is_named(cut: Workplace) -> None:
     for command in ("replay 1", "resume 1", "kill 1", "export 1 --out out.ashwood"):
         said = cut.ashwood(*command.split(), code=1)
         assert re.search(r"experiment 1: entries \d+ to \d+ are missing", said)
+    with open_home(cut.path / ".ashwood") as home:
+        assert home.store.pending(1) == [], "a repair must not be followed by a kill"
     assert cut.json("list")[0]["state"] == "damaged"
     assert "are missing" in cut.ashwood("describe", "1")
 

@@ -3,8 +3,8 @@
 import pytest
 
 from ashwood.backends.simulated import SimulatedBackend
-from ashwood.engine.session import replay
 from ashwood.engine.simulate import simulate
+from ashwood.engine.snapshot import fold
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.experiment.decisions import CreateTrial
 from ashwood.experiment.experiment import Experiment
@@ -66,7 +66,7 @@ def test_new_trials_are_drawn_where_good_ones_have_been() -> None:
 def test_its_log_replays_to_the_same_trials(workers: int) -> None:
     spec = spec_of(Sampler.DENSITY)
     experiment, log = run(spec, workers)
-    again = replay(spec, log)
+    again = fold(spec, log).experiment
     assert again.trials == experiment.trials
     created = [d for _, entry in log.read() for d in entry.decisions if isinstance(d, CreateTrial)]
     assert [d.hparams for d in created] == [trial.hparams for trial in experiment.trials.values()]

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from ashwood.engine import Home, open_home, replay
+from ashwood.engine import Home, open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
-from ashwood.engine.snapshot import check_imported
+from ashwood.engine.snapshot import check_imported, fold
 from ashwood.errors import EventLogError, NotFound, RequestRefused
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported
@@ -169,7 +169,14 @@ def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhe
     saved = [event.path for event in events if isinstance(event, CheckpointSaved)]
     assert saved
     assert all(path.startswith(f"{original}/trial-") for path in saved)
-    replay(imported.spec, elsewhere.store.log(imported.experiment))
+    fold(imported.spec, elsewhere.store.log(imported.experiment))
+
+
+def test_arguments_of_the_script_are_not_exported(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = record(home, replace(SPEC, arguments=("tune.py", "--token", "secret")))
+    export_bundle(home, experiment, tmp_path / "toy.ashwood")
+    assert b"secret" not in zipfile.ZipFile(tmp_path / "toy.ashwood").read("spec.json")
+    assert import_bundle(elsewhere, tmp_path / "toy.ashwood").spec.arguments == ()
 
 
 def test_a_log_that_is_no_regular_file_is_not_exported(home: Home, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from ashwood.backends.port import Abort, StartAttempt, Suspend
 from ashwood.engine.dispatcher import Dispatcher, retry_delay
 from ashwood.experiment.events import (
     AttemptFailed,
+    CheckpointSaved,
     DriverStarted,
     PauseRequested,
     TrialKillRequested,
@@ -75,3 +76,15 @@ def test_a_trial_that_is_ended_by_its_user_is_told_so_and_its_slot_is_used_when_
     (start,) = dispatcher.commands(experiment.handle(event), 1, 0.0)
     assert isinstance(start, StartAttempt)
     assert start.trial == 1
+
+
+def test_trial_never_starts_from_a_checkpoint_at_max_length() -> None:
+    experiment = Experiment(replace(SPEC, search=replace(SPEC.search, num_rungs=1)))
+    dispatcher = Dispatcher(experiment)
+    decisions = list(experiment.handle(DriverStarted(1)))
+    for length in (5, 9):  # The process dies before it reports at length 9.
+        decisions += experiment.handle(CheckpointSaved(0, 1, length, f"trial-0/length-{length}-attempt-1"))
+    died = AttemptFailed(0, 1, "boom")
+    *_, start = [*dispatcher.commands(decisions, 1, 0.0), *dispatcher.commands(experiment.handle(died), 1, 0.0)]
+    assert isinstance(start, StartAttempt)
+    assert (start.target, start.length, start.checkpoint) == (9, 5, "trial-0/length-5-attempt-1")

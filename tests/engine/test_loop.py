@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ashwood.engine.loop import Engine
-from ashwood.engine.session import replay
+from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError, EventLogError, ReplayDivergence
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
@@ -141,7 +141,7 @@ def test_pausing_saves_what_runs_and_resuming_goes_on_from_there() -> None:
     left = {trial.id for trial in experiment.outstanding()}
     assert left
 
-    resumed = replay(SPEC, log)
+    resumed = fold(SPEC, log).experiment
     assert resumed.state is ExperimentState.PAUSED
     second = InstantBackend(objective)
     assert Engine(resumed, log, second).run() is ExperimentState.COMPLETED
@@ -162,7 +162,7 @@ def test_abandoning_returns_at_once() -> None:
     engine = Engine(experiment, log, backend, observers=[lambda _: engine.abandon()])
     assert engine.run() is ExperimentState.PAUSED
     assert backend.closed
-    assert Engine(replay(SPEC, log), log, InstantBackend(objective)).run() is ExperimentState.COMPLETED
+    assert Engine(fold(SPEC, log).experiment, log, InstantBackend(objective)).run() is ExperimentState.COMPLETED
 
 
 def test_a_driver_that_died_anywhere_is_taken_over() -> None:
@@ -171,7 +171,7 @@ def test_a_driver_that_died_anywhere_is_taken_over() -> None:
     for cut in range(1, len(entries(whole))):
         log = new_log()
         log.append(entries(whole)[:cut])
-        experiment = replay(SPEC, log)
+        experiment = fold(SPEC, log).experiment
         if experiment.state.ended:
             break
         assert Engine(experiment, log, InstantBackend(objective)).run() is ExperimentState.COMPLETED
@@ -188,7 +188,7 @@ def test_when_no_trial_can_run_the_experiment_is_left_paused() -> None:
         Engine(Experiment(SPEC), log, backend).run()
     assert backend.closed
     assert isinstance(entries(log)[-1].event, DriverStopped)
-    assert replay(SPEC, log).state is ExperimentState.PAUSED
+    assert fold(SPEC, log).experiment.state is ExperimentState.PAUSED
 
 
 def test_when_the_record_can_not_be_written_nothing_more_is_done() -> None:
@@ -219,11 +219,11 @@ def test_replay_names_the_entry_that_diverges() -> None:
     tampered = new_log()
     tampered.append([*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]])
     with pytest.raises(ReplayDivergence, match=f"entry {at + 1} "):
-        replay(SPEC, tampered)
+        fold(SPEC, tampered)
     impossible = new_log()
     impossible.append([*whole[:1], Entry(0.0, AttemptEnded(99, 1, 0), ())])
     with pytest.raises(ReplayDivergence, match="entry 2 "):
-        replay(SPEC, impossible)
+        fold(SPEC, impossible)
 
 
 def test_summaries_are_kept_for_the_list() -> None:

@@ -144,13 +144,33 @@ def test_checkpoints_of_a_course_that_a_restored_log_does_not_know_are_set_aside
     assert [stored.name for stored in storage.complete()] == ["trial-0/length-1-attempt-1"], "its manifest is unmarked"
 
 
-def test_what_an_earlier_attempt_saved_is_taken_and_what_it_reported_is_not(
+def test_report_of_earlier_attempt_counts_for_attempt_that_has_not_begun(
     experiment: Experiment, storage: Storage
 ) -> None:
     experiment.handle(DriverStarted(1))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
-    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
-    assert experiment.trials[0].state is TrialState.RUNNING
+    assert recovered(experiment, storage) == [
+        ValidationReported(0, 2, 1, {"loss": 0.5}),
+        CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}),
+    ]
+    assert experiment.trials[0].state is TrialState.PAUSED
+
+
+def test_checkpoint_at_target_without_its_report_is_not_taken(experiment: Experiment, storage: Storage) -> None:
+    save(storage, "trial-0/length-1-attempt-1")
+    assert recovered(experiment, storage) == []
+    # The trial waits at a rung, and this checkpoint was saved after a promotion that the log does not know.
+    experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
+    save(storage, "trial-0/length-9-attempt-1", loss=0.1)
+    assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {})]
+
+
+def test_checkpoint_beyond_an_answer_that_the_log_does_not_know_is_not_taken(
+    experiment: Experiment, storage: Storage
+) -> None:
+    about = mine(experiment, reports=[(1, {"loss": 0.9}), (2, {"loss": 0.8})])
+    storage.save("trial-0/length-3-attempt-1", write, lambda: about)
+    assert recovered(experiment, storage) == []
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -334,7 +354,7 @@ def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, mo
 
 
 def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1))
+    spec = replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1), search=replace(SPEC.search, num_rungs=1))
     experiment, folded = home.store.create(spec, at=0.0), Experiment(spec)
     storage = home.storage(experiment, spec)
     older, newer = (f"trial-0/length-1-attempt-1-batches-{batch}" for batch in (10, 20))
@@ -385,11 +405,15 @@ def four_trials() -> Experiment:
 
 
 def settled(recovery: Recovery) -> list[Event]:
-    """What a recovery yields when the storage has answered."""
+    """What a recovery yields when the storage has answered; its experiment handles each event."""
     assert recovery._answer is not None
     wait([recovery._answer])
     assert recovery.ready
-    return list(recovery.complete([]))
+    events = []
+    for event in recovery.complete([]):
+        recovery._experiment.handle(event)
+        events.append(event)
+    return events
 
 
 def test_recovery_holds_back_only_the_last_word_of_an_attempt_that_died(

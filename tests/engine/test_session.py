@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from ashwood.backends.local.fence import held
-from ashwood.engine import Home, Session, open_home, places, replay, session
+from ashwood.engine import Home, Session, open_home, places, session
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import ThisMachine
-from ashwood.engine.snapshot import Folded
+from ashwood.engine.snapshot import Folded, fold
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
@@ -177,7 +177,7 @@ def test_what_could_not_be_recorded_is_in_no_snapshot(
         with pytest.raises(EventLogError, match="is gone"):
             Session(home, experiment).run(Quiet())
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
-    replay(SPEC, home.store.log(experiment))
+    fold(SPEC, home.store.log(experiment))
 
 
 def test_what_has_ended_is_not_run(home: Home) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.loop import Engine
-from ashwood.engine.session import replay
 from ashwood.engine.simulate import simulate
+from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError
 from ashwood.eventlog.memory import MemoryLog
 from ashwood.eventlog.port import Entry
@@ -51,7 +51,7 @@ def simulated(
 ) -> tuple[Experiment, SimulatedBackend, list[Entry]]:
     """An experiment that has run, the backend it ran on, and its log."""
     log = new_log(spec) if log is None else log
-    experiment = replay(spec, log)
+    experiment = fold(spec, log).experiment
     backend = SimulatedBackend(spec, TRAINING, workers, **options)
     simulate(experiment, backend, log=log)
     return experiment, backend, entries(log)
@@ -221,4 +221,4 @@ def test_an_experiment_that_can_not_go_on_says_so_and_is_paused(
         simulate(experiment, backend, log=log)
     assert gc.isenabled()
     assert experiment.state is ExperimentState.PAUSED
-    assert replay(ASHA, log).state is ExperimentState.PAUSED
+    assert fold(ASHA, log).experiment.state is ExperimentState.PAUSED

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.engine import replay
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
@@ -38,7 +37,7 @@ def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> No
         assert [record.state for record in records] == STATES[version]
         for record in records:
             spec, log = store.spec(record.id), store.log(record.id)
-            experiment = replay(spec, log)
+            experiment = fold(spec, log).experiment
             assert experiment.state is record.state
             folded = fold(spec, log)
             assert folded.progress.state is record.state

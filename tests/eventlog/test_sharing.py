@@ -57,7 +57,7 @@ def drive(home: Path, number: int | None = None) -> int:
             held(directory / "workers.lock"),
         ):
             log.append(telling_entries())
-            snapshot.keep(opened.snapshot(experiment), snapshot.Kept("state", 1, telling_entries()[0]))
+            snapshot.keep(opened.snapshot(experiment), snapshot.Kept("", {}, 1, telling_entries()[0]))
             make_shared(opened.logs(experiment))
             with open_to_append(opened.logs(experiment) / "trial-0.log") as file:
                 file.write(b"a line\n")

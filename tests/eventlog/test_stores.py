@@ -91,7 +91,7 @@ class SqlStoreContract(StoreContract):
             assert (first, last) == (sound[0], sound[2])
             assert damaged == sound[1]._replace(summary={}, damage=damaged.damage)
             assert damaged.damage is not None
-            assert "ashwood replay 2" in damaged.damage
+            assert "ashwood verify 2 --repair" in damaged.damage
             assert store.record(2) == damaged
             store.log(2).append([], summary={"fraction": 0.5})
             assert store.experiments() == sound
@@ -119,7 +119,7 @@ class SqlStoreContract(StoreContract):
             damaged = store.record(1)
             assert damaged == sound._replace(damage=damaged.damage, **shown)
             assert damaged.damage is not None
-            assert "ashwood rename 1" in damaged.damage
+            assert "ashwood verify 1 --repair" in damaged.damage
             store.annotate(1, name="new")
             assert store.record(1) == sound._replace(**{**shown, "name": "new"})
 

@@ -2,13 +2,15 @@
 
 ``python -m tests.torture.mutations --count 5000`` makes copies of a home with two experiments, damages one thing
 in each, and runs commands on it.  A command may fail with an error that names the damage.  If it succeeds without a
-warning, it must print what it prints for the undamaged home.
+warning, it must print what it prints for the undamaged home.  If ``ashwood verify`` finds nothing, all of them must.
+Some homes are repaired and their second experiment is resumed: every loss in its log must be that of its own trial.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shutil
 import sqlite3
@@ -41,10 +43,12 @@ hyperparameters: {{x: {{type: double, minval: 0, maxval: 1}}}}
 searcher: {{name: async_halving, metric: loss, max_length: {{epochs: 9}}, max_trials: 9, num_rungs: 3, divisor: 3}}
 reproducibility: {{experiment_seed: 7}}
 """
+LONGEST = 9
+RESUMED_EVERY = 25
 OFFSETS = {1: 0, 2: 1000}
 """Added to each loss, so that data of another experiment is recognised."""
 
-COMPLAINTS = ("damaged", "missing", "not verified", "warning", '"size": null')
+COMPLAINTS = ("damaged", "missing", "not verified", "warning", '"size": null', '"problem": ')
 """One of these is in the output of a command that has found damage; the last is a checkpoint that is not there."""
 
 READING = (
@@ -55,6 +59,7 @@ READING = (
     "events {id} --json",
     "checkpoints {id} --json",
     "replay {id} --json",
+    "verify {id} --json",
 )
 """Commands whose output must be that of the undamaged home, or which must say that something is wrong."""
 
@@ -223,8 +228,9 @@ def make_home(directory: Path) -> Path:
         (directory / f"{name}.yaml").write_text(FILE.format(name=name))
     home = directory / ".ashwood"
     with open_home(home, create=True):  # The last connection that is closed would delete the write-ahead log.
-        for name in ("first", "second"):
-            workplace.ashwood("run", f"{name}.yaml", "--workers", "2")
+        workplace.ashwood("run", "first.yaml", "--workers", "2")
+        # It stops early, so that it can be resumed.
+        workplace.ashwood("run", "second.yaml", "--workers", "2", "--stop-when", "metric_at=1000.9")
         copy = directory / "home"
         shutil.copytree(home, copy)
     return copy
@@ -258,14 +264,21 @@ def stable(text: str) -> str:
     )
 
 
-def judge(home: Path, expected: Mapping[str, str], directory: Path) -> Iterator[str]:
+def judge(home: Path, what: str, expected: Mapping[str, str], directory: Path) -> Iterator[str]:
     """Run the commands on a damaged home, and yield what is wrong."""
+    verified = run(home, "verify")
+    if verified.crash:
+        yield f"verify: {verified.crash}"
+    # A request that can be read is no damage.
+    is_sound = not verified.complains and "note: " not in verified.out and not what.startswith("request")
     for command in expected:
         ran = run(home, command)
         if ran.crash:
             yield f"{command}: {ran.crash}"
         elif not ran.complains and stable(ran.out) != expected[command]:
             yield f"{command}: prints something else without a word:\n{ran.out[:2000]}\n{ran.err[:500]}"
+        elif is_sound and stable(ran.out) != expected[command]:
+            yield f"{command}: prints something else, but verify finds nothing:\n{ran.out[:2000]}\n{ran.err[:500]}"
     for experiment, offset in OFFSETS.items():
         out = directory / f"models-{experiment}"
         ran = run(home, f"download {experiment} --best 2 --out {out}")
@@ -278,6 +291,28 @@ def judge(home: Path, expected: Mapping[str, str], directory: Path) -> Iterator[
         ran = run(home, f"export {experiment} --out {bundle} --checkpoints --logs")
         if ran.crash:
             yield f"export {experiment}: {ran.crash}"
+
+
+def judge_repair(home: Path) -> Iterator[str]:
+    """Repair a damaged home, resume its second experiment, and yield what is wrong."""
+    for command in ("verify --repair", "verify", "resume 2 --stop-when none --workers 2"):
+        ran = run(home, command)
+        if ran.crash:
+            yield f"{command}: {ran.crash}"
+    ran = run(home, "events 2 --json")
+    if ran.code != 0:
+        return
+    drawn: dict[int, float] = {}
+    for line in ran.out.splitlines():
+        entry = json.loads(line)
+        for decision in entry.get("decisions", ()):
+            if decision["is"] == "CreateTrial":
+                drawn[decision["trial"]] = decision["hparams"]["x"]
+        event = entry["event"]
+        if event["is"] == "ValidationReported":
+            loss = OFFSETS[2] + abs(drawn[event["trial"]] - 0.5) + 1 / event["length"]
+            if abs(event["metrics"]["loss"] - loss) > 1e-9 or event["length"] > LONGEST:
+                yield f"resume: recorded {line}"
 
 
 def judge_bundle(bundle: Path, elsewhere: Path, expected: str) -> Iterator[str]:
@@ -320,7 +355,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 home = copy_of(base, directory / "home")
                 what = damage(home, luck)
-                complaints = list(judge(home, expected, directory))
+                complaints = list(judge(home, what, expected, directory))
+                if seed % RESUMED_EVERY == 0:
+                    complaints += judge_repair(home)
             for complaint in complaints:
                 print(f"seed {seed}: {what}\n  {complaint}", flush=True)
             wrong += len(complaints)

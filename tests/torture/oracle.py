@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ashwood.cli.output import to_json
-from ashwood.engine.session import replay
+from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.memory import MemoryStore
@@ -120,7 +120,7 @@ def _ended(evidence: Evidence) -> Iterator[str]:
     log = store.log(store.create(evidence.spec, at=0.0))
     log.append(evidence.entries)
     try:
-        experiment = replay(evidence.spec, log)
+        experiment = fold(evidence.spec, log).experiment
     except AshwoodError as error:
         yield f"replay fails: {error}"
         return
@@ -175,7 +175,8 @@ def _reports(evidence: Evidence, diary: "Diary") -> Iterator[str]:
         if key in seen:
             yield f"report {key} is recorded twice"
         seen.add(key)
-        if key not in diary.reports:
+        # What an earlier attempt saved and nobody recorded counts as a report of the one that follows.
+        if not any((event.trial, attempt, event.length) in diary.reports for attempt in range(1, event.attempt + 1)):
             yield f"report {key} is recorded, but no training code made it"
         created = trials[event.trial]
         expected = loss_at(created.hparams, created.seed, event.length, odd=odd)

@@ -6,13 +6,14 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from ashwood.cli.export import warn_of_damage
 from ashwood.cli.output import format_length, print_json, to_json
 from ashwood.cli.text import cut, say
-from ashwood.engine import Home, open_home, replay
+from ashwood.engine import open_home
+from ashwood.engine.verification import rebuild, replayed
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
@@ -21,7 +22,6 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.descriptions import describe_decisions, describe_event, trials_of
-from ashwood.views.progress import Progress
 
 _FOLLOW_SECONDS = 0.2
 
@@ -43,20 +43,15 @@ def show_events(home: str | None, experiment: int, *, follow: bool, trial: int |
 
 def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
     """``ashwood replay``."""
-    count = 0
-
-    def counted(entries: Sequence[Entry]) -> None:
-        nonlocal count
-        count += len(entries)
-
     with open_home(home) as opened:
-        spec, log = opened.store.spec(experiment), opened.log(experiment)
-        log.check()
         unverified = opened.unverified(experiment)
         start = time.perf_counter()
-        state = replay(spec, log, [counted]).state
+        folded = replayed(opened, experiment)
         seconds = time.perf_counter() - start
-        is_rebuilt = opened.store.record(experiment).damage is not None and _rebuild(opened, experiment, spec)
+        count, state = folded.seq, folded.experiment.state
+        is_rebuilt = opened.store.record(experiment).damage is not None and not opened.is_driven(experiment)
+        if is_rebuilt:
+            rebuild(opened, experiment, folded)
     if json:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
@@ -68,17 +63,6 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         say(f"warning: {unverified}", err=True)
     if is_rebuilt:
         say(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
-
-
-def _rebuild(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> bool:
-    """Write the state and the summary that the log leads to; returns False if a driver writes them itself."""
-    if home.is_driven(experiment):
-        return False
-    log, progress = home.store.log(experiment), Progress(spec)
-    for _, entry in log.read():
-        progress.apply(*entry)
-    log.append([], summary=progress.summary())
-    return True
 
 
 def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool) -> Iterator[tuple[Seq, Entry]]:

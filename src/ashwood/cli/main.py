@@ -289,6 +289,12 @@ def resume(
     backend: BackendOption = None,
     ray_address: RayAddressOption = None,
     stop_when: StopWhenOption = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            "--workdir", metavar="DIR", help="Where the training code is now, if its directory was moved or copied."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Go on with an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
@@ -296,7 +302,7 @@ def resume(
     from ashwood.cli.where import Where
 
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], json=json)
+    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], workdir=workdir, json=json)
     raise typer.Exit(resume_experiment(experiment, wanted))
 
 
@@ -665,7 +671,7 @@ def animate(
         int | None,
         typer.Argument(
             help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
-            metavar="[ID]",
+            metavar="ID",
             max=LARGEST_ID,
             show_default=False,
         ),
@@ -706,10 +712,41 @@ def report(
 
 @app.command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Fold the log again, and check that every recorded decision is what the search decides."""
+    """Check that every decision in the event log is what the search decides. `ashwood verify` checks this and more."""
     from ashwood.cli.events import check_replay
 
     check_replay(home, experiment, json=json)
+
+
+@app.command()
+def verify(
+    experiment: Annotated[
+        int | None,
+        typer.Argument(help="The experiment's number.", metavar="[ID]", max=LARGEST_ID, show_default="all"),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All experiments, which is the default.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Rebuild what can be rebuilt, accept a log that is older than its head, and set files aside that "
+            "do not belong to the experiment.",
+        ),
+    ] = False,
+    home: HomeOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the database, event logs, checkpoints and other files of a home; print one line for each problem.
+
+    The exit code is 0 if no problem is left, and otherwise 1. Nothing is changed without --repair, and nothing is
+    deleted with it.
+    """
+    from ashwood.cli.verify import verify as check
+
+    if experiment is not None and all_:
+        raise typer.BadParameter("give an experiment's number or --all, not both", param_hint="--all")
+    if not check(home, experiment, repair=repair, json=json):
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

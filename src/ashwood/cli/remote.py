@@ -27,7 +27,9 @@ _REACH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = (0.1, 1.0)
 _LAST_LINES: Final = 20
 
-_LOOKS: Final = frozenset(("list", "describe", "trials", "best", "logs", "events", "watch", "replay", "checkpoints"))
+_LOOKS: Final = frozenset(
+    ("list", "describe", "trials", "best", "logs", "events", "watch", "replay", "checkpoints", "verify")
+)
 _STEERS: Final = frozenset(
     ("pause", "cancel", "kill", "kill-trial", "stop-trial", "set", "rename", "label", "archive", "delete", "gc")
 )

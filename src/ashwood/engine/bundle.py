@@ -123,7 +123,8 @@ def export_bundle(
     entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
-        writer.add(_SPEC, [encode_spec(spec).encode()])
+        # Arguments of a script may hold secrets.
+        writer.add(_SPEC, [encode_spec(replace(spec, arguments=())).encode()])
         passed = _Passing(entry for _, entry in entries)
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()
@@ -182,7 +183,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         try:
             spec = home.store.spec(experiment)
             with home.lease(experiment) as lease, home.log(experiment, lease.token) as log:
-                home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
+                home.store.annotate(experiment, name=storable(f"unfinished import of {path.name}"), archived=True)
                 _unpack(archive, manifest["members"], home.directory(experiment), lease, former, spec.identity)
                 _append(log, archive, manifest, original, lease)
                 home.store.annotate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from ashwood.engine.clock import WallClock
 from ashwood.engine.janitor import Janitor
@@ -10,7 +11,7 @@ from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import ExperimentId
+from ashwood.eventlog.port import Answer, ExperimentId
 from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.search.settings import MOST_TRIALS
@@ -63,9 +64,15 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
     except ExperimentBusy:
         return False
     with lease, home.log(experiment, lease.token) as log:
-        log.check()
         spec = home.store.spec(experiment)
-        folded = fold(spec, log, home.snapshot(experiment), beat=lease.beat)
+        try:
+            log.check()
+            folded = fold(spec, log, home.snapshot(experiment), beat=lease.beat)
+        except AshwoodError as error:
+            # A request that stayed would be done much later, after a repair.
+            with suppress(AshwoodError):
+                log.append([], answers=dict.fromkeys(dict(home.store.pending(experiment)), Answer(str(error))))
+            raise
         clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
         recorder = Recorder(folded.experiment, log, clock)
         entries = recorder.answer(home.store.pending(experiment))

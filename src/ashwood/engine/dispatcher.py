@@ -27,6 +27,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import Event, LastWord
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
 
 _FIRST_DELAY = 0.5
@@ -107,6 +108,16 @@ class Dispatcher:
             case AbortTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
                 yield Abort(trial, attempt)
 
+    def _start_of(self, trial: Trial) -> tuple[int, str | None]:
+        """Return the length and the name of the checkpoint that a trial starts from."""
+        spec = self._experiment.spec
+        if trial.checkpoint_length < spec.search.max_length:
+            return trial.checkpoint_length, trial.checkpoint
+        # Its process died between saving the last checkpoint and reporting.  It must train again to report, and must
+        # not train for longer than the experiment allows.
+        latest = self._experiment.checkpoints.latest(trial.id, below=spec.search.max_length)
+        return (0, spec.source_checkpoint) if latest is None else (latest.length, latest.name)
+
     def _starts(self, slots: int, now: float) -> Iterator[Command]:
         if self._experiment.state is not ExperimentState.RUNNING or self._experiment.over:
             return
@@ -120,13 +131,6 @@ class Dispatcher:
                 held.append(waiting)
                 continue
             self.live[trial.id] = trial.attempt
-            yield StartAttempt(
-                trial.id,
-                trial.attempt,
-                trial.target,
-                trial.hparams,
-                trial.seed,
-                trial.checkpoint_length,
-                trial.checkpoint,
-            )
+            length, checkpoint = self._start_of(trial)
+            yield StartAttempt(trial.id, trial.attempt, trial.target, trial.hparams, trial.seed, length, checkpoint)
         self._queue.extendleft(reversed(held))

@@ -66,11 +66,16 @@ def set_aside_foreign(
         StorageUnreachable: the storage cannot be read, or a checkpoint cannot be moved.
     """
     stored = while_beating(storage.complete, beat)
-    names = [each.name for each in stored if _is_foreign(experiment, storage, each, beat)]
+    names = [each.name for each in stored if is_foreign(experiment, storage, each, beat)]
     return [(name, while_beating(partial(storage.set_aside, name), beat)) for name in names]
 
 
-def _is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: Callable[[], None]) -> bool:
+def is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: Callable[[], None]) -> bool:
+    """Return whether a checkpoint cannot be of an experiment as its log tells it; see `set_aside_foreign`.
+
+    Raises:
+        StorageUnreachable: the storage cannot be read.
+    """
     trial = experiment.trials.get(stored.trial)
     if trial is None or stored.attempt > trial.attempt:
         return True
@@ -214,18 +219,20 @@ def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Ite
 
     A trial continues from a complete checkpoint.  Its manifest holds what was reported since the checkpoint before.
     Reports that were lost come first: otherwise the learning curve would have a hole, and the trial would have to
-    train on to report again.
+    train on to report again.  Those of an earlier attempt count as reports of the present one, which has not begun.
+
+    A checkpoint at the target of its trial is of no use without the report that the search waits for.  A process waits
+    for the search at its target, so one that went further got an answer that the log does not know: it belongs to a
+    course that the experiment took before its database was restored from a backup.
     """
     known = experiment.checkpoints.names(trial.id)
     for stored, manifest in found:
-        if stored.name in known or stored.length < trial.checkpoint_length:
+        reports = [(length, metrics) for length, metrics in manifest.reports if metrics and length < stored.length]
+        is_known = stored.name in known or stored.length < trial.checkpoint_length
+        if is_known or any(length >= trial.target for length, _ in reports):
             continue
-        for length, metrics in (*manifest.reports, (stored.length, manifest.metrics)):
-            if metrics and length <= stored.length and _is_news(trial, stored.attempt, length):
-                yield ValidationReported(trial.id, stored.attempt, length, metrics)
-        yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)
-
-
-def _is_news(trial: Trial, attempt: int, length: int) -> bool:
-    """Return whether a report is of the present attempt of a trial, and further than the log knows."""
-    return trial.state is TrialState.RUNNING and attempt == trial.attempt and (attempt, length) > trial.reported
+        for length, metrics in (*reports, (stored.length, manifest.metrics)):
+            if metrics and trial.state is TrialState.RUNNING and (trial.attempt, length) > trial.reported:
+                yield ValidationReported(trial.id, trial.attempt, length, metrics)
+        if stored.length < trial.target or stored.length <= trial.reported[1]:
+            yield CheckpointSaved(trial.id, stored.attempt, stored.length, stored.name, manifest.metrics)

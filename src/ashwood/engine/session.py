@@ -18,9 +18,9 @@ from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Place, place_of
-from ashwood.engine.recorder import Observer, Recorder
+from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
-from ashwood.engine.snapshot import Folded, check_entry, check_imported, fold
+from ashwood.engine.snapshot import Folded, check_imported, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
 from ashwood.errors import (
@@ -37,13 +37,12 @@ from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
 from ashwood.experiment.events import CheckpointSaved, DriverStopped
-from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
 from ashwood.trial.storage import is_remote
 from ashwood.trial.storage.port import parsed
-from ashwood.views.progress import Progress
+from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
 """Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
@@ -146,7 +145,7 @@ class Session:
             log.check()
             self._await_former_workers(place, lease, audience)
             check_imported(self.id, self.spec, log)
-            folded = fold(self.spec, log, self._home.snapshot(self.id), beat=lease.beat)
+            folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
@@ -299,20 +298,6 @@ class _SnapshotKeeper:
     def _beat(self) -> None:
         with suppress(DiskFull):  # the next beat of the engine pauses the experiment for that reason
             self._lease.beat()
-
-
-def replay(spec: ExperimentSpec, log: EventLog, observers: Sequence[Observer] = ()) -> Experiment:
-    """Fold a log from its beginning, and check that every recorded decision is what the search decides.
-
-    Raises:
-        ReplayDivergence: it isn't; the message names the entry.
-    """
-    experiment = Experiment(spec)
-    for seq, entry in log.read():
-        check_entry(experiment, seq, entry)
-        for observe in observers:
-            observe([entry])
-    return experiment
 
 
 @contextmanager

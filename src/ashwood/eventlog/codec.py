@@ -209,6 +209,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "unit": Unit(data["unit"]),
                 "entrypoint": Entrypoint(EntrypointKind(data["entrypoint"]["kind"]), data["entrypoint"]["target"]),
                 "labels": tuple(data["labels"]),
+                "arguments": tuple(data.get("arguments", ())),
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
@@ -242,7 +243,7 @@ def fits(value: object, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(fits(value, each) for each in arguments)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         return isinstance(value, tuple) and all(fits(each, arguments[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, dict) and all(

@@ -111,18 +111,34 @@ class HeadedLog:
         head = read_head(self._path)
         if head is None:
             return None
-        if (last := self._log.last()) < head.seq:
+        entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
+        if entry is None and (last := self._log.last()) < head.seq:
             raise EventLogError(
                 f"experiment {self._experiment}: entries {last + 1} to {head.seq} are missing: {self._path} names "
                 f"entry {head.seq} as recorded. {self._advice(last)}"
             )
-        entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
         if entry is None or not head.names(head.seq, entry):
             raise EventLogError(
                 f"experiment {self._experiment}: entry {head.seq} is not the one that {self._path} names: this is "
-                f"another log, or an older one that was continued. {self._advice(last)}"
+                f"another log, or an older one that was continued. {self._advice(self._log.last())}"
             )
         return head
+
+    def accept(self) -> Seq:
+        """Make the last entry the head, whatever the head file names; return its number.
+
+        Raises:
+            EventLogError: the last entry cannot be read, or the head file cannot be written.
+        """
+        last = self._log.last()
+        if last == 0:
+            self._path.unlink(missing_ok=True)
+            return 0
+        self._unnoted = next(self._log.read(after=last - 1))
+        self._note()
+        if self._unnoted is not None:
+            raise EventLogError(f"{self._path} cannot be written: is there room, and may you write it?")
+        return last
 
     def append(
         self,
@@ -187,7 +203,7 @@ class HeadedLog:
         )
         return (
             "Was an older database restored, or a part of it lost? Restore the latest database with its write-ahead "
-            f"log; {save}to continue from entry {last} nevertheless, delete {self._path}"
+            f"log; {save}to accept the log as it is, with {last} entries: ashwood verify {self._experiment} --repair"
         )
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from ashwood.errors import DiskFull, EventLogError, NotFound
 from ashwood.eventlog.ballast import FULL, Ballast, Reserve
 from ashwood.eventlog.files import Places, claim_directory, find_places, read_claim
-from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head, read_head
+from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
@@ -213,7 +213,7 @@ class Home:
     def damage(self, record: ExperimentRecord) -> str | None:
         """Return what of an experiment is damaged and what to do, as far as a list can tell, or None."""
         try:
-            self.store.spec(record.id)
+            self.store.check_spec(record.id)
         except NotFound:  # It was deleted meanwhile.
             return None
         except EventLogError as error:
@@ -222,8 +222,6 @@ class Home:
 
     def missing(self, experiment: ExperimentId) -> str | None:
         """Return which entries of a log are missing and what to do, as far as its head file tells, or None."""
-        if read_head(self._head(experiment)) is None:
-            return None
         try:
             self.log(experiment).check()
         except NotFound:  # It was deleted meanwhile.
@@ -242,8 +240,11 @@ class Home:
             "verified: those of the last second before the crash may be missing"
         )
 
-    def check_numbers(self) -> None:
+    def check_numbers(self, records: Sequence[ExperimentRecord] | None = None) -> None:
         """Check that the database has all experiments whose files are in the home.
+
+        Args:
+            records: all experiments of the database, or None to read them.
 
         Raises:
             EventLogError: it does not, and so it is probably an older copy.
@@ -251,7 +252,7 @@ class Home:
         # Files of an experiment in PostgreSQL may stay on other machines when it is deleted.
         if not isinstance(self.store, SqliteStore):
             return
-        known = {record.id for record in self.store.experiments()}
+        known = {record.id for record in (self.store.experiments() if records is None else records)}
         if lost := sorted(numbers_with_head(self.path) - known):
             raise EventLogError(_lost(self.path, lost))
 

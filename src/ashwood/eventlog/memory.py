@@ -71,6 +71,14 @@ class MemoryStore:
         """What an experiment is."""
         return self._shelf(experiment).spec
 
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is."""
+        self._shelf(experiment).spec = spec
+
+    def check_spec(self, experiment: ExperimentId) -> None:
+        """Check that there is an experiment, because a spec in memory cannot be damaged."""
+        self._shelf(experiment)
+
     def log(self, experiment: ExperimentId, token: Token | None = None) -> MemoryLog:
         """An experiment's log."""
         return MemoryLog(self, experiment, token)

@@ -162,11 +162,11 @@ def read_record(
     damage: list[str] = []
     if about_is_damaged:
         damage.append(
-            "its name, labels, creation time or archived flag is damaged: set them again with "
-            f"'ashwood rename {row.id} NAME' and 'ashwood label {row.id}'"
+            "its name, labels, creation time or archived flag is damaged: restore those of its description with "
+            f"'ashwood verify {row.id} --repair', or set them with 'ashwood rename' and 'ashwood label'"
         )
     if known is None:
-        damage.append(f"its state or summary is damaged: rebuild both from the log with 'ashwood replay {row.id}'")
+        damage.append(f"its state or summary is damaged: rebuild both with 'ashwood verify {row.id} --repair'")
     highest = row.highest if type(row.highest) is int else 0
     if (end := end_of_log(row.head, row.highest)) > highest:
         damage.append(

@@ -14,7 +14,7 @@ import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import cached_property
 from itertools import count, takewhile
@@ -171,6 +171,18 @@ class SqlStore(ABC):
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is."""
+        with self._checked_spec(experiment) as (text, _):
+            return decode_spec(text)
+
+    def check_spec(self, experiment: ExperimentId) -> None:
+        """Check the spec of an experiment without decoding it."""
+        with self._checked_spec(experiment) as (text, has_digest):
+            if not has_digest:
+                decode_spec(text)
+
+    @contextmanager
+    def _checked_spec(self, experiment: ExperimentId) -> Iterator[tuple[str, bool]]:
+        """Provide the text of a spec and whether it has a digest, which fits; name the experiment in errors."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._only(experiment, rows)
         advice = ""
@@ -179,11 +191,26 @@ class SqlStore(ABC):
             advice = "; restore the database from a backup"
             if version > 1:
                 check_digest(digest, text)
-            return decode_spec(text)
+            yield text, version > 1
         except EventLogError as error:
             raise EventLogError(
                 f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
             ) from error
+
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is; see `ashwood.eventlog.port.Store.change_spec`."""
+        text = encode_spec(spec)
+
+        def work(transaction: Transaction) -> list[Any]:
+            return transaction.run(
+                "UPDATE experiments SET version = ?, spec = ?, digest = ? WHERE id = ? RETURNING id",
+                VERSION,
+                text,
+                digest_of(text),
+                experiment,
+            )
+
+        self._only(experiment, self._commit(work))
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
         """An experiment's log."""

@@ -26,7 +26,7 @@ from ashwood.eventlog.ballast import FULL, has_room
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
-from ashwood.eventlog.wal import Tail, close_deleted, find_tail, shm_of, wal_of
+from ashwood.eventlog.wal import Tail, close_deleted, cut_off, find_tail, shm_of, wal_of
 from ashwood.trial.sharing import how_to_share, owner_name, share
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
@@ -103,6 +103,7 @@ class SqliteStore(SqlStore):
     Attributes:
         path: the file.
         unverified: what of the write-ahead log could not be verified, or None if all of it could.
+        damage: damage of the write-ahead log, if the file was opened in spite of it; it is then read-only.
     """
 
     NOW = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -122,6 +123,7 @@ class SqliteStore(SqlStore):
         self.path = path
         self.name = str(path)
         self.unverified: str | None = None
+        self.damage: EventLogError | None = None
         # The reader stays open until the other connection has read, so that SQLite does not check the log again.
         with _explained(path), ExitStack() as stack:
             _share_files(path)
@@ -133,8 +135,9 @@ class SqliteStore(SqlStore):
             if tail is not None and tail.has_commit:
                 self.unverified = f"{wal_of(path)} ends with a commit that is damaged or incomplete, and was not read"
             if reader is not None and tail is not None and tail.is_damage:
+                self.damage = _damaged(path, tail, reader)
                 if not salvage:
-                    raise _damaged(path, tail, reader)
+                    raise self.damage
                 # SQLite would delete what follows the damage when a connection that can write is closed.
                 stack.pop_all()
                 self._connection = reader
@@ -157,6 +160,25 @@ class SqliteStore(SqlStore):
     def is_gone(self) -> bool:
         """Return whether the file was deleted or replaced since it was opened; SQLite does not report it."""
         return _file_at(self.path) != self._opened
+
+    def drop_damaged_commits(self, aside: Path) -> None:
+        """Give up the commits from the damage of the write-ahead log on; open the store anew after that.
+
+        Args:
+            aside: the file for a copy of the whole write-ahead log.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        cut_off(self.path, aside)
+
+    def integrity(self) -> Sequence[str]:
+        """Return what SQLite finds wrong with the structure of the file, at most some lines."""
+        try:
+            rows = self._connection.execute(f"PRAGMA integrity_check({_MOST_NAMED})").fetchall()
+        except sqlite3.Error as error:
+            return [str(error)]
+        return [line for (text,) in rows for line in str(text).splitlines() if line != "ok"]
 
     def _hint(self, experiment: ExperimentId) -> str:
         """Return a hint if the experiment's files are in the home."""

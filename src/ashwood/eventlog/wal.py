@@ -19,6 +19,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
+from ashwood.trial.sharing import share
+
 _HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, checksum
 _HEADER_CHECKED: Final = 24
 _FRAME: Final = struct.Struct(">6I")  # page, size of the database after a commit or 0, salts, checksum
@@ -82,6 +84,33 @@ def find_tail(path: Path) -> Tail | None:
                 return tail
             time.sleep(0.001)
     return None
+
+
+def cut_off(path: Path, aside: Path) -> None:
+    """Cut a write-ahead log off after the frames that SQLite accepts, and keep a copy of all of it.
+
+    A connection must have read from the database, and must still be open; no process may write to it.
+
+    Args:
+        path: the database.
+        aside: the file for the copy.
+
+    Raises:
+        OSError: it cannot be copied or cut off; in the first case nothing has changed.
+    """
+    accepted, wal = _accepted(path), wal_of(path)
+    with wal.open("r+b") as file:
+        with aside.open("xb") as copy:
+            while piece := file.read(1 << 20):
+                copy.write(piece)
+            copy.flush()
+            os.fsync(copy.fileno())
+        share(aside)
+        file.seek(0)
+        header = file.read(_HEADER.size)
+        page_size = _PAGE_SIZE if _order_of(header) is None else _HEADER.unpack(header)[2]
+        file.truncate(_HEADER.size + accepted.frames * (_FRAME.size + page_size) if accepted.frames else 0)
+        os.fsync(file.fileno())
 
 
 class _Accepted(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from math import inf
 from typing import NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
@@ -63,10 +64,9 @@ class Checkpoints:
         kept = {checkpoint.name for checkpoint in self._trials.get(trial, ())}
         return kept | self._deleted.get(trial, {}).keys() | self._damaged.get(trial, set())
 
-    def latest(self, trial: TrialId) -> Checkpoint | None:
-        """What a trial goes on from; None: it starts from scratch."""
-        kept = self._trials.get(trial)
-        return kept[-1] if kept else None
+    def latest(self, trial: TrialId, *, below: float = inf) -> Checkpoint | None:
+        """Return a trial's longest checkpoint that is shorter than ``below``, or None if there is none."""
+        return next((each for each in reversed(self._trials.get(trial, ())) if each.length < below), None)
 
     def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
         """Take a new one; returns those that nobody needs any more."""

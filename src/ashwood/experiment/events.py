@@ -112,7 +112,10 @@ class DiskFilled(NamedTuple):
 
 
 class CheckpointDamaged(NamedTuple):
-    """A process ended before it began: the checkpoint that it was to start from is damaged or missing."""
+    """The checkpoint that a process was to start from is damaged or missing, so the process ended before it began.
+
+    ``attempt`` is 0 if no process found that, but ``ashwood verify``.
+    """
 
     trial: TrialId
     attempt: int

@@ -74,6 +74,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.failures import CommonFailures, lost_too_often
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import Trial
 from ashwood.search.density import DensitySampler
@@ -140,6 +141,12 @@ class Experiment:
             TimeRanOut: self._time_ran_out,
             DriverStopped: self._driver_stopped,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trials": pack(Trial, self.trials.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "trials": {trial.id: trial for trial in unpack(Trial, state["trials"])}}
 
     def handle(self, event: Event) -> tuple[Decision, ...]:
         """Take an event; returns what is to be done about it, in order.

@@ -150,6 +150,8 @@ class ExperimentSpec:
             (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None) and
             `IMPORTED`.
         rules: number of the rules by which the experiment decides; see `RULES`.
+        arguments: command line (``sys.argv``) of the script that started the search, which the script sees in workers
+            too; empty: no script did. It may hold secrets, so exports leave it out.
         identity: random text that no other experiment has; empty: it was created before there were identities.
     """
 
@@ -183,6 +185,7 @@ class ExperimentSpec:
     config_text: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rules: int = RULES
+    arguments: tuple[str, ...] = ()
     identity: str = ""
 
     @property

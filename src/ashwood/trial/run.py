@@ -94,10 +94,22 @@ def describe(error: BaseException) -> str:
     while frames is not None and frames.tb_next is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames))
-    headline = traceback.format_exception_only(error)[-1].strip()
+    headline = traceback.format_exception_only(error)[-1].strip() + _hint(error)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
     return f"{headline[:_LONGEST_LINE]}\n{text}"
+
+
+def _hint(error: BaseException) -> str:
+    """Return what may help with an exception, as an addition to its line."""
+    if not isinstance(error, NameError) or error.__traceback__ is None:
+        return ""
+    from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start fast without.
+
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    return hint_of_guard(error.name or "", last.tb_frame.f_globals.get("__file__"))
 
 
 def lacks_space(error: BaseException) -> bool:

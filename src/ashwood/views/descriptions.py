@@ -49,7 +49,8 @@ def describe_event(event: e.Event, unit: Unit) -> str:
         case e.DiskFilled(trial, attempt, error):
             return f"trial {trial} found a disk full, attempt {attempt}: {_headline(error)}"
         case e.CheckpointDamaged(trial, attempt, path, why):
-            return f"trial {trial} found {path} damaged, attempt {attempt}: {_headline(why)}"
+            finder = f"trial {trial}, attempt {attempt}," if attempt else "ashwood verify"
+            return f"{finder} found {path} damaged: {_headline(why)}"
         case _:
             return _describe_request(event)
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from operator import ge, gt, itemgetter, le, lt
 from typing import Any, TypeAlias
 
@@ -82,7 +83,8 @@ def select(
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
     """The column that a user means: by its name, or a hyperparameter without its prefix."""
     if columns is None:
-        columns = list(dict.fromkeys(column for record in records for column in record))
+        # Many records have the same columns.
+        columns = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, records)))))
     for candidate in (key, f"hparams.{key}"):
         if candidate in columns:
             return candidate

@@ -110,7 +110,9 @@ class LocalBackend:
         self._closed = False
         check_command(spec)
         if not Path(spec.workdir).is_dir():
-            raise BackendError(f"the work directory {spec.workdir} isn't there")
+            raise BackendError(
+                f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
+            )
         try:
             make_shared(self._logs)
         except OSError as error:
@@ -332,6 +334,7 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
         target=spec.entrypoint.target,
         workdir=spec.workdir,
         logs=str(logs),
+        arguments=spec.arguments,
         process_per_attempt=process_per_attempt,
         common={
             "checkpoints": str(checkpoints),

@@ -15,6 +15,7 @@ from ashwood.trial.regular import open_to_append, open_to_read
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
 _HEADER = re.compile(r"--- \d{4}-\d\d-\d\d ")
+_OWNER = re.compile(rb"--- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d experiment ([0-9a-f]{1,64}), trial ")
 
 
 def trial_log(logs: str | Path, trial: int) -> Path:
@@ -25,6 +26,16 @@ def trial_log(logs: str | Path, trial: int) -> Path:
 def worker_log(logs: str | Path, slot: int) -> Path:
     """The file that keeps what a worker prints outside trials, such as while it imports the training code."""
     return Path(logs, f"worker-{slot}.log")
+
+
+def logged_experiment(log: Path) -> str | None:
+    """Return the identity of the experiment in the first header of a trial's log, or None if it has none."""
+    try:
+        with open_to_read(log) as file:
+            found = _OWNER.match(file.read(_TAIL_BYTES))
+    except OSError:
+        return None
+    return None if found is None else found[1].decode()
 
 
 def tail(log: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -25,6 +25,7 @@ class Setup(NamedTuple):
         target: the training code.
         workdir: directory that it runs in.
         logs: directory of the trials' logs.
+        arguments: what training code sees as ``sys.argv``; empty: its own path alone.
         process_per_attempt: run every attempt in a process of its own.
         common: the fields of `ashwood.trial.job.Job` that all jobs share.
     """
@@ -33,5 +34,6 @@ class Setup(NamedTuple):
     target: str
     workdir: str
     logs: str
+    arguments: Sequence[str]
     process_per_attempt: bool
     common: Mapping[str, Any]

@@ -108,8 +108,8 @@ class LocalStorage(Storage):
                 if (said := parse_name(name)) is not None and (
                     name == path or entry.removeprefix(_REPLACED) not in entries
                 ):
-                    size = _size_told(f"{self._root}/{path}")
-                    yield path, trial, None if size is None else Stored(name, *said, size)
+                    told = _told(f"{self._root}/{path}")
+                    yield path, trial, None if told is None else Stored(name, *said, *told)
                 elif entry.startswith(_HIDDEN):
                     yield path, trial, None
 
@@ -171,7 +171,7 @@ class LocalStorage(Storage):
 
     def locate(self, name: str) -> str:
         """The directory."""
-        return name if is_foreign(name) else str(self._root / name)
+        return name if is_foreign(name) else f"{self._root}/{name}"  # of 100,000 at once, and paths are slow
 
     def probe(self) -> None:
         """Write a small file, read it and delete it."""
@@ -242,12 +242,13 @@ def _tidy(parent: Path, attempt: int) -> None:
                 _remove(path)
 
 
-def _size_told(directory: str) -> int | None:
-    """What a manifest says of the size; None: there is none, or none that can be read."""
+def _told(directory: str) -> tuple[int, str] | None:
+    """Return the size and the experiment in a manifest, or None if there is no manifest that can be read."""
     try:
         data = read_manifest(directory)
-        return None if data is None else int(json.loads(data)["size"])
-    except (OSError, ValueError, TypeError, KeyError):
+        manifest = None if data is None else json.loads(data)
+        return None if manifest is None else (int(manifest["size"]), str(manifest.get("experiment", "")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 

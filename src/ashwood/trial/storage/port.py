@@ -23,13 +23,19 @@ _NAME = re.compile(r"trial-([0-9]+)/length-([0-9]+)-attempt-([0-9]+)(?:-([a-z]+)
 
 
 class Stored(NamedTuple):
-    """A complete checkpoint in a storage; ``size`` in bytes."""
+    """A complete checkpoint in a storage.
+
+    Attributes:
+        size: of its files, in bytes.
+        experiment: identity of the experiment in its manifest; empty: not known, as a listing of a URL does not tell.
+    """
 
     name: str
     trial: int
     length: int
     attempt: int
     size: int
+    experiment: str = ""
 
 
 class Leftover(NamedTuple):

@@ -1,0 +1,108 @@
+"""``ashwood verify``: checks of a home, and repairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from ashwood.backends.local import clear_former_workers
+from ashwood.cli.output import format_length, print_json
+from ashwood.cli.text import on_one_line, say
+from ashwood.engine import Home, open_home
+from ashwood.engine.verification import ExperimentCheck, Finding, check_commits, check_home
+from ashwood.errors import AshwoodError
+from ashwood.eventlog.port import ExperimentId
+
+
+class _Report:
+    """Prints what checks find, repairs it if wanted, and counts what is left."""
+
+    def __init__(self, *, repair: bool, json: bool) -> None:
+        self.left = self.repaired = self.repairable = 0
+        self.records: list[dict[str, object]] = []
+        self._repair = repair
+        self._json = json
+
+    def take(self, experiment: ExperimentId | None, findings: Iterable[Finding]) -> int:
+        """Take the findings about an experiment, or about the home; return how many problems are left."""
+        before = self.left
+        for finding in findings:
+            done, why = self._repaired(finding) if self._repair else (None, "")
+            if not finding.is_harmless:
+                self.left += done is None
+                self.repaired += done is not None
+            self.repairable += done is None and finding.repair is not None
+            self._print(experiment, finding, done, why)
+        return self.left - before
+
+    def _repaired(self, finding: Finding) -> tuple[str | None, str]:
+        """Return what a repair did, or None and why it failed."""
+        if finding.repair is None:
+            return None, ""
+        try:
+            return finding.repair(), ""
+        except OSError as error:
+            return None, f" (cannot be repaired: {error.filename or ''} {error.strerror})"
+        except AshwoodError as error:
+            return None, f" (cannot be repaired: {error})"
+
+    def _print(self, experiment: ExperimentId | None, finding: Finding, done: str | None, why: str) -> None:
+        if self._json:
+            self.records.append(
+                {
+                    "experiment": experiment,
+                    "problem": finding.problem + why,
+                    "harmless": finding.is_harmless,
+                    "repairable": finding.repair is not None,
+                    "repaired": done,
+                }
+            )
+            return
+        whose = "" if experiment is None else f"experiment {experiment}: "
+        after = "" if done is None else f". Repaired: {done}"
+        say(on_one_line(f"{whose}{'note: ' if finding.is_harmless else ''}{finding.problem}{why}{after}"))
+
+
+def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, json: bool) -> bool:
+    """``ashwood verify``, of one experiment or, if that is None, of all; return whether no problem is left."""
+    report = _Report(repair=repair, json=json)
+    with ExitStack() as stack:
+        # A home with a damaged write-ahead log can be opened for reading only, so that nothing is lost.
+        opened = stack.enter_context(open_home(home, salvage=True))
+        found = report.left + report.repaired
+        left = report.take(None, check_commits(opened))
+        if report.left + report.repaired > found and repair:
+            if left:
+                return _end(report, 0, json=json)
+            stack.close()
+            opened = stack.enter_context(open_home(home))
+        if experiment is None:
+            report.take(None, check_home(opened))
+        numbers = [record.id for record in opened.store.experiments()] if experiment is None else [experiment]
+        for number in numbers:
+            _verify_experiment(opened, number, report, repair=repair, json=json)
+    return _end(report, len(numbers), json=json)
+
+
+def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report, *, repair: bool, json: bool) -> None:
+    with ExitStack() as stack:
+        if repair:
+            # No driver may begin meanwhile, and no worker of a former one may save.
+            lease = stack.enter_context(home.lease(experiment))
+            clear_former_workers(home.directory(experiment) / "workers.lock")
+            check = ExperimentCheck(home, experiment, lease.token, lease.beat)
+        else:
+            check = ExperimentCheck(home, experiment)
+        left = report.take(experiment, check.findings())
+    if not left and not json:
+        checked = ", ".join(format_length(count, noun) for noun, count in check.counts.items())
+        say(f"experiment {experiment}: no problem ({checked})")
+
+
+def _end(report: _Report, experiments: int, *, json: bool) -> bool:
+    if json:
+        print_json({"experiments": experiments, "problems": report.left, "findings": report.records})
+    elif report.left:
+        advice = "; to repair what can be repaired, add --repair" if report.repairable else ""
+        say(f"{format_length(report.left, 'problems')} left, {report.repaired} repaired{advice}")
+    return report.left == 0
