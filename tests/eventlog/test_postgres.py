@@ -1,12 +1,13 @@
 """What only PostgreSQL has to do: connections that go, and servers, databases and rights that aren't there."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,57 @@ def test_statement_timeout_of_a_role_does_not_apply(url: str) -> None:
         admin.execute("ALTER ROLE hasty SET statement_timeout = '10s'")
     with closing(PostgresStore(url.replace("//ashwood@", "//hasty@"))) as store:
         assert store._query("SHOW statement_timeout") == [("0",)]
+
+
+@contextmanager
+def hurry_once_it_waits(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Call `hurry` in a signal handler of this thread, as the second Ctrl-C does, as soon as the store waits."""
+    monkeypatch.setattr(module, "_HURRY_SECONDS", 0.0)
+    former = signal.signal(signal.SIGUSR1, lambda *_: store.hurry())
+    main = threading.get_ident()
+
+    def send() -> None:
+        while store._busy_since is None:
+            time.sleep(0.001)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, former)
+
+
+def test_hurry_ends_a_statement_that_waits_for_the_server(
+    url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = store.create(full_spec(), at=1.0)
+    log = store.log(experiment)
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE ashwood.logs")
+        ended = pytest.raises(EventLogError, match="the server does not answer, and Ctrl-C ended the wait for it")
+        with ended, hurry_once_it_waits(store, monkeypatch):
+            log.append(telling_entries())
+        with pytest.raises(EventLogError, match="the server does not answer"):
+            store.release_lease(experiment, 1)
+    store.hurry(on=False)
+    assert list(log.read()) == []
+    assert log.append(telling_entries()) == len(telling_entries())
+
+
+def test_hurry_ends_the_wait_for_a_server_that_is_down(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = store.create(full_spec(), at=1.0)
+    assert store._connection is not None
+    store._connection.close()
+    port = store._parameters["port"]
+    store._parameters["port"] = "1"
+    with pytest.raises(EventLogError), hurry_once_it_waits(store, monkeypatch):
+        store.record(experiment)
+    store.hurry(on=False)
+    store._parameters["port"] = port
+    assert store.record(experiment).id == experiment
 
 
 # -- what isn't there ---------------------------------------------------------------------------

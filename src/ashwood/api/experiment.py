@@ -42,6 +42,7 @@ from ashwood.experiment.events import (
     CancelRequested,
     KillRequested,
     PauseRequested,
+    RetryFailedRequested,
     SettingsChanged,
     TrialKillRequested,
     TrialStopRequested,
@@ -173,6 +174,7 @@ class Experiment:
         progress: bool = True,
         train: Callable[..., Any] | None = None,
         workdir: str | os.PathLike[str] | None = None,
+        retry_failed: bool = False,
     ) -> Experiment:
         """Continue to the end and return the experiment itself.
 
@@ -182,6 +184,8 @@ class Experiment:
             progress: whether to show how it goes.
             train: corrected training code, which it has from now on.
             workdir: where its training code is now, if that was moved.
+            retry_failed: whether to retry trials that failed, from their latest checkpoints. It also continues an
+                experiment that has ended.
 
         Raises:
             ConfigError: that is no backend.
@@ -197,6 +201,8 @@ class Experiment:
                 self._notes = [*self._notes, *notes]
             if workdir is not None:
                 self._change(with_workdir(self.spec, Path(workdir)))
+            if retry_failed:
+                ask(self._home, self.id, RetryFailedRequested())
             self._drive(workers, progress=progress, cluster=cluster)
         except AshwoodError as error:
             error.experiment = self

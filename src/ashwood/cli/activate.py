@@ -61,7 +61,10 @@ def _check_can_start(home: Home, experiment: int) -> None:
     _wait_for_former_driver(home, experiment)
     state = home.store.record(experiment).state
     if state.ended:
-        raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
+        raise RequestRefused(
+            f"experiment {experiment} is {state}: there is nothing left to run. To retry trials that failed: "
+            f"ashwood resume {experiment} --retry-failed"
+        )
 
 
 def _wait_for_former_driver(home: Home, experiment: int) -> None:

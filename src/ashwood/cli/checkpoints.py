@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ashwood.backends.local import clear_former_workers
@@ -11,9 +12,10 @@ from ashwood.cli.export import warn_of_damage
 from ashwood.cli.output import format_size, format_time, print_json, print_table
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
+from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
-from ashwood.errors import AshwoodError, ExperimentBusy, NotFound
+from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreachable
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
@@ -148,24 +150,35 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
             warn_of_damage(opened, experiment)
             table = read_checkpoints(opened, experiment)
             # What a process saved after its driver had died is for the next driver to take up.
-            unheard = set() if record.state.ended else _unheard(opened, experiment, storage)
-            garbage = [item for item in _garbage(storage, table) if item.name not in unheard]
+            unheard = set() if record.state.ended else _unheard(opened, experiment, storage, lease.beat)
+            found = while_beating(lambda: list(_garbage(storage, table)), lease.beat)
+            garbage = [item for item in found if item.name not in unheard]
             for item in garbage:
                 lease.beat()
                 if not dry_run:
-                    storage.delete(item.name)
+                    while_beating(partial(storage.delete, item.name), lease.beat)
                 say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
+            _abort_uploads(storage, lease.beat, dry_run)
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
     say(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
 
 
-def _unheard(home: Home, experiment: ExperimentId, storage: Storage) -> set[str]:
+def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool) -> None:
+    try:
+        uploads = while_beating(partial(storage.abort_uploads, dry_run=dry_run), beat)
+    except StorageUnreachable as error:
+        say(f"Unfinished uploads were not looked for: {error}", err=True)
+        return
+    if uploads:
+        say(f"{'Would abort' if dry_run else 'Aborted'} {uploads} unfinished upload{'' if uploads == 1 else 's'}.")
+
+
+def _unheard(home: Home, experiment: ExperimentId, storage: Storage, beat: Callable[[], None]) -> set[str]:
     folded = fold(home.store.spec(experiment), home.store.log(experiment)).experiment
-    return {
-        event.path for event in unrecorded(folded, storage, folded.unsettled()) if isinstance(event, CheckpointSaved)
-    }
+    events = unrecorded(folded, storage, folded.unsettled(), beat)
+    return {event.path for event in events if isinstance(event, CheckpointSaved)}
 
 
 def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:

@@ -12,16 +12,24 @@ from typing import Any
 
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
-from ashwood.cli.text import brief
+from ashwood.cli.text import brief, say
 from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, collect, differences, dirt, with_workdir
 from ashwood.engine.removal import CODE
-from ashwood.errors import AshwoodError, BackendError, ClusterError, EventLogError, ExperimentBusy, NotFound
+from ashwood.errors import (
+    AshwoodError,
+    BackendError,
+    ClusterError,
+    EventLogError,
+    ExperimentBusy,
+    NotFound,
+    StorageUnreachable,
+)
 from ashwood.eventlog.port import ExperimentRecord
-from ashwood.experiment.events import SettingsChanged
+from ashwood.experiment.events import RetryFailedRequested, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 
@@ -72,9 +80,14 @@ def run_file(file: Path, wanted: Run) -> int:
         return _run_new(opened, _with_provenance(loaded, wanted.all_overrides, submission), wanted)
 
 
-def resume_experiment(experiment: int, wanted: Run) -> int:
-    """Go on with an experiment; returns the exit code."""
+def resume_experiment(experiment: int, wanted: Run, *, retry_failed: bool = False) -> int:
+    """Continue an experiment, and retry trials that failed if that is wanted; return the exit code."""
     with open_home(wanted.home) as opened:
+        if retry_failed:
+            ask(opened, experiment, RetryFailedRequested())
+            if opened.is_driven(experiment):
+                say(f"experiment {experiment} is running: its driver retries the trials that failed")
+                return 0
         return _resume(opened, experiment, wanted)
 
 
@@ -210,6 +223,11 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
             state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
     except ClusterError as error:
         raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
+    except StorageUnreachable as error:
+        raise StorageUnreachable(
+            f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "
+            f"{job.called()} resume {session.id}"
+        ) from error
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: {job.called()} resume {session.id}\n"

@@ -310,6 +310,7 @@ _KINDS: Mapping[type, str] = {
     d.StopTrial: "stopped",
     d.AbortTrial: "aborted",
     d.CloseTrial: "closed",
+    d.ReopenTrial: "reopened",
 }
 
 
@@ -348,7 +349,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptEnded: "let go",
     e.AttemptFailed: "failed",
     e.AttemptPreempted: "lost its worker",
-    e.DiskFilled: "found a disk full",
+    e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
     e.HparamsRejected: "rejected its hyperparameters",
     e.TrialStopped: "stopped itself",
@@ -359,6 +360,8 @@ def _end_of(event: e.LastWord) -> tuple[str, str | None]:
     """How an attempt ended, and what it has to say to that, in words."""
     if isinstance(event, e.AttemptFailed) and not event.is_failure:
         return e.ABORTED, None
+    if isinstance(event, e.StorageFailed) and event.cause == e.UNREACHABLE:
+        return "could not use the checkpoint storage", event.error
     return _ENDS[type(event)], getattr(event, "error", None) or getattr(event, "why", None)
 
 

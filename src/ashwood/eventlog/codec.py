@@ -11,6 +11,8 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 1 | the first |
 | 2 | digests; control from outside, checkpoint policy, bounds and provenance; a checkpoint's path is relative |
 | 3 | workers that are taken away, and the machines of a cluster |
+| 4 | a checkpoint has its own metrics; a spec has the number of its rules |
+| 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
 """
 
 from __future__ import annotations
@@ -45,14 +47,15 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 4
+VERSION: Final = 5
 
-_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__}
+_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
 _REASONS: Final = {
     cls.__name__: cls
-    for cls in (*decisions.WhyTrained.__args__, *decisions.WhyClosed.__args__, *decisions.WhyLeave.__args__)
+    for why in (decisions.WhyTrained, decisions.WhyClosed, decisions.WhyReopened, decisions.WhyLeave)
+    for cls in why.__args__
 }
 _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)
@@ -358,7 +361,7 @@ def _decode_decision(data: dict[str, Any]) -> Any:
     if isinstance(why := data.get("why"), dict):
         data["why"] = _from_named(_REASONS, why)
     if state := data.get("state"):
-        data["state"] = (TrialState if data["is"] == "CloseTrial" else ExperimentState)(state)
+        data["state"] = (TrialState if data["is"] in ("CloseTrial", "ReopenTrial") else ExperimentState)(state)
     if "bracket_trials" in data:
         data["bracket_trials"] = tuple(data["bracket_trials"])
     return _from_named(_DECISIONS, data)

@@ -35,7 +35,7 @@ from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
-from ashwood.trial.storage import About, Storage, join_url, open_storage
+from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
 
 if TYPE_CHECKING:
     from ashwood.eventlog.postgres import PostgresStore
@@ -163,9 +163,9 @@ class Home:
             return f"{spec.checkpoint_storage}/experiment-{experiment}"
         return spec.checkpoint_storage
 
-    def storage(self, experiment: ExperimentId, spec: ExperimentSpec) -> Storage:
+    def storage(self, experiment: ExperimentId, spec: ExperimentSpec, patience: Patience = BRIEF) -> Storage:
         """An experiment's checkpoints."""
-        storage = open_storage(self.checkpoints(experiment, spec))
+        storage = open_storage(self.checkpoints(experiment, spec), patience)
         storage.owner = About(experiment=spec.identity)
         return storage
 

@@ -150,6 +150,9 @@ class MemoryStore:
                 return shelf.answers.get(request)
         raise NotFound(f"there is no request {request}")
 
+    def hurry(self, *, on: bool = True) -> None:
+        """Do nothing: there is no server."""
+
     def is_gone(self) -> bool:
         """Return False: there is no file that could be deleted."""
         return False

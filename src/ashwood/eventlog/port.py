@@ -268,6 +268,16 @@ class Store(Protocol):
         """
         ...
 
+    def hurry(self, *, on: bool = True) -> None:
+        """Wait for no server that is away from now on; ``on=False``: wait again.
+
+        Safe in a signal handler of the thread that uses the store.
+
+        Raises:
+            EventLogError: that thread waits for a server right now.
+        """
+        ...
+
     def is_gone(self) -> bool:
         """Return whether the database file was deleted or replaced since it was opened."""
         ...

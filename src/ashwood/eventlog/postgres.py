@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _RECONNECT_SECONDS: Final = 60.0
 _FIRST_WAIT_SECONDS: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 2.0
+_HURRY_SECONDS: Final = 1.0
+_HURRY_CONNECT_SECONDS: Final = "2"
 
 _CONNECTION: Final = {
     "connect_timeout": "10",
@@ -224,6 +226,8 @@ class PostgresStore(SqlStore):
         self._transactions = 0
         self._schema = _Schema()
         self._creates = False
+        self._busy_since: float | None = None
+        self._hurries = self._gave_up = False
         self._connection: psycopg.Connection[Any] | None = None
         with _Explained(self):
             self._connection = self._connect()
@@ -248,6 +252,15 @@ class PostgresStore(SqlStore):
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def hurry(self, *, on: bool = True) -> None:
+        """See `ashwood.eventlog.port.Store`."""
+        self._hurries = on
+        self._gave_up = self._gave_up and on
+        # An answer that is just arriving is taken.
+        if on and self._busy_since is not None and time.monotonic() >= self._busy_since + _HURRY_SECONDS:
+            self.close()  # the connection is in the middle of a command
+            raise EventLogError(f"{self.name}: the server does not answer, and Ctrl-C ended the wait for it")
 
     def _query(self, sql: str, *values: object) -> list[Any]:
         if self._schema.version in _SHADOWS:  # It may have been upgraded since.
@@ -310,7 +323,22 @@ class PostgresStore(SqlStore):
     # -- connections ------------------------------------------------------------------------------
 
     def _persistently(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """Try until it is done: again on a new connection where that was lost, for up to a minute."""
+        """Try until it is done: again on a new connection where that was lost, for up to a minute.
+
+        After `hurry` there is one try, and none after one that failed.
+        """
+        if self._hurries and self._gave_up:
+            raise EventLogError(f"{self.name}: the server does not answer")
+        self._busy_since = time.monotonic()
+        try:
+            return self._repeat(attempt)
+        except BaseException:
+            self._gave_up = self._hurries
+            raise
+        finally:
+            self._busy_since = None
+
+    def _repeat(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
         give_up_at, wait = None, _FIRST_WAIT_SECONDS
         while True:
             with _Explained(self):
@@ -324,13 +352,20 @@ class PostgresStore(SqlStore):
                     if self._connection is not None and error.sqlstate not in _PASSING:
                         raise
                     give_up_at = give_up_at or time.monotonic() + _RECONNECT_SECONDS
-                    if time.monotonic() > give_up_at:
+                    if self._hurries or time.monotonic() > give_up_at:
                         raise
-            time.sleep(wait)
+            self._sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
+    def _sleep(self, seconds: float) -> None:
+        """Sleep in slices, as a signal handler that calls `hurry` does not end a sleep."""
+        over_at = time.monotonic() + seconds
+        while not self._hurries and (left := over_at - time.monotonic()) > 0:
+            time.sleep(min(left, _FIRST_WAIT_SECONDS))
+
     def _connect(self) -> psycopg.Connection[Any]:
-        connection: psycopg.Connection[Any] = self._psycopg.connect(**self._parameters, autocommit=True)
+        timeout = {"connect_timeout": _HURRY_CONNECT_SECONDS} if self._hurries else {}
+        connection: psycopg.Connection[Any] = self._psycopg.connect(**self._parameters | timeout, autocommit=True)
         try:
             for statement in _SESSION:
                 connection.execute(statement)

@@ -128,6 +128,10 @@ class SqlStore(ABC):
     def close(self) -> None:
         """Let go of files and connections."""
 
+    def hurry(self, *, on: bool = True) -> None:  # noqa: ARG002 - as `Store` has it
+        """Do nothing if there is no server."""
+        return
+
     def is_gone(self) -> bool:
         """Return whether the database file was deleted or replaced; a server reports that as an error of its own."""
         return False

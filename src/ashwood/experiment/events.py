@@ -103,12 +103,20 @@ class AttemptPreempted(NamedTuple):
     why: str
 
 
-class DiskFilled(NamedTuple):
-    """A process ended because there was no room for what the trial writes; its code is not to blame."""
+FULL, UNREACHABLE = "full", "unreachable"
+"""Causes of `StorageFailed`: no room on a disk or in a quota; a storage that does not answer or refuses access."""
+
+
+class StorageFailed(NamedTuple):
+    """A process ended because what its trial saves could not be written or read; its code is not to blame.
+
+    Logs of version 4 and older call this event ``DiskFilled``.  The only cause that they know is `FULL`.
+    """
 
     trial: TrialId
     attempt: int
     error: str
+    cause: str = FULL
 
 
 class CheckpointDamaged(NamedTuple):
@@ -176,6 +184,10 @@ class SettingsChanged(NamedTuple):
     settings: Mapping[str, Any]
 
 
+class RetryFailedRequested(NamedTuple):
+    """Somebody wants all trials that failed to be tried again, also of an experiment that has ended."""
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds``, as long as it may run."""
 
@@ -195,7 +207,7 @@ Event: TypeAlias = (
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted
-    | DiskFilled
+    | StorageFailed
     | CheckpointDamaged
     | HparamsRejected
     | TrialStopped
@@ -205,16 +217,23 @@ Event: TypeAlias = (
     | TrialKillRequested
     | TrialStopRequested
     | SettingsChanged
+    | RetryFailedRequested
     | TimeRanOut
     | DriverStopped
 )
 
 LastWord: TypeAlias = (
-    AttemptEnded | AttemptFailed | AttemptPreempted | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+    AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsRejected | TrialStopped
 )
 """Every attempt ends in exactly one of these, after which its slot is free."""
 
 Request: TypeAlias = (
-    PauseRequested | CancelRequested | KillRequested | TrialKillRequested | TrialStopRequested | SettingsChanged
+    PauseRequested
+    | CancelRequested
+    | KillRequested
+    | TrialKillRequested
+    | TrialStopRequested
+    | SettingsChanged
+    | RetryFailedRequested
 )
 """What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""

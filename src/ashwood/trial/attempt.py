@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ashwood.errors import TrainingCodeError
+from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial.channel import Link, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.storage import About, Write, checkpoint_name, digest_of_draw, named_position, open_storage
+from ashwood.trial.storage import (
+    ONCE,
+    RETRY_SECONDS,
+    About,
+    Patience,
+    Write,
+    checkpoint_name,
+    digest_of_draw,
+    named_position,
+    open_storage,
+)
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -46,6 +57,12 @@ class NoSpace(NamedTuple):
     error: str
 
 
+class NoStorage(NamedTuple):
+    """The storage of checkpoints could not be used; ``error`` is as that of `Failed`."""
+
+    error: str
+
+
 class Rejected(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
@@ -69,10 +86,15 @@ class Damaged(NamedTuple):
     why: str
 
 
+_LAST_TRIES_SECONDS = 10.0
+"""Seconds for which at least a save is tried that the trial cannot do without."""
+_NEXT_TRY_SECONDS = 2.0
+"""Seconds between two tries of a save that may wait."""
+
 _MOST_UNSAVED = 100_000
 """Lengths of which reports are kept for the next checkpoint: training code may report every batch and save once."""
 
-Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again | Damaged
+Outcome = Ended | Failed | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
 
 
 def draw_of(job: Job) -> str:
@@ -107,6 +129,9 @@ class Attempt:
         self._began_at: Place | None = None
         self._saved_position = 0
         self._checkpoint = (job.length, job.checkpoint)
+        # Since when saves that may wait have failed, and how many seconds after that the next one is tried.
+        self._failing_since: float | None = None
+        self._next_try_at_age = 0.0
         self._departure: Rejected | Stopped | None = None
         self._follows = job.rank > 0
         link.started(job.length)
@@ -202,7 +227,8 @@ class Attempt:
             self._ask(length)
         else:
             self._notice()
-            self._save_if(self._save_stands() or (length < self.target and self._period_passed()))
+            stands = self._save_stands()
+            self._save_if(stands or (length < self.target and self._period_passed()), required=stands)
 
     def _notice(self) -> None:
         """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""
@@ -236,7 +262,7 @@ class Attempt:
             self._went_on_at = length
             # Outside a loop the code is about to return, and to be called again from its checkpoint.
             inside = self.loop is not None and self.loop.active
-            self._save_if(not inside or self._period_passed())
+            self._save_if(not inside or self._period_passed(), required=not inside)
 
     def _period_passed(self) -> bool:
         period, loop = self.job.checkpoint_period, self.loop
@@ -249,8 +275,11 @@ class Attempt:
     def _place(self) -> Place:
         return ("", 0) if self.loop is None else (self.loop.unit, self.loop.position)
 
-    def _save_if(self, wanted: bool) -> None:
-        """Save what the training code last offered, if that was here and isn't saved yet."""
+    def _save_if(self, wanted: bool, *, required: bool = True) -> None:
+        """Save what the training code last offered, if that was here and isn't saved yet.
+
+        If it is not ``required``, training goes on while the storage fails, and the next report tries again.
+        """
         place = self._place()
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
@@ -265,13 +294,44 @@ class Attempt:
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
         metrics = self._unsaved.pop(length, {})
         about = About(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
-        open_storage(self.job.checkpoints).save(name, self._saver[1], lambda: about)
+        if not self._save(name, self._saver[1], about, required):
+            self._unsaved |= {length: metrics} if metrics else {}
+            return
         # The driver may already have heard of them. If not, the next checkpoint need not repeat what this one holds.
         self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)
         self._link.saved(length, name, metrics)
+
+    def _save(self, name: str, save: Save, about: About, required: bool) -> bool:
+        """Save a checkpoint, and return whether it is saved.
+
+        Raises:
+            StorageUnreachable: the storage has failed for `RETRY_SECONDS`.
+        """
+        age = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+        if not required and age < self._next_try_at_age:
+            return False
+        goes_on = not required and age < RETRY_SECONDS
+        patience = ONCE if goes_on else Patience(max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age), self._hurries)
+        try:
+            open_storage(self.job.checkpoints, patience).save(name, save, lambda: about)
+        except StorageUnreachable as error:
+            if not goes_on:
+                raise
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+                print(f"Cannot save checkpoint {name}: {error}. Training continues; the next reports try again.")
+            self._next_try_at_age = time.monotonic() - self._failing_since + _NEXT_TRY_SECONDS
+            return False
+        self._failing_since, self._next_try_at_age = None, 0.0
+        return True
+
+    def _hurries(self) -> bool:
+        """Return whether the trial has to stop, so that a storage that fails is given up soon."""
+        self._notice()
+        return self._suspended
 
     def _join_in(self, save: Save) -> None:
         """Saving may take all processes; what counts is what the one of rank 0 writes."""

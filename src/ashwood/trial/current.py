@@ -13,11 +13,11 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, NoSpace
+from ashwood.trial.attempt import Again, Outcome
 from ashwood.trial.channel import Channel, DriverLink, encode
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.run import describe, lacks_space, message_of, outcome_of
+from ashwood.trial.run import message_of, outcome_of, storage_trouble
 from ashwood.trial.standalone import standalone
 from ashwood.trial.storage import is_remote
 
@@ -108,7 +108,9 @@ def _conclude(trial: Trial, link: DriverLink, descriptor: int, process: int) -> 
     except OSError:  # a full disk costs output, never a result
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     error = getattr(sys, "last_value", None)  # what Python is dying of
-    outcome = NoSpace(describe(error)) if error is not None and lacks_space(error) else outcome_of(trial)
+    outcome: Outcome | None = None if error is None else storage_trouble(error)
+    if outcome is None:
+        outcome = outcome_of(trial)
     message = message_of(outcome)
     if isinstance(outcome, Again):
         message.append(link.unread())

@@ -5,17 +5,29 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped, draw_of
+from ashwood.trial.attempt import (
+    Again,
+    Damaged,
+    Ended,
+    Failed,
+    Leave,
+    NoSpace,
+    NoStorage,
+    Outcome,
+    Rejected,
+    Stopped,
+    draw_of,
+)
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
-from ashwood.trial.storage import About, open_storage
+from ashwood.trial.storage import About, Patience, open_storage
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
@@ -27,22 +39,28 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     """Train a trial as far as the search wants; nothing that the function does raises out of here."""
     while True:
-        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link))
+        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link), link.suspended)
         if not isinstance(outcome, Again):
             return outcome
         job = outcome.job
 
 
-def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed | NoSpace:
-    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``."""
+def with_checkpoint(
+    job: Job, work: Callable[[Job], _T], suspended: Callable[[], bool]
+) -> _T | Damaged | Failed | NoSpace | NoStorage:
+    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``.
+
+    ``suspended`` tells whether the trial has to stop: then a storage that does not answer is given up soon.
+    """
     with ExitStack() as stack:
         directory = None
         if job.checkpoint is not None:
             try:
-                storage, wanted = open_storage(job.checkpoints), About(experiment=job.experiment, draw=draw_of(job))
+                storage = open_storage(job.checkpoints, Patience(hurries=suspended))
+                wanted = About(experiment=job.experiment, draw=draw_of(job))
                 directory = str(stack.enter_context(storage.fetch(job.checkpoint, wanted)))
             except StorageUnreachable as error:
-                return Failed(str(error))
+                return NoStorage(str(error))
             except CheckpointError as error:
                 return Damaged(job.checkpoint, str(error))
             except OSError as error:  # of the disk that it is downloaded to
@@ -57,8 +75,8 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     except Leave:
         return outcome_of(trial)
     except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
-        if lacks_space(error):
-            return NoSpace(describe(error))
+        if (trouble := storage_trouble(error)) is not None:
+            return trouble
         if isinstance(error, SystemExit):
             return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
         return Failed(describe(error))
@@ -78,6 +96,8 @@ def message_of(outcome: Outcome) -> Message:
             return ["failed", error]
         case NoSpace(error):
             return ["no_space", error]
+        case NoStorage(error):
+            return ["no_storage", error]
         case Rejected(why):
             return ["invalid", why]
         case Stopped():
@@ -112,23 +132,51 @@ def _hint(error: BaseException) -> str:
     return hint_of_guard(error.name or "", last.tb_frame.f_globals.get("__file__"))
 
 
+def storage_trouble(error: BaseException) -> NoSpace | NoStorage | None:
+    """Return the outcome of an attempt that ended because it could not save or load, or None if it failed by itself.
+
+    Libraries and training code wrap errors, so the whole chain of exceptions counts.
+    """
+    if lacks_space(error):
+        return NoSpace(describe(error))
+    unreachable = next((each for each in _chain(error) if isinstance(each, StorageUnreachable)), None)
+    return None if unreachable is None else NoStorage(f"{unreachable}\n{describe(error)}")
+
+
+def blame(error: BaseException) -> str:
+    """Return what is to blame for an error of moving a checkpoint: "full", "unreachable", or "" for neither."""
+    match storage_trouble(error):
+        case NoSpace():
+            return "full"
+        case NoStorage():
+            return "unreachable"
+    return ""
+
+
 def lacks_space(error: BaseException) -> bool:
     """Whether a full disk or an exhausted quota is behind an exception.
 
     Libraries wrap the system's error, or only quote it, so the whole chain and its words count.
     """
+    return any(_says_full(each) for each in _chain(error))
+
+
+def _says_full(error: BaseException) -> bool:
+    words = "".join(traceback.format_exception_only(error))
+    return getattr(error, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that are behind it, each once."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
-        error_ = pending.pop()
-        if error_ is None or id(error_) in seen:
+        each = pending.pop()
+        if each is None or id(each) in seen:
             continue
-        seen.add(id(error_))
-        words = "".join(traceback.format_exception_only(error_))
-        if getattr(error_, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL):
-            return True
-        pending += (error_.__cause__, error_.__context__, *getattr(error_, "exceptions", ()))
-    return False
+        seen.add(id(each))
+        yield each
+        pending += (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
 
 
 def _is_machinery(file: str) -> bool:

@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     Decision,
     ExperimentEnded,
     PauseTrial,
+    ReopenTrial,
     StopTrial,
     SuspendTrial,
     TrainTrial,
@@ -30,12 +31,12 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
     LastWord,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -260,7 +261,7 @@ class Timeline:
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
                 self._begin(slot, trial, attempt, length)
-            case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
+            case AttemptEnded() | AttemptFailed() | StorageFailed() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
             case AttemptPreempted(trial):
                 if (span := self._live.get(trial)) is not None:
@@ -374,6 +375,9 @@ class Timeline:
                 self._fates[trial, attempt] = SpanEnd.KILLED
             case CloseTrial():
                 self._close_trial(decision)
+            case ReopenTrial(trial, state):
+                path = self.paths[trial]
+                path.state, path.ended, path.dropped_out = state, None, False
 
     def _climb(self, path: TrialPath, to: int, event: Event) -> None:
         """Promote a trial to a rung, from where it trains or waits: through every rung in between."""

@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     DeleteCheckpoint,
     GaveUp,
     PauseTrial,
+    ReopenTrial,
     Retried,
     StopTrial,
     TrainTrial,
@@ -222,6 +223,9 @@ class TrialTable:
                 self._end(at, self.rows[trial], TrialState.STOPPED)
             case CloseTrial(trial, state):
                 self._end(at, self.rows[trial], state)
+            case ReopenTrial(trial, state):
+                self.rows[trial].ended_at = None
+                self._move(self.rows[trial], state)
             case DeleteCheckpoint(trial, path):
                 self._forget(self.rows[trial], path)
 

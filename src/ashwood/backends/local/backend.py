@@ -26,14 +26,15 @@ from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     ABORTED,
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     Event,
     HparamsRejected,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -43,7 +44,7 @@ from ashwood.trial.channel import Message
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
-_LAST = frozenset({"ended", "failed", "no_space", "damaged", "invalid", "stopped"})
+_LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
 
@@ -391,7 +392,9 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
         case ["failed", error]:
             return AttemptFailed(*attempt, error)
         case ["no_space", error]:
-            return DiskFilled(*attempt, error)
+            return StorageFailed(*attempt, error)
+        case ["no_storage", error]:
+            return StorageFailed(*attempt, error, UNREACHABLE)
         case ["invalid", why]:
             return HparamsRejected(*attempt, why)
         case ["stopped"]:

@@ -19,7 +19,7 @@ from ashwood.backends.local.logs import flush, last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, Outcome
+from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
 from ashwood.trial.channel import Channel, DriverLink, Message, encode
 from ashwood.trial.current import VARIABLE
 from ashwood.trial.job import Job
@@ -86,16 +86,18 @@ class Command:
                 command = fill_in(self._command, job.hparams)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match with_checkpoint(job, partial(self._run, command, channel, link, log)):
+            match with_checkpoint(job, partial(self._run, command, channel, link, log), link.suspended):
                 case ["again", fields, unread]:
                     job = Job(*fields)
                     channel.put_back(unread)
-                case Failed() | NoSpace() | Damaged() as outcome:
+                case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
                     return message_of(outcome)
                 case message:
                     return message
 
     def _run(self, command: str, channel: Channel, link: DriverLink, log: Path, job: Job, /) -> Message:
+        if link.suspended():  # while the checkpoint was fetched
+            return message_of(Ended(job.length))
         with scratch_file() as job_file, scratch_file() as outcome:
             job_file.write(encode([job, link.unread()]).encode())
             job_file.flush()
@@ -111,7 +113,7 @@ class Command:
             )
             process.returncode = code = _await_group(process.pid)
             message = _read(outcome)
-        if message is not None and message[0] in ("invalid", "stopped", "no_space"):
+        if message is not None and message[0] in ("invalid", "stopped", "no_space", "no_storage"):
             return message
         if code != 0:
             channel.end_line()

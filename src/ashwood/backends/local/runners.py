@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ashwood.backends.local.logs import flush, tail
-from ashwood.trial.attempt import Failed, NoSpace, Outcome
+from ashwood.trial.attempt import Failed, NoSpace, NoStorage, Outcome
 from ashwood.trial.channel import Channel, DriverLink, Message
 from ashwood.trial.job import Job
 from ashwood.trial.run import message_of, run
@@ -43,7 +43,7 @@ def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outc
     goes with the failure, for that may be its true cause.
     """
     outcome = run(function, job, DriverLink(channel))
-    if isinstance(outcome, Failed | NoSpace):
+    if isinstance(outcome, Failed | NoSpace | NoStorage):
         flush(sys.stdout, sys.stderr)
         said = tail(log)
         with suppress(AttributeError, OSError, ValueError):  # training code closed it, or the disk is full

@@ -42,7 +42,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.regular import open_to_append
-from ashwood.trial.run import lacks_space
+from ashwood.trial.run import blame
 from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
@@ -453,7 +453,7 @@ class RayBackend:
             receive(self._storage, name, self._chunks(process, name, text, haul))
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
             why = f"the checkpoint {name} can't be kept: {error}"
-            self._reply(process, ["refused", name, why, lacks_space(error)], haul)
+            self._reply(process, ["refused", name, why, blame(error)], haul)
         else:
             self._reply(process, ["kept", name], haul)
 
@@ -497,10 +497,9 @@ class RayBackend:
                 else:
                     self._write(process, name, directory)
         except CheckpointError as error:
-            damaged = not isinstance(error, StorageUnreachable)
-            self._reply(process, ["missing", name, str(error), damaged])
+            self._reply(process, ["missing", name, str(error), blame(error) or "damaged"])
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
-            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", False])
+            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", blame(error)])
         else:
             self._reply(process, ["delivered", name, text])
 

@@ -16,8 +16,8 @@ from ashwood.backends.ray.freight import SMALL, arriving, as_text
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
-from ashwood.trial.run import lacks_space
-from ashwood.trial.storage import MANIFEST, Storage, open_storage
+from ashwood.trial.run import blame
+from ashwood.trial.storage import MANIFEST, Patience, Storage, open_storage
 from ashwood.trial.storage.trees import remove_tree
 
 Inbox = queue.SimpleQueue[Message]
@@ -61,6 +61,7 @@ class Staging(ABC):
     Attributes:
         place_of_all: the storage that training code saves to and starts from.
         storage: the same, opened.
+        hurries: whether the trial has to stop, so that a storage that fails is given up soon.
         publishes: whether what is saved there has still to be brought to where everybody finds it.
     """
 
@@ -69,6 +70,7 @@ class Staging(ABC):
     def __init__(self, place: str) -> None:
         """Keep checkpoints in a directory."""
         self.place_of_all = place
+        self.hurries = False
         self.storage: Storage = open_storage(place)
 
     @abstractmethod
@@ -149,10 +151,11 @@ class Staged(Staging):
         """Keep checkpoints in a directory on their way to a URL; None: to the driver."""
         super().__init__(str(directory))
         self._directory = directory
-        self._remote = None if url is None else open_storage(url)
+        self._remote = None if url is None else open_storage(url, Patience(hurries=lambda: self.hurries))
         self._mover = ThreadPoolExecutor(1, "ashwood-mover")
         self._unsafe: set[str] = set()
         self._start: str | None = None
+        self._failed: StorageUnreachable | None = None
 
     def check(self, marker: str | None) -> None:  # noqa: ARG002
         """Try the URL."""
@@ -221,11 +224,15 @@ class Staged(Staging):
 
     def _upload(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
+            if self._failed is not None and self.hurries:  # one wait is enough for all that are in line
+                raise self._failed
+            self._failed = None
             with self.storage.fetch(name) as source:
                 about = self.storage.manifest(name).about
                 remote.save(name, lambda target: _copy(source, target), lambda: about)
         except Exception as error:  # noqa: BLE001 - whatever a storage has against it, training goes on
-            inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", lacks_space(error)])
+            self._failed = error if isinstance(error, StorageUnreachable) else None
+            inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", blame(error)])
         else:
             self._unsafe.discard(name)
             inbox.put(["kept", name])
@@ -236,9 +243,9 @@ class Staged(Staging):
             with remote.fetch(name) as source, arriving(self.place(name)) as directory:
                 shutil.copytree(source, directory, dirs_exist_ok=True)
         except CheckpointError as error:
-            inbox.put(["missing", name, str(error), not isinstance(error, StorageUnreachable)])
+            inbox.put(["missing", name, str(error), blame(error) or "damaged"])
         except OSError as error:
-            inbox.put(["missing", name, f"the checkpoint {name} can't be fetched: {error}", False])
+            inbox.put(["missing", name, f"the checkpoint {name} can't be fetched: {error}", blame(error)])
         else:
             inbox.put(["delivered", name, None])
         wake()

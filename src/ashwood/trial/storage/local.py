@@ -27,6 +27,7 @@ _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
 _HIDDEN = (_WRITING, _REPLACED, _DELETED)
 _HIDING = re.compile(r"^(?:\.(?:writing|replaced|deleted)-(?:replaced-)?)+")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 _TRIAL = re.compile(r"trial-([0-9]+)")
 
 
@@ -45,21 +46,34 @@ class LocalStorage(Storage):
         directory = self._root / name
         parent = directory.parent
         hidden = parent / f"{_WRITING}{directory.name}"
-        _tidy(parent, attempt)
-        _make(hidden)
+        with self._reached():
+            _tidy(parent, attempt)
+            _make(hidden)
         try:
             with _placed(hidden):
                 fill(hidden, write)
-            manifest = describe(hidden, trial, length, attempt, about())
-            (hidden / MANIFEST).write_bytes(manifest.encode())
-            share_tree(hidden)
-            _sync_all(hidden, manifest)
-            if directory.exists():  # saved for a driver that died before it knew of it
-                directory.rename(parent / f"{_REPLACED}{directory.name}")
-            hidden.rename(directory)
-            _sync(parent)
+            with self._reached():
+                manifest = describe(hidden, trial, length, attempt, about())
+                (hidden / MANIFEST).write_bytes(manifest.encode())
+                share_tree(hidden)
+                _sync_all(hidden, manifest)
+                if directory.exists():  # saved for a driver that died before it knew of it
+                    directory.rename(parent / f"{_REPLACED}{directory.name}")
+                hidden.rename(directory)
+                _sync(parent)
         finally:
-            _tidy(parent, attempt)
+            with self._reached():
+                _tidy(parent, attempt)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn errors of the file system, except that it is full, into `StorageUnreachable`."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise StorageUnreachable(f"cannot save to {self._root}: {error.strerror or error}") from error
 
     @contextmanager
     def _fetch(self, name: str) -> Iterator[Path]:
@@ -199,12 +213,18 @@ class LocalStorage(Storage):
 
 @contextmanager
 def _placed(directory: Path) -> Iterator[None]:
-    """Let an error of the disk that names no file, as those of writing do, say where it happened."""
+    """Let an error of the disk that names no file, as those of writing do, say where it happened.
+
+    Raises:
+        StorageUnreachable: the file system cannot be used any more: it is broken, read-only or no longer mounted.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL and error.filename is None:
             error.filename = str(directory)
+        if error.errno in _BROKEN and str(error.filename or directory).startswith(str(directory)):
+            raise StorageUnreachable(f"cannot write to {directory}: {error.strerror}") from error
         raise
 
 
