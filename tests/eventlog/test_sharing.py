@@ -19,6 +19,7 @@ from ashwood.engine.sources import keep_source
 from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import snapshot
 from ashwood.eventlog.ballast import Ballast
+from ashwood.eventlog.files import claim_directory
 from ashwood.eventlog.lease import take_lease
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
@@ -220,3 +221,18 @@ def test_fence_that_may_not_be_locked_is_named_with_its_owner(home: Path) -> Non
 
     with pytest.raises(BackendError, match=rf"workers.lock, which workers lock: .* user {ALICE}, .*g\+rwX {home}"):
         as_user(BOB, clear)
+
+
+def test_group_shares_the_directory_of_a_database_on_a_server(open_directory: Path) -> None:
+    root = shared_directory(open_directory)
+    path = root / "postgresql-1f"
+
+    def use(number: int) -> None:
+        claim_directory(path, "1f", "postgresql://host/db")
+        make_shared(path / "experiments" / str(number))
+        (path / "experiments" / "1" / "file").write_text("")
+        (path / "experiments" / "1" / "file").unlink()
+
+    as_user(ALICE, lambda: use(1), umask=0o077)
+    as_user(BOB, lambda: use(2), umask=0o077)
+    assert rights(path / "database") == ("0o660", ALICE, GROUP)

@@ -291,8 +291,8 @@ def _claimed(directory: Path) -> Iterator[None]:
 def _clear_dead(experiment: Path) -> None:
     """Delete what dead workers of an experiment left in its directory on this machine.
 
-    The next driver may come back for checkpoints that nothing else has.  Those of the workers that died last stay. What
-    others lost, the driver has had repeated.
+    The next driver may collect checkpoints that nothing else has, so those of the workers that died last stay.  What
+    the others lost has been trained again since.
     """
     with_more = []
     for directory in experiment.glob("*/*"):
