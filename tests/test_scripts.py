@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 import ashwood
+from ashwood.engine import open_home
 from ashwood.errors import TrainingCodeError
+from ashwood.experiment.events import AttemptFailed
+from ashwood.search.space import Double
 
 SEARCH = """
     def search(train, home="home", **fields):
@@ -153,6 +156,26 @@ def test_package_that_is_run_as_a_module_keeps_its_relative_imports(tmp_path: Pa
     assert said.split() == ["3.0"]
 
 
+def test_objects_of_a_notebook_can_be_pickled_and_loaded(tmp_path: Path) -> None:
+    cells = """
+import pickle, ashwood
+from pathlib import Path
+
+class Net:
+    pass
+
+def train(trial):
+    for step in trial.steps():
+        trial.report(loss=1.0, checkpoint=lambda d: (d / "net").write_bytes(pickle.dumps(Net())))
+
+experiment = ashwood.run(train, hparams={"x": ashwood.Double(0, 1)}, home="home", workers=1, progress=False,
+                         searcher=ashwood.RandomSearch(metric="loss", max_length=1, max_trials=1))
+print("same class:", type(pickle.loads((experiment.best_checkpoint().directory / "net").read_bytes())) is Net)
+"""
+    # A program that is given with -c has no file either.
+    assert "same class: True" in run(tmp_path, "-c", cells)
+
+
 def test_names_of_the_main_guard_are_explained(tmp_path: Path) -> None:
     said = run(
         tmp_path,
@@ -207,3 +230,59 @@ def test_large_closure_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     searcher = ashwood.Single(metric="loss", max_length=1)
     with pytest.warns(UserWarning, match="'train' carries 0 MB of data along"):
         ashwood.run(train, hparams={"x": 1}, searcher=searcher, home=tmp_path / "home", workers=1, progress=False)
+
+
+def stubborn(trial: ashwood.Trial) -> None:
+    import torch_that_is_not_here  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_error_that_comes_again_is_tried_twice(tmp_path: Path) -> None:
+    searcher = ashwood.RandomSearch(metric="loss", max_length=1, max_trials=2, max_concurrent_trials=1)
+    with pytest.raises(ashwood.AshwoodError, match="torch_that_is_not_here"):
+        ashwood.run(
+            stubborn,
+            hparams={"x": Double(0, 1)},
+            searcher=searcher,
+            home=tmp_path,
+            workers=1,
+            progress=False,
+            max_common_failures=0,
+        )
+    with open_home(tmp_path) as home:
+        failed = [e.event for _, e in home.store.log(1).read() if isinstance(e.event, AttemptFailed)]
+    assert [(event.trial, event.attempt) for event in failed] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+
+
+def once(trial: ashwood.Trial) -> float:
+    return abs(float(trial.hparams.x) - 0.3)
+
+
+def test_function_that_returns_a_number_is_a_trial_for_random_and_not_for_halving(tmp_path: Path) -> None:
+    search: dict[str, Any] = {"hparams": {"x": Double(0, 1)}, "home": tmp_path, "workers": 1, "progress": False}
+    experiment = ashwood.run(once, searcher=ashwood.RandomSearch(metric="loss", max_length=8, max_trials=3), **search)
+    assert experiment.state == "completed"
+    best = experiment.best_trial
+    assert best is not None
+    assert best.metric == abs(best.hparams["x"] - 0.3)
+    halving = ashwood.AsyncHalving(metric="loss", max_length=8, max_trials=9, num_rungs=2)
+    with pytest.raises(ashwood.AshwoodError, match=r"for step in trial.steps\(\):"):
+        ashwood.run(once, searcher=halving, **search)
+
+
+def only_once_in_a_process(trial: ashwood.Trial) -> None:
+    import multiprocessing
+
+    multiprocessing.set_start_method("spawn")
+    for _ in trial.steps():
+        trial.report(loss=1.0)
+
+
+def test_fresh_process_for_each_attempt(tmp_path: Path) -> None:
+    searcher = ashwood.RandomSearch(metric="loss", max_length=1, max_trials=3)
+    search: dict[str, Any] = {"hparams": {"x": Double(0, 1)}, "home": tmp_path, "workers": 1, "progress": False}
+    reused = ashwood.run(only_once_in_a_process, searcher=searcher, **search)
+    with open_home(tmp_path) as home:
+        failed = [e.event for _, e in home.store.log(reused.id).read() if isinstance(e.event, AttemptFailed)]
+    assert "if the code cannot run twice in one process, set reuse_workers: false" in failed[0].error
+    fresh = ashwood.run(only_once_in_a_process, searcher=searcher, reuse_workers=False, **search)
+    assert list(fresh.trials()["state"]) == ["completed"] * 3

@@ -141,13 +141,13 @@ def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
     workplace.write(RANDOM + "max_restarts: 0\n", failing)
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
     assert "pausing: 3 trials failed in the same way before any reported anything: ValueError: no such thing" in said
-    assert "mend what fails, then go on with: ashwood resume 1" in said
+    assert "Correct the error, then continue with: ashwood resume 1" in said
     assert "--set max_common_failures=0" in said
     # Once, with the traceback and what was printed.
     assert said.count("warning: trial 0 failed once and is given up: ValueError: no such thing") == 1
     assert said.count("is given up") == 1
     assert "  | loading" in said
-    assert "mend what fails" in workplace.ashwood("describe", "1")
+    assert "Correct the error" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2")
 

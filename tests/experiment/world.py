@@ -191,8 +191,8 @@ class World:
     def end(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, AttemptEnded(process.trial, process.attempt, process.length))
 
-    def fail(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …"))
+    def fail(self, process: Process, cause: str = "") -> tuple[Decision, ...]:
+        return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …", cause))
 
     def preempt(self, process: Process) -> tuple[Decision, ...]:
         trial, most = self.experiment.trials[process.trial], self.spec.max_preemptions

@@ -1,3 +1,5 @@
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +9,7 @@ import pytest
 
 from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial import Trial, attempt
-from ashwood.trial.attempt import Again, Ended, Failed, NoStorage, Outcome, Rejected, Stopped
+from ashwood.trial.attempt import Again, Ended, Failed, NoStorage, Outcome, Rejected, Stopped, Unusable
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
 from ashwood.trial.storage import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
@@ -46,6 +48,78 @@ def finish_loop(link: ScriptedLink, tmp_path: Path, **changes: Any) -> Outcome:
             trial.report(loss=1.0, checkpoint=save)
 
     return run(train, make_job(tmp_path, **changes), link)
+
+
+@pytest.mark.parametrize("returned", [0.25, 1, np.float64(0.25)])
+def test_number_that_code_without_a_loop_returns_is_its_result(tmp_path: Path, returned: float) -> None:
+    link = ScriptedLink()
+    assert run(lambda _: returned, make_job(tmp_path), link) == Ended(3)
+    assert link.told == [("started", 0), ("report", 3, {"loss": float(returned)}), ("asked", PAUSE)]
+
+
+def test_one_report_without_a_loop_is_the_result(tmp_path: Path) -> None:
+    link = ScriptedLink()
+    assert run(lambda trial: trial.report(loss=0.5, accuracy=1), make_job(tmp_path), link) == Ended(3)
+    assert link.reports == [0, 3]
+    assert link.told[-2] == ("report", 3, {"loss": 0.5, "accuracy": 1.0})
+
+
+@pytest.mark.parametrize("code", [lambda _: 0.25, lambda trial: trial.report(loss=0.25)])
+def test_halving_search_shows_the_loop_that_is_missing(tmp_path: Path, code: Any) -> None:
+    outcome = run(code, make_job(tmp_path, halving=True), ScriptedLink())
+    assert isinstance(outcome, Unusable)
+    assert "for epoch in trial.epochs():" in outcome.why
+    assert "trial.report(loss=..., checkpoint=save)" in outcome.why
+
+
+@pytest.mark.parametrize("returned", [True, None, "0.5", {"loss": 0.5}])
+def test_what_is_no_number_is_no_result(tmp_path: Path, returned: Any) -> None:
+    outcome = run(lambda _: returned, make_job(tmp_path), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.cause == "unfinished at length 0"
+
+
+def test_exit_with_zero_is_a_normal_end(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=1.0)
+        sys.exit(0)
+
+    assert run(train, make_job(tmp_path), ScriptedLink()) == Ended(3)
+
+
+def raising(error: Exception) -> Failed:
+    def train(trial: Trial) -> None:
+        for epoch in trial.epochs():
+            if epoch == 1:
+                try:
+                    raise error
+                finally:
+                    trial.report(loss=1.0)
+
+    outcome = run(train, make_job(Path("nowhere")), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.has_reported
+    return outcome
+
+
+def test_error_has_a_cause_that_does_not_depend_on_its_message() -> None:
+    assert raising(ValueError("1")).cause == raising(ValueError("2")).cause
+    assert re.fullmatch(r"ValueError at .*test_reports\.py:\d+, length 2", raising(ValueError("1")).cause)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("reset"),
+        MemoryError(),
+        RuntimeError("CUDA out of memory"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+        type("ReadTimeout", (Exception,), {})(),
+    ],
+)
+def test_error_that_may_pass_has_no_cause(error: Exception) -> None:
+    assert raising(error).cause == ""
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: 
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(on_one_line(format_value(value)[:_LONGEST_CELL])) for value in row))
+        table.add_row(*(Text(_cell(value)) for value in row))
     return table
 
 
@@ -86,7 +86,7 @@ def print_table(
         cut: columns whose cells are cut if the table is wider than the terminal; all other cells stay whole.
     """
     lines = [[brief(column, _LONGEST_HEADER) for column in columns]]
-    lines += ([on_one_line(format_value(value)[:_LONGEST_CELL]) for value in row] for row in rows)
+    lines += (list(map(_cell, row)) for row in rows)
     widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
     cuttable, numeric = set(cut), set(right)
     excess = sum(widths) + len(_GAP) * (len(widths) - 1) - make_console().width
@@ -99,6 +99,11 @@ def print_table(
     for begin, end in pairwise([0, *range(1, len(lines), _CHUNK), len(lines)]):
         texts = (_GAP.join(map(_aligned, line, layout)).rstrip() for line in lines[begin:end])
         say("\n".join(texts), bold=begin == 0)
+
+
+def _cell(value: Any) -> str:
+    text = format_value(value)
+    return text if isinstance(value, int | float) else on_one_line(text[:_LONGEST_CELL])
 
 
 def _width(text: str) -> int:

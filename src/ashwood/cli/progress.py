@@ -346,8 +346,8 @@ def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
     resume = f"{called()} resume {experiment}"
     match why:
         case CommonFailure():
-            yield f"mend what fails, then go on with: {resume}"
-            yield "(to let a search go on through such failures, run it with --set max_common_failures=0)"
+            yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
+            yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
         case NoSpace():
             yield f"make room, then go on with: {resume}"
         case NoStorage():

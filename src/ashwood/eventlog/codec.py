@@ -91,8 +91,8 @@ def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
         # Their texts are as they were written, so reports are known by how they begin, and the others can be parsed
         # as one: all of it takes a third of the time.
         entries = [_report(row.at, row.body) for row in rows]
-        others = ",".join(row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
-        bodies = iter(json.loads(f"[{others}]"))
+        others = (row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
+        bodies = iter(json.loads(f"[{','.join(others)}]"))
         for row, entry in zip(rows, entries, strict=True):
             yield row.seq, _entry(row.at, next(bodies), row.body) if entry is None else entry
         return
@@ -321,7 +321,11 @@ def _report(at: float, text: str) -> Entry | None:
 def _entry(at: float, body: Any, text: str) -> Entry:
     try:
         event = _from_named(_EVENTS, body["event"])
-        return Entry(at, event, tuple([_decode_decision(data) for data in body.get("decisions", ())]))
+        decisions = body.get("decisions", [])
+        # In place, because the end of a search may close 100,000 trials, and dictionaries are large.
+        for index, data in enumerate(decisions):
+            decisions[index] = _decode_decision(data)
+        return Entry(at, event, tuple(decisions))
     except _DAMAGE as error:
         raise _damaged(error, text) from error
 

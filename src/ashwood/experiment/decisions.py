@@ -79,12 +79,17 @@ class KilledByUser(NamedTuple):
 
 
 class GaveUp(NamedTuple):
-    """The trial failed more often than max_restarts allows; so does one that loses its workers again and again."""
+    """The trial failed more often than max_restarts allows, or twice in a row with the same error at the same place.
+
+    A trial that loses its workers again and again fails, too.
+    """
 
     failures: int
+    is_same: bool = False
 
     def __str__(self) -> str:
-        return "failed once" if self.failures == 1 else f"failed {self.failures} times"
+        times = "failed once" if self.failures == 1 else f"failed {self.failures} times"
+        return f"{times}, the last two times with the same error at the same place" if self.is_same else times
 
 
 class ExperimentEnded(NamedTuple):

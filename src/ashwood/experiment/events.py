@@ -80,11 +80,18 @@ ABORTED = "killed on request"
 
 
 class AttemptFailed(NamedTuple):
-    """A process failed while it worked on a trial.  ``error`` is for people: one line, then details."""
+    """A process failed while it worked on a trial.
+
+    Attributes:
+        error: for people: one line, then details.
+        cause: where an error arose that comes again whenever the code gets there: its type, file, line and length;
+            empty: not known, or it may pass.
+    """
 
     trial: TrialId
     attempt: int
     error: str
+    cause: str = ""
 
     @property
     def is_failure(self) -> bool:

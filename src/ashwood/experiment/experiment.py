@@ -355,7 +355,7 @@ class Experiment:
 
     def _reopen(self, trial: Trial, step: Step, why: WhyReopened) -> ReopenTrial:
         self._step(trial, step)
-        trial.failures = trial.preemptions = 0
+        trial.failures, trial.preemptions, trial.cause = 0, 0, ""
         self._go_on_from_latest(trial)  # the one that it had may be deleted since
         return ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
@@ -570,16 +570,18 @@ class Experiment:
             return ()  # it was ended on request
         if self._works(trial, event):
             self._last_error = headline
-            return self._failed(trial, headline)
+            return self._failed(trial, headline, event.cause)
         return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
-    def _failed(self, trial: Trial, error: str) -> Iterable[Decision]:
+    def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
+        is_same, trial.cause = cause != "" and cause == trial.cause, cause
         alike = self._common_failures.note(trial.id, error) if self.state is ExperimentState.RUNNING else None
         if alike is not None:
             yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
             yield from self._suspend_all(besides=trial.id)
-        if trial.failures <= self.spec.max_restarts:
+        # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
+        if trial.failures <= self.spec.max_restarts and not (is_same and alike is None):
             self._step(trial, Step.RETRIED)
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
@@ -588,7 +590,7 @@ class Experiment:
                 trial.attempt += 1
         else:
             self.search.exited(trial.id, Exit.ERRORED)
-            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))
+            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures, is_same))
             yield from self._pull()
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:

@@ -73,7 +73,7 @@ def _lose_storage(_trial: Trial) -> None:
 
 MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "raise": _raise,
-    "sys_exit": lambda _: sys.exit(0),
+    "sys_exit": lambda _: sys.exit(3),
     "os_exit": lambda _: os._exit(3),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda _: os.kill(os.getpid(), signal.SIGSEGV),

@@ -46,9 +46,23 @@ class Ended(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The training code did something wrong; ``error`` begins with one line for people."""
+    """The training code did something wrong; ``error`` begins with one line for people.
+
+    Attributes:
+        cause: where the error arose if it comes again whenever the code gets there, and otherwise empty; see
+            `ashwood.experiment.events.AttemptFailed`.
+        has_reported: whether the attempt had reported anything before.
+    """
 
     error: str
+    cause: str = ""
+    has_reported: bool = False
+
+
+class Unusable(NamedTuple):
+    """No trial of this search can train with this code; ``why`` begins with one line for people."""
+
+    why: str
 
 
 class NoSpace(NamedTuple):
@@ -94,7 +108,7 @@ _NEXT_TRY_SECONDS = 2.0
 _MOST_UNSAVED = 100_000
 """Lengths of which reports are kept for the next checkpoint: training code may report every batch and save once."""
 
-Outcome = Ended | Failed | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
+Outcome = Ended | Failed | Unusable | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
 
 
 def draw_of(job: Job) -> str:
@@ -121,6 +135,8 @@ class Attempt:
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
+        # The last report of code that has begun no loop.
+        self._last: dict[str, float] = {}
         # What no checkpoint of this attempt holds yet: metrics by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
@@ -135,6 +151,11 @@ class Attempt:
         self._departure: Rejected | Stopped | None = None
         self._follows = job.rank > 0
         link.started(job.length)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether anything was reported."""
+        return bool(self._reported)
 
     @property
     def length(self) -> int:
@@ -219,6 +240,8 @@ class Attempt:
             if not self._follows:
                 self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
+            if self.loop is None:
+                self._last = metrics
             # What is reported at one length belongs together, also if the code calls report() once for each metric.
             self._unsaved.setdefault(length, {}).update(metrics)
             if len(self._unsaved) > _MOST_UNSAVED:
@@ -364,7 +387,33 @@ class Attempt:
             if checkpoint is None:
                 length = 0
             return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
-        return Failed(self._unfinished())
+        if self.loop is None and (metrics := self._single_result(returned)):
+            return self._end_after_one_step(metrics)
+        return Failed(self._unfinished(), f"unfinished at length {self.length}", bool(self._reported))
+
+    def _single_result(self, returned: Any) -> dict[str, float]:
+        """Return the metrics of training code without a loop: the number that it returned, or its last report."""
+        metric = self.job.metric
+        if metric is None or self._follows:
+            return {}
+        if isinstance(returned, (int, float)) and not isinstance(returned, bool):
+            return {metric: float(returned)}
+        return self._last if metric in self._last else {}
+
+    def _end_after_one_step(self, metrics: dict[str, float]) -> Outcome:
+        """End a trial whose training is one step, which is all that searches without early stopping need."""
+        if self.job.halving:
+            unit, metric = self.job.unit, self.job.metric
+            one = unit.removesuffix("s")
+            return Unusable(
+                f"the training code has no loop over trial.{unit}(), so a halving search can neither stop nor continue "
+                f"it\nPut the training into a loop:\n\n    for {one} in trial.{unit}():\n"
+                f"        ...  # train for one more {one}\n        trial.report({metric}=..., checkpoint=save)\n\n"
+                "or search with random, grid or single, for which a trial may be one step."
+            )
+        self._link.reported(self.target, metrics)
+        self._ask(self.target)
+        return Ended(self.target)
 
     def _unfinished(self) -> str:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"

@@ -22,7 +22,8 @@ report LENGTH METRICS            never answered, except at the target with the s
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
                                  was reported at LENGTH
 ended LENGTH                     the last of a job is one of these
-failed ERROR
+failed ERROR CAUSE               CAUSE: see `ashwood.experiment.events.AttemptFailed`; may be missing
+unusable ERROR                   no trial of this search can train with this code
 no_space ERROR                   a disk is full, or a quota is used up
 no_storage ERROR                 the storage of checkpoints cannot be used
 invalid WHY

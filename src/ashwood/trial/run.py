@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from ashwood.trial.attempt import (
     Outcome,
     Rejected,
     Stopped,
+    Unusable,
     draw_of,
 )
 from ashwood.trial.channel import Link, Message
@@ -78,8 +80,12 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
         if (trouble := storage_trouble(error)) is not None:
             return trouble
         if isinstance(error, SystemExit):
-            return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
-        return Failed(describe(error))
+            if error.code in (None, 0):
+                return outcome_of(trial)
+            why = f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()"
+        else:
+            why = describe(error)
+        return Failed(why, _cause(error, trial.length), trial._attempt.has_reported)
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
@@ -92,8 +98,10 @@ def message_of(outcome: Outcome) -> Message:
     match outcome:
         case Ended(length):
             return ["ended", length]
-        case Failed(error):
-            return ["failed", error]
+        case Failed(error, cause):
+            return ["failed", error, cause]
+        case Unusable(why):
+            return ["unusable", why]
         case NoSpace(error):
             return ["no_space", error]
         case NoStorage(error):
@@ -118,6 +126,26 @@ def describe(error: BaseException) -> str:
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
     return f"{headline[:_LONGEST_LINE]}\n{text}"
+
+
+_PASSING = (OSError, MemoryError, KeyboardInterrupt)
+_PASSING_NAMES = re.compile(r"Timeout|Connection|BrokenProcessPool|TerminatedWorker|OutOfMemory")
+_PASSING_WORDS = re.compile(
+    r"CUDA|cuDNN|CUBLAS|NCCL|HIP error|killed by signal|exited unexpectedly|out of memory", re.I
+)
+
+
+def _cause(error: BaseException, length: int) -> str:
+    """Return where an error arose, or an empty text if it may pass: a system, a GPU or another process may be to blame.
+
+    Two errors with the same type, file, line and length are the same error, whatever their messages say.
+    """
+    for each in _chain(error):
+        if isinstance(each, _PASSING) or _PASSING_NAMES.search(type(each).__name__) or _PASSING_WORDS.search(str(each)):
+            return ""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    where = f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else ""
+    return f"{type(error).__name__} at {where}, length {length}"
 
 
 def _hint(error: BaseException) -> str:

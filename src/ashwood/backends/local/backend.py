@@ -87,7 +87,7 @@ class LocalBackend:
             logs: directory for what trials and workers print.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
-                held is surely free afterwards; None: on GPUs only.
+                held is surely free afterwards; None: on GPUs, and if the experiment wants it.
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
@@ -102,7 +102,8 @@ class LocalBackend:
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
-        per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
+        if process_per_attempt is None:
+            process_per_attempt = slots[0].has_gpu or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
@@ -119,7 +120,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team)).encode())
+        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, process_per_attempt, team)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
@@ -235,7 +236,7 @@ class LocalBackend:
             elif kind == "cannot_load" and self._loaded_once:
                 # It could be loaded before: what came since costs this attempt, not those of the other workers.
                 worker.complaint = message[1]
-            elif kind == "cannot_load":
+            elif kind in ("cannot_load", "unusable"):
                 self._broken = message[1]
             elif place.attempt is None:
                 continue
@@ -346,6 +347,7 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
             "experiment": spec.identity,
+            "halving": spec.search.method.is_halving,
             **team._asdict(),
         },
     )
@@ -389,8 +391,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return CheckpointSaved(*attempt, length, path, metrics)
         case ["ended", length]:
             return AttemptEnded(*attempt, length)
-        case ["failed", error]:
-            return AttemptFailed(*attempt, error)
+        case ["failed", error, *cause]:
+            return AttemptFailed(*attempt, error, *cause)
         case ["no_space", error]:
             return StorageFailed(*attempt, error)
         case ["no_storage", error]:

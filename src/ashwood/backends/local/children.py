@@ -87,11 +87,11 @@ class Command:
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
             match with_checkpoint(job, partial(self._run, command, channel, link, log), link.suspended):
+                case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
+                    return message_of(outcome)
                 case ["again", fields, unread]:
                     job = Job(*fields)
                     channel.put_back(unread)
-                case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
-                    return message_of(outcome)
                 case message:
                     return message
 

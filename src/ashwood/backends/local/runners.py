@@ -16,6 +16,10 @@ from ashwood.trial.run import message_of, run
 
 TrainingCode = Callable[[Any], Any]
 
+_TRAINED_BEFORE = (
+    " (this worker process had trained before; if the code cannot run twice in one process, set reuse_workers: false)"
+)
+
 
 class Runner(Protocol):
     """A way of running attempts."""
@@ -30,10 +34,17 @@ class Inline:
 
     def __init__(self, function: TrainingCode) -> None:
         self._function = function
+        self._has_worked = False
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Call the training function."""
-        return message_of(train(self._function, job, channel, log))
+        outcome = train(self._function, job, channel, log)
+        if not isinstance(outcome, Failed):
+            self._has_worked = True
+        elif self._has_worked and not outcome.has_reported:
+            headline, _, details = outcome.error.partition("\n")
+            outcome = outcome._replace(error=f"{headline}{_TRAINED_BEFORE}\n{details}")
+        return message_of(outcome)
 
 
 def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outcome:
