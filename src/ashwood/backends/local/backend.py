@@ -41,6 +41,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
+from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
@@ -115,7 +116,7 @@ class LocalBackend:
                 f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
             )
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
+            make_shared(self._logs)
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
