@@ -342,7 +342,9 @@ class RemoteStorage(Storage):
             advice = "; create it, or correct checkpoint_storage: Ashwood makes no buckets"
         elif isinstance(error, PermissionError) or "credential" in str(error).lower():
             known = _CREDENTIALS.get(self._extra or "")
-            advice = f"; renew the credentials, or set {known} in the environment" if known else "; check its credentials"
+            advice = (
+                f"; renew the credentials, or set {known} in the environment" if known else "; check its credentials"
+            )
         raise StorageUnreachable(f"can't {verb} {self._url}: {_words(error)}{advice}") from error
 
 
