@@ -325,7 +325,7 @@ def test_the_warden_leaves_a_process_alone_that_got_an_old_number() -> None:
     try:
         warden.end({stranger.pid: b"1"}, grace=0.0)
         assert stranger.poll() is None
-        warden.end({stranger.pid: warden._start(stranger.pid)}, grace=0.0)
+        warden.end({stranger.pid: warden.start_of(stranger.pid)}, grace=0.0)
         assert stranger.wait() == -signal.SIGKILL
     finally:
         stranger.kill()

@@ -237,6 +237,8 @@ class LocalBackend:
                 continue
             elif kind == "group":
                 self._note_group(place, worker, message[1])
+            elif kind == "joined":
+                self._note_joined(place, worker, message[1])
             elif kind in _LAST or not place.aborted:
                 event = _event(message, place.attempt, place.slot.number)
                 if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
@@ -248,12 +250,21 @@ class LocalBackend:
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
         """The job has a process group of its own (None: it has ended)."""
         if self._warden is not None:
-            if worker.group is not None:
-                self._warden.forget(worker.group)
+            for former in (*worker.joined, *filter(None, (worker.group,))):
+                self._warden.forget(former)
             if group is not None:
                 self._warden.watch(group)
         worker.group = group
+        worker.joined.clear()
         if place.aborted and group is not None:  # it began while its predecessor was killed
+            worker.kill_job()
+
+    def _note_joined(self, place: _Place, worker: WorkerProcess, group: int) -> None:
+        """A process of the job has another process group: a launcher started it in a session of its own."""
+        worker.join(group)
+        if self._warden is not None:
+            self._warden.watch(group)
+        if place.aborted:
             worker.kill_job()
 
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
@@ -317,7 +328,7 @@ class LocalBackend:
             worker.kill(signal.SIGKILL)
             worker.bury()
         if self._warden is not None:
-            for group in (group for worker in workers for group in (worker.pid, worker.group) if group is not None):
+            for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
                 self._warden.forget(group)
             self._warden.close()
         self._selector.close()

@@ -18,10 +18,11 @@ from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import flush, last_line, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
+from ashwood.backends.local.server import CommandServer, sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, Outcome
-from ashwood.trial.channel import Channel, DriverLink, Message, encode
-from ashwood.trial.current import VARIABLE
+from ashwood.trial.channel import Channel, Message, encode
+from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe, message_of, with_checkpoint
 
@@ -75,62 +76,84 @@ class Command:
         self._command = command
         self._workdir = workdir
         self._inherited = inherited
+        sweep()
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits, again as long as it ends early and the search wants more."""
-        link = DriverLink(channel)
+        pending: list[Message] = []
         while True:
-            if link.suspended():
+            pending.extend(iter(channel.poll, None))
+            if channel.gone or ["suspend"] in pending:
                 return message_of(Ended(job.length))
             try:
                 command = fill_in(self._command, job.hparams)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match with_checkpoint(job, partial(self._run, command, channel, link, log)):
-                case ["again", fields, unread]:
-                    job = Job(*fields)
-                    channel.put_back(unread)
+            match with_checkpoint(job, partial(self._run, command, channel, pending, log)):
+                case [["again", fields, _], left]:
+                    job, pending = Job(*fields), left
                 case Failed() | NoSpace() | Damaged() as outcome:
                     return message_of(outcome)
-                case message:
+                case [message, _]:
                     return message
 
-    def _run(self, command: str, channel: Channel, link: DriverLink, log: Path, job: Job, /) -> Message:
-        with scratch_file() as job_file, scratch_file() as outcome:
-            job_file.write(encode([job, link.unread()]).encode())
-            job_file.flush()
-            descriptors = (channel.fileno(), job_file.fileno(), outcome.fileno())
+    def _run(
+        self, command: str, channel: Channel, pending: list[Message], log: Path, job: Job, /
+    ) -> tuple[Message, list[Message]] | Failed:
+        """Run the command once; returns the last message, and what of the driver's messages it left unused."""
+        try:
+            server = CommandServer(channel, job, pending, self._inherited)
+        except OSError as error:
+            return Failed(f"Cannot make a socket for the processes of the command: {error}")
+        with server:
             process = subprocess.Popen(  # noqa: S603
                 ["/bin/sh", "-c", command],
                 cwd=self._workdir,
-                env=_environment(job, descriptors),
+                env=_environment(job, server.path),
                 stdin=subprocess.DEVNULL,
-                pass_fds=(*descriptors, *self._inherited),
+                pass_fds=self._inherited,
                 process_group=0,
                 preexec_fn=partial(_announce, channel),
             )
+            server.serve(process.pid)
             process.returncode = code = _await_group(process.pid)
-            message = _read(outcome)
+            server.finish()
+            message = _last_message(server, code, job, log)
+            if code != 0:
+                channel.end_line()
+            return message, server.unused(message[2]) if message[0] == "again" else []
+
+
+def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Message:
+    for message in (server.outcome, server.error):
         if message is not None and message[0] in ("invalid", "stopped", "no_space"):
             return message
-        if code != 0:
-            channel.end_line()
-            return ["failed", describe_exit(_unshelled(code), "the command") + last_line(log) + tail(log)]
-        if message is None:
-            return [
-                "failed",
-                "the command ended without a word: its program has to call ashwood.get_trial() and to report "
-                f"{job.metric!r} there" + tail(log),
-            ]
-        return message
+    error = server.lost if server.error is None else server.error[1]
+    if server.gave_up:
+        if error is not None:
+            return ["failed", error + tail(log)]
+    elif code != 0:
+        why = last_line(log) if server.error is None else f": {server.error[1]}"
+        return ["failed", describe_exit(_unshelled(code), "the command") + why + tail(log)]
+    if error is not None:
+        return ["failed", error + tail(log)]
+    if server.outcome is None:
+        return [
+            "failed",
+            "the command ended without a word: its program has to call ashwood.get_trial() and to report "
+            f"{job.metric!r} there" + tail(log),
+        ]
+    return server.outcome
 
 
-def _environment(job: Job, descriptors: Sequence[int]) -> dict[str, str]:
+def _environment(job: Job, socket: str) -> dict[str, str]:
     # ``python`` in a command is the one that runs Ashwood, also where nobody activated its environment.
     path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
-    return os.environ | {
+    # Ashwood may itself run under a launcher. On several machines RANK is what Ashwood set for this one.
+    foreign = RANKS if job.world_size == 1 else set(RANKS) - {"RANK"}
+    return {name: value for name, value in os.environ.items() if name not in foreign} | {
         "PATH": os.pathsep.join(path),
-        VARIABLE: ",".join(map(str, descriptors)),
+        VARIABLE: socket,
         "ASHWOOD_HPARAMS": json.dumps(job.hparams),
         "ASHWOOD_SEED": str(job.seed),
     }
