@@ -37,6 +37,7 @@ from ashwood.experiment.events import (
     TrialStopped,
     ValidationReported,
 )
+from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
@@ -76,6 +77,7 @@ class LocalBackend:
         machine: Machine | None = None,
         grace: float = GRACE,
         team: Team = ALONE,
+        number: int = 0,
     ) -> None:
         """Look the machine over; no process starts yet.
 
@@ -91,6 +93,7 @@ class LocalBackend:
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
+            number: number of the experiment in its home.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -115,7 +118,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team)).encode())
+        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team, number)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
@@ -336,13 +339,16 @@ class LocalBackend:
         self._setup.close()
 
 
-def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool, team: Team) -> Setup:
+def _setup(
+    spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool, team: Team, number: int
+) -> Setup:
     return Setup(
         kind=spec.entrypoint.kind,
         target=spec.entrypoint.target,
         workdir=spec.workdir,
         logs=str(logs),
         process_per_attempt=process_per_attempt,
+        others={"experiment.id": number, "experiment.name": spec.name},
         common={
             "checkpoints": str(checkpoints),
             "data": dict(spec.data),
@@ -370,7 +376,7 @@ def check_command(spec: ExperimentSpec) -> None:
     if spec.entrypoint.kind is not EntrypointKind.COMMAND:
         return
     try:
-        fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
+        fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0), dict.fromkeys(OTHERS[1:], ""))
     except TrainingCodeError as error:
         raise BackendError(f"entrypoint: {error}") from None
 

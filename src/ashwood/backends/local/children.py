@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
@@ -71,9 +71,19 @@ class Forked:
 class Command:
     """In a shell command, started anew for each attempt."""
 
-    def __init__(self, command: str, workdir: str, inherited: Sequence[int] = ()) -> None:
-        """Make the runner; its commands hold the descriptors ``inherited`` as long as they live."""
+    def __init__(
+        self, command: str, workdir: str, inherited: Sequence[int] = (), others: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make the runner.
+
+        Args:
+            command: the command, with placeholders.
+            workdir: directory that it runs in.
+            inherited: descriptors that its processes hold as long as they live.
+            others: values of placeholders, as in `ashwood.backends.local.setup.Setup`.
+        """
         self._command = command
+        self._others = others or {}
         self._workdir = workdir
         self._inherited = inherited
         sweep()
@@ -86,7 +96,8 @@ class Command:
             if channel.gone or ["suspend"] in pending:
                 return message_of(Ended(job.length))
             try:
-                command = fill_in(self._command, job.hparams)
+                others = {**self._others, "trial.id": job.trial, "trial.seed": job.seed}
+                command = fill_in(self._command, job.hparams, others)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
             match with_checkpoint(job, partial(self._run, command, channel, pending, log)):

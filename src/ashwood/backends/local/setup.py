@@ -26,6 +26,7 @@ class Setup(NamedTuple):
         workdir: directory that it runs in.
         logs: directory of the trials' logs.
         process_per_attempt: run every attempt in a process of its own.
+        others: values of placeholders in a command that stand for no hyperparameter, as far as all trials share them.
         common: the fields of `ashwood.trial.job.Job` that all jobs share.
     """
 
@@ -34,4 +35,5 @@ class Setup(NamedTuple):
     workdir: str
     logs: str
     process_per_attempt: bool
+    others: Mapping[str, Any]
     common: Mapping[str, Any]
