@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
-from ashwood.backends.local.logs import flush, last_line, tail
+from ashwood.backends.local.logs import flush, summary, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.server import CommandServer, sweep
@@ -139,13 +139,13 @@ def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Mess
     for message in (server.outcome, server.error):
         if message is not None and message[0] in ("invalid", "stopped", "no_space"):
             return message
-    error = server.lost if server.error is None else server.error[1]
+    error = server.lost if server.error is None else server.error[1].partition("\n")[0]
     if server.gave_up:
         if error is not None:
             return ["failed", error + tail(log)]
     elif code != 0:
-        why = last_line(log) if server.error is None else f": {server.error[1]}"
-        return ["failed", describe_exit(_unshelled(code), "the command") + why + tail(log)]
+        why = summary(log, raised=server.outcome is None) if server.error is None else error
+        return ["failed", ": ".join(filter(None, (describe_exit(_unshelled(code), "the command"), why))) + tail(log)]
     if error is not None:
         return ["failed", error + tail(log)]
     if server.outcome is None:
