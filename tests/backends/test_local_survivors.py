@@ -15,6 +15,7 @@ from ashwood.backends.local import clear_former_workers, fence, warden
 from ashwood.backends.local.process import WardenProcess
 from ashwood.errors import BackendError
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
+from tests.backends.test_local_launchers import LAUNCH
 
 DRIVER = """
 import json, os, sys, time
@@ -136,6 +137,30 @@ def test_what_a_trial_started_vanishes_with_it(drive: Drive, mode: Mode) -> None
     wait_for_end(child, patience=5)
 
 
+LAUNCHED = ("command", f"exec {sys.executable} launch.py 2 -m ashwood.testing.training", False)
+
+
+@pytest.mark.parametrize("victims", [[], ["warden"]], ids=["driver", "driver and warden"])
+def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, do="tell", at=1, until=str(tmp_path / "go"))
+    driver.number("reported")
+    driver.kill(*victims)
+    (tmp_path / "go").touch()
+    wait_for_end(driver.number("worker"), patience=10)
+    # They take the steps that rank 0 had announced: one, or two if the first epoch was fast.
+    assert saved(tmp_path) in (["length-2-attempt-1"], ["length-3-attempt-1"])
+    clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
+
+
+def test_ranks_in_sessions_of_their_own_vanish_if_they_hang(tmp_path: Path, drive: Drive) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, grace=0.1, do="tell", at=1, until="doomsday")
+    driver.number("reported")
+    driver.kill()
+    wait_for_end(driver.number("pid"), patience=10)
+
+
 IMPORTS = """
 import os, pathlib, time
 pathlib.Path("importing").write_text(str(os.getpid()))
@@ -231,6 +256,20 @@ def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive,
     wait_for_end(trial, patience=5)
     wait_for_end(worker, patience=5)
     assert waits == [(len({trial, worker}), 0.1)]
+    assert saved(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_margin")
+def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Drive) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, do="tell", at=1, until="doomsday")
+    driver.number("reported")
+    rank = driver.number("pid")
+    driver.kill("warden", "worker")
+    waits: list[tuple[int, float]] = []
+    clear_former_workers(tmp_path / "workers.lock", grace=0.1, on_wait=lambda *wait: waits.append(wait))
+    wait_for_end(rank, patience=5)
+    assert waits
     assert saved(tmp_path) == []
 
 
