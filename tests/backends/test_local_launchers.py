@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import drive, finish, job
+from ashwood.testing.backend import drive, finish, hear, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from ashwood.trial.channel import Channel
 from ashwood.trial.job import Job
@@ -157,6 +157,20 @@ def test_second_process_without_a_rank_is_refused(launch: Callable[..., LocalBac
     assert "trains the trial as rank 0 already. If several processes" in error(drive(launch(body, count=1), [job()]))
 
 
+def test_children_of_multiprocessing_train_as_ranks(tmp_path: Path, make: Make) -> None:
+    # They end without the exit handlers of Python.
+    spawn = "import multiprocessing, os, runpy\n\ndef run(rank):\n    os.environ['RANK'] = str(rank)\n"
+    spawn += "    runpy.run_path('train.py')\n\nif __name__ == '__main__':\n"
+    spawn += "    context = multiprocessing.get_context('spawn')\n"
+    spawn += "    ranks = [context.Process(target=run, args=[rank]) for rank in range(2)]\n"
+    spawn += "    for rank in ranks: rank.start()\n    for rank in ranks: rank.join()\n"
+    (tmp_path / "spawn.py").write_text(spawn)
+    (tmp_path / "train.py").write_text(TRAIN + "train()\nif trial.rank and trial.id: raise ValueError('no luck')")
+    backend = make(f"{sys.executable} spawn.py", EntrypointKind.COMMAND)
+    assert drive(backend, [job(target=2)])[-1] == AttemptEnded(0, 1, 2)
+    assert error(drive(backend, [job(trial=1, target=2)])).startswith("rank 1: ValueError: no luck\n")
+
+
 # -- processes that die -----------------------------------------------------------------------
 
 
@@ -234,6 +248,24 @@ def test_aborted_attempt_leaves_no_process_in_a_session_of_its_own(
         wait_for_end(process)
 
 
+def test_aborted_attempt_leaves_no_rank_that_never_called_get_trial(
+    tmp_path: Path, launch: Callable[..., LocalBackend]
+) -> None:
+    backend = launch()
+    body = "import os, time\nfrom pathlib import Path\nif os.environ['RANK'] == '1':\n"
+    body += "    Path('pid-1').write_text(str(os.getpid()))\n    time.sleep(600)\n"
+    (tmp_path / "train.py").write_text(body + TRAIN + "train(lambda epoch: time.sleep(600))")
+    backend.dispatch([job(target=5)])
+    for event in hear(backend):
+        if isinstance(event, AttemptStarted):  # so the driver knows the group, and ends that alone
+            break
+    ranks = [wait_for_number(tmp_path / f"pid-{rank}") for rank in range(2)]
+    backend.dispatch([Abort(0, 1)])
+    assert drive(backend, [job(target=5)])[-1] == AttemptFailed(0, 1, ABORTED)
+    for process in ranks:
+        wait_for_end(process)
+
+
 def test_ranks_die_with_their_killed_worker(tmp_path: Path, launch: Callable[..., LocalBackend]) -> None:
     backend = launch("import time\ntrain(lambda epoch: epoch and time.sleep(600))")
     start = job(target=5)
@@ -253,9 +285,10 @@ def test_ranks_die_with_their_killed_worker(tmp_path: Path, launch: Callable[...
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    return tmp_path / f"ashwood-commands-{os.getuid()}"
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # as a path of pytest may be too long for a socket
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: short)
+        yield Path(short, f"ashwood-commands-{os.getuid()}")
 
 
 def test_socket_is_in_a_directory_of_this_user_alone(directory: Path) -> None:

@@ -128,7 +128,7 @@ class Command:
             )
             server.serve(process.pid)
             process.returncode = code = _await_group(process.pid)
-            server.finish()
+            server.finish(killed=code < 0)
             message = _last_message(server, code, job, log)
             if code != 0:
                 channel.end_line()

@@ -22,6 +22,7 @@ from typing import Self
 
 from ashwood.backends.local import warden
 from ashwood.trial.channel import Channel, Message, encode
+from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 
 _CHUNK = 1 << 16
@@ -140,14 +141,20 @@ class CommandServer:
             self._selector.unregister(handle)
             os.close(handle)
 
-    def finish(self) -> None:
-        """End the processes that have left the command's group, and read what all have said."""
+    def finish(self, killed: bool) -> None:
+        """End the processes that have left the command's group, and read what all have said.
+
+        Args:
+            killed: whether a signal ended the command, so that a launcher could not end what it had started.
+        """
         self._process = 0
         self._deadline = None
         for group, start in self._groups.items():
             if not warden.is_other(group, start):
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGKILL)
+        if killed or self._groups:
+            _kill_ranks(self.path)
         deadline = time.monotonic() + _KILL_SECONDS
         for peer in list(self._peers):
             if peer.handle is not None:
@@ -388,6 +395,25 @@ def _append(queue: deque[Message], announcement: Message) -> None:
 
 def _of_rank(rank: int, outcome: Message) -> Message:
     return [outcome[0], f"rank {rank}: {outcome[1]}"]
+
+
+def _kill_ranks(path: str) -> None:
+    """Kill what launchers numbered among the processes of the command: a rank need not have connected.
+
+    Others that left the command's group are meant to live on.
+    """
+    own = f"{VARIABLE}={path}".encode()
+    prefixes = tuple(f"{name}=".encode() for name in RANKS)
+    with suppress(OSError):
+        for process in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
+            with suppress(OSError):
+                handle = os.pidfd_open(process)
+                try:
+                    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+                    if own in variables and any(variable.startswith(prefixes) for variable in variables):
+                        signal.pidfd_send_signal(handle, signal.SIGKILL)
+                finally:
+                    os.close(handle)
 
 
 # -- the socket -------------------------------------------------------------------------------
