@@ -272,7 +272,10 @@ class Attempt:
         return self._suspended or self._verdict is not None
 
     def _ask(self, length: int) -> None:
-        verdict = self._link.verdict()
+        self._obey(self._link.verdict(), length)
+
+    def _obey(self, verdict: Verdict | None, length: int) -> None:
+        """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
         if verdict is None:
             self._suspended = True
             self._save_if(True)

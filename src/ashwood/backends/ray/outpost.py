@@ -77,6 +77,7 @@ class Orders(NamedTuple):
         logs: the driver's directory of logs, for messages.
         cores: how many CPU cores belong to a trial here.
         process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+        number: number of the experiment in its home.
     """
 
     worker: int
@@ -91,6 +92,7 @@ class Orders(NamedTuple):
     logs: str
     cores: int
     process_per_attempt: bool | None
+    number: int = 0
 
 
 class Outpost:
@@ -380,6 +382,7 @@ class _Service:
             process_per_attempt=orders.process_per_attempt,
             grace=0.0,
             team=team,
+            number=orders.number,
         )
         self._inbox = inbox
         self._start: StartAttempt | None = None
