@@ -139,11 +139,16 @@ class _CommandLink(DriverLink):
             self._part.join()
         return super().suspended()
 
-    def announce(self, *announcement: Any) -> None:
-        """Tell the other ranks what this one does next."""
+    def verdict(self) -> Verdict | None:
+        """Return the answer to the report at the target, waiting for it, or None if the trial is suspended."""
         if not self._part.joined:
             self._part.join()
-        self._part.connection.send("announce", announcement)
+        return super().verdict()
+
+    def announce(self, *announcement: Any) -> None:
+        """Tell the other ranks what this one does next."""
+        if self._part.joined:
+            self._part.connection.send("announce", announcement)
 
 
 class _FollowerLink:

@@ -18,7 +18,8 @@ from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import flush, summary, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
-from ashwood.backends.local.server import CommandServer, sweep
+from ashwood.backends.local.server import CommandServer
+from ashwood.backends.local.sockets import sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, Outcome
 from ashwood.trial.channel import Channel, Message, encode
@@ -130,8 +131,6 @@ class Command:
             process.returncode = code = _await_group(process.pid)
             server.finish(killed=code < 0)
             message = _last_message(server, code, job, log)
-            if code != 0:
-                channel.end_line()
             return message, server.unused(message[2]) if message[0] == "again" else []
 
 

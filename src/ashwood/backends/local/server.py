@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
 import selectors
 import signal
 import socket
-import stat
 import struct
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from ashwood.backends.local import warden
+from ashwood.backends.local.sockets import listen
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
@@ -32,8 +30,6 @@ _TERMINATION = 5.0
 """Seconds between SIGTERM, at which launchers end what they started, and SIGKILL."""
 _KILL_SECONDS = 2.0
 _SEND_SECONDS = 10
-_STALE_SECONDS = 3600.0
-_BACKLOG = 512
 _PASSED_ON = (b'["report",', b'["checkpoint",')
 
 
@@ -93,7 +89,7 @@ class CommandServer:
         self._job = job
         self._fences = fences
         self._from_driver = list(pending)
-        self._listener, self.path = _listen()
+        self._listener, self.path = listen()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._peers: list[_Peer] = []
@@ -124,7 +120,7 @@ class CommandServer:
     def serve(self, process: int) -> None:
         """Serve until the command, a child of this process in a group of its own, has ended; don't bury it."""
         self._process = process
-        handle = exit_handle(process)
+        handle = _exit_handle(process)
         if handle is None:
             return
         self._selector.register(handle, selectors.EVENT_READ, None)
@@ -213,7 +209,8 @@ class CommandServer:
                 continue
             if passed_on:  # the order counts
                 self._pass_on(passed_on)
-            self._take(peer, json.loads(line))
+            with suppress(ValueError):  # forks that share the connection may have mixed their messages
+                self._take(peer, json.loads(line))
         if passed_on:
             self._pass_on(passed_on)
         return True
@@ -241,7 +238,8 @@ class CommandServer:
     def _greet(self, peer: _Peer, rank: int, process: int) -> None:
         peer.number = rank
         peer.pid = peer.pid or process
-        peer.handle = exit_handle(peer.pid)
+        with suppress(OSError):  # of a container, perhaps, whose processes have no number here
+            peer.handle = _exit_handle(peer.pid)
         if peer.handle is not None:
             # Its forks may hold the connection open.
             self._selector.register(peer.handle, selectors.EVENT_READ, lambda: self._see_end(peer))
@@ -357,13 +355,13 @@ class CommandServer:
             peer.handle = None
 
 
-def exit_handle(process: int) -> int | None:
-    """Return a descriptor that becomes readable when a process ends, or None if it has ended or can't be seen."""
+def _exit_handle(process: int) -> int | None:
+    """Return a descriptor that becomes readable when a process ends, or None if it has ended."""
     try:
         if sys.platform != "linux":
             return _kqueue_handle(process)
         return os.pidfd_open(process)
-    except OSError:
+    except ProcessLookupError:
         return None
 
 
@@ -414,66 +412,3 @@ def _kill_ranks(path: str) -> None:
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                 finally:
                     os.close(handle)
-
-
-# -- the socket -------------------------------------------------------------------------------
-
-
-def _listen() -> tuple[socket.socket, str]:
-    """Return a listening socket and its path.
-
-    The name is random and in a directory of this user alone, so no other user can connect.  The path must be short
-    (108 bytes on Linux), which a directory for temporary files need not be; and its disk may be full.
-    """
-    troubles: list[OSError] = []
-    for base in dict.fromkeys((*_temporary(), "/tmp", "/dev/shm", "/var/tmp")):  # noqa: S108
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            path = str(_own_directory(base) / os.urandom(8).hex())
-            sock.bind(path)
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            sock.close()
-            troubles.append(error)
-        else:
-            return sock, path
-    raise troubles[0]
-
-
-def _temporary() -> Iterator[str]:
-    with suppress(FileNotFoundError):
-        yield tempfile.gettempdir()
-
-
-def _own_directory(base: str) -> Path:
-    directory = Path(base, f"ashwood-commands-{os.getuid()}")
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, f"{directory} must be a directory that only you can use: remove it")
-    return directory
-
-
-def sweep() -> None:
-    """Delete sockets on which no worker listens any more: a worker that is killed leaves one behind."""
-    for base in dict.fromkeys((*_temporary(), "/tmp", "/dev/shm", "/var/tmp")):  # noqa: S108
-        with suppress(OSError):
-            for path in _own_directory_if_any(base):
-                _delete_if_stale(path)
-
-
-def _own_directory_if_any(base: str) -> list[Path]:
-    return list(Path(base, f"ashwood-commands-{os.getuid()}").iterdir())
-
-
-def _delete_if_stale(path: Path) -> None:
-    # One that is bound and doesn't listen yet refuses connections, too.
-    if time.time() - path.lstat().st_mtime < _STALE_SECONDS:
-        return
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
