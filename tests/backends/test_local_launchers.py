@@ -171,6 +171,19 @@ def test_children_of_multiprocessing_train_as_ranks(tmp_path: Path, make: Make) 
     assert error(drive(backend, [job(trial=1, target=2)])).startswith("rank 1: ValueError: no luck\n")
 
 
+@pytest.mark.parametrize(("first", "second"), [("RANK=1", "RANK="), ("RANK=", "RANK=1")])
+def test_rank_beside_a_process_without_a_number_is_refused(tmp_path: Path, make: Make, first: str, second: str) -> None:
+    os.mkfifo(tmp_path / "joined")
+    # The second joins when the first has: that waits in its first step, or for rank 0.
+    body = "number = int(os.environ['RANK'] or 0)\nif sys.argv[1] == '2': open('joined').read()\n"
+    body += "elif number: trial._attempt._announcements._part.join(); open('joined', 'w').close()\n"
+    body += "train(lambda epoch: epoch or sys.argv[1] == '2' or open('joined', 'w').close())"
+    (tmp_path / "train.py").write_text(TRAIN + body)
+    python = f"{sys.executable} train.py"
+    backend = make(f"{first} {python} 1 & {second} {python} 2; kill $!; exit 1", EntrypointKind.COMMAND)
+    assert "number all of them from 0 in RANK" in error(drive(backend, [job(target=3)]))
+
+
 # -- processes that die -----------------------------------------------------------------------
 
 

@@ -109,7 +109,7 @@ class FollowingAttempt(Attempt):
         """Do nothing: requests to suspend come from rank 0."""
 
     def _ask(self, length: int) -> None:  # noqa: ARG002
-        """Do what rank 0 was told at this report.  If it has not asked there, go on."""
+        """Do what the search answered to rank 0 at this report.  If rank 0 has not asked there, do nothing."""
         announcement = self._next()
         if announcement[0] in ("to", "left"):
             self._announcements.put_back(announcement)

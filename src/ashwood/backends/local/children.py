@@ -112,7 +112,7 @@ class Command:
     def _run(
         self, command: str, channel: Channel, pending: list[Message], log: Path, job: Job, /
     ) -> tuple[Message, list[Message]] | Failed:
-        """Run the command once; returns the last message, and what of the driver's messages it left unused."""
+        """Run the command once; return the last message, and the driver's messages that it has not used."""
         try:
             server = CommandServer(channel, job, pending, self._inherited)
         except OSError as error:
@@ -150,8 +150,8 @@ def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Mess
     if server.outcome is None:
         return [
             "failed",
-            "the command ended without a word: its program has to call ashwood.get_trial() and to report "
-            f"{job.metric!r} there" + tail(log),
+            "the command ended without a report: its program must call ashwood.get_trial() and report "
+            f"{job.metric!r}" + tail(log),
         ]
     return server.outcome
 

@@ -38,7 +38,7 @@ class _Peer:
 
     Attributes:
         rank: the rank that it joined, or None before.
-        outcome: what it said of how the attempt ended, or None before.
+        outcome: how the attempt ended in it, or None before it ends.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -47,13 +47,14 @@ class _Peer:
         self.handle: int | None = None
         self.rank: int | None = None
         self.number = 0
+        self.is_numbered = False
         self.outcome: Message | None = None
         self.tail = b""
         self.waits = False
         self.announced: deque[Message] = deque()
 
     def send(self, *message: object) -> None:
-        """Send a message.  A process that is dead is found so when it is read."""
+        """Send a message.  Errors are ignored: reading from a dead process shows that it is dead."""
         with suppress(OSError):
             self.socket.sendall(encode(message).encode() + b"\n")
 
@@ -63,9 +64,9 @@ class CommandServer:
 
     Attributes:
         path: the socket, for `ashwood.trial.command.VARIABLE`.
-        outcome: how the attempt ended, as rank 0 says, or None if it said nothing.
+        outcome: how the attempt ended in the process of rank 0, or None if that is unknown.
         error: the exception that ended a process, as a last message of the job, or None.
-        lost: which process of a rank ended without a word, as an error for people, or None.
+        lost: error message if a process of a rank ended without an outcome, or None.
         gave_up: whether the command was ended because it did not end by itself.
     """
 
@@ -118,7 +119,7 @@ class CommandServer:
     # -- while it runs ------------------------------------------------------------------------
 
     def serve(self, process: int) -> None:
-        """Serve until the command, a child of this process in a group of its own, has ended; don't bury it."""
+        """Serve until the command, a child of this process in a group of its own, has ended; the caller reaps it."""
         self._process = process
         handle = _exit_handle(process)
         if handle is None:
@@ -138,7 +139,7 @@ class CommandServer:
             os.close(handle)
 
     def finish(self, killed: bool) -> None:
-        """End the processes that have left the command's group, and read what all have said.
+        """Kill the processes that have left the command's group, and read the last messages of all.
 
         Args:
             killed: whether a signal ended the command, so that a launcher could not end what it had started.
@@ -189,7 +190,7 @@ class CommandServer:
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(peer))
 
     def _read(self, peer: _Peer) -> bool:
-        """Take what a process has said; returns whether it may say more."""
+        """Handle the messages of a process, and return whether there may be more."""
         if peer not in self._peers:  # closed earlier in this very round
             return False
         try:
@@ -222,6 +223,7 @@ class CommandServer:
     def _take(self, peer: _Peer, message: Message) -> None:
         match message:
             case ["hello", rank, process]:
+                peer.is_numbered = rank is not None
                 self._greet(peer, rank or 0, process)
             case ["join"]:
                 self._join(peer)
@@ -254,10 +256,14 @@ class CommandServer:
             self._channel.send("started", self._job.length)
 
     def _join(self, peer: _Peer) -> None:
-        holder = self._ranks.setdefault(peer.number, peer)
-        if holder is not peer:
-            peer.send("refused", holder.pid)
+        holder = self._ranks.get(peer.number)
+        if holder is None:
+            # A process without a number trains alone, and announces nothing that others could follow.
+            holder = next((other for other in self._ranks.values() if other.is_numbered != peer.is_numbered), None)
+        if holder is not None:
+            peer.send("refused", holder.pid, holder.number)
             return
+        self._ranks[peer.number] = peer
         peer.rank = peer.number
         peer.send("joined")
         if peer.rank:
@@ -281,7 +287,7 @@ class CommandServer:
             leader.send(*message)
         if self._channel.gone:
             self._stop_relaying()
-            with suppress(OSError):  # so it learns that the driver is gone, and saves
+            with suppress(OSError):  # rank 0 then reads that the driver is gone, and saves
                 leader.socket.shutdown(socket.SHUT_WR)
 
     def _stop_relaying(self) -> None:
@@ -326,7 +332,7 @@ class CommandServer:
             self._lose(peer)
 
     def _lose(self, peer: _Peer) -> None:
-        """A process has ended, or closed its connection."""
+        """Handle the end of a process, or of its connection."""
         self._close(peer)
         if peer.rank is None or peer.outcome is not None or (peer.rank and self._leader_has_concluded()):
             return
