@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,14 +12,23 @@ from typing import Any
 
 import pytest
 
-Spoil = Callable[[str, str], bool]
+Spoil = Callable[[str, str], "bool | str"]
+
+_ERRORS = {
+    "503": ("503 Slow Down", "SlowDown", "Please reduce your request rate."),
+    "403": ("403 Forbidden", "ExpiredToken", "The provided token has expired."),
+    "500": ("500 Internal Server Error", "InternalError", "We encountered an internal error."),
+    "404": ("404 Not Found", "NoSuchBucket", "The specified bucket does not exist"),
+}
 
 
 class S3:
     """A server with one bucket.
 
     Attributes:
-        spoil: told the method and path of each request; True: it is answered with 503 Slow Down.
+        spoil: called with the method and path of each request.  It returns how to answer: False (as it should be),
+            True or "503", "403", "404", "500", or "silence": not at all, until `spoil` says otherwise.
+        keys: the access key of each request.
     """
 
     def __init__(self) -> None:
@@ -26,6 +36,7 @@ class S3:
         from werkzeug.serving import make_server
 
         self.spoil: Spoil = lambda _method, _path: False
+        self.keys: list[str] = []
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -58,10 +69,14 @@ class S3:
         self._thread.join()
 
     def _answer(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
-        if self.spoil(environ["REQUEST_METHOD"], environ["PATH_INFO"]):
+        self.keys.append(environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition("/")[0])
+        while (how := self.spoil(environ["REQUEST_METHOD"], environ["PATH_INFO"])) == "silence":
+            time.sleep(0.01)
+        if how:
+            status, code, message = _ERRORS["503" if how is True else str(how)]
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start("503 Slow Down", [("Content-Type", "application/xml")])
-            return [b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"]
+            start(status, [("Content-Type", "application/xml")])
+            return [f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()]
         answer: Iterable[bytes] = self._app(environ, start)
         return answer
 

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import ashwood
 from ashwood.errors import AshwoodError, ConfigError, NotFound, RequestRefused
 from ashwood.search.space import Categorical, Double
+
+pytestmark = pytest.mark.filterwarnings("ignore:hyperparameters. nothing varies")
 
 
 def objective(trial: ashwood.Trial) -> None:
@@ -201,3 +204,77 @@ def test_what_was_described_in_python_runs_once_more(tmp_path: Path) -> None:
     assert [place.parent for place in places] == [tmp_path / "storage"] * 2
     with pytest.raises(AshwoodError, match="described in Python"):
         rerun(first.id, Run(home=str(home), overrides=["searcher.max_trials=2"]), checkout=False)
+
+
+def saving(trial: ashwood.Trial) -> None:
+    for step in trial.steps():
+        loss = (trial.hparams.x - 0.3) ** 2 + 1 / (step + 1)
+        trial.report(loss=loss, checkpoint=partial(save, f"{trial.hparams.x} {loss}"))
+
+
+def save(text: str, directory: Path) -> None:
+    (directory / "x").write_text(text)
+
+
+def failing(trial: ashwood.Trial) -> None:
+    raise ValueError(f"no model for {trial.hparams.x}")
+
+
+def test_result_is_a_checkpoint_and_all_reports(tmp_path: Path) -> None:
+    experiment = ashwood.run(
+        saving,
+        hparams={"x": Categorical([0.1, 0.2, 0.4, 0.5])},
+        searcher=SEARCHER,
+        home=tmp_path,
+        workers=2,
+        progress=False,
+    )
+    best = experiment.best_checkpoint()
+    x, loss = map(float, (best.directory / "x").read_text().split())
+    assert (x, loss) == (best.hparams["x"], best.metric)
+    reports = experiment.reports()
+    assert best.metric == reports["loss"].min()
+    assert best.length == 2
+    assert list(reports.columns[:4]) == ["trial", "length", "attempt", "at"]
+    with pytest.raises(NotFound, match="has no checkpoint"):
+        run(tmp_path).best_checkpoint()
+
+
+def test_error_of_run_has_the_experiment_and_the_traceback_and_can_be_corrected(tmp_path: Path) -> None:
+    with pytest.raises(ashwood.AshwoodError, match="no model for") as caught:
+        ashwood.run(
+            failing,
+            hparams={"x": Double(0, 1)},
+            searcher=SEARCHER,
+            home=tmp_path,
+            workers=2,
+            progress=False,
+            max_common_failures=1,
+        )
+    assert "in failing" in str(caught.value)
+    experiment = caught.value.experiment
+    assert experiment.state == "paused"
+    assert experiment.resume(train=objective, workers=2, progress=False).state == "completed"
+    assert experiment.spec.entrypoint.target.endswith(":objective")
+    assert ashwood.open_experiment(experiment.id, home=tmp_path).spec == experiment.spec
+
+
+def test_experiment_runs_in_the_background(tmp_path: Path) -> None:
+    experiment = ashwood.create(objective, hparams={"x": Double(0, 1)}, searcher=SEARCHER, home=tmp_path)
+    assert experiment.state == "created"
+    assert experiment.start(workers=2).wait() == "completed"
+
+
+def test_search_continues_where_its_code_was_moved(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "code.py").write_text("def train(trial):\n    for _ in trial.steps(): trial.report(loss=1.0)\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path / "old")
+        searcher = ashwood.Single(metric="loss", max_length=1)
+        place = f"{tmp_path}/old/code.py:train"
+        experiment = ashwood.create(place, hparams={"x": 1.0}, searcher=searcher, home=tmp_path)
+    (tmp_path / "old").rename(tmp_path / "new")
+    with pytest.raises(AshwoodError, match="resume with --workdir DIR"):
+        experiment.resume(progress=False)
+    assert experiment.resume(workdir=tmp_path / "new", progress=False).state == "completed"
+    assert experiment.spec.entrypoint.target == f"{tmp_path}/new/code.py:train"

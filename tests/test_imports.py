@@ -8,16 +8,16 @@ def run(code: str) -> str:
 
 def test_importing_ashwood_imports_nothing_heavy() -> None:
     loaded = set(run("import sys, ashwood; print(*sys.modules)").split())
-    assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "pandas", "sqlite3", "ashwood.api"}
+    assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "pandas", "sqlite3", "ashwood.api.experiment"}
 
 
 def test_drawing_libraries_are_imported_when_something_is_drawn() -> None:
-    loaded = set(run("import sys, ashwood.api, ashwood.cli.main; print(*sys.modules)").split())
+    loaded = set(run("import sys, ashwood.api.experiment, ashwood.cli.main; print(*sys.modules)").split())
     assert not loaded & {"matplotlib", "numpy", "PIL", "plotly"}
 
 
 def test_ray_is_imported_when_trials_run_on_a_cluster() -> None:
-    loaded = set(run("import sys, ashwood.api, ashwood.cli.main, ashwood.backends.ray; print(*sys.modules)").split())
+    loaded = set(run("import sys, ashwood.api.experiment, ashwood.backends.ray; print(*sys.modules)").split())
     assert "ray" not in loaded
 
 

@@ -11,34 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ashwood.api import (
-        AdaptiveASHA,
-        AsyncHalving,
-        Experiment,
-        Grid,
-        RandomSearch,
-        Single,
-        SyncHalving,
-        open_experiment,
-        run,
-    )
+    from ashwood.api.experiment import Experiment, create, open_experiment, run
+    from ashwood.api.searchers import AdaptiveASHA, AsyncHalving, Grid, RandomSearch, Single, SyncHalving
+    from ashwood.errors import AshwoodError
     from ashwood.search.space import Categorical, Const, Double, Int, Log
     from ashwood.trial import Trial, get_trial
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ashwood.api": (
-        "AdaptiveASHA",
-        "AsyncHalving",
-        "Experiment",
-        "Grid",
-        "RandomSearch",
-        "Single",
-        "SyncHalving",
-        "open_experiment",
-        "run",
-    ),
+    "ashwood.api.experiment": ("Experiment", "create", "open_experiment", "run"),
+    "ashwood.api.searchers": ("AdaptiveASHA", "AsyncHalving", "Grid", "RandomSearch", "Single", "SyncHalving"),
+    "ashwood.errors": ("AshwoodError",),
     "ashwood.search.space": ("Categorical", "Const", "Double", "Int", "Log"),
     "ashwood.trial": ("Trial", "get_trial"),
 }
@@ -46,6 +30,7 @@ _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AdaptiveASHA",
+    "AshwoodError",
     "AsyncHalving",
     "Categorical",
     "Const",
@@ -59,6 +44,7 @@ __all__ = [
     "SyncHalving",
     "Trial",
     "__version__",
+    "create",
     "get_trial",
     "open_experiment",
     "run",

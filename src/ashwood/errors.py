@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class AshwoodError(Exception):
-    """The base of all errors that a user can act on."""
+    """The base of all errors that a user can act on.
+
+    Attributes:
+        experiment: the `ashwood.Experiment` that could not be run, or failed, if the error comes from the Python API.
+    """
+
+    experiment: Any = None
 
 
 @dataclass(frozen=True, slots=True)

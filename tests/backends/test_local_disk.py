@@ -12,7 +12,7 @@ import pytest
 
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.logs import trial_log
-from ashwood.experiment.events import AttemptEnded, CheckpointSaved, DiskFilled, Event
+from ashwood.experiment.events import AttemptEnded, CheckpointSaved, Event, StorageFailed
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import drive, job, toy_spec
 from ashwood.trial.run import lacks_space
@@ -60,7 +60,7 @@ def backend(tmp_path: Path, target: str, *, per_attempt: bool = False, **places:
 
 
 def filled(event: Event) -> str:
-    assert isinstance(event, DiskFilled), event
+    assert isinstance(event, StorageFailed), event
     return event.error
 
 

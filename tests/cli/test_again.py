@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
 from tests.repositories import git
 
-from .conftest import GATED, RANDOM, TRAIN, Workplace, wait_until
+from .conftest import GATED, RANDOM, TRAIN, Workplace, go, wait_until
 
 QUICK = ["--workers", "2", "--set", "searcher.max_trials=2"]
 
@@ -138,12 +141,30 @@ def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
     workplace.write(RANDOM + "max_restarts: 0\n", failing)
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
     assert "pausing: 3 trials failed in the same way before any reported anything: ValueError: no such thing" in said
-    assert "mend what fails, then go on with: ashwood resume 1" in said
+    assert "Correct the error, then continue with: ashwood resume 1" in said
     assert "--set max_common_failures=0" in said
     # Once, with the traceback and what was printed.
     assert said.count("warning: trial 0 failed once and is given up: ValueError: no such thing") == 1
     assert said.count("is given up") == 1
     assert "  | loading" in said
-    assert "mend what fails" in workplace.ashwood("describe", "1")
+    assert "Correct the error" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2")
+
+
+@pytest.mark.parametrize("command", [["resume", "1", "--workdir", "."], ["run", "--resume-latest", "toy.yaml"]])
+def test_search_continues_in_a_directory_that_was_renamed(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "old").mkdir()
+    former = Workplace(tmp_path / "old")
+    former.write(RANDOM, GATED)
+    with former.driving("run", "toy.yaml", "--workers", "1") as driver:
+        driver.send_signal(signal.SIGINT)
+        go(former)
+        driver.communicate()
+    (tmp_path / "old").rename(tmp_path / "new")
+    workplace = Workplace.__new__(Workplace)
+    workplace.path = tmp_path / "new"
+    assert "resume with --workdir DIR" in workplace.ashwood("resume", "1", code=1)
+    workplace.ashwood(*command)
+    assert workplace.json("list")[0]["state"] == "completed"
+    assert "there is no such directory" in workplace.ashwood("resume", "1", "--workdir", "nowhere", code=1)

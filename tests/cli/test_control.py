@@ -94,6 +94,33 @@ def test_settings_change_live(gated: Workplace) -> None:
     assert states(gated) == ["completed"] * 3
 
 
+# -- after it ended ------------------------------------------------------------------------------
+
+
+def test_errored_experiment_says_how_to_retry_and_is_retried(workplace: Workplace) -> None:
+    failing = TRAIN.replace('print("epoch", epoch)', 'assert Path("fixed").exists(), "not fixed yet"')
+    assert failing != TRAIN
+    workplace.write(RANDOM + "max_restarts: 0\nmax_common_failures: 0\n", f"from pathlib import Path\n{failing}")
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "to retry failed trials, fix the cause, then: ashwood resume 1 --retry-failed" in said
+    assert state(workplace) == "errored"
+    refused = "experiment 1 is errored; 6 of its trials failed. To retry them, fix the cause, then: "
+    assert f"{refused}ashwood resume 1 --retry-failed" in workplace.ashwood("resume", "1", code=1)
+    assert "ashwood resume 1 --retry-failed" in workplace.ashwood("activate", "1", code=1)
+    (workplace.path / "fixed").touch()
+    assert "completed" in workplace.ashwood("resume", "1", "--retry-failed", "--workers", "2")
+    assert states(workplace) == ["completed"] * 6
+    assert "every decision is what the search decides" in workplace.ashwood("replay", "1")
+    assert "no trial has failed" in workplace.ashwood("resume", "1", "--retry-failed", code=1)
+
+
+def test_failed_trials_are_retried_by_the_driver_that_runs(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
+        assert "no trial has failed" in gated.ashwood("resume", "1", "--retry-failed", code=1)
+        go(gated)
+        driver.communicate()
+
+
 # -- while none does -----------------------------------------------------------------------------
 
 

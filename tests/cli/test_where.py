@@ -15,6 +15,7 @@ from ashwood.engine.session import Cluster
 from ashwood.errors import ConfigError
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.search.space import Double
 
 from .conftest import EXPERIMENT, Workplace
 
@@ -133,7 +134,7 @@ def train(trial: Any) -> None:
 
 def describe(home: Path, **options: Any) -> ashwood.Experiment:
     searcher = ashwood.RandomSearch(metric="loss", max_length=3, max_trials=2)
-    return ashwood.run(train, hparams={"x": 1}, searcher=searcher, home=home, progress=False, **options)
+    return ashwood.run(train, hparams={"x": Double(0, 1)}, searcher=searcher, home=home, progress=False, **options)
 
 
 def test_from_python(tmp_path: Path, runs: Runs) -> None:

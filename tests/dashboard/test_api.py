@@ -40,7 +40,8 @@ from ashwood.experiment.events import (
 )
 from ashwood.figures.progress import draw_comparison
 from ashwood.trial.storage import MANIFEST
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle, History, chronicle
+from ashwood.views.progress import Progress
 from tests.views.simulate import asha
 
 from .homes import NASTY, Steered, a_home, add, append, nasty_spec, ran
@@ -168,13 +169,14 @@ def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
 
 
 def test_curves_are_thinned_to_what_was_asked_for(client: TestClient, told: Chronicle) -> None:
-    row = max(told.progress.trials.rows.values(), key=lambda row: len(row.reports))
+    row = max(told.progress.trials.rows.values(), key=lambda row: len(told.history.reports.of(row.id)))
+    reports = told.history.reports.of(row.id)
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
-    assert whole["metrics"]["loss"]["values"] == list(row.reports.values["loss"])
-    assert whole["metrics"]["loss"]["lengths"] == list(row.reports.lengths)
+    assert whole["metrics"]["loss"]["values"] == list(reports.values["loss"])
+    assert whole["metrics"]["loss"]["lengths"] == list(reports.lengths)
     few = get(client, f"experiments/1/trials/{row.id}/metrics?points=6")["metrics"]["loss"]["values"]
     assert len(few) <= 6
-    assert min(few) == min(row.reports.values["loss"])
+    assert min(few) == min(reports.values["loss"])
 
 
 def test_pages_of_events_are_the_log(client: TestClient) -> None:
@@ -527,7 +529,8 @@ def test_a_long_record_is_read_in_pieces_and_kept(tmp_path: Path, monkeypatch: p
             answers.append([get(client, "experiments/1"), get(client, "experiments/1/trials?limit=500")])
     assert answers[0] == answers[1]
     assert (tmp_path / "experiments" / "1" / "chronicle").exists()
-    monkeypatch.setattr(Chronicle, "apply", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(Progress, "apply", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(History, "apply", lambda *_: pytest.fail("read again"))
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         assert get(client, "experiments/1") == answers[0][0]

@@ -14,10 +14,13 @@ from pydantic import TypeAdapter
 from ashwood.dashboard.context import cards
 from ashwood.dashboard.library import Followed, Library, Remembered
 from ashwood.dashboard.shapes import Card
+from ashwood.engine.snapshot import fold, save
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.views.chronicle import STRETCH
+from ashwood.experiment.events import ValidationReported
+from ashwood.views.chronicle import STRETCH, chronicle
 from ashwood.views.descriptions import trials_of
+from tests.views.test_chronicle import views_of
 
 from .homes import add, append, ran
 
@@ -119,3 +122,34 @@ def test_damaged_experiment_does_not_break_the_list(tmp_path: Path, change: str)
         assert damaged["damage"]
         assert library.follow(2).spec == home.store.spec(2)
         assert TypeAdapter(Card).validate_python(damaged) == damaged
+
+
+@pytest.mark.parametrize("cut", [1, 200, None])
+def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int | None
+) -> None:
+    monkeypatch.setattr("ashwood.dashboard.library._TURN_SECONDS", 0.0)
+    workers = ran(60)
+    spec, entries = workers.experiment.spec, workers.entries
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=cut)
+        home.directory(experiment)
+        spec, log = home.store.spec(experiment), home.store.log(experiment)
+        save(home.snapshot(experiment), fold(spec, log))
+        append(home, experiment, spec, entries[log.last() :], before=entries[: log.last()])
+        followed = Followed(home, experiment)
+        assert followed.seq == (cut or len(entries))
+        while not followed.advance(whole=False):
+            pass
+        assert followed.seq == len(entries)
+        assert not followed.is_whole
+        assert followed.read < 1
+        while not followed.advance():
+            pass
+        assert followed.read == 1
+        assert views_of(followed.chronicle) == views_of(chronicle(spec, entries))
+        assert followed.about(3) == [
+            entry
+            for _, entry in followed.latest(limit=10**6, trial=3)[0]
+            if entry.decisions or not isinstance(entry.event, ValidationReported)
+        ]

@@ -90,7 +90,7 @@ def test_experiment_files_load_without_a_warning(block: Block, tmp_path: Path) -
 
 @in_blocks("python")
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "ashwood.run(" in block.text:
+    if "ashwood.run(" in block.text or "ashwood.create(" in block.text:
         (tmp_path / "search.py").write_text(block.text)
         done = subprocess.run(
             [sys.executable, "search.py"], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True

@@ -172,6 +172,13 @@ def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhe
     fold(imported.spec, elsewhere.store.log(imported.experiment))
 
 
+def test_arguments_of_the_script_are_not_exported(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment = record(home, replace(SPEC, arguments=("tune.py", "--token", "secret")))
+    export_bundle(home, experiment, tmp_path / "toy.ashwood")
+    assert b"secret" not in zipfile.ZipFile(tmp_path / "toy.ashwood").read("spec.json")
+    assert import_bundle(elsewhere, tmp_path / "toy.ashwood").spec.arguments == ()
+
+
 def test_a_log_that_is_no_regular_file_is_not_exported(home: Home, tmp_path: Path) -> None:
     experiment = record(home)
     (tmp_path / "secret").write_text("secret")

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ashwood.engine import Home, Session, loop, open_home, places
+from ashwood.engine import Home, Session, loop, open_home, places, session
+from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
 from ashwood.engine.removal import remove_experiment
-from ashwood.errors import CheckpointError, StorageUnreachable
+from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
@@ -30,15 +31,17 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
+    PauseRequested,
     SettingsChanged,
     TrialKillRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.testing.backend import PATIENCE
-from ashwood.trial.storage import MANIFEST, About, Storage, Stored, open_storage, remote
+from ashwood.trial.storage import MANIFEST, ONCE, About, Storage, Stored, open_storage
+from ashwood.trial.storage.remote import RemoteStorage
 
 from .instant_backend import InstantBackend
 from .test_loop import SPEC, new_log, objective
@@ -276,7 +279,7 @@ class Silent:
             return find(fs, *arguments, **options)
 
         monkeypatch.setattr(MemoryFileSystem, "find", wait_and_find)
-        monkeypatch.setattr(remote, "TRIES", 1)
+        monkeypatch.setattr(session, "Patience", lambda: ONCE)
 
     @property
     def waits(self) -> bool:
@@ -341,6 +344,55 @@ def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monk
     assert silent.answer.is_set(), "no beat while the storage was silent"
     events = [entry.event for _, entry in home.store.log(experiment).read()]
     assert CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5}) in events
+
+
+def interrupted(home: Home, spec: ExperimentSpec) -> int:
+    """An experiment whose driver died while a trial trained."""
+    experiment, folded = home.store.create(spec, at=0.0), Experiment(spec)
+    events: list[Event] = [DriverStarted(1), AttemptStarted(0, 1, 0, 0)]
+    home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
+    return experiment
+
+
+def test_driver_that_waits_for_a_silent_storage_gives_way_to_a_request(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = interrupted(home, replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}"))
+    silent = Silent(monkeypatch)
+    monkeypatch.setattr(Lease, "beat", lambda _: home.store.post(experiment, PauseRequested(), at=0.0))
+    with pytest.raises(RequestRefused, match="was not started: somebody asked for it to pause"):
+        Session(home, experiment).run(Quiet())
+    silent.answer.set()
+    monkeypatch.undo()
+    ask(home, experiment, SettingsChanged({"max_trials": 21}), wait=PATIENCE)
+    assert home.store.record(experiment).state is ExperimentState.PAUSED
+
+
+def test_resume_says_that_the_storage_is_still_unreachable_and_records_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError("the token has expired")
+
+    experiment = interrupted(home, replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}"))
+    log = home.store.log(experiment)
+    before = list(log.read())
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    with pytest.raises(StorageUnreachable, match="the token has expired"):
+        Session(home, experiment).run(Quiet())
+    assert list(log.read()) == before
+    assert home.store.lease(experiment) is None
+
+
+def test_resume_aborts_unfinished_uploads(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted = list[str]()
+    monkeypatch.setattr(RemoteStorage, "abort_uploads", lambda storage: aborted.append(storage.locate("")))
+    spec = replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}")
+    for experiment in (home.store.create(spec, at=0.0), interrupted(home, spec)):
+        backend = InstantBackend(objective)
+        monkeypatch.setattr(places, "LocalBackend", lambda _spec, _backend=backend, **_: Closing(_backend))
+        Session(home, experiment).run(Quiet())
+    assert aborted == [f"{spec.checkpoint_storage}/"]
 
 
 def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,11 +508,29 @@ def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experimen
 
     recovery = Recovery(four_trials, Remote(silence), remote=True, clock=lambda: now)  # type: ignore[arg-type]
     assert list(recovery.complete(FAILED[:3])) == []
+    now = 59.0
     assert not recovery.ready
-    now = 31.0
+    now = 61.0
     assert recovery.ready
     assert list(recovery.complete([])) == FAILED[:3]
     assert not recovery.ready
+    answer.set()
+
+
+def test_recovery_waits_less_for_a_storage_if_the_experiment_pauses(four_trials: Experiment) -> None:
+    now, answer = 0.0, threading.Event()
+
+    def silence() -> list[Stored]:
+        answer.wait(PATIENCE)
+        return []
+
+    recovery = Recovery(four_trials, Remote(silence), remote=True, clock=lambda: now)  # type: ignore[arg-type]
+    assert list(recovery.complete(FAILED[:3])) == []
+    now = 6.0
+    assert not recovery.ready
+    four_trials.handle(PauseRequested())
+    assert recovery.ready
+    assert list(recovery.complete([])) == FAILED[:3]
     answer.set()
 
 

@@ -13,18 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ashwood.backends.simulated import SimulatedBackend
+from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.simulate import simulate
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptStarted,
     CancelRequested,
     CapacityChanged,
     Event,
+    RetryFailedRequested,
     SettingsChanged,
+    StorageFailed,
     TrialKillRequested,
 )
 from ashwood.experiment.experiment import Experiment
@@ -44,6 +47,7 @@ def main(path: Path) -> None:
         _run(store, replace(_spec(), stop_at=0.4))
         _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
         _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
+        _run_again(store, replace(_spec(), max_restarts=0))
 
 
 def _spec(**search: Any) -> ExperimentSpec:
@@ -71,11 +75,17 @@ class _Died(EventLogError):
 class _Cluster(SimulatedBackend):
     """Says where its workers are, and asks what is to be asked after so many events."""
 
-    def __init__(self, spec: ExperimentSpec, asked: dict[int, Event]) -> None:
+    def __init__(self, spec: ExperimentSpec, asked: dict[int, Event], clock: VirtualClock | None = None) -> None:
         training = PowerLaw(max_length=16, spread=1.5)
         workers = Workers(((0.0, 2), (5.0, 6), (20.0, 4)))
         super().__init__(
-            spec, training, workers, costs=Costs(start=0.5), faults=Faults(crashes=0.02, preemptions=0.1), period=4
+            spec,
+            training,
+            workers,
+            costs=Costs(start=0.5),
+            faults=Faults(crashes=0.02, preemptions=0.1),
+            period=4,
+            clock=clock,
         )
         self._asked = asked
         self._told = 0
@@ -111,6 +121,19 @@ def _run(
     number = store.create(spec, at=backend.clock())
     with suppress(_Died):
         simulate(Experiment(spec), backend, log=store.log(number), observers=[observe])
+
+
+def _run_again(store: SqliteStore, spec: ExperimentSpec) -> None:
+    """Run an experiment that pauses because its storage fails, and again after its end to retry failed trials."""
+    experiment, asked = Experiment(spec), {6: StorageFailed(0, 1, "access is refused", UNREACHABLE)}
+    backend = _Cluster(spec, dict[int, Event](asked))
+    log = store.log(store.create(spec, at=backend.clock()))
+    while not experiment.state.ended:
+        simulate(experiment, backend, log=log)
+        backend = _Cluster(spec, {}, backend.clock)
+    event = RetryFailedRequested()
+    log.append([Entry(backend.clock(), event, experiment.handle(event))])
+    simulate(experiment, backend, log=log)
 
 
 if __name__ == "__main__":

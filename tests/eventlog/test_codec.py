@@ -25,7 +25,8 @@ from ashwood.eventlog.codec import (
 )
 from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
-from ashwood.experiment.decisions import LeaveExperiment
+from ashwood.experiment.decisions import LeaveExperiment, NoSpace
+from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
@@ -111,6 +112,15 @@ def test_events_of_version_2_know_nothing_of_nodes() -> None:
 def test_checkpoint_of_version_3_has_no_metrics() -> None:
     saved = '{"event":{"is":"CheckpointSaved","trial":0,"attempt":1,"length":4,"path":"trial-0/length-4-attempt-1"}}'
     assert decode_entry(1.0, 3, saved).event == events.CheckpointSaved(0, 1, 4, "trial-0/length-4-attempt-1", None)
+
+
+def test_full_disk_of_version_4_is_a_storage_that_failed() -> None:
+    text = (
+        '{"event":{"is":"DiskFilled","trial":0,"attempt":1,"error":"full"},"decisions":[{"is":"LeaveExperiment",'
+        '"state":"paused","why":{"is":"NoSpace","error":"full"}}]}'
+    )
+    left = LeaveExperiment(ExperimentState.PAUSED, NoSpace("full"))
+    assert decode_entry(1.0, 4, text) == Entry(1.0, events.StorageFailed(0, 1, "full", events.FULL), (left,))
 
 
 def test_spec_without_rules_is_decided_by_rules_0() -> None:

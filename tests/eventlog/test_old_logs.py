@@ -11,7 +11,15 @@ import pytest
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged, CheckpointSaved
+from ashwood.experiment.decisions import ReopenTrial
+from ashwood.experiment.events import (
+    UNREACHABLE,
+    AttemptPreempted,
+    AttemptStarted,
+    CapacityChanged,
+    CheckpointSaved,
+    StorageFailed,
+)
 from ashwood.experiment.lifecycle import ExperimentState as State
 
 LOGS = Path(__file__).with_name("logs")
@@ -20,6 +28,7 @@ STATES = {
     2: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
     3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py, as are all later ones
     4: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
+    5: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
@@ -55,6 +64,15 @@ def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) 
     assert any(isinstance(event, AttemptPreempted) for event in events)
     assert any(isinstance(event, CapacityChanged) and len(event.nodes) > 1 for event in events)
     assert all(event.node for event in events if isinstance(event, AttemptStarted))
+
+
+def test_that_of_version_5_has_a_storage_that_failed_and_trials_that_were_retried(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-5.db", path)
+    with closing(SqliteStore(path)) as store:
+        entries = [entry for _, entry in store.log(5).read()]
+    assert any(isinstance(entry.event, StorageFailed) and entry.event.cause == UNREACHABLE for entry in entries)
+    assert any(isinstance(decision, ReopenTrial) for entry in entries for decision in entry.decisions)
 
 
 @pytest.mark.parametrize("version", STATES)

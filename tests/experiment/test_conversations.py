@@ -16,6 +16,7 @@ from ashwood.experiment.decisions import (
     EndExperiment,
     ExperimentEnded,
     GaveUp,
+    LeaveExperiment,
     PauseTrial,
     Preempted,
     Recovered,
@@ -244,6 +245,23 @@ def test_it_does_not_count_as_a_failure(begin: Begin) -> None:
     for attempt in range(2, 100):
         assert world.preempt(world.processes[0]) == (TrainTrial(0, attempt, 2, Preempted("a spot instance")),)
     assert world.experiment.trials[0].failures == 0
+
+
+def test_same_error_at_same_place_twice_in_a_row_fails_the_trial(begin: Begin) -> None:
+    world = begin(max_restarts=5, max_trials=1, max_length=4)
+    there, elsewhere = "ValueError at t.py:3, length 2", "ValueError at t.py:3, length 3"
+    for failures, cause in enumerate((there, "", there, elsewhere), start=1):
+        assert world.fail(world.processes[0], cause) == (TrainTrial(0, failures + 1, 4, Retried(failures, 5)),)
+    decisions = world.fail(world.processes[0], elsewhere)
+    assert CloseTrial(0, TrialState.ERRORED, GaveUp(5, is_same=True)) in decisions
+
+
+def test_trial_keeps_its_job_when_all_trials_fail_in_the_same_way(begin: Begin) -> None:
+    world = begin(slots=1, max_restarts=5, max_trials=1, max_common_failures=1)
+    for _ in range(2):
+        decisions = world.fail(world.processes[0], "ValueError at t.py:3, length 0")
+    assert isinstance(decisions[0], LeaveExperiment)
+    assert world.experiment.trials[0].state is TrialState.RUNNING
 
 
 def test_one_that_loses_its_worker_again_and_again_without_getting_any_further_fails(begin: Begin) -> None:

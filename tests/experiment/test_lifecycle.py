@@ -28,6 +28,16 @@ def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.Mo
     for seed in range(12):
         world = World(make_spec(max_trials=12, max_length=8, stop_once=seed % 3 == 0, max_concurrent_trials=3))
         play(world, Random(seed), slots=4, trouble=0.25)
+        if any(trial.state is TrialState.ERRORED for trial in world.experiment.trials.values()):
+            world.retry()
+            play(world, Random(seed), slots=4)
+    # The experiment fails as a whole while trials train.
+    monkeypatch.setattr(experiment, "INVALID_LIMIT", 0)
+    world = World(make_spec(max_trials=4, max_concurrent_trials=3))
+    world.start(3)
+    world.reject(world.processes[0])
+    world.stop()
+    world.retry()
     assert seen == set(TRANSITIONS)
 
 
@@ -37,19 +47,20 @@ def test_what_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> N
         after(state, step)
 
 
-def test_every_state_is_reached_and_the_ends_are_final() -> None:
+def test_every_state_is_reached_and_the_ends_are_final_unless_failed_trials_are_retried() -> None:
     assert {TrialState.RUNNING, *TRANSITIONS.values()} == set(TrialState)
-    assert not {state for state, _ in TRANSITIONS} & set(ENDS)
+    retries = (Step.REOPENED, Step.CONTINUED)
+    assert not {state for state, step in TRANSITIONS if step not in retries} & set(ENDS)
 
 
 def test_the_picture_shows_every_step_of_the_table() -> None:
     assert lifecycle.__doc__ is not None
     pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
     for step in ("promoted", "waits at a rung", "bracket finished", "goes on", "retried", "reached max_length",
-                 "dropped", "failed too often", "rejected", "killed by a user"):  # fmt: skip
+                 "dropped", "failed too often", "rejected", "killed by a user", "reopened", "continued"):  # fmt: skip
         assert step in pictured
         assert Step(step) in {step for _, step in TRANSITIONS}
-    assert len(Step) == 10
+    assert len(Step) == 12
 
 
 def test_three_states_end_an_experiment() -> None:

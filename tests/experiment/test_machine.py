@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ashwood.errors import IllegalEvent
-from ashwood.experiment.decisions import EndExperiment
+from ashwood.experiment.decisions import EndExperiment, ReopenTrial
 from ashwood.experiment.events import AttemptFailed, CheckpointSaved, DriverStarted, TrialStopped
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy
@@ -93,7 +93,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         self.world.save(process)
 
     @precondition(lambda self: self.world.processes)
-    @rule(pick=picks, how=st.sampled_from([*ends, "fail", "damaged", "no_space"]))
+    @rule(pick=picks, how=st.sampled_from([*ends, "fail", "damaged", "no_space", "no_storage"]))
     def one_is_gone(self, pick: int, how: str) -> None:
         getattr(self.world, how)(_pick(list(self.world.processes.values()), pick))
 
@@ -147,6 +147,22 @@ class ExperimentMachine(RuleBasedStateMachine):
         assert self.world.experiment.trials[trial].ended
         with pytest.raises(IllegalEvent, match=f"trial {trial} has ended already"):
             getattr(self.world, how)(trial)
+
+    @rule()
+    def somebody_retries_failed_trials(self) -> None:
+        experiment = self.world.experiment
+        failed = {trial.id for trial in experiment.trials.values() if trial.state is TrialState.ERRORED}
+        before = state_of(experiment)
+        try:
+            decisions = self.world.retry()
+        except IllegalEvent:
+            assert state_of(experiment) == before
+            assert not failed
+        else:
+            reopened = {decision.trial for decision in decisions if isinstance(decision, ReopenTrial)}
+            assert failed <= reopened
+            assert all(experiment.trials[trial].failures == 0 for trial in failed)
+            assert experiment.state is before[0]
 
     @rule(trials=st.integers(1, 30), concurrency=st.none() | st.integers(0, 6))
     def somebody_changes_settings(self, trials: int, concurrency: int | None) -> None:
@@ -216,6 +232,28 @@ class ExperimentMachine(RuleBasedStateMachine):
         )
         with pytest.raises(IllegalEvent, match="the experiment is"):
             self.world.experiment.handle(DriverStarted(1))
+        self.world.replay()
+        self._retry_after_the_end()
+
+    def _retry_after_the_end(self) -> None:
+        """An experiment with failed trials goes on after its end, and then all of them have a result."""
+        experiment = self.world.experiment
+        before = {trial.id: trial.state for trial in experiment.trials.values()}
+        try:
+            self.world.retry()
+        except IllegalEvent:
+            assert TrialState.ERRORED not in before.values()
+            return
+        assert experiment.state is ExperimentState.PAUSED
+        self.world.start(3)
+        self.world.work_to_the_end(Random(len(self.world.log)), lambda process: float(process.trial % 4))
+        (ended,) = self.world.stop()
+        assert isinstance(ended, EndExperiment)
+        assert ended.state.ended
+        after = {trial.id: trial.state for trial in experiment.trials.values()}
+        assert TrialState.ERRORED not in after.values()
+        kept = {TrialState.COMPLETED, TrialState.INVALID, TrialState.KILLED}
+        assert all(after[trial] is state for trial, state in before.items() if state in kept)
         self.world.replay()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from ashwood.errors import IllegalEvent
 from ashwood.experiment.decisions import (
     AbortTrial,
     Asked,
+    BracketReopened,
     ChangeSettings,
     CloseTrial,
     CommonFailure,
@@ -20,8 +23,10 @@ from ashwood.experiment.decisions import (
     KilledByUser,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     PauseTrial,
     Recovered,
+    ReopenTrial,
     Retried,
     StoppedByUser,
     SuspendTrial,
@@ -32,7 +37,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import AttemptFailed, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.settings import Method
-from ashwood.search.vocabulary import Created, Promoted, Waits
+from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 from tests.experiment.conftest import Begin
 from tests.experiment.world import state_of
 
@@ -292,6 +297,32 @@ def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
     assert world.start(2) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
 
 
+def test_storage_outage_pauses_and_blames_no_trial(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=4, num_rungs=2, max_restarts=0)
+    assert world.no_storage(world.processes[0]) == (
+        LeaveExperiment(ExperimentState.PAUSED, NoStorage("s3://bucket refuses access")),
+        SuspendTrial(1, 1),
+        SuspendTrial(2, 1),
+    )
+    why = "the checkpoint storage cannot be used: s3://bucket refuses access"
+    assert world.no_storage(world.processes[1]) == (Warn(f"trial 1: {why}"),)
+    world.save(world.processes[2])
+    world.end(world.processes[2])
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, why),)
+    assert all(trial.failures == 0 for trial in world.experiment.trials.values())
+    assert world.start(3)[:3] == tuple(TrainTrial(trial, 2, 2, Recovered()) for trial in range(3))
+
+
+def test_completed_trial_that_could_not_save_is_told(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, max_length=2, method=Method.RANDOM)
+    process = world.processes[0]
+    world.report(process, 2, loss=0.5)
+    assert world.no_storage(process)[-1] == Warn(
+        "trial 0 is completed, but its last checkpoint could not be saved; its latest one is at length 0"
+    )
+    assert world.stop()[-1] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+
+
 def test_a_record_that_has_no_room_pauses_with_the_reason(begin: Begin) -> None:
     world = begin(slots=1, max_trials=4)
     left, _ = world.handle(PauseRequested("the disk of the home"))
@@ -319,3 +350,79 @@ def test_a_damaged_source_that_all_trials_start_from_is_a_failure(begin: Begin) 
     world = begin(slots=1, max_trials=2, max_restarts=0, source_checkpoint="/elsewhere/trial-1/length-3-attempt-1")
     assert isinstance(world.damaged(world.processes[0])[0], CloseTrial)
     assert world.experiment.trials[0].state is TrialState.ERRORED
+
+
+# -- retrying failed trials -----------------------------------------------------------------------
+
+
+def test_errored_experiment_is_retried_with_a_fresh_budget_of_failures(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, max_length=2, num_rungs=2, max_restarts=1)
+    for trial in (0, 0, 1, 1):
+        world.fail(world.processes[trial])
+    assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed, the last with: Boom"),)
+    assert world.retry() == (
+        ReopenTrial(0, TrialState.PAUSED, 0, 1, RetriedOnRequest(0)),
+        ReopenTrial(1, TrialState.PAUSED, 0, 1, RetriedOnRequest(0)),
+        EndExperiment(ExperimentState.PAUSED, "failed trials wait to be retried"),
+    )
+    assert world.start(1) == (TrainTrial(0, 3, 1, RetriedOnRequest(0)),)
+    assert world.fail(world.processes[0]) == (TrainTrial(0, 4, 1, Retried(1, 1)),)
+    world.report(world.processes[0], 1, loss=1.0)
+    world.report(world.processes[1], 1, loss=2.0)
+    world.report(world.processes[0], 2, loss=1.0)
+    assert world.stop()[-1] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+    world.replay()
+
+
+def test_retry_of_a_completed_search_lets_its_retired_trials_wait_again(begin: Begin) -> None:
+    world = begin(slots=3, max_trials=3, max_length=2, num_rungs=2, max_restarts=0)
+    world.fail(world.processes[0])
+    world.report(world.processes[1], 1, loss=1.0)
+    world.report(world.processes[2], 1, loss=2.0)
+    world.report(world.processes[1], 2, loss=1.0)
+    assert world.experiment.trials[2].state is TrialState.STOPPED
+    world.stop()
+    assert world.retry() == (
+        ReopenTrial(0, TrialState.PAUSED, 0, 1, RetriedOnRequest(0)),
+        ReopenTrial(2, TrialState.PAUSED, 0, 1, BracketReopened(0)),
+        EndExperiment(ExperimentState.PAUSED, "failed trials wait to be retried"),
+    )
+    assert world.start(3) == (TrainTrial(0, 2, 1, RetriedOnRequest(0)),)
+    world.report(world.processes[0], 1, loss=3.0)
+    assert world.experiment.trials[2].state is TrialState.STOPPED
+    world.replay()
+
+
+def test_retry_while_trials_run_waits_for_a_free_worker(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=3, max_length=2, num_rungs=2, max_restarts=0)
+    world.fail(world.processes[0])
+    assert world.retry() == (ReopenTrial(0, TrialState.PAUSED, 0, 1, RetriedOnRequest(0)),)
+    assert world.report(world.processes[1], 1, loss=1.0) == (
+        PauseTrial(1, 1, Waits(0, 1, 1, 0)),
+        TrainTrial(0, 2, 1, RetriedOnRequest(0)),
+    )
+
+
+def test_there_is_nothing_to_retry(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, max_length=1)
+    with pytest.raises(IllegalEvent, match="no trial has failed"):
+        world.retry()
+    world.cancel()
+    world.stop()
+    with pytest.raises(IllegalEvent, match="the experiment is canceled"):
+        world.retry()
+
+
+def test_experiment_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, num_rungs=2)
+    for _ in range(21):
+        world.reject(world.processes[min(world.processes)])
+    ended = world.stop()[-1]
+    assert isinstance(ended, EndExperiment)
+    assert ended.state is ExperimentState.ERRORED
+    assert isinstance(world.retry()[0], ReopenTrial)
+    assert not world.experiment.over
+    world.start(2)
+    world.work_to_the_end(Random(0), lambda process: float(process.trial))
+    assert world.stop()[-1].state is ExperimentState.COMPLETED  # type: ignore[union-attr]
+    world.replay()

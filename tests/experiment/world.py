@@ -26,12 +26,14 @@ from ashwood.experiment.decisions import (
     PauseTrial,
     Preempted,
     Recovered,
+    ReopenTrial,
     Retried,
     StopTrial,
     SuspendTrial,
     TrainTrial,
 )
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
@@ -40,14 +42,15 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
     KillRequested,
     PauseRequested,
+    RetryFailedRequested,
     SettingsChanged,
+    StorageFailed,
     TimeRanOut,
     TrialKillRequested,
     TrialStopped,
@@ -188,8 +191,8 @@ class World:
     def end(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, AttemptEnded(process.trial, process.attempt, process.length))
 
-    def fail(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …"))
+    def fail(self, process: Process, cause: str = "") -> tuple[Decision, ...]:
+        return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …", cause))
 
     def preempt(self, process: Process) -> tuple[Decision, ...]:
         trial, most = self.experiment.trials[process.trial], self.spec.max_preemptions
@@ -221,7 +224,11 @@ class World:
         return self._dies(process, CheckpointDamaged(process.trial, process.attempt, path, "a file is missing"))
 
     def no_space(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, DiskFilled(process.trial, process.attempt, "No space left\nTraceback …"))
+        return self._dies(process, StorageFailed(process.trial, process.attempt, "No space left\nTraceback …"))
+
+    def no_storage(self, process: Process) -> tuple[Decision, ...]:
+        error = "s3://bucket refuses access\nTraceback …"
+        return self._dies(process, StorageFailed(process.trial, process.attempt, error, UNREACHABLE))
 
     # -- what users ask for -----------------------------------------------------------------------
 
@@ -239,6 +246,9 @@ class World:
 
     def set(self, **settings: Any) -> tuple[Decision, ...]:
         return self.handle(SettingsChanged(settings))
+
+    def retry(self) -> tuple[Decision, ...]:
+        return self.handle(RetryFailedRequested())
 
     def time_is_up(self) -> tuple[Decision, ...]:
         return self.handle(TimeRanOut(60.0))
@@ -326,9 +336,11 @@ class World:
             assert len(running) <= self.limit, f"{len(running)} run after {pulled}"
         if given:
             assert experiment.state is ExperimentState.RUNNING
+        reopened = {decision.trial for decision in decisions if isinstance(decision, ReopenTrial)}
         for trial, state in before.items():
-            if state not in LIVE:
+            if state not in LIVE and trial not in reopened:
                 assert experiment.trials[trial].state is state, f"trial {trial} had ended"
+        before = {trial: state for trial, state in before.items() if trial not in reopened}
         named = [getattr(d, "trial", None) for d in decisions if not isinstance(d, DeleteCheckpoint)]
         assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named if trial is not None)
         assert len(experiment.trials) <= experiment.search.max_trials + self.rejected

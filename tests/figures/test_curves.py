@@ -28,7 +28,7 @@ def test_the_first_trials_have_a_line_each(known: Chronicle, by: By) -> None:
     first = leading(known.progress.trials, 7, by)
     assert set(lines) == {row.id for row in first}
     for row in first:
-        lengths, values = curve(row.reports, known.spec.metric)
+        lengths, values = curve(known.history.reports.of(row.id), known.spec.metric)
         assert list(lines[row.id].x) == list(lengths)
         assert list(lines[row.id].y) == list(values)
     assert len({trace.line.color for trace in lines.values()}) == 7

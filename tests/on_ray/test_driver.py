@@ -105,7 +105,7 @@ def test_a_worker_to_which_nothing_can_be_said_is_lost(backend: RayBackend, aske
     wire = worker.worker.processes[0].wire
     assert wire is not None
     wire._give_up()  # as when its buffers are full, and it takes nothing
-    wire.send(["refused", "this", "is lost", False])
+    wire.send(["refused", "this", "is lost", ""])
     events = until(backend, ended)
     assert [event for event in events if not isinstance(event, LastWord)][:1] == [report]
     assert isinstance(ended(events)[0], AttemptPreempted)

@@ -68,6 +68,17 @@ class Driver:
             if message[0] == kind:
                 return message
 
+    def refuse_until_the_end(self, why: str) -> Message:
+        """Refuse all further checkpoints, and return the last message about the attempt."""
+        while True:
+            while not self._heard:
+                self._heard.extend(self._wire.receive(wait=True))
+            match self._heard.pop(0):
+                case ["offer", name, *_]:
+                    self.say(["refused", name, why, "unreachable"])
+                case ["StorageFailed" | "AttemptFailed" | "AttemptEnded", *_] as message:
+                    return message
+
     def deliver(self, name: str) -> None:
         open_storage(self.staging.place_of_all).save(name, lambda path: (path / "length").write_text("1"))
         self.say(["delivered", name, None])
@@ -100,8 +111,26 @@ def test_a_checkpoint_that_nobody_waits_for_any_more_starts_no_other(driver: Dri
     driver.start(job(1, target=2, attempt=2, length=1, checkpoint=wanted))
     assert driver.hear("need") == ["need", wanted]
     driver.deliver(late)
-    driver.say(["missing", late, "it is late", True], packed(Suspend(1, 2)))
+    driver.say(["missing", late, "it is late", "damaged"], packed(Suspend(1, 2)))
     assert driver.hear("AttemptEnded") == ["AttemptEnded", 1, 2, 1]
+
+
+def test_trial_stops_and_is_not_blamed_if_its_checkpoint_cannot_be_kept(tmp_path: Path) -> None:
+    driver = Driver(tmp_path, min_checkpoint_period=Length(1, Unit.EPOCHS))
+    driver.start(endless())
+    _, name, _ = driver.hear("offer")
+    driver.say(["refused", name, "the bucket is gone", "unreachable"])
+    ended = driver.refuse_until_the_end("the bucket is gone")
+    assert ended == ["StorageFailed", 0, 1, "the bucket is gone", "unreachable"]
+    driver.die()
+    assert driver.wait_until_it_has_left()
+
+
+def test_trial_is_not_blamed_if_its_checkpoint_cannot_be_fetched(driver: Driver) -> None:
+    driver.start(job(0, target=2, attempt=2, length=1, checkpoint="trial-0/length-1-attempt-1"))
+    _, name = driver.hear("need")
+    driver.say(["missing", name, "access is refused", "unreachable"])
+    assert driver.hear("StorageFailed") == ["StorageFailed", 0, 2, "access is refused", "unreachable"]
 
 
 def test_checkpoint_that_is_kept_late_has_the_metrics_of_its_length(tmp_path: Path) -> None:

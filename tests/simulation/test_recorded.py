@@ -3,8 +3,8 @@ import pytest
 from ashwood.search.settings import Method
 from ashwood.simulation.recorded import Curve, Point, Recorded
 from ashwood.simulation.training import Setting, Trained
+from ashwood.views.chronicle import chronicle
 from ashwood.views.recorded import recorded
-from ashwood.views.trials import TrialTable
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
 LONG = Curve([Point(1, 1.0), Point(4, 0.4), Point(8, 0.2)], 2.0)
@@ -45,11 +45,9 @@ def test_a_record_of_nothing_is_refused(curves: list[Curve]) -> None:
 def test_an_experiment_can_be_simulated_again_from_its_log() -> None:
     spec = spec_of(asha(27, method=Method.RANDOM, max_length=9))
     ran = Workers(spec, power_law(3), workers=3, period=1)
-    table = TrialTable(spec, history=True)
-    for entry in ran.run():
-        table.apply(*entry)
-    record = recorded(spec, table)
-    for trial, row in table.rows.items():
-        for report in row.reports:
+    told = chronicle(spec, ran.run())
+    record = recorded(told)
+    for trial in told.progress.trials.rows:
+        for report in told.history.reports.of(trial):
             assert train(record, trial, 0, report.length).loss == pytest.approx(report.metrics["loss"])
         assert 5.0 <= train(record, trial, 0, 1).seconds <= 15.0

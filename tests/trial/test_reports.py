@@ -1,15 +1,18 @@
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ashwood.errors import TrainingCodeError
-from ashwood.trial import Trial
-from ashwood.trial.attempt import Again, Ended, Failed, Outcome, Rejected, Stopped
+from ashwood.errors import StorageUnreachable, TrainingCodeError
+from ashwood.trial import Trial, attempt
+from ashwood.trial.attempt import Again, Ended, Failed, NoStorage, Outcome, Rejected, Stopped, Unusable
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
-from ashwood.trial.storage import MANIFEST, open_storage
+from ashwood.trial.storage import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
 
@@ -45,6 +48,78 @@ def finish_loop(link: ScriptedLink, tmp_path: Path, **changes: Any) -> Outcome:
             trial.report(loss=1.0, checkpoint=save)
 
     return run(train, make_job(tmp_path, **changes), link)
+
+
+@pytest.mark.parametrize("returned", [0.25, 1, np.float64(0.25)])
+def test_number_that_code_without_a_loop_returns_is_its_result(tmp_path: Path, returned: float) -> None:
+    link = ScriptedLink()
+    assert run(lambda _: returned, make_job(tmp_path), link) == Ended(3)
+    assert link.told == [("started", 0), ("report", 3, {"loss": float(returned)}), ("asked", PAUSE)]
+
+
+def test_one_report_without_a_loop_is_the_result(tmp_path: Path) -> None:
+    link = ScriptedLink()
+    assert run(lambda trial: trial.report(loss=0.5, accuracy=1), make_job(tmp_path), link) == Ended(3)
+    assert link.reports == [0, 3]
+    assert link.told[-2] == ("report", 3, {"loss": 0.5, "accuracy": 1.0})
+
+
+@pytest.mark.parametrize("code", [lambda _: 0.25, lambda trial: trial.report(loss=0.25)])
+def test_halving_search_shows_the_loop_that_is_missing(tmp_path: Path, code: Any) -> None:
+    outcome = run(code, make_job(tmp_path, halving=True), ScriptedLink())
+    assert isinstance(outcome, Unusable)
+    assert "for epoch in trial.epochs():" in outcome.why
+    assert "trial.report(loss=..., checkpoint=save)" in outcome.why
+
+
+@pytest.mark.parametrize("returned", [True, None, "0.5", {"loss": 0.5}])
+def test_what_is_no_number_is_no_result(tmp_path: Path, returned: Any) -> None:
+    outcome = run(lambda _: returned, make_job(tmp_path), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.cause == "unfinished at length 0"
+
+
+def test_exit_with_zero_is_a_normal_end(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            trial.report(loss=1.0)
+        sys.exit(0)
+
+    assert run(train, make_job(tmp_path), ScriptedLink()) == Ended(3)
+
+
+def raising(error: Exception) -> Failed:
+    def train(trial: Trial) -> None:
+        for epoch in trial.epochs():
+            if epoch == 1:
+                try:
+                    raise error
+                finally:
+                    trial.report(loss=1.0)
+
+    outcome = run(train, make_job(Path("nowhere")), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.has_reported
+    return outcome
+
+
+def test_error_has_a_cause_that_does_not_depend_on_its_message() -> None:
+    assert raising(ValueError("1")).cause == raising(ValueError("2")).cause
+    assert re.fullmatch(r"ValueError at .*test_reports\.py:\d+, length 2", raising(ValueError("1")).cause)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionError("reset"),
+        MemoryError(),
+        RuntimeError("CUDA out of memory"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+        type("ReadTimeout", (Exception,), {})(),
+    ],
+)
+def test_error_that_may_pass_has_no_cause(error: Exception) -> None:
+    assert raising(error).cause == ""
 
 
 @pytest.mark.parametrize(
@@ -229,6 +304,71 @@ def test_a_checkpoint_that_fails_fails_the_attempt_and_leaves_nothing(tmp_path: 
     assert outcome.error.startswith("OSError: disk full")
     assert link.saves == []
     assert list((tmp_path / "trial-7").iterdir()) == []
+
+
+class FailingStorage:
+    """Stands for `ashwood.trial.attempt.open_storage`: a storage that fails as often as it is told.
+
+    Attributes:
+        failures: how many saves still fail.
+        patience: for how many seconds each save was to be tried.
+        now: seconds of the clock, which only the test moves.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
+        self.failures = failures
+        self.patience: list[float] = []
+        self.now = 0.0
+        monkeypatch.setattr(attempt, "open_storage", self._open)
+        monkeypatch.setattr(attempt, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def _open(self, place: str, patience: Patience) -> Storage:
+        self.patience.append(patience.seconds)
+        if self.failures > 0:
+            self.failures -= 1
+            raise StorageUnreachable(f"can't upload {place}: the token has expired")
+        return open_storage(place)
+
+
+def train_ten_epochs(link: ScriptedLink, tmp_path: Path, storage: FailingStorage, seconds: float) -> Outcome:
+    def train(trial: Trial) -> None:
+        for _ in trial.epochs():
+            storage.now += seconds
+            trial.report(loss=1.0, checkpoint=save)
+
+    return run(train, make_job(tmp_path, target=10, checkpoint_period=(1, "epochs")), link)
+
+
+def test_trial_trains_on_while_a_save_that_may_wait_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, link = FailingStorage(monkeypatch, failures=4), ScriptedLink()
+    assert train_ten_epochs(link, tmp_path, storage, seconds=3.0) == Ended(10)
+    assert link.reports == list(range(1, 11))
+    assert link.saves == [f"length-{length}-attempt-1" for length in range(5, 11)]
+    assert storage.patience[:5] == [0.0] * 5
+    # The reports without a checkpoint of their own come with the next one.
+    manifest = open_storage(tmp_path).manifest("trial-7/length-5-attempt-1")
+    assert [*manifest.reports] == [(length, {"loss": 1.0}) for length in range(1, 5)]
+
+
+def test_storage_that_fails_for_good_ends_the_attempt_without_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, link = FailingStorage(monkeypatch, failures=100), ScriptedLink()
+    outcome = train_ten_epochs(link, tmp_path, storage, seconds=15.0)
+    assert isinstance(outcome, NoStorage)
+    assert outcome.error.startswith(f"can't upload {tmp_path}: the token has expired\n")
+    assert link.reports == [1, 2, 3, 4]
+    assert storage.patience == [0.0, 0.0, 0.0, 10.0]
+
+
+def test_save_that_a_trial_cannot_do_without_is_tried_for_the_rest_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage, link = FailingStorage(monkeypatch, failures=100), ScriptedLink()
+    outcome = train_ten_epochs(link, tmp_path, storage, seconds=2.0)
+    assert isinstance(outcome, NoStorage)
+    assert link.reports == list(range(1, 11))
+    assert storage.patience[-1] == RETRY_SECONDS - 18.0
 
 
 async def save_later(directory: Path) -> None: ...

@@ -51,7 +51,7 @@ def files(url: str) -> Files:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashwood.trial.storage.remote.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ashwood.trial.storage.patience._FIRST_PAUSE", 0.0)
 
 
 # -- saving and fetching ----------------------------------------------------------------------

@@ -15,8 +15,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage import MANIFEST, Storage, open_storage
-from ashwood.trial.storage import remote as module
+from ashwood.trial.storage import MANIFEST, ONCE, Storage, open_storage, patience
 from ashwood.trial.storage.scratch import scratch
 from tests.trial.storages import NAME, Files, contents, writes
 
@@ -40,7 +39,7 @@ def files(url: str) -> Files:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(patience, "_FIRST_PAUSE", 0.0)
 
 
 class Fault(BaseException):
@@ -128,7 +127,8 @@ def test_failures_that_pass_are_tried_again(storage: Storage, monkeypatch: pytes
     assert storage.complete() == []
 
 
-def test_a_failure_that_stays_is_told_with_the_url(storage: Storage, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_that_stays_is_told_with_the_url(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(url, ONCE)
     storage.save(NAME, writes(model="weights"))
 
     def before(_operation: str) -> None:

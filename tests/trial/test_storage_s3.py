@@ -23,7 +23,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import drive, job, toy_spec
-from ashwood.trial.storage import MANIFEST, open_storage
+from ashwood.trial.storage import MANIFEST, ONCE, open_storage
 from tests.s3 import S3
 from tests.trial.storages import NAME, Files, contents, writes
 
@@ -117,9 +117,8 @@ def test_an_upload_whose_process_is_killed_is_never_taken_as_complete(
     assert drive(backend, [job(target=1, attempt=2)])[-1] == AttemptEnded(0, 2, 1)
 
 
-def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashwood.trial.storage.remote.TRIES", 1)
-    storage = open_storage(place)
+def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3) -> None:
+    storage = open_storage(place, ONCE)
     storage.save(NAME, writes(model="weights"))
     s3.spoil = lambda method, _path: method == "GET"
     with pytest.raises(StorageUnreachable, match="reduce your request rate"):
@@ -129,10 +128,75 @@ def test_a_server_that_does_not_answer_damages_nothing(place: str, s3: S3, monke
 
 
 def test_a_bucket_that_is_not_there(s3: S3) -> None:
-    for storage in map(open_storage, ("s3://nowhere/x", "s3://nowhere")):
+    for storage in (open_storage(url, ONCE) for url in ("s3://nowhere/x", "s3://nowhere")):
         for action in (storage.probe, storage.complete, lambda: contents(storage, NAME)):  # noqa: B023
             with pytest.raises(StorageUnreachable, match="bucket does not exist; create it"):
                 action()
+
+
+def test_credentials_are_read_again_after_a_failure(
+    s3: S3, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "credentials"
+
+    def write_credentials(key: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+
+    def refuse_the_expired(_method: str, _path: str) -> str | bool:
+        if s3.keys[-1] != "expired":
+            return False
+        if s3.keys.count("expired") == 3:
+            write_credentials("renewed")
+        return "403"
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    write_credentials("expired")
+    s3.keys.clear()
+    s3.spoil = refuse_the_expired
+    storage = open_storage(place)
+    storage.save(NAME, writes(model="weights"))
+    assert contents(storage, NAME) == {"model.pt": b"weights"}
+    assert set(s3.keys[3:]) == {"renewed"}
+
+
+def test_silent_server_is_given_up(s3: S3, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s3fs.S3FileSystem.read_timeout", 0.2)
+    s3.spoil = lambda _method, _path: "silence"
+    with pytest.raises(StorageUnreachable, match="Read timeout on endpoint"):
+        open_storage(place, ONCE).complete()
+    s3.spoil = lambda _method, _path: False
+    assert open_storage(place).complete() == []
+
+
+def test_unfinished_multipart_uploads_are_aborted_and_those_of_others_are_not(s3: S3, place: str) -> None:
+    import boto3
+
+    client, prefix = boto3.client("s3"), place.removeprefix("s3://bucket/")
+    for key in (f"{prefix}/{NAME}/model.pt", f"{prefix}-of-another/x", "elsewhere"):
+        client.create_multipart_upload(Bucket="bucket", Key=key)
+    storage = open_storage(place)
+    assert storage.abort_uploads() == 1
+    assert storage.abort_uploads() == 0
+    keys = [upload["Key"] for upload in client.list_multipart_uploads(Bucket="bucket")["Uploads"]]
+    assert sorted(keys) == sorted([f"{prefix}-of-another/x", "elsewhere"])
+
+
+def test_large_file_is_uploaded_and_downloaded_in_parts(s3: S3, place: str, tmp_path: Path) -> None:
+    parts = list[str]()
+
+    def count(method: str, path: str) -> bool:
+        parts.append(f"{method} {path.rpartition('/')[2]}")
+        return False
+
+    s3.spoil = count
+    data = os.urandom(40 << 20)
+    storage = open_storage(place)
+    storage.save(NAME, writes(model=data))
+    assert parts.count("PUT model.pt") == 3
+    assert contents(storage, NAME) == {"model.pt": data}
+    assert parts.count("GET model.pt") >= 3
 
 
 def test_an_endpoint_in_the_url_goes_over_the_environment(s3: S3, place: str) -> None:

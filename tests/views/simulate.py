@@ -11,8 +11,16 @@ from typing import Any, NamedTuple
 from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
+from ashwood.errors import IllegalEvent
 from ashwood.eventlog.port import Entry as Entry
-from ashwood.experiment.events import AttemptFailed, CheckpointSaved, Event, HparamsRejected, TrialStopped
+from ashwood.experiment.events import (
+    AttemptFailed,
+    CheckpointSaved,
+    Event,
+    HparamsRejected,
+    RetryFailedRequested,
+    TrialStopped,
+)
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.draw import unit_draw
@@ -111,6 +119,12 @@ class Workers:
         with suppress(_DriverDied):
             simulate(self.experiment, self._make(), observers=[observe], watch=engines.append)
         return self.entries
+
+    def retry(self) -> None:
+        """Ask for failed trials to be retried; nothing happens if none has failed."""
+        event = RetryFailedRequested()
+        with suppress(IllegalEvent):
+            self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
 
 
 class _DriverDied(Exception):

@@ -46,7 +46,9 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
         draw(st.sampled_from([power_law(seed), telling(seed)])),
         workers=draw(st.integers(1, 6)),
         seed=seed,
-        faults=draw(st.sampled_from([(0.0, 0.0, 0.0), (0.02, 0.01, 0.01)])) if faults else (0.0, 0.0, 0.0),
+        faults=draw(st.sampled_from([(0.0, 0.0, 0.0), (0.02, 0.01, 0.01), (0.2, 0.0, 0.0)]))
+        if faults
+        else (0.0, 0.0, 0.0),
         preemptions=draw(st.sampled_from([0.0, 0.02])) if faults else 0.0,
         period=draw(st.sampled_from([None, 1, 7])),
         checkpoints=draw(st.booleans()),
@@ -55,12 +57,21 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
 
 @st.composite
 def runs(draw: st.DrawFn) -> Workers:
-    """Workers that have run: to the end at once, or paused or killed on the way, or not to the end at all."""
+    """Workers that have run: to the end at once, or paused or killed on the way, or not to the end at all.
+
+    Failed trials may be retried, on the way or after the end.
+    """
     ran: Workers = draw(workers())
     for stop_after in draw(st.lists(st.integers(1, 80), max_size=2)):
         ran.run(stop_after=stop_after, crash=draw(st.booleans()))
+        if draw(st.booleans()):
+            ran.retry()
         if ran.experiment.state.ended:
             return ran
     if draw(st.booleans()) or not ran.entries:
         ran.run()
+    if draw(st.booleans()):
+        ran.retry()
+        if not ran.experiment.state.ended and draw(st.booleans()):
+            ran.run()
     return ran

@@ -1,11 +1,17 @@
 """A chronicle holds what its parts hold, and how the best came about."""
 
+import pickle
+
 from hypothesis import given
+from hypothesis import strategies as st
 
 from ashwood.experiment.events import ValidationReported
-from ashwood.views.chronicle import STRETCH, chronicle
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import TrialState
+from ashwood.views.chronicle import STRETCH, Chronicle, chronicle
 from ashwood.views.descriptions import trials_of
-from ashwood.views.trials import TrialTable
+from ashwood.views.progress import Progress
+from ashwood.views.reports import Report
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 
@@ -23,20 +29,69 @@ def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
 
 
 @given(runs())
-def test_every_event_of_a_trial_is_in_its_happenings_or_its_reports(ran: Workers) -> None:
+def test_history_names_every_entry_about_a_trial_but_mere_reports(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
-    of_trials = [event for _, event, _ in ran.entries if getattr(event, "trial", None) is not None]
-    reports = [event for event in of_trials if isinstance(event, ValidationReported)]
-    assert sum(map(len, told.happenings.values())) == len(of_trials) - len(reports)
+    expected: dict[int, list[int]] = {}
+    for number, (_, event, decisions) in enumerate(ran.entries, start=1):
+        mere = isinstance(event, ValidationReported)
+        decided = {trial for each in decisions if (trial := getattr(each, "trial", None)) is not None}
+        for trial in trials_of(event, decisions):
+            if not mere or trial in decided:
+                expected.setdefault(trial, []).append(number)
+    assert {trial: told.history.entries.of(trial) for trial in expected} == expected
 
 
 @given(runs())
-def test_rows_are_those_of_a_table(ran: Workers) -> None:
+def test_history_holds_the_reports_of_trials_with_a_job(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
-    table = TrialTable(ran.experiment.spec, history=True)
-    for entry in ran.entries:
-        table.apply(*entry)
-    assert repr(told.progress.trials.rows) == repr(table.rows)
+    replayed = Experiment(ran.experiment.spec)
+    expected: dict[int, list[Report]] = {}
+    for at, event, _ in ran.entries:
+        if isinstance(event, ValidationReported):
+            trial = replayed.trials[event.trial]
+            if trial.state is TrialState.RUNNING and trial.attempt == event.attempt:
+                expected.setdefault(trial.id, []).append(Report(at, event.attempt, event.length, event.metrics))
+        replayed.handle(event)
+    for row in told.progress.trials.rows.values():
+        assert repr(list(told.history.reports.of(row.id))) == repr(expected.get(row.id, []))
+        assert (row.id in told.history.reports) == (row.id in expected)
+
+
+@given(runs(), st.data())
+def test_views_from_a_snapshot_on_are_those_of_the_whole_log(ran: Workers, data: st.DataObject) -> None:
+    spec, entries = ran.experiment.spec, ran.entries
+    cut = data.draw(st.integers(0, len(entries)))
+    first = chronicle(spec, entries[:cut])
+    parts = pickle.loads(pickle.dumps({**first.progress.parts(), "history": first.history}))
+    again = Chronicle(spec, Progress.from_parts(parts), parts["history"])
+    for entry in entries[cut:]:
+        again.apply(*entry)
+    assert views_of(again) == views_of(chronicle(spec, entries))
+
+
+def views_of(told: Chronicle) -> list[str]:
+    """Return everything that a chronicle shows, as text, because NaN differs from itself."""
+    progress, timeline, history = told.progress, told.timeline, told.history
+    trials = progress.trials
+    shown = [
+        progress.summary(),
+        progress.state,
+        progress.improvements,
+        trials.rows,
+        trials.leader,
+        trials.spending.__dict__,
+        progress.ladder.brackets,
+        timeline.spans,
+        timeline.paths,
+        timeline.live,
+        timeline.presences(),
+        told.checkpoints.rows,
+        told.checkpoints.kept_as(),
+        [(list(history.reports.of(trial)), history.entries.of(trial)) for trial in trials.rows],
+        [history.stretches.of(trial) for trial in trials.rows],
+        history.losses,
+    ]
+    return list(map(repr, shown))
 
 
 @given(runs())
@@ -48,4 +103,4 @@ def test_the_entries_of_a_trial_are_in_its_stretches(ran: Workers) -> None:
             known = expected.setdefault(trial, [])
             if known[-1:] != [place // STRETCH]:
                 known.append(place // STRETCH)
-    assert {trial: list(stretches) for trial, stretches in told.stretches.items()} == expected
+    assert {trial: told.history.stretches.of(trial) for trial in expected} == expected

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.views import progress
 from ashwood.views.improvements import POINTS, Improvement, thinned
 from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, spec_of
@@ -28,15 +30,17 @@ def test_a_few_keep_the_first_and_the_last_and_what_was_best_at_any_time(seconds
             assert then.driven - each.driven <= stretch * 1.001
 
 
-def test_a_driver_remembers_a_few_however_often_the_best_becomes_better() -> None:
+def test_progress_keeps_a_bounded_number_of_improvements(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(spec_of(asha(1, max_length=4096)), lambda _, length: 1 / length, period=1)
     workers.run()
-    whole, few = Progress(workers.experiment.spec, history=True), Progress(workers.experiment.spec)
+    whole, few = Progress(workers.experiment.spec), Progress(workers.experiment.spec)
     for entry in workers.entries:
         whole.apply(*entry)
-        few.apply(*entry)
-        assert len(few.improvements) <= 2 * POINTS
     assert len(whole.improvements) > 1_000
+    monkeypatch.setattr(progress, "_MOST_IMPROVEMENTS", 100)
+    for entry in workers.entries:
+        few.apply(*entry)
+        assert len(few.improvements) <= 100
     assert few.improvements[-1] == whole.improvements[-1]
     assert few.improvements[0] == whole.improvements[0]
     told = few.summary()["improvements"]

@@ -33,9 +33,10 @@ def test_the_ladder_agrees_with_the_search(ran: Workers) -> None:
         assert view.lengths == [rung.length for rung in bracket.rungs]
         for at, (step, rung) in enumerate(zip(view.rungs, bracket.rungs, strict=True)):
             assert step.arrived + step.failed == len(rung)
-            assert step.training == {trial for trial, towards in bracket.training.items() if towards == at}
+            jobs = [*bracket.training.items(), *bracket.retries.items()]
+            assert step.training == {trial for trial, towards in jobs if towards == at}
             waiting = {trial for trial in rung.waiting() if trials[trial].state is TrialState.PAUSED}
-            assert step.waiting == waiting
+            assert step.waiting == waiting - bracket.retries.keys()
         if bracket.finished:
             assert view.created == view.planned
 

@@ -109,7 +109,7 @@ def test_a_process_that_goes_on_at_its_rung_makes_two_spans() -> None:
     assert (working.rung, working.start, working.target, working.metric) == (1, 1, 2, None)
     assert list(timeline.gaps()) == [(0, 111.0, 115.0)]
     assert [(each.at, each.rung, each.metric) for each in timeline.paths[1].arrivals] == [(115.0, 0, 1.0)]
-    assert timeline.paths[1].promotions == [115.0]
+    assert timeline.paths[1].promotions == (115.0,)
 
 
 def test_a_stop_counts_in_every_rung_that_was_trained_past() -> None:
@@ -122,9 +122,9 @@ def test_a_stop_counts_in_every_rung_that_was_trained_past() -> None:
         (6.0, report(1, 1, 2, 2.0)),
     )
     assert [each.rung for each in timeline.paths[0].arrivals] == [0, 1]
-    assert timeline.paths[0].promotions == [5.0, 5.0]
+    assert timeline.paths[0].promotions == (5.0, 5.0)
     assert [each.rung for each in timeline.paths[1].arrivals] == [0, 1]
-    assert (timeline.paths[1].promotions, timeline.paths[1].state) == ([], TrialState.STOPPED)
+    assert (timeline.paths[1].promotions, timeline.paths[1].state) == ((), TrialState.STOPPED)
 
 
 def test_time_between_drivers_is_nobodys() -> None:
@@ -181,7 +181,7 @@ def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
         (4.0, AttemptEnded(0, 1, 1)),
     )
     assert [(span.attempt, span.length, span.end) for span in timeline.spans] == [(1, 0, 1.0), (2, 0, None)]
-    assert timeline.paths[0].arrivals == []
+    assert timeline.paths[0].arrivals == ()
 
 
 # -- of any stream -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from math import inf, isfinite, nan
 import pytest
 from hypothesis import given
 
-from ashwood.experiment.decisions import CompleteTrial, CreateTrial, Retried, TrainTrial
+from ashwood.experiment.decisions import Retried, TrainTrial
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,
@@ -21,13 +21,14 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Method
+from ashwood.views.chronicle import chronicle
 from ashwood.views.trials import Checkpoint, TrialRow, TrialTable
 from tests.views.simulate import Entry, Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
 
-def table_of(spec: ExperimentSpec, entries: list[Entry], *, history: bool = False) -> TrialTable:
-    table = TrialTable(spec, history=history)
+def table_of(spec: ExperimentSpec, entries: list[Entry]) -> TrialTable:
+    table = TrialTable(spec)
     for entry in entries:
         table.apply(*entry)
     return table
@@ -56,7 +57,8 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
 def test_the_best_is_what_a_search_of_the_whole_log_finds(ran: Workers) -> None:
     spec = ran.experiment.spec
     sign = 1 if spec.smaller_is_better else -1
-    table = table_of(spec, ran.entries, history=True)
+    told = chronicle(spec, ran.entries)
+    table = told.progress.trials
     best: dict[int, float] = {}
     replayed = Experiment(spec)
     for _, event, _ in ran.entries:
@@ -69,7 +71,7 @@ def test_the_best_is_what_a_search_of_the_whole_log_finds(ran: Workers) -> None:
     for row in table.rows.values():
         assert row.metric == (sign * best[row.id] if row.id in best else None)
         if row.metric is not None:
-            first = next(report for report in row.reports if report.metrics["loss"] == row.metric)
+            first = next(report for report in told.history.reports.of(row.id) if report.metrics["loss"] == row.metric)
             assert (row.metric_length, row.metric_at) == (first.length, first.at)
     valid = [trial for trial in best if table.rows[trial].state is not TrialState.INVALID]
     expected = sorted(valid, key=lambda trial: (best[trial], trial))
@@ -77,22 +79,6 @@ def test_the_best_is_what_a_search_of_the_whole_log_finds(ran: Workers) -> None:
     assert [row.id for row in table.ranked()][: len(expected)] == expected
     assert len(table.ranked()) == len(table.rows)
     assert (table.leader.id if table.leader else None) == (expected[0] if expected else None)
-
-
-@given(ran=runs())
-def test_history_holds_every_report_and_every_decision_about_a_trial(ran: Workers) -> None:
-    table = table_of(ran.experiment.spec, ran.entries, history=True)
-    for row in table.rows.values():
-        about = [
-            (entry.at, decision)
-            for entry in ran.entries
-            for decision in entry.decisions
-            if getattr(decision, "trial", None) == row.id
-        ]
-        assert [tuple(noted) for noted in row.decisions] == about
-        assert row.length == max((report.length for report in row.reports), default=0)
-    without = table_of(ran.experiment.spec, ran.entries)
-    assert not any(row.reports or row.decisions for row in without.rows.values())
 
 
 @given(ran=runs())
@@ -119,9 +105,7 @@ def test_seconds_are_the_sum_of_what_processes_worked(ran: Workers) -> None:
 
 
 def one_trial(*, smaller_is_better: bool = True) -> tuple[TrialTable, TrialRow]:
-    table = TrialTable(
-        spec_of(asha(1, method=Method.SINGLE, max_length=9), smaller_is_better=smaller_is_better), history=True
-    )
+    table = TrialTable(spec_of(asha(1, method=Method.SINGLE, max_length=9), smaller_is_better=smaller_is_better))
     experiment = Experiment(spec_of(asha(1, method=Method.SINGLE, max_length=9)))
     table.apply(1.0, started := DriverStarted(1), experiment.handle(started))
     return table, table.rows[0]
@@ -189,7 +173,7 @@ def test_what_a_dead_attempt_says_late_changes_nothing_but_its_checkpoint() -> N
     table.apply(2.0, AttemptFailed(0, 1, "boom"), (TrainTrial(0, 2, 9, Retried(1, 5)),))
     table.apply(3.0, ValidationReported(0, 1, 3, {"loss": 0.1}), ())
     table.apply(3.0, CheckpointSaved(0, 1, 3, "at-3"), ())
-    assert (row.attempt, row.length, list(row.reports)) == (2, 0, [])
+    assert (row.attempt, row.length, row.metrics) == (2, 0, {})
     assert table.leader is None
     assert row.checkpoint == Checkpoint("at-3", 3, None)
 
@@ -214,10 +198,3 @@ def test_a_trial_that_turns_out_invalid_hands_the_lead_on() -> None:
         table.apply(1.0, event, experiment.handle(event))
     assert table.leader is table.rows[1]
     assert [row.id for row in table.ranked()] == [1, 0, 2]
-
-
-def test_decisions_keep_their_reasons_and_times() -> None:
-    ran = Workers(spec_of(asha(1, method=Method.SINGLE, max_length=8)), power_law(1))
-    row = table_of(ran.experiment.spec, ran.run(), history=True).rows[0]
-    assert [type(noted.decision) for noted in row.decisions] == [CreateTrial, CompleteTrial]
-    assert row.decisions[-1].at == row.ended_at

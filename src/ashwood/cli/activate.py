@@ -29,21 +29,42 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
     """Start a driver that outlives this terminal, and return a line that says so.
 
     Raises:
+        RequestRefused, AshwoodError: see `start_driver`.
+    """
+    if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
+        with open_home(home) as opened:
+            _check_can_start(opened, experiment)
+        raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where)))
+    driver, log = start_driver(home, experiment, workers=workers, where=where)
+    return f"experiment {experiment} runs in the background, process {driver.pid}; its output is in {log}"
+
+
+def start_driver(
+    home: str | None, experiment: int, *, workers: int | None, where: Where
+) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start a driver that outlives this process; return it and the file of its output.
+
+    Raises:
         RequestRefused: it runs already, has ended, or its driver is still letting go of trials.
         AshwoodError: the driver ended at once.
     """
     with open_home(home) as opened:
-        _wait_for_former_driver(opened, experiment)
-        state = opened.store.record(experiment).state
-        if state.ended:
-            raise RequestRefused(f"experiment {experiment} is {state}: there is nothing left to run")
-        if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
-            raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where)))
+        _check_can_start(opened, experiment)
         log = opened.directory(experiment) / "driver.log"
         slots = [] if workers is None else ["--workers", str(workers)]
         driver = _start(home, experiment, [*slots, *where.options], log)
         _wait_until_it_drives(opened, experiment, driver, log)
-    return f"experiment {experiment} runs in the background, process {driver.pid}; its output is in {log}"
+    return driver, log
+
+
+def _check_can_start(home: Home, experiment: int) -> None:
+    _wait_for_former_driver(home, experiment)
+    state = home.store.record(experiment).state
+    if state.ended:
+        raise RequestRefused(
+            f"experiment {experiment} is {state}: there is nothing left to run. To retry trials that failed: "
+            f"ashwood resume {experiment} --retry-failed"
+        )
 
 
 def _wait_for_former_driver(home: Home, experiment: int) -> None:

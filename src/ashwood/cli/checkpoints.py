@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_size, format_time, make_console, make_table, print_json
+from ashwood.cli.output import format_size, format_time, print_json, print_table
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
+from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
-from ashwood.engine.snapshot import fold
-from ashwood.errors import AshwoodError, ExperimentBusy, NotFound
+from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
+from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreachable
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
 from ashwood.trial.storage.trees import remove_tree
 from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
-from ashwood.views.trials import TrialTable
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -27,8 +28,18 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
-        _, table = _read(opened, experiment)
-    there = {storage.locate(stored.name): stored.size for stored in storage.complete()}
+        warn_of_damage(opened, experiment)
+        table = read_checkpoints(opened, experiment)
+    stored = storage.complete()
+    # What another experiment saved is in the place of a checkpoint, and is not the checkpoint.
+    there = {storage.locate(each.name): each.size for each in stored if each.experiment in ("", spec.identity)}
+    foreign = [each.name for each in stored if each.experiment not in ("", spec.identity)]
+    if foreign:
+        say(
+            f"warning: experiment {experiment} is damaged: {len(foreign)} of the checkpoints in its directory are of "
+            f"another experiment, such as {foreign[0]}; see: ashwood verify {experiment}",
+            err=True,
+        )
     reasons = table.kept_as()
     rows = sorted(table.rows.values(), key=lambda row: (row.trial, row.length, row.attempt))
     places = [storage.locate(row.name) for row in rows]
@@ -66,13 +77,16 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
         )
         for row, place in zip(rows, places, strict=True)
     ]
-    make_console(wide=True).print(make_table(columns, cells, right=("trial", "length", spec.metric, "size")))
+    print_table(columns, cells, right=("trial", "length", spec.metric, "size"))
 
 
 def _size_of(place: str, there: dict[str, int]) -> str:
     if place in there:
         return format_size(there[place])
-    return "–" if Path(place).is_dir() else "missing"  # of version 1, without a manifest
+    if not Path(place).is_dir():
+        return "missing"
+    # Version 1 wrote no manifests.
+    return "foreign" if (Path(place) / MANIFEST).exists() else "–"
 
 
 def download(home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path) -> None:
@@ -80,7 +94,9 @@ def download(home: str | None, experiment: ExperimentId, *, best: int, trial: in
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
-        trials, table = _read(opened, experiment)
+        warn_of_damage(opened, experiment)
+        progress = read_progress(opened, experiment, ["checkpoints"])
+    trials, table = progress.trials, progress.checkpoints
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
     wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
@@ -131,26 +147,38 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
         # Nobody may begin to drive it now: a process that saves would look like one that died.
         with opened.lease(experiment) as lease:
             clear_former_workers(opened.directory(experiment) / "workers.lock")
-            _, table = _read(opened, experiment)
+            warn_of_damage(opened, experiment)
+            table = read_checkpoints(opened, experiment)
             # What a process saved after its driver had died is for the next driver to take up.
-            unheard = set() if record.state.ended else _unheard(opened, experiment, storage)
-            garbage = [item for item in _garbage(storage, table) if item.name not in unheard]
+            unheard = set() if record.state.ended else _unheard(opened, experiment, storage, lease.beat)
+            found = while_beating(lambda: list(_garbage(storage, table)), lease.beat)
+            garbage = [item for item in found if item.name not in unheard]
             for item in garbage:
                 lease.beat()
                 if not dry_run:
-                    storage.delete(item.name)
+                    while_beating(partial(storage.delete, item.name), lease.beat)
                 say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
+            _abort_uploads(storage, lease.beat, dry_run)
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
     say(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
 
 
-def _unheard(home: Home, experiment: ExperimentId, storage: Storage) -> set[str]:
+def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool) -> None:
+    try:
+        uploads = while_beating(partial(storage.abort_uploads, dry_run=dry_run), beat)
+    except StorageUnreachable as error:
+        say(f"Unfinished uploads were not looked for: {error}", err=True)
+        return
+    if uploads:
+        say(f"{'Would abort' if dry_run else 'Aborted'} {uploads} unfinished upload{'' if uploads == 1 else 's'}.")
+
+
+def _unheard(home: Home, experiment: ExperimentId, storage: Storage, beat: Callable[[], None]) -> set[str]:
     folded = fold(home.store.spec(experiment), home.store.log(experiment)).experiment
-    return {
-        event.path for event in unrecorded(folded, storage, folded.unsettled()) if isinstance(event, CheckpointSaved)
-    }
+    events = unrecorded(folded, storage, folded.unsettled(), beat)
+    return {event.path for event in events if isinstance(event, CheckpointSaved)}
 
 
 def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:
@@ -162,13 +190,3 @@ def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:
     for leftover in storage.leftovers():
         if storage.locate(leftover.name) not in needed:
             yield leftover
-
-
-def _read(home: Home, experiment: ExperimentId) -> tuple[TrialTable, CheckpointTable]:
-    warn_of_damage(home, experiment)
-    spec = home.store.spec(experiment)
-    trials, checkpoints = TrialTable(spec), CheckpointTable(spec)
-    for _, entry in home.store.log(experiment).read():
-        trials.apply(*entry)
-        checkpoints.apply(*entry)
-    return trials, checkpoints

@@ -289,15 +289,28 @@ def resume(
     backend: BackendOption = None,
     ray_address: RayAddressOption = None,
     stop_when: StopWhenOption = None,
+    workdir: Annotated[
+        Path | None,
+        typer.Option(
+            "--workdir", metavar="DIR", help="Where the training code is now, if its directory was moved or copied."
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Retry trials that failed, from their latest checkpoints, also after the search ended.",
+        ),
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
-    """Go on with an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
+    """Continue an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
     from ashwood.cli.run import Run, resume_experiment
     from ashwood.cli.where import Where
 
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], json=json)
-    raise typer.Exit(resume_experiment(experiment, wanted))
+    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], workdir=workdir, json=json)
+    raise typer.Exit(resume_experiment(experiment, wanted, retry_failed=retry_failed))
 
 
 @app.command()

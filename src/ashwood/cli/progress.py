@@ -28,6 +28,7 @@ from ashwood.experiment.decisions import (
     GoalReached,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     TimeIsUp,
     Warn,
     WhyLeave,
@@ -133,7 +134,7 @@ class Reporter:
         """Whether the experiment paused because of something that it would meet again at once."""
         leaving = self.progress.leaving
         paused = self.progress.state is ExperimentState.PAUSED
-        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace)
+        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace | NoStorage)
 
     def _tell(self, entry: Entry) -> None:
         for decision in entry.decisions:
@@ -332,6 +333,9 @@ def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """The commands that may come next."""
     if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
         yield from going_on(experiment, None if progress.leaving is None else progress.leaving.why)
+    has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
+    if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
+        yield f"to retry failed trials, fix the cause, then: {called()} resume {experiment} --retry-failed"
     if progress.best is not None and progress.state is not ExperimentState.PAUSED:
         more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
         yield f"more: {' · '.join(more)}"
@@ -342,10 +346,12 @@ def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
     resume = f"{called()} resume {experiment}"
     match why:
         case CommonFailure():
-            yield f"mend what fails, then go on with: {resume}"
-            yield "(to let a search go on through such failures, run it with --set max_common_failures=0)"
+            yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
+            yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
         case NoSpace():
             yield f"make room, then go on with: {resume}"
+        case NoStorage():
+            yield f"when the checkpoint storage can be used again, continue with: {resume}"
         case GoalReached():
             yield f"go on, to get further, with: {resume} --stop-when metric_at=METRIC, or none"
         case TimeIsUp():

@@ -12,18 +12,26 @@ from typing import Any
 
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
-from ashwood.cli.text import brief
+from ashwood.cli.text import brief, say
 from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
-from ashwood.engine.provenance import check_out, collect, differences, dirt
+from ashwood.engine.provenance import check_out, collect, differences, dirt, with_workdir
 from ashwood.engine.removal import CODE
-from ashwood.errors import AshwoodError, BackendError, ClusterError, EventLogError, ExperimentBusy, NotFound
+from ashwood.errors import (
+    AshwoodError,
+    BackendError,
+    ClusterError,
+    EventLogError,
+    ExperimentBusy,
+    NotFound,
+    StorageUnreachable,
+)
 from ashwood.eventlog.port import ExperimentRecord
-from ashwood.experiment.events import SettingsChanged
+from ashwood.experiment.events import RetryFailedRequested, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.experiment.spec import ExperimentSpec
 
 _EXIT_CODES = {
     ExperimentState.COMPLETED: 0,
@@ -45,6 +53,7 @@ class Run:
         where: the backend, instead of that of the file or of the recorded experiment.
         overrides: values that go over those of the file.
         stop_when: bounds that go over those of the file, or of the recorded experiment.
+        workdir: where the training code of a recorded experiment is from now on.
         json: whether to print every event as a line of JSON.
     """
 
@@ -53,6 +62,7 @@ class Run:
     where: Where = field(default_factory=Where)
     overrides: Sequence[str] = ()
     stop_when: Sequence[str] = ()
+    workdir: Path | None = None
     json: bool = False
 
     @property
@@ -70,9 +80,14 @@ def run_file(file: Path, wanted: Run) -> int:
         return _run_new(opened, _with_provenance(loaded, wanted.all_overrides, submission), wanted)
 
 
-def resume_experiment(experiment: int, wanted: Run) -> int:
-    """Go on with an experiment; returns the exit code."""
+def resume_experiment(experiment: int, wanted: Run, *, retry_failed: bool = False) -> int:
+    """Continue an experiment, and retry trials that failed if that is wanted; return the exit code."""
     with open_home(wanted.home) as opened:
+        if retry_failed:
+            ask(opened, experiment, RetryFailedRequested())
+            if opened.is_driven(experiment):
+                say(f"experiment {experiment} is running: its driver retries the trials that failed")
+                return 0
         return _resume(opened, experiment, wanted)
 
 
@@ -96,6 +111,9 @@ def resume_latest_or_run(file: Path | None, wanted: Run) -> int:
             warnings.append(f"{file} has changed since: experiment {latest.id} goes on as it was described")
         if wanted.overrides:
             warnings.append(f"--set has no effect on experiment {latest.id}, which goes on as it was described")
+        if file is not None and not Path(opened.store.spec(latest.id).workdir).is_dir():
+            wanted = replace(wanted, workdir=file.absolute().parent)
+            warnings.append(f"its directory was moved: the training code is in {wanted.workdir} now")
         return _resume(opened, latest.id, wanted, warnings)
 
 
@@ -118,7 +136,7 @@ def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
                 workdir, now["git"] = check_out(then.provenance, opened.path / CODE)
             except NotFound as error:
                 raise NotFound(f"experiment {source} can't be laid out: {error}") from error
-            spec = _moved(spec, Path(now["git"]["root"]), workdir, now["git"]["prefix"])
+            spec = with_workdir(spec, workdir, root=Path(now["git"]["root"]), prefix=now["git"]["prefix"])
         spec = replace(spec, provenance={**now, "overrides": overrides, "from": source})
         warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
         if (unrecorded := dirt(now)) is not None:
@@ -157,18 +175,6 @@ def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str], want
             return Loaded(replace(then, ray=cluster), ())
 
 
-def _moved(spec: ExperimentSpec, root: Path, workdir: Path, prefix: str) -> ExperimentSpec:
-    """A spec whose code is laid out elsewhere: the file of a script goes along, where it is in the repository."""
-    entrypoint = spec.entrypoint
-    place, _, function = entrypoint.target.rpartition(":")
-    script = Path(spec.workdir, place).resolve()
-    if entrypoint.kind is EntrypointKind.SCRIPT and Path(place).is_absolute() and script.is_relative_to(root):
-        top = workdir.parents[len(Path(prefix).parts) - 1] if prefix else workdir
-        moved = top / script.relative_to(root)
-        entrypoint = Entrypoint(entrypoint.kind, f"{moved}:{function}")
-    return replace(spec, workdir=str(workdir), entrypoint=entrypoint)
-
-
 def _unfinished(home: Home, like: Loaded | None) -> Iterator[ExperimentRecord]:
     """The experiments that can go on, the latest first; of a file, those that have its name or text."""
     for record in reversed(home.store.experiments()):
@@ -199,6 +205,11 @@ def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
 def _resume(home: Home, experiment: int, wanted: Run, warnings: Sequence[str] = ()) -> int:
     if bounds := parse_stop_when(wanted.stop_when):
         ask(home, experiment, SettingsChanged(bounds))
+    if wanted.workdir is not None:
+        if not wanted.workdir.is_dir():
+            raise AshwoodError(f"--workdir {wanted.workdir}: there is no such directory")
+        with home.lease(experiment):
+            home.store.change_spec(experiment, with_workdir(home.store.spec(experiment), wanted.workdir))
     session, unverified = Session(home, experiment), home.unverified(experiment)
     return _drive(session, wanted, [*warnings, *([] if unverified is None else [unverified])])
 
@@ -212,6 +223,11 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
             state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
     except ClusterError as error:
         raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
+    except StorageUnreachable as error:
+        raise StorageUnreachable(
+            f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "
+            f"{job.called()} resume {session.id}"
+        ) from error
     except BackendError as error:
         raise BackendError(
             f"{error}\nMend the training code, then go on with: {job.called()} resume {session.id}\n"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,6 +22,7 @@ from ashwood.cli.output import (
     make_console,
     make_table,
     print_json,
+    print_table,
 )
 from ashwood.cli.progress import LONGEST_ERROR, going_on, to_go
 from ashwood.cli.text import brief, say, without_sequences
@@ -40,7 +40,7 @@ from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
-from ashwood.views.table import TRIAL_COLUMNS, select, trial_records
+from ashwood.views.table import TRIAL_COLUMNS, heading, select, trial_records
 from ashwood.views.trials import TrialRow
 
 _FOLLOW_SECONDS = 0.5
@@ -56,13 +56,14 @@ _PATIENCE = 1.0
 def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
     """``ashwood list``; archived experiments only if ``archived``."""
     with open_home(home) as opened:
+        experiments = opened.store.experiments()
         records = [
             record
-            for record in opened.store.experiments()
+            for record in experiments
             if (archived or not record.archived) and (label is None or label in record.labels)
         ]
         try:
-            opened.check_numbers()
+            opened.check_numbers(experiments)
         except EventLogError as error:
             say(f"warning: {error}", err=True)
         damages = [opened.damage(record) for record in records]
@@ -88,11 +89,10 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
         for record, state in zip(records, states, strict=True)
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
-    console = make_console()
-    console.print(make_table(columns, rows, right=("id", "done", "trials", "best"), cut=("name", "labels")))
+    print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
-            console.print(f"experiment {record.id} is damaged: {damage}", style="red", markup=False, soft_wrap=True)
+            say(f"experiment {record.id} is damaged: {damage}", fg="red")
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
@@ -201,10 +201,10 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     if left_out > 0:
         columns = _those_that_count(columns)
     rows = [[record.get(column) for column in columns] for record in records]
-    names = [column.removeprefix("hparams.") for column in columns]
+    names = [heading(column, columns) for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
     # A terminal wraps whole lines better than a table folds its cells.
-    make_console(wide=True).print(make_table(names, rows, right=numeric))
+    print_table(names, rows, right=numeric)
     if left_out > 0:
         say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
 
@@ -379,6 +379,8 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
 
 def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
     """Lines that are comments of the YAML below them, so that all of it can be pasted."""
+    import yaml  # a list of experiments should not wait for it
+
     metric = (
         "no number yet"
         if row.metric is None

@@ -67,13 +67,19 @@ def from_argument(text: str) -> str:
 
 
 def say(
-    text: str = "", *, err: bool = False, nl: bool = True, file: TextIO | None = None, fg: str | None = None
+    text: str = "",
+    *,
+    err: bool = False,
+    nl: bool = True,
+    file: TextIO | None = None,
+    fg: str | None = None,
+    bold: bool = False,
 ) -> None:
     """Print a text of one or more lines without control characters."""
     shown = printable(text)
     # Not left to click, which writes UTF-8 to a terminal of another encoding.
     out = file if file is not None else sys.stderr if err else sys.stdout
-    typer.echo(shown if fg is None else typer.style(shown, fg=fg), out, nl=nl)
+    typer.echo(typer.style(shown, fg=fg, bold=bold or None) if fg or bold else shown, out, nl=nl)
 
 
 class OutputLost(Exception):

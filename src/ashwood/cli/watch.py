@@ -22,7 +22,7 @@ from ashwood.cli.picture import NARROW, render_bar, render_trials
 from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
-from ashwood.engine.snapshot import Folded, load
+from ashwood.engine.snapshot import load, load_progress
 from ashwood.eventlog.port import Entry, ExperimentId, Seq
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
@@ -30,6 +30,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.descriptions import describe_decisions, describe_event
+from ashwood.views.progress import Progress
 
 _SLICE = 0.25
 """Seconds of reading between two looks at the keyboard."""
@@ -100,11 +101,17 @@ class Following:
         self._after: Seq = 0
         spec = home.store.spec(experiment)
         self.seen = Watcher(experiment, spec)
-        if (folded := load(spec, home.snapshot(experiment), self._log)) is not None:
+        snapshot = home.snapshot(experiment)
+        if is_over(home.store.record(experiment).state):
+            # There is nothing to forecast, and what happened last is not shown.
+            if (found := load_progress(spec, snapshot, self._log)) is not None:
+                progress, self._after = found
+                self.seen.start_from(progress, None, [])
+        elif (folded := load(spec, snapshot, self._log)) is not None:
             self._after = folded.seq
             first = max(0, folded.seq - _LOOKED_BACK)
             latest = islice(self._log.read(after=first), folded.seq - first)
-            self.seen.start_from(folded, [entry for _, entry in latest])
+            self.seen.start_from(folded.progress, folded.experiment, [entry for _, entry in latest])
 
     @property
     def is_over(self) -> bool:
@@ -172,10 +179,10 @@ class Watcher(Reporter):
         self._experiment: Experiment | None = Experiment(spec)
         self._promoted: deque[tuple[float, Promotions]] = deque()
 
-    def start_from(self, folded: Folded, latest: Sequence[Entry]) -> None:
-        """Take what a driver's snapshot holds, and the latest entries before it."""
-        self.folded(folded.progress)
-        self._experiment = folded.experiment
+    def start_from(self, progress: Progress, experiment: Experiment | None, latest: Sequence[Entry]) -> None:
+        """Take what was read before, and the latest entries of it."""
+        self.folded(progress)
+        self._experiment = experiment
         self._keep(latest)
 
     def observe(self, entries: Sequence[Entry]) -> None:

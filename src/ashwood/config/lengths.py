@@ -153,6 +153,6 @@ def _extremes(leaf: Hyperparameter) -> tuple[Any, ...]:
         case Int():
             return (leaf.minval, leaf.maxval)
         case Categorical():
-            return leaf.vals
+            return tuple(leaf.vals)
         case _:
             return (None,)

@@ -169,6 +169,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         min_checkpoint_period=checkpoint,
         max_restarts=file.max_restarts,
         max_preemptions=file.max_preemptions,
+        reuse_workers=file.reuse_workers,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

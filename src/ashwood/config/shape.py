@@ -325,6 +325,10 @@ class ExperimentFile(Section):
         description="How often in a row a trial may lose its worker without getting any further before that counts as "
         "a failure of its own.",
     )
+    reuse_workers: bool = Field(
+        default=True,
+        description="Let a worker process train one trial after the other; false: a fresh process for each attempt.",
+    )
     max_common_failures: int = Field(
         default=3,
         ge=0,

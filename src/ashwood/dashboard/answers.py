@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -35,7 +35,7 @@ from ashwood.trial.storage.port import is_foreign
 from ashwood.views.checkpoints import CheckpointRow
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
-from ashwood.views.trials import Noted, TrialRow
+from ashwood.views.trials import TrialRow
 
 INTERRUPTED = "interrupted"
 """An experiment's state when its driver is gone without having let go of it."""
@@ -240,16 +240,21 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
     row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
     ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
     kept = told.checkpoints.kept_as(trial)
+    entries = followed.about(trial)
+    happenings = [(at, event) for at, event, _ in entries if _is_happening(event, trial)]
     return {
         "row": followed.record(trial),
         **copies(row),
         "target": row.target,
         "lengths": list(told.timeline.lengths[row.bracket]),
-        "way": [_step(noted, spec) for noted in row.decisions if not isinstance(noted.decision, d.DeleteCheckpoint)],
-        "attempts": _attempts(followed, trial),
-        "happenings": [
-            {"at": each.at, "text": describe_event(each.event, spec.unit)} for each in told.happenings.get(trial, ())
+        "way": [
+            _step(entry.at, decision, spec)
+            for entry in entries
+            for decision in entry.decisions
+            if getattr(decision, "trial", None) == trial and not isinstance(decision, d.DeleteCheckpoint)
         ],
+        "attempts": _attempts(followed, trial, happenings),
+        "happenings": [{"at": at, "text": describe_event(event, spec.unit)} for at, event in happenings],
         "checkpoints": [
             {
                 "name": each.name,
@@ -272,12 +277,15 @@ def _download(experiment: ExperimentId, checkpoint: CheckpointRow) -> str:
     return f"/api/v1/experiments/{experiment}/trials/{checkpoint.trial}/checkpoints/{name}/download"
 
 
-def _step(noted: Noted, spec: ExperimentSpec) -> Step:
+def _is_happening(event: e.Event, trial: TrialId) -> bool:
+    return getattr(event, "trial", None) == trial and not isinstance(event, e.ValidationReported)
+
+
+def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> Step:
     """A decision about a trial, with the numbers that its reason has."""
-    decision = noted.decision
     why = getattr(decision, "why", None)
     step: Step = {
-        "at": noted.at,
+        "at": at,
         "kind": _KINDS.get(type(decision), "other"),
         "text": describe_decision(decision, spec.unit),
         "reason": "" if why is None else str(why),
@@ -302,12 +310,13 @@ _KINDS: Mapping[type, str] = {
     d.StopTrial: "stopped",
     d.AbortTrial: "aborted",
     d.CloseTrial: "closed",
+    d.ReopenTrial: "reopened",
 }
 
 
-def _attempts(followed: Followed, trial: TrialId) -> list[Attempt]:
+def _attempts(followed: Followed, trial: TrialId, happenings: Sequence[tuple[float, e.Event]]) -> list[Attempt]:
     attempts: dict[int, Attempt] = {}
-    for at, event in followed.chronicle.happenings.get(trial, ()):
+    for at, event in happenings:
         match event:
             case e.AttemptStarted(_, number, slot, length, node):
                 attempts[number] = {
@@ -340,7 +349,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptEnded: "let go",
     e.AttemptFailed: "failed",
     e.AttemptPreempted: "lost its worker",
-    e.DiskFilled: "found a disk full",
+    e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
     e.HparamsRejected: "rejected its hyperparameters",
     e.TrialStopped: "stopped itself",
@@ -351,6 +360,8 @@ def _end_of(event: e.LastWord) -> tuple[str, str | None]:
     """How an attempt ended, and what it has to say to that, in words."""
     if isinstance(event, e.AttemptFailed) and not event.is_failure:
         return e.ABORTED, None
+    if isinstance(event, e.StorageFailed) and event.cause == e.UNREACHABLE:
+        return "could not use the checkpoint storage", event.error
     return _ENDS[type(event)], getattr(event, "error", None) or getattr(event, "why", None)
 
 

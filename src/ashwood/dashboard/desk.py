@@ -65,23 +65,31 @@ class Desk:
             for experiment in await self.do(_most_wanted):
                 await asyncio.wait({self._read_on(experiment)})
 
-    async def ask(self, experiment: ExperimentId, question: Callable[[Followed], T]) -> T:
+    async def ask(self, experiment: ExperimentId, question: Callable[[Followed], T], *, whole: bool = False) -> T:
         """An answer from an experiment's record: from all of it, or from what of it is read within a second.
+
+        ``whole``: whether the answer needs the history of trials, not only the progress.
 
         Raises:
             NotFound: there is no such experiment.
             EventLogError: its record is damaged.
         """
-        return await self.consult(experiment, lambda _, followed: question(followed))
+        return await self.consult(experiment, lambda _, followed: question(followed), whole=whole)
 
-    async def consult(self, experiment: ExperimentId, question: Callable[[Library, Followed], T]) -> T:
+    async def consult(
+        self, experiment: ExperimentId, question: Callable[[Library, Followed], T], *, whole: bool = False
+    ) -> T:
         """As ``ask``, of an experiment and its home at one moment."""
 
-        def if_read(library: Library) -> tuple[T] | None:
+        def if_read(library: Library) -> tuple[tuple[T] | None, bool]:
             followed = library.follow(experiment)
-            return (question(library, followed),) if followed.advance() else None
+            known = (question(library, followed),) if followed.advance(whole=whole) else None
+            return known, followed.is_whole
 
-        if (known := await self.do(if_read)) is not None:
+        known, is_whole = await self.do(if_read)
+        if known is not None:
+            if not is_whole:
+                self._read_on(experiment)
             return known[0]
         read, _ = await asyncio.wait({self._read_on(experiment)}, timeout=_PATIENCE)
         for reading in read:

@@ -6,7 +6,7 @@ import gc
 import time
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from math import ceil
@@ -15,12 +15,14 @@ from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
+from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
+from ashwood.views.progress import VIEWS, Progress
 from ashwood.views.table import Record, select, trial_record
 
 Key = TypeVar("Key", bound=Hashable)
@@ -32,7 +34,7 @@ _MOST_FOLLOWED = 12
 _MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
-_MOST_REMEMBERED = 50_000
+_MOST_REMEMBERED = 200_000
 """Entries and decisions, of those that were asked for last."""
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
@@ -90,7 +92,7 @@ class Followed:
         spec: what it is.
         files: where it keeps its files on this machine, if it has any.
         chronicle: all that was read.
-        seq: the place of the last entry that was read.
+        seq: the place of the last entry that the chronicle's progress shows.
         begin: where this dashboard began to read; what changed before is not known.
         drawn: the figures that were asked for last, by what was asked for.
         columns: of the table of trials, as far as its records were asked for, each with a value that is there.
@@ -119,12 +121,21 @@ class Followed:
         self._about_trials: Remembered[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = Remembered(_MOST_REMEMBERED)
         self._log = home.store.log(experiment)
         self._end: Seq = 0
-        self._entries: Iterator[tuple[Seq, Entry]] | None = None
-        kept = find(self.files / _KEPT, self._log)
-        self.chronicle: Chronicle = Chronicle(self.spec) if kept is None else kept.state
-        self.seq: Seq = 0 if kept is None else kept.seq
-        self._last = None if kept is None else kept.last
-        self.begin = self._kept = self.seq
+        self._ahead, self._behind = _Reader(self._log), _Reader(self._log)
+        views, identity = ("progress", *VIEWS), self.spec.identity
+        driven = find(home.snapshot(experiment), identity, self._log, views)
+        self._is_driven_here = driven is not None
+        kept = find(self.files / _KEPT, identity, self._log, ("history",) if driven else ("history", *views))
+        found = driven or kept
+        self.chronicle = Chronicle(
+            self.spec,
+            None if found is None else Progress.from_parts(found.parts),
+            None if kept is None else kept.parts["history"],
+        )
+        self.seq: Seq = 0 if found is None else found.seq
+        self._last = None if found is None else found.last
+        self._history_seq: Seq = 0 if kept is None else kept.seq
+        self.begin, self._kept = self.seq, self._history_seq
         _spare_collector()
 
     @property
@@ -132,44 +143,57 @@ class Followed:
         """The place of the last entry that is recorded by now."""
         return self._log.last()
 
-    def advance(self) -> bool:
-        """Read on, for a moment; returns whether that was all there is, or was so before it had to be left as it is.
+    def advance(self, *, whole: bool = True) -> bool:
+        """Read on for a moment: the progress first, then the history of trials, which drivers keep no snapshot of.
+
+        Return whether the progress shows all that is recorded, or did before it must be left as it is; and, if
+        ``whole``, whether the history does, too.
 
         Raises:
             EventLogError: the log is damaged; what comes before that stays.
         """
-        if not self.still.acquire(blocking=False):
-            return self._entries is None
-        try:
-            return self._advance()
-        finally:
-            self.still.release()
+        if self.still.acquire(blocking=False):
+            try:
+                self._advance()
+            finally:
+                self.still.release()
+        return self._ahead.is_done and (self.is_whole or not whole)
 
-    def _advance(self) -> bool:
-        if self._entries is None:
+    @property
+    def is_whole(self) -> bool:
+        """Whether the history was read as far as the progress."""
+        return self._history_seq >= self.seq
+
+    def _advance(self) -> None:
+        if self._ahead.is_done:
             self._end = self._log.last()
-            self._entries = self._log.read(after=self.seq)
         until = time.monotonic() + _TURN_SECONDS
-        try:
-            for seq, entry in self._entries:
-                self.chronicle.apply(*entry)
-                self._touch(seq, entry)
-                self.seq, self._last = seq, entry
-                if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
-                    return False
-        except BaseException:
-            self._entries = None  # it has ended with that, and would say next that this was all
-            raise
-        self._entries = None
-        if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
-            self.keep()
+        if not self._ahead.read(self.seq, until, self._take) or (self.is_whole and self._behind.is_done):
+            return
+        if self._behind.read(self._history_seq, until, self._take_history):
+            if self.seq - self._kept > max(_WORTH_KEEPING, self._kept // 2):
+                self.keep()
             _spare_collector()
-        return True
+
+    def _take(self, seq: Seq, entry: Entry) -> None:
+        self.chronicle.progress.apply(*entry)
+        self._touch(seq, entry)
+        self.seq, self._last = seq, entry
+        if self._history_seq == seq - 1 and self._behind.is_done:
+            self._take_history(seq, entry)
+
+    def _take_history(self, seq: Seq, entry: Entry) -> None:
+        self.chronicle.history.apply(*entry)
+        self._history_seq = seq
 
     @property
     def read(self) -> float:
-        """How much of the record has been read, from 0 to 1."""
-        return min(1.0, self.seq / self._end) if self._end else 1.0
+        """How much of the log has been read, from 0 to 1."""
+        return min(1.0, self._history_seq / self._end) if self._end else 1.0
+
+    def about(self, trial: TrialId) -> list[Entry]:
+        """Return the entries about a trial or with decisions about it, mere reports left out."""
+        return [entry for seq in self.chronicle.history.entries.of(trial) for _, entry in self._between(seq, seq + 1)]
 
     def changed(self, since: Seq) -> list[TrialId]:
         """The trials to which something happened behind an entry, in the order in which it did."""
@@ -228,7 +252,7 @@ class Followed:
             begin = max(1, end - limit)
             return self._between(begin, end), begin
         found: list[tuple[Seq, Entry]] = []
-        stretches = self.chronicle.stretches.get(trial, ())
+        stretches = self.chronicle.history.stretches.of(trial)
         begin = 1
         for looked, stretch in enumerate(reversed(stretches[: bisect_left(stretches, ceil((end - 1) / STRETCH))])):
             if len(found) >= limit or looked >= _MOST_STRETCHES:
@@ -268,10 +292,14 @@ class Followed:
 
     def keep(self) -> None:
         """Save what was read for the next dashboard, where that is worth it."""
-        if self._last is not None and self.seq - self._kept > _WORTH_KEEPING:
+        is_whole = self._history_seq == self.seq
+        if self._last is not None and is_whole and self.seq - self._kept > _WORTH_KEEPING:
             with suppress(OSError):  # then nothing is kept
-                self.files.mkdir(parents=True, exist_ok=True)
-            keep(self.files / _KEPT, Kept(self.chronicle, self.seq, self._last))
+                make_shared(self.files)
+            # What a driver keeps of it here is not kept twice.
+            views = {} if self._is_driven_here else self.chronicle.progress.parts()
+            parts = {**views, "history": self.chronicle.history}
+            keep(self.files / _KEPT, Kept(self.spec.identity, parts, self.seq, self._last))
             self._kept = self.seq
 
     def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:
@@ -293,6 +321,37 @@ class Followed:
 
 
 _KEPT = "chronicle"
+
+
+class _Reader:
+    """Reads a log in pieces.
+
+    Attributes:
+        is_done: whether the last piece was read to the end of the log.
+    """
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._entries: Iterator[tuple[Seq, Entry]] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self._entries is None
+
+    def read(self, after: Seq, until: float, take: Callable[[Seq, Entry], None]) -> bool:
+        """Take entries until a time, from where the last piece ended or after ``after``; return whether it is done."""
+        if self._entries is None:
+            self._entries = self._log.read(after=after)
+        try:
+            for seq, entry in self._entries:
+                take(seq, entry)
+                if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
+                    return False
+        except BaseException:
+            self._entries = None  # it has ended with that, and would say next that this was all
+            raise
+        self._entries = None
+        return True
 
 
 def _spare_collector() -> None:

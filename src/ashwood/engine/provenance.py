@@ -9,11 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from ashwood import __version__
 from ashwood.errors import AshwoodError, NotFound
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.trial.sharing import make_shared, share_tree
 from ashwood.trial.storage.trees import remove_tree
 
 _GIT_SECONDS: Final = 2.0
@@ -96,7 +99,7 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
         raise NotFound(
             f"commit {commit[:_SHORT]} isn't in the repository {root}; get it with git fetch, then try again"
         )
-    into.mkdir(parents=True, exist_ok=True)
+    make_shared(into)
     target = Path(tempfile.mkdtemp(prefix=f"{commit[:_SHORT]}-", dir=into))
     # An index of its own: the user's is not touched.
     environment = {"GIT_INDEX_FILE": str(target / ".ashwood-index")}
@@ -105,6 +108,7 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
             remove_tree(into, target.name, ignore_errors=True)
             raise AshwoodError(f"git {arguments[0]} failed in {root}: the files of {commit[:_SHORT]} aren't laid out")
     (target / ".ashwood-index").unlink()
+    share_tree(target)
     return target / git["prefix"], {**git, "dirty": 0}
 
 
@@ -219,3 +223,21 @@ def _finish(process: subprocess.Popen[bytes] | None, seconds: float) -> str | No
 
 def _commit(git: Mapping[str, Any]) -> str:
     return str(git["commit"])[:_SHORT] if git.get("commit") else "not known"
+
+
+def with_workdir(spec: ExperimentSpec, workdir: Path, *, root: Path | None = None, prefix: str = "") -> ExperimentSpec:
+    """Return a spec whose code was moved; the absolute path of a script moves along if it is in the moved directory.
+
+    Args:
+        spec: the spec.
+        workdir: the new work directory.
+        root: the directory that was moved, if that was not the work directory itself but one above it.
+        prefix: path of the work directory inside ``root``.
+    """
+    entrypoint, workdir = spec.entrypoint, workdir.absolute()
+    place, _, function = entrypoint.target.rpartition(":")
+    script, moved = Path(spec.workdir, place).resolve(), Path(spec.workdir).resolve() if root is None else root
+    if entrypoint.kind is EntrypointKind.SCRIPT and Path(place).is_absolute() and script.is_relative_to(moved):
+        top = workdir.parents[len(Path(prefix).parts) - 1] if prefix else workdir
+        entrypoint = Entrypoint(entrypoint.kind, f"{top / script.relative_to(moved)}:{function}")
+    return replace(spec, workdir=str(workdir), entrypoint=entrypoint)

@@ -15,17 +15,19 @@ from ashwood.engine.clock import elapsed
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import AttemptFailed, AttemptPreempted, CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage import About, Storage, Stored, digest_of_draw
+from ashwood.trial.storage import RETRY_SECONDS, About, Storage, Stored, digest_of_draw
 from ashwood.trial.storage.manifest import Manifest
 from ashwood.trial.storage.port import parse_name
 
 _Died: TypeAlias = AttemptFailed | AttemptPreempted
 
-_PATIENCE = 30.0
-"""Seconds that the last word of one attempt waits for the storage, which tries for 16 seconds itself."""
+_PATIENCE = RETRY_SECONDS + 15.0
+"""Seconds that the last word of one attempt waits for the storage, which tries for `RETRY_SECONDS` itself."""
+_PATIENCE_WHILE_LEAVING = 5.0
+"""Seconds that it waits if the experiment pauses or ends: the next driver looks for what was saved, too."""
 _UNREACHABLE_SECONDS = 60.0
 """Seconds for which a storage that did not answer is not asked again."""
 _LOOK_AGAIN_SECONDS = 0.02
@@ -104,8 +106,8 @@ class Recovery:
 
     A local directory is read at once.  A URL may be unreachable, and its client may wait for a minute before it
     says so.  Therefore the engine's thread does not read it: a thread does, for one trial at a time, and the last
-    word of the attempt is held back until that thread has an answer, for at most half a minute.  Meanwhile the
-    trial keeps its slot, its next attempt does not start, and everything else goes on.
+    word of the attempt is held back until that thread has an answer, for at most a minute.  Meanwhile the trial
+    keeps its slot, its next attempt does not start, and everything else goes on.
 
     What cannot be read is training to be repeated.  Trials fail together if a storage is unreachable, so it is
     not asked again for a minute.
@@ -121,7 +123,7 @@ class Recovery:
         self._clock = clock
         self._held: deque[_Died] = deque()
         self._answer: Future[list[Found]] | None = None
-        self._give_up_at = inf
+        self._asked_at = inf
         self._unreachable_until = -inf
 
     @property
@@ -134,7 +136,11 @@ class Recovery:
         """Whether an event that was held back can be handled now."""
         if not self._held:
             return False
-        return self._answer is None or self._answer.done() or self._clock() >= self._give_up_at
+        if self._answer is None or self._answer.done():
+            return True
+        leaving = self._experiment.state is not ExperimentState.RUNNING
+        patience = _PATIENCE_WHILE_LEAVING if leaving else _PATIENCE
+        return self._clock() >= self._asked_at + patience
 
     def complete(self, events: Sequence[Event]) -> Iterator[Event]:
         """Yield events that were held back and are ready, then ``events``, each with what its attempt had saved.
@@ -158,7 +164,7 @@ class Recovery:
     def _ask(self) -> None:
         if self._held and self._answer is None and self._clock() >= self._unreachable_until:
             self._answer = in_background(self._look_up(self._held[0].trial))
-            self._give_up_at = self._clock() + _PATIENCE
+            self._asked_at = self._clock()
 
     def _released(self) -> Iterator[Event]:
         event, answer = self._held.popleft(), self._answer

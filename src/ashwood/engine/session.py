@@ -31,18 +31,26 @@ from ashwood.errors import (
     NotFound,
     Problem,
     RequestRefused,
+    StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
-from ashwood.experiment.events import CheckpointSaved, DriverStopped
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.events import (
+    CancelRequested,
+    CheckpointSaved,
+    DriverStopped,
+    KillRequested,
+    PauseRequested,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
-from ashwood.trial.storage import is_remote
+from ashwood.trial.storage import Patience, is_remote
 from ashwood.trial.storage.port import parsed
-from ashwood.views.progress import Progress
+from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
 """Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
@@ -51,6 +59,8 @@ _LONGEST_SHOWN = 200
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 _MOST_NAMED = 3
+_SLOW_BEATS = 10
+"""Beats after which a driver that has not begun says what it waits for: about 5 seconds."""
 
 
 class Audience(Protocol):
@@ -129,6 +139,7 @@ class Session:
             BackendError: no trial can run at all.
         """
         directory = self._home.directory(self.id)
+        self._home.store.hurry(on=False)
         for number in self._left_out:
             audience.warn(
                 f"{directory.with_name(str(number))} holds files of an experiment that is not in the database, so "
@@ -137,24 +148,30 @@ class Session:
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
-            Ballast(directory / "ballast") as ballast,
+            self._home.ballast(self.id) as ballast,
             ExitStack() as opened,
         ):
-            self._await_former_workers(place, lease, audience)
             log = opened.enter_context(self._home.log(self.id, lease.token))
+            # First, because workers may be of another driver if the database is an older copy.
             log.check()
+            self._await_former_workers(place, lease, audience)
             check_imported(self.id, self.spec, log)
-            folded = fold(self.spec, log, self._home.snapshot(self.id), beat=lease.beat)
+            folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             audience.folded(folded.progress)
             if folded.experiment.state.ended:
-                state = folded.experiment.state
-                raise RequestRefused(f"experiment {self.id} is {state}: there is nothing left to run")
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, lease)
-            if folded.experiment.state.ended:  # its last driver died when all was done but to say so
-                return folded.experiment.state
-            self._check_bounds(folded)
-            return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+                raise RequestRefused(f"experiment {self.id} {_why_over(folded.experiment, self.id)}")
+            start = _Start(self._home, self.id, lease, audience)
+            self._prepare_storage(start, resumed=folded.last is not None)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
+            state = folded.experiment.state
+            if not state.ended:  # Its last driver may have died when only the end was not recorded.
+                self._check_bounds(folded)
+                state = self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+            if state.ended:
+                with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
+                    while_beating(place.clean, lease.beat)
+            return state
 
     @property
     def _is_remote(self) -> bool:
@@ -176,22 +193,34 @@ class Session:
 
         place.clear(sleep, say)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, lease: Lease) -> Folded:
+    def _prepare_storage(self, start: _Start, *, resumed: bool) -> None:
+        """Make sure that checkpoints can be kept, before anything that takes longer if they cannot."""
+        storage = self._home.storage(self.id, self.spec)
+        start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
+        while_beating(storage.probe, start.beat)
+        if resumed:
+            # No process of this experiment saves now. Rights to list uploads may be missing, and it runs without.
+            with suppress(StorageUnreachable):
+                while_beating(storage.abort_uploads, start.beat)
+
+    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, start: _Start) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
-        storage = self._home.storage(self.id, self.spec)
+        storage = self._home.storage(self.id, self.spec, Patience())
         # While nobody drove no time passed: it happened when the last driver lived, or moments later.
         at = None if folded.last is None else folded.last.at
 
         def record(trials: Sequence[Trial]) -> None:
-            for event in unrecorded(experiment, storage, trials, lease.beat):
+            for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 
         # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
+        start.waits_for("the nodes of the cluster, which may hold checkpoints")
         salvaged = place.salvage(partial(is_wanted, experiment))
-        while (name := while_beating(partial(next, salvaged, None), lease.beat)) is not None:
+        while (name := while_beating(partial(next, salvaged, None), start.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
-        if folded.last is not None and (moved := set_aside_foreign(experiment, storage, lease.beat)):
+        start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
+        if folded.last is not None and (moved := set_aside_foreign(experiment, storage, start.beat)):
             names = ", ".join(name for name, _ in moved[:_MOST_NAMED])
             audience.warn(
                 f"{len(moved)} of the checkpoints in the experiment's directory are not of this experiment as its "
@@ -235,8 +264,7 @@ class Session:
         audience: Audience,
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
-        storage = self._home.storage(self.id, self.spec)
-        while_beating(storage.probe, lease.beat)
+        storage = self._home.storage(self.id, self.spec, Patience())
         keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
         with (
             Janitor(storage) as janitor,
@@ -256,11 +284,57 @@ class Session:
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
             )
-            with _interruptible(engine, audience.interrupted):
+            with _interruptible(engine, audience.interrupted, self._home.store.hurry):
                 state = engine.run()
             # Not after an error: what could not be recorded must not be in a snapshot either.
             keeper.save()
             return state
+
+
+def _why_over(experiment: Experiment, number: ExperimentId) -> str:
+    """Say why an experiment that has ended is not resumed, and how it can be if trials of it have failed."""
+    state = experiment.state
+    failed = sum(trial.state is TrialState.ERRORED for trial in experiment.trials.values())
+    if state is ExperimentState.CANCELED or not (failed or state is ExperimentState.ERRORED):
+        return f"is {state}: there is nothing left to run"
+    trials = f"; {failed} of its trials failed" if failed else ""
+    return f"is {state}{trials}. To retry them, fix the cause, then: ashwood resume {number} --retry-failed"
+
+
+class _Start:
+    """Beats while a driver waits before its loop begins, says what it waits for, and gives way to requests.
+
+    Whoever sent a request carries it out when no driver is there, so it does not have to wait for a storage.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, audience: Audience) -> None:
+        self._home = home
+        self._experiment = experiment
+        self._lease = lease
+        self._audience = audience
+        self._what = ""
+        self._beats = 0
+
+    def waits_for(self, what: str) -> None:
+        """Note what the next steps wait for."""
+        self._what, self._beats = what, 0
+
+    def beat(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+            RequestRefused: somebody wants the experiment to pause or to end.
+        """
+        self._lease.beat()
+        self._beats += 1
+        if self._beats == _SLOW_BEATS:
+            self._audience.warn(f"waiting for {self._what}")
+        for _, request in self._home.store.pending(self._experiment):
+            if isinstance(request, PauseRequested | CancelRequested | KillRequested):
+                raise RequestRefused(
+                    f"experiment {self._experiment} was not started: somebody asked for it to pause or to end while "
+                    f"its driver waited for {self._what}"
+                )
 
 
 class _SnapshotKeeper:
@@ -296,7 +370,8 @@ class _SnapshotKeeper:
 
 
 @contextmanager
-def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Iterator[None]:
+def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -307,6 +382,8 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None]) -> Itera
         count += 1
         (engine.pause if count == 1 else engine.abandon)()
         on_interrupt(count)
+        if count > 1:
+            hurry()
 
     # A lost terminal pauses too, unless somebody (nohup) had it ignored.
     numbers = [signal.SIGINT, signal.SIGTERM]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +13,11 @@ from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 
 _ENTRIES_A_BEAT = 1_000
+_EXPERIMENT = "experiment"
 
 
 class Folded(NamedTuple):
@@ -37,17 +39,23 @@ def fold(
     log: EventLog,
     snapshot: Path | None = None,
     *,
+    views: Collection[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> Folded:
     """Fold a log, from a snapshot on where one fits, and check that the search decides what was recorded.
 
-    ``beat`` is called many times a second: a long log takes longer than a driver may be silent.
+    Args:
+        spec: the experiment.
+        log: its log.
+        snapshot: where a driver may have kept a snapshot.
+        views: the views of the progress that are needed, see `read_progress`.
+        beat: called many times a second, because a long log takes longer than a driver may be silent.
 
     Raises:
         EventLogError: the log is damaged; the message names the entry.
         ReplayDivergence: a recorded decision isn't what the search decides; the message names the entry.
     """
-    folded = (snapshot and load(spec, snapshot, log, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
+    folded = (snapshot and load(spec, snapshot, log, views, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
@@ -58,21 +66,40 @@ def fold(
     return Folded(experiment, progress, seq, last)
 
 
-def read_progress(home: Home, experiment: ExperimentId) -> Progress:
+def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] = ()) -> Progress:
     """Return what the log of an experiment shows, from a driver's snapshot on if there is one.
 
     Recorded decisions are taken as they are; only `fold` compares them with what the search decides.
+    ``views`` names attributes of the progress that are needed, of `ashwood.views.progress.VIEWS`; the others may be
+    missing.
 
     Raises:
         NotFound: there is no such experiment.
         EventLogError: the log is damaged; the message names the entry.
     """
     spec, log = home.store.spec(experiment), home.store.log(experiment)
-    kept = _find(spec, home.snapshot(experiment), log, whole=False)
-    progress, seq = (Progress(spec), 0) if kept is None else (kept.state, kept.seq)
+    progress, seq = load_progress(spec, home.snapshot(experiment), log, views) or (Progress(spec), 0)
     for _, entry in log.read(after=seq):
         progress.apply(*entry)
     return progress
+
+
+def load_progress(
+    spec: ExperimentSpec, path: Path, log: EventLog, views: Collection[str] = ()
+) -> tuple[Progress, Seq] | None:
+    """Return the progress in the snapshot of a log and its last entry's number, or None if there is none that fits."""
+    kept = find(path, spec.identity, log, ("progress", *views))
+    return None if kept is None else (Progress.from_parts(kept.parts), kept.seq)
+
+
+def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
+    """Return the checkpoints of an experiment as `read_progress` does, but in less memory."""
+    spec, log = home.store.spec(experiment), home.store.log(experiment)
+    kept = find(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
+    table: CheckpointTable = CheckpointTable(spec) if kept is None else kept.parts["checkpoints"]
+    for _, entry in log.read(after=0 if kept is None else kept.seq):
+        table.apply(*entry)
+    return table
 
 
 def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:
@@ -110,18 +137,19 @@ def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
 def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) -> None:
     """Keep a snapshot; if that fails, there is none.  ``beat`` is called many times a second meanwhile."""
     if folded.last is not None:
-        keep(path, Kept(folded.progress, folded.seq, folded.last, folded.experiment), beat)
+        parts = {**folded.progress.parts(), _EXPERIMENT: folded.experiment}
+        keep(path, Kept(folded.progress.spec.identity, parts, folded.seq, folded.last), beat)
 
 
-def load(spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None] = lambda: None) -> Folded | None:
-    """Return the snapshot of a log, or None if there is none that fits.  ``beat`` is as in `save`."""
-    kept = _find(spec, path, log, beat)
-    return None if kept is None else Folded(kept.rest, kept.state, kept.seq, kept.last)
-
-
-def _find(
-    spec: ExperimentSpec, path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, whole: bool = True
-) -> Kept | None:
-    """Return the snapshot at a path if it fits the log and is of this experiment; see `find`."""
-    kept = find(path, log, beat, whole=whole)
-    return kept if kept is not None and kept.state.spec.identity == spec.identity else None
+def load(
+    spec: ExperimentSpec,
+    path: Path,
+    log: EventLog,
+    views: Collection[str] = (),
+    beat: Callable[[], None] = lambda: None,
+) -> Folded | None:
+    """Return the snapshot of a log, or None if there is none that fits.  Arguments are as for `fold`."""
+    kept = find(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
+    if kept is None:
+        return None
+    return Folded(kept.parts[_EXPERIMENT], Progress.from_parts(kept.parts), kept.seq, kept.last)

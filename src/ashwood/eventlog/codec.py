@@ -11,6 +11,8 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 1 | the first |
 | 2 | digests; control from outside, checkpoint policy, bounds and provenance; a checkpoint's path is relative |
 | 3 | workers that are taken away, and the machines of a cluster |
+| 4 | a checkpoint has its own metrics; a spec has the number of its rules |
+| 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
 """
 
 from __future__ import annotations
@@ -45,14 +47,15 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 4
+VERSION: Final = 5
 
-_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__}
+_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
 _REASONS: Final = {
     cls.__name__: cls
-    for cls in (*decisions.WhyTrained.__args__, *decisions.WhyClosed.__args__, *decisions.WhyLeave.__args__)
+    for why in (decisions.WhyTrained, decisions.WhyClosed, decisions.WhyReopened, decisions.WhyLeave)
+    for cls in why.__args__
 }
 _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)
@@ -88,8 +91,8 @@ def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
         # Their texts are as they were written, so reports are known by how they begin, and the others can be parsed
         # as one: all of it takes a third of the time.
         entries = [_report(row.at, row.body) for row in rows]
-        others = ",".join(row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
-        bodies = iter(json.loads(f"[{others}]"))
+        others = (row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
+        bodies = iter(json.loads(f"[{','.join(others)}]"))
         for row, entry in zip(rows, entries, strict=True):
             yield row.seq, _entry(row.at, next(bodies), row.body) if entry is None else entry
         return
@@ -209,6 +212,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "unit": Unit(data["unit"]),
                 "entrypoint": Entrypoint(EntrypointKind(data["entrypoint"]["kind"]), data["entrypoint"]["target"]),
                 "labels": tuple(data["labels"]),
+                "arguments": tuple(data.get("arguments", ())),
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
@@ -242,7 +246,7 @@ def fits(value: object, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(fits(value, each) for each in arguments)
-    if origin is tuple:
+    if origin in (tuple, Sequence):
         return isinstance(value, tuple) and all(fits(each, arguments[0]) for each in value)
     if origin is Mapping:
         return isinstance(value, dict) and all(
@@ -317,7 +321,11 @@ def _report(at: float, text: str) -> Entry | None:
 def _entry(at: float, body: Any, text: str) -> Entry:
     try:
         event = _from_named(_EVENTS, body["event"])
-        return Entry(at, event, tuple([_decode_decision(data) for data in body.get("decisions", ())]))
+        decisions = body.get("decisions", [])
+        # In place, because the end of a search may close 100,000 trials, and dictionaries are large.
+        for index, data in enumerate(decisions):
+            decisions[index] = _decode_decision(data)
+        return Entry(at, event, tuple(decisions))
     except _DAMAGE as error:
         raise _damaged(error, text) from error
 
@@ -357,7 +365,7 @@ def _decode_decision(data: dict[str, Any]) -> Any:
     if isinstance(why := data.get("why"), dict):
         data["why"] = _from_named(_REASONS, why)
     if state := data.get("state"):
-        data["state"] = (TrialState if data["is"] == "CloseTrial" else ExperimentState)(state)
+        data["state"] = (TrialState if data["is"] in ("CloseTrial", "ReopenTrial") else ExperimentState)(state)
     if "bracket_trials" in data:
         data["bracket_trials"] = tuple(data["bracket_trials"])
     return _from_named(_DECISIONS, data)

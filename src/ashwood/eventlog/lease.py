@@ -83,6 +83,9 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # What the store could not do for a minute, it is not given another minute for.
+        if isinstance(error, EventLogError):
+            self._store.hurry()
         self.release()
 
 

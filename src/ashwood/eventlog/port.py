@@ -167,6 +167,23 @@ class Store(Protocol):
         """
         ...
 
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is, such as the place of its code; the caller owns the experiment.
+
+        Raises:
+            NotFound: there is none of that number.
+        """
+        ...
+
+    def check_spec(self, experiment: ExperimentId) -> None:
+        """Check the spec of an experiment without decoding it, as a list does for each experiment.
+
+        Raises:
+            NotFound: there is none of that number.
+            EventLogError: the spec is damaged, or of a newer Ashwood.
+        """
+        ...
+
     def log(self, experiment: ExperimentId, token: Token | None = None) -> EventLog:
         """An experiment's log; with the token of a lease, nothing can be appended once the lease is lost.
 
@@ -248,6 +265,16 @@ class Store(Protocol):
 
         Raises:
             NotFound: there is no such request.
+        """
+        ...
+
+    def hurry(self, *, on: bool = True) -> None:
+        """Wait for no server that is away from now on; ``on=False``: wait again.
+
+        Safe in a signal handler of the thread that uses the store.
+
+        Raises:
+            EventLogError: that thread waits for a server right now.
         """
         ...
 

@@ -11,7 +11,7 @@ import hashlib
 import os
 import pickle
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,7 @@ FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
 """Packages whose code folds what snapshots hold; a snapshot is ignored when a file in one of them has changed."""
 
 _SEAL = 32
+_PLACE = 8
 _PIECE = 1 << 16
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -34,16 +35,16 @@ class Kept(NamedTuple):
     """What a log leads to.
 
     Attributes:
-        state: whatever it was folded to.
-        seq: the place of the last entry that was folded.
+        identity: of the experiment.
+        parts: what the log was folded to, by name; each part can be read without the others.
+        seq: the number of the last entry that was folded.
         last: that entry.
-        rest: what only a driver needs in addition, so that reading `state` alone takes less time.
     """
 
-    state: Any
+    identity: str
+    parts: Mapping[str, Any]
     seq: Seq
     last: Entry
-    rest: Any = None
 
 
 def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> None:
@@ -58,9 +59,14 @@ def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> Non
         with open(fresh, "xb", opener=_for_oneself) as file, no_collector():
             file.write(bytes(_SEAL))
             sealing = _Sealing(file, beat)
-            pickle.dump((kept.seq, _identity(kept.last)), sealing, pickle.HIGHEST_PROTOCOL)
-            for part in (kept.state, kept.rest):
+            pickle.dump((kept.seq, _identity(kept.last), kept.identity), sealing, pickle.HIGHEST_PROTOCOL)
+            places = {}
+            for name, part in kept.parts.items():
+                places[name] = file.tell()
                 pickle.dump(part, sealing, pickle.HIGHEST_PROTOCOL)
+            end = file.tell()
+            pickle.dump(places, sealing, pickle.HIGHEST_PROTOCOL)
+            sealing.write(end.to_bytes(_PLACE, "big"))
             file.seek(0)
             file.write(sealing.seal.digest())
         fresh.replace(path)
@@ -69,10 +75,12 @@ def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> Non
             fresh.unlink(missing_ok=True)
 
 
-def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, whole: bool = True) -> Kept | None:
-    """Return the snapshot of a log, or None if there is none that fits.
+def find(
+    path: Path, identity: str, log: EventLog, names: Collection[str], beat: Callable[[], None] = lambda: None
+) -> Kept | None:
+    """Return the parts of these names of the snapshot of a log, or None if there is none that fits.
 
-    ``beat`` is as in `keep`.  `Kept.rest` is read only if ``whole`` is true.
+    ``identity`` is that of the experiment, ``beat`` is as in `keep`.
     """
     try:
         with open_to_read(path) as opened:
@@ -85,15 +93,21 @@ def find(path: Path, log: EventLog, beat: Callable[[], None] = lambda: None, *, 
             if digest.digest() != seal:
                 return None
             opened.seek(_SEAL)
-            seq, identity = pickle.load(file)  # noqa: S301 - our own file, and unchanged
+            seq, last_one, owner = pickle.load(file)  # noqa: S301 - our own file, and unchanged
             # A log that was restored from a backup may be shorter, or have gone on otherwise.
             last = next((entry for _, entry in log.read(after=seq - 1)), None)
-            if last is None or _identity(last) != identity:
+            if last is None or _identity(last) != last_one or owner != identity:
                 return None
+            opened.seek(-_PLACE, os.SEEK_END)
+            opened.seek(int.from_bytes(opened.read(_PLACE), "big"))
+            places = pickle.load(file)  # noqa: S301
+            parts = {}
             with no_collector():
-                state = pickle.load(file)  # noqa: S301
-                return Kept(state, seq, last, pickle.load(file) if whole else None)  # noqa: S301
-    except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError):
+                for name in names:
+                    opened.seek(places[name])
+                    parts[name] = pickle.load(file)  # noqa: S301
+            return Kept(identity, parts, seq, last)
+    except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError, KeyError):
         return None
 
 

@@ -14,7 +14,7 @@ import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import Enum, auto
 from functools import cached_property
 from itertools import count, takewhile
@@ -51,6 +51,7 @@ from ashwood.eventlog.rows import (
     RECORD,
     RecordRow,
     about_digest,
+    check_name,
     end_of_log,
     read_about,
     read_lease,
@@ -58,6 +59,7 @@ from ashwood.eventlog.rows import (
     read_request,
     request_digest,
     state_digest,
+    storable,
 )
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.events import Request
@@ -126,6 +128,10 @@ class SqlStore(ABC):
     def close(self) -> None:
         """Let go of files and connections."""
 
+    def hurry(self, *, on: bool = True) -> None:  # noqa: ARG002 - as `Store` has it
+        """Do nothing if there is no server."""
+        return
+
     def is_gone(self) -> bool:
         """Return whether the database file was deleted or replaced; a server reports that as an error of its own."""
         return False
@@ -137,7 +143,7 @@ class SqlStore(ABC):
         text, labels, state = encode_spec(spec), json.dumps(spec.labels), str(ExperimentState.CREATED)
         row = {
             "created_at": float(at),
-            "name": spec.name,
+            "name": check_name(spec.name),
             "labels": labels,
             "archived": 0,
             "about_digest": about_digest(float(at), spec.name, labels, 0),
@@ -169,6 +175,18 @@ class SqlStore(ABC):
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
         """What an experiment is."""
+        with self._checked_spec(experiment) as (text, _):
+            return decode_spec(text)
+
+    def check_spec(self, experiment: ExperimentId) -> None:
+        """Check the spec of an experiment without decoding it."""
+        with self._checked_spec(experiment) as (text, has_digest):
+            if not has_digest:
+                decode_spec(text)
+
+    @contextmanager
+    def _checked_spec(self, experiment: ExperimentId) -> Iterator[tuple[str, bool]]:
+        """Provide the text of a spec and whether it has a digest, which fits; name the experiment in errors."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
         version, text, digest = self._only(experiment, rows)
         advice = ""
@@ -177,11 +195,26 @@ class SqlStore(ABC):
             advice = "; restore the database from a backup"
             if version > 1:
                 check_digest(digest, text)
-            return decode_spec(text)
+            yield text, version > 1
         except EventLogError as error:
             raise EventLogError(
                 f"{self.name}: experiment {experiment}: {error}{advice}. Other experiments are not affected"
             ) from error
+
+    def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        """Change what an experiment is; see `ashwood.eventlog.port.Store.change_spec`."""
+        text = encode_spec(spec)
+
+        def work(transaction: Transaction) -> list[Any]:
+            return transaction.run(
+                "UPDATE experiments SET version = ?, spec = ?, digest = ? WHERE id = ? RETURNING id",
+                VERSION,
+                text,
+                digest_of(text),
+                experiment,
+            )
+
+        self._only(experiment, self._commit(work))
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
         """An experiment's log."""
@@ -204,7 +237,7 @@ class SqlStore(ABC):
                 known, _ = read_about(RecordRow(*row), lambda: self.spec(experiment))
                 about = (
                     known.created_at,
-                    known.name if name is None else name,
+                    known.name if name is None else check_name(name),
                     json.dumps(list(known.labels if labels is None else labels)),
                     int(known.archived if archived is None else archived),
                 )
@@ -381,7 +414,10 @@ class SqlLog:
     ) -> Seq:
         """Add entries and answer requests, all or none; when this returns they survive a power loss."""
         rows = [(self._experiment, *to_row(seq, entry)) for seq, entry in enumerate(entries, start=self._last + 1)]
-        answered = [(answer.refused, number, self._experiment) for number, answer in (answers or {}).items()]
+        answered = [
+            (answer.refused and storable(answer.refused), number, self._experiment)
+            for number, answer in (answers or {}).items()
+        ]
         state = state_after(entries)
         listed = None if state is None and summary is None else self._list(state, summary)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
-from ashwood.search.vocabulary import BracketFinished, Reason, TrialId
+from ashwood.search.vocabulary import BracketFinished, Reason, RetriedOnRequest, TrialId
 
 
 class Retried(NamedTuple):
@@ -79,12 +79,17 @@ class KilledByUser(NamedTuple):
 
 
 class GaveUp(NamedTuple):
-    """The trial failed more often than max_restarts allows; so does one that loses its workers again and again."""
+    """The trial failed more often than max_restarts allows, or twice in a row with the same error at the same place.
+
+    A trial that loses its workers again and again fails, too.
+    """
 
     failures: int
+    is_same: bool = False
 
     def __str__(self) -> str:
-        return "failed once" if self.failures == 1 else f"failed {self.failures} times"
+        times = "failed once" if self.failures == 1 else f"failed {self.failures} times"
+        return f"{times}, the last two times with the same error at the same place" if self.is_same else times
 
 
 class ExperimentEnded(NamedTuple):
@@ -94,6 +99,16 @@ class ExperimentEnded(NamedTuple):
         return "the experiment ended"
 
 
+class BracketReopened(NamedTuple):
+    """Failed trials of its bracket are retried, so the trial waits again and may be promoted."""
+
+    bracket: int
+
+    def __str__(self) -> str:
+        return f"bracket {self.bracket} goes on, as failed trials are retried"
+
+
+WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened
 WhyTrained: TypeAlias = Reason | Retried | Preempted | Recovered | FellBack
 WhyClosed: TypeAlias = (
     BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
@@ -152,7 +167,16 @@ class NoSpace(NamedTuple):
         return f"a disk is full: {self.error}"
 
 
-WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace
+class NoStorage(NamedTuple):
+    """The storage of checkpoints cannot be reached, or it refuses access."""
+
+    error: str
+
+    def __str__(self) -> str:
+        return f"the checkpoint storage cannot be used: {self.error}"
+
+
+WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace | NoStorage
 
 
 # -- what is to be done ------------------------------------------------------------------------
@@ -234,6 +258,19 @@ class CloseTrial(NamedTuple):
     why: WhyClosed
 
 
+class ReopenTrial(NamedTuple):
+    """A trial that had ended takes part again, in ``state``.
+
+    ``target`` is the length of the rung at which it waits, or to which its job leads.
+    """
+
+    trial: TrialId
+    state: TrialState
+    bracket: int
+    target: int
+    why: WhyReopened
+
+
 class DeleteCheckpoint(NamedTuple):
     """Nobody needs this checkpoint any more: remove it from the storage."""
 
@@ -280,6 +317,7 @@ Decision: TypeAlias = (
     | StopTrial
     | AbortTrial
     | CloseTrial
+    | ReopenTrial
     | DeleteCheckpoint
     | ChangeSettings
     | LeaveExperiment

@@ -80,11 +80,18 @@ ABORTED = "killed on request"
 
 
 class AttemptFailed(NamedTuple):
-    """A process failed while it worked on a trial.  ``error`` is for people: one line, then details."""
+    """A process failed while it worked on a trial.
+
+    Attributes:
+        error: for people: one line, then details.
+        cause: where an error arose that comes again whenever the code gets there: its type, file, line and length;
+            empty: not known, or it may pass.
+    """
 
     trial: TrialId
     attempt: int
     error: str
+    cause: str = ""
 
     @property
     def is_failure(self) -> bool:
@@ -103,12 +110,20 @@ class AttemptPreempted(NamedTuple):
     why: str
 
 
-class DiskFilled(NamedTuple):
-    """A process ended because there was no room for what the trial writes; its code is not to blame."""
+FULL, UNREACHABLE = "full", "unreachable"
+"""Causes of `StorageFailed`: no room on a disk or in a quota; a storage that does not answer or refuses access."""
+
+
+class StorageFailed(NamedTuple):
+    """A process ended because what its trial saves could not be written or read; its code is not to blame.
+
+    Logs of version 4 and older call this event ``DiskFilled``.  The only cause that they know is `FULL`.
+    """
 
     trial: TrialId
     attempt: int
     error: str
+    cause: str = FULL
 
 
 class CheckpointDamaged(NamedTuple):
@@ -176,6 +191,10 @@ class SettingsChanged(NamedTuple):
     settings: Mapping[str, Any]
 
 
+class RetryFailedRequested(NamedTuple):
+    """Somebody wants all trials that failed to be tried again, also of an experiment that has ended."""
+
+
 class TimeRanOut(NamedTuple):
     """Drivers have run the experiment for ``seconds``, as long as it may run."""
 
@@ -195,7 +214,7 @@ Event: TypeAlias = (
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted
-    | DiskFilled
+    | StorageFailed
     | CheckpointDamaged
     | HparamsRejected
     | TrialStopped
@@ -205,16 +224,23 @@ Event: TypeAlias = (
     | TrialKillRequested
     | TrialStopRequested
     | SettingsChanged
+    | RetryFailedRequested
     | TimeRanOut
     | DriverStopped
 )
 
 LastWord: TypeAlias = (
-    AttemptEnded | AttemptFailed | AttemptPreempted | DiskFilled | CheckpointDamaged | HparamsRejected | TrialStopped
+    AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsRejected | TrialStopped
 )
 """Every attempt ends in exactly one of these, after which its slot is free."""
 
 Request: TypeAlias = (
-    PauseRequested | CancelRequested | KillRequested | TrialKillRequested | TrialStopRequested | SettingsChanged
+    PauseRequested
+    | CancelRequested
+    | KillRequested
+    | TrialKillRequested
+    | TrialStopRequested
+    | SettingsChanged
+    | RetryFailedRequested
 )
 """What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""

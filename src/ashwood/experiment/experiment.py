@@ -16,6 +16,7 @@ from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import (
     AbortTrial,
     Asked,
+    BracketReopened,
     ChangeSettings,
     CloseTrial,
     CommonFailure,
@@ -32,10 +33,12 @@ from ashwood.experiment.decisions import (
     KilledByUser,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     PauseTrial,
     Preempted,
     Recovered,
     RejectedHparams,
+    ReopenTrial,
     Retried,
     StoppedByUser,
     StoppedItself,
@@ -46,9 +49,11 @@ from ashwood.experiment.decisions import (
     Warn,
     WhyClosed,
     WhyLeave,
+    WhyReopened,
     WhyTrained,
 )
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
@@ -57,7 +62,6 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
@@ -65,7 +69,9 @@ from ashwood.experiment.events import (
     KillRequested,
     LastWord,
     PauseRequested,
+    RetryFailedRequested,
     SettingsChanged,
+    StorageFailed,
     TimeRanOut,
     TrialKillRequested,
     TrialStopped,
@@ -74,13 +80,14 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.failures import CommonFailures, lost_too_often
 from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import Trial
 from ashwood.search.density import DensitySampler
 from ashwood.search.draw import training_seed
 from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
-from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, Stop, TrialId
+from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
 INVALID_LIMIT = 10
 """An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
@@ -127,7 +134,7 @@ class Experiment:
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
             AttemptPreempted: self._attempt_preempted,
-            DiskFilled: self._disk_filled,
+            StorageFailed: self._storage_failed,
             CheckpointDamaged: self._checkpoint_damaged,
             HparamsRejected: self._hparams_rejected,
             TrialStopped: self._trial_stopped,
@@ -137,9 +144,16 @@ class Experiment:
             TrialKillRequested: self._trial_kill_requested,
             TrialStopRequested: self._trial_stop_requested,
             SettingsChanged: self._settings_changed,
+            RetryFailedRequested: self._retry_failed_requested,
             TimeRanOut: self._time_ran_out,
             DriverStopped: self._driver_stopped,
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "trials": pack(Trial, self.trials.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= {**state, "trials": {trial.id: trial for trial in unpack(Trial, state["trials"])}}
 
     def handle(self, event: Event) -> tuple[Decision, ...]:
         """Take an event; returns what is to be done about it, in order.
@@ -147,7 +161,7 @@ class Experiment:
         Raises:
             IllegalEvent: the event can't have happened; nothing has changed.
         """
-        if self.state.ended:
+        if self.state.ended and not isinstance(event, RetryFailedRequested):
             raise IllegalEvent(f"the experiment is {self.state}: nothing more can be done with it")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
@@ -305,6 +319,45 @@ class Experiment:
         self.search.exited(trial.id, Exit.STOPPED)
         yield from self._close(trial, Step.DROPPED, StoppedByUser())
         yield from self._pull()
+
+    def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
+        """Give failed trials another chance, with a fresh budget of failures.
+
+        The search takes a failed trial out of the rung in which it counted as the worst, and names it again when a
+        worker is free.  If its bracket had finished, the trials that waited then wait again: with another result the
+        best of a rung may be others.  What was decided before stands.
+        """
+        if self._ends_for_good or self.state is ExperimentState.CANCELED:
+            raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
+        failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
+        # Those that had a job when the experiment failed as a whole.
+        cut_off = [t for t in self.trials.values() if t.state is TrialState.STOPPED and self.search.trains(t.id)]
+        if not failed and not cut_off and self._failure is None:
+            raise IllegalEvent("no trial has failed, so there is none to retry")
+        self._failure, self._invalid = None, 0
+        for trial in cut_off:
+            yield self._reopen(trial, Step.CONTINUED, RetriedOnRequest(self._rung_of(trial)))
+        waiting = [again for trial in failed for again in self.search.retry(trial.id)]
+        for trial in failed:
+            yield self._reopen(trial, Step.REOPENED, RetriedOnRequest(self._rung_of(trial)))
+        for again in sorted(waiting):
+            bracket, _ = self.search.address(again)
+            yield self._reopen(self.trials[again], Step.REOPENED, BracketReopened(bracket))
+        if self.state.ended:
+            self.state = ExperimentState.PAUSED
+            yield EndExperiment(self.state, "failed trials wait to be retried")
+        yield from self._pull()
+
+    def _rung_of(self, trial: Trial) -> int:
+        """The rung that the job of a trial ends at."""
+        bracket, _ = self.search.address(trial.id)
+        return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
+
+    def _reopen(self, trial: Trial, step: Step, why: WhyReopened) -> ReopenTrial:
+        self._step(trial, step)
+        trial.failures, trial.preemptions, trial.cause = 0, 0, ""
+        self._go_on_from_latest(trial)  # the one that it had may be deleted since
+        return ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
     def _living(self, trial: TrialId) -> Trial:
         found = self.trials[trial]
@@ -517,16 +570,18 @@ class Experiment:
             return ()  # it was ended on request
         if self._works(trial, event):
             self._last_error = headline
-            return self._failed(trial, headline)
+            return self._failed(trial, headline, event.cause)
         return (Warn(f"trial {trial.id} failed while it was let go, its results stand: {headline}"),)
 
-    def _failed(self, trial: Trial, error: str) -> Iterable[Decision]:
+    def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
+        is_same, trial.cause = cause != "" and cause == trial.cause, cause
         alike = self._common_failures.note(trial.id, error) if self.state is ExperimentState.RUNNING else None
         if alike is not None:
             yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
             yield from self._suspend_all(besides=trial.id)
-        if trial.failures <= self.spec.max_restarts:
+        # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
+        if trial.failures <= self.spec.max_restarts and not (is_same and alike is None):
             self._step(trial, Step.RETRIED)
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
@@ -535,7 +590,7 @@ class Experiment:
                 trial.attempt += 1
         else:
             self.search.exited(trial.id, Exit.ERRORED)
-            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures))
+            yield from self._close(trial, Step.GAVE_UP, GaveUp(trial.failures, is_same))
             yield from self._pull()
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
@@ -553,14 +608,22 @@ class Experiment:
         else:
             trial.attempt += 1
 
-    def _disk_filled(self, event: DiskFilled) -> Iterable[Decision]:
+    def _storage_failed(self, event: StorageFailed) -> Iterable[Decision]:
+        """Pause the experiment.  The trial keeps its job, and its next attempt starts from its latest checkpoint."""
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
+        why = NoStorage(headline) if event.cause == UNREACHABLE else NoSpace(headline)
         if self.state is ExperimentState.RUNNING:
-            yield self._leave(ExperimentState.PAUSED, NoSpace(headline))
+            yield self._leave(ExperimentState.PAUSED, why)
             yield from self._suspend_all(besides=trial.id)
         else:
-            yield Warn(f"trial {trial.id}: {NoSpace(headline)}")
+            yield Warn(f"trial {trial.id}: {why}")
+        # Logs of version 4 have no such warning, and no such cause.
+        if event.cause == UNREACHABLE and not self._works(trial, event):
+            yield Warn(
+                f"trial {trial.id} is {trial.state}, but its last checkpoint could not be saved; its latest one is at "
+                f"length {trial.checkpoint_length}"
+            )
 
     def _hparams_rejected(self, event: HparamsRejected) -> Iterable[Decision]:
         trial = self.trials[event.trial]

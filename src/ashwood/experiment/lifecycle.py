@@ -8,7 +8,7 @@
     created ──► running ──► pausing ──► paused
                   │  │
                   │  └────► stopping ──► stopped (may be resumed) or canceled
-                  └───────► completed or errored
+                  └───────► completed or errored ──► paused, to retry failed trials
 
 ::
 
@@ -21,6 +21,9 @@
                         ├── failed too often ────► errored
                         ├── rejected ────────────► invalid
                         └── killed by a user ────► killed (also while it is paused)
+
+    errored, or stopped with its bracket ── reopened ──► paused
+    stopped with the experiment ── continued ──► running
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class ExperimentState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Nothing more can happen."""
+        """Nothing more can happen, except that failed trials are retried on request."""
         return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED, ExperimentState.CANCELED)
 
     @property
@@ -63,7 +66,7 @@ class TrialState(StrEnum):
     RUNNING = "running"
     """It has a job: a process works on it, or will as soon as a slot is free."""
     PAUSED = "paused"
-    """It waits at a rung, and may be promoted."""
+    """It waits at a rung, and may be promoted; or it failed, and waits for a worker to be tried again."""
     COMPLETED = "completed"
     STOPPED = "stopped"
     ERRORED = "errored"
@@ -85,6 +88,8 @@ class Step(StrEnum):
     GAVE_UP = "failed too often"
     REJECTED = "rejected"
     KILLED = "killed by a user"
+    REOPENED = "reopened"
+    CONTINUED = "continued"
 
 
 TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
@@ -100,6 +105,9 @@ TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
     (TrialState.PAUSED, Step.DROPPED): TrialState.STOPPED,
     (TrialState.PAUSED, Step.KILLED): TrialState.KILLED,
     (TrialState.PAUSED, Step.CLOSED): TrialState.STOPPED,
+    (TrialState.ERRORED, Step.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Step.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Step.CONTINUED): TrialState.RUNNING,
 }
 
 

@@ -134,6 +134,8 @@ class ExperimentSpec:
         max_restarts: how many times a trial whose process died is started again.
         max_preemptions: how many times in a row a trial may lose its worker without getting any further, before that
             counts as a failure of its own; None: any number.
+        reuse_workers: whether a worker process runs one attempt after the other; if not, each attempt gets a process
+            that is forked from it.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -150,6 +152,8 @@ class ExperimentSpec:
             (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None) and
             `IMPORTED`.
         rules: number of the rules by which the experiment decides; see `RULES`.
+        arguments: command line (``sys.argv``) of the script that started the search, which the script sees in workers
+            too; empty: no script did. It may hold secrets, so exports leave it out.
         identity: random text that no other experiment has; empty: it was created before there were identities.
     """
 
@@ -170,6 +174,7 @@ class ExperimentSpec:
     min_checkpoint_period: Length | None = None
     max_restarts: int = 5
     max_preemptions: int | None = None
+    reuse_workers: bool = True
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None
@@ -183,6 +188,7 @@ class ExperimentSpec:
     config_text: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     rules: int = RULES
+    arguments: tuple[str, ...] = ()
     identity: str = ""
 
     @property

@@ -25,6 +25,7 @@ class Trial:
         checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
         checkpoint_length: total length of that checkpoint.
         failures: how many attempts failed.
+        cause: `AttemptFailed.cause` of the last of them.
         preemptions: how many attempts in a row lost their worker before they got the trial any further.
     """
 
@@ -41,6 +42,7 @@ class Trial:
     best_loss: float = inf
     checkpoint_length: int = 0
     failures: int = 0
+    cause: str = ""
     preemptions: int = 0
 
     @property

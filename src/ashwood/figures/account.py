@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +10,12 @@ from typing import Any
 
 import yaml
 
-from ashwood.experiment.events import AttemptPreempted, HparamsRejected
+from ashwood.experiment.events import HparamsRejected
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
 from ashwood.figures.markup import Child, Markup, h
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.vocabulary import TrialId
 from ashwood.views.budget import Budget, budget
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import varied
@@ -383,15 +384,15 @@ def _counted(count: int, words: str) -> str:
 
 def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
     """Trials, and the first line of everything that went wrong with them."""
+    losses: defaultdict[TrialId, list[str]] = defaultdict(list)
+    for loss in told.history.losses:
+        what = "rejected its hyperparameters" if isinstance(loss, HparamsRejected) else "lost its worker"
+        losses[loss.trial].append(f"{what}: {_headline(loss.why)}")
     for row in told.progress.trials.rows.values():
         for error in row.errors:
             yield row.id, _headline(error)
-        for happening in told.happenings.get(row.id, ()):
-            match happening.event:
-                case HparamsRejected(why=why):
-                    yield row.id, f"rejected its hyperparameters: {_headline(why)}"
-                case AttemptPreempted(why=why):
-                    yield row.id, f"lost its worker: {_headline(why)}"
+        for line in losses[row.id]:
+            yield row.id, line
 
 
 def _headline(error: str) -> str:

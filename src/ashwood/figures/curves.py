@@ -56,7 +56,7 @@ def draw_learning_curves(
         raise AshwoodError(f"by {by!r}: expected {BY[0]} or {BY[1]}")
     shown_metric = told.spec.metric if metric is None else metric
     first = leading(told.progress.trials, min(max(top, 1), MOST), by)
-    lines = [(row, _shown(row, shown_metric, _POINTS)) for row in first]
+    lines = [(row, _shown(told, row, shown_metric, _POINTS)) for row in first]
     lines = [(row, line) for row, line in lines if any(map(isfinite, line[1]))]
     if not lines:
         words = "No trial has reported yet." if metric is None else f"No trial has reported {text_of(metric)} yet."
@@ -85,16 +85,17 @@ def draw_learning_curves(
     )
 
 
-def _shown(row: TrialRow, metric: str, most: int) -> Curve:
-    return thin(curve(row.reports, metric), most)
+def _shown(told: Chronicle, row: TrialRow, metric: str, most: int) -> Curve:
+    return thin(curve(told.history.reports.of(row.id), metric), most)
 
 
 def _others(told: Chronicle, first: Sequence[TrialRow], metric: str) -> tuple[list[Curve], bool]:
     """Some of the other trials, evenly chosen, and whether some are left out."""
     taken = {row.id for row in first}
-    rest = [row for row in told.progress.trials.rows.values() if row.id not in taken and len(row.reports)]
+    rows, reports = told.progress.trials.rows.values(), told.history.reports
+    rest = [row for row in rows if row.id not in taken and row.id in reports]
     stride = max(1, -(-len(rest) // _OTHERS))
-    return [_shown(row, metric, _POINTS_OF_OTHERS) for row in rest[::stride]], stride > 1
+    return [_shown(told, row, metric, _POINTS_OF_OTHERS) for row in rest[::stride]], stride > 1
 
 
 def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, told: Chronicle, theme: Theme) -> Iterator[Trace]:

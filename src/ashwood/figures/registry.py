@@ -121,6 +121,7 @@ class Kind:
         about: what it shows, in a line.
         function: draws it: of a chronicle, with options and a theme by name.
         options: how it can be drawn otherwise.
+        needs_history: whether it shows the history of trials, and not only the progress.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Kind:
     about: str
     function: Callable[..., Figure]
     options: tuple[Option, ...] = ()
+    needs_history: bool = False
 
 
 def _timeline(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
@@ -157,6 +159,7 @@ FIGURES: Mapping[str, Kind] = {
                 Option("log_x", "logarithmic lengths", OptionKind.FLAG, False),
                 Option("log_y", "logarithmic values", OptionKind.FLAG, False),
             ),
+            needs_history=True,
         ),
         Kind(
             "parallel_coordinates",

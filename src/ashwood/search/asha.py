@@ -58,7 +58,7 @@ class AsyncHalving(Bracket):
         return Pause(Waits(at, rank, len(rung), rung.quota))
 
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:
-        if (towards := self.training.get(trial)) is not None:
+        if (towards := self._towards(trial)) is not None:
             return self.rungs[towards]
         return next((rung for rung in self.rungs[:-1] if rung.waits(trial)), None) if not self.finished else None
 

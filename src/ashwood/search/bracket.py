@@ -22,6 +22,7 @@ from ashwood.search.vocabulary import (
     Job,
     ReachedEnd,
     Retired,
+    RetriedOnRequest,
     Snapshot,
     Stop,
     TrialId,
@@ -36,6 +37,7 @@ class Bracket(ABC):
         number: which bracket of the search this is, from 0.
         rungs: from the shortest to max_length.
         training: the rung that each training trial is on its way to.
+        retries: the same of each trial that failed and waits for a worker to be tried again.
         given: total training length that was given out so far.
         planned: how many trials it creates, replacements of invalid ones aside.
         entry: the rung that new trials are first compared at.
@@ -49,6 +51,7 @@ class Bracket(ABC):
         self.number = number
         self.rungs = [Rung(length, divisor, self.least) for length in plan.lengths]
         self.training: dict[TrialId, int] = {}
+        self.retries: dict[TrialId, int] = {}
         self.given = 0
         self.finished = False
         self._heading = [0] * len(self.rungs)
@@ -62,6 +65,10 @@ class Bracket(ABC):
 
     def next_job(self, fresh: TrialId) -> Job | None:
         """What a free worker should do; a new trial takes the id ``fresh``."""
+        if self.retries:
+            trial = next(iter(self.retries))
+            towards = self.training[trial] = self.retries.pop(trial)
+            return Job(trial, self.rungs[towards].length, RetriedOnRequest(towards))
         job = self._promotion()
         if job is None and self._created < self._to_create:
             nth, entry = self._created, self.entry
@@ -75,7 +82,7 @@ class Bracket(ABC):
     @property
     def has_job(self) -> bool:
         """Whether `next_job` would give one now."""
-        return not self.finished and (self._created < self._to_create or self._has_promotion)
+        return not self.finished and (bool(self.retries) or self._created < self._to_create or self._has_promotion)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
         """A trial validated at the target of its job or past it.
@@ -113,6 +120,23 @@ class Bracket(ABC):
         else:
             rung.fail(trial)
         self._settle()
+
+    def retry(self, trial: TrialId) -> None:
+        """Let a trial that failed train again towards the rung in which it counts as the worst.
+
+        It counts there no more, until it arrives or fails again.  A bracket that had finished goes on: trials that
+        waited when it finished wait again.
+
+        Raises:
+            SearchError: the trial has not failed.
+        """
+        towards = next((number for number, rung in enumerate(self.rungs) if rung.has_failed(trial)), None)
+        if towards is None:
+            raise SearchError(f"trial {trial} has not failed")
+        self.rungs[towards].remove(trial)
+        self.retries[trial] = towards
+        self._heading[towards] += 1
+        self.finished = False
 
     @property
     def arrivals(self) -> Sequence[int]:
@@ -169,13 +193,19 @@ class Bracket(ABC):
         self.given += self.rungs[towards].length - (self.rungs[towards - 1].length if towards else 0)
 
     def _arrive(self, trial: TrialId) -> None:
-        if (towards := self.training.pop(trial, None)) is not None:
+        if (towards := self._towards(trial)) is not None:
+            self.training.pop(trial, None)
+            self.retries.pop(trial, None)
             self._heading[towards] -= 1
+
+    def _towards(self, trial: TrialId) -> int | None:
+        """The rung that a trial is on its way to, or will be as soon as a worker is free; None: it has no job."""
+        return self.training.get(trial, self.retries.get(trial))
 
     @property
     def _dry(self) -> bool:
         """No further result can come unless a trial that waits is promoted."""
-        return not self.training and self._created >= self._to_create
+        return not self.training and not self.retries and self._created >= self._to_create
 
     # -- state --------------------------------------------------------------------------------
 
@@ -184,6 +214,7 @@ class Bracket(ABC):
         return {
             "rungs": [rung.snapshot() for rung in self.rungs],
             "training": [[trial, rung] for trial, rung in self.training.items()],
+            "retries": [[trial, rung] for trial, rung in self.retries.items()],
             "given": self.given,
             "finished": self.finished,
             "planned": self.planned,
@@ -198,6 +229,9 @@ class Bracket(ABC):
         self.training, self._heading = {}, [0] * len(self.rungs)
         for trial, towards in snapshot["training"]:
             self._send(trial, towards)
+        self.retries = dict(snapshot["retries"])
+        for towards in self.retries.values():
+            self._heading[towards] += 1
         self.given = snapshot["given"]
         self.finished = snapshot["finished"]
         self.planned = snapshot["planned"]

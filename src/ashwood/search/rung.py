@@ -143,6 +143,11 @@ class Rung:
         key = self._keys.get(trial)
         return key is not None and key[0] != _FAILED and trial not in self._promoted
 
+    def has_failed(self, trial: TrialId) -> bool:
+        """Whether the trial counts as failed here."""
+        key = self._keys.get(trial)
+        return key is not None and key[0] == _FAILED
+
     def has_live_results(self) -> bool:
         """Whether a trial got here and did not fail."""
         return bool(self._ranking) and self._ranking[0][0] != _FAILED

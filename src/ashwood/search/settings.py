@@ -17,6 +17,11 @@ class Method(StrEnum):
     GRID = "grid"
     SINGLE = "single"
 
+    @property
+    def is_halving(self) -> bool:
+        """Whether it compares trials before their end."""
+        return self in (Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING)
+
 
 class Mode(StrEnum):
     """Which brackets adaptive ASHA runs, from one that stops early to many that hardly do."""

@@ -100,7 +100,7 @@ class Log:
 class Categorical:
     """One of ``vals``."""
 
-    vals: tuple[Value, ...]
+    vals: Sequence[Value]
 
     def at(self, unit: float, /) -> Value:
         """The value at ``unit`` of [0, 1): every value has the same share."""
@@ -108,7 +108,7 @@ class Categorical:
 
     def grid(self) -> tuple[Value, ...]:
         """All values."""
-        return self.vals
+        return tuple(self.vals)
 
 
 Hyperparameter: TypeAlias = Const | Int | Double | Log | Categorical

@@ -61,7 +61,7 @@ class StoppingHalving(Bracket):
         return self._dry and not self.rungs[-1].has_live_results()
 
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:
-        towards = self.training.get(trial)
+        towards = self._towards(trial)
         return None if towards is None else self.rungs[towards]
 
     def _settle(self) -> None:

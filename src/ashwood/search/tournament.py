@@ -89,6 +89,25 @@ class Tournament:
         if bracket.finished:
             self._retired += bracket.retired()
 
+    def retry(self, trial: TrialId) -> list[TrialId]:
+        """Let a trial that failed have a job again; `next_job` names it before any other trial of its bracket.
+
+        Returns the trials that were retired and may be named again, as their bracket goes on.
+
+        Raises:
+            SearchError: the trial is unknown or has not failed.
+        """
+        bracket = self._bracket(trial)
+        retired = {each.trial for each in bracket.retired()} if bracket.finished else set()
+        bracket.retry(trial)
+        pending = {each.trial for each in self._retired}
+        self._retired = [each for each in self._retired if each.trial not in retired]
+        return sorted(retired - pending)
+
+    def trains(self, trial: TrialId) -> bool:
+        """Whether a trial has a job, as far as the search knows."""
+        return trial in self._bracket(trial).training
+
     def retired(self) -> Sequence[Retired]:
         """Trials that waited and never will be named again; each is returned once."""
         retired, self._retired = self._retired, []

@@ -120,7 +120,18 @@ class BracketFinished(NamedTuple):
         return f"bracket {self.bracket} has finished, nothing more will be promoted"
 
 
-Reason: TypeAlias = Created | CreatedHigher | Promoted | LastChance | Waits | Dropped | ReachedEnd | BracketFinished
+class RetriedOnRequest(NamedTuple):
+    """The trial had failed on its way to this rung, and somebody asked for it to be tried again."""
+
+    rung: int
+
+    def __str__(self) -> str:
+        return f"it had failed on its way to rung {self.rung}, and is retried on request"
+
+
+Reason: TypeAlias = (
+    Created | CreatedHigher | Promoted | LastChance | Waits | Dropped | ReachedEnd | BracketFinished | RetriedOnRequest
+)
 
 
 # -- what a search method says --------------------------------------------------------------

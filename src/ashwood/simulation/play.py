@@ -263,9 +263,9 @@ class _Play:
         return found
 
     def _below(self, trial: TrialId, target: int) -> int:
-        """The length of the rung below, where a trial that is promoted has waited."""
+        """The length of the rung below, where a trial that is promoted has waited; 0 below the first rung."""
         rungs = self._search.brackets[self._search.address(trial)[0]].rungs
-        return max(rung.length for rung in rungs if rung.length < target)
+        return max((rung.length for rung in rungs if rung.length < target), default=0)
 
     def _start(self) -> None:
         """Give free workers to those that wait for one."""

@@ -22,12 +22,14 @@ import pytest
 from ashwood.backends.port import Abort, Backend, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
+    FULL,
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     CheckpointSaved,
-    DiskFilled,
     HparamsRejected,
     LastWord,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -98,9 +100,18 @@ class ProcessBackendContract(BackendContract):
     def test_a_full_disk_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
         """It is told apart, also where a library wraps it, and the slot works on."""
         *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
-        assert isinstance(filled, DiskFilled)
+        assert isinstance(filled, StorageFailed)
         assert filled.error.startswith("RuntimeError: the library can't write its file\n")
         assert "No space left on device" in filled.error
+        assert filled.cause == FULL
+        assert drive(backend, [job(trial=1), job(trial=2)])
+
+    def test_storage_outage_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
+        """It is told apart, also if a library wraps it, and the slot works on."""
+        *_, failed = drive(backend, [job(hparams={"do": "lose_storage"})])
+        assert isinstance(failed, StorageFailed)
+        assert failed.error.startswith("can't upload s3://bucket/x: the token has expired\n")
+        assert failed.cause == UNREACHABLE
         assert drive(backend, [job(trial=1), job(trial=2)])
 
     @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from fractions import Fraction
 from ashwood.eventlog.port import Driver, Entry
 from ashwood.experiment.decisions import (
     Asked,
+    BracketReopened,
     ChangeSettings,
     CloseTrial,
     CommonFailure,
@@ -19,12 +20,15 @@ from ashwood.experiment.decisions import (
     KilledByUser,
     LeaveExperiment,
     NoSpace,
+    NoStorage,
     PauseTrial,
     Preempted,
+    ReopenTrial,
     TimeIsUp,
     TrainTrial,
 )
 from ashwood.experiment.events import (
+    UNREACHABLE,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
@@ -32,13 +36,14 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     KillRequested,
     PauseRequested,
     Request,
+    RetryFailedRequested,
     SettingsChanged,
+    StorageFailed,
     TimeRanOut,
     TrialKillRequested,
     TrialStopRequested,
@@ -57,7 +62,7 @@ from ashwood.experiment.spec import (
 )
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
-from ashwood.search.vocabulary import Created, Promoted, Waits
+from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 
 
 def full_spec() -> ExperimentSpec:
@@ -136,6 +141,7 @@ def telling_requests() -> list[Request]:
         TrialKillRequested(3),
         TrialStopRequested(4),
         SettingsChanged({"max_trials": 7, "stop_at": math.inf, "max_seconds": None}),
+        RetryFailedRequested(),
     ]
 
 
@@ -146,7 +152,8 @@ def entries_of_control() -> list[Entry]:
         *(Entry(1.0, request, ()) for request in telling_requests()),
         Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause")),)),
         Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
-        Entry(1.0, DiskFilled(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
+        Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
+        Entry(1.0, StorageFailed(0, 1, "silent", UNREACHABLE), (LeaveExperiment(paused, NoStorage("silent")),)),
         Entry(1.0, DriverStarted(1), (LeaveExperiment(stopped, GoalReached(0, math.nan, 0.5)),)),
         Entry(1.0, AttemptFailed(0, 1, "boom"), (LeaveExperiment(paused, CommonFailure(3, "boom")),)),
         Entry(1.0, AttemptPreempted(0, 1, "a spot instance"), (TrainTrial(0, 2, 4, Preempted("a spot instance")),)),
@@ -154,6 +161,9 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
+        Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
+        Entry(1.0, RetryFailedRequested(), (ReopenTrial(1, TrialState.PAUSED, 1, 4, BracketReopened(1)),)),
+        Entry(1.0, DriverStarted(1), (TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
         Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ashwood.errors import StorageUnreachable
 from ashwood.trial import Trial, get_trial
 
 
@@ -63,9 +64,16 @@ def _lack_space(_trial: Trial) -> None:
         raise RuntimeError("the library can't write its file") from error
 
 
+def _lose_storage(_trial: Trial) -> None:
+    try:
+        raise StorageUnreachable("can't upload s3://bucket/x: the token has expired")
+    except StorageUnreachable as error:
+        raise RuntimeError("the library can't save") from error
+
+
 MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "raise": _raise,
-    "sys_exit": lambda _: sys.exit(0),
+    "sys_exit": lambda _: sys.exit(3),
     "os_exit": lambda _: os._exit(3),
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
@@ -75,6 +83,7 @@ MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "fork": _fork,
     "tell": _tell,
     "lack_space": _lack_space,
+    "lose_storage": _lose_storage,
 }
 """What can go wrong in training code, by name."""
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
-from ashwood.errors import TrainingCodeError
+from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial.channel import Link, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.storage import About, Write, checkpoint_name, digest_of_draw, named_position, open_storage
+from ashwood.trial.storage import (
+    RETRY_SECONDS,
+    About,
+    Patience,
+    Write,
+    checkpoint_name,
+    digest_of_draw,
+    named_position,
+    open_storage,
+)
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -35,13 +45,33 @@ class Ended(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """The training code did something wrong; ``error`` begins with one line for people."""
+    """The training code did something wrong; ``error`` begins with one line for people.
+
+    Attributes:
+        cause: where the error arose if it comes again whenever the code gets there, and otherwise empty; see
+            `ashwood.experiment.events.AttemptFailed`.
+        has_reported: whether the attempt had reported anything before.
+    """
 
     error: str
+    cause: str = ""
+    has_reported: bool = False
+
+
+class Unusable(NamedTuple):
+    """No trial of this search can train with this code; ``why`` begins with one line for people."""
+
+    why: str
 
 
 class NoSpace(NamedTuple):
     """There was no room for what the trial writes; ``error`` is as that of `Failed`."""
+
+    error: str
+
+
+class NoStorage(NamedTuple):
+    """The storage of checkpoints could not be used; ``error`` is as that of `Failed`."""
 
     error: str
 
@@ -69,10 +99,15 @@ class Damaged(NamedTuple):
     why: str
 
 
+_LAST_TRIES_SECONDS = 10.0
+"""Seconds for which at least a save is tried that the trial cannot do without."""
+_NEXT_TRY_SECONDS = 2.0
+"""Seconds between two tries of a save that may wait."""
+
 _MOST_UNSAVED = 100_000
 """Lengths of which reports are kept for the next checkpoint: training code may report every batch and save once."""
 
-Outcome = Ended | Failed | NoSpace | Rejected | Stopped | Again | Damaged
+Outcome = Ended | Failed | Unusable | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
 
 
 def draw_of(job: Job) -> str:
@@ -99,6 +134,8 @@ class Attempt:
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
+        # The last report of code that has begun no loop.
+        self._last: dict[str, float] = {}
         # What no checkpoint of this attempt holds yet: metrics by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
@@ -107,9 +144,17 @@ class Attempt:
         self._began_at: Place | None = None
         self._saved_position = 0
         self._checkpoint = (job.length, job.checkpoint)
+        # Since when saves that may wait have failed, and how many seconds after that the next one is tried.
+        self._failing_since: float | None = None
+        self._next_try_at_age = 0.0
         self._departure: Rejected | Stopped | None = None
         self._follows = job.rank > 0
         link.started(job.length)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether anything was reported."""
+        return bool(self._reported)
 
     @property
     def length(self) -> int:
@@ -194,6 +239,8 @@ class Attempt:
             if not self._follows:
                 self._link.reported(length, metrics)
             self._reported.update(dict.fromkeys(metrics, length))
+            if self.loop is None:
+                self._last = metrics
             # What is reported at one length belongs together, also if the code calls report() once for each metric.
             self._unsaved.setdefault(length, {}).update(metrics)
             if len(self._unsaved) > _MOST_UNSAVED:
@@ -202,7 +249,8 @@ class Attempt:
             self._ask(length)
         else:
             self._notice()
-            self._save_if(self._save_stands() or (length < self.target and self._period_passed()))
+            stands = self._save_stands()
+            self._save_if(stands or (length < self.target and self._period_passed()), required=stands)
 
     def _notice(self) -> None:
         """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""
@@ -239,7 +287,7 @@ class Attempt:
             self._went_on_at = length
             # Outside a loop the code is about to return, and to be called again from its checkpoint.
             inside = self.loop is not None and self.loop.active
-            self._save_if(not inside or self._period_passed())
+            self._save_if(not inside or self._period_passed(), required=not inside)
 
     def _period_passed(self) -> bool:
         period, loop = self.job.checkpoint_period, self.loop
@@ -252,8 +300,11 @@ class Attempt:
     def _place(self) -> Place:
         return ("", 0) if self.loop is None else (self.loop.unit, self.loop.position)
 
-    def _save_if(self, wanted: bool) -> None:
-        """Save what the training code last offered, if that was here and isn't saved yet."""
+    def _save_if(self, wanted: bool, *, required: bool = True) -> None:
+        """Save what the training code last offered, if that was here and isn't saved yet.
+
+        If it is not ``required``, training goes on while the storage fails, and the next report tries again.
+        """
         place = self._place()
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
@@ -268,13 +319,45 @@ class Attempt:
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
         metrics = self._unsaved.pop(length, {})
         about = About(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
-        open_storage(self.job.checkpoints).save(name, self._saver[1], lambda: about)
+        if not self._save(name, self._saver[1], about, required):
+            self._unsaved |= {length: metrics} if metrics else {}
+            return
         # The driver may already have heard of them. If not, the next checkpoint need not repeat what this one holds.
         self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)
         self._link.saved(length, name, metrics)
+
+    def _save(self, name: str, save: Save, about: About, required: bool) -> bool:
+        """Save a checkpoint, and return whether it is saved.
+
+        Raises:
+            StorageUnreachable: the storage has failed for `RETRY_SECONDS`.
+        """
+        age = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+        if not required and age < self._next_try_at_age:
+            return False
+        goes_on = not required and age < RETRY_SECONDS
+        seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
+        patience = Patience(seconds, self._hurries)
+        try:
+            open_storage(self.job.checkpoints, patience).save(name, save, lambda: about)
+        except StorageUnreachable as error:
+            if not goes_on or self._suspended:
+                raise
+            if self._failing_since is None:
+                self._failing_since = time.monotonic()
+                print(f"Cannot save checkpoint {name}: {error}. Training continues; the next reports try again.")
+            self._next_try_at_age = time.monotonic() - self._failing_since + _NEXT_TRY_SECONDS
+            return False
+        self._failing_since, self._next_try_at_age = None, 0.0
+        return True
+
+    def _hurries(self) -> bool:
+        """Return whether the trial has to stop, so that a storage that fails is given up soon."""
+        self._notice()
+        return self._suspended
 
     def _join_in(self, save: Save) -> None:
         """Saving may take all processes; what counts is what the one of rank 0 writes."""
@@ -307,7 +390,33 @@ class Attempt:
             if checkpoint is None:
                 length = 0
             return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
-        return Failed(self._unfinished())
+        if self.loop is None and (metrics := self._single_result(returned)):
+            return self._end_after_one_step(metrics)
+        return Failed(self._unfinished(), f"unfinished at length {self.length}", bool(self._reported))
+
+    def _single_result(self, returned: Any) -> dict[str, float]:
+        """Return the metrics of training code without a loop: the number that it returned, or its last report."""
+        metric = self.job.metric
+        if metric is None or self._follows:
+            return {}
+        if isinstance(returned, (int, float)) and not isinstance(returned, bool):
+            return {metric: float(returned)}
+        return self._last if metric in self._last else {}
+
+    def _end_after_one_step(self, metrics: dict[str, float]) -> Outcome:
+        """End a trial whose training is one step, which is all that searches without early stopping need."""
+        if self.job.halving:
+            unit, metric = self.job.unit, self.job.metric
+            one = unit.removesuffix("s")
+            return Unusable(
+                f"the training code has no loop over trial.{unit}(), so a halving search can neither stop nor continue "
+                f"it\nPut the training into a loop:\n\n    for {one} in trial.{unit}():\n"
+                f"        ...  # train for one more {one}\n        trial.report({metric}=..., checkpoint=save)\n\n"
+                "or search with random, grid or single, for which a trial may be one step."
+            )
+        self._link.reported(self.target, metrics)
+        self._ask(self.target)
+        return Ended(self.target)
 
     def _unfinished(self) -> str:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"

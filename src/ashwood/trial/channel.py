@@ -23,8 +23,10 @@ report LENGTH METRICS            never answered, except at the target with the s
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
                                  was reported at LENGTH
 ended LENGTH                     the last of a job is one of these
-failed ERROR
+failed ERROR CAUSE               CAUSE: see `ashwood.experiment.events.AttemptFailed`; may be missing
+unusable ERROR                   no trial of this search can train with this code
 no_space ERROR                   a disk is full, or a quota is used up
+no_storage ERROR                 the storage of checkpoints cannot be used
 invalid WHY
 stopped
 damaged NAME WHY                 the checkpoint to start from is damaged or missing; nothing was trained
@@ -157,6 +159,7 @@ class DriverLink:
         self.answers = 0
         self._channel = channel
         self._early: deque[Message] = deque()
+        self._suspended = False
 
     def started(self, length: int) -> None:
         """Training begins at a total length."""
@@ -171,15 +174,18 @@ class DriverLink:
         self._channel.send("checkpoint", length, name, metrics)
 
     def suspended(self) -> bool:
-        """Whether the trial is to let go: it was told to, or nobody is there to tell it anything."""
-        while message := self._channel.poll():
+        """Return whether the trial was told to suspend, now or before, or the driver is gone."""
+        while not self._suspended and (message := self._channel.poll()):
             if message[0] == "suspend":
-                return True
-            self._early.append(message)  # where several train together, another may have asked before
-        return self._channel.gone
+                self._suspended = True
+            else:
+                self._early.append(message)  # where several train together, another may have asked before
+        return self._suspended or self._channel.gone
 
     def verdict(self) -> Verdict | None:
         """The answer to the report at the target, waiting for it; None: the trial is suspended."""
+        if self._suspended:
+            return None
         match self._early.popleft() if self._early else self._channel.receive():
             case ["go", target]:
                 self.answers += 1

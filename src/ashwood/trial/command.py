@@ -41,11 +41,11 @@ from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Attempt, Ended, Failed, Leave, NoSpace
+from ashwood.trial.attempt import Attempt, Ended, Failed, Leave
 from ashwood.trial.channel import Channel, DriverLink, Message, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
-from ashwood.trial.run import describe, lacks_space, message_of, outcome_of
+from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storage_trouble
 
 VARIABLE = "ASHWOOD_TRIAL"
 """Environment variable with the path of the socket on which the worker serves the processes of its command."""
@@ -266,7 +266,7 @@ def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, proces
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # what Python is dying of
     if error is not None and not isinstance(error, SystemExit):
-        outcome = NoSpace(describe(error)) if lacks_space(error) else Failed(describe(error))
+        outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
         connection.send("outcome", message_of(outcome), True)
         return
     message = message_of(outcome_of(trial) if link is not None else Ended(trial.length))

@@ -18,6 +18,7 @@ class Job(NamedTuple):
         validation_period: (count, unit) of the experiment's min_validation_period.
         checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
         checkpoints: the experiment's checkpoint storage, a directory or URL.
+        halving: whether the search compares trials before their end.
         rank: which of the processes that train this trial together, each on a machine of its own; 0 leads.
         world_size: how many those are.
         rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
@@ -43,3 +44,4 @@ class Job(NamedTuple):
     world_size: int = 1
     rendezvous: str | None = None
     experiment: str = ""
+    halving: bool = False

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Damaged, Ended, Failed, Leave, NoSpace, Outcome, Rejected, Stopped, draw_of
+from ashwood.trial.attempt import (
+    Again,
+    Damaged,
+    Ended,
+    Failed,
+    Leave,
+    NoSpace,
+    NoStorage,
+    Outcome,
+    Rejected,
+    Stopped,
+    Unusable,
+    draw_of,
+)
 from ashwood.trial.channel import Link, Message
 from ashwood.trial.job import Job
-from ashwood.trial.storage import About, open_storage
+from ashwood.trial.storage import About, Patience, open_storage
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
@@ -27,22 +41,28 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     """Train a trial as far as the search wants; nothing that the function does raises out of here."""
     while True:
-        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link))
+        outcome = with_checkpoint(job, lambda ready: _call(function, ready, link), link.suspended)
         if not isinstance(outcome, Again):
             return outcome
         job = outcome.job
 
 
-def with_checkpoint(job: Job, work: Callable[[Job], _T]) -> _T | Damaged | Failed | NoSpace:
-    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``."""
+def with_checkpoint(
+    job: Job, work: Callable[[Job], _T], suspended: Callable[[], bool]
+) -> _T | Damaged | Failed | NoSpace | NoStorage:
+    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``.
+
+    ``suspended`` tells whether the trial has to stop: then a storage that does not answer is given up soon.
+    """
     with ExitStack() as stack:
         directory = None
         if job.checkpoint is not None:
             try:
-                storage, wanted = open_storage(job.checkpoints), About(experiment=job.experiment, draw=draw_of(job))
+                storage = open_storage(job.checkpoints, Patience(hurries=suspended))
+                wanted = About(experiment=job.experiment, draw=draw_of(job))
                 directory = str(stack.enter_context(storage.fetch(job.checkpoint, wanted)))
             except StorageUnreachable as error:
-                return Failed(str(error))
+                return NoStorage(str(error))
             except CheckpointError as error:
                 return Damaged(job.checkpoint, str(error))
             except OSError as error:  # of the disk that it is downloaded to
@@ -57,11 +77,15 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     except Leave:
         return outcome_of(trial)
     except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
-        if lacks_space(error):
-            return NoSpace(describe(error))
+        if (trouble := storage_trouble(error)) is not None:
+            return trouble
         if isinstance(error, SystemExit):
-            return Failed(f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()")
-        return Failed(describe(error))
+            if error.code in (None, 0):
+                return outcome_of(trial)
+            why = f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()"
+        else:
+            why = describe(error)
+        return Failed(why, cause_of(error, trial.length), trial._attempt.has_reported)
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
@@ -74,10 +98,14 @@ def message_of(outcome: Outcome) -> Message:
     match outcome:
         case Ended(length):
             return ["ended", length]
-        case Failed(error):
-            return ["failed", error]
+        case Failed(error, cause):
+            return ["failed", error, cause]
+        case Unusable(why):
+            return ["unusable", why]
         case NoSpace(error):
             return ["no_space", error]
+        case NoStorage(error):
+            return ["no_storage", error]
         case Rejected(why):
             return ["invalid", why]
         case Stopped():
@@ -94,10 +122,63 @@ def describe(error: BaseException) -> str:
     while frames is not None and frames.tb_next is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames))
-    headline = traceback.format_exception_only(error)[-1].strip()
+    headline = traceback.format_exception_only(error)[-1].strip() + _hint(error)
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]}\n…\n{text[-_LONGEST // 2 :]}"
     return f"{headline[:_LONGEST_LINE]}\n{text}"
+
+
+_PASSING = (OSError, MemoryError, KeyboardInterrupt)
+_PASSING_NAMES = re.compile(r"Timeout|Connection|BrokenProcessPool|TerminatedWorker|OutOfMemory")
+_PASSING_WORDS = re.compile(
+    r"CUDA|cuDNN|CUBLAS|NCCL|HIP error|killed by signal|exited unexpectedly|out of memory", re.I
+)
+
+
+def cause_of(error: BaseException, length: int) -> str:
+    """Return where an error arose, or an empty text if it may pass: a system, a GPU or another process may be to blame.
+
+    Two errors with the same type, file, line and length are the same error, whatever their messages say.
+    """
+    for each in _chain(error):
+        if isinstance(each, _PASSING) or _PASSING_NAMES.search(type(each).__name__) or _PASSING_WORDS.search(str(each)):
+            return ""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    where = f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else ""
+    return f"{type(error).__name__} at {where}, length {length}"
+
+
+def _hint(error: BaseException) -> str:
+    """Return what may help with an exception, as an addition to its line."""
+    if not isinstance(error, NameError) or error.__traceback__ is None:
+        return ""
+    from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start fast without.
+
+    last = error.__traceback__
+    while last.tb_next is not None:
+        last = last.tb_next
+    return hint_of_guard(error.name or "", last.tb_frame.f_globals.get("__file__"))
+
+
+def storage_trouble(error: BaseException) -> NoSpace | NoStorage | None:
+    """Return the outcome of an attempt that ended because it could not save or load, or None if it failed by itself.
+
+    Libraries and training code wrap errors, so the whole chain of exceptions counts.
+    """
+    if lacks_space(error):
+        return NoSpace(describe(error))
+    unreachable = next((each for each in _chain(error) if isinstance(each, StorageUnreachable)), None)
+    return None if unreachable is None else NoStorage(f"{unreachable}\n{describe(error)}")
+
+
+def blame(error: BaseException) -> str:
+    """Return what is to blame for an error of moving a checkpoint: "full", "unreachable", or "" for neither."""
+    match storage_trouble(error):
+        case NoSpace():
+            return "full"
+        case NoStorage():
+            return "unreachable"
+    return ""
 
 
 def lacks_space(error: BaseException) -> bool:
@@ -105,18 +186,25 @@ def lacks_space(error: BaseException) -> bool:
 
     Libraries wrap the system's error, or only quote it, so the whole chain and its words count.
     """
+    return any(_says_full(each) for each in _chain(error))
+
+
+def _says_full(error: BaseException) -> bool:
+    words = "".join(traceback.format_exception_only(error))
+    return getattr(error, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that are behind it, each once."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
-        error_ = pending.pop()
-        if error_ is None or id(error_) in seen:
+        each = pending.pop()
+        if each is None or id(each) in seen:
             continue
-        seen.add(id(error_))
-        words = "".join(traceback.format_exception_only(error_))
-        if getattr(error_, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL):
-            return True
-        pending += (error_.__cause__, error_.__context__, *getattr(error_, "exceptions", ()))
-    return False
+        seen.add(id(each))
+        yield each
+        pending += (each.__cause__, each.__context__, *getattr(each, "exceptions", ()))
 
 
 def _is_machinery(file: str) -> bool:

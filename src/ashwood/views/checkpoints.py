@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from math import inf, isfinite
+from typing import Any
 
 from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 
@@ -45,27 +47,40 @@ class CheckpointTable:
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
+        # The latest report of each attempt that may save more.
         self._latest: dict[TrialId, ValidationReported] = {}
         self._invalid: set[TrialId] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "rows": pack(CheckpointRow, self.rows.values())}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = {row.name: row for row in unpack(CheckpointRow, state["rows"])}
+        self.__dict__ |= {**state, "rows": rows}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         if isinstance(event, ValidationReported):  # first, as nearly every entry is one
             self._latest[event.trial] = event
-        match event:
-            case CheckpointSaved(trial, attempt, length, path, metrics):
-                self.rows.pop(path, None)
-                if metrics is None:  # a log of version 3 or older
-                    latest = self._latest.get(trial)
-                    metrics = latest.metrics if latest is not None and latest.length == length else {}
-                self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
-            case CheckpointDamaged(path=path):
-                self.rows.pop(path, None)
+        elif isinstance(event, CheckpointSaved):
+            self._save(at, event)
+        elif isinstance(event, AttemptEnded):  # all that it saved was recorded before
+            self._latest.pop(event.trial, None)
+        elif isinstance(event, CheckpointDamaged):
+            self.rows.pop(event.path, None)
         for decision in decisions:
             if isinstance(decision, DeleteCheckpoint):
                 self.rows.pop(decision.path, None)
             elif isinstance(decision, CloseTrial) and decision.state is TrialState.INVALID:
                 self._invalid.add(decision.trial)
+
+    def _save(self, at: float, saved: CheckpointSaved) -> None:
+        trial, attempt, length, path, metrics = saved
+        self.rows.pop(path, None)
+        if metrics is None:  # a log of version 3 or older
+            latest = self._latest.get(trial)
+            metrics = latest.metrics if latest is not None and latest.length == length else {}
+        self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
         """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""

@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from array import array
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from ashwood.experiment.decisions import Decision
-from ashwood.experiment.events import Event, ValidationReported
+from ashwood.experiment.decisions import (
+    CloseTrial,
+    CompleteTrial,
+    ContinueTrial,
+    CreateTrial,
+    Decision,
+    PauseTrial,
+    StopTrial,
+    TrainTrial,
+)
+from ashwood.experiment.events import AttemptPreempted, Event, HparamsRejected, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.improvements import Improvement
+from ashwood.views.numbers import Numbers
 from ashwood.views.progress import Progress
+from ashwood.views.reports import Report, ReportsByTrial
 from ashwood.views.timeline import Timeline
 
 STRETCH = 500
-"""Where a trial's entries are is known by stretches of so many."""
+"""Entries in a stretch: for each trial it is known which stretches have entries about it."""
 
 
-class Happening(NamedTuple):
-    """What happened to a trial, and when; its reports are in its row."""
+class History:
+    """A fold over log entries: the reports of each trial, and which entries are about it.
 
-    at: float
-    event: Event
+    Attributes:
+        reports: what trials reported while they had a job.
+        entries: the numbers of the entries about a trial or with decisions about it, mere reports left out.
+        stretches: which stretches of the log, from 0, have entries about a trial or decisions about it.
+        losses: rejected hyperparameters and lost workers.
+    """
+
+    def __init__(self, spec: ExperimentSpec) -> None:
+        self.spec = spec
+        self.reports = ReportsByTrial()
+        self.entries = Numbers()
+        self.stretches = Numbers()
+        self.losses: list[HparamsRejected | AttemptPreempted] = []
+        self._count = 0
+        # The attempt of each trial that has a job.
+        self._attempts: dict[TrialId, int] = {}
+
+    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+        """Take an entry."""
+        stretch = self._count // STRETCH
+        self._count += 1
+        about = getattr(event, "trial", None)
+        if isinstance(event, ValidationReported):
+            if self._attempts.get(event.trial) == event.attempt:  # Otherwise it is late.
+                self.reports.add(event.trial, Report(at, event.attempt, event.length, event.metrics))
+        elif about is not None:
+            self.entries.add(about, self._count)
+            if isinstance(event, HparamsRejected | AttemptPreempted):
+                self.losses.append(event)
+        if about is not None:
+            self.stretches.add(about, stretch)
+        for decision in decisions:
+            trial = getattr(decision, "trial", None)
+            if trial is not None:
+                self.stretches.add(trial, stretch)
+                self.entries.add(trial, self._count)
+                self._decide(decision)
+
+    def _decide(self, decision: Decision) -> None:
+        match decision:
+            case CreateTrial(trial):
+                self._attempts[trial] = 1
+            case TrainTrial(trial, attempt) | ContinueTrial(trial, attempt):
+                self._attempts[trial] = attempt
+            case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) | CloseTrial(trial):
+                self._attempts.pop(trial, None)
 
 
 class Chronicle:
@@ -32,44 +84,30 @@ class Chronicle:
 
     Attributes:
         spec: of the experiment.
-        progress: how far it is; the rows of its trials have their reports and decisions.
-        timeline: who worked where and when, and each trial's way through the rungs.
-        checkpoints: those that are there.
-        happenings: what happened to each trial, its reports left out.
-        stretches: which stretches of the record, from 0, have entries about a trial or decisions about it, rising.
+        progress: how far it is.
+        history: each trial in detail.
     """
 
-    def __init__(self, spec: ExperimentSpec) -> None:
+    def __init__(self, spec: ExperimentSpec, progress: Progress | None = None, history: History | None = None) -> None:
+        """Continue from where views were read to; by default from the beginning."""
         self.spec = spec
-        self.progress = Progress(spec, history=True)
-        self.timeline = Timeline(spec)
-        self.checkpoints = CheckpointTable(spec)
-        self.happenings: defaultdict[TrialId, list[Happening]] = defaultdict(list)
-        self.stretches: dict[TrialId, array[int]] = {}
-        self._entries = 0
+        self.progress = progress or Progress(spec)
+        self.history = history or History(spec)
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         self.progress.apply(at, event, decisions)
-        self.timeline.apply(at, event, decisions)
-        self.checkpoints.apply(at, event, decisions)
-        about = getattr(event, "trial", None)
-        if about is not None and not isinstance(event, ValidationReported):
-            self.happenings[about].append(Happening(at, event))
-        self._note_place(about)
-        for decision in decisions:
-            self._note_place(getattr(decision, "trial", None))
-        self._entries += 1
+        self.history.apply(at, event, decisions)
 
-    def _note_place(self, trial: TrialId | None) -> None:
-        if trial is None:
-            return
-        stretch = self._entries // STRETCH
-        known = self.stretches.get(trial)
-        if known is None:
-            self.stretches[trial] = array("q", [stretch])
-        elif known[-1] != stretch:
-            known.append(stretch)
+    @property
+    def timeline(self) -> Timeline:
+        """Who worked where and when, and each trial's way through the rungs."""
+        return self.progress.timeline
+
+    @property
+    def checkpoints(self) -> CheckpointTable:
+        """The checkpoints that are there."""
+        return self.progress.checkpoints
 
     @property
     def improvements(self) -> Sequence[Improvement]:

@@ -46,8 +46,9 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
         case e.AttemptPreempted(trial, attempt, why):
             return f"trial {trial} lost its worker, attempt {attempt}: {_headline(why)}"
-        case e.DiskFilled(trial, attempt, error):
-            return f"trial {trial} found a disk full, attempt {attempt}: {_headline(error)}"
+        case e.StorageFailed(trial, attempt, error, cause):
+            found = "could not use the checkpoint storage" if cause == e.UNREACHABLE else "found a disk full"
+            return f"trial {trial} {found}, attempt {attempt}: {_headline(error)}"
         case e.CheckpointDamaged(trial, attempt, path, why):
             finder = f"trial {trial}, attempt {attempt}," if attempt else "ashwood verify"
             return f"{finder} found {path} damaged: {_headline(why)}"
@@ -73,6 +74,8 @@ def _describe_request(event: e.Event) -> str:
             return f"trial {trial} is to be stopped"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
+        case e.RetryFailedRequested():
+            return "retry of failed trials requested"
         case e.TimeRanOut(seconds):
             return f"time ran out after {seconds:.0f} s"
         case e.DriverStopped():
@@ -106,6 +109,8 @@ def describe_decision(decision: d.Decision, unit: Unit) -> str:
             return f"abort trial {trial}"
         case d.CloseTrial(trial, state, why):
             return f"trial {trial} is {state} ({why})"
+        case d.ReopenTrial(trial=trial, why=why):
+            return f"reopen trial {trial} ({why})"
         case _:
             return _describe_the_rest(decision)
 

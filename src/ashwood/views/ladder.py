@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ashwood.experiment.decisions import (
+    BracketReopened,
     ChangeSettings,
     CloseTrial,
     CompleteTrial,
@@ -15,6 +16,7 @@ from ashwood.experiment.decisions import (
     Decision,
     ExperimentEnded,
     PauseTrial,
+    ReopenTrial,
     StopTrial,
     SuspendTrial,
     TrainTrial,
@@ -119,8 +121,24 @@ class Ladder:
                     self._leave(trial).arrived += 1
                 case StopTrial(trial):
                     self._drop(trial, event)
-                case CloseTrial(trial, state, why):
-                    self._close(trial, state, failed=not isinstance(why, BracketFinished | ExperimentEnded))
+                case CloseTrial() | ReopenTrial():
+                    self._close_or_reopen(decision)
+
+    def _close_or_reopen(self, decision: CloseTrial | ReopenTrial) -> None:
+        match decision:
+            case CloseTrial(trial, state, why):
+                self._close(trial, state, failed=not isinstance(why, BracketFinished | ExperimentEnded))
+            case ReopenTrial(trial, _, number, target, BracketReopened()):
+                bracket = self.brackets[number]
+                at = bracket.lengths.index(target)
+                self._places[trial] = (bracket, at)
+                bracket.rungs[at].waiting.add(trial)
+            case ReopenTrial(trial, state, number, target):
+                bracket = self.brackets[number]
+                at = bracket.lengths.index(target)
+                self._send(trial, bracket, at)
+                # One whose experiment had ended while it trained did not count as failed.
+                bracket.rungs[at].failed -= state is TrialState.PAUSED
 
     def _send(self, trial: TrialId, bracket: BracketView, to: int) -> None:
         self._places[trial] = (bracket, to)

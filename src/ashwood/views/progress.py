@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from math import inf
 from typing import Any, NamedTuple
@@ -17,13 +17,19 @@ from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.arrivals import MeanArrivals, expected_arrivals, total_length
+from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.improvements import POINTS, Improvement, thinned
 from ashwood.views.ladder import BracketView, Ladder
 from ashwood.views.measured import Measuring
 from ashwood.views.remaining import MOMENT, AtWork, Picture, Remaining, TimeLeft
+from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialTable
 
+VIEWS = ("timeline", "checkpoints")
+"""Attributes of `Progress` that few readers need, so that they are parts of a snapshot."""
+
 _KEPT_WARNINGS = 20
+_MOST_IMPROVEMENTS = 2_000
 
 
 class Best(NamedTuple):
@@ -60,7 +66,7 @@ class Progress:
         leaving: why no trial gets a job any more, where that isn't because the search is done; None: they do.
         trials: every trial.
         ladder: who is at which rung.
-        improvements: how the best metric became what it is; without the trials' history at most 120 of them.
+        improvements: how the best metric became what it is: all of them, or those that a curve needs.
         reports: how many validations were reported.
         failed_attempts: how many processes failed, not by request.
         warnings: how many warnings there were.
@@ -68,19 +74,20 @@ class Progress:
         measuring: what training takes.
         search: the search itself, where it is at hand, for forecasts by `look`.
         settings: the latest change of settings, or None if they are those of the spec.
+        timeline: who worked where and when; there is no such attribute if it was not read from a snapshot.
+        checkpoints: those that are there; there is no such attribute if they were not read from a snapshot.
     """
 
-    def __init__(self, spec: ExperimentSpec, *, history: bool = False) -> None:
-        """Nothing has happened yet; with ``history`` the trials keep every report and decision."""
+    def __init__(self, spec: ExperimentSpec) -> None:
+        """Nothing has happened yet."""
         self.spec = spec
         self.state = ExperimentState.CREATED
         self.why_ended = ""
         self.leaving: LeaveExperiment | None = None
-        self.trials = TrialTable(spec, history=history)
+        self.trials = TrialTable(spec)
         self.ladder = Ladder(spec.search)
         self.improvements: list[Improvement] = []
         self._noted: float | None = None
-        self._most_improvements = None if history else 2 * POINTS
         self.reports = 0
         self.failed_attempts = 0
         self.warnings = 0
@@ -92,16 +99,36 @@ class Progress:
         self._plan = plan_search(spec.search)
         self._stops_once = spec.search.stop_once and spec.search.method is not Method.SYNC_HALVING
         self.settings: ChangeSettings | None = None
+        self.timeline = Timeline(spec)
+        self.checkpoints = CheckpointTable(spec)
+        self._views: list[Timeline | CheckpointTable] = [self.timeline, self.checkpoints]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the search, which belongs to an experiment."""
-        return {**self.__dict__, "search": None}
+        """Leave out the search, which belongs to an experiment, and the views, which are parts of their own."""
+        kept = {name: value for name, value in self.__dict__.items() if name not in VIEWS}
+        return {**kept, "search": None, "_views": []}
+
+    def parts(self) -> dict[str, Any]:
+        """Return the parts of a snapshot."""
+        return {"progress": self, **{name: getattr(self, name) for name in VIEWS}}
+
+    @classmethod
+    def from_parts(cls, parts: Mapping[str, Any]) -> Progress:
+        """Return the progress in parts of a snapshot, with the views that are among them."""
+        progress: Progress = parts["progress"]
+        for name in VIEWS:
+            if name in parts:
+                setattr(progress, name, parts[name])
+                progress._views.append(parts[name])
+        return progress
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
         self.trials.apply(at, event, decisions)
         self.ladder.apply(event, decisions)
         self.measuring.apply(at, event, decisions)
+        for view in self._views:
+            view.apply(at, event, decisions)
         match event:
             case ValidationReported():
                 self.reports += 1
@@ -144,8 +171,8 @@ class Progress:
         known.append(
             Improvement(at, best.trial, best.length, best.metric, spending.trained, created, spending.driver_seconds)
         )
-        if self._most_improvements is not None and len(known) > self._most_improvements:
-            self.improvements = thinned(known, POINTS)
+        if len(known) > _MOST_IMPROVEMENTS:
+            self.improvements = thinned(known, _MOST_IMPROVEMENTS // 2)
 
     @property
     def best(self) -> Best | None:

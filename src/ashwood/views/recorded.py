@@ -6,29 +6,31 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 
-from ashwood.experiment.spec import ExperimentSpec
 from ashwood.simulation.recorded import Curve, Point, Recorded
+from ashwood.views.chronicle import Chronicle
 from ashwood.views.reports import Report
-from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.trials import TrialRow
 
 
-def recorded(spec: ExperimentSpec, table: TrialTable) -> Recorded:
-    """The trials of a table with history, in order; those that reported no number are left out.
+def recorded(told: Chronicle) -> Recorded:
+    """Return the trials of an experiment, in order; those that reported no number are left out.
 
     Raises:
         ValueError: none reported any.
     """
+    spec = told.spec
     sign = 1 if spec.smaller_is_better else -1
     curves = []
-    for row in table.rows.values():
+    for row in told.progress.trials.rows.values():
+        reports = told.history.reports.of(row.id)
         losses = {
             report.length: sign * value
-            for report in row.reports
+            for report in reports
             if (value := report.metrics.get(spec.metric)) is not None and isfinite(value)
         }
         if losses:
             points = [Point(length, losses[length]) for length in sorted(losses) if length > 0]
-            curves.append(Curve(points or [Point(1, losses[0])], _pace(row, row.reports)))
+            curves.append(Curve(points or [Point(1, losses[0])], _pace(row, reports)))
     return Recorded(curves)
 
 

@@ -7,6 +7,9 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, overload
 
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.numbers import Numbers
+
 
 class Report(NamedTuple):
     """What a trial reported."""
@@ -53,6 +56,21 @@ class Reports(Sequence[Report]):
                 self._places[name].append(index)
             column.append(value)
 
+    def pick(self, indices: Sequence[int]) -> Reports:
+        """Return the reports at rising indices."""
+        picked = Reports()
+        for column in ("at", "attempts", "lengths"):
+            getattr(picked, column).extend(map(getattr(self, column).__getitem__, indices))
+        for name, values in self.values.items():
+            places = self.places(name)
+            found = [(at, bisect_left(places, index)) for at, index in enumerate(indices)]
+            found = [(at, of) for at, of in found if of < len(places) and places[of] == indices[at]]
+            if found:
+                picked.values[name] = array("d", [values[of] for _, of in found])
+                if found[-1][0] >= len(found):
+                    picked._places[name] = array("q", [at for at, _ in found])
+        return picked
+
     def places(self, metric: str) -> Sequence[int]:
         """Which reports have a metric, rising: as many as it has values."""
         if (places := self._places.get(metric)) is not None:
@@ -77,3 +95,24 @@ class Reports(Sequence[Report]):
             if place < len(places) and places[place] == index:
                 metrics[name] = column[place]
         return Report(self.at[index], self.attempts[index], self.lengths[index], metrics)
+
+
+class ReportsByTrial:
+    """The reports of all trials in common columns, because many trials have few reports each."""
+
+    def __init__(self) -> None:
+        self._reports = Reports()
+        self._indices = Numbers()
+
+    def __contains__(self, trial: TrialId) -> bool:
+        """Return whether a trial has reported anything."""
+        return trial in self._indices
+
+    def add(self, trial: TrialId, report: Report) -> None:
+        """Take a report of a trial."""
+        self._indices.add(trial, len(self._reports))
+        self._reports.add(*report)
+
+    def of(self, trial: TrialId) -> Reports:
+        """Return the reports of a trial, in the order in which they arrived."""
+        return self._reports.pick(self._indices.of(trial))

@@ -13,12 +13,12 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
     LastWord,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -99,7 +99,7 @@ class Spending:
             case (
                 AttemptFailed()
                 | AttemptPreempted()
-                | DiskFilled()
+                | StorageFailed()
                 | CheckpointDamaged()
                 | HparamsRejected()
                 | TrialStopped()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.search.rung import Key, ranking_key
+from ashwood.search.rung import ranking_key
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.scene import Standing
@@ -69,7 +69,7 @@ def steps(timeline: Timeline) -> list[list[Step]]:
     settings = timeline.spec.search
     sign = 1 if timeline.spec.smaller_is_better else -1
     working = {span.trial: span for span in timeline.live}
-    ranked: list[list[list[tuple[Key, Stand]]]] = [[[] for _ in lengths] for lengths in timeline.lengths]
+    ranked: list[list[list[Stand]]] = [[[] for _ in lengths] for lengths in timeline.lengths]
     dropped: list[list[list[TrialId]]] = [[[] for _ in lengths] for lengths in timeline.lengths]
     risers: list[list[list[Riser]]] = [[[] for _ in lengths] for lengths in timeline.lengths]
     for trial, path in timeline.paths.items():
@@ -81,16 +81,15 @@ def steps(timeline: Timeline) -> list[list[Step]]:
         elif path.ended is None and len(path.arrivals) <= here:
             risers[path.bracket][here].append(_riser(timeline.lengths[path.bracket], trial, path, working.get(trial)))
         for standing, rung, metric in _stands(path):
-            key = ranking_key(trial, sign * metric)
-            ranked[path.bracket][rung].append((key, Stand(trial, standing, metric)))
+            ranked[path.bracket][rung].append(Stand(trial, standing, metric))
     for rungs in ranked:
         for stands in rungs:
-            stands.sort(key=_key)
+            stands.sort(key=lambda stand: ranking_key(stand.trial, sign * stand.metric))
     return [
         [
             Step(
                 length,
-                [stand for _, stand in ranked[number][rung]],
+                ranked[number][rung],
                 dropped[number][rung],
                 _entitled(
                     settings, len(ranked[number][rung]) + len(dropped[number][rung]), last=rung == len(lengths) - 1
@@ -113,10 +112,6 @@ def _stands(path: TrialPath) -> Iterator[tuple[Standing, int, float]]:
                 yield Standing.WAITS, rung, metric
             else:
                 yield Standing.COMPLETED if path.state is TrialState.COMPLETED else Standing.OUT, rung, metric
-
-
-def _key(entry: tuple[Key, Stand]) -> Key:
-    return entry[0]
 
 
 def _entitled(settings: SearchSettings, results: int, *, last: bool) -> int:

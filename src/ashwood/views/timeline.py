@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     Decision,
     ExperimentEnded,
     PauseTrial,
+    ReopenTrial,
     StopTrial,
     SuspendTrial,
     TrainTrial,
@@ -29,16 +30,18 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CapacityChanged,
     CheckpointDamaged,
-    DiskFilled,
+    CheckpointSaved,
     DriverStarted,
     DriverStopped,
     Event,
     HparamsRejected,
     LastWord,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.vocabulary import BracketFinished, TrialId
@@ -129,8 +132,8 @@ class TrialPath:
 
     bracket: int
     created: float
-    arrivals: list[Arrival] = field(default_factory=list)
-    promotions: list[float] = field(default_factory=list)
+    arrivals: tuple[Arrival, ...] = ()
+    promotions: tuple[float, ...] = ()
     state: TrialState = TrialState.RUNNING
     ended: float | None = None
     dropped_out: bool = False
@@ -152,7 +155,6 @@ class Timeline:
         lengths: the total length of every rung, by bracket.
         spans: who worked where and when, in the order in which they began.
         paths: the way of each trial, in the order in which they were created.
-        shifts: from when to when a driver ran; the end of the last one is when the last entry was made.
         until: when the last entry was made.
         slots: the most slots that there have been at once.
     """
@@ -162,7 +164,6 @@ class Timeline:
         self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
         self.spans: list[Span] = []
         self.paths: dict[TrialId, TrialPath] = {}
-        self.shifts: list[tuple[float, float]] = []
         self.until = 0.0
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
@@ -172,7 +173,28 @@ class Timeline:
         self._there: dict[Slot, float] = {}
         self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
-        self._driven = False
+        # When drivers ran that are gone, and since when one runs.
+        self._shifts: list[tuple[float, float]] = []
+        self._shift_began: float | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        unended = {id(span): index for index, span in enumerate(self.spans) if span.end is None}
+        return {
+            **self.__dict__,
+            "spans": pack(Span, self.spans),
+            "_live": [unended[id(span)] for span in self._live.values()],
+            "paths": (list(self.paths), pack(TrialPath, self.paths.values())),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        spans = unpack(Span, state["spans"])
+        trials, paths = state["paths"]
+        self.__dict__ |= {
+            **state,
+            "spans": spans,
+            "_live": {spans[index].trial: spans[index] for index in state["_live"]},
+            "paths": dict(zip(trials, unpack(TrialPath, paths), strict=True)),
+        }
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -181,23 +203,26 @@ class Timeline:
         # A clock that was set back must not give time back.
         if at > self.until:
             self.until = at
-        if isinstance(event, DriverStarted):
-            self.shifts.append((self.until, self.until))
-            self._driven = True
-            self._resize(event.slots)
-        elif self._driven:
-            self.shifts[-1] = (self.shifts[-1][0], self.until)
+        if self._shift_began is not None:
             if isinstance(event, ValidationReported):  # first, as nearly every entry is one
                 self._note(event)
             else:
                 self._happen(event)
+        if isinstance(event, DriverStarted):
+            self._shift_began = self.until
+            self._resize(event.slots)
         for decision in decisions:
             self._decide(event, decision)
 
     @property
+    def shifts(self) -> list[tuple[float, float]]:
+        """From when to when a driver ran; the end of the last one is when the last entry was made."""
+        return [*self._shifts, *([] if self._shift_began is None else [(self._shift_began, self.until)])]
+
+    @property
     def began(self) -> float | None:
         """When the first driver started; None: none has."""
-        return self.shifts[0][0] if self.shifts else None
+        return self._shifts[0][0] if self._shifts else self._shift_began
 
     @property
     def live(self) -> Sequence[Span]:
@@ -230,11 +255,13 @@ class Timeline:
 
     def _happen(self, event: Event) -> None:
         match event:
+            case CheckpointSaved():  # the most frequent of those that change nothing
+                pass
             case AttemptStarted(trial, attempt, slot, length):
                 if (former := self._live.pop(trial, None)) is not None:
                     self._close(former, SpanEnd.PREEMPTED)
                 self._begin(slot, trial, attempt, length)
-            case AttemptEnded() | AttemptFailed() | DiskFilled() | CheckpointDamaged():
+            case AttemptEnded() | AttemptFailed() | StorageFailed() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
             case AttemptPreempted(trial):
                 if (span := self._live.get(trial)) is not None:
@@ -248,7 +275,6 @@ class Timeline:
                 self._resize(slots, whoever=bool(nodes))
             case DriverStopped():
                 self._leave()
-                self._driven = False
 
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
         if slot not in self._there and self._there:  # another had left than was thought
@@ -288,6 +314,9 @@ class Timeline:
         self._live.clear()
         self._fates.clear()
         self._resize(0)
+        if self._shift_began is not None:
+            self._shifts.append((self._shift_began, self.until))
+            self._shift_began = None
 
     def _resize(self, slots: int, *, whoever: bool = False) -> None:
         """So many slots are there now; on a cluster ``whoever`` may have left, not those of the highest numbers."""
@@ -315,7 +344,7 @@ class Timeline:
         match decision:
             case CreateTrial(trial, bracket, target=target):
                 skipped = self.lengths[bracket].index(target)
-                self.paths[trial] = TrialPath(bracket, self.until, promotions=[self.until] * skipped)
+                self.paths[trial] = TrialPath(bracket, self.until, promotions=(self.until,) * skipped)
             case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                 path = self.paths[trial]
                 path.state = TrialState.RUNNING
@@ -346,18 +375,21 @@ class Timeline:
                 self._fates[trial, attempt] = SpanEnd.KILLED
             case CloseTrial():
                 self._close_trial(decision)
+            case ReopenTrial(trial, state):
+                path = self.paths[trial]
+                path.state, path.ended, path.dropped_out = state, None, False
 
     def _climb(self, path: TrialPath, to: int, event: Event) -> None:
         """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
         while path.rung < to:
             self._arrive(path, path.rung, event)
-            path.promotions.append(self.until)
+            path.promotions += (self.until,)
 
     def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
         """A trial is compared at a rung, unless it has been and waits there; rungs that it skipped it passes then."""
         if isinstance(event, ValidationReported):
             for passed in range(len(path.arrivals), rung + 1):
-                path.arrivals.append(Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]))
+                path.arrivals += (Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]),)
 
     def _go_on(self, trial: TrialId) -> None:
         if (span := self._live.get(trial)) is not None:

@@ -18,6 +18,7 @@ from ashwood.experiment.decisions import (
     DeleteCheckpoint,
     GaveUp,
     PauseTrial,
+    ReopenTrial,
     Retried,
     StopTrial,
     TrainTrial,
@@ -31,9 +32,9 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.reports import Reports
 from ashwood.views.spending import Spending
 
 
@@ -43,16 +44,6 @@ class Checkpoint(NamedTuple):
     path: str
     length: int
     metric: float | None
-
-
-class Noted(NamedTuple):
-    """A decision about a trial, and when it was taken."""
-
-    at: float
-    decision: Decision
-
-
-_NO_REPORTS = Reports()
 
 
 @dataclass(slots=True)
@@ -77,8 +68,6 @@ class TrialRow:
         started_at: when a process first worked on it.
         ended_at: when it was settled that it trains no more.
         seconds: how long processes worked on it, those at work now left out.
-        reports: what it reported while it had a job, if the table keeps history.
-        decisions: all that was decided about it, with the reasons, if the table keeps history.
     """
 
     id: TrialId
@@ -102,8 +91,6 @@ class TrialRow:
     started_at: float | None = field(default=None, repr=False)
     ended_at: float | None = field(default=None, repr=False)
     seconds: float = 0.0
-    reports: Reports = field(default=_NO_REPORTS, repr=False)
-    decisions: list[Noted] = field(default_factory=list, repr=False)
 
 
 class TrialTable:
@@ -115,15 +102,21 @@ class TrialTable:
         spending: the time of the slots and the training done.
     """
 
-    def __init__(self, spec: ExperimentSpec, *, history: bool = False) -> None:
-        """An empty table; with ``history`` every report and decision is kept, else only what sums them up."""
+    def __init__(self, spec: ExperimentSpec) -> None:
         self.rows: dict[TrialId, TrialRow] = {}
         self.states: Counter[TrialState] = Counter()
         self.spending = Spending()
         self._metric = spec.metric
         self._sign = 1 if spec.smaller_is_better else -1
-        self._history = history
         self._leader: TrialRow | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        leader = None if self._leader is None else self._leader.id
+        return {**self.__dict__, "rows": pack(TrialRow, self.rows.values()), "_leader": leader}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rows = {row.id: row for row in unpack(TrialRow, state["rows"])}
+        self.__dict__ |= {**state, "rows": rows, "_leader": rows.get(state["_leader"])}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -174,8 +167,6 @@ class TrialTable:
             return  # Late: the experiment warns about it and takes no notice either.
         row.length = max(row.length, event.length)
         row.metrics = event.metrics
-        if self._history:
-            row.reports.add(at, event.attempt, event.length, event.metrics)
         value = self._value(event.metrics)
         if value is not None and self._improves(value, row.metric):
             row.metric, row.metric_length, row.metric_at = value, event.length, at
@@ -218,10 +209,7 @@ class TrialTable:
     def _decide(self, at: float, decision: Decision) -> None:
         match decision:
             case CreateTrial(trial, bracket, nth, hparams, seed, target):
-                row = TrialRow(trial, bracket, nth, hparams, seed, target, at)
-                if self._history:
-                    row.reports = Reports()
-                self.rows[trial] = row
+                self.rows[trial] = TrialRow(trial, bracket, nth, hparams, seed, target, at)
                 self.states[TrialState.RUNNING] += 1
             case TrainTrial(trial, attempt, target) | ContinueTrial(trial, attempt, target):
                 row = self.rows[trial]
@@ -235,11 +223,11 @@ class TrialTable:
                 self._end(at, self.rows[trial], TrialState.STOPPED)
             case CloseTrial(trial, state):
                 self._end(at, self.rows[trial], state)
+            case ReopenTrial(trial, state):
+                self.rows[trial].ended_at = None
+                self._move(self.rows[trial], state)
             case DeleteCheckpoint(trial, path):
                 self._forget(self.rows[trial], path)
-        trial_id = getattr(decision, "trial", None)
-        if self._history and trial_id is not None:
-            self.rows[trial_id].decisions.append(Noted(at, decision))
 
     def _end(self, at: float, row: TrialRow, state: TrialState) -> None:
         row.ended_at = at

@@ -26,14 +26,15 @@ from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     ABORTED,
+    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     Event,
     HparamsRejected,
+    StorageFailed,
     TrialStopped,
     ValidationReported,
 )
@@ -41,9 +42,10 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
+from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
-_LAST = frozenset({"ended", "failed", "no_space", "damaged", "invalid", "stopped"})
+_LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
 
@@ -87,7 +89,7 @@ class LocalBackend:
             logs: directory for what trials and workers print.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
-                held is surely free afterwards; None: on GPUs only.
+                held is surely free afterwards; None: on GPUs, and if the experiment wants it.
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
@@ -103,7 +105,8 @@ class LocalBackend:
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
-        per_attempt = slots[0].has_gpu if process_per_attempt is None else process_per_attempt
+        if process_per_attempt is None:
+            process_per_attempt = slots[0].has_gpu or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
@@ -112,13 +115,16 @@ class LocalBackend:
         self._closed = False
         check_command(spec)
         if not Path(spec.workdir).is_dir():
-            raise BackendError(f"the work directory {spec.workdir} isn't there")
+            raise BackendError(
+                f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
+            )
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
+            make_shared(self._logs)
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, per_attempt, team, number)).encode())
+        setup = _setup(spec, checkpoints, self._logs, process_per_attempt, team, number)
+        self._setup.write(json.dumps(setup).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
@@ -234,7 +240,7 @@ class LocalBackend:
             elif kind == "cannot_load" and self._loaded_once:
                 # It could be loaded before: what came since costs this attempt, not those of the other workers.
                 worker.complaint = message[1]
-            elif kind == "cannot_load":
+            elif kind in ("cannot_load", "unusable"):
                 self._broken = message[1]
             elif place.attempt is None:
                 continue
@@ -347,6 +353,7 @@ def _setup(
         target=spec.entrypoint.target,
         workdir=spec.workdir,
         logs=str(logs),
+        arguments=spec.arguments,
         process_per_attempt=process_per_attempt,
         others={"experiment.id": number, "experiment.name": spec.name},
         common={
@@ -358,6 +365,7 @@ def _setup(
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
             "experiment": spec.identity,
+            "halving": spec.search.method.is_halving,
             **team._asdict(),
         },
     )
@@ -401,10 +409,12 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return CheckpointSaved(*attempt, length, path, metrics)
         case ["ended", length]:
             return AttemptEnded(*attempt, length)
-        case ["failed", error]:
-            return AttemptFailed(*attempt, error)
+        case ["failed", error, *cause]:
+            return AttemptFailed(*attempt, error, *cause)
         case ["no_space", error]:
-            return DiskFilled(*attempt, error)
+            return StorageFailed(*attempt, error)
+        case ["no_storage", error]:
+            return StorageFailed(*attempt, error, UNREACHABLE)
         case ["invalid", why]:
             return HparamsRejected(*attempt, why)
         case ["stopped"]:

@@ -21,7 +21,7 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, Outcome
+from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
@@ -92,19 +92,23 @@ class Command:
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits, again as long as it ends early and the search wants more."""
         pending: list[Message] = []
-        while True:
+
+        def suspended() -> bool:
             pending.extend(iter(channel.poll, None))
-            if channel.gone or ["suspend"] in pending:
+            return channel.gone or ["suspend"] in pending
+
+        while True:
+            if suspended():
                 return message_of(Ended(job.length))
             try:
                 others = {**self._others, "trial.id": job.trial, "trial.seed": job.seed}
                 command = fill_in(self._command, job.hparams, others)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match with_checkpoint(job, partial(self._run, command, channel, pending, log)):
+            match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
                 case [["again", fields, _], left]:
                     job, pending = Job(*fields), left
-                case Failed() | NoSpace() | Damaged() as outcome:
+                case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
                     return message_of(outcome)
                 case [message, _]:
                     return message
@@ -136,17 +140,19 @@ class Command:
 
 def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Message:
     for message in (server.outcome, server.error):
-        if message is not None and message[0] in ("invalid", "stopped", "no_space"):
+        if message is not None and message[0] in ("invalid", "stopped", "no_space", "no_storage"):
             return message
     error = server.lost if server.error is None else server.error[1].partition("\n")[0]
+    cause = [] if server.error is None else server.error[2:]
     if server.gave_up:
         if error is not None:
             return ["failed", error + tail(log)]
     elif code != 0:
         why = summary(log, raised=server.outcome is None) if server.error is None else error
-        return ["failed", ": ".join(filter(None, (describe_exit(_unshelled(code), "the command"), why))) + tail(log)]
+        exit_ = ": ".join(filter(None, (describe_exit(_unshelled(code), "the command"), why)))
+        return ["failed", exit_ + tail(log), *cause]
     if error is not None:
-        return ["failed", error + tail(log)]
+        return ["failed", error + tail(log), *cause]
     if server.outcome is None:
         return [
             "failed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -25,6 +25,7 @@ class Setup(NamedTuple):
         target: the training code.
         workdir: directory that it runs in.
         logs: directory of the trials' logs.
+        arguments: what training code sees as ``sys.argv``; empty: its own path alone.
         process_per_attempt: run every attempt in a process of its own.
         others: values of placeholders in a command that stand for no hyperparameter, as far as all trials share them.
         common: the fields of `ashwood.trial.job.Job` that all jobs share.
@@ -34,6 +35,7 @@ class Setup(NamedTuple):
     target: str
     workdir: str
     logs: str
+    arguments: Sequence[str]
     process_per_attempt: bool
     others: Mapping[str, Any]
     common: Mapping[str, Any]

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ashwood.backends.local.load import load
+from ashwood.backends.local.load import load, put_first
 from ashwood.backends.local.logs import Output, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
@@ -44,7 +44,7 @@ def main() -> None:
     for descriptor in (wire, *fences):
         os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=wire))
-    _settle_in(setup.workdir)
+    _settle_in(setup)
     imports_anew = os.environ.pop(_ANEW, None) is not None
     output = Output()
     runner = _anew(setup) if imports_anew else _prepare(setup, channel, fences)
@@ -64,7 +64,7 @@ def main() -> None:
             channel.send(*_attempt(message[1], setup, runner, channel, output))
 
 
-def _settle_in(workdir: str) -> None:
+def _settle_in(setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
     faulthandler.enable()
     with contextlib.suppress(OSError):  # the kernel shall rather take a worker than the driver
@@ -72,10 +72,17 @@ def _settle_in(workdir: str) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    sys.argv = ["ashwood-worker"]
+    # Code that reads arguments when it is imported gets those of the script that started the search.
+    sys.argv = list(setup.arguments) or [_path_of(setup)]
     # Only now: a file there may be named like a module of Python that this worker itself needs.
-    sys.path.insert(0, workdir)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (workdir, os.environ.get("PYTHONPATH"))))
+    put_first(setup.workdir)
+
+
+def _path_of(setup: Setup) -> str:
+    place = setup.target.rpartition(":")[0]
+    if setup.kind == "function":
+        place = f"{place.replace('.', os.sep)}.py"
+    return os.path.join(setup.workdir, place)  # noqa: PTH118 - faster, in each worker
 
 
 def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | None:
@@ -88,7 +95,10 @@ def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | 
     except TrainingCodeError as error:
         channel.send("cannot_load", str(error))
     except BaseException as error:  # noqa: BLE001 - SystemExit too is a user's mistake at import
-        channel.send("cannot_load", f"the training code {setup.target} can't be imported: {describe(error)}")
+        hint = ""
+        if isinstance(error, SystemExit) and not setup.arguments:
+            hint = " (if it reads arguments: workers import it without any, so read them under the main guard)"
+        channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
     else:
         return _in_a_process(function) if setup.process_per_attempt else Inline(function)
     return None

@@ -22,7 +22,6 @@ from ashwood.backends.local.backend import check_command
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
-from ashwood.backends.ray.demand import shape_of
 from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
 from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
@@ -43,7 +42,8 @@ from ashwood.experiment.events import (
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.regular import open_to_append
-from ashwood.trial.run import lacks_space
+from ashwood.trial.run import blame
+from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
@@ -93,9 +93,9 @@ class RayBackend:
         import ray
 
         check_command(spec)
-        shape = shape_of(spec, cluster.nodes(), autoscales=cluster.autoscales)
+        shape = cluster.shape_for(spec)
         self._logs = logs.absolute()
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_shared(self._logs)
         self._checkpoints = str(checkpoints)
         self._storage: Storage = open_storage(self._checkpoints)
         token = secrets.token_hex(16)
@@ -151,6 +151,11 @@ class RayBackend:
     def slots(self) -> int:
         """How many workers are there."""
         return len(self._fleet.ready)
+
+    @property
+    def littered(self) -> bool:
+        """Whether workers may have left something on their nodes."""
+        return self._fleet.littered
 
     def expect(self, attempts: int | None) -> None:
         """Have as many workers as the search has use for."""
@@ -332,6 +337,7 @@ class RayBackend:
             case ["broken", error]:
                 self._break(process, error)
             case ["gone"]:
+                process.worker.left = len(process.worker.processes) == 1
                 self._forget(process.worker)
             case _:
                 event = unpacked(message)
@@ -450,7 +456,7 @@ class RayBackend:
             receive(self._storage, name, self._chunks(process, name, text, haul))
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
             why = f"the checkpoint {name} can't be kept: {error}"
-            self._reply(process, ["refused", name, why, lacks_space(error)], haul)
+            self._reply(process, ["refused", name, why, blame(error)], haul)
         else:
             self._reply(process, ["kept", name], haul)
 
@@ -494,10 +500,9 @@ class RayBackend:
                 else:
                     self._write(process, name, directory)
         except CheckpointError as error:
-            damaged = not isinstance(error, StorageUnreachable)
-            self._reply(process, ["missing", name, str(error), damaged])
+            self._reply(process, ["missing", name, str(error), blame(error) or "damaged"])
         except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
-            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", False])
+            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", blame(error)])
         else:
             self._reply(process, ["delivered", name, text])
 
@@ -516,7 +521,7 @@ class RayBackend:
         directory = Path(self._checkpoints)
         marker = directory / f".driver-{token}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_shared(directory)
             marker.touch()
         except OSError as error:
             raise StorageUnreachable(f"checkpoints can't be kept in {directory}: {error.strerror}") from error

@@ -30,7 +30,7 @@ from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import arriving, from_text, load, unload
-from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
+from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -39,12 +39,13 @@ from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointDamaged,
     CheckpointSaved,
-    DiskFilled,
     Event,
     LastWord,
+    StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.regular import open_to_read
+from ashwood.trial.run import blame
 from ashwood.trial.storage import Storage, open_storage
 from ashwood.trial.storage.trees import remove_tree
 
@@ -53,6 +54,9 @@ _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
 _LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
+_LOOK_AGAIN_SECONDS = 0.05
+_MOST_KEPT = 4
+"""How many directories of dead workers with checkpoints that nothing else has stay on a machine."""
 _LOCK = "worker.lock"
 """File in a worker's directory that the worker holds locked for as long as it lives."""
 
@@ -107,7 +111,7 @@ class Outpost:
         self._staging: Staging = (
             Direct(orders.checkpoints)
             if orders.checkpoints is not None and "://" not in orders.checkpoints
-            else Staged(self._directory / "checkpoints", orders.checkpoints)
+            else Staged(checkpoints_in(self._directory), orders.checkpoints)
         )
         self._deliveries: dict[str, _Delivery] = {}
         # Not when the driver asks for it: it may have died while the actor waited for its place.
@@ -220,8 +224,20 @@ class Salvage:
         """Remove all of it."""
         remove_tree(self._home.parent, self._home.name, ignore_errors=True)
 
+    def clean(self, seconds: float) -> None:
+        """Remove what the experiment has on this machine, also of nodes that were here before.
+
+        Args:
+            seconds: how long to wait for workers that are about to end.
+        """
+        experiment = self._home.parent
+        deadline = time.monotonic() + seconds
+        while any(map(is_held, experiment.glob(f"*/*/{_LOCK}"))) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        remove_tree(experiment.parent, experiment.name, ignore_errors=True)
+
     def _storages(self) -> list[Storage]:
-        return [open_storage(path) for path in sorted(self._home.glob("*/checkpoints"))]
+        return [open_storage(checkpoints_in(path)) for path in sorted(self._home.glob("*")) if path.is_dir()]
 
 
 def node_name(address: str, node_id: str) -> str:
@@ -266,11 +282,31 @@ def _claimed(directory: Path) -> Iterator[None]:
             # or the new one before it is locked.
             fcntl.flock(whole, fcntl.LOCK_EX)
             _sweep(base)
+            _clear_dead(directory.parent.parent)
             directory.mkdir(parents=True)
             lock.enter_context(held(directory / _LOCK))
         finally:
             os.close(whole)
         yield
+
+
+def _clear_dead(experiment: Path) -> None:
+    """Delete what dead workers of an experiment left in its directory on this machine.
+
+    The next driver may collect checkpoints that nothing else has, so those of the workers that died last stay.  What
+    the others lost has been trained again since.
+    """
+    with_more = []
+    for directory in experiment.glob("*/*"):
+        with suppress(OSError):
+            if is_held(directory / _LOCK):
+                continue
+            if strip(directory):
+                with_more.append((_changed_at(directory), directory))
+            else:
+                remove_tree(directory.parent, directory.name, ignore_errors=True)
+    for _, directory in sorted(with_more)[:-_MOST_KEPT]:
+        remove_tree(directory.parent, directory.name, ignore_errors=True)
 
 
 def _sweep(base: Path) -> None:
@@ -352,7 +388,7 @@ class _Service:
         self._start: StartAttempt | None = None
         self._foreign: tuple[str, str] | None = None
         self._unkept: deque[CheckpointSaved] = deque()
-        self._refused: tuple[str, bool] | None = None
+        self._refused: tuple[str, str] | None = None
         self._last_word: LastWord | None = None
         self._live: tuple[int, int] | None = None
         self._leaves = False
@@ -391,6 +427,7 @@ class _Service:
 
     def _save_for_the_next(self) -> None:
         """The driver is gone: let the trial save, and put that where the next driver finds it."""
+        self._staging.hurries = True
         while not self._inbox.empty():
             self._obey(self._inbox.get())
         if self._live is not None:
@@ -414,12 +451,12 @@ class _Service:
                 pass
             case ["kept", name]:
                 self._settle(name, None)
-            case ["refused", name, why, no_space]:
-                self._settle(name, (why, no_space))
+            case ["refused", name, why, cause]:
+                self._settle(name, (why, cause))
             case ["delivered", name, text]:
                 self._take_delivery(name, text)
-            case ["missing", name, why, damaged]:
-                self._cannot_begin(name, why, damaged)
+            case ["missing", name, why, cause]:
+                self._cannot_begin(name, why, cause)
             case _:
                 if (command := unpacked(message)) is not None:
                     self._command(command)
@@ -431,13 +468,17 @@ class _Service:
             self._live = command.trial, command.attempt
             self._start = command
             self._refused = None
+            self._staging.hurries = False
             if self._staging.lacks(command):
                 self._staging.procure(command, self._wire, self._inbox, self._backend.wake)
             else:
                 self._begin()
-        elif (command.trial, command.attempt) != self._live:
             return
-        elif self._start is None:
+        if (command.trial, command.attempt) != self._live:
+            return
+        if isinstance(command, Suspend | Abort):
+            self._staging.hurries = True
+        if self._start is None:
             self._backend.dispatch([command])
         elif isinstance(command, Abort):
             self._end(AttemptFailed(*self._live, ABORTED))
@@ -451,7 +492,7 @@ class _Service:
             try:
                 _unpack(from_text(text), self._staging.place(name))
             except OSError as error:
-                self._cannot_begin(name, f"the checkpoint {name} can't be kept here: {error}", False)
+                self._cannot_begin(name, f"the checkpoint {name} can't be kept here: {error}", blame(error))
                 return
         self._begin()
 
@@ -463,11 +504,12 @@ class _Service:
         self._foreign = None if local == start.checkpoint else (str(local), str(start.checkpoint))
         self._backend.dispatch([start._replace(checkpoint=local)])
 
-    def _cannot_begin(self, name: str, why: str, damaged: bool) -> None:
+    def _cannot_begin(self, name: str, why: str, cause: str) -> None:
+        """The checkpoint to start from is not here; ``cause``: it is "damaged", or as `blame` has it."""
         if self._start is None or self._live is None or self._start.checkpoint != name:
             return  # ended while its checkpoint was on the way
         live = self._live
-        self._end(CheckpointDamaged(*live, name, why) if damaged else AttemptFailed(*live, why))
+        self._end(CheckpointDamaged(*live, name, why) if cause == "damaged" else _failed(live, why, cause))
 
     # -- what the local backend says ----------------------------------------------------------------
 
@@ -487,7 +529,7 @@ class _Service:
             self._wire.send(*told)
 
     def _named_as_told(self, event: LastWord) -> LastWord:
-        if isinstance(event, AttemptFailed | DiskFilled):
+        if isinstance(event, AttemptFailed | StorageFailed):
             return event._replace(error=self._for_people(event.error))
         if isinstance(event, CheckpointDamaged) and self._foreign is not None and event.path == self._foreign[0]:
             return event._replace(path=self._foreign[1])
@@ -496,7 +538,7 @@ class _Service:
     def _for_people(self, text: str) -> str:
         return text.replace(str(self._logs.directory), self._orders.logs)
 
-    def _settle(self, name: str, trouble: tuple[str, bool] | None) -> None:
+    def _settle(self, name: str, trouble: tuple[str, str] | None) -> None:
         """A checkpoint is safe, or can't be kept."""
         saved = next((each for each in self._unkept if each.path == name), None)
         if saved is None:
@@ -508,6 +550,10 @@ class _Service:
             self._wire.send(packed(saved))
         if self._last_word is not None:
             self._end(self._last_word)
+        elif trouble is not None and trouble[1] and self._live is not None and self._start is None:
+            # The storage has failed for as long as it is tried: the trial stops where it is, and is not blamed.
+            self._staging.hurries = True
+            self._backend.dispatch([Suspend(*self._live)])
 
     def _end(self, word: LastWord) -> None:
         """The attempt has ended, as soon as what it saved is safe."""
@@ -516,8 +562,7 @@ class _Service:
         if self._unkept and not self._wire.gone:
             return
         if self._refused is not None and isinstance(word, AttemptEnded):
-            why, no_space = self._refused
-            word = (DiskFilled if no_space else AttemptFailed)(word.trial, word.attempt, why)
+            word = _failed((word.trial, word.attempt), *self._refused)
         self._ship_logs()
         self._wire.send(packed(word))
         self._live = self._last_word = None
@@ -526,6 +571,10 @@ class _Service:
         self._shipped = time.monotonic()
         for name, text in self._logs.news(None if self._live is None else self._live[0]):
             self._wire.send(["log", name, text])
+
+
+def _failed(attempt: tuple[int, int], why: str, cause: str) -> AttemptFailed | StorageFailed:
+    return StorageFailed(*attempt, why, cause) if cause else AttemptFailed(*attempt, why)
 
 
 class _Logs:

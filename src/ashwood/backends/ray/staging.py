@@ -8,6 +8,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
@@ -15,11 +16,43 @@ from ashwood.backends.ray.freight import SMALL, arriving, as_text
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
-from ashwood.trial.run import lacks_space
-from ashwood.trial.storage import MANIFEST, Storage, open_storage
+from ashwood.trial.run import blame
+from ashwood.trial.storage import MANIFEST, Patience, Storage, open_storage
+from ashwood.trial.storage.trees import remove_tree
 
 Inbox = queue.SimpleQueue[Message]
 Wake = Callable[[], None]
+
+_CHECKPOINTS = "checkpoints"
+
+
+_SAFE = "safe"
+"""File in a worker's directory with the names of those of its checkpoints that are also elsewhere."""
+
+
+def strip(directory: Path) -> bool:
+    """Delete everything in a dead worker's directory but checkpoints that are nowhere else.
+
+    Returns:
+        whether there are such checkpoints.
+    """
+    storage, safe = open_storage(directory / _CHECKPOINTS), set[str]()
+    with suppress(OSError, ValueError):
+        safe.update((directory / _SAFE).read_text().splitlines())
+    stored = storage.complete()
+    surplus = [each.name for each in stored if each.name in safe] + [each.name for each in storage.leftovers()]
+    for name in surplus:
+        with suppress(CheckpointError):
+            storage.delete(name)
+    for path in directory.iterdir():
+        if path.name not in (_CHECKPOINTS, _SAFE):
+            remove_tree(directory, path.name, ignore_errors=True)
+    return any(each.name not in safe for each in stored)
+
+
+def checkpoints_in(directory: Path) -> Path:
+    """Return where a worker keeps checkpoints in its directory."""
+    return directory / _CHECKPOINTS
 
 
 class Staging(ABC):
@@ -28,6 +61,7 @@ class Staging(ABC):
     Attributes:
         place_of_all: the storage that training code saves to and starts from.
         storage: the same, opened.
+        hurries: whether the trial has to stop, so that a storage that fails is given up soon.
         publishes: whether what is saved there has still to be brought to where everybody finds it.
     """
 
@@ -36,6 +70,7 @@ class Staging(ABC):
     def __init__(self, place: str) -> None:
         """Keep checkpoints in a directory."""
         self.place_of_all = place
+        self.hurries = False
         self.storage: Storage = open_storage(place)
 
     @abstractmethod
@@ -116,10 +151,11 @@ class Staged(Staging):
         """Keep checkpoints in a directory on their way to a URL; None: to the driver."""
         super().__init__(str(directory))
         self._directory = directory
-        self._remote = None if url is None else open_storage(url)
+        self._remote = None if url is None else open_storage(url, Patience(hurries=lambda: self.hurries))
         self._mover = ThreadPoolExecutor(1, "ashwood-mover")
         self._unsafe: set[str] = set()
         self._start: str | None = None
+        self._failed: StorageUnreachable | None = None
 
     def check(self, marker: str | None) -> None:  # noqa: ARG002
         """Try the URL."""
@@ -140,6 +176,8 @@ class Staged(Staging):
             if stored.name != name and stored.name not in self._unsafe:
                 self.storage.delete(stored.name)
         self._start = name
+        if name is not None:
+            self._note_safe(name)
         return name is not None and "://" not in name and not self.place(name).is_dir()
 
     def localized(self, checkpoint: str | None) -> str | None:
@@ -175,17 +213,26 @@ class Staged(Staging):
     def forget_older(self, saved: CheckpointSaved) -> None:
         """Those that training code may start from, this one and the one it did start from, stay."""
         self._unsafe.discard(saved.path)
+        self._note_safe(saved.path)
         for stored in self.storage.complete(saved.trial):
             if stored.length < saved.length and stored.name != self._start and stored.name not in self._unsafe:
                 self.storage.delete(stored.name)
 
+    def _note_safe(self, name: str) -> None:
+        with suppress(OSError), (self._directory.parent / _SAFE).open("a") as file:
+            file.write(f"{name}\n")
+
     def _upload(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
+            if self._failed is not None and self.hurries:  # one wait is enough for all that are in line
+                raise self._failed
+            self._failed = None
             with self.storage.fetch(name) as source:
                 about = self.storage.manifest(name).about
                 remote.save(name, lambda target: _copy(source, target), lambda: about)
         except Exception as error:  # noqa: BLE001 - whatever a storage has against it, training goes on
-            inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", lacks_space(error)])
+            self._failed = error if isinstance(error, StorageUnreachable) else None
+            inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", blame(error)])
         else:
             self._unsafe.discard(name)
             inbox.put(["kept", name])
@@ -196,9 +243,9 @@ class Staged(Staging):
             with remote.fetch(name) as source, arriving(self.place(name)) as directory:
                 shutil.copytree(source, directory, dirs_exist_ok=True)
         except CheckpointError as error:
-            inbox.put(["missing", name, str(error), not isinstance(error, StorageUnreachable)])
+            inbox.put(["missing", name, str(error), blame(error) or "damaged"])
         except OSError as error:
-            inbox.put(["missing", name, f"the checkpoint {name} can't be fetched: {error}", False])
+            inbox.put(["missing", name, f"the checkpoint {name} can't be fetched: {error}", blame(error)])
         else:
             inbox.put(["delivered", name, None])
         wake()

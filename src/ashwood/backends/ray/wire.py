@@ -20,9 +20,9 @@ driver to worker
 ==========================  ===========================================================
 COMMAND FIELDS…             see `ashwood.backends.port`
 kept NAME                   the checkpoint that was offered is safe
-refused NAME WHY NO_SPACE   it isn't; NO_SPACE: for lack of it
+refused NAME WHY CAUSE      it isn't; CAUSE: "full", "unreachable", or "" for neither
 delivered NAME TEXT         the checkpoint that was wanted is there; TEXT: this is all of it, or null
-missing NAME WHY DAMAGED    it can't be had; DAMAGED: never, as it is damaged or not there
+missing NAME WHY CAUSE      it can't be had; CAUSE: as above, or "damaged" for never
 welcome HOST PORT           the first message: all processes of the worker are there, and can meet at that port
 leave                       end what runs, at once, and go
 ==========================  ===========================================================

@@ -15,7 +15,7 @@ from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.views.curves import telling as telling_points
 from ashwood.views.improvements import POINTS, thinned
-from ashwood.views.table import Record, select
+from ashwood.views.table import Record, heading, select
 
 router = APIRouter(default_response_class=Json)
 
@@ -126,7 +126,7 @@ async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumb
     def page(library: Library, followed: Followed) -> shapes.TrialPage:
         return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
 
-    return Json(await context.desk.consult(experiment, page))
+    return Json(await context.desk.consult(experiment, page, whole=True))
 
 
 @router.get("/experiments/{experiment}/trials/{trial}/metrics", responses=telling(shapes.Metrics, 404))
@@ -139,7 +139,7 @@ async def metrics(
     """A trial's curves, each thinned so that peaks stay: ``{name: {lengths, at, values}}``."""
 
     def curves(followed: Followed) -> shapes.Metrics:
-        reports = answers.find_trial(followed, trial).reports
+        reports = followed.chronicle.history.reports.of(answers.find_trial(followed, trial).id)
         shown: dict[str, shapes.Curve] = {}
         for name, values in reports.values.items():
             places, kept = reports.places(name), telling_points(values, points)
@@ -150,7 +150,7 @@ async def metrics(
             }
         return {"total": len(reports), "seq": followed.seq, "metrics": shown}
 
-    return Json(await context.desk.ask(experiment, curves))
+    return Json(await context.desk.ask(experiment, curves, whole=True))
 
 
 @router.get("/experiments/{experiment}/events", responses=telling(shapes.Events, 404))
@@ -168,7 +168,7 @@ async def events(
         told = [answers.event_line(seq, entry, followed.spec) for seq, entry in found]
         return {"events": told, "first": first, "last": followed.seq}
 
-    return Json(await context.desk.ask(experiment, entries))
+    return Json(await context.desk.ask(experiment, entries, whole=trial is not None))
 
 
 def _columns(values: Record) -> list[shapes.Column]:
@@ -176,7 +176,7 @@ def _columns(values: Record) -> list[shapes.Column]:
     return [
         {
             "key": name,
-            "label": name.removeprefix("hparams."),
+            "label": heading(name, values),
             "kind": kinds.get(name)
             or ("number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"),
             "hyperparameter": name.startswith("hparams."),

@@ -55,7 +55,8 @@ async def figure(
     def of(followed: Followed) -> tuple[Followed, Drawn | None]:
         return followed, _still_good([followed], key)
 
-    followed, known = await context.desk.ask(experiment, of)
+    kind = registry.FIGURES.get(name)
+    followed, known = await context.desk.ask(experiment, of, whole=kind is not None and kind.needs_history)
 
     def draw() -> str:
         return str(registry.draw(name, followed.chronicle, options, theme=THEMES[theme]).to_json())

@@ -10,12 +10,17 @@ from pathlib import Path
 
 from ashwood.trial.storage.local import LocalStorage
 from ashwood.trial.storage.manifest import MANIFEST, About, digest_of_draw
+from ashwood.trial.storage.patience import BRIEF, ONCE, RETRY_SECONDS, Patience
 from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, checkpoint_name, named_position
 
 __all__ = [
+    "BRIEF",
     "MANIFEST",
+    "ONCE",
+    "RETRY_SECONDS",
     "About",
     "Leftover",
+    "Patience",
     "Storage",
     "Stored",
     "Write",
@@ -30,16 +35,17 @@ __all__ = [
 _LOCAL = "file://"
 
 
-def open_storage(url: str | os.PathLike[str]) -> Storage:
-    """The storage at a directory or URL; nothing is read or written yet.
+def open_storage(url: str | os.PathLike[str], patience: Patience = BRIEF) -> Storage:
+    """Return the storage at a directory or URL; nothing is read or written yet.
 
     Options that its file system takes may follow a URL: ``s3://bucket/prefix?endpoint_url=https://host``.
+    Calls of a remote storage that fail are tried again as long as ``patience`` says.
     """
     text = os.fspath(url)
     if is_remote(text):
         from ashwood.trial.storage.remote import RemoteStorage  # most workers have no use for it
 
-        return RemoteStorage(text)
+        return RemoteStorage(text, patience)
     return LocalStorage(Path(text.removeprefix(_LOCAL)).absolute())
 
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashwood.errors import CheckpointError, StorageUnreachable
+from ashwood.trial.sharing import how_to_share, share, share_tree
 from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
 from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.trees import remove_tree
@@ -26,6 +27,7 @@ _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
 _HIDDEN = (_WRITING, _REPLACED, _DELETED)
 _HIDING = re.compile(r"^(?:\.(?:writing|replaced|deleted)-(?:replaced-)?)+")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 _TRIAL = re.compile(r"trial-([0-9]+)")
 
 
@@ -44,20 +46,34 @@ class LocalStorage(Storage):
         directory = self._root / name
         parent = directory.parent
         hidden = parent / f"{_WRITING}{directory.name}"
-        _tidy(parent, attempt)
-        _make(hidden)
+        with self._reached():
+            _tidy(parent, attempt)
+            _make(hidden)
         try:
             with _placed(hidden):
                 fill(hidden, write)
-            manifest = describe(hidden, trial, length, attempt, about())
-            (hidden / MANIFEST).write_bytes(manifest.encode())
-            _sync_all(hidden, manifest)
-            if directory.exists():  # saved for a driver that died before it knew of it
-                directory.rename(parent / f"{_REPLACED}{directory.name}")
-            hidden.rename(directory)
-            _sync(parent)
+            with self._reached():
+                manifest = describe(hidden, trial, length, attempt, about())
+                (hidden / MANIFEST).write_bytes(manifest.encode())
+                share_tree(hidden)
+                _sync_all(hidden, manifest)
+                if directory.exists():  # saved for a driver that died before it knew of it
+                    directory.rename(parent / f"{_REPLACED}{directory.name}")
+                hidden.rename(directory)
+                _sync(parent)
         finally:
-            _tidy(parent, attempt)
+            with self._reached():
+                _tidy(parent, attempt)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn errors of the file system, except that it is full, into `StorageUnreachable`."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise StorageUnreachable(f"cannot save to {self._root}: {error.strerror or error}") from error
 
     @contextmanager
     def _fetch(self, name: str) -> Iterator[Path]:
@@ -169,7 +185,7 @@ class LocalStorage(Storage):
 
     def locate(self, name: str) -> str:
         """The directory."""
-        return name if is_foreign(name) else str(self._root / name)
+        return name if is_foreign(name) else f"{self._root}/{name}"  # of 100,000 at once, and paths are slow
 
     def probe(self) -> None:
         """Write a small file, read it and delete it."""
@@ -184,8 +200,11 @@ class LocalStorage(Storage):
             finally:
                 file.unlink(missing_ok=True)
         except OSError as error:
+            allow = "correct that"
+            if isinstance(error, PermissionError):
+                allow = how_to_share(self._root, self._root)
             raise StorageUnreachable(
-                f"checkpoints can't be kept in {self._root}: {error.strerror}; mend that, or set checkpoint_storage to "
+                f"checkpoints can't be kept in {self._root}: {error.strerror}; {allow}, or set checkpoint_storage to "
                 "another directory"
             ) from error
         if reads != str(file):
@@ -194,12 +213,18 @@ class LocalStorage(Storage):
 
 @contextmanager
 def _placed(directory: Path) -> Iterator[None]:
-    """Let an error of the disk that names no file, as those of writing do, say where it happened."""
+    """Let an error of the disk that names no file, as those of writing do, say where it happened.
+
+    Raises:
+        StorageUnreachable: the file system cannot be used any more: it is broken, read-only or no longer mounted.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL and error.filename is None:
             error.filename = str(directory)
+        if error.errno in _BROKEN and str(error.filename or directory).startswith(str(directory)):
+            raise StorageUnreachable(f"cannot write to {directory}: {error.strerror}") from error
         raise
 
 
@@ -211,6 +236,7 @@ def _make(directory: Path) -> None:
         _make(directory.parent)
         try:
             directory.mkdir()
+            share(directory)
             break
         except FileExistsError:
             break

@@ -147,6 +147,16 @@ class Storage(ABC):
     def locate(self, name: str) -> str:
         """The path or URL of a checkpoint, for people; an absolute name stays as it is."""
 
+    def abort_uploads(self, *, dry_run: bool = False) -> int:  # noqa: ARG002 - most storages have none
+        """Abort uploads that processes left unfinished, and return how many there were; ``dry_run`` only counts them.
+
+        Call it only if no process saves.  A storage bills the parts of such uploads although it does not list them.
+
+        Raises:
+            StorageUnreachable: they cannot be listed or aborted.
+        """
+        return 0
+
     @abstractmethod
     def probe(self) -> None:
         """Make sure that checkpoints can be written, read and deleted.

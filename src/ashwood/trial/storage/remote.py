@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, check, decode, describe
+from ashwood.trial.storage.patience import BRIEF, Patience, Progress, persist
 from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.scratch import scratch
-
-_T = TypeVar("_T")
-
-TRIES = 7
-FIRST_PAUSE = 0.25
-"""Seconds before the second try; each further one waits twice as long: 16 s in all."""
 
 _EXTRAS = {
     "s3": "s3",
@@ -44,28 +37,52 @@ _CREDENTIALS = {
     "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # What botocore, s3fs and this module each repeat would multiply to a quarter of an hour without a word.
+    # Tries of botocore and of s3fs (see `_open`) would multiply with those of this module.
     "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}},
 }
+_PART_BYTES = 16 << 20
+_PARTS_AT_ONCE = 4
+_MOST_PARTS = 10_000
+_SLOWEST = 100_000
+"""Bytes a second that a transfer makes at least; a slower one counts as stalled."""
+_PROBE = Patience(1.0)
 _LOCAL_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+_Key = tuple[int, str, str]
+_file_systems: dict[_Key, tuple[Any, str]] = {}
+"""File systems in use, by process, URL and options, each with the path of its URL.
+
+They are not fsspec's own instances: after a failure one is replaced, so that new credentials are read.
+"""
 
 
 class RemoteStorage(Storage):
     """A URL, with options of its file system behind a question mark."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: Patience = BRIEF) -> None:
         base, _, options = url.partition("?")
         self._url = base.rstrip("/")
         self._extra = _EXTRAS.get(self._url.partition("://")[0])
         self._options = {**_OPTIONS.get(self._extra or "", {}), **dict(parse_qsl(options))}
+        self._patience = patience
 
-    @cached_property
+    @property
+    def _key(self) -> _Key:
+        # A file system does not survive a fork.
+        return os.getpid(), self._url, repr(self._options)
+
+    @property
     def _place(self) -> tuple[Any, str]:
-        """The file system, which fsspec keeps a process long, and our path in it."""
+        """The file system, which is kept until a call fails, and our path in it."""
+        if (place := _file_systems.get(self._key)) is None:
+            place = _file_systems[self._key] = self._open()
+        return place
+
+    def _open(self) -> tuple[Any, str]:
         try:
             from fsspec.core import url_to_fs
 
-            fs, path = url_to_fs(self._url, **self._options)
+            fs, path = url_to_fs(self._url, skip_instance_cache=True, **self._options)
         except ImportError as error:
             package = f"ashwood[{self._extra}]" if self._extra else "ashwood[fsspec]"
             raise StorageUnreachable(
@@ -73,6 +90,8 @@ class RemoteStorage(Storage):
             ) from error
         except Exception as error:
             raise StorageUnreachable(f"can't use {self._url} for checkpoints: {_words(error)}") from error
+        if self._extra == "s3":
+            fs.retries = 1
         return fs, path.rstrip("/")
 
     @property
@@ -92,8 +111,8 @@ class RemoteStorage(Storage):
             manifest = describe(directory, trial, length, attempt, about())
             self.delete(name)  # what an interrupted upload left would be taken for a part of it
             for path in manifest.files:
-                self._try("upload", self._fs.put_file, str(directory / path), self._path(f"{name}/{path}"))
-            self._try("upload", self._fs.pipe_file, self._path(f"{name}/{MANIFEST}"), manifest.encode())
+                self._upload(directory / path, f"{name}/{path}")
+            self._try("upload", "pipe_file", self._path(f"{name}/{MANIFEST}"), manifest.encode())
 
     @contextmanager
     def _fetch(self, name: str) -> Iterator[Path]:
@@ -107,10 +126,10 @@ class RemoteStorage(Storage):
             manifest = self.manifest(name)
             for folder in manifest.folders:
                 (directory / folder).mkdir(parents=True, exist_ok=True)
-            for path in there:
+            for path, size in there.items():
                 if path != MANIFEST:
                     (directory / path).parent.mkdir(parents=True, exist_ok=True)
-                    self._try("download", self._fs.get_file, self._path(f"{name}/{path}"), str(directory / path))
+                    self._download(f"{name}/{path}", directory / path, size)
             check(directory, manifest, where)
             (directory / MANIFEST).write_bytes(manifest.encode())  # so that a copy of it is a checkpoint too
             yield directory
@@ -118,7 +137,7 @@ class RemoteStorage(Storage):
     def manifest(self, name: str) -> Manifest:
         """Download it."""
         try:
-            data = self._try("download", self._fs.cat_file, self._path(f"{name}/{MANIFEST}"))
+            data = self._try("download", "cat_file", self._path(f"{name}/{MANIFEST}"))
         except FileNotFoundError:
             where = self.locate(name)
             raise CheckpointError(f"the checkpoint {where} is incomplete or damaged: it has no {MANIFEST}") from None
@@ -130,10 +149,10 @@ class RemoteStorage(Storage):
             raise CheckpointError(f"{name} is no checkpoint of {self._url}, so it isn't deleted")
         paths = self._list(name)
         if MANIFEST in paths:
-            self._try("delete", self._fs.rm_file, self._path(f"{name}/{MANIFEST}"))
+            self._try("delete", "rm_file", self._path(f"{name}/{MANIFEST}"))
         if rest := [self._path(f"{name}/{path}") for path in paths if path != MANIFEST]:
             with suppress(FileNotFoundError):
-                self._try("delete", self._fs.rm, rest)
+                self._try("delete", "rm", rest)
 
     def set_aside(self, name: str) -> str:
         """Copy its objects, then delete them, the manifest first."""
@@ -142,8 +161,8 @@ class RemoteStorage(Storage):
         while self._list(target):
             nth += 1
             target = f"{ASIDE}/{name}.{nth}"
-        for path in self._list(name):
-            self._try("copy", self._fs.copy, self._path(f"{name}/{path}"), self._path(f"{target}/{path}"))
+        for path, size in self._list(name).items():
+            self._copy(f"{name}/{path}", f"{target}/{path}", size)
         self.delete(name)
         return f"{self._url}/{target}"
 
@@ -184,11 +203,58 @@ class RemoteStorage(Storage):
         """The size of every object below a folder, by its path in there."""
         top = self._path(folder).rstrip("/")
         try:
-            self._fs.invalidate_cache()
-            found = self._try("list", self._fs.find, top, detail=True)
+            found: Mapping[str, Any] = self._try("list", "find", top, detail=True)
         except FileNotFoundError:
             return {}
         return {path.removeprefix(f"{top}/"): int(info["size"] or 0) for path, info in found.items() if path != top}
+
+    # -- transfers ----------------------------------------------------------------------------------
+
+    def _upload(self, source: Path, name: str) -> None:
+        size = source.stat().st_size
+        self._try("upload", "put_file", str(source), self._path(name), size=size, **self._parts(size))
+
+    def _download(self, name: str, target: Path, size: int) -> None:
+        self._try("download", "get_file", self._path(name), str(target), size=size, **self._parts(size))
+
+    def _copy(self, name: str, target: str, size: int) -> None:
+        self._try("copy", "copy", self._path(name), self._path(target), expected_seconds=size / _SLOWEST)
+
+    def _parts(self, size: int) -> Mapping[str, Any]:
+        """Bound the memory of a transfer: by default s3fs holds 10 parts of 50 MiB, twice."""
+        if self._extra != "s3":
+            return {}
+        return {"chunksize": max(_PART_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _PARTS_AT_ONCE}
+
+    def abort_uploads(self, *, dry_run: bool = False) -> int:
+        """Abort multipart uploads of S3; other storages remove theirs by themselves."""
+        if self._extra != "s3":
+            return 0
+        bucket, _, prefix = self._place[1].partition("/")
+        prefix = f"{prefix}/" if prefix else ""
+        aborted, markers = 0, dict[str, Any]()
+        while True:
+            answer = self._try(
+                "list uploads in",
+                "call_s3",
+                "list_multipart_uploads",
+                Bucket=bucket,
+                Prefix=prefix,
+                patience=_PROBE,
+                **markers,
+            )
+            for upload in answer.get("Uploads", ()):
+                # Not every server that speaks S3 looks at the prefix.
+                if not upload["Key"].startswith(prefix):
+                    continue
+                aborted += 1
+                if not dry_run:
+                    where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                    with suppress(FileNotFoundError):  # it has ended meanwhile
+                        self._try("abort uploads in", "call_s3", "abort_multipart_upload", patience=_PROBE, **where)
+            if not answer.get("IsTruncated"):
+                return aborted
+            markers = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
     # -- trouble ------------------------------------------------------------------------------------
 
@@ -196,49 +262,78 @@ class RemoteStorage(Storage):
         """Write a small object, read it and delete it."""
         # Not named by the process id: nodes that probe one URL may have processes of the same id.
         path, content = self._path(f".probe-{os.urandom(8).hex()}"), self._url.encode()
-        self._try("write to", self._fs.pipe_file, path, content, tries=2)
+        self._try("write to", "pipe_file", path, content, patience=_PROBE)
         try:
-            read = self._try("read from", self._fs.cat_file, path, tries=2)
-            self._try("delete from", self._fs.rm_file, path, tries=2)
+            read = self._try("read from", "cat_file", path, patience=_PROBE)
+            self._try("delete from", "rm_file", path, patience=_PROBE)
         except FileNotFoundError as error:
             self._fail("read from", error)
         if read != content:
             raise StorageUnreachable(f"what is written to {self._url} reads otherwise: don't trust it")
 
-    def _try(self, verb: str, do: Callable[..., _T], *arguments: Any, tries: int | None = None, **options: Any) -> _T:
-        """Do something remote, again after a while where it fails for a reason that may pass.
+    def _try(
+        self,
+        verb: str,
+        method: str,
+        *arguments: Any,
+        patience: Patience | None = None,
+        size: int | None = None,
+        expected_seconds: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """Call a method of the file system, again after a while if it fails for a reason that may pass.
+
+        After a failure another file system is made, which reads credentials again.  ``verb`` says in messages what is
+        done.  ``size`` is that of the file that is transferred, or None if none is.  ``expected_seconds`` is how long
+        a call without such a file may take.
 
         Raises:
             FileNotFoundError: there is no such object.
             StorageUnreachable: it failed for good.
         """
-        for wait in [FIRST_PAUSE * 2**nth for nth in range((tries or TRIES) - 1)]:
+        patient = patience or self._patience
+        place = list[Any]()
+
+        def call(progress: Progress) -> Any:
+            place[:] = self._place
+            if size is not None:
+                options["callback"] = _callback(progress)
+            if method == "find":
+                place[0].invalidate_cache()
             try:
-                return do(*arguments, **options)
-            except (FileNotFoundError, PermissionError) as error:
-                self._judge(verb, error)
-            except Exception as error:  # every file system has errors of its own
-                if getattr(error, "errno", None) in _LOCAL_TROUBLE:
-                    raise
-                time.sleep(wait)
+                return getattr(place[0], method)(*arguments, **options)
+            except FileNotFoundError as error:
+                # If the bucket is there, only the object is missing.
+                raise (_Missing(str(error)) if self._has_root(place[0]) else error) from error
+
+        def is_final(error: Exception) -> bool:
+            if isinstance(error, _Missing | StorageUnreachable) or _is_local(error):
+                return True
+            self._forget(place)
+            return patient is _PROBE and isinstance(error, PermissionError | FileNotFoundError)
+
+        if size is not None:  # only S3 tells of progress within a file
+            expected_seconds = (min(size, _PARTS_AT_ONCE * _PART_BYTES) if self._extra == "s3" else size) / _SLOWEST
         try:
-            return do(*arguments, **options)
-        except Exception as error:  # noqa: BLE001
-            self._judge(verb, error)
+            return persist(call, patient, is_final, expected_seconds=expected_seconds)
+        except (_Missing, StorageUnreachable):
+            raise
+        except Exception as error:
+            if _is_local(error):
+                raise
+            self._fail(verb, error)
 
-    def _judge(self, verb: str, error: Exception) -> NoReturn:
-        if getattr(error, "errno", None) in _LOCAL_TROUBLE or (
-            isinstance(error, FileNotFoundError) and self._has_root()
-        ):
-            raise error
-        self._fail(verb, error)
+    def _forget(self, place: list[Any]) -> None:
+        """Have the next call make another file system than the one that failed."""
+        if place and _file_systems.get(self._key, (None,))[0] is place[0]:
+            del _file_systems[self._key]
 
-    def _has_root(self) -> bool:
-        """Whether the bucket is there, so that what isn't found is only the object."""
+    def _has_root(self, fs: Any) -> bool:
+        """Return whether the bucket is there."""
         bucket = self._place[1].partition("/")[0]
         try:
-            return bool(self._fs.exists(bucket))
-        except Exception:  # noqa: BLE001 - nor can it be asked
+            return bool(fs.exists(bucket))
+        except Exception:  # noqa: BLE001 - it cannot be asked either
             return False
 
     def _fail(self, verb: str, error: Exception) -> NoReturn:
@@ -247,10 +342,30 @@ class RemoteStorage(Storage):
             advice = "; create it, or correct checkpoint_storage: Ashwood makes no buckets"
         elif isinstance(error, PermissionError) or "credential" in str(error).lower():
             known = _CREDENTIALS.get(self._extra or "")
-            advice = f"; set {known} in the environment" if known else "; check its credentials"
+            advice = (
+                f"; renew the credentials, or set {known} in the environment" if known else "; check its credentials"
+            )
         raise StorageUnreachable(f"can't {verb} {self._url}: {_words(error)}{advice}") from error
 
 
+class _Missing(FileNotFoundError):
+    """There is no such object in a bucket that is there."""
+
+
+def _is_local(error: Exception) -> bool:
+    return getattr(error, "errno", None) in _LOCAL_TROUBLE
+
+
+def _callback(progress: Progress) -> Any:
+    from fsspec.callbacks import Callback
+
+    class Noted(Callback):  # type: ignore[misc]
+        def call(self, hook_name: Any = None, **kwargs: Any) -> None:  # noqa: ARG002 - as its base has it
+            progress.note()
+
+    return Noted()
+
+
 def _words(error: Exception) -> str:
-    text = str(error).strip() or "no reason given"
+    text = str(error).strip().rstrip(".") or "no reason given"
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,1 @@
+"""The Python API: searches from a script or a notebook."""
