@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import LocalBackend, server
+from ashwood.backends.local import LocalBackend, server, sockets
 from ashwood.backends.local.children import Command as Runner
 from ashwood.backends.port import Abort, Command, GoOn, Suspend
 from ashwood.experiment.events import (
@@ -171,6 +171,19 @@ def test_children_of_multiprocessing_train_as_ranks(tmp_path: Path, make: Make) 
     assert error(drive(backend, [job(trial=1, target=2)])).startswith("rank 1: ValueError: no luck\n")
 
 
+@pytest.mark.parametrize(("first", "second"), [("RANK=1", "RANK="), ("RANK=", "RANK=1")])
+def test_rank_beside_a_process_without_a_number_is_refused(tmp_path: Path, make: Make, first: str, second: str) -> None:
+    os.mkfifo(tmp_path / "joined")
+    # The second joins when the first has: that waits in its first step, or for rank 0.
+    body = "number = int(os.environ['RANK'] or 0)\nif sys.argv[1] == '2': open('joined').read()\n"
+    body += "elif number: trial._attempt._announcements._part.join(); open('joined', 'w').close()\n"
+    body += "train(lambda epoch: epoch or sys.argv[1] == '2' or open('joined', 'w').close())"
+    (tmp_path / "train.py").write_text(TRAIN + body)
+    python = f"{sys.executable} train.py"
+    backend = make(f"{first} {python} 1 & {second} {python} 2; kill $!; exit 1", EntrypointKind.COMMAND)
+    assert "number all of them from 0 in RANK" in error(drive(backend, [job(target=3)]))
+
+
 # -- processes that die -----------------------------------------------------------------------
 
 
@@ -206,11 +219,12 @@ class Local:
         self.directory = directory
         self.runner = Runner(command.format(python=f"{sys.executable} train.py"), str(directory))
 
-    def run(self, *answers: bytes) -> list[Any]:
+    def run(self, *answers: bytes, **changes: Any) -> list[Any]:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             ours.sendall(b"".join(answer + b"\n" for answer in answers))
             task = Job(0, 1, 2, {}, 0, str(self.directory / "checkpoints"), metric="loss", unit="epochs")
+            task = task._replace(**changes)
             return self.runner(task, Channel(theirs), self.directory / "log")
 
 
@@ -228,6 +242,12 @@ def test_rank_that_hangs_after_rank_0_has_ended_is_ended(tmp_path: Path, monkeyp
     body = "train()\nif trial.rank == 1:\n    import time\n    time.sleep(600)"
     local = Local(tmp_path, body, "RANK=1 {python} & RANK=0 {python}; wait")
     assert local.run(b'["finish",true]') == ["ended", 2]
+
+
+def test_first_process_of_another_machine_leads_those_beside_it(tmp_path: Path) -> None:
+    local = Local(tmp_path, "train()", "RANK=3 LOCAL_RANK=1 {python} & RANK=2 LOCAL_RANK=0 {python}; wait")
+    assert local.run(b'["go",3]', b'["finish",true]', rank=1, world_size=2) == ["ended", 3]
+    assert steps(tmp_path, 2) == steps(tmp_path, 3) == ["step 0", "step 1", "step 2", "save 3", "left 3"]
 
 
 def test_followers_end_when_rank_0_stops_the_trial(tmp_path: Path, launch: Callable[..., LocalBackend]) -> None:
@@ -287,12 +307,12 @@ def test_ranks_die_with_their_killed_worker(tmp_path: Path, launch: Callable[...
 @pytest.fixture
 def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # as a path of pytest may be too long for a socket
-        monkeypatch.setattr(tempfile, "gettempdir", lambda: short)
+        monkeypatch.setenv("TMPDIR", short)
         yield Path(short, f"ashwood-commands-{os.getuid()}")
 
 
 def test_socket_is_in_a_directory_of_this_user_alone(directory: Path) -> None:
-    listener, path = server._listen()
+    listener, path = sockets.listen()
     listener.close()
     assert Path(path).parent == directory
     assert directory.stat().st_mode & 0o777 == 0o700
@@ -310,23 +330,23 @@ def test_socket_goes_elsewhere_if_its_directory_cannot_be_used(
     else:
         long = directory.parent / ("x" * 100)
         long.mkdir()
-        monkeypatch.setattr(tempfile, "gettempdir", lambda: str(long))
-    listener, path = server._listen()
+        monkeypatch.setenv("TMPDIR", str(long))
+    listener, path = sockets.listen()
     listener.close()
     Path(path).unlink()
     assert not Path(path).is_relative_to(directory.parent)
 
 
 def test_sweep_deletes_sockets_of_dead_workers_alone(directory: Path) -> None:
-    listener, path = server._listen()
-    dead, stale = server._listen()
-    starting, young = server._listen()  # may not listen yet
+    listener, path = sockets.listen()
+    dead, stale = sockets.listen()
+    starting, young = sockets.listen()  # may not listen yet
     dead.close()
     starting.close()
-    old = time.time() - 2 * server._STALE_SECONDS
+    old = time.time() - 2 * sockets._STALE_SECONDS
     for name in (path, stale):
         os.utime(name, (old, old))
-    server.sweep()
+    sockets.sweep()
     assert sorted(map(str, directory.iterdir())) == sorted([path, young])
     listener.close()
 

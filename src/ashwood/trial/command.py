@@ -20,7 +20,7 @@ worker to process
 ===========================  ==========================================================================
 job JOB                      at once; descriptors that the process must hold as long as it lives come with it
 joined                       answer to join
-refused PID                  answer to join: process PID trains this rank already
+refused PID RANK             answer to join: process PID trains already, as that rank
 go …, finish …, suspend      to rank 0, from the driver
 announced LIST               answer to next, as soon as there is an announcement
 over                         answer to next: rank 0 has ended
@@ -86,15 +86,14 @@ class _Connection(Channel):
 
 
 class _Rank:
-    """The part of a process in the training of a trial, which it takes when it first needs to."""
+    """The rank of a process, which joins when it first loops or reports."""
 
-    def __init__(self, connection: Channel, rank: int | None) -> None:
+    def __init__(self, connection: Channel) -> None:
         self.connection = connection
         self.joined = False
-        self._rank = rank
 
     def join(self) -> None:
-        """Take it.
+        """Join, as the process that trains this rank.
 
         Raises:
             TrainingCodeError: another process has.
@@ -103,15 +102,11 @@ class _Rank:
         match self.connection.receive():
             case ["joined"]:
                 self.joined = True
-            case ["refused", process]:
-                if self._rank is None:
-                    hint = "If several processes train a trial together, set RANK to the number of each, from 0"
-                else:
-                    hint = "Give every process another RANK"
+            case ["refused", process, rank]:
                 raise TrainingCodeError(
-                    f"process {process} of this command trains the trial as rank {self._rank or 0} already. "
-                    f"{hint}, before it calls ashwood.get_trial(). A process that only needs the hyperparameters "
-                    "can read trial.hparams, but not loop or report"
+                    f"process {process} of this command trains the trial as rank {rank} already. If several processes "
+                    "train a trial together, number all of them from 0 in RANK, before they call ashwood.get_trial(). "
+                    "A process that only needs the hyperparameters can read trial.hparams, but not loop or report"
                 )
             case _:
                 raise Leave  # the worker is gone
@@ -125,7 +120,7 @@ class _CommandLink(DriverLink):
         self._part = part
 
     def started(self, length: int) -> None:
-        """Do nothing: the worker told it when the first process connected."""
+        """Do nothing: the worker reported it when the first process connected."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Training code reported metrics."""
@@ -139,11 +134,16 @@ class _CommandLink(DriverLink):
             self._part.join()
         return super().suspended()
 
-    def announce(self, *announcement: Any) -> None:
-        """Tell the other ranks what this one does next."""
+    def verdict(self) -> Verdict | None:
+        """Return the answer to the report at the target, waiting for it, or None if the trial is suspended."""
         if not self._part.joined:
             self._part.join()
-        self._part.connection.send("announce", announcement)
+        return super().verdict()
+
+    def announce(self, *announcement: Any) -> None:
+        """Tell the other ranks what this one does next."""
+        if self._part.joined:
+            self._part.connection.send("announce", announcement)
 
 
 class _FollowerLink:
@@ -201,7 +201,7 @@ def connect(path: str) -> Trial:
     if rank is not None:
         job = job._replace(rank=rank, world_size=max(_number(_SIZES) or 1, rank + 1))
     connection.send("hello", place, os.getpid())
-    part = _Rank(connection, place)
+    part = _Rank(connection)
     if place:
         follower = _FollowerLink(part)
         trial = Trial(job, follower, FollowingAttempt(job, follower, follower))
@@ -250,13 +250,13 @@ def _at_exit(function: Callable[[], None]) -> None:
 
 
 def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, process: int) -> None:
-    """Tell the worker how the attempt ended here; it sees only an exit code, and that of the launcher.
+    """Send how the attempt ended here to the worker, which sees only the exit code of the launcher.
 
     Args:
         trial: the trial of this process.
         link: its link to the driver; None: this process followed another.
         connection: its connection with the worker.
-        process: the process that connected; its forks have nothing to tell.
+        process: the process that connected; its forks send nothing.
     """
     if os.getpid() != process:
         return

@@ -45,6 +45,14 @@ class LeadingAttempt(Attempt):
         if self._suspended:
             self._announce("suspend")
 
+    def _hurries(self) -> bool:
+        """Return whether the trial has to stop, also if that is not announced yet."""
+        return self._suspended or self._link.suspended()
+
+    def _save_if(self, wanted: bool, *, required: bool = True) -> None:  # noqa: ARG002
+        """Save, waiting for a storage that fails: a later try would call the saver of this process alone."""
+        super()._save_if(wanted)
+
     def _obey(self, verdict: Verdict | None, length: int) -> None:
         # Saving may take all processes, so they must know of it first.
         if verdict is None:
@@ -109,7 +117,7 @@ class FollowingAttempt(Attempt):
         """Do nothing: requests to suspend come from rank 0."""
 
     def _ask(self, length: int) -> None:  # noqa: ARG002
-        """Do what rank 0 was told at this report.  If it has not asked there, go on."""
+        """Do what the search answered to rank 0 at this report.  If rank 0 has not asked there, do nothing."""
         announcement = self._next()
         if announcement[0] in ("to", "left"):
             self._announcements.put_back(announcement)

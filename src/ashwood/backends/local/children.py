@@ -18,7 +18,8 @@ from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import flush, summary, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
-from ashwood.backends.local.server import CommandServer, sweep
+from ashwood.backends.local.server import CommandServer
+from ashwood.backends.local.sockets import sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
 from ashwood.trial.channel import Channel, Message, encode
@@ -115,7 +116,7 @@ class Command:
     def _run(
         self, command: str, channel: Channel, pending: list[Message], log: Path, job: Job, /
     ) -> tuple[Message, list[Message]] | Failed:
-        """Run the command once; returns the last message, and what of the driver's messages it left unused."""
+        """Run the command once; return the last message, and the driver's messages that it has not used."""
         try:
             server = CommandServer(channel, job, pending, self._inherited)
         except OSError as error:
@@ -134,8 +135,6 @@ class Command:
             process.returncode = code = _await_group(process.pid)
             server.finish(killed=code < 0)
             message = _last_message(server, code, job, log)
-            if code != 0:
-                channel.end_line()
             return message, server.unused(message[2]) if message[0] == "again" else []
 
 
@@ -157,8 +156,8 @@ def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Mess
     if server.outcome is None:
         return [
             "failed",
-            "the command ended without a word: its program has to call ashwood.get_trial() and to report "
-            f"{job.metric!r} there" + tail(log),
+            "the command ended without a report: its program must call ashwood.get_trial() and report "
+            f"{job.metric!r}" + tail(log),
         ]
     return server.outcome
 

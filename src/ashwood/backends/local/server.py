@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import select
 import selectors
 import signal
 import socket
-import stat
 import struct
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from ashwood.backends.local import warden
+from ashwood.backends.local.sockets import listen
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
@@ -32,8 +30,6 @@ _TERMINATION = 5.0
 """Seconds between SIGTERM, at which launchers end what they started, and SIGKILL."""
 _KILL_SECONDS = 2.0
 _SEND_SECONDS = 10
-_STALE_SECONDS = 3600.0
-_BACKLOG = 512
 _PASSED_ON = (b'["report",', b'["checkpoint",')
 
 
@@ -42,7 +38,7 @@ class _Peer:
 
     Attributes:
         rank: the rank that it joined, or None before.
-        outcome: what it said of how the attempt ended, or None before.
+        outcome: how the attempt ended in it, or None before it ends.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -51,13 +47,14 @@ class _Peer:
         self.handle: int | None = None
         self.rank: int | None = None
         self.number = 0
+        self.is_numbered = False
         self.outcome: Message | None = None
         self.tail = b""
         self.waits = False
         self.announced: deque[Message] = deque()
 
     def send(self, *message: object) -> None:
-        """Send a message.  A process that is dead is found so when it is read."""
+        """Send a message.  Errors are ignored: reading from a dead process shows that it is dead."""
         with suppress(OSError):
             self.socket.sendall(encode(message).encode() + b"\n")
 
@@ -67,9 +64,9 @@ class CommandServer:
 
     Attributes:
         path: the socket, for `ashwood.trial.command.VARIABLE`.
-        outcome: how the attempt ended, as rank 0 says, or None if it said nothing.
+        outcome: how the attempt ended in the process of rank 0, or None if that is unknown.
         error: the exception that ended a process, as a last message of the job, or None.
-        lost: which process of a rank ended without a word, as an error for people, or None.
+        lost: error message if a process of a rank ended without an outcome, or None.
         gave_up: whether the command was ended because it did not end by itself.
     """
 
@@ -93,7 +90,7 @@ class CommandServer:
         self._job = job
         self._fences = fences
         self._from_driver = list(pending)
-        self._listener, self.path = _listen()
+        self._listener, self.path = listen()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         self._peers: list[_Peer] = []
@@ -122,9 +119,9 @@ class CommandServer:
     # -- while it runs ------------------------------------------------------------------------
 
     def serve(self, process: int) -> None:
-        """Serve until the command, a child of this process in a group of its own, has ended; don't bury it."""
+        """Serve until the command, a child of this process in a group of its own, has ended; the caller reaps it."""
         self._process = process
-        handle = exit_handle(process)
+        handle = _exit_handle(process)
         if handle is None:
             return
         self._selector.register(handle, selectors.EVENT_READ, None)
@@ -142,7 +139,7 @@ class CommandServer:
             os.close(handle)
 
     def finish(self, killed: bool) -> None:
-        """End the processes that have left the command's group, and read what all have said.
+        """Kill the processes that have left the command's group, and read the last messages of all.
 
         Args:
             killed: whether a signal ended the command, so that a launcher could not end what it had started.
@@ -193,7 +190,7 @@ class CommandServer:
         self._selector.register(sock, selectors.EVENT_READ, lambda: self._read(peer))
 
     def _read(self, peer: _Peer) -> bool:
-        """Take what a process has said; returns whether it may say more."""
+        """Handle the messages of a process, and return whether there may be more."""
         if peer not in self._peers:  # closed earlier in this very round
             return False
         try:
@@ -213,7 +210,8 @@ class CommandServer:
                 continue
             if passed_on:  # the order counts
                 self._pass_on(passed_on)
-            self._take(peer, json.loads(line))
+            with suppress(ValueError):  # forks that share the connection may have mixed their messages
+                self._take(peer, json.loads(line))
         if passed_on:
             self._pass_on(passed_on)
         return True
@@ -225,6 +223,7 @@ class CommandServer:
     def _take(self, peer: _Peer, message: Message) -> None:
         match message:
             case ["hello", rank, process]:
+                peer.is_numbered = rank is not None
                 self._greet(peer, rank or 0, process)
             case ["join"]:
                 self._join(peer)
@@ -241,7 +240,8 @@ class CommandServer:
     def _greet(self, peer: _Peer, rank: int, process: int) -> None:
         peer.number = rank
         peer.pid = peer.pid or process
-        peer.handle = exit_handle(peer.pid)
+        with suppress(OSError):  # of a container, perhaps, whose processes have no number here
+            peer.handle = _exit_handle(peer.pid)
         if peer.handle is not None:
             # Its forks may hold the connection open.
             self._selector.register(peer.handle, selectors.EVENT_READ, lambda: self._see_end(peer))
@@ -256,10 +256,14 @@ class CommandServer:
             self._channel.send("started", self._job.length)
 
     def _join(self, peer: _Peer) -> None:
-        holder = self._ranks.setdefault(peer.number, peer)
-        if holder is not peer:
-            peer.send("refused", holder.pid)
+        holder = self._ranks.get(peer.number)
+        if holder is None:
+            # A process without a number trains alone, and announces nothing that others could follow.
+            holder = next((other for other in self._ranks.values() if other.is_numbered != peer.is_numbered), None)
+        if holder is not None:
+            peer.send("refused", holder.pid, holder.number)
             return
+        self._ranks[peer.number] = peer
         peer.rank = peer.number
         peer.send("joined")
         if peer.rank:
@@ -283,7 +287,7 @@ class CommandServer:
             leader.send(*message)
         if self._channel.gone:
             self._stop_relaying()
-            with suppress(OSError):  # so it learns that the driver is gone, and saves
+            with suppress(OSError):  # rank 0 then reads that the driver is gone, and saves
                 leader.socket.shutdown(socket.SHUT_WR)
 
     def _stop_relaying(self) -> None:
@@ -328,7 +332,7 @@ class CommandServer:
             self._lose(peer)
 
     def _lose(self, peer: _Peer) -> None:
-        """A process has ended, or closed its connection."""
+        """Handle the end of a process, or of its connection."""
         self._close(peer)
         if peer.rank is None or peer.outcome is not None or (peer.rank and self._leader_has_concluded()):
             return
@@ -357,13 +361,13 @@ class CommandServer:
             peer.handle = None
 
 
-def exit_handle(process: int) -> int | None:
-    """Return a descriptor that becomes readable when a process ends, or None if it has ended or can't be seen."""
+def _exit_handle(process: int) -> int | None:
+    """Return a descriptor that becomes readable when a process ends, or None if it has ended."""
     try:
         if sys.platform != "linux":
             return _kqueue_handle(process)
         return os.pidfd_open(process)
-    except OSError:
+    except ProcessLookupError:
         return None
 
 
@@ -414,66 +418,3 @@ def _kill_ranks(path: str) -> None:
                         signal.pidfd_send_signal(handle, signal.SIGKILL)
                 finally:
                     os.close(handle)
-
-
-# -- the socket -------------------------------------------------------------------------------
-
-
-def _listen() -> tuple[socket.socket, str]:
-    """Return a listening socket and its path.
-
-    The name is random and in a directory of this user alone, so no other user can connect.  The path must be short
-    (108 bytes on Linux), which a directory for temporary files need not be; and its disk may be full.
-    """
-    troubles: list[OSError] = []
-    for base in dict.fromkeys((*_temporary(), "/tmp", "/dev/shm", "/var/tmp")):  # noqa: S108
-        sock = socket.socket(socket.AF_UNIX)
-        try:
-            path = str(_own_directory(base) / os.urandom(8).hex())
-            sock.bind(path)
-            sock.listen(_BACKLOG)
-        except OSError as error:
-            sock.close()
-            troubles.append(error)
-        else:
-            return sock, path
-    raise troubles[0]
-
-
-def _temporary() -> Iterator[str]:
-    with suppress(FileNotFoundError):
-        yield tempfile.gettempdir()
-
-
-def _own_directory(base: str) -> Path:
-    directory = Path(base, f"ashwood-commands-{os.getuid()}")
-    with suppress(FileExistsError):
-        directory.mkdir(mode=0o700)
-    found = directory.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, f"{directory} must be a directory that only you can use: remove it")
-    return directory
-
-
-def sweep() -> None:
-    """Delete sockets on which no worker listens any more: a worker that is killed leaves one behind."""
-    for base in dict.fromkeys((*_temporary(), "/tmp", "/dev/shm", "/var/tmp")):  # noqa: S108
-        with suppress(OSError):
-            for path in _own_directory_if_any(base):
-                _delete_if_stale(path)
-
-
-def _own_directory_if_any(base: str) -> list[Path]:
-    return list(Path(base, f"ashwood-commands-{os.getuid()}").iterdir())
-
-
-def _delete_if_stale(path: Path) -> None:
-    # One that is bound and doesn't listen yet refuses connections, too.
-    if time.time() - path.lstat().st_mtime < _STALE_SECONDS:
-        return
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.setblocking(False)
-        try:
-            sock.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
