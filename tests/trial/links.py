@@ -69,6 +69,7 @@ def make_job(checkpoints: Path, **changes: Any) -> Job:
         "checkpoints": str(checkpoints),
         "metric": "loss",
         "unit": "epochs",
+        "max_length": 100,
     }
     return Job(**fields | changes)
 

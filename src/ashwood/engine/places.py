@@ -117,6 +117,7 @@ class ThisMachine:
             logs=self.home.logs(self.experiment),
             workers=workers,
             fence=self._fence,
+            number=self.experiment,
         )
 
 
@@ -159,6 +160,7 @@ class OnRay:
             shared=self._shared,
             logs=self._here.home.logs(self._here.experiment),
             workers=workers,
+            number=self._here.experiment,
         )
 
     @property

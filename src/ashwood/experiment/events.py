@@ -42,6 +42,10 @@ class AttemptStarted(NamedTuple):
     node: str = ""
 
 
+TRAINING = "training."
+"""How the names of metrics begin that training code reported as those of its training; the search ignores them."""
+
+
 class ValidationReported(NamedTuple):
     """Training code reported metrics at a total length."""
 

@@ -77,6 +77,7 @@ class LocalBackend:
         machine: Machine | None = None,
         grace: float = GRACE,
         team: Team = ALONE,
+        number: int = 0,
     ) -> None:
         """Look the machine over; no process starts yet.
 
@@ -92,6 +93,7 @@ class LocalBackend:
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
+            number: number of the experiment, for training code; 0: it has none.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -119,7 +121,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, process_per_attempt, team)).encode())
+        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, process_per_attempt, team, number)).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
@@ -329,7 +331,9 @@ class LocalBackend:
         self._setup.close()
 
 
-def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool, team: Team) -> Setup:
+def _setup(
+    spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_per_attempt: bool, team: Team, number: int
+) -> Setup:
     return Setup(
         kind=spec.entrypoint.kind,
         target=spec.entrypoint.target,
@@ -347,6 +351,9 @@ def _setup(spec: ExperimentSpec, checkpoints: str | Path, logs: Path, process_pe
             "checkpoint_period": _pair(spec.min_checkpoint_period),
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
+            "max_length": spec.search.max_length,
+            "experiment_id": number,
+            "experiment_name": spec.name,
             **team._asdict(),
         },
     )

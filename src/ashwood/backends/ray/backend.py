@@ -69,6 +69,7 @@ class RayBackend:
         workers: int | None = None,
         process_per_attempt: bool | None = None,
         idle_seconds: float | None = None,
+        number: int = 0,
     ) -> None:
         """Look the cluster over; workers are asked for when they are needed.
 
@@ -82,6 +83,7 @@ class RayBackend:
             workers: how many workers at most; None: as many as there is use for.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
             idle_seconds: how long workers that nobody needs are kept; None: a minute.
+            number: number of the experiment, for training code; 0: it has none.
 
         Raises:
             ClusterError: no trial fits on any node.
@@ -118,6 +120,7 @@ class RayBackend:
             logs=str(self._logs),
             cores=max(1, int(shape.share.get("CPU", 1))),
             process_per_attempt=process_per_attempt,
+            number=number,
         )
         idle = fleet.IDLE_SECONDS if idle_seconds is None else idle_seconds
         self._fleet = Fleet(

@@ -73,7 +73,7 @@ class Orders(NamedTuple):
         marker: name of a file that the driver left there, where it is a directory; None: it left none.
         logs: the driver's directory of logs, for messages.
         cores: how many CPU cores belong to a trial here.
-        process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+        process_per_attempt: see `ashwood.backends.local.LocalBackend`, like ``number``.
     """
 
     worker: int
@@ -88,6 +88,7 @@ class Orders(NamedTuple):
     logs: str
     cores: int
     process_per_attempt: bool | None
+    number: int = 0
 
 
 class Outpost:
@@ -345,6 +346,7 @@ class _Service:
             process_per_attempt=orders.process_per_attempt,
             grace=0.0,
             team=team,
+            number=orders.number,
         )
         self._inbox = inbox
         self._start: StartAttempt | None = None
