@@ -316,3 +316,32 @@ def test_outcome_of_code_that_ends_after_it_was_promoted(tmp_path: Path) -> None
     outcome = outcome_of(trial)
     assert isinstance(outcome, Again)
     assert (outcome.job.length, outcome.job.checkpoint) == (3, "trial-7/length-3-attempt-1")
+
+
+def resumed_in(tmp_path: Path, **changes: Any) -> Any:
+    place = tmp_path / "trial-7" / "length-3-attempt-1"
+    fields = {"attempt": 2, "length": 3, "checkpoint": "trial-7/length-3-attempt-1", "directory": str(place)}
+    return make_job(tmp_path, target=9, **fields | changes)
+
+
+def test_resumed_code_that_never_reads_its_checkpoint_is_warned_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = ScriptedLink([DROP])
+    trial = Trial(resumed_in(tmp_path), link)
+    for length in (6, 9):
+        trial.report(loss=1.0, length=length)
+    [message] = [told[1] for told in link.told if told[0] == "warned"]
+    assert message.startswith("the training code continues at length 3 but has not read trial.checkpoint")
+    assert message.endswith("if trial.checkpoint: model.load(trial.checkpoint / 'model.pt')")
+    assert capsys.readouterr().out == f"warning: {message}\n"
+
+
+def test_code_that_reads_its_checkpoint_or_has_none_or_follows_is_not_warned(tmp_path: Path) -> None:
+    link = ScriptedLink([DROP, DROP, DROP])
+    reads = Trial(resumed_in(tmp_path), link)
+    assert reads.checkpoint == tmp_path / "trial-7" / "length-3-attempt-1"
+    reads.report(loss=1.0, length=9)
+    Trial(make_job(tmp_path), link).report(loss=1.0, length=9)
+    Trial(resumed_in(tmp_path, rank=1), link).report(loss=1.0, length=9)
+    assert not [told for told in link.told if told[0] == "warned"]

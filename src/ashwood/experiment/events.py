@@ -71,6 +71,14 @@ class CheckpointSaved(NamedTuple):
     metrics: Mapping[str, float] | None = None
 
 
+class TrialWarned(NamedTuple):
+    """A process that works on a trial noticed what is probably a mistake in the training code; ``message`` says it."""
+
+    trial: TrialId
+    attempt: int
+    message: str
+
+
 class AttemptEnded(NamedTuple):
     """A process finished its work on a trial in good order, at a total length of ``length``."""
 
@@ -215,6 +223,7 @@ Event: TypeAlias = (
     | AttemptStarted
     | ValidationReported
     | CheckpointSaved
+    | TrialWarned
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted

@@ -56,8 +56,6 @@ class Trial:
         hparams: the hyperparameters, nested; read by item or by attribute.
         data: the experiment's ``data``, in the same way.
         seed: a seed for everything random in this trial, the same in every attempt.
-        checkpoint: directory to start from, to be read only; None: start from scratch. Beside the files that were saved
-            it holds ``ashwood-checkpoint.json``, by which they were verified.
         id: which trial of the experiment this is, counted from 0.
         experiment: id and name of the experiment, or None if the trial runs without one.
         unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
@@ -74,7 +72,7 @@ class Trial:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed
-        self.checkpoint = Path(job.directory) if job.directory is not None else None
+        self._checkpoint = Path(job.directory) if job.directory is not None else None
         self.id = job.trial
         self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
         self.unit = job.unit
@@ -106,6 +104,16 @@ class Trial:
         from ashwood.trial.typed import build  # Workers start fast without it.
 
         return build(cls, self.hparams)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Directory to start from, which must not be changed, or None to start from scratch.
+
+        Beside the files that were saved it holds ``ashwood-checkpoint.json``, by which they were verified.  Training
+        code that reports without having read this attribute gets a warning.
+        """
+        self._attempt.restored = True
+        return self._checkpoint
 
     # -- how far ------------------------------------------------------------------------------
 

@@ -291,6 +291,8 @@ class Attempt:
         """Pass metrics on; at the target, learn what the search wants; save where that is due."""
         if length is not None:
             self._advance(length)
+        if not self.restored:
+            self._warn_of_restoring()
         if self._suspended and self._place() == self._began_at:
             return  # no step was trained: this is the state that the attempt began with
         length = self.length
@@ -327,6 +329,19 @@ class Attempt:
         else:
             self._save_if(True)
         self._reported_since = self._suspended
+
+    def _warn_of_restoring(self) -> None:
+        """Warn that the training code has trained without a look at the checkpoint that it must continue from."""
+        self.restored = True
+        if self._follows:
+            return
+        message = (
+            f"the training code continues at length {self.job.length} but has not read trial.checkpoint, so it "
+            "probably trained a new model; add before its loop: if trial.checkpoint: model.load(trial.checkpoint / "
+            "'model.pt')"
+        )
+        print(f"warning: {message}", flush=True)
+        self._link.warned(message)
 
     def _notice(self) -> None:
         """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""

@@ -39,6 +39,9 @@ class PrintingLink:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)
 
+    def warned(self, message: str) -> None:
+        """Do nothing: the attempt has printed the message."""
+
     def suspended(self) -> bool:
         """Nobody suspends it."""
         return False

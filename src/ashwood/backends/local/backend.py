@@ -36,6 +36,7 @@ from ashwood.experiment.events import (
     HparamsRejected,
     StorageFailed,
     TrialStopped,
+    TrialWarned,
     ValidationReported,
 )
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
@@ -395,6 +396,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return AttemptStarted(*attempt, slot, length)
         case ["checkpoint", length, path, metrics]:
             return CheckpointSaved(*attempt, length, path, metrics)
+        case ["warning", said]:
+            return TrialWarned(*attempt, said)
         case ["ended", length]:
             return AttemptEnded(*attempt, length)
         case ["failed", error, *cause]:
