@@ -116,7 +116,9 @@ def test_a_trial_in_a_long_step_saves_when_it_is_done(
     (tmp_path / "go").touch()
     wait_for_end(trial, patience=5)
     wait_for_end(driver.number("worker"), patience=5)
-    assert saved(tmp_path) == ["length-2-attempt-1"]
+    [name] = saved(tmp_path)
+    # The worker tells a command that the driver is gone. Steps that take no time may go on until then.
+    assert name == "length-2-attempt-1" or (mode[0] == "command" and name.startswith("length-"))
 
 
 @pytest.mark.parametrize("mode", MODES)

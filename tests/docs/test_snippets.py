@@ -110,6 +110,7 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "model": model,
         "fit_one_epoch": lambda model: None,
         "step": lambda model, batch: None,
+        "train_some_batches": lambda model, batches: None,
         "evaluate": lambda model: 0.5,
         "save": lambda directory: (directory / "model").write_text("weights"),
         "trial": ashwood.get_trial(batches=10),

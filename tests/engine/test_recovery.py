@@ -176,6 +176,18 @@ def test_checkpoint_beyond_an_answer_that_the_log_does_not_know_is_not_taken(
     assert recovered(experiment, storage) == []
 
 
+def test_reports_past_the_target_without_the_metric_of_the_search_come_back(
+    experiment: Experiment, storage: Storage
+) -> None:
+    about = mine(experiment, reports=[(1, {"training.loss": 0.9}), (2, {"training.loss": 0.8})])
+    storage.save("trial-0/length-3-attempt-1", write, lambda: about)
+    assert recovered(experiment, storage)[2:] == [
+        ValidationReported(0, 1, 3, {"loss": 0.5}),
+        CheckpointSaved(0, 1, 3, "trial-0/length-3-attempt-1", {"loss": 0.5}),
+    ]
+    assert experiment.trials[0].state is TrialState.PAUSED
+
+
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
 def test_trial_continues_from_what_its_process_saved_just_before_it_died(

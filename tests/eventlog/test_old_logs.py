@@ -11,7 +11,7 @@ import pytest
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.decisions import ReopenTrial
+from ashwood.experiment.decisions import ReopenTrial, Warn
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptPreempted,
@@ -19,6 +19,7 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointSaved,
     StorageFailed,
+    TrialWarned,
 )
 from ashwood.experiment.lifecycle import ExperimentState as State
 
@@ -29,6 +30,7 @@ STATES = {
     3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py, as are all later ones
     4: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
     5: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
+    6: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
@@ -81,8 +83,17 @@ def test_checkpoints_have_metrics_and_specs_have_rules_from_version_4_on(tmp_pat
     shutil.copy(LOGS / f"version-{version}.db", path)
     with closing(SqliteStore(path)) as store:
         numbers = [record.id for record in store.experiments()]
-        assert {store.spec(number).rules for number in numbers} == {0 if version < 4 else 1}
+        assert {store.spec(number).rules for number in numbers} == {{1: 0, 2: 0, 3: 0, 4: 1, 5: 1}.get(version, 2)}
         events = [entry.event for number in numbers for _, entry in store.log(number).read()]
     saved = [event for event in events if isinstance(event, CheckpointSaved)]
     assert saved
     assert all((event.metrics is None) == (version < 4) for event in saved)
+
+
+def test_that_of_version_6_has_a_warning_of_training_code(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-6.db", path)
+    with closing(SqliteStore(path)) as store:
+        entries = [entry for _, entry in store.log(2).read()]
+    warned = [entry for entry in entries if isinstance(entry.event, TrialWarned)]
+    assert [entry.decisions for entry in warned] == [(Warn("trial 0: it never reads trial.checkpoint"),)]

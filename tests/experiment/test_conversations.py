@@ -28,7 +28,7 @@ from ashwood.experiment.decisions import (
     TrainTrial,
     Warn,
 )
-from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
+from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, TrialWarned, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.settings import Method
 from ashwood.search.space import Const, Int, Space
@@ -173,6 +173,21 @@ def test_a_report_without_the_metric_is_warned_about_and_may_be_made_good(begin:
     ]
     assert messages(world.report(world.processes[0], 2)) == ["trial 0 reported nothing at length 2, without 'loss'"]
     assert isinstance(world.report(world.processes[0], 2, loss=0.5)[0], PauseTrial)
+
+
+def test_report_of_training_metrics_alone_is_no_reason_for_a_warning(begin: Begin) -> None:
+    world = begin()
+    assert world.handle(ValidationReported(0, 1, 2, {"training.loss": 0.5})) == ()
+    old = begin(rules=1)
+    assert messages(old.handle(ValidationReported(0, 1, 2, {"training.loss": 0.5}))) == [
+        "trial 0 reported training.loss at length 2, without 'loss'"
+    ]
+
+
+def test_first_warning_of_training_code_is_passed_on(begin: Begin) -> None:
+    world = begin()
+    assert messages(world.handle(TrialWarned(1, 1, "never restored"))) == ["trial 1: never restored"]
+    assert world.handle(TrialWarned(0, 1, "never restored")) == ()
 
 
 def test_a_report_of_a_dead_attempt_is_warned_about(begin: Begin) -> None:

@@ -41,6 +41,9 @@ class ScriptedLink:
         self.told.append(("saved", length, rest))
         self.metrics_saved[rest] = dict(metrics)
 
+    def warned(self, message: str) -> None:
+        self.told.append(("warned", message))
+
     def suspended(self) -> bool:
         self.polls += 1
         return self._suspend_at is not None and self.polls >= self._suspend_at
@@ -69,6 +72,7 @@ def make_job(checkpoints: Path, **changes: Any) -> Job:
         "checkpoints": str(checkpoints),
         "metric": "loss",
         "unit": "epochs",
+        "max_length": 100,
     }
     return Job(**fields | changes)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ashwood import trial as trial_room
-from ashwood.errors import TrainingCodeError
+from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial import Trial
 from tests.trial.links import save
 
@@ -48,3 +48,28 @@ def test_get_trial_after_its_command_has_ended_says_so(monkeypatch: pytest.Monke
     monkeypatch.setenv("ASHWOOD_TRIAL", str(tmp_path / "socket"))
     with pytest.raises(TrainingCodeError, match=r"no worker of Ashwood answers at .* has ended.*unset ASHWOOD_TRIAL"):
         trial_room.get_trial()
+
+
+def test_alone_it_continues_from_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(trial_room.get_trial(epochs=2, checkpoint_dir=tmp_path))
+    saved = tmp_path / "trial-0" / "length-2-attempt-1"
+    trial = trial_room.get_trial(epochs=4, checkpoint=saved, checkpoint_dir=tmp_path)
+    assert (trial.length, trial.checkpoint, trial.attempt) == (2, saved, 2)
+    assert (trial.experiment, trial.max_length, trial.unit) == (None, 4, "epochs")
+    train(trial)
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("length 1 epochs", "length 2 epochs", "length 2 epochs"),
+        *("length 3 epochs", "length 4 epochs", "length 4 epochs"),
+    ]
+
+
+def test_checkpoint_to_continue_from_must_be_complete_and_shorter(tmp_path: Path) -> None:
+    train(trial_room.get_trial(epochs=2, checkpoint_dir=tmp_path))
+    saved = tmp_path / "trial-0" / "length-2-attempt-1"
+    with pytest.raises(TrainingCodeError, match="has length 2 already"):
+        trial_room.get_trial(epochs=2, checkpoint=saved)
+    with pytest.raises(CheckpointError, match="is not a checkpoint that Ashwood saved"):
+        trial_room.get_trial(epochs=3, checkpoint=tmp_path)
+    (saved / "model").write_text("other")
+    with pytest.raises(CheckpointError, match="model"):
+        trial_room.get_trial(epochs=3, checkpoint=saved)

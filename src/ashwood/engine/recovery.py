@@ -235,7 +235,9 @@ def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Ite
     for stored, manifest in found:
         reports = [(length, metrics) for length, metrics in manifest.reports if metrics and length < stored.length]
         is_known = stored.name in known or stored.length < trial.checkpoint_length
-        if is_known or any(length >= trial.target for length, _ in reports):
+        # The search waits for its metric alone, so other reports pass the target without an answer.
+        judged = (length for length, metrics in reports if experiment.spec.metric in metrics)
+        if is_known or any(length >= trial.target for length in judged):
             continue
         for length, metrics in (*reports, (stored.length, manifest.metrics)):
             if metrics and trial.state is TrialState.RUNNING and (trial.attempt, length) > trial.reported:

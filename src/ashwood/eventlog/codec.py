@@ -13,6 +13,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 3 | workers that are taken away, and the machines of a cluster |
 | 4 | a checkpoint has its own metrics; a spec has the number of its rules |
 | 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
+| 6 | ``TrialWarned`` |
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 _EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}

@@ -42,6 +42,10 @@ class AttemptStarted(NamedTuple):
     node: str = ""
 
 
+TRAINING = "training."
+"""How the names of metrics begin that training code reported as those of its training; the search ignores them."""
+
+
 class ValidationReported(NamedTuple):
     """Training code reported metrics at a total length."""
 
@@ -65,6 +69,14 @@ class CheckpointSaved(NamedTuple):
     length: int
     path: str
     metrics: Mapping[str, float] | None = None
+
+
+class TrialWarned(NamedTuple):
+    """A process that works on a trial noticed what is probably a mistake in the training code; ``message`` says it."""
+
+    trial: TrialId
+    attempt: int
+    message: str
 
 
 class AttemptEnded(NamedTuple):
@@ -211,6 +223,7 @@ Event: TypeAlias = (
     | AttemptStarted
     | ValidationReported
     | CheckpointSaved
+    | TrialWarned
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted

@@ -53,6 +53,7 @@ from ashwood.experiment.decisions import (
     WhyTrained,
 )
 from ashwood.experiment.events import (
+    TRAINING,
     UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
@@ -76,6 +77,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopped,
     TrialStopRequested,
+    TrialWarned,
     ValidationReported,
 )
 from ashwood.experiment.failures import CommonFailures, lost_too_often
@@ -123,6 +125,7 @@ class Experiment:
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._warned_of_lost_work = False
+        self._has_passed_on_warning = False
         self._failure: str | None = None
         self._last_error = ""
         self._handlers: dict[type, Callable[[Any], Iterable[Decision]]] = {
@@ -131,6 +134,7 @@ class Experiment:
             AttemptStarted: self._attempt_started,
             ValidationReported: self._validation_reported,
             CheckpointSaved: self._checkpoint_saved,
+            TrialWarned: self._trial_warned,
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
             AttemptPreempted: self._attempt_preempted,
@@ -410,6 +414,8 @@ class Experiment:
         if event.length < trial.target:
             return ()
         if metric is None:
+            if self.spec.rules >= 2 and event.metrics and all(name.startswith(TRAINING) for name in event.metrics):
+                return ()
             reported = ", ".join(event.metrics) or "nothing"
             return (
                 Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
@@ -512,6 +518,12 @@ class Experiment:
                 "of it had been saved. If its code saves none, pass checkpoint= to trial.report(), or set "
                 "searcher.stop_once: true, which pauses no trial; min_checkpoint_period saves more often"
             )
+
+    def _trial_warned(self, event: TrialWarned) -> Iterable[Decision]:
+        # All trials run the same code, so one warning is enough.
+        if not self._has_passed_on_warning:
+            self._has_passed_on_warning = True
+            yield Warn(f"trial {event.trial}: {event.message}")
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.

@@ -102,7 +102,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance`: how many entries the file had that the experiment was imported from."""
 
-RULES: Final = 1
+RULES: Final = 2
 """Number of the rules by which new experiments decide.
 
 Every change of a decision or a draw raises it. An experiment keeps the number with which it was created, so old logs
@@ -110,6 +110,7 @@ replay as they were recorded. What each number changed:
 
 1. A trial that declares its hyperparameters invalid no longer counts towards ``stop_at``, nor do its checkpoints count
    towards ``save_experiment_best``.
+2. A report of training metrics alone at or past the target is no reason for a warning.
 """
 
 

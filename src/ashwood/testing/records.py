@@ -26,6 +26,7 @@ from ashwood.experiment.decisions import (
     ReopenTrial,
     TimeIsUp,
     TrainTrial,
+    Warn,
 )
 from ashwood.experiment.events import (
     UNREACHABLE,
@@ -47,6 +48,7 @@ from ashwood.experiment.events import (
     TimeRanOut,
     TrialKillRequested,
     TrialStopRequested,
+    TrialWarned,
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -159,6 +161,7 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, AttemptPreempted(0, 1, "a spot instance"), (TrainTrial(0, 2, 4, Preempted("a spot instance")),)),
         Entry(1.0, CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
         Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
+        Entry(1.0, TrialWarned(0, 2, "it never reads ☃"), (Warn("trial 0: it never reads ☃"),)),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from operator import length_hint
+from operator import index, length_hint
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Attempt, Rejected, Save, Stopped
+from ashwood.trial.attempt import TRAINING, Attempt, Rejected, Save, Stopped
 from ashwood.trial.channel import Link
 from ashwood.trial.job import Job
 from ashwood.trial.values import Values
+
+_T = TypeVar("_T")
+
+
+class ExperimentInfo(NamedTuple):
+    """The experiment of a trial.
+
+    Attributes:
+        id: its number in its home.
+        name: the name that it was created with.
+    """
+
+    id: int
+    name: str
 
 
 class Trial:
@@ -30,13 +44,23 @@ class Trial:
     It is called for every stretch of training, maybe in another process each time, so what
     has to outlive a stretch belongs into the checkpoint.
 
+    Training code that owns its loop names the length of each report, and ends when `should_stop` says so::
+
+        length = trial.length  # where it continues
+        while not trial.should_stop:
+            train_some_batches(model, 100)
+            length += 100
+            trial.report(validation_loss=evaluate(model), length=length, checkpoint=save)
+
     Attributes:
         hparams: the hyperparameters, nested; read by item or by attribute.
         data: the experiment's ``data``, in the same way.
         seed: a seed for everything random in this trial, the same in every attempt.
-        checkpoint: directory to start from, to be read only; None: start from scratch. Beside the files that were saved
-            it holds ``ashwood-checkpoint.json``, by which they were verified.
         id: which trial of the experiment this is, counted from 0.
+        experiment: id and name of the experiment, or None if the trial runs without one.
+        unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
+        max_length: the total length that the trial reaches if the search never stops it, for example for a schedule of
+            learning rates.
         attempt: which process of this trial this is, counted from 1.
         rank: number of this process, from 0, if several train the trial together: on several machines, or started by
             a launcher such as ``torchrun``. What rank 0 reports and saves counts; the others follow its loop.
@@ -48,8 +72,11 @@ class Trial:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed
-        self.checkpoint = Path(job.directory) if job.directory is not None else None
+        self._checkpoint = Path(job.directory) if job.directory is not None else None
         self.id = job.trial
+        self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
+        self.unit = job.unit
+        self.max_length = job.max_length
         self.attempt = job.attempt
         self.rank = job.rank
         self.world_size = job.world_size
@@ -59,13 +86,43 @@ class Trial:
     def __repr__(self) -> str:
         return f"<Trial {self.id}, attempt {self.attempt}, length {self.length} of {self.target}, {dict(self.hparams)}>"
 
+    def hparams_as(self, cls: type[_T]) -> _T:
+        """Return the hyperparameters as an object of a dataclass, whose fields may be dataclasses themselves.
+
+        An integer becomes a float if the field is one; so do the values of enumerations and tuples::
+
+            @dataclass
+            class Config:
+                lr: float
+                layers: int = 2
+
+            config = trial.hparams_as(Config)
+
+        Raises:
+            TrainingCodeError: a field is missing, a hyperparameter has no field, or a value has another type.
+        """
+        from ashwood.trial.typed import build  # Workers start fast without it.
+
+        return build(cls, self.hparams)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Directory to start from, which must not be changed, or None to start from scratch.
+
+        Beside the files that were saved it holds ``ashwood-checkpoint.json``, by which they were verified.  Training
+        code that reports without having read this attribute gets a warning.
+        """
+        self._attempt.restored = True
+        return self._checkpoint
+
     # -- how far ------------------------------------------------------------------------------
 
     @property
     def length(self) -> int:
         """How long the trial has trained in all, in the experiment's unit.
 
-        Inside a loop the step in work counts as done.
+        Inside a loop the step in work counts as done.  In training code that owns its loop it is the length that was
+        named last, and before the first report that of the checkpoint.
         """
         return self._attempt.length
 
@@ -73,6 +130,16 @@ class Trial:
     def target(self) -> int:
         """The total length, in the experiment's unit, that the search wants for now."""
         return self._attempt.target
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the trial must end now, because it is paused or stopped or the search is over.
+
+        For training code that owns its loop: return when it is True.  A request to pause makes it True as soon as
+        nothing is lost, which is after the next report with a checkpoint.  Reading it takes about a microsecond.
+        Training code that goes on nevertheless is ended by an exception at its next report.
+        """
+        return self._attempt.should_stop
 
     # -- loops --------------------------------------------------------------------------------
 
@@ -134,29 +201,81 @@ class Trial:
     # -- reports ------------------------------------------------------------------------------
 
     def report(
-        self, metrics: Mapping[str, Any] | None = None, /, *, checkpoint: Save | None = None, **more: Any
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        /,
+        *,
+        length: int | None = None,
+        checkpoint: Save | None = None,
+        training: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> None:
-        """Report metrics at the present length.
+        """Report metrics at the present length, or at the one that the training code names.
 
         When the trial has reached its target and the searcher's metric is among them, this waits for
         the search's decision.  Otherwise it costs microseconds and waits for nothing.
 
+        A metric is a number, an array or tensor of one number, a bool (1 or 0), or None if it was not measured.
+
         Args:
-            metrics: numbers by name, for names that are no Python identifiers.
+            metrics: numbers by name, for names that are no Python identifiers, or are parameters of this method.
+            length: total length of training so far in the experiment's unit, for code that owns its loop.  It may pass
+                the target: the first report at or past the target is compared.  None: where the loop of the trial is,
+                or the length that was named last.
             checkpoint: called with an empty directory to save the trial into, only when that is due.
+            training: metrics of the training itself.  They are recorded as ``training.NAME`` and never compared, so
+                they may have the names of validation metrics.
             **more: numbers by name.
 
         Raises:
-            TypeError: a metric isn't a number, or ``checkpoint`` isn't callable.
+            TypeError: a metric is not a number, ``length`` is not an integer, or ``checkpoint`` is not callable.
+            TrainingCodeError: ``length`` decreases, or is given inside a loop of the trial.
         """
         if checkpoint is not None and not callable(checkpoint):
-            raise TypeError(f"checkpoint has to be a function that saves into a directory, not {checkpoint!r}")
+            raise _not_callable(checkpoint)
         named = {**metrics, **more} if metrics else more
-        values = {
-            name: value if type(value) is float and type(name) is str else _number(name, value)
-            for name, value in named.items()
-        }
-        self._attempt.report(values, checkpoint)
+        values = {}
+        for name, value in named.items():
+            if type(value) is float and type(name) is str:
+                values[name] = value
+            elif (number := _number(name, value)) is not None:
+                values[name] = number
+        if training:
+            values |= self._training(training, named)
+        if length is not None and type(length) is not int:
+            length = _length(length)
+        self._attempt.report(values, checkpoint, length)
+
+    def _training(self, metrics: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, float]:
+        values = {}
+        for name, value in metrics.items():
+            number = _number(name, value)
+            full = TRAINING + name
+            if full in named:
+                raise TypeError(f"metric {full!r} is reported twice: by that name, and as {name!r} in training=")
+            if full == self._attempt.job.metric:
+                raise TypeError(f"the search compares metric {full!r}: report it by that name, not in training=")
+            if number is not None:
+                values[full] = number
+        return values
+
+    def save(self, checkpoint: Save, /, *, length: int | None = None) -> None:
+        """Save a checkpoint now, whether or not one is due.
+
+        At the target it is saved after the report there, because a trial that died in between could not repeat the
+        report.
+
+        Args:
+            checkpoint: called with an empty directory to save the trial into.
+            length: total length of training so far, as with `report`.
+
+        Raises:
+            TypeError: ``checkpoint`` is not callable, or ``length`` is not an integer.
+            TrainingCodeError: ``length`` decreases, or is given inside a loop of the trial.
+        """
+        if not callable(checkpoint):
+            raise _not_callable(checkpoint)
+        self._attempt.save(checkpoint, None if length is None else _length(length))
 
     def invalid_hparams(self, why: str) -> NoReturn:
         """Declare that these hyperparameters make no sense; the search replaces the trial by another."""
@@ -167,13 +286,36 @@ class Trial:
         self._attempt.leave(Stopped())
 
 
-def _number(name: object, value: Any) -> float:
+def _number(name: object, value: Any) -> float | None:
+    """Return a metric as a number, or None if it was not measured."""
     if not isinstance(name, str):
-        raise TypeError(f"the name of a metric has to be a string, not {name!r}")
-    # float() would take these too, and hide a mistake.
-    if not isinstance(value, (str, bytes, bytearray)) and type(value).__name__ not in ("bool", "bool_"):
+        raise TypeError(f"the name of a metric must be a string, not {name!r}")
+    if value is None:
+        return None
+    number = value
+    # Arrays and tensors; item() of those with several elements raises an error of its own kind.
+    if hasattr(value, "item"):
         try:
-            return float(value)
+            number = value.item()
+        except Exception:  # noqa: BLE001
+            number = ""
+    # float() takes text too, and would hide a mistake.
+    if not isinstance(number, (str, bytes, bytearray)):
+        try:
+            return float(number)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise TypeError(f"metric {name!r} has to be a number, not {value!r} ({type(value).__name__})")
+    raise TypeError(f"metric {name!r} must be one number, a bool or None, not {value!r} ({type(value).__name__})")
+
+
+def _length(length: Any) -> int:
+    if not isinstance(length, bool):
+        try:
+            return index(length)
+        except TypeError:
+            pass
+    raise TypeError(f"length must be an integer, not {length!r} ({type(length).__name__})")
+
+
+def _not_callable(checkpoint: object) -> TypeError:
+    return TypeError(f"checkpoint must be a function that saves into a directory, not {checkpoint!r}")

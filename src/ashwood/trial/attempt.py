@@ -25,7 +25,10 @@ from ashwood.trial.values import nearest
 
 Save = Write
 Place = tuple[str, int]
-"""The unit of a loop and the position in it; ``("", 0)`` before any loop."""
+"""The unit of a loop and the position in it; outside any loop an empty unit and the total length."""
+
+TRAINING = "training."
+"""How the names of training metrics begin. The search never compares them."""
 
 
 class Leave(SystemExit):
@@ -122,6 +125,7 @@ class Attempt:
         job: what it is to do.
         target: total length at which a report asks the search what to do.
         loop: where the training code's latest loop stands; None: it has begun none.
+        restored: whether the training code read its checkpoint; True if it has none.
     """
 
     def __init__(self, job: Job, link: Link) -> None:
@@ -130,6 +134,13 @@ class Attempt:
         self.target = max(job.target, job.length + 1)
         self._link = link
         self.loop: Loop | None = None
+        self.restored = job.directory is None
+        # Length that the code named last; None: it has named none, and counts by a loop of the trial or not at all.
+        self._named: int | None = None
+        # Whether the code looks at `should_stop`: then it does not return after each report.
+        self._looks = False
+        # Whether a report came after the request to suspend was noticed.
+        self._reported_since = False
         self._suspended = False
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
@@ -141,8 +152,10 @@ class Attempt:
         self._saves = False
         self._saver: tuple[Place, Save] | None = None
         self._saved_at: Place | None = None
-        self._began_at: Place | None = None
-        self._saved_position = 0
+        # A place that the code wanted to save at by itself, but where the search must answer first.
+        self._save_later_at: Place | None = None
+        self._began_at: Place = ("", job.length)
+        self._saved_position = job.length
         self._checkpoint = (job.length, job.checkpoint)
         # Since when saves that may wait have failed, and how many seconds after that the next one is tried.
         self._failing_since: float | None = None
@@ -160,7 +173,9 @@ class Attempt:
     def length(self) -> int:
         """Total length so far, counting the unit in work."""
         loop = self.loop
-        return self.job.length if loop is None else loop.scale.length(loop.position)
+        if loop is not None:
+            return loop.scale.length(loop.position)
+        return self.job.length if self._named is None else self._named
 
     # -- loops --------------------------------------------------------------------------------
 
@@ -187,6 +202,11 @@ class Attempt:
             raise TrainingCodeError(
                 f"trial.{unit}() was called inside the loop over trial.{self.loop.unit}(): a trial counts one thing; "
                 f"use an ordinary loop for the other"
+            )
+        if self._named is not None:
+            raise TrainingCodeError(
+                f"trial.{unit}() was called after report(length=...) or save(length=...): training code either names "
+                "its lengths or uses a loop of the trial"
             )
         scale = Scale(self.job, unit)
         position = scale.position(self.length)
@@ -222,15 +242,58 @@ class Attempt:
             return False
         # A callable from this very position still saves this very state.
         self._save_if(True)
-        place = self._place()
-        return place in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
+        return self._may_leave()
+
+    def _may_leave(self) -> bool:
+        """Whether leaving here loses nothing that the next report would save."""
+        return self._place() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
+
+    # -- lengths that the code names ----------------------------------------------------------
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the trial must end now, for training code that owns its loop."""
+        self._looks = True
+        if self._verdict is not None:
+            return True
+        self._notice()
+        if not self._suspended:
+            return False
+        # Outside a loop of the trial nothing is saved here: training may have gone on since the length was named.
+        return self._leaves() if self.loop is not None else self._may_leave()
+
+    def _advance(self, length: int) -> None:
+        """Note the total length that the training code names.
+
+        Code that trains on though the trial is over is ended here, so that it can't hold its worker until its end.
+        """
+        if self.loop is not None:
+            raise TrainingCodeError(
+                f"length={length} was passed after trial.{self.loop.unit}() was called, which counts by itself: leave "
+                'length out; a metric of that name goes into a mapping: trial.report({"length": ...})'
+            )
+        before = self.length
+        if length < before:
+            raise TrainingCodeError(
+                f"length={length} was passed after length {before}: lengths are totals and must not decrease; start "
+                "at trial.length, which is the length of the checkpoint"
+            )
+        if length > before and (
+            self._verdict is not None or (self._suspended and self._reported_since and self._may_leave())
+        ):
+            raise Leave
+        self._named = length
 
     # -- reports ------------------------------------------------------------------------------
 
-    def report(self, metrics: dict[str, float], save: Save | None) -> None:
+    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
         """Pass metrics on; at the target, learn what the search wants; save where that is due."""
+        if length is not None:
+            self._advance(length)
+        if not self.restored:
+            self._warn_of_restoring()
         if self._suspended and self._place() == self._began_at:
-            return  # the loop ended before its first step: this is the state that the attempt began with
+            return  # no step was trained: this is the state that the attempt began with
         length = self.length
         if save is not None:
             self._saves = True
@@ -251,6 +314,33 @@ class Attempt:
             self._notice()
             stands = self._save_stands()
             self._save_if(stands or (length < self.target and self._period_passed()), required=stands)
+        self._reported_since = self._suspended
+
+    def save(self, save: Save, length: int | None = None) -> None:
+        """Save a checkpoint, or note that it is wanted if the search must answer first."""
+        if length is not None:
+            self._advance(length)
+        self._saves = True
+        self._saver = (self._place(), save)
+        # A process that saved at its target would lose the report that the search waits for if it died now.
+        if self.length >= self.target and not self._over:
+            self._save_later_at = self._place()
+        else:
+            self._save_if(True)
+        self._reported_since = self._suspended
+
+    def _warn_of_restoring(self) -> None:
+        """Warn that the training code has trained without a look at the checkpoint that it must continue from."""
+        self.restored = True
+        if self._follows:
+            return
+        message = (
+            f"the training code continues at length {self.job.length} but has not read trial.checkpoint, so it "
+            "probably trained a new model; add before its loop: if trial.checkpoint: model.load(trial.checkpoint / "
+            "'model.pt')"
+        )
+        print(f"warning: {message}", flush=True)
+        self._link.warned(message)
 
     def _notice(self) -> None:
         """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""
@@ -261,7 +351,9 @@ class Attempt:
 
     def _answers(self, metrics: dict[str, float]) -> bool:
         """Whether these are the metrics that the search decides by."""
-        return self.job.metric in metrics if self.job.metric is not None else bool(metrics)
+        if self.job.metric is not None:
+            return self.job.metric in metrics
+        return any(not name.startswith(TRAINING) for name in metrics)
 
     def _save_stands(self) -> bool:
         """Whether the trial is being let go of and has to be saved first."""
@@ -286,19 +378,22 @@ class Attempt:
             self.target = max(verdict.target, length + 1)
             self._went_on_at = length
             # Outside a loop the code is about to return, and to be called again from its checkpoint.
-            inside = self.loop is not None and self.loop.active
-            self._save_if(not inside or self._period_passed(), required=not inside)
+            inside = self._looks if self.loop is None else self.loop.active
+            wanted = not inside or self._save_later_at == self._place() or self._period_passed()
+            self._save_if(wanted, required=not inside)
 
     def _period_passed(self) -> bool:
         period, loop = self.job.checkpoint_period, self.loop
-        if period is None or loop is None:
+        if period is None or (loop is None and self._named is None):
             return False
-        return loop.scale.next_multiple(period, self._saved_position, "min_checkpoint_period") <= loop.position
+        scale = Scale(self.job, self.job.unit) if loop is None else loop.scale
+        due = scale.next_multiple(period, self._saved_position, "min_checkpoint_period")
+        return due <= (self.length if loop is None else loop.position)
 
     # -- checkpoints --------------------------------------------------------------------------
 
     def _place(self) -> Place:
-        return ("", 0) if self.loop is None else (self.loop.unit, self.loop.position)
+        return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
         """Save what the training code last offered, if that was here and isn't saved yet.
@@ -308,6 +403,8 @@ class Attempt:
         place = self._place()
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
+        if place == ("", self.job.length) and self.job.length > 0:
+            return  # it is the state that the attempt began with, and has the name of the checkpoint that holds it
         length = self.length
         if self._follows:
             self._join_in(self._saver[1])
@@ -390,7 +487,7 @@ class Attempt:
             if checkpoint is None:
                 length = 0
             return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
-        if self.loop is None and (metrics := self._single_result(returned)):
+        if self.loop is None and self._named is None and (metrics := self._single_result(returned)):
             return self._end_after_one_step(metrics)
         return Failed(self._unfinished(), f"unfinished at length {self.length}", bool(self._reported))
 
@@ -426,6 +523,7 @@ class Attempt:
             f"the training code ended at length {self.length}{unit} without reporting {metric!r} at length "
             f"{self.target}{unit}{hint}\n"
             f"It reported {said or 'nothing'}.\n"
-            "It has to loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop "
-            f"ends, and to report {metric!r} at its end; to end a trial early, call trial.stop()."
+            "It must loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop ends, "
+            f"and report {metric!r} at its end; or train until trial.should_stop is True, and report {metric!r} with "
+            "length=. To end a trial early, call trial.stop()."
         )

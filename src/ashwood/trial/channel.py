@@ -22,6 +22,7 @@ started LENGTH                   training begins
 report LENGTH METRICS            never answered, except at the target with the search's metric
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
                                  was reported at LENGTH
+warning MESSAGE                  the training code probably has a mistake
 ended LENGTH                     the last of a job is one of these
 failed ERROR CAUSE               CAUSE: see `ashwood.experiment.events.AttemptFailed`; may be missing
 unusable ERROR                   no trial of this search can train with this code
@@ -139,6 +140,10 @@ class Link(Protocol):
         """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
         ...
 
+    def warned(self, message: str) -> None:
+        """The training code probably has a mistake."""
+        ...
+
     def suspended(self) -> bool:
         """Whether the trial is to be saved and let go of as soon as it can; doesn't wait."""
         ...
@@ -172,6 +177,10 @@ class DriverLink:
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
         """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
         self._channel.send("checkpoint", length, name, metrics)
+
+    def warned(self, message: str) -> None:
+        """The training code probably has a mistake."""
+        self._channel.send("warning", message)
 
     def suspended(self) -> bool:
         """Return whether the trial was told to suspend, now or before, or the driver is gone."""

@@ -162,6 +162,9 @@ class _FollowerLink:
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
 
+    def warned(self, message: str) -> None:
+        """Do nothing."""
+
     def suspended(self) -> bool:
         """Return False: rank 0 announces it."""
         return False

@@ -27,6 +27,7 @@ def get_trial(
     steps: int | None = None,
     seed: int = 0,
     checkpoint_dir: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> Trial:
     """The trial that this process works on.
 
@@ -40,6 +41,11 @@ def get_trial(
         if __name__ == "__main__":
             train(ashwood.get_trial(hparams={"lr": 0.1}, epochs=3))
 
+    With ``checkpoint`` it continues from a checkpoint, so that restoring can be tested::
+
+        train(ashwood.get_trial(epochs=2, checkpoint_dir="saved"))
+        train(ashwood.get_trial(epochs=4, checkpoint="saved/trial-0/length-2-attempt-1"))
+
     Args:
         hparams: its hyperparameters.
         data: its data settings.
@@ -49,9 +55,12 @@ def get_trial(
         steps: train so many unitless steps.
         seed: its seed.
         checkpoint_dir: directory or URL to leave the checkpoint in; None: it is thrown away at exit.
+        checkpoint: directory of a checkpoint that Ashwood saved, to continue from; the length is still the total.
 
     Raises:
-        TrainingCodeError: not exactly one length was given, or the command that started this process has ended.
+        TrainingCodeError: not exactly one length was given, the checkpoint has that length already, or the command that
+            started this process has ended.
+        CheckpointError: the checkpoint is missing or damaged.
     """
     if path := os.environ.get("ASHWOOD_TRIAL"):
         global _connected
@@ -70,4 +79,5 @@ def get_trial(
     checkpoints = None if checkpoint_dir is None else os.fspath(checkpoint_dir)
     if checkpoints is not None and not is_remote(checkpoints):
         checkpoints = str(Path(checkpoints).absolute())
-    return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints)
+    start = None if checkpoint is None else Path(checkpoint).absolute()
+    return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints, start)

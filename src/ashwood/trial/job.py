@@ -23,6 +23,9 @@ class Job(NamedTuple):
         world_size: how many those are.
         rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
         experiment: identity of the experiment; empty: it has none.
+        max_length: total length to which the experiment trains a trial at most.
+        experiment_id: number of the experiment in its home; 0: there is no experiment.
+        experiment_name: name of the experiment.
     """
 
     trial: int
@@ -45,3 +48,6 @@ class Job(NamedTuple):
     rendezvous: str | None = None
     experiment: str = ""
     halving: bool = False
+    max_length: int = 0
+    experiment_id: int = 0
+    experiment_name: str = ""

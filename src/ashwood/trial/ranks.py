@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Attempt, Leave
+from ashwood.trial.attempt import Attempt, Leave, Save
 from ashwood.trial.channel import Link, Message, Verdict
 from ashwood.trial.job import Job
 
@@ -22,7 +22,18 @@ class LeadingAttempt(Attempt):
     def __init__(self, job: Job, link: Link, announce: Callable[..., None]) -> None:
         self._announce = announce
         self._in_chunk = False
+        self._reports = False
         super().__init__(job, link)
+
+    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
+        """Pass metrics on; the other processes wait at their report of this length for what the search wants."""
+        self._reports = True
+        try:
+            super().report(metrics, save, length)
+        finally:
+            self._reports = False
+        if self._named is not None:
+            self._announce("at", self.length)
 
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
         """The steps of a loop, in chunks that are announced before they begin."""
@@ -39,7 +50,8 @@ class LeadingAttempt(Attempt):
 
     def _notice(self) -> None:
         """Notice a request to suspend between two chunks: the other processes take all steps that were announced."""
-        if self._suspended or self._in_chunk:
+        # Code that owns its loop meets the others at its reports alone.
+        if self._suspended or self._in_chunk or (self._named is not None and not self._reports):
             return
         super()._notice()
         if self._suspended:
@@ -106,6 +118,24 @@ class FollowingAttempt(Attempt):
                         self._take(announcement)
         finally:
             loop.active = False
+
+    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
+        """Do what rank 0 does at its report of this length."""
+        if length is not None:
+            self._advance(length)
+        if self._named is None:
+            super().report(metrics, save)
+            return
+        if save is not None:
+            self._saves, self._saver = True, (self._place(), save)
+        self._reported.update(dict.fromkeys(metrics, self.length))
+        while (announcement := self._next())[0] != "at":
+            self._take(announcement)
+        if announcement[1] != self.length:
+            raise TrainingCodeError(
+                f"rank {self.job.rank} reports at length {self.length}, but rank 0 at {announcement[1]}: all processes "
+                "of a trial must report at the same lengths"
+            )
 
     def _next(self) -> Message:
         announcement = self._announcements.next()

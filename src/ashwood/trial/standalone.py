@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.storage import open_storage
+from ashwood.trial.storage import MANIFEST, open_storage
+from ashwood.trial.storage.manifest import Manifest, decode, read_manifest, verify
 from ashwood.trial.storage.trees import remove_tree
 
 
@@ -37,6 +39,9 @@ class PrintingLink:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)
 
+    def warned(self, message: str) -> None:
+        """Do nothing: the attempt has printed the message."""
+
     def suspended(self) -> bool:
         """Nobody suspends it."""
         return False
@@ -47,12 +52,28 @@ class PrintingLink:
 
 
 def standalone(
-    hparams: Mapping[str, Any], data: Mapping[str, Any], length: int, unit: str, seed: int, checkpoints: str | None
+    hparams: Mapping[str, Any],
+    data: Mapping[str, Any],
+    length: int,
+    unit: str,
+    seed: int,
+    checkpoints: str | None,
+    start: Path | None = None,
 ) -> Trial:
-    """A trial that trains to ``length`` by itself.
+    """Return a trial that trains to ``length`` by itself, from the checkpoint in the directory ``start`` if given.
 
     Without a place for checkpoints they are tried out all the same, and thrown away.
+
+    Raises:
+        TrainingCodeError: the checkpoint has that length already.
+        CheckpointError: the checkpoint is missing or damaged.
     """
+    begins = None if start is None else _manifest(start)
+    if begins is not None and begins.length >= length:
+        raise TrainingCodeError(
+            f"the checkpoint {start} has length {begins.length} already, so a total of {length} leaves nothing to "
+            "train: ask for more"
+        )
     directory = checkpoints
     if directory is None:
         import tempfile  # It takes long to import, and workers have no use for it.
@@ -60,6 +81,31 @@ def standalone(
         directory = tempfile.mkdtemp(prefix="ashwood-")
         atexit.register(remove_tree, Path(directory).parent, Path(directory).name, ignore_errors=True)
     job = Job(
-        trial=0, attempt=1, target=length, hparams=hparams, seed=seed, checkpoints=directory, data=data, unit=unit
+        trial=0,
+        attempt=1,
+        target=length,
+        hparams=hparams,
+        seed=seed,
+        checkpoints=directory,
+        data=data,
+        unit=unit,
+        max_length=length,
     )
+    if begins is not None:
+        place = str(start)
+        job = job._replace(attempt=begins.attempt + 1, length=begins.length, checkpoint=place, directory=place)
     return Trial(job, PrintingLink(unit, checkpoints))
+
+
+def _manifest(directory: Path) -> Manifest:
+    try:
+        data = read_manifest(directory)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the checkpoint {directory}: {error.strerror}") from error
+    if data is None:
+        raise CheckpointError(
+            f"{directory} is not a checkpoint that Ashwood saved: it has no {MANIFEST}; expected a directory such as "
+            "trial-0/length-2-attempt-1"
+        )
+    verify(directory)
+    return decode(data, str(directory))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 from ashwood.experiment import decisions as d
@@ -60,27 +60,29 @@ def _describe_request(event: e.Event) -> str:
     match event:
         case e.HparamsRejected(trial, _, why):
             return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
+        case e.TrialWarned(trial, attempt, message):
+            return f"trial {trial} has a warning, attempt {attempt}: {_headline(message)}"
         case e.TrialStopped(trial):
             return f"trial {trial} stopped itself"
         case e.PauseRequested(why):
             return f"pause requested: {why}" if why else "pause requested"
-        case e.CancelRequested():
-            return "cancel requested"
-        case e.KillRequested():
-            return "kill requested"
         case e.TrialKillRequested(trial):
             return f"trial {trial} is to be killed"
         case e.TrialStopRequested(trial):
             return f"trial {trial} is to be stopped"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
-        case e.RetryFailedRequested():
-            return "retry of failed trials requested"
         case e.TimeRanOut(seconds):
             return f"time ran out after {seconds:.0f} s"
-        case e.DriverStopped():
-            return "driver stopped"
-    return type(event).__name__
+    return _WITHOUT_DETAILS.get(type(event), type(event).__name__)
+
+
+_WITHOUT_DETAILS: Mapping[type, str] = {
+    e.CancelRequested: "cancel requested",
+    e.KillRequested: "kill requested",
+    e.RetryFailedRequested: "retry of failed trials requested",
+    e.DriverStopped: "driver stopped",
+}
 
 
 def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:

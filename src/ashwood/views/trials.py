@@ -24,6 +24,7 @@ from ashwood.experiment.decisions import (
     TrainTrial,
 )
 from ashwood.experiment.events import (
+    TRAINING,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
@@ -58,7 +59,7 @@ class TrialRow:
         target: total length that its latest job ends at.
         attempt: the process that works on it, or did last; counts from 1.
         length: the longest total length that it reported.
-        metrics: its latest report; empty: none yet.
+        metrics: its latest report, and training metrics that were reported since; empty: none yet.
         metric: the best finite value of the searcher's metric, at ``metric_length`` and ``metric_at``.
         checkpoint: the latest one.
         best_checkpoint: the one with the best known metric; the latest where none is known.
@@ -166,7 +167,9 @@ class TrialTable:
         if row.state is not TrialState.RUNNING or event.attempt != row.attempt:
             return  # Late: the experiment warns about it and takes no notice either.
         row.length = max(row.length, event.length)
-        row.metrics = event.metrics
+        # A report of training metrics alone does not hide the latest validation.
+        is_training = all(name.startswith(TRAINING) for name in event.metrics)
+        row.metrics = {**row.metrics, **event.metrics} if is_training else event.metrics
         value = self._value(event.metrics)
         if value is not None and self._improves(value, row.metric):
             row.metric, row.metric_length, row.metric_at = value, event.length, at

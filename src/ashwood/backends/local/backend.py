@@ -36,6 +36,7 @@ from ashwood.experiment.events import (
     HparamsRejected,
     StorageFailed,
     TrialStopped,
+    TrialWarned,
     ValidationReported,
 )
 from ashwood.experiment.placeholders import OTHERS
@@ -95,7 +96,7 @@ class LocalBackend:
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
-            number: number of the experiment in its home.
+            number: number of the experiment in its home; 0: it has none.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -359,13 +360,16 @@ def _setup(
         common={
             "checkpoints": str(checkpoints),
             "data": dict(spec.data),
-            "metric": spec.metric,
+            "metric": spec.metric or None,
             "unit": spec.unit,
             "records_per_epoch": spec.records_per_epoch,
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
+            "max_length": spec.search.max_length,
+            "experiment_id": number,
+            "experiment_name": spec.name,
             **team._asdict(),
         },
     )
@@ -407,6 +411,8 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return AttemptStarted(*attempt, slot, length)
         case ["checkpoint", length, path, metrics]:
             return CheckpointSaved(*attempt, length, path, metrics)
+        case ["warning", said]:
+            return TrialWarned(*attempt, said)
         case ["ended", length]:
             return AttemptEnded(*attempt, length)
         case ["failed", error, *cause]:
