@@ -23,7 +23,17 @@ class LeadingAttempt(Attempt):
         self._announce = announce
         self._in_chunk = False
         self._reports = False
+        self._looks_only = False
         super().__init__(job, link)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the trial must end now.  Code that owns its loop meets the other processes at its reports alone."""
+        self._looks_only = True
+        try:
+            return super().should_stop
+        finally:
+            self._looks_only = False
 
     def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
         """Pass metrics on; the other processes wait at their report of this length for what the search wants."""
@@ -50,8 +60,7 @@ class LeadingAttempt(Attempt):
 
     def _notice(self) -> None:
         """Notice a request to suspend between two chunks: the other processes take all steps that were announced."""
-        # Code that owns its loop meets the others at its reports alone.
-        if self._suspended or self._in_chunk or (self._named is not None and not self._reports):
+        if self._suspended or self._in_chunk or self._looks_only or (self._named is not None and not self._reports):
             return
         super()._notice()
         if self._suspended:
