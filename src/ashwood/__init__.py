@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ashwood.api.check import check
     from ashwood.api.experiment import Experiment, create, open_experiment, run
     from ashwood.api.searchers import AdaptiveASHA, AsyncHalving, Grid, RandomSearch, Single, SyncHalving
     from ashwood.errors import AshwoodError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ashwood.api.check": ("check",),
     "ashwood.api.experiment": ("Experiment", "create", "open_experiment", "run"),
     "ashwood.api.searchers": ("AdaptiveASHA", "AsyncHalving", "Grid", "RandomSearch", "Single", "SyncHalving"),
     "ashwood.errors": ("AshwoodError",),
@@ -44,6 +46,7 @@ __all__ = [
     "SyncHalving",
     "Trial",
     "__version__",
+    "check",
     "create",
     "get_trial",
     "open_experiment",

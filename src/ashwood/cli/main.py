@@ -473,6 +473,36 @@ def preview_search(
 
 
 @app.command()
+def check(
+    file: FileArgument,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "--length",
+            metavar="N",
+            min=1,
+            help="Total length to train to, in the unit of max_length.",
+            show_default="the first rung, but at least three validations",
+        ),
+    ] = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train one short trial with and without pauses, and tell whether it restores all of its state.
+
+    The trial trains straight through, with pauses and fresh processes, and with another seed.
+
+    The metrics are equal, within the noise of seeds, or different, with a hint at what is lost.
+
+    Nothing is recorded. The exit code is 1 if they are different or the trial fails.
+    """
+    from ashwood.cli.check import check_file
+
+    if not check_file(file, length=length, overrides=set_ or [], json=json):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def plan(
     max_length: Annotated[
         str | None, typer.Option("--max-length", metavar="LENGTH", help='How long the best trials train: "27 epochs".')

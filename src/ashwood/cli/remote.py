@@ -34,7 +34,7 @@ _STEERS: Final = frozenset(
     ("pause", "cancel", "kill", "kill-trial", "stop-trial", "set", "rename", "label", "archive", "delete", "gc")
 )
 _DRIVES: Final = frozenset(("resume", "activate"))
-_HERE: Final = frozenset(("init", "schema", "preview-search", "plan", "animate"))
+_HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "animate"))
 """Unless they are to look at an experiment."""
 
 

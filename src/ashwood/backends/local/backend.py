@@ -345,7 +345,7 @@ def _setup(
         common={
             "checkpoints": str(checkpoints),
             "data": dict(spec.data),
-            "metric": spec.metric,
+            "metric": spec.metric or None,
             "unit": spec.unit,
             "records_per_epoch": spec.records_per_epoch,
             "validation_period": _pair(spec.min_validation_period),

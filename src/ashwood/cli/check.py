@@ -1,0 +1,81 @@
+"""``ashwood check``: one short trial, with and without pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ashwood.cli.output import make_console, make_table, print_json
+from ashwood.cli.text import brief, say
+from ashwood.config import read_experiment
+from ashwood.engine.check import CheckResult, check
+from ashwood.errors import AshwoodError
+from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.views.agreement import Row, Verdict
+from ashwood.views.plain import plain
+from ashwood.views.table import flatten
+from ashwood.views.wording import format_length, format_value
+
+_MOST_ROWS = 24
+_LONGEST_HPARAMS = 200
+_MEANING = {
+    Verdict.EQUAL: "a trial that is paused and resumed reports the same metrics",
+    Verdict.WITHIN_NOISE: "pauses change the metrics no more than another seed does",
+    Verdict.DIFFERENT: "a trial that is paused and resumed reports other metrics",
+    Verdict.FAILED: "the trial failed",
+}
+
+
+def check_file(file: Path, *, length: int | None, overrides: Sequence[str], json: bool) -> bool:
+    """Check the training code of an experiment file, print what was found, and return whether it is all right."""
+    loaded = read_experiment(file, overrides=overrides)
+    spec = loaded.spec
+    for warning in () if json else loaded.warnings:
+        say(f"warning: {warning}", fg="yellow", err=True)
+    if length is not None and not 1 <= length <= spec.search.max_length:
+        raise AshwoodError(f"--length must be from 1 to max_length, which is {spec.search.max_length}, not {length}")
+    result = check(spec, length=length, say=(lambda _: None) if json else lambda line: say(line, err=True))
+    if json:
+        print_json({"name": spec.name, "ok": result.ok, **plain(result)})
+    else:
+        for line in _lines(result, spec):
+            say(line)
+    return result.ok
+
+
+def _lines(result: CheckResult, spec: ExperimentSpec) -> Iterator[str]:
+    hparams = ", ".join(f"{name}={format_value(value)}" for name, value in flatten(result.hparams).items())
+    yield f"hyperparameters: {brief(hparams, _LONGEST_HPARAMS) or 'none'}"
+    if result.rows:
+        _print_rows(result, spec)
+    yield f"{result.verdict}: {_MEANING[result.verdict]}"
+    if result.pauses:
+        yield f"paused at {', '.join(map(str, result.pauses))} {spec.unit}"
+    for hint in result.hints:
+        yield f"- {hint}"
+    yield from result.error.splitlines()
+
+
+def _print_rows(result: CheckResult, spec: ExperimentSpec) -> None:
+    """Print the metrics of the search at every length and the others that differ, if there are not too many."""
+    shown = [row for row in result.rows if row.metric == spec.metric or row.verdict is not Verdict.EQUAL]
+    shown = shown or list(result.rows)
+    make_console().print(
+        make_table(
+            ("length", "metric", "straight through", "with pauses", "another seed", ""),
+            [_cells(row, spec.unit) for row in shown[:_MOST_ROWS]],
+            right=("straight through", "with pauses", "another seed"),
+        )
+    )
+    if len(shown) > _MOST_ROWS:
+        say(f"and {len(shown) - _MOST_ROWS} more; --json prints all")
+
+
+def _cells(row: Row, unit: Unit) -> Sequence[str]:
+    values = (row.straight, row.resumed, row.other_seed)
+    return (
+        format_length(row.length, unit),
+        row.metric,
+        *("–" if value is None else format_value(value) for value in values),
+        str(row.verdict),
+    )

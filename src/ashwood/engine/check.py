@@ -1,0 +1,265 @@
+"""A short trial of an experiment's own code, with and without pauses, to see whether it restores all of its state."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ashwood.backends.local import LocalBackend
+from ashwood.backends.port import Command, Finish, GoOn, StartAttempt
+from ashwood.errors import AshwoodError, BackendError
+from ashwood.experiment.events import (
+    TRAINING,
+    AttemptEnded,
+    AttemptFailed,
+    AttemptPreempted,
+    CheckpointDamaged,
+    CheckpointSaved,
+    Event,
+    HparamsRejected,
+    StorageFailed,
+    TrialStopped,
+    TrialWarned,
+    ValidationReported,
+)
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.search.draw import training_seed
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method
+from ashwood.trial.storage import is_remote
+from ashwood.views.agreement import Row, Runs, Verdict, compare, hints_of, verdict_of
+
+_STRETCHES = 4
+"""Stretches into which the training is divided, if it is long enough."""
+_FEWEST_STRETCHES = 3
+_MOST_DRAWS = 20
+_TRIAL = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check found.
+
+    Attributes:
+        verdict: how much pauses change.
+        unit: what lengths count.
+        pauses: the lengths at which the trial was paused.
+        hparams: its hyperparameters.
+        rows: its metrics, without a pause, with pauses, and with another seed.
+        hints: what is probably not restored, the likeliest first.
+        error: why it failed; empty: it did not fail.
+    """
+
+    verdict: Verdict
+    unit: str
+    pauses: Sequence[int]
+    hparams: Mapping[str, Any]
+    rows: Sequence[Row] = ()
+    hints: Sequence[str] = ()
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether pauses change nothing, or no more than another seed does."""
+        return self.verdict in (Verdict.EQUAL, Verdict.WITHIN_NOISE)
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the trial.
+
+    Attributes:
+        reports: metrics by name, by length.
+        judged: the lengths at which the search would have been asked.
+        checkpoint: length and name of the latest checkpoint.
+        saves: whether a checkpoint was saved.
+        reads_checkpoint: whether no process warned that it did not read its checkpoint.
+        rejected: whether the training code declared the hyperparameters invalid.
+        ended: whether the training code ended the trial.
+    """
+
+    reports: dict[int, dict[str, float]] = field(default_factory=dict)
+    judged: list[int] = field(default_factory=list)
+    checkpoint: tuple[int, str | None] = (0, None)
+    saves: bool = False
+    reads_checkpoint: bool = True
+    rejected: bool = False
+    ended: bool = False
+
+
+class _Failed(AshwoodError):
+    pass
+
+
+def check(
+    spec: ExperimentSpec, *, length: int | None = None, say: Callable[[str], None] = lambda _: None
+) -> CheckResult:
+    """Train one trial of an experiment three times and compare what it reports, and leave nothing behind.
+
+    It trains straight through, with a pause and a fresh process after each of a few validations, and straight through
+    with another seed.  Each run has processes of its own on this machine.
+
+    Args:
+        spec: the experiment; an empty metric stands for any.
+        length: the total length to train to; None: the first rung, but at least three validations.
+        say: called with what begins.
+
+    Raises:
+        AshwoodError: no hyperparameters were found that the training code accepts.
+    """
+    shortest = min(bracket.lengths[0] for bracket in plan_search(spec.search).brackets)
+    wanted = shortest if length is None else length
+    if not 1 <= wanted <= spec.search.max_length:
+        raise AshwoodError(f"the length must be from 1 to max_length, which is {spec.search.max_length}, not {wanted}")
+    spec = replace(spec, checkpoint_storage=None)
+    with tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory:
+        fewest = _FEWEST_STRETCHES if length is None else 1
+        return _Check(spec, wanted, fewest, Path(directory), say).result()
+
+
+class _Check:
+    def __init__(
+        self, spec: ExperimentSpec, length: int, fewest: int, directory: Path, say: Callable[[str], None]
+    ) -> None:
+        self._spec = spec
+        self._length = length
+        self._fewest = fewest
+        self._directory = directory
+        self._say = say
+        self._hparams: Mapping[str, Any] = {}
+        self._seed = 0
+
+    def result(self) -> CheckResult:
+        what = "straight through"
+        judged: list[int] = []
+        try:
+            self._say(f"training {what}")
+            straight, other_seed = self._first()
+            judged = straight.judged
+            what = "with pauses"
+            self._say(f"training {what} at {', '.join(map(str, judged[:-1])) or 'no length'}")
+            resumed = self._train("resumed", self._seed, judged, pauses=True)
+            what = "with another seed"
+            self._say(f"training {what}")
+            other = self._train("other-seed", other_seed, judged)
+        except (_Failed, BackendError) as error:
+            return CheckResult(Verdict.FAILED, self._spec.unit, judged[:-1], self._hparams, error=f"{what}: {error}")
+        runs = Runs(
+            straight.reports,
+            resumed.reports,
+            other.reports,
+            judged[:-1],
+            reads_checkpoint=resumed.reads_checkpoint,
+            saves=resumed.saves,
+        )
+        rows = compare(runs)
+        return CheckResult(verdict_of(rows), self._spec.unit, judged[:-1], self._hparams, rows, hints_of(runs, rows))
+
+    def _first(self) -> tuple[_Run, int]:
+        """Return the run straight through, with the first hyperparameters that are accepted, and another seed."""
+        spec = self._spec
+        is_grid = spec.search.method is Method.GRID
+        draws = min(_MOST_DRAWS, spec.space.grid_size()) if is_grid else _MOST_DRAWS
+        for nth in range(draws):
+            self._hparams = spec.space.grid_point(nth) if is_grid else spec.space.sample(spec.seed, 0, nth)
+            self._seed = training_seed(spec.seed, 0, nth)
+            run = self._train(f"straight-{nth}", self._seed, None)
+            if not run.rejected:
+                return run, training_seed(spec.seed, 0, nth + 1)
+        raise AshwoodError(
+            f"the training code declared {_MOST_DRAWS} draws of hyperparameters invalid, one after the other"
+        )
+
+    def _train(self, name: str, seed: int, stops: Sequence[int] | None, *, pauses: bool = False) -> _Run:
+        """Train the trial to the last stop; without stops, as far as the check asks for."""
+        run, attempt = _Run(), 0
+        while (target := self._next_target(run, stops)) is not None:
+            attempt += 1
+            before = len(run.judged)
+            length, checkpoint = run.checkpoint
+            start = StartAttempt(
+                _TRIAL, attempt, target, self._hparams, seed, length, checkpoint or self._source_checkpoint()
+            )
+            with LocalBackend(
+                self._spec,
+                checkpoints=self._directory / name / "checkpoints",
+                logs=self._directory / name / "logs",
+                workers=1,
+            ) as backend:
+                self._attempt(backend, start, run, stops, pauses=pauses)
+            if run.rejected or run.ended or len(run.judged) == before:
+                break
+        return run
+
+    def _attempt(
+        self, backend: LocalBackend, start: StartAttempt, run: _Run, stops: Sequence[int] | None, *, pauses: bool
+    ) -> None:
+        target = start.target
+        backend.dispatch([start])
+        while True:
+            for event in backend.next_events(None):
+                self._note(event, run)
+                if isinstance(event, AttemptEnded):
+                    # After an answer to go on: code without a loop, which trains in one step.
+                    run.ended = run.ended or not pauses
+                    return
+                if run.rejected or isinstance(event, TrialStopped):
+                    run.ended = True
+                    return
+                if isinstance(event, ValidationReported) and event.length >= target and self._is_judged(event):
+                    run.judged.append(event.length)
+                    following = self._next_target(run, stops)
+                    target = start.target if following is None else following
+                    backend.dispatch([_answer(start, None if pauses else following)])
+                    if pauses or following is None:
+                        target = 1 << 62
+
+    def _next_target(self, run: _Run, stops: Sequence[int] | None) -> int | None:
+        """Return the length at which the trial is judged next, or None if it has trained enough."""
+        at = run.judged[-1] if run.judged else 0
+        if stops is not None:
+            return next((stop for stop in stops if stop > at), None)
+        stretches = min(self._length, _STRETCHES)
+        planned = (-(-self._length * number // stretches) for number in range(1, stretches + 1))
+        following = next((stop for stop in planned if stop > at), None)
+        if following is None and len(run.judged) < self._fewest and at < self._spec.search.max_length:
+            return at + 1
+        return following
+
+    def _is_judged(self, event: ValidationReported) -> bool:
+        if self._spec.metric:
+            return self._spec.metric in event.metrics
+        return any(not name.startswith(TRAINING) for name in event.metrics)
+
+    def _note(self, event: Event, run: _Run) -> None:
+        match event:
+            case ValidationReported(length=length, metrics=metrics):
+                run.reports.setdefault(length, {}).update(metrics)
+            case CheckpointSaved(length=length, path=path):
+                run.checkpoint, run.saves = (length, path), True
+            case TrialWarned():
+                run.reads_checkpoint = False
+            case HparamsRejected():
+                run.rejected = True
+            case AttemptFailed(error=error) | StorageFailed(error=error):
+                raise _Failed(error)
+            case CheckpointDamaged(path=path, why=why):
+                raise _Failed(f"checkpoint {path} is damaged: {why}")
+            case AttemptPreempted(why=why):
+                raise _Failed(why)
+
+    def _source_checkpoint(self) -> str | None:
+        source = self._spec.source_checkpoint
+        if source is None or is_remote(source):
+            return source
+        path = Path(self._spec.workdir, source)
+        return str(path.absolute()) if path.is_dir() else None  # of an experiment of a home that is not opened here
+
+
+def _answer(start: StartAttempt, target: int | None) -> Command:
+    if target is None:
+        return Finish(start.trial, start.attempt, save=True)
+    return GoOn(start.trial, start.attempt, target)
