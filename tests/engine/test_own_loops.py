@@ -13,6 +13,7 @@ from ashwood.config import build_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.port import Entry
+from ashwood.experiment.decisions import PauseTrial, Warn
 from ashwood.experiment.events import (
     CheckpointSaved,
     PauseRequested,
@@ -118,3 +119,33 @@ def test_search_over_code_that_owns_its_loop(tmp_path: Path, search: str, comman
     # Every second report has the metric, so that the target of 40 is judged at 42.
     assert {trial.length for trial in experiment.trials.values() if trial.state is TrialState.COMPLETED} == {42}
     assert any(isinstance(entry.event, CheckpointSaved) for entry in log_entries)
+
+
+def test_validation_every_few_epochs_is_judged_at_the_first_one_past_each_rung(tmp_path: Path) -> None:
+    (tmp_path / "rare_validation.py").write_text(
+        "def train(trial):\n"
+        "    trial.checkpoint\n"
+        "    for epoch in trial.epochs():\n"
+        "        name = 'train_loss' if (epoch + 1) % 5 else 'val_loss'\n"
+        "        trial.report({name: trial.hparams.x / (epoch + 1)}, checkpoint=lambda d: (d / 'x').touch())\n"
+    )
+    spec = build_experiment(
+        {
+            "entrypoint": "rare_validation:train",
+            "hyperparameters": {"x": {"type": "double", "minval": 0.1, "maxval": 1.0}},
+            "searcher": {"name": "adaptive_asha", "metric": "val_loss", "max_length": {"epochs": 25}, "max_trials": 8},
+            "min_validation_period": {"epochs": 5},
+            "max_restarts": 0,
+        },
+        workdir=tmp_path,
+        default_seed=1,
+    ).spec
+    with open_home(tmp_path / "home", create=True) as home:
+        session = Session.create(home, spec, at=1.0)
+        assert session.run(Quiet(), workers=2) is ExperimentState.COMPLETED
+        log_entries = [entry for _, entry in home.store.log(session.id).read()]
+    decisions = [decision for entry in log_entries for decision in entry.decisions]
+    assert not [decision for decision in decisions if isinstance(decision, Warn)]
+    judged = [entry.event for entry in log_entries if any(isinstance(d, PauseTrial) for d in entry.decisions)]
+    assert judged
+    assert all(isinstance(event, ValidationReported) and event.length % 5 == 0 for event in judged)

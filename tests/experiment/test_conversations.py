@@ -30,6 +30,7 @@ from ashwood.experiment.decisions import (
 )
 from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, TrialWarned, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import Length, Unit
 from ashwood.search.settings import Method
 from ashwood.search.space import Const, Int, Space
 from ashwood.search.vocabulary import (
@@ -178,6 +179,8 @@ def test_a_report_without_the_metric_is_warned_about_and_may_be_made_good(begin:
 def test_report_of_training_metrics_alone_is_no_reason_for_a_warning(begin: Begin) -> None:
     world = begin()
     assert world.handle(ValidationReported(0, 1, 2, {"training.loss": 0.5})) == ()
+    periodic = begin(min_validation_period=Length(5, Unit.EPOCHS))
+    assert periodic.handle(ValidationReported(0, 1, 2, {"train_loss": 0.5})) == ()
     old = begin(rules=1)
     assert messages(old.handle(ValidationReported(0, 1, 2, {"training.loss": 0.5}))) == [
         "trial 0 reported training.loss at length 2, without 'loss'"

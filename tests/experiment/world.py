@@ -80,6 +80,7 @@ _OF_THE_EXPERIMENT = {
     "max_common_failures",
     "max_preemptions",
     "max_seconds",
+    "min_validation_period",
     "rules",
     "stop_at",
     "source_checkpoint",

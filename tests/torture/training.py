@@ -52,7 +52,8 @@ def train(trial: Trial) -> None:
     with diary.attempt(epochs, latest):
         if kind == IS_INVALID:
             trial.invalid_hparams("these never make sense")
-        for epoch in trial.epochs():
+        owns_loop = trial.id % 2 == 1
+        for epoch in _own_loop(trial) if owns_loop else trial.epochs():
             assert epoch == epochs, f"the loop is at epoch {epoch}, the checkpoint at {epochs}"
             time.sleep(trial.data.step_seconds)
             epochs, state = epochs + 1, next_state(state, trial.seed)
@@ -61,9 +62,15 @@ def train(trial: Trial) -> None:
                 raise ValueError("this trial never gets far")
             loss = _loss(trial.hparams.x, trial.seed, epochs, state, odd)
             diary.write("report", epochs, None if math.isnan(loss) else loss)
-            trial.report(loss=loss, checkpoint=_saver(epochs, state))
+            trial.report(loss=loss, length=epochs if owns_loop else None, checkpoint=_saver(epochs, state))
             if kind == STOPS and epochs == 3:
                 trial.stop()
+
+
+def _own_loop(trial: Trial) -> Iterator[int]:
+    """Loop as training code does that owns its loop."""
+    while not trial.should_stop:
+        yield trial.length
 
 
 class Diary:

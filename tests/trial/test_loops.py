@@ -62,6 +62,39 @@ def test_validation_is_due_at_its_periods_and_at_the_target(tmp_path: Path) -> N
     assert link.saves == [f"length-{length}-attempt-1" for length in (15, 30, 45, 50)]
 
 
+def test_loop_goes_on_to_the_next_validation_if_its_target_has_none(tmp_path: Path) -> None:
+    link = ScriptedLink([go(7), go(25), DROP])
+    trial = Trial(make_job(tmp_path, target=2, max_length=25, validation_period=(5, "epochs")), link)
+    for epoch in trial.epochs():
+        if (epoch + 1) % 5 == 0:
+            trial.report(loss=1.0, checkpoint=save)
+        else:
+            trial.report(train_loss=1.0, checkpoint=save)
+    assert link.reports == list(range(1, 26))
+    asked = [link.told[n - 1][1] for n, told in enumerate(link.told) if told[0] == "asked"]
+    assert asked == [5, 10, 25]
+
+
+@pytest.mark.parametrize(("period", "ends_at"), [((5, "epochs"), 5), (None, 2), ((5, "steps"), 5), ((9, "epochs"), 7)])
+def test_loop_goes_on_at_most_one_period_and_not_past_the_end(
+    tmp_path: Path, period: tuple[int, str] | None, ends_at: int
+) -> None:
+    job = make_job(tmp_path, target=2, max_length=7, validation_period=period)
+    trial = Trial(job, ScriptedLink())
+    for _ in trial.epochs():
+        trial.report(train_loss=1.0)
+    assert trial.length == ends_at
+
+
+def test_loop_over_records_goes_on_to_the_next_validation(tmp_path: Path) -> None:
+    job = make_job(tmp_path, unit="records", target=20, validation_period=(50, "records"))
+    trial = Trial(job._replace(max_length=500), ScriptedLink([DROP]))
+    for _ in trial.records(8):
+        if trial.length >= 50:
+            trial.report(loss=1.0)
+    assert trial.length == 50
+
+
 def test_records_come_in_ranges_and_stop_exactly(tmp_path: Path) -> None:
     link = ScriptedLink([go(200), DROP])
     trial = Trial(make_job(tmp_path, unit="records", target=100, hparams={"global_batch_size": 32}), link)

@@ -414,13 +414,19 @@ class Experiment:
         if event.length < trial.target:
             return ()
         if metric is None:
-            if self.spec.rules >= 2 and event.metrics and all(name.startswith(TRAINING) for name in event.metrics):
+            if self._needs_no_metric(event.metrics):
                 return ()
             reported = ", ".join(event.metrics) or "nothing"
             return (
                 Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
             )
         return self._judge(trial, event.length, trial.loss)
+
+    def _needs_no_metric(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether a report at or past the target may lack the metric of the search."""
+        if self.spec.rules < 2 or not metrics:
+            return False
+        return self.spec.min_validation_period is not None or all(name.startswith(TRAINING) for name in metrics)
 
     def _judge_last(self, trial: Trial, length: int, goal: GoalReached) -> Iterable[Decision]:
         """A report that is as good as the experiment was to get."""

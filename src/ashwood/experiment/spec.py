@@ -110,7 +110,8 @@ replay as they were recorded. What each number changed:
 
 1. A trial that declares its hyperparameters invalid no longer counts towards ``stop_at``, nor do its checkpoints count
    towards ``save_experiment_best``.
-2. A report of training metrics alone at or past the target is no reason for a warning.
+2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
+   or the experiment has a ``min_validation_period``.
 """
 
 

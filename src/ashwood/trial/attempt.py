@@ -133,6 +133,8 @@ class Attempt:
         # A checkpoint at the target has no verdict any more, so it takes a step further to get one.
         self.target = max(job.target, job.length + 1)
         self._link = link
+        # The target that was reached without the metric of the search, and the length to which loops go on for it.
+        self._lengthened_at = self._lengthened_to = 0
         self.loop: Loop | None = None
         self.restored = job.directory is None
         # Length that the code named last; None: it has named none, and counts by a loop of the trial or not at all.
@@ -184,18 +186,40 @@ class Attempt:
         loop = self._enter(unit, step)
         self._notice()
         try:
-            while not self._leaves() and (goal := loop.scale.position(self.target)) > loop.position:
+            while not self._leaves() and (goal := loop.scale.position(self._goal)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
                 self._notice()
-                if self._follows and not self._over and self.length >= self.target:
+                if self._over or self.length < self.target:
+                    continue
+                if self._follows:
                     self._ask(self.length)
+                elif self._lengthened_at != self.target:
+                    self._lengthen(loop)
         finally:
             loop.active = False
 
     def goal(self, unit: str) -> int:
         """The position at which a loop over ``unit`` ends for now."""
-        return Scale(self.job, unit).position(self.target)
+        return Scale(self.job, unit).position(self._goal)
+
+    @property
+    def _goal(self) -> int:
+        """Total length at which a loop ends for now."""
+        return max(self.target, self._lengthened_to)
+
+    def _lengthen(self, loop: Loop) -> None:
+        """Let a loop that reached its target without the metric of the search train on to the next validation.
+
+        It is at most one validation period further and not past max_length.  Processes that train a trial together
+        don't know of each other's reports, so they do not.
+        """
+        period = self.job.validation_period
+        if period is None or self.job.world_size > 1:
+            return
+        position = loop.scale.next_multiple(period, loop.position, "min_validation_period")
+        self._lengthened_at = self.target
+        self._lengthened_to = min(loop.scale.length(position), self.job.max_length)
 
     def _enter(self, unit: str, step: int) -> Loop:
         if self.loop is not None and self.loop.active:
@@ -227,7 +251,7 @@ class Attempt:
         position = loop.position
         if self._suspended:
             return position + 1
-        dues = [loop.scale.position(self.target)]
+        dues = [loop.scale.position(self._goal)]
         if self.job.validation_period is not None:
             dues.append(loop.scale.next_multiple(self.job.validation_period, position, "min_validation_period"))
         if self.job.checkpoint_period is not None:
