@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.clusters import SETTINGS
 from tests.postgres import postgres
+from tests.users import open_directory
 
-__all__ = ["postgres"]
+__all__ = ["open_directory", "postgres"]
 
 # Whoever imports Ray first, in whichever process.
 os.environ.update(SETTINGS)

@@ -222,7 +222,12 @@ def failing(trial: ashwood.Trial) -> None:
 
 def test_result_is_a_checkpoint_and_all_reports(tmp_path: Path) -> None:
     experiment = ashwood.run(
-        saving, hparams={"x": Categorical([0.1, 0.5])}, searcher=SEARCHER, home=tmp_path, workers=2, progress=False
+        saving,
+        hparams={"x": Categorical([0.1, 0.2, 0.4, 0.5])},
+        searcher=SEARCHER,
+        home=tmp_path,
+        workers=2,
+        progress=False,
     )
     best = experiment.best_checkpoint()
     x, loss = map(float, (best.directory / "x").read_text().split())

@@ -156,6 +156,26 @@ def test_package_that_is_run_as_a_module_keeps_its_relative_imports(tmp_path: Pa
     assert said.split() == ["3.0"]
 
 
+def test_objects_of_a_notebook_can_be_pickled_and_loaded(tmp_path: Path) -> None:
+    cells = """
+import pickle, ashwood
+from pathlib import Path
+
+class Net:
+    pass
+
+def train(trial):
+    for step in trial.steps():
+        trial.report(loss=1.0, checkpoint=lambda d: (d / "net").write_bytes(pickle.dumps(Net())))
+
+experiment = ashwood.run(train, hparams={"x": ashwood.Double(0, 1)}, home="home", workers=1, progress=False,
+                         searcher=ashwood.RandomSearch(metric="loss", max_length=1, max_trials=1))
+print("same class:", type(pickle.loads((experiment.best_checkpoint().directory / "net").read_bytes())) is Net)
+"""
+    # A program that is given with -c has no file either.
+    assert "same class: True" in run(tmp_path, "-c", cells)
+
+
 def test_names_of_the_main_guard_are_explained(tmp_path: Path) -> None:
     said = run(
         tmp_path,

@@ -344,6 +344,13 @@ def test_python_in_a_command_is_the_one_that_runs_ashwood(tmp_path: Path, make: 
     assert lines[1:] == [f'{sys.prefix} {{"data": {{"a b": [1]}}}}', '{data} {"a b": [1]}']
 
 
+def test_placeholders_of_trial_and_experiment(tmp_path: Path, make: Make) -> None:
+    command = "echo {trial.id} {trial.seed} {experiment.id} {experiment.name} {args}"
+    backend = make(command, EntrypointKind.COMMAND, space=Space({"x": Const(1)}), name="it's mine")
+    drive(backend, [job(trial=7, seed=12, hparams={"x": 1})])
+    assert trial_log(tmp_path / "logs", 7).read_text().splitlines()[1:] == ["7 12 0 it's mine --x 1"]
+
+
 def test_a_command_with_an_unknown_hyperparameter(make: Make) -> None:
     with pytest.raises(BackendError, match=r"\{learning_rat\}.*did you mean 'learning_rate'\?"):
         make("train {learning_rat}", EntrypointKind.COMMAND, space=Space({"learning_rate": Const(1)}))

@@ -15,6 +15,7 @@ from ashwood.backends.local import clear_former_workers, fence, warden
 from ashwood.backends.local.process import WardenProcess
 from ashwood.errors import BackendError
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
+from tests.backends.test_local_launchers import LAUNCH
 
 DRIVER = """
 import json, os, sys, time
@@ -136,6 +137,30 @@ def test_what_a_trial_started_vanishes_with_it(drive: Drive, mode: Mode) -> None
     wait_for_end(child, patience=5)
 
 
+LAUNCHED = ("command", f"exec {sys.executable} launch.py 2 -m ashwood.testing.training", False)
+
+
+@pytest.mark.parametrize("victims", [[], ["warden"]], ids=["driver", "driver and warden"])
+def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, do="tell", at=1, until=str(tmp_path / "go"))
+    driver.number("reported")
+    driver.kill(*victims)
+    (tmp_path / "go").touch()
+    wait_for_end(driver.number("worker"), patience=10)
+    # They take the steps that rank 0 had announced: one, or two if the first epoch was fast.
+    assert saved(tmp_path) in (["length-2-attempt-1"], ["length-3-attempt-1"])
+    clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
+
+
+def test_ranks_in_sessions_of_their_own_vanish_if_they_hang(tmp_path: Path, drive: Drive) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, grace=0.1, do="tell", at=1, until="doomsday")
+    driver.number("reported")
+    driver.kill()
+    wait_for_end(driver.number("pid"), patience=10)
+
+
 IMPORTS = """
 import os, pathlib, time
 pathlib.Path("importing").write_text(str(os.getpid()))
@@ -235,6 +260,20 @@ def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive,
 
 
 @pytest.mark.usefixtures("no_margin")
+def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Drive) -> None:
+    (tmp_path / "launch.py").write_text(LAUNCH)
+    driver = drive(LAUNCHED, do="tell", at=1, until="doomsday")
+    driver.number("reported")
+    rank = driver.number("pid")
+    driver.kill("warden", "worker")
+    waits: list[tuple[int, float]] = []
+    clear_former_workers(tmp_path / "workers.lock", grace=0.1, on_wait=lambda *wait: waits.append(wait))
+    wait_for_end(rank, patience=5)
+    assert waits
+    assert saved(tmp_path) == []
+
+
+@pytest.mark.usefixtures("no_margin")
 def test_the_workers_of_a_stopped_driver_are_evicted_and_it_is_left_alone(tmp_path: Path, drive: Drive) -> None:
     driver = drive(MODES[1].values[0], do="tell", at=1, until="doomsday")
     trial = driver.number("pid")
@@ -325,7 +364,7 @@ def test_the_warden_leaves_a_process_alone_that_got_an_old_number() -> None:
     try:
         warden.end({stranger.pid: b"1"}, grace=0.0)
         assert stranger.poll() is None
-        warden.end({stranger.pid: warden._start(stranger.pid)}, grace=0.0)
+        warden.end({stranger.pid: warden.start_of(stranger.pid)}, grace=0.0)
         assert stranger.wait() == -signal.SIGKILL
     finally:
         stranger.kill()

@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray import outpost
-from ashwood.backends.ray.outpost import _LOCK, _claimed, _sweep
+from ashwood.backends.ray.outpost import _LOCK, Salvage, _claimed, _sweep
+from ashwood.backends.ray.staging import Staged, checkpoints_in
+from ashwood.experiment.events import CheckpointSaved
+from ashwood.testing.backend import job
 from ashwood.trial.storage import open_storage
 
 CHECKPOINT = "trial-0/length-4-attempt-1"
@@ -136,3 +140,69 @@ def test_no_sweep_runs_until_new_directory_is_locked(base: Path, monkeypatch: py
     with _claimed(directory):
         assert seen == [("_sweep", True), ("held", True)]
         assert not is_locked()
+
+
+def safe_and_unsafe(worker: Path) -> tuple[Path, Path]:
+    """Save two checkpoints as a worker does that dies before the second one was kept elsewhere."""
+    staging = Staged(checkpoints_in(worker), None)
+    names = ["trial-0/length-4-attempt-1", "trial-0/length-8-attempt-1"]
+    for name in names:
+        staging.storage.save(name, lambda path: (path / "model").write_text("weights"))
+    staging.forget_older(CheckpointSaved(0, 1, 4, names[0]))
+    (worker / "logs").mkdir()
+    return staging.place(names[0]), staging.place(names[1])
+
+
+def test_new_worker_deletes_what_dead_workers_of_its_experiment_left(base: Path) -> None:
+    dead, living = base / "key" / "node" / "0-0-dead", base / "key" / "node" / "1-0-living"
+    another, former = base / "other" / "node" / "0-0-dead", base / "key" / "former node" / "0-0-dead"
+    kept = [staged(another)]
+    for worker in (dead, former):
+        safe, unsafe = safe_and_unsafe(worker)
+        kept.append(unsafe)
+        assert safe.is_dir()
+    (base / "key" / "node" / "2-0-empty" / "logs").mkdir(parents=True)
+    with process_that_holds(living_lock(living)):
+        kept.append(staged(living))
+        with _claimed(base / "key" / "node" / "3-0-mine"):
+            assert sorted(base.rglob("length-*")) == sorted(kept), "the next driver may come back for these"
+    assert not (base / "key" / "node" / "2-0-empty").exists()
+    assert sorted(path.name for path in dead.iterdir()) == ["checkpoints", "safe"]
+
+
+def test_checkpoint_that_a_worker_fetched_is_no_reason_to_keep_its_directory(base: Path) -> None:
+    dead = base / "key" / "node" / "0-0-dead"
+    staging = Staged(checkpoints_in(dead), None)
+    staging.check(None)
+    assert staging.lacks(job(attempt=2, target=8, length=4, checkpoint=CHECKPOINT))
+    staged(dead)
+    with _claimed(base / "key" / "node" / "1-0-mine"):
+        assert not dead.exists()
+
+
+def test_only_the_last_dead_workers_keep_checkpoints(base: Path) -> None:
+    for number in range(6):
+        age(staged(base / "key" / "node" / f"{number}-0-dead").parents[2], days=6 - number)
+    with _claimed(base / "key" / "node" / "6-0-mine"):
+        left = sorted(path.name for path in (base / "key" / "node").iterdir())
+    assert left == [*(f"{number}-0-dead" for number in (2, 3, 4, 5)), "6-0-mine"]
+
+
+def test_cleaning_waits_for_workers_that_are_about_to_end(base: Path) -> None:
+    worker, another = base / "key" / "node" / "0-0-ends", base / "other" / "node" / "0-0-another"
+    staged(another)
+    with process_that_holds(living_lock(worker)):
+        staged(worker)
+        cleaning = threading.Thread(target=lambda: Salvage("key", "node").clean(60.0))
+        cleaning.start()
+        cleaning.join(0.2)
+        assert cleaning.is_alive()
+        assert worker.exists()
+    cleaning.join()
+    assert list(base.iterdir()) == [base / "other"]
+    assert another.exists()
+
+
+def living_lock(worker: Path) -> Path:
+    worker.mkdir(parents=True)
+    return worker / _LOCK

@@ -127,3 +127,51 @@ def test_a_bucket_that_is_not_there_stops_the_run_before_its_first_trial(workpla
     said = workplace.apart("run", "toy.yaml", "--workers", "1", code=1)
     assert "bucket does not exist; create it" in said
     assert workplace.json("trials", "1") == []
+
+
+IMPATIENT = """
+from ashwood.trial import attempt
+
+attempt.RETRY_SECONDS = attempt._LAST_TRIES_SECONDS = 0.2
+"""
+
+
+@pytest.mark.timeout(300)  # each process imports s3fs, which takes a second of its own
+def test_expired_credentials_pause_the_experiment_and_fail_no_trial(workplace: Workplace, s3: S3) -> None:
+    saved = set[str]()
+
+    def expire_after_two_checkpoints(method: str, path: str) -> str | bool:
+        if method == "PUT" and path.endswith(MANIFEST):
+            saved.add(path)
+        return "403" if len(saved) > 2 else False
+
+    workplace.write(f"{SMALL}checkpoint_storage: {s3.new_place()}\n", IMPATIENT + TRAIN)
+    s3.spoil = expire_after_two_checkpoints
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
+    assert "the checkpoint storage cannot be used: can't" in said
+    assert "The provided token has expired; renew the credentials" in said
+    assert "when the checkpoint storage can be used again, continue with: ashwood resume 1" in said
+    assert workplace.json("describe", "1")["state"] == "paused"
+    before = workplace.ashwood("events", "1")
+    said = workplace.ashwood("resume", "1", code=1)
+    assert "No trial was started or failed. When the storage can be used, continue with: ashwood resume 1" in said
+    assert workplace.ashwood("events", "1") == before
+    s3.spoil = lambda _method, _path: False
+    workplace.ashwood("resume", "1", "--workers", "2")
+    assert workplace.json("describe", "1")["state"] == "completed"
+    assert [trial["failures"] for trial in workplace.json("trials", "1")] == [0] * 6
+    assert "every decision is what the search decides" in workplace.ashwood("replay", "1")
+
+
+def test_gc_aborts_unfinished_uploads(workplace: Workplace, s3: S3) -> None:
+    import boto3
+
+    place = s3.new_place()
+    workplace.write(SMALL.replace("max_trials: 6", "max_trials: 1") + f"checkpoint_storage: {place}\n")
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    directory = workplace.json("checkpoints", "1")[0]["place"].rpartition("/trial-")[0].removeprefix("s3://bucket/")
+    key = f"{directory}/trial-0/length-9-attempt-1/x"
+    boto3.client("s3").create_multipart_upload(Bucket="bucket", Key=key)
+    assert "Would abort 1 unfinished upload." in workplace.ashwood("gc", "1", "--dry-run")
+    assert "Aborted 1 unfinished upload." in workplace.ashwood("gc", "1")
+    assert "unfinished" not in workplace.ashwood("gc", "1")

@@ -8,6 +8,8 @@ from ashwood.cli.progress import to_go
 from ashwood.views.progress import Forecast
 from ashwood.views.remaining import TimeLeft
 
+from .conftest import RANDOM, Workplace
+
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
@@ -68,3 +70,29 @@ def test_the_time_to_go_has_a_range_where_that_says_something(forecast: Forecast
 )
 def test_moments(seconds: float, words: str) -> None:
     assert format_moment(seconds) == words
+
+
+def test_metrics_called_like_columns_and_hyperparameters_keep_their_values(workplace: Workplace) -> None:
+    workplace.write(
+        RANDOM.replace("hyperparameters: {", "hyperparameters: {lr: {type: double, minval: 0, maxval: 1}, "),
+        "def train(trial):\n"
+        "    for step in trial.epochs():\n"
+        "        trial.report({'loss': 1 / (step + 1), 'state': 1, 'length': 99, 'seconds': 12.5, 'trial': 7,\n"
+        "                      'hparams.x': 0, 'best_loss': 5, 'lr': 3, 'accuracy': 0.5})\n",
+    )
+    workplace.ashwood("run", "toy.yaml")
+    for trial in workplace.json("trials", "1"):
+        assert trial["state"] == "completed"
+        assert trial["length"] == 2
+        assert trial["best_loss"] == 0.5
+        assert 0 <= trial["hparams.lr"] < 1
+        assert 0 <= trial["hparams.x"] < 1
+        own = {name.removeprefix("metrics."): trial[name] for name in trial if name.startswith("metrics.")}
+        assert own == {"state": 1, "length": 99, "seconds": 12.5, "trial": 7, "hparams.x": 0, "best_loss": 5, "lr": 3}
+        assert trial["accuracy"] == 0.5
+    assert "write hparams.lr or metrics.lr" in workplace.ashwood("trials", "1", "--filter", "lr<0.3", code=1)
+    workplace.ashwood("trials", "1", "--filter", "metrics.lr>2", "--sort", "hparams.lr")
+    workplace.ashwood("export", "1", "--metrics", "--out", "reports.csv")
+    header, first, *_ = (workplace.path / "reports.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (row["length"], row["metrics.length"], row["metrics.trial"]) == ("1", "99.0", "7.0")

@@ -16,7 +16,7 @@ from ashwood.experiment.spec import Demand, ExperimentSpec, RayCluster
 LEAST = """\
 searcher: {name: random, metric: loss, max_trials: 20, max_length: 16}
 entrypoint: train:main
-hyperparameters: {x: {type: int, minval: 1, maxval: 3}}
+hyperparameters: {x: {type: int, minval: 1, maxval: 30}}
 """
 VALIDATOR = Draft202012Validator(experiment_schema())
 

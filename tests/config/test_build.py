@@ -249,5 +249,6 @@ def test_any_sound_tree_builds_and_reads_and_validates_alike(
     assert dict(sorted(read.spec.space.leaves(), key=repr)) == dict(sorted(built.spec.space.leaves(), key=repr))
     assert read.spec.search == built.spec.search
     assert read.spec.seed == built.spec.seed == seed
-    assert len(read.warnings) == len(built.warnings)
+    # In a file of Determined, a list is a constant as a matter of course.
+    assert len(read.warnings) == len([each for each in built.warnings if "use Categorical" not in each])
     json.dumps(built.spec.space.sample(seed, 0, 0))

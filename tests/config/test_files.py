@@ -355,6 +355,12 @@ def test_placeholders_may_name_maps_and_what_constants_hold(tmp_path: Path) -> N
     assert spec.entrypoint.kind is EntrypointKind.COMMAND
 
 
+def test_placeholders_may_name_the_trial_and_the_experiment(tmp_path: Path) -> None:
+    command = "run {args} {trial.id} {trial.seed} {experiment.id} {experiment.name}"
+    spec, _ = read(tmp_path, LEAST.replace("train:main", f'"{command}"'))
+    assert spec.entrypoint == Entrypoint(EntrypointKind.COMMAND, command)
+
+
 @pytest.mark.parametrize(
     ("resources", "slots"),
     [

@@ -408,6 +408,7 @@ ENTRYPOINTS = {
     with_entrypoint("src/model:f"): (2, "entrypoint", ["write src/model.py:f"]),
     with_entrypoint("python train.py {l_r}"): (2, "entrypoint", ["{l_r} names no hyperparameter", "{lr}?"]),
     with_entrypoint("python train.py {q}"): (2, "entrypoint", ["there are lr, opt, opt.a, opt.b"]),
+    with_entrypoint("run {trial.idd}"): (2, "entrypoint", ["did you mean {trial.id}?"]),
     with_entrypoint("[python, train.py, '--lr={opt.c}']"): (2, "entrypoint", ["did you mean {opt."]),
 }
 

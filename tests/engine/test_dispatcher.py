@@ -7,15 +7,18 @@ from math import inf
 
 import pytest
 
-from ashwood.backends.port import Abort, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Finish, StartAttempt, Suspend
 from ashwood.engine.dispatcher import Dispatcher, retry_delay
 from ashwood.experiment.events import (
+    AttemptEnded,
     AttemptFailed,
     CheckpointSaved,
     DriverStarted,
+    KillRequested,
     PauseRequested,
     TrialKillRequested,
     TrialStopRequested,
+    ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 
@@ -88,3 +91,20 @@ def test_trial_never_starts_from_a_checkpoint_at_max_length() -> None:
     *_, start = [*dispatcher.commands(decisions, 1, 0.0), *dispatcher.commands(experiment.handle(died), 1, 0.0)]
     assert isinstance(start, StartAttempt)
     assert (start.target, start.length, start.checkpoint) == (9, 5, "trial-0/length-5-attempt-1")
+
+
+def test_process_that_still_saves_is_suspended_once_the_experiment_pauses() -> None:
+    experiment, dispatcher = started(2)
+    finish, *_ = dispatcher.commands(experiment.handle(ValidationReported(0, 1, 1, {"loss": 1.0})), 2, now=101.0)
+    assert finish == Finish(0, 1, save=True)
+    suspended = dispatcher.commands(experiment.handle(PauseRequested()), 2, now=102.0)
+    assert suspended == [Suspend(1, 1), Suspend(0, 1)]
+    assert dispatcher.commands((), 2, now=103.0) == []
+    for trial in (0, 1):
+        dispatcher.note(AttemptEnded(trial, 1, 1))
+    assert not dispatcher.live
+
+
+def test_killed_processes_are_not_suspended_as_well() -> None:
+    experiment, dispatcher = started(2)
+    assert dispatcher.commands(experiment.handle(KillRequested()), 2, now=101.0) == [Abort(0, 1), Abort(1, 1)]

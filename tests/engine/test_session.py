@@ -17,7 +17,7 @@ from ashwood.engine.snapshot import Folded, fold
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
-from ashwood.eventlog.sql import SqlLog
+from ashwood.eventlog.sql import SqlLog, SqlStore
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -214,3 +214,18 @@ def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_p
         with place.backend(1):
             pass
         assert lock.read_text() == home.store.spec(experiment).identity
+
+
+def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They can be those of the driver that uses the newer database."""
+    experiment = home.create(SPEC, at=0.0)
+    home.directory(experiment)
+    events: list[Event] = [DriverStopped(), CancelRequested()]
+    with home.log(experiment) as log:
+        log.append([Entry(0.0, event, ()) for event in events])
+    assert isinstance(home.store, SqlStore)
+    home.store._query("DELETE FROM entries WHERE seq = 2 RETURNING 1")
+    home.store._query("UPDATE logs SET head = 1 RETURNING 1")
+    monkeypatch.setattr(ThisMachine, "clear", lambda *_: pytest.fail("it looked for workers"))
+    with pytest.raises(EventLogError, match="entries 2 to 2 are missing"):
+        Session(home, experiment).run(Quiet())

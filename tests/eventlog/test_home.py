@@ -10,6 +10,7 @@ from ashwood.engine import open_home
 from ashwood.errors import EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.home import with_own_storage
 from ashwood.eventlog.port import Entry
+from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.decisions import Asked, EndExperiment, LeaveExperiment
 from ashwood.experiment.events import CancelRequested, DriverStarted, DriverStopped
 from ashwood.experiment.lifecycle import ExperimentState
@@ -138,7 +139,7 @@ def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypa
         open_home()
     with open_home(create=True) as home:
         experiment = home.store.create(full_spec(), at=1.0)
-        assert home.path == tmp_path / "files" / f"127.0.0.1-{postgres.port}-{database}"
+        assert home.path == tmp_path / "files" / f"postgresql-{home.identity}"
         assert home.name == f"postgresql://127.0.0.1:{postgres.port}/{database}"
         with home.lease(experiment):
             assert home.is_driven(experiment)
@@ -146,6 +147,37 @@ def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypa
     monkeypatch.setenv("HOME", str(tmp_path))
     with open_home(url) as home:
         assert home.path.parent == tmp_path / ".ashwood"
+
+
+# -- links --------------------------------------------------------------------------------------------
+
+
+def test_home_by_a_link_is_the_same_home(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with open_home(tmp_path / "link" / "home", create=True) as home:
+        experiment = home.create(full_spec(), at=1.0)
+        with open_home(tmp_path / "real" / "home") as same:
+            assert (same.identity, same.path, same.name) == (home.identity, home.path, home.name)
+            assert same.directory(experiment) == home.directory(experiment)
+
+
+def test_home_by_links_in_a_circle_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "one").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "one")
+    with pytest.raises(EventLogError, match=r"symbolic links"):
+        open_home(tmp_path / "one" / "home", create=True)
+
+
+def test_write_ahead_log_is_found_if_the_database_is_a_link(tmp_path: Path) -> None:
+    """SQLite keeps it beside the file that the link leads to."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home" / "ashwood.db").symlink_to(tmp_path / "disk" / "db")
+    with open_home(tmp_path / "home", create=True) as home:
+        home.create(full_spec(), at=1.0)
+        assert wal_of(tmp_path / "home" / "ashwood.db") == tmp_path / "disk" / "db-wal"
+        assert wal_of(tmp_path / "home" / "ashwood.db").exists()
 
 
 @pytest.mark.parametrize("deleted", [True, False])

@@ -7,7 +7,8 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,13 +16,15 @@ import pytest
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
 from ashwood.eventlog import postgres as module
+from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.codec import VERSION, digest_of, encode_spec, to_row
 from ashwood.eventlog.port import Answer, ExperimentRecord
 from ashwood.eventlog.postgres import PostgresStore
 from ashwood.experiment.events import KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, full_spec, telling_entries
-from tests.postgres import PostgresServer
+from tests.mounts import small_disk
+from tests.postgres import PostgresServer, find_programs
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
@@ -43,6 +46,24 @@ def kill_connection(url: str, store: PostgresStore) -> None:
     assert store._connection is not None
     with psycopg.connect(url, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s, 10000)", [store._connection.info.backend_pid])
+
+
+def wait_for_lock(connection: psycopg.Connection[Any]) -> None:
+    """Wait until a connection to the database waits for a lock."""
+    deadline = time.monotonic() + 60
+    while connection.execute(WAITING).fetchone() == (0,):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def a_reader(url: str) -> str:
+    """Return the URL for a role that may only read what is there."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reader'").fetchone():
+            admin.execute("CREATE ROLE reader LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA ashwood TO reader")
+        admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA ashwood TO reader")
+    return url.replace("//ashwood@", "//reader@")
 
 
 # -- durability and concurrency -----------------------------------------------------------------
@@ -69,15 +90,16 @@ def test_many_that_open_it_at_once_make_one_schema(url: str) -> None:
     assert sorted(numbers) == [1, 2, 3, 4, 5, 6]
 
 
-def test_schema_1_is_migrated(url: str) -> None:
-    """Its rows have no digests, so they are read as they are."""
+def make_old_schema(url: str, version: int) -> ExperimentRecord:
+    """Make a schema of an older Ashwood with one experiment, and return the record of that."""
     text, log_entries = encode_spec(full_spec()), telling_entries()
     with psycopg.connect(url, autocommit=True) as old:
         old.execute("CREATE SCHEMA ashwood")
         old.execute("SET search_path = ashwood")
         old.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-        old.execute("INSERT INTO schema_version VALUES (1)")
-        old.execute(module._MIGRATIONS[0])
+        old.execute("INSERT INTO schema_version VALUES (%s)", [version])
+        for script in module._MIGRATIONS[:version]:
+            old.execute(script)
         old.execute(
             "INSERT INTO experiments (created_at, name, version, spec, digest, state, summary, labels)"
             " VALUES (1.0, 'old', %s, %s, %s, 'errored', '{}', '[]')",
@@ -87,14 +109,51 @@ def test_schema_1_is_migrated(url: str) -> None:
         for seq, entry in enumerate(log_entries, start=1):
             old.execute("INSERT INTO entries VALUES (1, %s, %s, %s, %s, %s)", [*to_row(seq, entry)])
         old.execute('INSERT INTO requests (experiment, at, version, body) VALUES (1, 1, 1, \'{"is":"KillRequested"}\')')
+    return ExperimentRecord(1, 1.0, "old", ExperimentState.ERRORED, {})
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_schema_is_migrated(url: str, version: int) -> None:
+    """Its rows have no digests, so they are read as they are."""
+    record, log_entries = make_old_schema(url, version), telling_entries()
     with closing(PostgresStore(url)) as store:
-        record = store.record(1)
-        assert record == ExperimentRecord(1, 1.0, "old", ExperimentState.ERRORED, {})
+        assert store.record(1) == record
+        assert store.identity
+        assert store.upgraded
         assert [request for _, request in store.pending(1)] == [KillRequested()]
         assert len(list(store.log(1).read())) == len(log_entries)
         store.annotate(1, name="new")
         assert store.log(1).append(log_entries, summary={"fraction": 1.0}) == 2 * len(log_entries)
         assert store.record(1) == record._replace(name="new", summary={"fraction": 1.0})
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_schema_is_read_by_a_role_that_may_not_upgrade_it(url: str, version: int) -> None:
+    record = make_old_schema(url, version)
+    with closing(PostgresStore(a_reader(url))) as store:
+        assert store.experiments() == [record]
+        assert store.spec(1) == full_spec()
+        assert store.lease(1) is None
+        assert [request for _, request in store.pending(1)] == [KillRequested()]
+        assert len(list(store.log(1).read())) == len(telling_entries())
+        assert store.identity == ""
+        with pytest.raises(EventLogError, match=rf"version {version} of its schema can only be read, .* ashwood list"):
+            store.annotate(1, name="new")
+        PostgresStore(url).close()
+        assert store.experiments() == [record], "also after its owner has upgraded it"
+    with closing(PostgresStore(a_reader(url))) as store:
+        assert store.experiments() == [record]
+        assert store.identity
+
+
+def test_identity_stays_with_a_database(url: str) -> None:
+    with closing(PostgresStore(url)) as one, closing(PostgresStore(url.replace("127.0.0.1", "localhost"))) as same:
+        assert one.identity == same.identity != ""
+        assert not one.upgraded
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("DROP SCHEMA ashwood CASCADE")
+        with closing(PostgresStore(url)) as another:
+            assert another.identity not in ("", one.identity)
 
 
 def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) -> None:
@@ -183,10 +242,7 @@ def test_a_commit_that_the_server_still_works_on_is_waited_for(
 
     def commit_late() -> None:
         with psycopg.connect(url, autocommit=True) as other:
-            deadline = time.monotonic() + 60
-            while other.execute(WAITING).fetchone() == (0,):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_for_lock(other)
         lost[0].pgconn.exec_(b"COMMIT")
 
     monkeypatch.setattr(psycopg.Transaction, "__exit__", lose)
@@ -223,6 +279,33 @@ def test_a_server_that_restarts_is_waited_for(postgres: PostgresServer, store: P
     lengths = [len(telling_entries()) * number for number in range(1, len(appended) + 1)]
     assert appended == lengths
     assert len(list(log.read())) == lengths[-1]
+
+
+def test_canceled_statement_is_repeated(url: str, store: PostgresStore) -> None:
+    log = store.log(store.create(full_spec(), at=1.0))
+    assert store._connection is not None
+    backend = store._connection.info.backend_pid
+    with psycopg.connect(url) as busy, psycopg.connect(url, autocommit=True) as admin:
+        busy.execute("SELECT * FROM ashwood.logs FOR UPDATE")
+        appended = list[int]()
+        thread = threading.Thread(target=lambda: appended.append(log.append(telling_entries())))
+        thread.start()
+        for _ in range(2):
+            wait_for_lock(admin)
+            assert admin.execute("SELECT pg_cancel_backend(%s)", [backend]).fetchone() == (True,)
+        wait_for_lock(admin)
+        busy.rollback()
+        thread.join()
+    assert appended == [len(telling_entries())]
+
+
+def test_statement_timeout_of_a_role_does_not_apply(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS hasty")
+        admin.execute("CREATE ROLE hasty LOGIN SUPERUSER")
+        admin.execute("ALTER ROLE hasty SET statement_timeout = '10s'")
+    with closing(PostgresStore(url.replace("//ashwood@", "//hasty@"))) as store:
+        assert store._query("SHOW statement_timeout") == [("0",)]
 
 
 @contextmanager
@@ -337,6 +420,34 @@ def test_stores_of_a_newer_ashwood_are_refused(url: str, store: PostgresStore) -
         PostgresStore(url)
 
 
+def test_schema_without_its_version_is_refused(url: str, store: PostgresStore) -> None:
+    store._query("DELETE FROM schema_version RETURNING 1")
+    with pytest.raises(EventLogError, match=r"schema_version has 0 rows, and must have one: .*backup"):
+        PostgresStore(url)
+
+
+def test_role_that_may_only_read_is_told_what_it_lacks(url: str, store: PostgresStore) -> None:
+    experiment = store.create(full_spec(), at=1.0)
+    with closing(PostgresStore(a_reader(url))) as reader:
+        assert [record.id for record in reader.experiments()] == [experiment]
+        with pytest.raises(EventLogError, match=r'permission denied .*GRANT ALL ON ALL TABLES .* TO "reader"'):
+            reader.annotate(experiment, name="new")
+
+
+def test_role_that_may_not_use_an_empty_schema_is_told_what_it_lacks(url: str) -> None:
+    a_guest = url.replace("//ashwood@", "//newcomer@")
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS newcomer")
+        admin.execute("CREATE ROLE newcomer LOGIN")
+        admin.execute("CREATE SCHEMA ashwood")
+        admin.execute("GRANT CREATE ON DATABASE postgres TO newcomer")
+        try:
+            with pytest.raises(EventLogError, match=r'GRANT USAGE, CREATE ON SCHEMA ashwood TO "newcomer"'):
+                PostgresStore(a_guest)
+        finally:
+            admin.execute("REVOKE CREATE ON DATABASE postgres FROM newcomer")
+
+
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[postgres\]'"):
@@ -351,6 +462,65 @@ def test_its_driver_is_loaded_only_when_it_is_needed() -> None:
 def test_a_full_disk_of_the_server_is_said(store: PostgresStore) -> None:
     with pytest.raises(DiskFull, match="no room on the server's disk"):
         store._query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$")
+
+
+def reserved(store: PostgresStore) -> int:
+    [(size,)] = store._query("SELECT pg_relation_size('ashwood.ballast')")
+    return int(size)
+
+
+def test_room_is_reserved_once_and_without_rows(url: str, store: PostgresStore) -> None:
+    for _ in range(2):
+        store.reserve()
+        assert reserved(store) == 4 << 20
+    assert store._query("SELECT count(*) FROM ballast") == [(0,)], "a dump would contain them"
+    for _ in range(2):
+        store.release()
+        assert reserved(store) == 0
+
+
+def test_role_that_could_write_before_an_upgrade_reserves_room(url: str) -> None:
+    make_old_schema(url, 2)
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS writer")
+        admin.execute("CREATE ROLE writer LOGIN")
+        admin.execute("GRANT USAGE ON SCHEMA ashwood TO writer")
+        admin.execute("GRANT ALL ON ALL TABLES IN SCHEMA ashwood TO writer")
+    PostgresStore(url).close()
+    with closing(PostgresStore(url.replace("//ashwood@", "//writer@"))) as store:
+        store.reserve()
+        store.release()
+        assert reserved(store) == 0
+
+
+def test_full_disk_of_the_server_leaves_room_to_record_the_pause(tmp_path: Path, open_directory: Path) -> None:
+    programs = find_programs()
+    with small_disk(open_directory / "disk", "64m") as disk:
+        server = PostgresServer(disk.path, programs)
+        server.start()
+        try:
+            with closing(PostgresStore(server.url())) as store, Ballast(tmp_path / "ballast", also=store) as ballast:
+                log = store.log(store.create(full_spec(), at=1.0))
+                fill(disk.path / "filler")
+                with pytest.raises(DiskFull, match="no room on the server's disk"):
+                    log.append(telling_entries() * 1000)
+                fill(disk.path / "filler more")
+                ballast.release()
+                assert log.append(telling_entries()) == len(telling_entries())
+                for name in ("filler", "filler more"):
+                    (disk.path / name).unlink()
+                ballast.reserve()
+            with closing(PostgresStore(server.url())) as store:
+                assert reserved(store) == 4 << 20, "it stays for other drivers"
+        finally:
+            server.stop("immediate")
+
+
+def fill(path: Path) -> None:
+    """Write to a file until the disk is full."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1 << 12))
 
 
 def test_damage_is_named(store: PostgresStore) -> None:

@@ -313,6 +313,16 @@ def test_storage_outage_pauses_and_blames_no_trial(begin: Begin) -> None:
     assert world.start(3)[:3] == tuple(TrainTrial(trial, 2, 2, Recovered()) for trial in range(3))
 
 
+def test_completed_trial_that_could_not_save_is_told(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, max_length=2, method=Method.RANDOM)
+    process = world.processes[0]
+    world.report(process, 2, loss=0.5)
+    assert world.no_storage(process)[-1] == Warn(
+        "trial 0 is completed, but its last checkpoint could not be saved; its latest one is at length 0"
+    )
+    assert world.stop()[-1] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
+
+
 def test_a_record_that_has_no_room_pauses_with_the_reason(begin: Begin) -> None:
     world = begin(slots=1, max_trials=4)
     left, _ = world.handle(PauseRequested("the disk of the home"))

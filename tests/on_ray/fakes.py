@@ -38,6 +38,10 @@ class FakeCluster(Cluster):
         """It."""
         return [Node("node", "id", {"CPU": 4.0})]
 
+    def answering(self) -> list[Node]:
+        """All of them."""
+        return self.nodes()
+
     def free(self) -> Amounts:
         """What is free."""
         return {"CPU": self.room}

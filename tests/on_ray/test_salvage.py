@@ -17,7 +17,7 @@ from ashwood.backends.ray import outpost
 from ashwood.backends.ray.demand import Node
 from ashwood.engine import Home, Session, open_home, places
 from ashwood.engine.control import ask
-from ashwood.errors import EventLogError
+from ashwood.errors import ClusterError, EventLogError
 from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
 from ashwood.experiment.events import (
@@ -113,6 +113,37 @@ def interrupted(home: Home) -> int:
     assert folded.trials[0].state is TrialState.PAUSED
     assert folded.trials[2].state is TrialState.INVALID
     return experiment
+
+
+def test_key_of_an_experiment_is_the_same_by_whatever_name_its_home_is_opened(home: Home, tmp_path: Path) -> None:
+    experiment = home.create(RAY_SPEC, at=0.0)
+    (tmp_path / "link").symlink_to(home.path)
+    with open_home(tmp_path / "link") as same, open_home(tmp_path / "other", create=True) as other:
+        other.create(RAY_SPEC, at=0.0, identity=home.store.spec(experiment).identity)
+        keys = [
+            places.OnRay(places.ThisMachine(each, experiment, RAY_SPEC), FakeCluster())._key
+            for each in (home, same, other)
+        ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_driver_cleans_nodes_when_the_experiment_has_ended(
+    home: Home, interrupted: int, node: Path, backend: InstantBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaned: list[str] = []
+    monkeypatch.setattr(FakeCluster, "clean", lambda _, key: cleaned.append(key))
+    assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
+    place = places.ThisMachine(home, interrupted, RAY_SPEC)
+    assert cleaned == [places.OnRay(place, FakeCluster())._key]
+
+
+def test_resume_without_a_node_is_refused_before_anything_is_waited_for(
+    home: Home, interrupted: int, monkeypatch: pytest.MonkeyPatch, node: Path, backend: InstantBackend
+) -> None:
+    monkeypatch.setattr(FakeCluster, "answering", lambda _: [])
+    monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: pytest.fail("it waited"), raising=False)
+    with pytest.raises(ClusterError, match=r"the cluster has none.* 1 more, such as node, .* do not answer"):
+        Session(home, interrupted).run(Quiet())
 
 
 def leave_on(node: Path, *names: str) -> None:

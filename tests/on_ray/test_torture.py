@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray.cluster import connected
+from ashwood.backends.ray.outpost import _home_of
 from ashwood.engine import open_home
 from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
 from ashwood.experiment.spec import RayCluster
 from ashwood.testing.backend import PATIENCE, toy_spec
 from tests.clusters import Nodes
 from tests.s3 import S3, serve_s3
-from tests.torture.clusters import ClusterPlace, after, left_on, on_cluster
+from tests.torture.clusters import ClusterPlace, after, folders_of, left_on, on_cluster
 from tests.torture.driver import IDLE
 from tests.torture.experiment import Outcome, Run, torture
 from tests.torture.oracle import Evidence, judge
@@ -210,6 +211,17 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     assert sum(isinstance(event, AttemptPreempted) for event in events) >= len(between)
     assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
     assert left_on(nodes) == []
+    assert folders_of(tmp_path / "tortured" / "home") == []
+
+
+def test_nodes_are_cleaned_of_an_experiment(tmp_path: Path, nodes: Nodes) -> None:
+    key = f"ashwood-{tmp_path.name}"
+    ids = [node.node_id for node in nodes.there]
+    for node_id in (*ids, "of a node that is gone"):
+        Path(_home_of(key, node_id), "0-0-dead", "logs").mkdir(parents=True)
+    with connected(RayCluster(nodes.address, ship_code=False), toy_spec(tmp_path)) as cluster:
+        cluster.clean(key)
+    assert not _home_of(key, ids[0]).parent.exists()
 
 
 def test_a_node_that_has_died_is_known_before_ray_knows(tmp_path: Path, nodes: Nodes) -> None:
@@ -221,5 +233,7 @@ def test_a_node_that_has_died_is_known_before_ray_knows(tmp_path: Path, nodes: N
         raylet.kill()
         raylet.wait()
         assert cluster.is_silent(node.node_id)
+        assert node.node_id in {each.id for each in cluster.nodes()}
+        assert {each.id for each in cluster.answering()} == {each.id for each in cluster.nodes()} - {node.node_id}
         nodes.kill(node)
         assert not cluster.is_silent("a node that never was")

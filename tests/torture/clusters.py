@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ashwood.engine import open_home
+from ashwood.engine.places import OnRay, ThisMachine
 from ashwood.experiment.events import AttemptFailed
+from ashwood.experiment.spec import RayCluster
 from tests.clusters import Nodes
 from tests.torture.oracle import Evidence
 from tests.torture.points import kill
@@ -114,6 +117,16 @@ def left_on(nodes: Nodes) -> list[Any]:
     assert ray.is_initialized(), nodes
     left: list[Any] = ray.util.list_named_actors(all_namespaces=True)
     return left
+
+
+def folders_of(home: str | Path) -> list[Path]:
+    """Return what workers of the first experiment of a home have left on this machine."""
+    from ashwood.backends.ray.cluster import connected
+    from ashwood.backends.ray.outpost import _base
+
+    with open_home(home) as opened, connected(RayCluster("auto"), opened.store.spec(1)) as cluster:
+        place = OnRay(ThisMachine(opened, 1, opened.store.spec(1)), cluster)
+    return sorted((_base() / place._key).rglob("*"))
 
 
 def after(lines: int, victim: Victim, *, haste: bool = False) -> Blow:

@@ -19,6 +19,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     FellBack,
+    GaveUp,
     PauseTrial,
     Recovered,
     Retried,
@@ -303,6 +304,9 @@ def _verdicts(evidence: Evidence) -> list[tuple[Any, ...]]:
                     verdicts.append(("train", trial, target, str(why)))
                 case PauseTrial(trial=trial, why=why) | CompleteTrial(trial=trial, why=why):
                     verdicts.append((type(decision).__name__, trial, str(why)))
+                case CloseTrial(trial=trial, why=GaveUp()):
+                    # A process that was killed is one failure more.
+                    verdicts.append(("CloseTrial", trial, "gave up"))
                 case StopTrial(trial=trial, why=why) | CloseTrial(trial=trial, why=why):
                     verdicts.append((type(decision).__name__, trial, str(why)))
     return verdicts

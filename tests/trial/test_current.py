@@ -44,9 +44,9 @@ def test_alone_a_checkpoint_is_tried_out_and_thrown_away_and_stop_ends_quietly(t
     assert not Path(directory).parent.parent.exists()
 
 
-def test_in_a_child_of_a_command_it_says_that_the_wire_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ASHWOOD_TRIAL", "997,998,999")
-    with pytest.raises(TrainingCodeError, match="not in one of its children"):
+def test_get_trial_after_its_command_has_ended_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ASHWOOD_TRIAL", str(tmp_path / "socket"))
+    with pytest.raises(TrainingCodeError, match=r"no worker of Ashwood answers at .* has ended.*unset ASHWOOD_TRIAL"):
         trial_room.get_trial()
 
 

@@ -14,6 +14,7 @@ from ashwood.backends.local.load import find, module_name
 from ashwood.errors import TrainingCodeError
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.trial.guard import changed_names, read_source
+from ashwood.trial.sharing import make_shared
 
 _LARGE = 50_000_000
 """Bytes of a pickled callable from which on a warning is given."""
@@ -88,7 +89,7 @@ def _pickled(train: Callable[..., Any], functions: Path, notes: list[str]) -> En
             f"{name!r} carries {len(content) / 1e6:.0f} MB of data along, which each worker process loads: pass the "
             "path of a file as data=, and load it in the training code"
         )
-    functions.mkdir(parents=True, exist_ok=True)
+    make_shared(functions)
     path = functions / f"{name.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
     path.write_bytes(content)
     return Entrypoint(EntrypointKind.PICKLE, str(path))

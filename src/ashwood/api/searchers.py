@@ -20,7 +20,7 @@ class Searcher:
     Attributes:
         metric: name of the metric that the search compares, as training code reports it.
         max_length: how long the best trials train, ``{"epochs": 27}`` or a number of steps.
-        smaller_is_better: whether a smaller metric is better.
+        smaller_is_better: whether a smaller metric is better; None: yes, with a warning if its name says otherwise.
         stop_when: when to stop the search, ``{"metric_at": 0.98, "max_time": "2h"}``.
         source_trial_id: ``"EXPERIMENT/TRIAL"``: every trial starts from the latest checkpoint of that trial.
         source_checkpoint_uuid: directory or URL of a checkpoint that every trial starts from.
@@ -30,7 +30,7 @@ class Searcher:
 
     metric: str
     max_length: LengthLike
-    smaller_is_better: bool = True
+    smaller_is_better: bool | None = None
     stop_when: StopWhen | None = None
     source_trial_id: str | None = None
     source_checkpoint_uuid: str | None = None

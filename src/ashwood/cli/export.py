@@ -16,7 +16,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.views.table import Record, trial_records
+from ashwood.views.table import Record, metric_columns, trial_records
 from ashwood.views.trials import TrialTable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
                 "length": event.length,
                 "attempt": event.attempt,
                 "at": at,
-                **event.metrics,
+                **metric_columns(event.metrics, ("trial", "length", "attempt", "at").__contains__),
             }
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ashwood.errors import AshwoodError
+from ashwood.trial.sharing import make_shared, share_tree
 
 SUBMISSION: Final = "ASHWOOD_SUBMISSION"
 """The variable that says that the work directory came with the job; its value tells what stayed behind."""
@@ -122,9 +123,10 @@ def settle(file: Path, code: Path) -> Path:
         AshwoodError: it can't be copied.
     """
     try:
-        code.mkdir(parents=True, exist_ok=True)
+        make_shared(code)
         target = Path(tempfile.mkdtemp(prefix="submitted-", dir=code))
         shutil.copytree(file.parent, target, symlinks=True, dirs_exist_ok=True)
+        share_tree(target)
     except OSError as error:
         raise AshwoodError(f"the work directory can't be kept in {code}: {error}") from error
     return target / file.name

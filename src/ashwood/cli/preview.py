@@ -29,6 +29,8 @@ from ashwood.views.preview import Estimate, Preview, preview
 from ashwood.views.simulation import Conditions
 
 _LONGEST_NAME = 60
+_LONG_SIMULATION = 200_000
+"""Trials from which on a preview says that it takes long."""
 
 
 def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bool) -> None:
@@ -47,6 +49,8 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
         say(f"warning: {warning}", fg="yellow", err=True)
+    if spec.search.max_trials >= _LONG_SIMULATION and not json:
+        say(f"simulating {_count(spec.search.max_trials, 'trial')}, which can take minutes", err=True)
     findings = find_out(known, spec.unit, spec, say=not json)
     if known.tells_unit_time:
         conditions = conditions_of(given, findings, spec)
@@ -168,9 +172,12 @@ def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
         if shown.settings.stop_once
         else "ASHA promotes early arrivals while a rung is small"
     )
+    simulated = f"Middle and range are of {shown.simulations} simulated searches"
+    if shown.simulations == 1:
+        simulated = "The middle is that of one simulated search, because the range of so many trials is narrow"
     yield (
-        f"Middle and range are of {shown.simulations} simulated searches, on {workers}, failures aside: {why}, "
-        "so how many train long depends on the order in which results arrive."
+        f"{simulated}, on {workers}, failures aside: {why}, so how many train long depends on the order in which "
+        "results arrive."
     )
 
 

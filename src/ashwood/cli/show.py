@@ -40,7 +40,7 @@ from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
-from ashwood.views.table import TRIAL_COLUMNS, select, trial_records
+from ashwood.views.table import TRIAL_COLUMNS, heading, select, trial_records
 from ashwood.views.trials import TrialRow
 
 _FOLLOW_SECONDS = 0.5
@@ -201,7 +201,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     if left_out > 0:
         columns = _those_that_count(columns)
     rows = [[record.get(column) for column in columns] for record in records]
-    names = [column.removeprefix("hparams.") for column in columns]
+    names = [heading(column, columns) for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
     # A terminal wraps whole lines better than a table folds its cells.
     print_table(names, rows, right=numeric)

@@ -117,6 +117,8 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _not_in_enum(key: str, value: Any) -> str:
+    if key == "mode" and isinstance(value, str) and (instead := _DIRECTIONS.get(value.lower())):
+        return f"is how early trials stop, not a direction: for that, write {instead}"
     if key == "mode":
         return not_one_of(value, list(Mode), "a mode")
     if isinstance(value, str) and (instead := determined.METHODS.get(value.lower())):
@@ -146,6 +148,13 @@ def _reads_as(expected: str, text: str) -> bool:
         return False
 
 
+_DIRECTIONS = {
+    "max": "smaller_is_better: false",
+    "maximize": "smaller_is_better: false",
+    "min": "smaller_is_better: true",
+    "minimize": "smaller_is_better: true",
+}
+
 # -- unknown keys -----------------------------------------------------------------------------
 
 
@@ -159,6 +168,8 @@ def _report_unknown_key(path: Path, at: Path, model: type[BaseModel], report: Re
         far = _similar_elsewhere(name)
     if elsewhere is not None:
         report.error(path, elsewhere)
+    elif name in ("direction", "objective", "goal"):
+        report.error(path, "unknown key; write smaller_is_better: false if a larger metric is better")
     elif close := nearest(name, known):
         report.error(path, f"unknown key; did you mean {close}?")
         report.excuse((*around, close))

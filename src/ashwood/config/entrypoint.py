@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +11,11 @@ from ashwood.config.checking import must_be
 from ashwood.config.hyperparameters import HYPERPARAMETERS, names
 from ashwood.config.report import Report
 from ashwood.config.wording import Path, nearest, shorten, shown
+from ashwood.experiment.placeholders import OTHERS, PLACEHOLDER
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.search.space import Tree
 
 ENTRYPOINT: Path = ("entrypoint",)
-_PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
-"""``{lr}`` in a command, but neither the shell's ``${LR}`` and ``{a,b}`` nor the escaped ``{{lr}}``."""
 
 _LONGEST_TEXT = 60
 _FORMS = 'module:function, path/file.py:function, or a command such as "python train.py --lr {lr}"'
@@ -104,9 +102,9 @@ def _from_words(words: Sequence[Any], report: Report) -> Entrypoint | None:
 
 def _quoted(word: str) -> str:
     """Like `shlex.quote`, but placeholders stay outside of the quotes, where values put in are quoted themselves."""
-    if not _PLACEHOLDER.search(word):
+    if not PLACEHOLDER.search(word):
         return shlex.quote(word)
-    pieces = _PLACEHOLDER.split(word)  # literal, name, literal, name, …, literal
+    pieces = PLACEHOLDER.split(word)  # literal, name, literal, name, …, literal
     return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
 
 
@@ -116,11 +114,11 @@ def _is_name(text: str) -> bool:
 
 def _check_placeholders(command: str, tree: Tree, report: Report) -> None:
     known = dict.fromkeys(names(tree))
-    for name in dict.fromkeys(_PLACEHOLDER.findall(command)):
+    for name in dict.fromkeys(PLACEHOLDER.findall(command)):
         if report.is_full:
             return
-        if name not in known and not report.known_bad((*HYPERPARAMETERS, *name.split("."))):
-            close = nearest(name, known)
+        if name not in known and name not in OTHERS and not report.known_bad((*HYPERPARAMETERS, *name.split("."))):
+            close = nearest(name, {**known, **dict.fromkeys(OTHERS)})
             there = shorten(", ".join(known)) or "none"
             hint = f"did you mean {{{shorten(close, _LONGEST_TEXT)}}}?" if close else f"there are {there}"
             report.error(ENTRYPOINT, f"{{{shorten(name, _LONGEST_TEXT)}}} names no hyperparameter; {hint}")

@@ -7,8 +7,9 @@ may stand for the maps.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -50,6 +51,8 @@ _OTHER_NAMES = {
 _STAND_IN = Const(None)
 """Takes the place of a hyperparameter that is wrong, so that its name is still known."""
 _PROBABLY_AN_ACTUAL_VALUE = 0.1
+_WIDE = 100
+"""Ratio of bounds from which on they are probably values of a log scale, and not exponents."""
 _MOST_NAMES = 10
 _LONGEST_NAME = 60
 _LARGEST_SHOWN = 10**18
@@ -58,7 +61,14 @@ _MOST_DIGITS = 300  # a float ends at 1e308, and loses precision below 1e-308
 
 def read_space(tree: Mapping[str, Any], report: Report) -> Tree:
     """The space that a map describes."""
-    return {name: _read(value, (*HYPERPARAMETERS, name), report) for name, value in tree.items()}
+    space_tree = {name: _read(value, (*HYPERPARAMETERS, name), report) for name, value in tree.items()}
+    seen: set[str] = set()
+    for path, _ in space.Space(space_tree).leaves():
+        name = ".".join(map(str, path))
+        if name in seen:
+            report.error((*HYPERPARAMETERS, *path), f"there are two hyperparameters called {shorten(name)}")
+        seen.add(name)
+    return space_tree
 
 
 def _read(value: Any, path: Path, report: Report) -> Hyperparameter | Tree:
@@ -105,6 +115,8 @@ def _read_typed(value: Mapping[str, Any], path: Path, report: Report) -> Hyperpa
 def _constant(value: Any, path: Path, report: Report) -> Const:
     if isinstance(value, list) and any(_is_searched(item) for item in value):
         report.error(path, "a list is handed over as it is, so nothing inside can be searched: use a map instead")
+    elif isinstance(value, list) and len(value) > 1 and report.is_python:
+        report.warn(path, "is a constant, the whole list: to search among its values, use Categorical")
     return Const(value)
 
 
@@ -131,11 +143,23 @@ def _read_leaf(kind: LeafType, value: dict[str, Any], path: Path, report: Report
             if any(_is_searched(item) for item in leaf.vals):
                 message = "values are handed over as they are, so none of them can be searched itself"
                 report.error((*path, "vals"), message)
+            _check_different(leaf.vals, path, report)
             return Categorical(tuple(leaf.vals))
         case shape.ConstLeaf():
             return Const(leaf.val)
         case _:
             return _STAND_IN
+
+
+def _check_different(values: Sequence[Any], path: Path, report: Report) -> None:
+    """Report a value that is there twice, because it would be drawn twice as often as the others."""
+    seen: set[str] = set()
+    for position, value in enumerate(values):
+        text = json.dumps(value, sort_keys=True, default=str)
+        if text in seen:
+            report.error((*path, "vals", position), f"{shown(value)} is there twice: leave one out")
+            return
+        seen.add(text)
 
 
 def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
@@ -175,9 +199,12 @@ def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
             message = f"is an exponent, and {leaf.base:g}**{exponent:g} is too {size} a number"
             report.error((*path, key), message)
             return False
-    if 0 < leaf.minval < min(leaf.maxval, _PROBABLY_AN_ACTUAL_VALUE) and leaf.maxval <= 1 < leaf.base:
+    below, wide = leaf.minval < _PROBABLY_AN_ACTUAL_VALUE, leaf.maxval >= _WIDE * leaf.minval
+    if leaf.base > 1 and 0 < leaf.minval < leaf.maxval and below and (wide or leaf.maxval <= 1):
         low, high = (math.log(bound, leaf.base) for bound in (leaf.minval, leaf.maxval))
-        report.warn(
+        # An experiment file may come from Determined, where it was accepted.
+        tell = report.error if report.is_python and wide else report.warn
+        tell(
             path,
             f"minval and maxval of log are exponents, so values run from {leaf.base**leaf.minval:.4g} to "
             f"{leaf.base**leaf.maxval:.4g}; for {leaf.minval:g} to {leaf.maxval:g} "
@@ -223,6 +250,18 @@ def _grid_size(leaf: Hyperparameter) -> int:
             return min(leaf.count or 1, leaf.maxval - leaf.minval + 1)
         case _:
             return leaf.count or 1
+
+
+def count_settings(tree: Tree) -> float:
+    """Return how many different settings a space has; infinite if a hyperparameter is continuous."""
+    return math.prod(
+        math.inf
+        if isinstance(leaf, Double | Log)
+        else leaf.maxval - leaf.minval + 1
+        if isinstance(leaf, Int)
+        else _grid_size(leaf)
+        for _, leaf in space.Space(tree).leaves()
+    )
 
 
 def names(tree: Mapping[str, Any]) -> list[str]:

@@ -51,6 +51,10 @@ def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparame
         case Const():
             return Const(plain(leaf.val, report, (*path, "val")))
         case Categorical():
+            if not isinstance(leaf.vals, list | tuple):
+                # The order of a set differs from one process to the next, and a text is a sequence of letters.
+                report.error((*path, "vals"), f"must be a list of choices, not {type(leaf.vals).__name__}")
+                return Const(None)
             return Categorical(tuple(plain(list(leaf.vals), report, (*path, "vals"))))
         case _:
             numbers = {"minval": plain(leaf.minval, report, path), "maxval": plain(leaf.maxval, report, path)}

@@ -64,6 +64,11 @@ class Report:
             self._warnings.append(self._placed(path, message, None))
 
     @property
+    def is_python(self) -> bool:
+        """Whether the experiment is described in Python, and not in a file."""
+        return self._source.file is None
+
+    @property
     def is_full(self) -> bool:
         """Return whether the limit of reported problems is reached, so that further ones are dropped."""
         return self.room == 0

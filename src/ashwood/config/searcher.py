@@ -6,7 +6,7 @@ import math
 import re
 from fractions import Fraction
 
-from ashwood.config.hyperparameters import HYPERPARAMETERS, read_grid_size, searched
+from ashwood.config.hyperparameters import HYPERPARAMETERS, count_settings, read_grid_size, searched
 from ashwood.config.report import Report
 from ashwood.config.shape import Searcher
 from ashwood.config.wording import Path, any_of, counted, shown
@@ -27,6 +27,12 @@ _METHODS_OF: dict[str, tuple[Method, ...]] = {
     "sampler": (_ADAPTIVE, _ASYNC, _SYNC, Method.RANDOM),
 }
 """Keys that not every method takes; max_trials has its own rules."""
+
+_LARGER = re.compile(
+    r"\b(accuracy|acc|auc|auroc|f1|precision|recall|reward|return|score|r2|bleu|rouge|map|iou|ndcg|mcc|kappa)\b"
+)
+_SMALLER = re.compile(r"\b(loss|error|mse|mae|rmse|perplexity)\b")
+"""Words in names of metrics that tell the direction."""
 
 _MOST_RUNGS = 1_000
 _TRIAL = re.compile(r"\w+/\d+")
@@ -73,6 +79,19 @@ def _key(name: str) -> Path:
 def _check_metric(searcher: Searcher, report: Report) -> None:
     if searcher.metric is None and not report.known_bad(_key("metric")):
         report.error(_key("metric"), "is missing: the metric to compare, as training code reports it")
+    words = (searcher.metric or "").lower().replace("_", " ")
+    is_loss = _SMALLER.search(words) is not None
+    if _LARGER.search(words) and not is_loss and "smaller_is_better" not in searcher.model_fields_set:
+        report.warn(
+            _key("metric"),
+            f"{shown(searcher.metric)} sounds like a metric of which larger is better, but the search looks for the "
+            "smallest: set smaller_is_better: false (or true, if smaller is better)",
+        )
+    elif is_loss and not searcher.smaller_is_better:
+        report.warn(
+            _key("smaller_is_better"),
+            f"is false, but {shown(searcher.metric)} sounds like a metric of which smaller is better",
+        )
 
 
 def _check_keys(searcher: Searcher, method: Method, report: Report) -> None:
@@ -105,6 +124,12 @@ def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Rep
         report.error(_key("max_trials"), f"is missing: how many trials {method} shall create")
     if given is not None and given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
         report.warn(HYPERPARAMETERS, f"nothing varies, so all {counted(given, 'trial')} will have the same values")
+    elif given is not None and varying and (settings := count_settings(tree)) < given:
+        report.warn(
+            _key("max_trials"),
+            f"is {given:,}, but the hyperparameters have only {counted(int(settings), 'different setting')}, so some "
+            "trials will have the same",
+        )
     return given
 
 

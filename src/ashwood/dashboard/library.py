@@ -19,6 +19,7 @@ from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecor
 from ashwood.eventlog.snapshot import Kept, find, keep
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress
@@ -294,7 +295,7 @@ class Followed:
         is_whole = self._history_seq == self.seq
         if self._last is not None and is_whole and self.seq - self._kept > _WORTH_KEEPING:
             with suppress(OSError):  # then nothing is kept
-                self.files.mkdir(parents=True, exist_ok=True)
+                make_shared(self.files)
             # What a driver keeps of it here is not kept twice.
             views = {} if self._is_driven_here else self.chronicle.progress.parts()
             parts = {**views, "history": self.chronicle.history}

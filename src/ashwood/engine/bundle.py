@@ -38,10 +38,12 @@ from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spe
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 from ashwood.trial.regular import open_to_read
+from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.manifest import MANIFEST, decode
 from ashwood.trial.storage.port import is_foreign, parse_name
@@ -164,7 +166,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         EventLogError: the file is damaged, of a newer Ashwood or no such file; nothing was imported.
     """
     with _explained(path), zipfile.ZipFile(path) as archive:
-        manifest = _verified_manifest(archive, home.path)
+        manifest = _verified_manifest(archive, home)
         spec = _spec(archive.read(_SPEC))
         if workdir is not None:
             spec = replace(spec, workdir=str(workdir.absolute()))
@@ -174,16 +176,19 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         else:
             spec = with_own_storage(spec, known["created_at"])
         # This process may be killed: `check_imported` refuses an experiment with fewer entries.
-        spec = replace(spec, provenance={**spec.provenance, IMPORTED: manifest["entries"]})
+        provenance = {**spec.provenance, IMPORTED: manifest["entries"]}
+        spec = replace(spec, name=storable(spec.name), provenance=provenance)
         former = spec.identity
         experiment = home.create(spec, at=known["created_at"], identity="" if _is_known(home, former) else former)
         try:
             spec = home.store.spec(experiment)
             with home.lease(experiment) as lease, home.log(experiment, lease.token) as log:
-                home.store.annotate(experiment, name=f"unfinished import of {path.name}", archived=True)
+                home.store.annotate(experiment, name=storable(f"unfinished import of {path.name}"), archived=True)
                 _unpack(archive, manifest["members"], home.directory(experiment), lease, former, spec.identity)
                 _append(log, archive, manifest, original, lease)
-                home.store.annotate(experiment, name=known["name"], labels=known["labels"], archived=known["archived"])
+                home.store.annotate(
+                    experiment, name=storable(known["name"]), labels=known["labels"], archived=known["archived"]
+                )
         except BaseException:
             # What went wrong is what the user has to hear of.
             with contextlib.suppress(Exception):
@@ -310,7 +315,7 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
+def _verified_manifest(archive: zipfile.ZipFile, home: Home) -> dict[str, Any]:
     """The manifest, once everything is found to be as it says."""
     infos = {info.filename: info for info in archive.infolist()}
     if _CONTENTS not in infos or infos[_CONTENTS].file_size > _LARGEST_TEXT:
@@ -329,10 +334,12 @@ def _verified_manifest(archive: zipfile.ZipFile, home: Path) -> dict[str, Any]:
     for name, expected in members.items():
         if infos[name].file_size != expected["size"]:
             raise _Refused(f"{name} doesn't have the size that it was written with")
-    home.mkdir(parents=True, exist_ok=True)
-    needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home).free
+    home.make()
+    needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home.path).free
     if needed > free:
-        raise _Refused(f"it needs {needed / 1e9:.1f} GB, and {home} has room for {free / 1e9:.1f} GB: free some space")
+        raise _Refused(
+            f"it needs {needed / 1e9:.1f} GB, and {home.path} has room for {free / 1e9:.1f} GB: free some space"
+        )
     _check_contents(archive, members)
     return dict(manifest)
 
@@ -406,7 +413,7 @@ def _unpack(
         if name in (_SPEC, _ENTRIES):
             continue
         path = into / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_shared(path.parent)
         folders.update(path.parents)
         with archive.open(name) as member, path.open("xb") as file:
             chunks = _chunks(member)
@@ -416,6 +423,7 @@ def _unpack(
                 file.write(chunk)
                 lease.beat()
             _flush(file)
+        share(path)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)

@@ -61,6 +61,7 @@ class Dispatcher:
         self._experiment = experiment
         self._queue: deque[_Waiting] = deque()
         self.live: dict[TrialId, int] = {}
+        self._suspended: set[tuple[TrialId, int]] = set()
         self._slots = 0
 
     @property
@@ -81,11 +82,13 @@ class Dispatcher:
         """Take in what a backend said."""
         if isinstance(event, LastWord) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
+            self._suspended.discard((event.trial, event.attempt))
 
     def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:
         """What to tell the backend, of these decisions and of what waited; ``now`` in seconds, steadily rising."""
         self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
+        commands.extend(self._hurry())
         if self._queue:
             commands.extend(self._starts(slots, now))
         return commands
@@ -104,8 +107,10 @@ class Dispatcher:
             case StopTrial(trial=trial, attempt=attempt):
                 yield Finish(trial, attempt, save=False)
             case SuspendTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
+                self._suspended.add((trial, attempt))
                 yield Suspend(trial, attempt)
             case AbortTrial(trial=trial, attempt=attempt) if self.live.get(trial) == attempt:
+                self._suspended.add((trial, attempt))
                 yield Abort(trial, attempt)
 
     def _start_of(self, trial: Trial) -> tuple[int, str | None]:
@@ -117,6 +122,17 @@ class Dispatcher:
         # not train for longer than the experiment allows.
         latest = self._experiment.checkpoints.latest(trial.id, below=spec.search.max_length)
         return (0, spec.source_checkpoint) if latest is None else (latest.length, latest.name)
+
+    def _hurry(self) -> Iterator[Command]:
+        """Suspend the processes of trials that were let go before, too, once the experiment pauses or ends early.
+
+        They only save.  One whose storage does not answer would try for a minute if it did not know.
+        """
+        if self._experiment.state in (ExperimentState.PAUSING, ExperimentState.STOPPING):
+            for attempt in self.live.items():
+                if attempt not in self._suspended:
+                    self._suspended.add(attempt)
+                    yield Suspend(*attempt)
 
     def _starts(self, slots: int, now: float) -> Iterator[Command]:
         if self._experiment.state is not ExperimentState.RUNNING or self._experiment.over:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 
+from ashwood.engine.clock import elapsed
 from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.trial.storage import Storage
 
 _PATIENCE = 10.0
 """Seconds for what is left at the end of a run."""
+_SILENT_SECONDS = 2.0
+"""Seconds without a deletion after which the storage is taken for unreachable at the end of a run."""
 
 
 class Janitor:
@@ -26,6 +29,7 @@ class Janitor:
         self._storage = storage
         self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._over = threading.Event()
+        self._deleted = 0
         self._thread = threading.Thread(target=self._work, name="ashwood-janitor", daemon=True)
 
     def observe(self, entries: Sequence[Entry]) -> None:
@@ -39,6 +43,7 @@ class Janitor:
         while (name := self._names.get()) is not None and not self._over.is_set():
             with suppress(Exception):  # whatever a storage has against one mustn't save the others
                 self._storage.delete(name)
+            self._deleted += 1
 
     def __enter__(self) -> Janitor:
         self._thread.start()
@@ -50,5 +55,8 @@ class Janitor:
         if error is not None:  # another driver may be there already
             self._over.set()
         self._names.put(None)
-        self._thread.join(_PATIENCE)
+        deadline, deleted = elapsed() + _PATIENCE, -1
+        while self._thread.is_alive() and self._deleted > deleted and (left := deadline - elapsed()) > 0:
+            deleted = self._deleted
+            self._thread.join(min(left, _SILENT_SECONDS))
         self._over.set()

@@ -15,8 +15,10 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.trial.sharing import how_to_share, share
 
 if TYPE_CHECKING:
+    from ashwood.backends.ray import RayBackend
     from ashwood.backends.ray.cluster import Cluster
 
 Sleep = Callable[[float], None]
@@ -47,6 +49,10 @@ class Place(Protocol):
         Args:
             wanted: tells by its name whether a checkpoint is received.
         """
+        ...
+
+    def clean(self) -> None:
+        """Remove what workers left on their machines; call it when the experiment has ended and no worker is left."""
         ...
 
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
@@ -101,16 +107,25 @@ class ThisMachine:
                     f"which has identity {self.spec.identity}: was the directory of another experiment moved here? "
                     "Wait until those workers have ended"
                 )
-        clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+        try:
+            clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+        except PermissionError as error:
+            raise BackendError(
+                f"you may not write {self._fence}, which workers lock: {how_to_share(self._fence, self.home.path)}"
+            ) from error
 
     def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
         """Yield nothing: workers save to where the driver reads."""
         return iter(())
 
+    def clean(self) -> None:
+        """Do nothing: workers keep all files in the experiment's directory."""
+
     def backend(self, workers: int | None) -> LocalBackend:
         """One worker process a slot."""
         with suppress(OSError):
             self._fence.write_text(self.spec.identity)
+            share(self._fence)
         return LocalBackend(
             self.spec,
             checkpoints=self.home.checkpoints(self.experiment, self.spec),
@@ -127,15 +142,19 @@ class OnRay:
     def __init__(self, here: ThisMachine, cluster: Cluster) -> None:
         self._here = here
         self._cluster = cluster
+        self._backend: RayBackend | None = None
         record = here.home.store.record(here.experiment)
         self._state = record.state
-        # The same for each driver, on any machine; not so for an experiment of another home.
+        # The same for each driver, on any machine and by whatever name the home is opened; not so for an experiment of
+        # another home.
         identity = here.spec.identity
-        text = f"{here.home.name}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
+        text = f"{here.home.identity}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Those of the cluster, and any on this machine."""
+        if self._state is not ExperimentState.CREATED and not self._state.ended:
+            self._cluster.shape_for(self._here.spec)  # Without a node for a trial, nothing is worth waiting for.
         self._here.clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
@@ -148,11 +167,17 @@ class OnRay:
         storage = self._here.home.storage(self._here.experiment, self._here.spec)
         return self._cluster.salvage(self._key, storage, wanted)
 
+    def clean(self) -> None:
+        """Remove directories of workers that could not do so themselves, of this driver or a former one."""
+        if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.littered):
+            with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
+                self._cluster.clean(self._key)
+
     def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
         """Workers where Ray finds room for them."""
         from ashwood.backends.ray import RayBackend
 
-        return RayBackend(
+        self._backend = RayBackend(
             self._here.spec,
             self._cluster,
             key=self._key,
@@ -162,6 +187,7 @@ class OnRay:
             workers=workers,
             number=self._here.experiment,
         )
+        return self._backend
 
     @property
     def _shared(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from ashwood import __version__
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
+from ashwood.trial.sharing import make_shared, share_tree
 from ashwood.trial.storage.trees import remove_tree
 
 _GIT_SECONDS: Final = 2.0
@@ -98,7 +99,7 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
         raise NotFound(
             f"commit {commit[:_SHORT]} isn't in the repository {root}; get it with git fetch, then try again"
         )
-    into.mkdir(parents=True, exist_ok=True)
+    make_shared(into)
     target = Path(tempfile.mkdtemp(prefix=f"{commit[:_SHORT]}-", dir=into))
     # An index of its own: the user's is not touched.
     environment = {"GIT_INDEX_FILE": str(target / ".ashwood-index")}
@@ -107,6 +108,7 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
             remove_tree(into, target.name, ignore_errors=True)
             raise AshwoodError(f"git {arguments[0]} failed in {root}: the files of {commit[:_SHORT]} aren't laid out")
     (target / ".ashwood-index").unlink()
+    share_tree(target)
     return target / git["prefix"], {**git, "dirty": 0}
 
 

@@ -14,6 +14,7 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.sharing import how_to_share
 from ashwood.trial.storage import Storage, is_remote
 from ashwood.trial.storage.trees import name_below, remove_tree
 
@@ -53,7 +54,8 @@ def remove_directory(home: Home, experiment: ExperimentId) -> None:
     Raises:
         AshwoodError: a file can't be removed.
     """
-    _remove(home.path / EXPERIMENTS, str(experiment))
+    directory = home.files(experiment)
+    _remove(directory.parent, directory.name)
 
 
 def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSpec, lease: Lease) -> None:
@@ -113,7 +115,9 @@ def _remove(top: Path, name: str) -> None:
     try:
         remove_tree(top, name)
     except OSError as error:
-        why = error.strerror or error
+        why = str(error.strerror or error)
+        if isinstance(error, PermissionError):
+            why += f"; {how_to_share(top / name, top / name)}"
         raise AshwoodError(
-            f"can't remove {error.filename or top / name}: {why}; correct that, then delete it again"
+            f"can't remove {error.filename or top / name} in {top / name}: {why}; correct that, then delete it again"
         ) from error

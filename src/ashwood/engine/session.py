@@ -148,12 +148,13 @@ class Session:
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
-            Ballast(directory / "ballast") as ballast,
+            self._home.ballast(self.id) as ballast,
             ExitStack() as opened,
         ):
-            self._await_former_workers(place, lease, audience)
             log = opened.enter_context(self._home.log(self.id, lease.token))
+            # First, because workers may be of another driver if the database is an older copy.
             log.check()
+            self._await_former_workers(place, lease, audience)
             check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
@@ -163,10 +164,14 @@ class Session:
             start = _Start(self._home, self.id, lease, audience)
             self._prepare_storage(start, resumed=folded.last is not None)
             folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
-            if folded.experiment.state.ended:  # its last driver died when all was done but to say so
-                return folded.experiment.state
-            self._check_bounds(folded)
-            return self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+            state = folded.experiment.state
+            if not state.ended:  # Its last driver may have died when only the end was not recorded.
+                self._check_bounds(folded)
+                state = self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+            if state.ended:
+                with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
+                    while_beating(place.clean, lease.beat)
+            return state
 
     @property
     def _is_remote(self) -> bool:

@@ -22,6 +22,7 @@ from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage.local import LocalStorage
 from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifest
 from ashwood.trial.storage.port import parse_name
@@ -37,8 +38,7 @@ def keep_source(home: Home, place: str) -> str:
         CheckpointError: it is damaged.
         OSError: it cannot be copied.
     """
-    parts = Path(place).relative_to(home.path).parts if Path(place).is_relative_to(home.path) else ()
-    match parts:
+    match _parts(home, Path(place).resolve()):
         case ("experiments", experiment, "checkpoints", trial, checkpoint) if parse_name(f"{trial}/{checkpoint}"):
             name, storage = f"{trial}/{checkpoint}", _storage(home, experiment)
         case _:
@@ -50,6 +50,11 @@ def keep_source(home: Home, place: str) -> str:
                 about = About() if manifest is None else decode(manifest, place).about
                 storage.save(name, lambda directory: _link(source, directory), lambda: about)
     return storage.locate(name)
+
+
+def _parts(home: Home, place: Path) -> tuple[str, ...]:
+    """Return the components of a path from the directory of the home that it is in, or none."""
+    return next((place.relative_to(path).parts for path in home.directories if place.is_relative_to(path)), ())
 
 
 def release_source(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
@@ -81,9 +86,12 @@ def _may_start_from(home: Home, experiment: ExperimentId, source: str) -> bool:
 @contextmanager
 def _alone(home: Home) -> Iterator[None]:
     """Several experiments that start at once may keep the same checkpoint."""
-    (home.path / _SOURCES).mkdir(exist_ok=True)
-    lock = os.open(home.path / _SOURCES / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    home.make()
+    directory = home.path / _SOURCES
+    make_shared(directory)
+    lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
+        share(directory / ".lock")
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:

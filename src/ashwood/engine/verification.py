@@ -37,6 +37,7 @@ from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.events import CheckpointDamaged
 from ashwood.experiment.experiment import Experiment
+from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import About, Storage
 from ashwood.trial.storage.port import ASIDE
 from ashwood.trial.storage.trees import name_below
@@ -68,7 +69,7 @@ def check_commits(home: Home) -> Iterator[Finding]:
         for record in store.experiments():
             if home.is_driven(record.id):
                 raise ExperimentBusy(f"experiment {record.id} is running: stop its driver first")
-        (home.path / ASIDE).mkdir(exist_ok=True)
+        make_shared(home.path / ASIDE)
         aside = _free(home.path / ASIDE / wal_of(store.path).name)
         store.drop_damaged_commits(aside)
         return f"the commits before the damage are kept, and {aside} is a copy of the whole file"
@@ -325,7 +326,7 @@ def _set_aside(path: Path, directory: Path) -> str:
     Raises:
         OSError: it cannot be moved.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_shared(directory)
     target = _free(directory / path.name)
     path.rename(target)
     return f"set aside as {target}"

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
 from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
+from ashwood.trial.sharing import share
 
 PERIOD: Final = 1.0
 """Seconds from one writing to the next."""
@@ -61,7 +62,12 @@ class Head(NamedTuple):
 
 def head_path(home: Path, experiment: ExperimentId) -> Path:
     """Return the head file of an experiment."""
-    return home / EXPERIMENTS / str(experiment) / _NAME
+    return head_in(home / EXPERIMENTS / str(experiment))
+
+
+def head_in(directory: Path) -> Path:
+    """Return the head file in the directory of an experiment."""
+    return directory / _NAME
 
 
 def numbers_with_head(home: Path) -> set[ExperimentId]:
@@ -182,6 +188,7 @@ class HeadedLog:
         with suppress(OSError):
             if self._handle is None:
                 self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
+                share(self._path)
                 _sync_directory(self._path.parent)
             # All of it is in one sector, so that a power loss does not tear it.
             os.pwrite(self._handle, line.encode("ascii"), 0)

@@ -9,29 +9,36 @@
       experiments/7/head            the last entry that the driver noted, see `ashwood.eventlog.head`
 
 A home in PostgreSQL keeps its record there and its files on each machine that drives, in
-``~/.ashwood/HOST-DATABASE`` or, if ``ASHWOOD_FILES`` is set, inside that directory.
+``~/.ashwood/postgresql-IDENTITY`` or, if ``ASHWOOD_FILES`` is set, inside that directory; see `ashwood.eventlog.files`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
-from ashwood.eventlog.ballast import FULL
-from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_path, numbers_with_head
+from ashwood.eventlog.ballast import FULL, Ballast, Reserve
+from ashwood.eventlog.files import Places, claim_directory, find_places, read_claim
+from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
+
+if TYPE_CHECKING:
+    from ashwood.eventlog.postgres import PostgresStore
 
 DEFAULT_HOME = ".ashwood"
 _DATABASE = "ashwood.db"
@@ -46,12 +53,38 @@ class Home:
         path: the directory of its files on this machine, absolute.
         store: the experiments.
         name: what to call it: the directory, or the URL of the database without its password.
+        identity: tells it from every other home, whatever it is called: the directory without links, or the identity
+            of the database.
     """
 
-    def __init__(self, path: Path, store: Store, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        store: Store,
+        name: str | None = None,
+        *,
+        identity: str | None = None,
+        former: Sequence[Path] = (),
+    ) -> None:
+        """Combine a directory and a store.
+
+        Args:
+            path: the directory of its files.
+            store: the experiments.
+            name: what to call it, by default the directory.
+            identity: what tells it from other homes, by default the directory.
+            former: other directories that hold files of some of its experiments.
+        """
         self.path = path
         self.store = store
         self.name = str(path) if name is None else name
+        self.identity = str(path) if identity is None else identity
+        self._former = tuple(former)
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """All directories of this machine that hold its files; new ones go into the first."""
+        return self.path, *self._former
 
     def is_gone(self) -> bool:
         """Whether its database was deleted since it was opened; there may be another in its place."""
@@ -88,27 +121,44 @@ class Home:
     def _has_files(self, experiment: ExperimentId) -> bool:
         """Whether the directory of a number on this machine holds anything."""
         try:
-            return any(self._files(experiment).iterdir())
+            return any(self.files(experiment).iterdir())
         except FileNotFoundError:
             return False
         except OSError:  # It is no directory, or cannot be read.
             return True
 
     def directory(self, experiment: ExperimentId) -> Path:
-        """Where an experiment keeps its files on this machine; made if it isn't there.
+        """Return where an experiment keeps its files on this machine; it is made if it does not exist.
 
         Raises:
             DiskFull: there is no room to make it.
-            EventLogError: it can't be made.
+            EventLogError: it cannot be made or written, or belongs to another database.
         """
-        directory = self._files(experiment)
-        _make(directory)
+        self.make()
+        directory = self.files(experiment)
+        with _made(directory, self.path):
+            make_shared(directory)
+            if not os.access(directory, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return directory
+
+    def make(self) -> None:
+        """Make the directory of its files if it does not exist.
+
+        Raises:
+            DiskFull: there is no room to make it.
+            EventLogError: it cannot be made, or belongs to another database.
+        """
+        with _made(self.path, self.path):
+            if isinstance(self.store, SqliteStore) or not self.identity:
+                make_shared(self.path)
+            else:
+                claim_directory(self.path, self.identity, self.name)
 
     def checkpoints(self, experiment: ExperimentId, spec: ExperimentSpec) -> str:
         """The directory or URL of an experiment's checkpoints: in the home, or where its spec says."""
         if spec.checkpoint_storage is None:
-            return str(self._files(experiment) / "checkpoints")
+            return str(self.files(experiment) / "checkpoints")
         if spec.checkpoint_policy is None:  # of version 1, when experiments of one file shared a place
             return f"{spec.checkpoint_storage}/experiment-{experiment}"
         return spec.checkpoint_storage
@@ -121,11 +171,16 @@ class Home:
 
     def snapshot(self, experiment: ExperimentId) -> Path:
         """Where a driver keeps what the log of an experiment leads to; see `ashwood.eventlog.snapshot`."""
-        return self._files(experiment) / "snapshot"
+        return self.files(experiment) / "snapshot"
 
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""
-        return self._files(experiment) / "logs"
+        return self.files(experiment) / "logs"
+
+    def ballast(self, experiment: ExperimentId) -> Ballast:
+        """Return the reserve for recording that a disk is full, of this machine or of the database server."""
+        also = self.store if isinstance(self.store, Reserve) else None
+        return Ballast(self.files(experiment) / "ballast", also=also)
 
     def lease(self, experiment: ExperimentId) -> Lease:
         """The right to drive an experiment.
@@ -153,7 +208,7 @@ class Home:
         Raises:
             NotFound: there is none of that number.
         """
-        return HeadedLog(self.store.log(experiment, token), experiment, head_path(self.path, experiment))
+        return HeadedLog(self.store.log(experiment, token), experiment, self._head(experiment))
 
     def damage(self, record: ExperimentRecord) -> str | None:
         """Return what of an experiment is damaged and what to do, as far as a list can tell, or None."""
@@ -201,8 +256,13 @@ class Home:
         if lost := sorted(numbers_with_head(self.path) - known):
             raise EventLogError(_lost(self.path, lost))
 
-    def _files(self, experiment: ExperimentId) -> Path:
-        return self.path / EXPERIMENTS / str(experiment)
+    def files(self, experiment: ExperimentId) -> Path:
+        """Return where an experiment keeps its files on this machine, whether it exists or not."""
+        own, *former = (path / EXPERIMENTS / str(experiment) for path in self.directories)
+        return next((path for path in former if path.exists()), own) if former and not own.exists() else own
+
+    def _head(self, experiment: ExperimentId) -> Path:
+        return head_in(self.files(experiment))
 
     def close(self) -> None:
         """Close the store.  Idempotent."""
@@ -232,8 +292,15 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
     place = os.fspath(home or os.environ.get("ASHWOOD_HOME") or DEFAULT_HOME)
     if place.startswith(_POSTGRES):
         return _open_postgres(place, create)
-    directory = Path(place).expanduser().absolute()
+    directory = _without_links(Path(place).expanduser())
     database = directory / _DATABASE
+    with suppress(OSError):
+        try:
+            database.stat()
+        except PermissionError as error:
+            raise EventLogError(
+                f"you may not look into {directory}: it belongs to {owner_name(directory)}, who can allow that"
+            ) from error
     if not database.exists():
         wal = wal_of(database)
         if wal.exists() and wal.stat().st_size:
@@ -249,8 +316,7 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
                 f"there are no experiments in {directory}; start one with 'ashwood run FILE', or name another "
                 "directory with --home or ASHWOOD_HOME"
             )
-        # A home is data: it keeps itself out of the user's version control.
-        _make(directory, gitignore="*\n")
+        _make(directory)
     return Home(directory, SqliteStore(database, salvage=salvage))
 
 
@@ -263,14 +329,35 @@ def _lost(home: Path, lost: Sequence[ExperimentId]) -> str:
     )
 
 
-def _make(directory: Path, *, gitignore: str | None = None) -> None:
-    try:
+def _make(directory: Path) -> None:
+    """Make a home, which keeps itself out of the user's version control: it is data."""
+    with _made(directory, directory):
         directory.mkdir(parents=True, exist_ok=True)
-        if gitignore is not None:
-            (directory / ".gitignore").write_text(gitignore)
+        (directory / ".gitignore").write_text("*\n")
+        share(directory / ".gitignore")
+
+
+@contextmanager
+def _made(directory: Path, home: Path) -> Iterator[None]:
+    """Let an error say which directory of a home cannot be made or written, and what to do."""
+    try:
+        yield
+    except PermissionError as error:
+        raise EventLogError(
+            f"can't make or write {directory}: {error.strerror}; {how_to_share(directory, home)}. Or choose another "
+            "--home"
+        ) from error
     except OSError as error:
         kind = DiskFull if error.errno in FULL else EventLogError
         raise kind(f"can't make {directory}: {error.strerror}; choose another --home") from error
+
+
+def _without_links(path: Path) -> Path:
+    """Return an absolute path without links, so that a home has the same one however it is named."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links that lead in a circle
+        return path.absolute()
 
 
 def _open_postgres(url: str, create: bool) -> Home:
@@ -278,10 +365,44 @@ def _open_postgres(url: str, create: bool) -> Home:
     from ashwood.eventlog.postgres import PostgresStore
 
     store = PostgresStore(url, create=create)
-    # Experiments of two databases have the same numbers, so each database has a directory of its own.
-    name = re.sub(r"[^\w.]+", "-", f"{store.host}-{store.database}").strip("-")
-    files = Path(os.environ.get("ASHWOOD_FILES") or "~/.ashwood").expanduser().absolute()
-    return Home(files / name, store, store.name)
+    try:
+        places = _places_of(store)
+    except BaseException:
+        store.close()
+        raise
+    return Home(places.path, store, store.name, identity=store.identity, former=places.former)
+
+
+def _places_of(store: PostgresStore) -> Places:
+    root = _without_links(Path(os.environ.get("ASHWOOD_FILES") or "~/.ashwood").expanduser())
+    old = re.sub(r"[^\w.]+", "-", f"{store.host}-{store.database}").strip("-")
+    if not store.identity:  # It is older, and can only be read.
+        return Places(root / (old if read_claim(root / old) is None else f"{old}-before-upgrade"))
+    return find_places(
+        root,
+        store.identity,
+        name=store.name,
+        old=old if store.upgraded else None,
+        belongs=lambda directory: _can_be_of(store, directory),
+    )
+
+
+def _can_be_of(store: Store, directory: Path) -> bool:
+    """Return whether the files in a directory that version 0.1.0 made can be those of a database."""
+    try:
+        there = {int(path.name) for path in (directory / EXPERIMENTS).iterdir() if path.name.isdecimal()}
+    except OSError:
+        return False
+    known = there & {record.id for record in store.experiments()}
+    return bool(known) and not any(_is_of_another(store, number, directory) for number in known)
+
+
+def _is_of_another(store: Store, experiment: ExperimentId, directory: Path) -> bool:
+    """Return whether a directory holds files of another experiment that has the same number."""
+    with suppress(OSError, UnicodeDecodeError, EventLogError, NotFound):
+        holder = (directory / EXPERIMENTS / str(experiment) / "workers.lock").read_text().strip()
+        return holder not in ("", store.spec(experiment).identity)
+    return False
 
 
 def with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:

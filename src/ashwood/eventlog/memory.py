@@ -22,6 +22,7 @@ from ashwood.eventlog.port import (
     Token,
 )
 from ashwood.eventlog.refusals import busy, lost, moved_on
+from ashwood.eventlog.rows import check_name, storable
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
@@ -54,7 +55,7 @@ class MemoryStore:
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
         """Take a new experiment in, with an empty log."""
         experiment = next(self._numbers)
-        record = ExperimentRecord(experiment, at, spec.name, ExperimentState.CREATED, {}, spec.labels)
+        record = ExperimentRecord(experiment, at, check_name(spec.name), ExperimentState.CREATED, {}, spec.labels)
         self._shelves[experiment] = _Shelf(spec, record)
         return experiment
 
@@ -93,7 +94,7 @@ class MemoryStore:
         """Change what the list of experiments shows."""
         shelf = self._shelf(experiment)
         shelf.record = shelf.record._replace(
-            name=shelf.record.name if name is None else name,
+            name=shelf.record.name if name is None else check_name(name),
             labels=shelf.record.labels if labels is None else tuple(labels),
             archived=shelf.record.archived if archived is None else archived,
         )
@@ -194,7 +195,9 @@ class MemoryLog:
         if len(shelf.entries) != self._last:
             raise moved_on(experiment, self._last)
         shelf.entries.extend(entries)
-        shelf.answers |= {number: answer for number, answer in (answers or {}).items() if number in shelf.requests}
+        for number, (refused,) in (answers or {}).items():
+            if number in shelf.requests:
+                shelf.answers[number] = Answer(refused and storable(refused))
         shelf.record = shelf.record._replace(
             state=state_after(entries) or shelf.record.state,
             summary=shelf.record.summary if summary is None else summary,

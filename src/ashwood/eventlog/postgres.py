@@ -7,17 +7,25 @@ nothing else, so experiments don't wait for each other.
 that was under way has happened.  So each store numbers its transactions, and the first statement of each writes the
 number into the store's row of ``writers``: what is repeated on a new connection finds its number there if it has
 been done, and waits at that row if the server is still at it.
+
+**A database has an identity**, a random number that is made with the schema.  It is part of what a dump contains, and
+tells which directory holds the files of the database, however a URL names the server.
+
+**A role that may only read** reads older schemas, too: each query sees the tables as the current schema has them.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
@@ -47,13 +55,18 @@ _SESSION: Final = (
     # A client that vanished in a transaction holds its locks no longer than that.
     "SET idle_in_transaction_session_timeout = '30s'",
     "SET lock_timeout = '30s'",
+    # A role or a database can have a limit that is meant for other programs.
+    "SET statement_timeout = 0",
     "SET client_encoding = 'UTF8'",
 )
 _LOCK: Final = 0x41736877  # "Ashw": held while the schema is made
 
-# Conflicts, deadlocks and long waits for a lock: the same transaction may succeed the next time.
-_PASSING: Final = ("40001", "40P01", "55P03")
-_GONE: Final = ("57P01", "57P02", "57P03", "57P05", "25P03")  # the server says that it ends the connection
+# Conflicts, deadlocks, long waits for a lock and canceled statements: the same transaction may succeed the next time.
+_PASSING: Final = ("40001", "40P01", "55P03", "57014")
+# The server says that it ends the connection.
+_GONE: Final = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_NO_RIGHT: Final = "42501"
+_READ_ONLY: Final = "25006"
 
 # One script a schema version, as in `ashwood.eventlog.sqlite`.
 _MIGRATIONS: Final = (
@@ -108,7 +121,49 @@ _MIGRATIONS: Final = (
     ALTER TABLE logs ADD COLUMN driver_digest BIGINT;
     ALTER TABLE requests ADD COLUMN digest BIGINT;
     """,
+    """
+    ALTER TABLE schema_version ADD COLUMN identity TEXT, ADD COLUMN upgraded BOOLEAN;
+    -- Its rows are short enough for it to have no TOAST table, which TRUNCATE would need room for.
+    CREATE UNLOGGED TABLE ballast (filler BIT(15200)) WITH (autovacuum_enabled = false, vacuum_truncate = false);
+    DO $$
+    DECLARE writer TEXT;
+    BEGIN
+        -- Roles that were granted rights on all tables have none on a new one.
+        FOR writer IN
+            SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+            FROM pg_class, aclexplode(relacl)
+            WHERE pg_class.oid = CAST('entries' AS regclass) AND privilege_type = 'INSERT'
+        LOOP
+            EXECUTE 'GRANT ALL ON ballast TO ' || writer;
+        END LOOP;
+    END
+    $$;
+    """,
 )
+
+# What a query puts before its SELECT so that the tables of an older schema look like those of the current one.
+_SHADOWS: Final = {
+    1: """
+    WITH experiments AS (
+        SELECT *, CAST(NULL AS BIGINT) AS about_digest, CAST(NULL AS BIGINT) AS state_digest FROM ashwood.experiments
+    ), logs AS (
+        SELECT *, CAST(NULL AS BIGINT) AS driver_digest FROM ashwood.logs
+    ), requests AS (
+        SELECT *, CAST(NULL AS BIGINT) AS digest FROM ashwood.requests
+    )
+    """
+}
+
+_RESERVE_BYTES: Final = 4 << 20
+# Four rows of 1,900 bytes a page. Random, because zeros take no room where a file system compresses.
+_FILL: Final = """
+    INSERT INTO ballast SELECT (
+        SELECT CAST('x' || left(string_agg(md5(CAST(random() + number + part AS TEXT)), ''), 3800) AS BIT(15200))
+        FROM generate_series(1, 119) AS part
+    ) FROM generate_series(1, ?) AS number
+"""
+_ROW_BYTES: Final = 8192 // 4
+_RESERVED: Final = "SELECT pg_relation_size('ashwood.ballast')"
 
 _MARK: Final = """
     INSERT INTO writers VALUES (?, ?, now())
@@ -126,12 +181,28 @@ _TIDY: Final = """
 T = TypeVar("T")
 
 
+class _Schema(NamedTuple):
+    """What a database says of its schema.
+
+    Attributes:
+        version: number of the last migration that was run; 0 if there is no schema.
+        identity: identity of the database; empty in schemas before version 3.
+        upgraded: whether the schema is older than its identity.
+    """
+
+    version: int = 0
+    identity: str = ""
+    upgraded: bool = False
+
+
 class PostgresStore(SqlStore):
     """All experiments of a database; see `ashwood.eventlog.port.Store`.
 
     Attributes:
-        host: where the server is, for naming files.
+        host: host and port of the server, as the URL has them.
         database: the database on it.
+        identity: tells the database from all others; empty if its schema is older and cannot be upgraded.
+        upgraded: whether the database is older than its identity.
     """
 
     NOW = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
@@ -153,6 +224,8 @@ class PostgresStore(SqlStore):
         self.name = f"postgresql://{self.host}/{self.database}"
         self._writer = uuid.uuid4()
         self._transactions = 0
+        self._schema = _Schema()
+        self._creates = False
         self._busy_since: float | None = None
         self._hurries = self._gave_up = False
         self._connection: psycopg.Connection[Any] | None = None
@@ -163,6 +236,16 @@ class PostgresStore(SqlStore):
             except BaseException:
                 self.close()
                 raise
+
+    @property
+    def identity(self) -> str:
+        """Identity of the database."""
+        return self._schema.identity
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the database is older than its identity."""
+        return self._schema.upgraded
 
     def close(self) -> None:
         """Let go of the connection.  Idempotent."""
@@ -180,9 +263,18 @@ class PostgresStore(SqlStore):
             raise EventLogError(f"{self.name}: the server does not answer, and Ctrl-C ended the wait for it")
 
     def _query(self, sql: str, *values: object) -> list[Any]:
-        return self._persistently(lambda connection: _Transaction(connection).run(sql, *values))
+        if self._schema.version in _SHADOWS:  # It may have been upgraded since.
+            self._schema = self._persistently(self._read_schema)
+        shadowed = _SHADOWS.get(self._schema.version, "") + sql
+        return self._persistently(lambda connection: _Transaction(connection).run(shadowed, *values))
 
     def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
+        if self._schema.version < len(_MIGRATIONS):
+            raise EventLogError(
+                f"{self.name}: version {self._schema.version} of its schema can only be read, and {self._user} may not "
+                f'upgrade it to version {len(_MIGRATIONS)}: let the owner of the schema "ashwood" run a command of '
+                "this Ashwood, for example: ashwood list --home URL"
+            )
         self._transactions += 1
         number, results = self._transactions, list[T]()
 
@@ -198,6 +290,35 @@ class PostgresStore(SqlStore):
             return results[-1]
 
         return self._persistently(attempt)
+
+    # -- room on the server's disk ----------------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Have room on the server's disk that `release` frees, so that it can be recorded that the disk is full.
+
+        All drivers share it.  It stays when they end.
+
+        Raises:
+            DiskFull: there is not that much room.
+            EventLogError: the role may not do that.
+        """
+
+        def fill(connection: psycopg.Connection[Any]) -> None:
+            # The rows are taken back, so that no dump contains them.  Their pages stay.
+            with connection.transaction(force_rollback=True):
+                run = _Transaction(connection).run
+                run("SELECT pg_advisory_xact_lock(?)", _LOCK)
+                if (missing := _RESERVE_BYTES - run(_RESERVED)[0][0]) > 0:
+                    run(_FILL, -(-missing // _ROW_BYTES))
+
+        if self._query(_RESERVED)[0][0] < _RESERVE_BYTES:
+            self._persistently(fill)
+
+    def release(self) -> None:
+        """Free what was reserved.  Idempotent."""
+        # What is wrong is for others to tell: this is called when something else went wrong already.
+        with suppress(EventLogError):
+            self._persistently(lambda connection: _Transaction(connection).run("TRUNCATE ballast"))
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -269,27 +390,60 @@ class PostgresStore(SqlStore):
     # -- the schema -------------------------------------------------------------------------------
 
     def _prepare(self, create: bool) -> None:
-        done = _version(self._query)
-        if not done and not create:
+        schema = self._persistently(self._read_schema)
+        if not schema.version and not create:
             raise NotFound(f"there are no experiments in {self.name}; start one with 'ashwood run FILE --home URL'")
-        if done > len(_MIGRATIONS):
-            raise EventLogError(f"{self.name} was written by a newer Ashwood: upgrade Ashwood to read it")
-        if done < len(_MIGRATIONS):
-            self._persistently(self._migrate)
+        if schema.version > len(_MIGRATIONS):
+            raise EventLogError(
+                f"{self.name} was written by a newer Ashwood: its schema is version {schema.version}, and this Ashwood "
+                f"knows up to {len(_MIGRATIONS)}; upgrade Ashwood to read it"
+            )
+        self._creates = not schema.version
+        if schema.version < len(_MIGRATIONS):
+            schema = self._persistently(partial(self._migrate, schema))
+        self._schema = schema
 
-    def _migrate(self, connection: psycopg.Connection[Any]) -> None:
-        with connection.transaction():
-            run = _Transaction(connection).run
-            run("SELECT pg_advisory_xact_lock(?)", _LOCK)
-            # Read again under the lock: another process may have been faster.
-            done = _version(run)
-            if done == 0:
-                run("CREATE SCHEMA IF NOT EXISTS ashwood")
-                run("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-                run("INSERT INTO schema_version VALUES (0)")
-            for script in _MIGRATIONS[done:]:
-                run(script)
-            run("UPDATE schema_version SET version = ?", len(_MIGRATIONS))
+    def _migrate(self, found: _Schema, connection: psycopg.Connection[Any]) -> _Schema:
+        """Bring the schema up to date if the role may do that, and return what it is now."""
+        try:
+            with connection.transaction():
+                run = _Transaction(connection).run
+                run("SELECT pg_advisory_xact_lock(?)", _LOCK)
+                # Read again under the lock: another process may have been faster.
+                schema = self._read_schema(connection)
+                if not schema.version:
+                    run("CREATE SCHEMA IF NOT EXISTS ashwood")
+                    run("CREATE TABLE ashwood.schema_version (version INTEGER NOT NULL)")
+                    run("INSERT INTO schema_version VALUES (0)")
+                for script in _MIGRATIONS[schema.version :]:
+                    run(script)
+                run("UPDATE schema_version SET version = ?", len(_MIGRATIONS))
+                run(
+                    "UPDATE schema_version SET identity = ?, upgraded = ? WHERE identity IS NULL",
+                    secrets.token_hex(8),
+                    schema.version > 0,
+                )
+                return self._read_schema(connection)
+        except self._psycopg.Error as error:
+            if not found.version or error.sqlstate not in (_NO_RIGHT, _READ_ONLY):
+                raise
+            return found
+
+    def _read_schema(self, connection: psycopg.Connection[Any]) -> _Schema:
+        run = _Transaction(connection).run
+        # Not to_regclass(): what that knows may be older than the lock.
+        if not run("SELECT 1 FROM pg_tables WHERE schemaname = 'ashwood' AND tablename = 'schema_version'"):
+            return _Schema()
+        # Its columns change with its version, which a prepared statement does not allow.
+        rows = connection.execute("SELECT * FROM ashwood.schema_version", prepare=False).fetchall()
+        if len(rows) != 1:
+            raise EventLogError(
+                f"{self.name}: the table ashwood.schema_version has {len(rows)} rows, and must have one: was the "
+                "database restored in part, or changed by hand? Restore it from a backup"
+            )
+        # Version 3 added the other columns.
+        version, identity, upgraded = (*rows[0], "", False)[:3]
+        return _Schema(int(version), identity or "", bool(upgraded))
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -303,12 +457,14 @@ class PostgresStore(SqlStore):
         return EventLogError(f"{self.name}: {said}{self._advice(error.sqlstate, said)}")
 
     def _advice(self, code: str | None, said: str) -> str:
-        if code == "42501":
+        if code == _NO_RIGHT:
             rights = [f'CREATE ON DATABASE "{self.database}"']
-            if "database" not in said:  # the schema is there, and is another user's
+            if "schema" in said and self._creates:  # An administrator has made it, and nothing in it.
+                rights = ["USAGE, CREATE ON SCHEMA ashwood"]
+            elif "database" not in said:  # the schema is there, and is another user's
                 rights = ["USAGE ON SCHEMA ashwood", "ALL ON ALL TABLES IN SCHEMA ashwood"]
             return "; let an administrator run: " + " ".join(f'GRANT {right} TO "{self._user}";' for right in rights)
-        if code == "25006":
+        if code == _READ_ONLY:
             return "; the server can only be read from: connect to the primary"
         if code == "55P03":
             return "; another process doesn't let go of it: see pg_stat_activity"
@@ -364,13 +520,6 @@ def _login() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
         return "postgres"
-
-
-def _version(run: Callable[..., list[Any]]) -> int:
-    # Not to_regclass(): what that knows may be older than the lock.
-    if not run("SELECT 1 FROM pg_tables WHERE schemaname = 'ashwood' AND tablename = 'schema_version'"):
-        return 0
-    return int(run("SELECT version FROM ashwood.schema_version")[0][0])
 
 
 def _import_psycopg() -> Any:

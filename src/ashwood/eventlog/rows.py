@@ -7,6 +7,7 @@ and says in ``damage`` what is wrong and what to do.  A digest that is NULL belo
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -36,6 +37,8 @@ RECORD: Final = f"SELECT id, created_at, name, labels, archived, about_digest, s
 """Selects the fields of `RecordRow`; a condition or an order can follow."""
 
 _UNKNOWN_DRIVER: Final = Driver("an unknown machine", 0, "", 0)
+_LONGEST_SHOWN: Final = 200
+_UNSTORABLE: Final = re.compile("[\\0\\ud800-\\udfff]")
 _YEAR_9999: Final = 253_402_300_799
 
 
@@ -62,6 +65,24 @@ class About(NamedTuple):
     name: str
     labels: tuple[str, ...]
     archived: bool
+
+
+def check_name(name: str) -> str:
+    """Return the name of an experiment if every database can hold it.
+
+    Raises:
+        EventLogError: it contains a NUL character or is not valid Unicode.
+    """
+    if storable(name) != name:
+        raise EventLogError(
+            f"the name {name[:_LONGEST_SHOWN]!r} contains a NUL character or is not valid Unicode text: choose another"
+        )
+    return name
+
+
+def storable(text: str) -> str:
+    """Return a text with U+FFFD in place of what not every database can hold."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def about_digest(created_at: Any, name: Any, labels: Any, archived: Any) -> int:

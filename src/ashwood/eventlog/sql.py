@@ -51,6 +51,7 @@ from ashwood.eventlog.rows import (
     RECORD,
     RecordRow,
     about_digest,
+    check_name,
     end_of_log,
     read_about,
     read_lease,
@@ -58,6 +59,7 @@ from ashwood.eventlog.rows import (
     read_request,
     request_digest,
     state_digest,
+    storable,
 )
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.events import Request
@@ -141,7 +143,7 @@ class SqlStore(ABC):
         text, labels, state = encode_spec(spec), json.dumps(spec.labels), str(ExperimentState.CREATED)
         row = {
             "created_at": float(at),
-            "name": spec.name,
+            "name": check_name(spec.name),
             "labels": labels,
             "archived": 0,
             "about_digest": about_digest(float(at), spec.name, labels, 0),
@@ -235,7 +237,7 @@ class SqlStore(ABC):
                 known, _ = read_about(RecordRow(*row), lambda: self.spec(experiment))
                 about = (
                     known.created_at,
-                    known.name if name is None else name,
+                    known.name if name is None else check_name(name),
                     json.dumps(list(known.labels if labels is None else labels)),
                     int(known.archived if archived is None else archived),
                 )
@@ -412,7 +414,10 @@ class SqlLog:
     ) -> Seq:
         """Add entries and answer requests, all or none; when this returns they survive a power loss."""
         rows = [(self._experiment, *to_row(seq, entry)) for seq, entry in enumerate(entries, start=self._last + 1)]
-        answered = [(answer.refused, number, self._experiment) for number, answer in (answers or {}).items()]
+        answered = [
+            (answer.refused and storable(answer.refused), number, self._experiment)
+            for number, answer in (answers or {}).items()
+        ]
         state = state_after(entries)
         listed = None if state is None and summary is None else self._list(state, summary)
 

@@ -26,7 +26,8 @@ from ashwood.eventlog.ballast import FULL, has_room
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
-from ashwood.eventlog.wal import Tail, close_deleted, cut_off, find_tail, wal_of
+from ashwood.eventlog.wal import Tail, close_deleted, cut_off, find_tail, shm_of, wal_of
+from ashwood.trial.sharing import how_to_share, owner_name, share
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0
@@ -125,6 +126,7 @@ class SqliteStore(SqlStore):
         self.damage: EventLogError | None = None
         # The reader stays open until the other connection has read, so that SQLite does not check the log again.
         with _explained(path), ExitStack() as stack:
+            _share_files(path)
             reader = _open_reader(path)
             tail = None
             if reader is not None:
@@ -296,6 +298,31 @@ class _Transaction:
         self.run_many(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({values})", rows)  # noqa: S608
 
 
+def _share_files(path: Path) -> None:
+    """Make the file if there is none, and give it and those that SQLite puts beside it the rights of their directory.
+
+    SQLite gives the files that it makes the rights of the main file.
+
+    Raises:
+        EventLogError: this user may not read the file, or may write its directory but not the file.
+    """
+    with contextlib.suppress(OSError):  # It exists, or SQLite says why it cannot be made.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+    beside = [file for file in (wal_of(path), shm_of(path)) if file.exists()]
+    for file in (path, *beside):
+        share(file)
+    if not path.exists() or os.access(path, os.R_OK | os.W_OK):
+        return
+    if not os.access(path, os.R_OK):
+        raise EventLogError(f"{path}: you may not read it; it belongs to {owner_name(path)}, who can allow that")
+    if os.access(path.parent, os.W_OK):
+        # SQLite would make files beside it that belong to this user, so that the owner could not write any more.
+        raise EventLogError(
+            f"{path}: you may write its directory but not the file, and reading it that way would lock out its owner. "
+            f"Ask {owner_name(path)} to share it with the group: chmod -R g+wX {path.parent}"
+        )
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
     connection.text_factory = _text
@@ -398,7 +425,7 @@ def _explained(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if _is_full(error, path):
             raise DiskFull(f"{path}: there is no room on the disk ({error}); free some space") from error
-        raise EventLogError(f"{path}: {error}{_advice(str(error))}") from error
+        raise EventLogError(f"{path}: {error}{_advice(path, str(error))}") from error
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -414,8 +441,11 @@ def _is_full(error: sqlite3.Error | OSError, path: Path) -> bool:
     return _code(error) in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and not has_room(path.parent)
 
 
-def _advice(message: str) -> str:
+def _advice(path: Path, message: str) -> str:
     if "readonly" in message or "unable to open" in message:
+        for file in (path, wal_of(path), shm_of(path)):
+            if file.exists() and not os.access(file, os.W_OK) and not os.statvfs(file).f_flag & os.ST_RDONLY:
+                return f"; you may not write {file}: {how_to_share(file, path.parent)}"
         return "; is the directory there, and may you write to it?"
     if "malformed" in message or "not a database" in message:
         return "; the file is damaged or no Ashwood store: restore it from a backup, or choose another --home"

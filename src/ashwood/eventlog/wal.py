@@ -19,6 +19,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
+from ashwood.trial.sharing import share
+
 _HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, checksum
 _HEADER_CHECKED: Final = 24
 _FRAME: Final = struct.Struct(">6I")  # page, size of the database after a commit or 0, salts, checksum
@@ -51,8 +53,19 @@ class Tail(NamedTuple):
 
 
 def wal_of(path: Path) -> Path:
-    """Return the write-ahead log of a database."""
-    return path.with_name(f"{path.name}-wal")
+    """Return the write-ahead log of a database; if that is a link, it is beside the file that the link leads to."""
+    return _beside(path, "-wal")
+
+
+def shm_of(path: Path) -> Path:
+    """Return the file through which connections to a database share the index of its write-ahead log."""
+    return _beside(path, "-shm")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    with suppress(OSError, RuntimeError):  # A link that leads in a circle is no database.
+        path = path.resolve()
+    return path.with_name(f"{path.name}{suffix}")
 
 
 def find_tail(path: Path) -> Tail | None:
@@ -92,6 +105,7 @@ def cut_off(path: Path, aside: Path) -> None:
                 copy.write(piece)
             copy.flush()
             os.fsync(copy.fileno())
+        share(aside)
         file.seek(0)
         header = file.read(_HEADER.size)
         page_size = _PAGE_SIZE if _order_of(header) is None else _HEADER.unpack(header)[2]
@@ -108,7 +122,7 @@ class _Accepted(NamedTuple):
 
 
 def _accepted(path: Path) -> _Accepted:
-    handle = _shared(path.with_name(f"{path.name}-shm"))
+    handle = _shared(shm_of(path))
     for _ in range(_LOOKS):
         one, other = (os.pread(handle, _INDEX.size, at) for at in (0, _INDEX.size))
         if one == other and len(one) == _INDEX.size:

@@ -636,6 +636,12 @@ class Experiment:
             yield from self._suspend_all(besides=trial.id)
         else:
             yield Warn(f"trial {trial.id}: {why}")
+        # Logs of version 4 have no such warning, and no such cause.
+        if event.cause == UNREACHABLE and not self._works(trial, event):
+            yield Warn(
+                f"trial {trial.id} is {trial.state}, but its last checkpoint could not be saved; its latest one is at "
+                f"length {trial.checkpoint_length}"
+            )
 
     def _hparams_rejected(self, event: HparamsRejected) -> Iterable[Decision]:
         trial = self.trials[event.trial]

@@ -15,6 +15,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,25 @@ class StoreContract:
             store.annotate(experiment, labels=[], archived=False)
             assert store.record(experiment) == before._replace(name="new ✓", labels=())
             assert store.spec(experiment) == full_spec()
+
+    @pytest.mark.parametrize("name", ["a\0b", "a\udcffb", "\ud800"])
+    def test_name_that_no_database_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:
+        """It would fail in one store and not in another."""
+        with self.open_store(tmp_path) as store:
+            with pytest.raises(EventLogError, match=r"the name .* choose another"):
+                store.create(replace(full_spec(), name=name), at=1.0)
+            experiment = store.create(full_spec(), at=1.0)
+            with pytest.raises(EventLogError, match=r"the name .* choose another"):
+                store.annotate(experiment, name=name)
+            assert store.record(experiment).name == full_spec().name
+
+    def test_refusal_is_stored_without_what_a_database_cannot_hold(self, tmp_path: Path) -> None:
+        """It may quote what a user gave."""
+        with self.open_store(tmp_path) as store:
+            experiment = store.create(full_spec(), at=1.0)
+            request = store.post(experiment, KillRequested(), at=1.0)
+            store.log(experiment).append([], answers={request: Answer("no \0 or \udcff")})
+            assert store.answer(request) == Answer("no \ufffd or \ufffd")
 
     def test_log_that_is_deleted_while_it_is_read_is_not_damaged(self, tmp_path: Path) -> None:
         """A reader that comes back for more learns that the experiment does not exist."""

@@ -62,13 +62,13 @@ class Trial:
         max_length: the total length that the trial reaches if the search never stops it, for example for a schedule of
             learning rates.
         attempt: which process of this trial this is, counted from 1.
-        rank: where several processes train a trial together, each on a machine of its own, which of them this is,
-            counted from 0. What rank 0 reports and saves counts; the others follow it through their loops.
+        rank: number of this process, from 0, if several train the trial together: on several machines, or started by
+            a launcher such as ``torchrun``. What rank 0 reports and saves counts; the others follow its loop.
         world_size: how many processes there are.
-        rendezvous: where they can meet, ``HOST:PORT`` on the machine of rank 0; None: there is one process alone.
+        rendezvous: where processes on several machines can meet, ``HOST:PORT`` on the machine of rank 0, or None.
     """
 
-    def __init__(self, job: Job, link: Link) -> None:
+    def __init__(self, job: Job, link: Link, attempt: Attempt | None = None) -> None:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed
@@ -81,7 +81,7 @@ class Trial:
         self.rank = job.rank
         self.world_size = job.world_size
         self.rendezvous = job.rendezvous
-        self._attempt = Attempt(job, link)
+        self._attempt = Attempt(job, link) if attempt is None else attempt
 
     def __repr__(self) -> str:
         return f"<Trial {self.id}, attempt {self.attempt}, length {self.length} of {self.target}, {dict(self.hparams)}>"

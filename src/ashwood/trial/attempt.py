@@ -12,7 +12,6 @@ from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
 from ashwood.trial.storage import (
-    ONCE,
     RETRY_SECONDS,
     About,
     Patience,
@@ -389,7 +388,10 @@ class Attempt:
         return self._suspended or self._verdict is not None
 
     def _ask(self, length: int) -> None:
-        verdict = self._link.verdict()
+        self._obey(self._link.verdict(), length)
+
+    def _obey(self, verdict: Verdict | None, length: int) -> None:
+        """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
         if verdict is None:
             self._suspended = True
             self._save_if(True)
@@ -458,11 +460,12 @@ class Attempt:
         if not required and age < self._next_try_at_age:
             return False
         goes_on = not required and age < RETRY_SECONDS
-        patience = ONCE if goes_on else Patience(max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age), self._hurries)
+        seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
+        patience = Patience(seconds, self._hurries)
         try:
             open_storage(self.job.checkpoints, patience).save(name, save, lambda: about)
         except StorageUnreachable as error:
-            if not goes_on:
+            if not goes_on or self._suspended:
                 raise
             if self._failing_since is None:
                 self._failing_since = time.monotonic()

@@ -17,6 +17,7 @@ worker to driver
 ready                            the training code is loaded
 cannot_load ERROR                it can't be loaded: a user's mistake
 group GROUP                      this job runs in a process group of its own
+joined GROUP                     a process of this job runs in another process group
 started LENGTH                   training begins
 report LENGTH METRICS            never answered, except at the target with the search's metric
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
@@ -35,9 +36,7 @@ damaged NAME WHY                 the checkpoint to start from is damaged or miss
 Only the last message of a job frees the worker for another, and the driver sends no job
 before; so whatever comes between them is a late word about the old job, and is dropped.
 
-A command is a process that reads the socket in place of its worker. One that runs before the end of
-the job may have read more than it used; what it leaves is passed on with `DriverLink.unread`, from the
-worker to the command and back.
+The processes of a command speak to their worker, which passes messages on; see `ashwood.trial.command`.
 """
 
 from __future__ import annotations
@@ -64,12 +63,16 @@ class Channel:
         self.gone = False
 
     def fileno(self) -> int:
-        """The socket's descriptor, for a child that takes over the conversation."""
+        """Return the socket's descriptor, to wait on."""
         return self._socket.fileno()
 
     def send(self, *message: Any) -> None:
         """Send one message; waits only while the driver is far behind."""
         self._send(encode(message).encode() + b"\n")
+
+    def forward(self, lines: bytes) -> None:
+        """Send messages that are encoded already, each with its line end."""
+        self._send(lines)
 
     def end_line(self) -> None:
         """End what a child may have left half-said when it died."""
@@ -86,17 +89,6 @@ class Channel:
         if not self._inbox and not self.gone:
             self._read(socket.MSG_DONTWAIT)
         return self._inbox.popleft() if self._inbox else None
-
-    def unread(self) -> str:
-        """Take out what was read from the socket and not received, for the process that reads it next."""
-        text = "".join(encode(message) + "\n" for message in self._inbox) + self._tail.decode()
-        self._inbox.clear()
-        self._tail = b""
-        return text
-
-    def put_back(self, text: str) -> None:
-        """Receive what another process left `unread` before anything that comes from the socket."""
-        self._take(text.encode())
 
     def _send(self, data: bytes) -> None:
         try:
@@ -162,9 +154,14 @@ class Link(Protocol):
 
 
 class DriverLink:
-    """A link to a driver at the other end of a channel."""
+    """A link to a driver at the other end of a channel.
+
+    Attributes:
+        answers: how many answers to reports at the target were used.
+    """
 
     def __init__(self, channel: Channel) -> None:
+        self.answers = 0
         self._channel = channel
         self._early: deque[Message] = deque()
         self._suspended = False
@@ -200,14 +197,10 @@ class DriverLink:
             return None
         match self._early.popleft() if self._early else self._channel.receive():
             case ["go", target]:
+                self.answers += 1
                 return Verdict(target, save=False)
             case ["finish", save]:
+                self.answers += 1
                 return Verdict(None, save=save)
             case _:
                 return None
-
-    def unread(self) -> str:
-        """Take out what was read and not used, as `Channel.unread` does."""
-        early = "".join(encode(message) + "\n" for message in self._early)
-        self._early.clear()
-        return early + self._channel.unread()

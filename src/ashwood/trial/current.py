@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
-import socket
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.attempt import Again, Outcome
-from ashwood.trial.channel import Channel, DriverLink, encode
-from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.run import message_of, outcome_of, storage_trouble
 from ashwood.trial.standalone import standalone
 from ashwood.trial.storage import is_remote
 
-VARIABLE = "ASHWOOD_TRIAL"
-"""Environment variable of a command that Ashwood runs: the descriptors of socket, job file and outcome file."""
-
-_connected: Trial | None = None
+_connected: tuple[int, Trial] | None = None
+"""The trial of the command that this process belongs to, and the process that connected."""
 
 
 def get_trial(
@@ -41,8 +31,10 @@ def get_trial(
 ) -> Trial:
     """The trial that this process works on.
 
-    In a command that Ashwood runs (``entrypoint: python train.py``) it is the experiment's, whatever
-    the arguments; the same one at every call.  In a process of its own it is a trial that runs
+    In a command that Ashwood runs (``entrypoint: python train.py``), and in every process that the command
+    starts, it is the experiment's, whatever the arguments; the same one at every call.  If a launcher such as
+    ``torchrun`` starts several processes, what rank 0 reports and saves counts, and the others follow its loop.
+    In a process of its own it is a trial that runs
     without an experiment: it trains to the given length, prints each report as a line, and tries
     the checkpoint out::
 
@@ -66,11 +58,17 @@ def get_trial(
         checkpoint: directory of a checkpoint that Ashwood saved, to continue from; the length is still the total.
 
     Raises:
-        TrainingCodeError: not exactly one length was given, or the checkpoint has that length already.
+        TrainingCodeError: not exactly one length was given, the checkpoint has that length already, or the command that
+            started this process has ended.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    if VARIABLE in os.environ:
-        return _connect(os.environ[VARIABLE])
+    if path := os.environ.get("ASHWOOD_TRIAL"):
+        global _connected
+        if _connected is None or _connected[0] != os.getpid():  # a fork may train another rank than its parent
+            from ashwood.trial.command import connect  # a worker that calls a function has no use for it
+
+            _connected = os.getpid(), connect(path)
+        return _connected[1]
     lengths = {"epochs": epochs, "batches": batches, "records": records, STEPS: steps}
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
@@ -83,44 +81,3 @@ def get_trial(
         checkpoints = str(Path(checkpoints).absolute())
     start = None if checkpoint is None else Path(checkpoint).absolute()
     return standalone(hparams or {}, data or {}, length, unit, seed, checkpoints, start)
-
-
-def _connect(descriptors: str) -> Trial:
-    global _connected
-    if _connected is None:
-        wire, job_file, outcome = map(int, descriptors.split(","))
-        try:
-            fields, unread = json.loads(os.pread(job_file, os.fstat(job_file).st_size, 0))
-            channel = Channel(socket.socket(fileno=os.dup(wire)))
-            channel.put_back(unread)
-        except OSError as error:
-            raise TrainingCodeError(
-                f"{VARIABLE} is set, but the connection to Ashwood isn't there: call get_trial() in the process that "
-                "the command starts, not in one of its children"
-            ) from error
-        link = DriverLink(channel)
-        _connected = Trial(Job(*fields), link)
-        # Registered first, so it runs last: what the code itself does at exit still counts.
-        atexit.register(_conclude, _connected, link, outcome, os.getpid())
-    return _connected
-
-
-def _conclude(trial: Trial, link: DriverLink, descriptor: int, process: int) -> None:
-    """Write how the attempt ended for the worker, which sees only an exit code.
-
-    If the code must be called again, what was read and not used goes along.
-    """
-    if os.getpid() != process:
-        return
-    try:
-        sys.stdout.flush()
-    except OSError:  # a full disk costs output, never a result
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    error = getattr(sys, "last_value", None)  # what Python is dying of
-    outcome: Outcome | None = None if error is None else storage_trouble(error)
-    if outcome is None:
-        outcome = outcome_of(trial)
-    message = message_of(outcome)
-    if isinstance(outcome, Again):
-        message.append(link.unread())
-    os.write(descriptor, encode(message).encode())

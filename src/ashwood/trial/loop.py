@@ -59,6 +59,20 @@ class Loop:
         self._began = perf_counter()
         return self.left
 
+    def follow(self, stop: int, due: bool) -> Iterator[int]:
+        """Return the steps up to position ``stop``, on the last of which something is due if ``due``."""
+        start = self._stop
+        self.due = due
+        self._steps = max(0, -(-(stop - start) // self.step))
+        self._start, self._stop = start, max(start, stop)
+        self.left = iter(range(start, self._stop, self.step))
+        return self.left
+
+    @property
+    def stop(self) -> int:
+        """Position at which the present chunk ends."""
+        return self._stop
+
     def cut(self) -> None:
         """End the chunk with the step in work."""
         self._start = self._stop = self.position

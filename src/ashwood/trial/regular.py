@@ -11,6 +11,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from ashwood.trial.sharing import share
+
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -25,7 +27,9 @@ def open_to_read(path: str | Path) -> BinaryIO:
 
 def open_to_append(path: str | Path) -> BinaryIO:
     """Open a regular file to append bytes, made if it does not exist, as `open_to_read` does."""
-    return os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab")
+    descriptor = _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    share(Path(path))
+    return os.fdopen(descriptor, "ab")
 
 
 def _open(path: str | Path, flags: int) -> int:

@@ -85,7 +85,7 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
             why = f"the training code called sys.exit({error.code!r}); to end a trial early, call trial.stop()"
         else:
             why = describe(error)
-        return Failed(why, _cause(error, trial.length), trial._attempt.has_reported)
+        return Failed(why, cause_of(error, trial.length), trial._attempt.has_reported)
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
@@ -135,7 +135,7 @@ _PASSING_WORDS = re.compile(
 )
 
 
-def _cause(error: BaseException, length: int) -> str:
+def cause_of(error: BaseException, length: int) -> str:
     """Return where an error arose, or an empty text if it may pass: a system, a GPU or another process may be to blame.
 
     Two errors with the same type, file, line and length are the same error, whatever their messages say.

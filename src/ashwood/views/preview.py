@@ -22,6 +22,7 @@ from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, sim
 # For ranges from 5 to 95 %.
 _STEP = 20
 _SIMULATED_TRIALS = 20_000
+_MOST_TRIALS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,9 @@ def preview(
 
 
 def _count(settings: SearchSettings) -> int:
+    """Return how many searches to simulate; of a very large search one, because its ranges are narrow."""
+    if settings.max_trials > _MOST_TRIALS:
+        return 1
     return affordable(settings.max_trials, step=_STEP, budget=_SIMULATED_TRIALS)
 
 

@@ -24,19 +24,27 @@ def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) 
 
 
 def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str]) -> Record:
-    """A trial's state, lengths and times, its metrics, ``hparams.NAME`` for each hyperparameter.
+    """Return a trial's state, lengths and times, its metrics, and ``hparams.NAME`` for each hyperparameter.
 
-    ``live`` is the process that works on it.
+    A metric with the name of another column or of a hyperparameter is ``metrics.NAME``.
+
+    Args:
+        row: the trial.
+        live: the process that works on it.
+        metric: the searcher's metric.
+        locate: says where a checkpoint is, by its name.
     """
+    hparams = flatten(row.hparams, "hparams.")
+    best = f"best_{metric}"
     return {
         "trial": row.id,
         "state": str(row.state),
         "bracket": row.bracket,
         "length": row.length,
-        f"best_{metric}": row.metric,
+        best: row.metric,
         "best_length": row.metric_length,
-        **row.metrics,
-        **flatten(row.hparams, "hparams."),
+        **metric_columns(row.metrics, lambda name: name in _FIXED or name == best or f"hparams.{name}" in hparams),
+        **hparams,
         "seed": row.seed,
         "attempts": row.attempt,
         "failures": len(row.errors),
@@ -50,7 +58,24 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
     }
 
 
+def metric_columns(metrics: Mapping[str, float], is_taken: Callable[[str], bool]) -> Mapping[str, float]:
+    """Return metrics by the names of their columns: ``metrics.NAME`` if another column has that name already."""
+    return {
+        f"metrics.{name}" if is_taken(name) or name.startswith(("hparams.", "metrics.")) else name: value
+        for name, value in metrics.items()
+    }
+
+
+def heading(column: str, columns: Collection[str]) -> str:
+    """Return what a table calls a column: a hyperparameter by its own name, if nothing else has that."""
+    name = column.removeprefix("hparams.")
+    return column if name != column and (name in columns or f"metrics.{name}" in columns) else name
+
+
 _MOST_NAMES = 50
+_FIXED = frozenset(
+    ("trial", "state", "bracket", "length", "best_length", "seed", "attempts", "failures", "preempted", "node")
+) | {"seconds", "created_at", "ended_at", "checkpoint", "checkpoint_length", "rung"}
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
 """Columns of a record that every trial has, and that a table shows."""
 
@@ -81,13 +106,21 @@ def select(
 
 
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
-    """The column that a user means: by its name, or a hyperparameter without its prefix."""
+    """Return the column that a user means: by its name, or a hyperparameter without its prefix.
+
+    Raises:
+        AshwoodError: there is none, or more than one.
+    """
     if columns is None:
         # Many records have the same columns.
         columns = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, records)))))
-    for candidate in (key, f"hparams.{key}"):
-        if candidate in columns:
-            return candidate
+    if key in columns:
+        return key
+    found = [column for column in (f"hparams.{key}", f"metrics.{key}") if column in columns]
+    if len(found) > 1:
+        raise AshwoodError(f"{key[:200]!r} is a hyperparameter and a metric: write {' or '.join(found)}")
+    if found:
+        return found[0]
     if not records:
         return key
     names = [column.removeprefix("hparams.") for column in columns]

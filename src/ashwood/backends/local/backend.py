@@ -39,9 +39,11 @@ from ashwood.experiment.events import (
     TrialWarned,
     ValidationReported,
 )
+from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message
+from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
@@ -94,7 +96,7 @@ class LocalBackend:
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
-            number: number of the experiment, for training code; 0: it has none.
+            number: number of the experiment in its home.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.
@@ -118,11 +120,12 @@ class LocalBackend:
                 f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
             )
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
+            make_shared(self._logs)
         except OSError as error:
             raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
         self._setup = scratch_file()
-        self._setup.write(json.dumps(_setup(spec, checkpoints, self._logs, process_per_attempt, team, number)).encode())
+        setup = _setup(spec, checkpoints, self._logs, process_per_attempt, team, number)
+        self._setup.write(json.dumps(setup).encode())
         self._setup.flush()
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
@@ -244,6 +247,8 @@ class LocalBackend:
                 continue
             elif kind == "group":
                 self._note_group(place, worker, message[1])
+            elif kind == "joined":
+                self._note_joined(place, worker, message[1])
             elif kind in _LAST or not place.aborted:
                 event = _event(message, place.attempt, place.slot.number)
                 if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
@@ -255,12 +260,21 @@ class LocalBackend:
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
         """The job has a process group of its own (None: it has ended)."""
         if self._warden is not None:
-            if worker.group is not None:
-                self._warden.forget(worker.group)
+            for former in (*worker.joined, *filter(None, (worker.group,))):
+                self._warden.forget(former)
             if group is not None:
                 self._warden.watch(group)
         worker.group = group
+        worker.joined.clear()
         if place.aborted and group is not None:  # it began while its predecessor was killed
+            worker.kill_job()
+
+    def _note_joined(self, place: _Place, worker: WorkerProcess, group: int) -> None:
+        """A process of the job has another process group: a launcher started it in a session of its own."""
+        worker.join(group)
+        if self._warden is not None:
+            self._warden.watch(group)
+        if place.aborted:
             worker.kill_job()
 
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
@@ -324,7 +338,7 @@ class LocalBackend:
             worker.kill(signal.SIGKILL)
             worker.bury()
         if self._warden is not None:
-            for group in (group for worker in workers for group in (worker.pid, worker.group) if group is not None):
+            for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
                 self._warden.forget(group)
             self._warden.close()
         self._selector.close()
@@ -342,6 +356,7 @@ def _setup(
         logs=str(logs),
         arguments=spec.arguments,
         process_per_attempt=process_per_attempt,
+        others={"experiment.id": number, "experiment.name": spec.name},
         common={
             "checkpoints": str(checkpoints),
             "data": dict(spec.data),
@@ -373,7 +388,7 @@ def check_command(spec: ExperimentSpec) -> None:
     if spec.entrypoint.kind is not EntrypointKind.COMMAND:
         return
     try:
-        fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0))
+        fill_in(spec.entrypoint.target, spec.space.sample(spec.seed, 0, 0), dict.fromkeys(OTHERS[1:], ""))
     except TrainingCodeError as error:
         raise BackendError(f"entrypoint: {error}") from None
 

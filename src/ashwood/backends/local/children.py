@@ -7,21 +7,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
-from ashwood.backends.local.logs import flush, last_line, tail
+from ashwood.backends.local.logs import flush, summary, tail
 from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
+from ashwood.backends.local.server import CommandServer
+from ashwood.backends.local.sockets import sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
-from ashwood.trial.channel import Channel, DriverLink, Message, encode
-from ashwood.trial.current import VARIABLE
+from ashwood.trial.channel import Channel, Message, encode
+from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe, message_of, with_checkpoint
 
@@ -70,69 +72,104 @@ class Forked:
 class Command:
     """In a shell command, started anew for each attempt."""
 
-    def __init__(self, command: str, workdir: str, inherited: Sequence[int] = ()) -> None:
-        """Make the runner; its commands hold the descriptors ``inherited`` as long as they live."""
+    def __init__(
+        self, command: str, workdir: str, inherited: Sequence[int] = (), others: Mapping[str, Any] | None = None
+    ) -> None:
+        """Make the runner.
+
+        Args:
+            command: the command, with placeholders.
+            workdir: directory that it runs in.
+            inherited: descriptors that its processes hold as long as they live.
+            others: values of placeholders, as in `ashwood.backends.local.setup.Setup`.
+        """
         self._command = command
+        self._others = others or {}
         self._workdir = workdir
         self._inherited = inherited
+        sweep()
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
         """Run the command until it exits, again as long as it ends early and the search wants more."""
-        link = DriverLink(channel)
+        pending: list[Message] = []
+
+        def suspended() -> bool:
+            pending.extend(iter(channel.poll, None))
+            return channel.gone or ["suspend"] in pending
+
         while True:
-            if link.suspended():
+            if suspended():
                 return message_of(Ended(job.length))
             try:
-                command = fill_in(self._command, job.hparams)
+                others = {**self._others, "trial.id": job.trial, "trial.seed": job.seed}
+                command = fill_in(self._command, job.hparams, others)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
-            match with_checkpoint(job, partial(self._run, command, channel, link, log), link.suspended):
+            match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
+                case [["again", fields, _], left]:
+                    job, pending = Job(*fields), left
                 case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
                     return message_of(outcome)
-                case ["again", fields, unread]:
-                    job = Job(*fields)
-                    channel.put_back(unread)
-                case message:
+                case [message, _]:
                     return message
 
-    def _run(self, command: str, channel: Channel, link: DriverLink, log: Path, job: Job, /) -> Message:
-        if link.suspended():  # while the checkpoint was fetched
-            return message_of(Ended(job.length))
-        with scratch_file() as job_file, scratch_file() as outcome:
-            job_file.write(encode([job, link.unread()]).encode())
-            job_file.flush()
-            descriptors = (channel.fileno(), job_file.fileno(), outcome.fileno())
+    def _run(
+        self, command: str, channel: Channel, pending: list[Message], log: Path, job: Job, /
+    ) -> tuple[Message, list[Message]] | Failed:
+        """Run the command once; return the last message, and the driver's messages that it has not used."""
+        try:
+            server = CommandServer(channel, job, pending, self._inherited)
+        except OSError as error:
+            return Failed(f"Cannot make a socket for the processes of the command: {error}")
+        with server:
             process = subprocess.Popen(  # noqa: S603
                 ["/bin/sh", "-c", command],
                 cwd=self._workdir,
-                env=_environment(job, descriptors),
+                env=_environment(job, server.path),
                 stdin=subprocess.DEVNULL,
-                pass_fds=(*descriptors, *self._inherited),
+                pass_fds=self._inherited,
                 process_group=0,
                 preexec_fn=partial(_announce, channel),
             )
+            server.serve(process.pid)
             process.returncode = code = _await_group(process.pid)
-            message = _read(outcome)
+            server.finish(killed=code < 0)
+            message = _last_message(server, code, job, log)
+            return message, server.unused(message[2]) if message[0] == "again" else []
+
+
+def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Message:
+    for message in (server.outcome, server.error):
         if message is not None and message[0] in ("invalid", "stopped", "no_space", "no_storage"):
             return message
-        if code != 0:
-            channel.end_line()
-            return ["failed", describe_exit(_unshelled(code), "the command") + last_line(log) + tail(log)]
-        if message is None:
-            return [
-                "failed",
-                "the command ended without a word: its program has to call ashwood.get_trial() and to report "
-                f"{job.metric!r} there" + tail(log),
-            ]
-        return message
+    error = server.lost if server.error is None else server.error[1].partition("\n")[0]
+    cause = [] if server.error is None else server.error[2:]
+    if server.gave_up:
+        if error is not None:
+            return ["failed", error + tail(log)]
+    elif code != 0:
+        why = summary(log, raised=server.outcome is None) if server.error is None else error
+        exit_ = ": ".join(filter(None, (describe_exit(_unshelled(code), "the command"), why)))
+        return ["failed", exit_ + tail(log), *cause]
+    if error is not None:
+        return ["failed", error + tail(log), *cause]
+    if server.outcome is None:
+        return [
+            "failed",
+            "the command ended without a report: its program must call ashwood.get_trial() and report "
+            f"{job.metric!r}" + tail(log),
+        ]
+    return server.outcome
 
 
-def _environment(job: Job, descriptors: Sequence[int]) -> dict[str, str]:
+def _environment(job: Job, socket: str) -> dict[str, str]:
     # ``python`` in a command is the one that runs Ashwood, also where nobody activated its environment.
     path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
-    return os.environ | {
+    # Ashwood may itself run under a launcher. On several machines RANK is what Ashwood set for this one.
+    foreign = RANKS if job.world_size == 1 else set(RANKS) - {"RANK"}
+    return {name: value for name, value in os.environ.items() if name not in foreign} | {
         "PATH": os.pathsep.join(path),
-        VARIABLE: ",".join(map(str, descriptors)),
+        VARIABLE: socket,
         "ASHWOOD_HPARAMS": json.dumps(job.hparams),
         "ASHWOOD_SEED": str(job.seed),
     }

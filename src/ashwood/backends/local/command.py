@@ -5,38 +5,147 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
+from ashwood.experiment.placeholders import ARGS, ESCAPED, OTHERS, PLACEHOLDER
 from ashwood.trial.values import nearest
 
-# {name} and {outer.inner}, but neither the shell's ${name} nor the escaped {{name}}.
-_PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
-_ESCAPED = re.compile(r"\{(\{[A-Za-z_][\w.-]*\})\}")
+_SPECIAL_IN_DOUBLE_QUOTES = re.compile(r'[\\"$`]')
+_SPECIAL_IN_BACKTICKS = re.compile(r"[\\`]")
+_TOKEN = re.compile(
+    rf"(?P<escaped>{ESCAPED.pattern})|(?P<placeholder>{PLACEHOLDER.pattern})"
+    r"|(?P<pair>\\[\\'\"$`()#\n])|(?P<parenthesis>\$?\()|(?P<one>.)",
+    re.DOTALL,
+)
 
 
-def fill_in(command: str, hparams: Mapping[str, Any]) -> str:
-    """The command with hyperparameters in place of ``{lr}`` and ``{optimizer.lr}``, quoted for the shell.
+def fill_in(command: str, hparams: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    r"""Return the command with values in place of its placeholders, quoted for the shell.
 
-    ``{{lr}}`` stands for a literal ``{lr}``, and the shell's ``${lr}`` is left alone.
+    ``{lr}`` and ``{optimizer.lr}`` stand for hyperparameters, ``{args}`` for all of them as options.  ``{{lr}}``
+    stands for a literal ``{lr}``, and the shell's ``${lr}`` is left alone.  The shell sees the same value whether a
+    placeholder is bare, inside single quotes or inside double quotes::
+
+        >>> fill_in("echo {text} 'run {text}' \"run {text}\"", {"text": "$HOME"}, {})
+        'echo \'$HOME\' \'run $HOME\' "run \\$HOME"'
+
+    Args:
+        command: the command.
+        hparams: the hyperparameters.
+        others: values of the placeholders that stand for no hyperparameter, see `ashwood.experiment.placeholders`.
 
     Raises:
-        TrainingCodeError: a placeholder names no hyperparameter.
+        TrainingCodeError: a placeholder stands for nothing.
     """
-    values = dict(_flat("", hparams))
+    values = dict(others) | dict(_flat("", hparams))
+    return "".join(_filled(command, values, hparams))
 
-    def value(match: re.Match[str]) -> str:
-        name = match[1]
-        if name not in values:
-            raise TrainingCodeError(
-                f"the command names {match[0]}, but there is no such hyperparameter{nearest(name, values)}; "
-                f"there is: {', '.join(values) or 'none'} (write {{{match[0]}}} for a literal {match[0]})"
-            )
-        found = values[name]
-        return shlex.quote(found if isinstance(found, str) else json.dumps(found))
 
-    return _ESCAPED.sub(r"\1", _PLACEHOLDER.sub(value, command))
+def _filled(command: str, values: Mapping[str, Any], hparams: Mapping[str, Any]) -> Iterator[str]:
+    quotes = _Quotes()
+    for match in _TOKEN.finditer(command):
+        if match["escaped"] is not None and not quotes.in_comment:
+            quotes.pass_over("}")
+            yield match["escaped"][1:-1]
+        elif match["placeholder"] is not None and not quotes.in_comment:
+            name = match["placeholder"][1:-1]
+            if name == ARGS and ARGS not in values:
+                yield quotes.words(_options(hparams))
+            elif name in values:
+                yield quotes.value(_text(values[name]))
+            else:
+                raise TrainingCodeError(_unknown(name, values))
+        else:
+            quotes.pass_over(match[0])
+            yield match[0]
+
+
+def _unknown(name: str, values: Mapping[str, Any]) -> str:
+    there = ", ".join(dict.fromkeys((*(name for name in values if name not in OTHERS), *OTHERS)))
+    return (
+        f"the command names {{{name}}}, but there is no such hyperparameter{nearest(name, values)}; "
+        f"there is: {there} (write {{{{{name}}}}} for a literal {{{name}}})"
+    )
+
+
+class _Quotes:
+    """Where a shell command is quoted, followed from its beginning: the contexts that are open, innermost last.
+
+    A context is a quote, ``(`` of a subshell or ``$(``, or a backtick.
+    """
+
+    def __init__(self) -> None:
+        self.in_comment = False
+        self._open: list[str] = []
+        self._begins_word = True
+
+    def pass_over(self, symbol: str) -> None:
+        """Pass over a character, an escaped character, or ``$(``."""
+        context = self._open[-1] if self._open else ""
+        begins_word, self._begins_word = self._begins_word, symbol in " \t\n;&|("
+        if self.in_comment:
+            self.in_comment = not symbol.endswith("\n")
+        elif context == "'":
+            if symbol.endswith("'"):  # a backslash escapes nothing there
+                self._open.pop()
+        elif symbol == (")" if context == "(" else context):
+            self._open.pop()
+        elif symbol in ('"', "`", "$("):
+            self._open.append(symbol.removeprefix("$"))
+        elif context != '"':
+            if symbol == "#" and begins_word:
+                self.in_comment = True
+            elif symbol in ("'", "("):
+                self._open.append(symbol)
+
+    def value(self, text: str) -> str:
+        """Return a text such that the shell sees it as it is."""
+        self._begins_word = False
+        return self._within_backticks(self._quoted(text, shlex.quote(text)))
+
+    def words(self, words: list[str]) -> str:
+        """Return words such that the shell, or inside quotes the program that parses the quoted text, sees them."""
+        self._begins_word = False
+        text = shlex.join(words)
+        return self._within_backticks(self._quoted(text, text))
+
+    def _quoted(self, text: str, bare: str) -> str:
+        match self._open[-1:]:
+            case ["'"]:
+                return text.replace("'", "'\"'\"'")
+            case ['"']:
+                return _SPECIAL_IN_DOUBLE_QUOTES.sub(r"\\\g<0>", text)
+            case _:
+                return bare
+
+    def _within_backticks(self, text: str) -> str:
+        for _ in range(self._open.count("`")):
+            text = _SPECIAL_IN_BACKTICKS.sub(r"\\\g<0>", text)
+        return text
+
+
+def _options(hparams: Mapping[str, Any]) -> list[str]:
+    """Return hyperparameters as words of a command line.
+
+    ``--name value``; true: ``--name``; false and null: nothing; a list: ``--name`` and a word for each item.
+    """
+    words = []
+    for name, value in _flat("", hparams):
+        if value is True or isinstance(value, list | tuple):
+            words += [f"--{name}", *(_text(item) for item in (value if value is not True else ()))]
+        elif value is False or value is None or isinstance(value, Mapping):
+            continue  # the values of a map come by themselves
+        elif (text := _text(value)).startswith("-"):
+            words.append(f"--{name}={text}")  # argparse takes it for an option otherwise, also -1e-05
+        else:
+            words += [f"--{name}", text]
+    return words
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ashwood.backends.local.warden import GRACE
 from ashwood.errors import BackendError
+from ashwood.trial.sharing import share
 
 _MARGIN = 2.0
 _EVICTION_SECONDS = 30.0
@@ -39,6 +40,7 @@ def held(path: Path | None) -> Iterator[tuple[int, ...]]:
     # A description of its own for each worker: one that the driver kept would make it a holder itself.
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
+        share(path)
         fcntl.flock(file, fcntl.LOCK_SH)
         yield (file,)
     finally:

@@ -140,4 +140,21 @@ def _unpickle(path: Path) -> Any:
     import cloudpickle  # only here: most workers start faster without
 
     with path.open("rb") as file:
-        return cloudpickle.load(file)
+        code = cloudpickle.load(file)
+    # Classes of a notebook come along and still say that they are of __main__: there `pickle` looks for them when
+    # training code saves an object of them.
+    main = sys.modules["__main__"]
+    for value in list(_globals_of(code).values()):
+        if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
+            setattr(main, value.__qualname__, value)
+    return code
+
+
+def _globals_of(code: Any) -> dict[str, Any]:
+    """Return the global names of the function that runs when training code is called."""
+    while hasattr(code, "func"):  # functools.partial
+        code = code.func
+    function = getattr(code, "__func__", code)
+    if not isinstance(function, FunctionType):
+        function = getattr(type(code), "__call__", None)  # noqa: B004 - its function is wanted
+    return function.__globals__ if isinstance(function, FunctionType) else {}

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -14,6 +15,20 @@ from ashwood.trial.regular import open_to_append, open_to_read
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
+_SUMMARY_LINES = 1_000
+_SUMMARY_BYTES = 100_000
+_LONGEST_SUMMARY = 500
+_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_PREFIX = re.compile(r"\[[^\]]{1,40}\](<\w+>)?:? ?")
+"""What launchers put before each line of a process, such as ``[rank0]: ``."""
+_OF_LAUNCHER = re.compile(
+    r"(subprocess\.|torch\.distributed\.elastic\.\S*)?(CalledProcessError|ChildFailedError|SignalException)\b"
+)
+_SAYS_SOMETHING = re.compile(r"[^\W_]")
+_SAYS_NOTHING = re.compile(
+    r"To enable traceback see|error_file: <N/A>|^note: run with `|^Execution halted|^Node\.js v\d"
+)
+_LABEL = re.compile(r"^traceback +: ")
 _HEADER = re.compile(r"--- \d{4}-\d\d-\d\d ")
 _OWNER = re.compile(rb"--- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d experiment ([0-9a-f]{1,64}), trial ")
 
@@ -44,21 +59,45 @@ def tail(log: Path) -> str:
     return "\n".join(("", f"The last lines of {log}:", *lines)) if lines else ""
 
 
-def last_line(log: Path) -> str:
-    """The last line that the latest attempt left in a log, as the end of a headline; empty if none."""
-    lines = [line for line in _last_lines(log) if line.strip()]
-    return f": {lines[-1].strip()}" if lines else ""
+def summary(log: Path, raised: bool = True) -> str:
+    """Return the line of the latest attempt's output that says best why it failed, or an empty text.
+
+    That is the exception of the last Python traceback, unless a launcher raised it because a process that it had
+    started failed; else the last line that isn't decoration.
+
+    Args:
+        log: the trial's log.
+        raised: whether an exception may have ended the process that trained; False: those in the log were handled.
+    """
+    lines = [_ESCAPE_SEQUENCE.sub("", line) for line in _last_lines(log, _SUMMARY_BYTES, _SUMMARY_LINES)]
+    exceptions = [text for text in _exceptions(lines) if raised and not _OF_LAUNCHER.match(text)]
+    said = exceptions or [
+        line.strip() for line in lines if _SAYS_SOMETHING.search(line) and not _SAYS_NOTHING.search(line)
+    ]
+    return _LABEL.sub("", said[-1])[:_LONGEST_SUMMARY] if said else ""
 
 
-def _last_lines(log: Path) -> list[str]:
+def _exceptions(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the line after each Python traceback, which names the exception."""
+    inside = False
+    for line in lines:
+        text = _PREFIX.sub("", line)
+        if text.startswith("Traceback (most recent call last):"):
+            inside = True
+        elif inside and text and not text[0].isspace():
+            inside = False
+            yield text.strip()
+
+
+def _last_lines(log: Path, size: int = _TAIL_BYTES, count: int = _TAIL_LINES) -> list[str]:
     try:
         with open_to_read(log) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return []
     begins = max((number for number, line in enumerate(lines, start=1) if _HEADER.match(line)), default=0)
-    return lines[begins:][-_TAIL_LINES:]
+    return lines[begins:][-count:]
 
 
 def flush(*streams: TextIO | None) -> bool:

@@ -31,6 +31,7 @@ class WorkerProcess:
         loaded: whether its training code is loaded.
         complaint: why it can't be; None: nothing was said.
         group: process group of the job in work, where it has one of its own.
+        joined: other process groups of the job, with the start of their leaders; see `warden.start_of`.
         doomed: whether it was killed and has yet to be buried.
     """
 
@@ -41,6 +42,7 @@ class WorkerProcess:
         self.loaded = False
         self.complaint: str | None = None
         self.group: int | None = None
+        self.joined: dict[int, bytes] = {}
         self.doomed = False
         self._tail = b""
         ours, theirs = socket.socketpair()
@@ -111,8 +113,11 @@ class WorkerProcess:
         while open_:
             more, open_ = self.read()
             messages += more
-        for group in (message[1] for message in messages if message[0] == "group"):
-            self.group = group
+        for kind, group in (message[:2] for message in messages if message[0] in ("group", "joined")):
+            if kind == "group":
+                self.group = group
+            else:
+                self.join(group)
         self.kill(signal.SIGKILL)
         try:
             code = self._process.wait(_EXIT_SECONDS)
@@ -144,15 +149,26 @@ class WorkerProcess:
         """Send a signal to the worker, its children, and the job's own group."""
         for group in {self.pid, self.group or self.pid}:
             _signal(group, number)
+        self._signal_joined(number)
+
+    def join(self, group: int) -> None:
+        """Note that a process of the job runs in another process group."""
+        self.joined[group] = warden.start_of(group)
 
     def kill_job(self) -> None:
         """End the job in work at once: its own group, which the worker then tells; else the worker itself."""
         if self.group is not None:
             _signal(self.group, signal.SIGKILL)
+            self._signal_joined(signal.SIGKILL)
             _signal(self.pid, signal.SIGCONT)  # somebody may have stopped it, and then it couldn't tell
         else:
             self.doomed = True
             self.kill(signal.SIGKILL)
+
+    def _signal_joined(self, number: int) -> None:
+        for group, start in self.joined.items():
+            if not warden.is_other(group, start):
+                _signal(group, number)
 
 
 class WardenProcess:

@@ -27,6 +27,7 @@ class Setup(NamedTuple):
         logs: directory of the trials' logs.
         arguments: what training code sees as ``sys.argv``; empty: its own path alone.
         process_per_attempt: run every attempt in a process of its own.
+        others: values of placeholders in a command that stand for no hyperparameter, as far as all trials share them.
         common: the fields of `ashwood.trial.job.Job` that all jobs share.
     """
 
@@ -36,4 +37,5 @@ class Setup(NamedTuple):
     logs: str
     arguments: Sequence[str]
     process_per_attempt: bool
+    others: Mapping[str, Any]
     common: Mapping[str, Any]

@@ -34,7 +34,7 @@ def watch(source: int, parent: int) -> dict[int, bytes]:
         for line in lines:
             group = int(line[1:])
             if line[:1] == b"+":
-                groups[group] = _start(group)
+                groups[group] = start_of(group)
             else:
                 groups.pop(group, None)
 
@@ -42,12 +42,12 @@ def watch(source: int, parent: int) -> dict[int, bytes]:
 def end(groups: dict[int, bytes], grace: float) -> None:
     """Wait for the groups' leaders to leave, then kill what is left."""
     for group in list(groups):
-        groups.update((job, _start(job)) for job in _jobs(group))
+        groups.update((job, start_of(job)) for job in _jobs(group))
     deadline = time.monotonic() + grace
     while groups:
         late = time.monotonic() > deadline
         for group, start in sorted(groups.items()):
-            if _is_other(group, start):
+            if is_other(group, start):
                 del groups[group]
             elif late or not _alive(group):
                 del groups[group]
@@ -83,13 +83,13 @@ def _is_zombie(process: int) -> bool:
     return _stat(process)[:1] == [b"Z"]
 
 
-def _is_other(process: int, start: bytes) -> bool:
+def is_other(process: int, start: bytes) -> bool:
     """Whether the number has passed to another process, which it does only when nobody is left in the group."""
-    now = _start(process)
+    now = start_of(process)
     return bool(now) and now != start
 
 
-def _start(process: int) -> bytes:
+def start_of(process: int) -> bytes:
     """When a process started, in the system's own terms; empty where it is gone, or the system doesn't tell."""
     return b"".join(_stat(process)[19:20])
 

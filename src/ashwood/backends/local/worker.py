@@ -89,7 +89,7 @@ def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | 
     if setup.kind == "command":
         from ashwood.backends.local.children import Command  # imports much that other workers don't need
 
-        return Command(setup.target, setup.workdir, fences)
+        return Command(setup.target, setup.workdir, fences, setup.others)
     try:
         function = load(setup.kind, setup.target, setup.workdir)
     except TrainingCodeError as error:

@@ -22,7 +22,6 @@ from ashwood.backends.local.backend import check_command
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
-from ashwood.backends.ray.demand import shape_of
 from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
 from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
 from ashwood.backends.ray.movers import Haul, Movers
@@ -44,6 +43,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.regular import open_to_append
 from ashwood.trial.run import blame
+from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
@@ -83,7 +83,7 @@ class RayBackend:
             workers: how many workers at most; None: as many as there is use for.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
             idle_seconds: how long workers that nobody needs are kept; None: a minute.
-            number: number of the experiment, for training code; 0: it has none.
+            number: number of the experiment in its home.
 
         Raises:
             ClusterError: no trial fits on any node.
@@ -93,9 +93,9 @@ class RayBackend:
         import ray
 
         check_command(spec)
-        shape = shape_of(spec, cluster.nodes(), autoscales=cluster.autoscales)
+        shape = cluster.shape_for(spec)
         self._logs = logs.absolute()
-        self._logs.mkdir(parents=True, exist_ok=True)
+        make_shared(self._logs)
         self._checkpoints = str(checkpoints)
         self._storage: Storage = open_storage(self._checkpoints)
         token = secrets.token_hex(16)
@@ -151,6 +151,11 @@ class RayBackend:
     def slots(self) -> int:
         """How many workers are there."""
         return len(self._fleet.ready)
+
+    @property
+    def littered(self) -> bool:
+        """Whether workers may have left something on their nodes."""
+        return self._fleet.littered
 
     def expect(self, attempts: int | None) -> None:
         """Have as many workers as the search has use for."""
@@ -332,6 +337,7 @@ class RayBackend:
             case ["broken", error]:
                 self._break(process, error)
             case ["gone"]:
+                process.worker.left = len(process.worker.processes) == 1
                 self._forget(process.worker)
             case _:
                 event = unpacked(message)
@@ -515,7 +521,7 @@ class RayBackend:
         directory = Path(self._checkpoints)
         marker = directory / f".driver-{token}"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_shared(directory)
             marker.touch()
         except OSError as error:
             raise StorageUnreachable(f"checkpoints can't be kept in {directory}: {error.strerror}") from error

@@ -7,12 +7,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ashwood
-from ashwood.backends.ray.demand import Amounts, Node
+from ashwood.backends.ray.demand import Amounts, Node, Shape, shape_of
 from ashwood.backends.ray.freight import unload
 from ashwood.backends.ray.outpost import Salvage, node_name
 from ashwood.errors import CheckpointError, ClusterError
@@ -25,6 +26,9 @@ LOCAL = "local"
 """The address of a cluster of this machine alone, which is started for one run."""
 _REACH_SECONDS = 5.0
 _KNOCK_SECONDS = 1.0
+_KNOCKERS = 32
+_DEATH_SECONDS = 5.0
+_CLEAN_SECONDS = 15.0
 _LEAVE_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.1
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -58,16 +62,41 @@ class Cluster:
 
     def is_silent(self, node_id: str) -> bool:
         """Whether a node is dead that Ray takes for alive, as it does for some 15 seconds."""
+        return node_id in self._silent(lambda node: bool(node["NodeID"] == node_id))
+
+    def answering(self) -> list[Node]:
+        """Return the nodes that live, without those that are dead and that Ray takes for alive."""
+        silent = self._silent(lambda _: True)
+        return [node for node in self.nodes() if node.id not in silent]
+
+    def _silent(self, asked: Callable[[Mapping[str, Any]], bool]) -> set[str]:
         import ray
 
-        for node in ray.nodes():
-            if node["NodeID"] == node_id and node["Alive"]:
-                place = node["NodeManagerAddress"], node["NodeManagerPort"]
-                try:
-                    socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
-                except OSError:
-                    return True
-        return False
+        places = {
+            node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"])
+            for node in ray.nodes()
+            if node["Alive"] and asked(node)
+        }
+        with ThreadPoolExecutor(_KNOCKERS, "ashwood-knock") as knockers:
+            answers = knockers.map(_answers, places.values())
+        return {node for node, answers_ in zip(places, answers, strict=True) if not answers_}
+
+    def shape_for(self, spec: ExperimentSpec) -> Shape:
+        """Return how a worker of an experiment is made on this cluster.
+
+        Raises:
+            ClusterError: no trial fits on any node that answers.
+        """
+        nodes = self.answering()
+        try:
+            return shape_of(spec, nodes, autoscales=self.autoscales)
+        except ClusterError as error:
+            silent = [node.name for node in self.nodes() if node not in nodes]
+            if not silent:
+                raise
+            raise ClusterError(
+                f"{error}. {len(silent)} more, such as {silent[0]}, are in Ray's list of nodes, but do not answer"
+            ) from error
 
     def free(self) -> Amounts:
         """What nobody uses, of all nodes together."""
@@ -123,14 +152,8 @@ class Cluster:
         that is wanted was received from it and the caller has asked for the next name.
         """
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        actor = ray.remote(Salvage)
-        there = [
-            actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id)
-            for node in self.nodes()
-        ]
-        for salvage in there:
+        for salvage in self._salvages(key):
             try:
                 for name in filter(wanted, ray.get(salvage.names.remote())):
                     chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))
@@ -144,6 +167,29 @@ class Cluster:
                 continue
             finally:
                 ray.kill(salvage)
+
+    def clean(self, key: str) -> None:
+        """Remove what workers of an experiment left on the nodes that answer."""
+        import ray
+
+        there = self._salvages(key)
+        try:
+            if cleared := [salvage.clean.remote(_DEATH_SECONDS) for salvage in there]:
+                ray.wait(cleared, num_returns=len(cleared), timeout=_CLEAN_SECONDS)
+        finally:
+            for salvage in there:
+                ray.kill(salvage)
+
+    def _salvages(self, key: str) -> list[Any]:
+        """Start an actor on each node that answers, which has access to what workers of an experiment left there."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+        actor = ray.remote(Salvage)
+        return [
+            actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id)
+            for node in self.answering()
+        ]
 
 
 def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
@@ -302,6 +348,14 @@ def why_not(error: Exception, address: str, workdir: str) -> str:
             "http://HEAD:8265"
         )
     return f"can't use the Ray cluster at {address}: {text}{elsewhere}"
+
+
+def _answers(place: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

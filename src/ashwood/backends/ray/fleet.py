@@ -83,6 +83,7 @@ class Worker:
         word: how its attempt ended for its first process, while others have yet to end.
         blame: how it failed for another before that.
         since: when the first of all of them ended.
+        left: whether it has ended by itself, and removed what it had on its node.
     """
 
     def __init__(self, number: int) -> None:
@@ -98,6 +99,7 @@ class Worker:
         self.word: LastWord | None = None
         self.blame: AttemptFailed | None = None
         self.since: float | None = None
+        self.left = False
 
     @property
     def ready(self) -> bool:
@@ -133,6 +135,7 @@ class Fleet:
         ready: those that can work, by number.
         pending: those that have been asked for and aren't there yet, by number.
         fates: what Ray says of actors that have ended, from another thread.
+        littered: whether a worker may have left something on its node.
     """
 
     def __init__(
@@ -174,6 +177,7 @@ class Fleet:
         self.ready: dict[int, Worker] = {}
         self.pending: dict[int, Worker] = {}
         self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
+        self.littered = False
 
     @property
     def per_node(self) -> Mapping[str, int]:
@@ -315,6 +319,7 @@ class Fleet:
 
         self.ready.pop(worker.number, None)
         self.pending.pop(worker.number, None)
+        self.littered |= not worker.left and any(process.about is not None for process in worker.processes)
         for process in worker.processes:
             if process.wire is not None:
                 process.wire.close()

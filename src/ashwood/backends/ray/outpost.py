@@ -30,7 +30,7 @@ from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.freight import arriving, from_text, load, unload
-from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging
+from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -54,6 +54,9 @@ _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
 _LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
+_LOOK_AGAIN_SECONDS = 0.05
+_MOST_KEPT = 4
+"""How many directories of dead workers with checkpoints that nothing else has stay on a machine."""
 _LOCK = "worker.lock"
 """File in a worker's directory that the worker holds locked for as long as it lives."""
 
@@ -73,7 +76,8 @@ class Orders(NamedTuple):
         marker: name of a file that the driver left there, where it is a directory; None: it left none.
         logs: the driver's directory of logs, for messages.
         cores: how many CPU cores belong to a trial here.
-        process_per_attempt: see `ashwood.backends.local.LocalBackend`, like ``number``.
+        process_per_attempt: see `ashwood.backends.local.LocalBackend`.
+        number: number of the experiment in its home.
     """
 
     worker: int
@@ -107,7 +111,7 @@ class Outpost:
         self._staging: Staging = (
             Direct(orders.checkpoints)
             if orders.checkpoints is not None and "://" not in orders.checkpoints
-            else Staged(self._directory / "checkpoints", orders.checkpoints)
+            else Staged(checkpoints_in(self._directory), orders.checkpoints)
         )
         self._deliveries: dict[str, _Delivery] = {}
         # Not when the driver asks for it: it may have died while the actor waited for its place.
@@ -220,8 +224,20 @@ class Salvage:
         """Remove all of it."""
         remove_tree(self._home.parent, self._home.name, ignore_errors=True)
 
+    def clean(self, seconds: float) -> None:
+        """Remove what the experiment has on this machine, also of nodes that were here before.
+
+        Args:
+            seconds: how long to wait for workers that are about to end.
+        """
+        experiment = self._home.parent
+        deadline = time.monotonic() + seconds
+        while any(map(is_held, experiment.glob(f"*/*/{_LOCK}"))) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        remove_tree(experiment.parent, experiment.name, ignore_errors=True)
+
     def _storages(self) -> list[Storage]:
-        return [open_storage(path) for path in sorted(self._home.glob("*/checkpoints"))]
+        return [open_storage(checkpoints_in(path)) for path in sorted(self._home.glob("*")) if path.is_dir()]
 
 
 def node_name(address: str, node_id: str) -> str:
@@ -266,11 +282,31 @@ def _claimed(directory: Path) -> Iterator[None]:
             # or the new one before it is locked.
             fcntl.flock(whole, fcntl.LOCK_EX)
             _sweep(base)
+            _clear_dead(directory.parent.parent)
             directory.mkdir(parents=True)
             lock.enter_context(held(directory / _LOCK))
         finally:
             os.close(whole)
         yield
+
+
+def _clear_dead(experiment: Path) -> None:
+    """Delete what dead workers of an experiment left in its directory on this machine.
+
+    The next driver may collect checkpoints that nothing else has, so those of the workers that died last stay.  What
+    the others lost has been trained again since.
+    """
+    with_more = []
+    for directory in experiment.glob("*/*"):
+        with suppress(OSError):
+            if is_held(directory / _LOCK):
+                continue
+            if strip(directory):
+                with_more.append((_changed_at(directory), directory))
+            else:
+                remove_tree(directory.parent, directory.name, ignore_errors=True)
+    for _, directory in sorted(with_more)[:-_MOST_KEPT]:
+        remove_tree(directory.parent, directory.name, ignore_errors=True)
 
 
 def _sweep(base: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
@@ -17,9 +18,41 @@ from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.run import blame
 from ashwood.trial.storage import MANIFEST, Patience, Storage, open_storage
+from ashwood.trial.storage.trees import remove_tree
 
 Inbox = queue.SimpleQueue[Message]
 Wake = Callable[[], None]
+
+_CHECKPOINTS = "checkpoints"
+
+
+_SAFE = "safe"
+"""File in a worker's directory with the names of those of its checkpoints that are also elsewhere."""
+
+
+def strip(directory: Path) -> bool:
+    """Delete everything in a dead worker's directory but checkpoints that are nowhere else.
+
+    Returns:
+        whether there are such checkpoints.
+    """
+    storage, safe = open_storage(directory / _CHECKPOINTS), set[str]()
+    with suppress(OSError, ValueError):
+        safe.update((directory / _SAFE).read_text().splitlines())
+    stored = storage.complete()
+    surplus = [each.name for each in stored if each.name in safe] + [each.name for each in storage.leftovers()]
+    for name in surplus:
+        with suppress(CheckpointError):
+            storage.delete(name)
+    for path in directory.iterdir():
+        if path.name not in (_CHECKPOINTS, _SAFE):
+            remove_tree(directory, path.name, ignore_errors=True)
+    return any(each.name not in safe for each in stored)
+
+
+def checkpoints_in(directory: Path) -> Path:
+    """Return where a worker keeps checkpoints in its directory."""
+    return directory / _CHECKPOINTS
 
 
 class Staging(ABC):
@@ -143,6 +176,8 @@ class Staged(Staging):
             if stored.name != name and stored.name not in self._unsafe:
                 self.storage.delete(stored.name)
         self._start = name
+        if name is not None:
+            self._note_safe(name)
         return name is not None and "://" not in name and not self.place(name).is_dir()
 
     def localized(self, checkpoint: str | None) -> str | None:
@@ -178,9 +213,14 @@ class Staged(Staging):
     def forget_older(self, saved: CheckpointSaved) -> None:
         """Those that training code may start from, this one and the one it did start from, stay."""
         self._unsafe.discard(saved.path)
+        self._note_safe(saved.path)
         for stored in self.storage.complete(saved.trial):
             if stored.length < saved.length and stored.name != self._start and stored.name not in self._unsafe:
                 self.storage.delete(stored.name)
+
+    def _note_safe(self, name: str) -> None:
+        with suppress(OSError), (self._directory.parent / _SAFE).open("a") as file:
+            file.write(f"{name}\n")
 
     def _upload(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:

@@ -15,7 +15,7 @@ from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.views.curves import telling as telling_points
 from ashwood.views.improvements import POINTS, thinned
-from ashwood.views.table import Record, select
+from ashwood.views.table import Record, heading, select
 
 router = APIRouter(default_response_class=Json)
 
@@ -176,7 +176,7 @@ def _columns(values: Record) -> list[shapes.Column]:
     return [
         {
             "key": name,
-            "label": name.removeprefix("hparams."),
+            "label": heading(name, values),
             "kind": kinds.get(name)
             or ("number" if isinstance(value, int | float) and not isinstance(value, bool) else "text"),
             "hyperparameter": name.startswith("hparams."),

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashwood.errors import CheckpointError, StorageUnreachable
+from ashwood.trial.sharing import how_to_share, share, share_tree
 from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
 from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.trees import remove_tree
@@ -54,6 +55,7 @@ class LocalStorage(Storage):
             with self._reached():
                 manifest = describe(hidden, trial, length, attempt, about())
                 (hidden / MANIFEST).write_bytes(manifest.encode())
+                share_tree(hidden)
                 _sync_all(hidden, manifest)
                 if directory.exists():  # saved for a driver that died before it knew of it
                     directory.rename(parent / f"{_REPLACED}{directory.name}")
@@ -198,8 +200,11 @@ class LocalStorage(Storage):
             finally:
                 file.unlink(missing_ok=True)
         except OSError as error:
+            allow = "correct that"
+            if isinstance(error, PermissionError):
+                allow = how_to_share(self._root, self._root)
             raise StorageUnreachable(
-                f"checkpoints can't be kept in {self._root}: {error.strerror}; mend that, or set checkpoint_storage to "
+                f"checkpoints can't be kept in {self._root}: {error.strerror}; {allow}, or set checkpoint_storage to "
                 "another directory"
             ) from error
         if reads != str(file):
@@ -231,6 +236,7 @@ def _make(directory: Path) -> None:
         _make(directory.parent)
         try:
             directory.mkdir()
+            share(directory)
             break
         except FileExistsError:
             break

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 RETRY_SECONDS = 45.0
 """Seconds for which a call that fails is tried again."""
 
-HURRY_SECONDS = 15.0
+HURRY_SECONDS = 8.0
 """Seconds that a call which is in trouble still gets after its trial was told to stop or to pause."""
 
 SILENT_SECONDS = 60.0
@@ -69,7 +69,7 @@ def persist(
     patience: Patience,
     is_final: Callable[[Exception], bool],
     *,
-    silent_seconds: float = SILENT_SECONDS,
+    expected_seconds: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _T:
@@ -79,7 +79,7 @@ def persist(
         call: makes one try; runs in a thread, and notes its progress.
         patience: for how long to try.
         is_final: whether an exception makes further tries useless.
-        silent_seconds: how long one try may make no progress.
+        expected_seconds: how long a try that is not in trouble may take until it tells of progress.
         clock: seconds, never going back.
         sleep: waits.
 
@@ -93,7 +93,7 @@ def persist(
     while True:
         began = clock()
         try:
-            return _watched(call, haste, failed, silent_seconds, clock)
+            return _watched(call, haste, failed, expected_seconds, clock)
         except Exception as error:
             # The last try begins when the time is over, so that no outage which is shorter costs anything.
             if is_final(error) or began >= over_at or haste.is_over:
@@ -123,7 +123,7 @@ class _Haste:
 
 
 def _watched(
-    call: Callable[[Progress], _T], haste: _Haste, failed: bool, silent_seconds: float, clock: Callable[[], float]
+    call: Callable[[Progress], _T], haste: _Haste, failed: bool, expected_seconds: float, clock: Callable[[], float]
 ) -> _T:
     """Make one try in a thread, and give it up if it stalls."""
     progress, done = Progress(clock), Event()
@@ -141,10 +141,10 @@ def _watched(
     Thread(target=work, name="ashwood-storage", daemon=True).start()
     while not done.wait(_LOOK_SECONDS):
         silent = clock() - progress.at
-        if silent >= silent_seconds:
+        if silent >= SILENT_SECONDS + expected_seconds:
             raise Stalled(f"no answer for {silent:.0f} s")
         # A transfer that gets on is not in trouble, and may end however long it takes.
-        if (failed or silent >= HURRY_SECONDS) and haste.is_over:
+        if haste.is_over and (failed or silent >= HURRY_SECONDS + expected_seconds):
             raise Stalled(f"no answer for {silent:.0f} s, and the trial has to stop")
     if trouble:
         raise trouble[0]

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, check, decode, describe
-from ashwood.trial.storage.patience import BRIEF, SILENT_SECONDS, Patience, Progress, persist
+from ashwood.trial.storage.patience import BRIEF, Patience, Progress, persist
 from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.trial.storage.scratch import scratch
 
@@ -218,7 +218,7 @@ class RemoteStorage(Storage):
         self._try("download", "get_file", self._path(name), str(target), size=size, **self._parts(size))
 
     def _copy(self, name: str, target: str, size: int) -> None:
-        self._try("copy", "copy", self._path(name), self._path(target), silent_seconds=_longest_silence(size))
+        self._try("copy", "copy", self._path(name), self._path(target), expected_seconds=size / _SLOWEST)
 
     def _parts(self, size: int) -> Mapping[str, Any]:
         """Bound the memory of a transfer: by default s3fs holds 10 parts of 50 MiB, twice."""
@@ -278,14 +278,14 @@ class RemoteStorage(Storage):
         *arguments: Any,
         patience: Patience | None = None,
         size: int | None = None,
-        silent_seconds: float = SILENT_SECONDS,
+        expected_seconds: float = 0.0,
         **options: Any,
     ) -> Any:
         """Call a method of the file system, again after a while if it fails for a reason that may pass.
 
         After a failure another file system is made, which reads credentials again.  ``verb`` says in messages what is
-        done.  ``size`` is that of the file that is transferred, or None if none is; then a try may make no progress for
-        ``silent_seconds``.
+        done.  ``size`` is that of the file that is transferred, or None if none is.  ``expected_seconds`` is how long
+        a call without such a file may take.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -312,10 +312,10 @@ class RemoteStorage(Storage):
             self._forget(place)
             return patient is _PROBE and isinstance(error, PermissionError | FileNotFoundError)
 
-        if size is not None:
-            silent_seconds = _longest_silence(size if self._extra != "s3" else min(size, _PARTS_AT_ONCE * _PART_BYTES))
+        if size is not None:  # only S3 tells of progress within a file
+            expected_seconds = (min(size, _PARTS_AT_ONCE * _PART_BYTES) if self._extra == "s3" else size) / _SLOWEST
         try:
-            return persist(call, patient, is_final, silent_seconds=silent_seconds)
+            return persist(call, patient, is_final, expected_seconds=expected_seconds)
         except (_Missing, StorageUnreachable):
             raise
         except Exception as error:
@@ -342,7 +342,9 @@ class RemoteStorage(Storage):
             advice = "; create it, or correct checkpoint_storage: Ashwood makes no buckets"
         elif isinstance(error, PermissionError) or "credential" in str(error).lower():
             known = _CREDENTIALS.get(self._extra or "")
-            advice = f"; set {known} in the environment" if known else "; check its credentials"
+            advice = (
+                f"; renew the credentials, or set {known} in the environment" if known else "; check its credentials"
+            )
         raise StorageUnreachable(f"can't {verb} {self._url}: {_words(error)}{advice}") from error
 
 
@@ -352,11 +354,6 @@ class _Missing(FileNotFoundError):
 
 def _is_local(error: Exception) -> bool:
     return getattr(error, "errno", None) in _LOCAL_TROUBLE
-
-
-def _longest_silence(size: int) -> float:
-    """Return how many seconds a transfer may take until it tells of progress."""
-    return SILENT_SECONDS + size / _SLOWEST
 
 
 def _callback(progress: Progress) -> Any:

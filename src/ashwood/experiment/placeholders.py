@@ -1,0 +1,14 @@
+"""Placeholders in commands: ``{lr}``, ``{optimizer.lr}``, ``{args}``, ``{trial.id}``."""
+
+from __future__ import annotations
+
+import re
+
+PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
+"""``{lr}`` in a command, but neither the shell's ``${LR}`` and ``{a,b}`` nor the escaped ``{{lr}}``."""
+ESCAPED = re.compile(r"\{(\{[A-Za-z_][\w.-]*\})\}")
+"""``{{lr}}``, which stands for a literal ``{lr}``."""
+ARGS = "args"
+"""Stands for all hyperparameters, as command-line options."""
+OTHERS = (ARGS, "trial.id", "trial.seed", "experiment.id", "experiment.name")
+"""Placeholders that stand for no hyperparameter, unless a hyperparameter has this name."""

@@ -1,0 +1,278 @@
+"""The connection between the processes of a command and the worker that started it: JSON, a message a line.
+
+The worker listens on a Unix socket, whose path is in the environment variable `VARIABLE`.  So every descendant of the
+command can connect, also if a launcher closed all inherited descriptors.  `get_trial` connects.  A process joins when
+it first loops or reports; a launcher that only reads hyperparameters doesn't.  Messages, as in `ashwood.trial.channel`:
+
+===========================  ==========================================================================
+process to worker
+===========================  ==========================================================================
+hello RANK PID               answer to job; RANK: null if no launcher has numbered the processes
+join                         this process trains its rank from now on
+report …, checkpoint …, …    from rank 0, for the driver; also warning
+announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
+next                         from another rank: send the announcements that it has not received yet
+outcome MESSAGE              how the attempt ended in this process
+===========================  ==========================================================================
+
+===========================  ==========================================================================
+worker to process
+===========================  ==========================================================================
+job JOB                      at once; descriptors that the process must hold as long as it lives come with it
+joined                       answer to join
+refused PID RANK             answer to join: process PID trains already, as that rank
+go …, finish …, suspend      to rank 0, from the driver
+announced LIST               answer to next, as soon as there is an announcement
+over                         answer to next: rank 0 has ended
+===========================  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ashwood.errors import TrainingCodeError
+from ashwood.trial.api import Trial
+from ashwood.trial.attempt import Attempt, Ended, Failed, Leave
+from ashwood.trial.channel import Channel, DriverLink, Message, Verdict
+from ashwood.trial.job import Job
+from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
+from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storage_trouble
+
+VARIABLE = "ASHWOOD_TRIAL"
+"""Environment variable with the path of the socket on which the worker serves the processes of its command."""
+RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+"""Environment variables in which launchers number the processes that they start."""
+_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK")
+_CHUNK = 1 << 16
+_MOST_DESCRIPTORS = 8
+
+
+class _Connection(Channel):
+    """A channel to the worker that receives descriptors, too, and keeps them open."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._sock = sock
+        self._held: list[int] = []
+
+    def _read(self, flags: int) -> None:
+        try:
+            # `socket.recv_fds` ignores its flags.
+            data, attached, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), flags)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, attached = b"", []
+        for _, _, numbers in attached:
+            descriptors = array("i")
+            descriptors.frombytes(numbers[: len(numbers) // 4 * 4])
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+                self._held.append(descriptor)
+        if not data:
+            self.gone = True
+            return
+        self._take(data)
+
+
+class _Rank:
+    """The rank of a process, which joins when it first loops or reports."""
+
+    def __init__(self, connection: Channel) -> None:
+        self.connection = connection
+        self.joined = False
+
+    def join(self) -> None:
+        """Join, as the process that trains this rank.
+
+        Raises:
+            TrainingCodeError: another process has.
+        """
+        self.connection.send("join")
+        match self.connection.receive():
+            case ["joined"]:
+                self.joined = True
+            case ["refused", process, rank]:
+                raise TrainingCodeError(
+                    f"process {process} of this command trains the trial as rank {rank} already. If several processes "
+                    "train a trial together, number all of them from 0 in RANK, before they call ashwood.get_trial(). "
+                    "A process that only needs the hyperparameters can read trial.hparams, but not loop or report"
+                )
+            case _:
+                raise Leave  # the worker is gone
+
+
+class _CommandLink(DriverLink):
+    """The link of rank 0: to the driver, through the worker."""
+
+    def __init__(self, part: _Rank) -> None:
+        super().__init__(part.connection)
+        self._part = part
+
+    def started(self, length: int) -> None:
+        """Do nothing: the worker reported it when the first process connected."""
+
+    def reported(self, length: int, metrics: dict[str, float]) -> None:
+        """Training code reported metrics."""
+        if not self._part.joined:
+            self._part.join()
+        super().reported(length, metrics)
+
+    def suspended(self) -> bool:
+        """Return whether the trial must be saved and left, without waiting."""
+        if not self._part.joined:
+            self._part.join()
+        return super().suspended()
+
+    def verdict(self) -> Verdict | None:
+        """Return the answer to the report at the target, waiting for it, or None if the trial is suspended."""
+        if not self._part.joined:
+            self._part.join()
+        return super().verdict()
+
+    def announce(self, *announcement: Any) -> None:
+        """Tell the other ranks what this one does next."""
+        if self._part.joined:
+            self._part.connection.send("announce", announcement)
+
+
+class _FollowerLink:
+    """The link of another rank, which reports nothing and learns everything from rank 0."""
+
+    def __init__(self, part: _Rank) -> None:
+        self._part = part
+        self._announced: deque[Message] = deque()
+
+    def started(self, length: int) -> None:
+        """Do nothing."""
+
+    def reported(self, length: int, metrics: dict[str, float]) -> None:
+        """Do nothing."""
+
+    def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def warned(self, message: str) -> None:
+        """Do nothing."""
+
+    def suspended(self) -> bool:
+        """Return False: rank 0 announces it."""
+        return False
+
+    def verdict(self) -> Verdict | None:
+        """Return None: rank 0 announces the answer."""
+        return None
+
+    def next(self) -> Message | None:
+        """Return the next announcement, waiting for it, or None if rank 0 has ended."""
+        if not self._part.joined:
+            self._part.join()
+        if not self._announced:
+            self._part.connection.send("next")
+            match self._part.connection.receive():
+                case ["announced", announcements]:
+                    self._announced.extend(announcements)
+                case _:
+                    return None
+        return self._announced.popleft()
+
+    def put_back(self, announcement: Message) -> None:
+        """Return an announcement from the following call of `next`."""
+        self._announced.appendleft(announcement)
+
+
+def connect(path: str) -> Trial:
+    """Return the trial of the command that this process belongs to.
+
+    Raises:
+        TrainingCodeError: no worker answers at ``path``.
+    """
+    connection, job = _greet(path)
+    rank = _number(RANKS)
+    # If the trial trains on several machines, the first process on each follows the driver and leads those beside it.
+    place = rank if job.world_size == 1 else _number(_LOCAL_RANKS)
+    if rank is not None:
+        job = job._replace(rank=rank, world_size=max(_number(_SIZES) or 1, rank + 1))
+    connection.send("hello", place, os.getpid())
+    part = _Rank(connection)
+    if place:
+        follower = _FollowerLink(part)
+        trial = Trial(job, follower, FollowingAttempt(job, follower, follower))
+        _at_exit(partial(_conclude, trial, None, connection, os.getpid()))
+    else:
+        link = _CommandLink(part)
+        attempt = Attempt(job, link) if place is None else LeadingAttempt(job, link, link.announce)
+        trial = Trial(job, link, attempt)
+        _at_exit(partial(_conclude, trial, link, connection, os.getpid()))
+    return trial
+
+
+def _greet(path: str) -> tuple[_Connection, Job]:
+    trouble = None
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(path)
+        connection = _Connection(sock)
+        if (message := connection.receive()) is not None:
+            return connection, Job(*message[1])
+    except OSError as error:
+        trouble = error
+    sock.close()
+    raise TrainingCodeError(
+        f"{VARIABLE} is set, but no worker of Ashwood answers at {path}: the command that this process belongs to has "
+        "ended, or the socket isn't visible here (in a container, mount its directory). To train without Ashwood, "
+        f"unset {VARIABLE}"
+    ) from trouble
+
+
+def _number(variables: tuple[str, ...]) -> int | None:
+    for name in variables:
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return None
+
+
+def _at_exit(function: Callable[[], None]) -> None:
+    # Registered first, so it runs last: what the code itself does at exit still counts.
+    if "multiprocessing" in sys.modules and sys.modules["multiprocessing"].parent_process() is not None:
+        from multiprocessing.util import Finalize  # a child of multiprocessing runs these alone
+
+        Finalize(None, function, exitpriority=0)
+    else:
+        atexit.register(function)
+
+
+def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, process: int) -> None:
+    """Send how the attempt ended here to the worker, which sees only the exit code of the launcher.
+
+    Args:
+        trial: the trial of this process.
+        link: its link to the driver; None: this process followed another.
+        connection: its connection with the worker.
+        process: the process that connected; its forks send nothing.
+    """
+    if os.getpid() != process:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk costs output, never a result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # what Python is dying of
+    if error is not None and not isinstance(error, SystemExit):
+        outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
+        connection.send("outcome", message_of(outcome), True)
+        return
+    message = message_of(outcome_of(trial) if link is not None else Ended(trial.length))
+    if link is not None and message[0] == "again":
+        message.append(link.answers)
+    connection.send("outcome", message, False)
