@@ -119,6 +119,40 @@ def test_all_ranks_leave_at_the_same_step_when_suspended(tmp_path: Path, launch:
     assert steps(tmp_path, 0)[-2:] == [f"save {saved}", f"left {saved}"]
 
 
+OWN_LOOP = """
+length = trial.length
+while not trial.should_stop:
+    length += 1
+    print("step", length, file=steps)
+    trial.report(loss=length, length=length, checkpoint=save)
+print("left", trial.length, file=steps)
+"""
+
+
+def test_ranks_of_code_that_owns_its_loop_stop_at_the_same_step(
+    tmp_path: Path, launch: Callable[..., LocalBackend]
+) -> None:
+    events = drive(launch(OWN_LOOP), [job(target=2)], go_on(2, 4))
+    assert losses(events) == [1, 2, 3, 4]
+    assert events[-1] == AttemptEnded(0, 1, 4)
+    assert steps(tmp_path, 0) == ["step 1", "step 2", "step 3", "step 4", "save 4", "left 4"]
+    assert steps(tmp_path, 0) == steps(tmp_path, 1)
+
+
+def test_ranks_of_code_that_owns_its_loop_stop_at_the_same_step_when_suspended(
+    tmp_path: Path, launch: Callable[..., LocalBackend]
+) -> None:
+    def suspend(report: ValidationReported) -> Command | None:
+        return Suspend(0, 1) if report.length == 20 else None
+
+    events = drive(launch(OWN_LOOP), [job(target=10**6)], on_the_way=suspend)
+    assert isinstance(events[-1], AttemptEnded)
+    [saved] = [event.length for event in events if isinstance(event, CheckpointSaved)]
+    assert saved > 20
+    assert steps(tmp_path, 0) == steps(tmp_path, 1)
+    assert steps(tmp_path, 0)[-2:] == [f"save {saved}", f"left {saved}"]
+
+
 def test_follower_that_never_reports_follows(tmp_path: Path, launch: Callable[..., LocalBackend]) -> None:
     body = "for epoch in trial.epochs():\n    print(epoch, file=steps)\n    if trial.rank == 0: trial.report(loss=1)\n"
     events = drive(launch(body), [job(target=3)], go_on(3, 5))

@@ -234,12 +234,11 @@ class Trial:
         if checkpoint is not None and not callable(checkpoint):
             raise _not_callable(checkpoint)
         named = {**metrics, **more} if metrics else more
-        values = {}
-        for name, value in named.items():
-            if type(value) is float and type(name) is str:
-                values[name] = value
-            elif (number := _number(name, value)) is not None:
-                values[name] = number
+        numbers: dict[str, Any] = {
+            name: value if type(value) is float and type(name) is str else _number(name, value)
+            for name, value in named.items()
+        }
+        values = numbers if None not in numbers.values() else _measured(numbers)
         if training:
             values |= self._training(training, named)
         if length is not None and type(length) is not int:
@@ -306,6 +305,10 @@ def _number(name: object, value: Any) -> float | None:
         except (TypeError, ValueError, OverflowError):
             pass
     raise TypeError(f"metric {name!r} must be one number, a bool or None, not {value!r} ({type(value).__name__})")
+
+
+def _measured(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _length(length: Any) -> int:

@@ -9,7 +9,7 @@ process to worker
 ===========================  ==========================================================================
 hello RANK PID               answer to job; RANK: null if no launcher has numbered the processes
 join                         this process trains its rank from now on
-report …, checkpoint …       from rank 0, for the driver
+report …, checkpoint …, …    from rank 0, for the driver; also warning
 announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
 next                         from another rank: send the announcements that it has not received yet
 outcome MESSAGE              how the attempt ended in this process

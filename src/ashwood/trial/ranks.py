@@ -3,6 +3,9 @@
 Training code on several processes computes together, so every process must take the same steps.  The process of rank 0
 announces how far its loop goes before it takes those steps, and what it learns from the search; the others wait for
 that and do the same.  So all processes leave their loops at the same step, and save together where saving takes all.
+
+Code that owns its loop asks `should_stop` equally often in every process, and reports at the same lengths everywhere.
+Rank 0 announces each answer.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Attempt, Leave, Save
+from ashwood.trial.attempt import Attempt, Leave
 from ashwood.trial.channel import Link, Message, Verdict
 from ashwood.trial.job import Job
 
@@ -22,28 +25,7 @@ class LeadingAttempt(Attempt):
     def __init__(self, job: Job, link: Link, announce: Callable[..., None]) -> None:
         self._announce = announce
         self._in_chunk = False
-        self._reports = False
-        self._looks_only = False
         super().__init__(job, link)
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether the trial must end now.  Code that owns its loop meets the other processes at its reports alone."""
-        self._looks_only = True
-        try:
-            return super().should_stop
-        finally:
-            self._looks_only = False
-
-    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
-        """Pass metrics on; the other processes wait at their report of this length for what the search wants."""
-        self._reports = True
-        try:
-            super().report(metrics, save, length)
-        finally:
-            self._reports = False
-        if self._named is not None:
-            self._announce("at", self.length)
 
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
         """The steps of a loop, in chunks that are announced before they begin."""
@@ -58,9 +40,25 @@ class LeadingAttempt(Attempt):
             self._in_chunk = False
             self._announce("left")
 
+    @property
+    def should_stop(self) -> bool:
+        """Whether the trial must end now; outside a loop of the trial the answer is announced."""
+        if self.loop is not None:
+            return super().should_stop
+        # A request to suspend is noticed here alone, because the other processes learn of it here.
+        self._in_chunk = False
+        stops = super().should_stop
+        self._in_chunk = True
+        self._announce("stops", stops, 1)
+        return stops
+
+    def _advance(self, length: int) -> None:
+        super()._advance(length)
+        self._in_chunk = True
+
     def _notice(self) -> None:
         """Notice a request to suspend between two chunks: the other processes take all steps that were announced."""
-        if self._suspended or self._in_chunk or self._looks_only or (self._named is not None and not self._reports):
+        if self._suspended or self._in_chunk:
             return
         super()._notice()
         if self._suspended:
@@ -123,28 +121,41 @@ class FollowingAttempt(Attempt):
                         )
                     case ["left"]:
                         break
+                    case ["stops", *_]:
+                        raise TrainingCodeError(
+                            f"rank {self.job.rank} loops over trial.{unit}(), but rank 0 asks trial.should_stop: all "
+                            "processes of a trial must use the same loop"
+                        )
                     case _:
                         self._take(announcement)
         finally:
             loop.active = False
 
-    def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
-        """Do what rank 0 does at its report of this length."""
-        if length is not None:
-            self._advance(length)
-        if self._named is None:
-            super().report(metrics, save)
-            return
-        if save is not None:
-            self._saves, self._saver = True, (self._place(), save)
-        self._reported.update(dict.fromkeys(metrics, self.length))
-        while (announcement := self._next())[0] != "at":
-            self._take(announcement)
-        if announcement[1] != self.length:
-            raise TrainingCodeError(
-                f"rank {self.job.rank} reports at length {self.length}, but rank 0 at {announcement[1]}: all processes "
-                "of a trial must report at the same lengths"
-            )
+    @property
+    def should_stop(self) -> bool:
+        """What rank 0 was answered at this point.
+
+        Raises:
+            TrainingCodeError: rank 0 loops over something.
+        """
+        if self.loop is not None:
+            return super().should_stop
+        self._looks = True
+        while True:
+            match self._next():
+                case ["stops", stops, count]:
+                    if count > 1:
+                        self._announcements.put_back(["stops", stops, count - 1])
+                    return bool(stops)
+                case ["to", found, *_]:
+                    raise TrainingCodeError(
+                        f"rank {self.job.rank} asks trial.should_stop, but rank 0 loops over trial.{found}(): all "
+                        "processes of a trial must use the same loop"
+                    )
+                case ["suspend"]:
+                    self._suspended = True  # As in rank 0, nothing is saved before the next report.
+                case announcement if announcement[0] != "left":
+                    self._take(announcement)
 
     def _next(self) -> Message:
         announcement = self._announcements.next()
@@ -158,7 +169,7 @@ class FollowingAttempt(Attempt):
     def _ask(self, length: int) -> None:  # noqa: ARG002
         """Do what the search answered to rank 0 at this report.  If rank 0 has not asked there, do nothing."""
         announcement = self._next()
-        if announcement[0] in ("to", "left"):
+        if announcement[0] in ("to", "left", "stops"):
             self._announcements.put_back(announcement)
         else:
             self._take(announcement)

@@ -96,7 +96,7 @@ class LocalBackend:
             machine: what of this machine there is to run on; None: all of it.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
-            number: number of the experiment in its home; 0: it has none.
+            number: number of the experiment in its home.
 
         Raises:
             BackendError: not even one trial fits, or the command names an unknown hyperparameter.

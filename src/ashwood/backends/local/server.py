@@ -30,7 +30,7 @@ _TERMINATION = 5.0
 """Seconds between SIGTERM, at which launchers end what they started, and SIGKILL."""
 _KILL_SECONDS = 2.0
 _SEND_SECONDS = 10
-_PASSED_ON = (b'["report",', b'["checkpoint",')
+_PASSED_ON = (b'["report",', b'["checkpoint",', b'["warning",')
 
 
 class _Peer:
@@ -391,7 +391,12 @@ def _process_of(sock: socket.socket) -> int:
 
 
 def _append(queue: deque[Message], announcement: Message) -> None:
-    """Append an announcement; one that reaches further replaces the last, unless a report was due there."""
+    """Append an announcement; one that reaches further replaces the last, unless a report was due there.
+
+    Answers that a loop goes on are counted in one announcement, because a loop may ask a million times.
+    """
+    if queue and queue[-1][:2] == announcement[:2] == ["stops", False]:
+        announcement = ["stops", False, queue.pop()[2] + announcement[2]]
     if queue and queue[-1][0] == announcement[0] == "to" and queue[-1][1] == announcement[1] and not queue[-1][3]:
         queue.pop()
     queue.append(announcement)

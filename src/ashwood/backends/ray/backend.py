@@ -83,7 +83,7 @@ class RayBackend:
             workers: how many workers at most; None: as many as there is use for.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
             idle_seconds: how long workers that nobody needs are kept; None: a minute.
-            number: number of the experiment in its home; 0: it has none.
+            number: number of the experiment in its home.
 
         Raises:
             ClusterError: no trial fits on any node.
