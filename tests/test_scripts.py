@@ -204,6 +204,7 @@ def two_arguments(data: Any, trial: ashwood.Trial) -> None: ...
 @pytest.mark.parametrize(
     ("train", "message"),
     [
+        (lambda x: x, r"is called with the trial, not with hyperparameters: .* read trial.hparams.x"),
         (two_arguments, "two_arguments.data: .*, trial: .* must take one argument, the trial"),
         (3, "train must be a function that takes a trial, not 3"),
         (partial(two_arguments, Lock()), "'two_arguments' can't be sent to worker processes"),

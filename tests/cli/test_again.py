@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -150,6 +151,20 @@ def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
     assert "Correct the error" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2")
+
+
+def test_resume_in_a_copy_says_that_it_takes_the_code_of_the_original(tmp_path: Path) -> None:
+    (tmp_path / "original").mkdir()
+    original = Workplace(tmp_path / "original")
+    original.write(RANDOM, TRAIN)
+    original.ashwood("run", "toy.yaml", "--stop-when", "metric_at=100")
+    shutil.copytree(tmp_path / "original", tmp_path / "copy")
+    copy = Workplace(tmp_path / "copy")
+    copy.write(RANDOM, TRAIN)
+    said = copy.ashwood("resume", "1", "--stop-when", "none")
+    assert f"the training code is {tmp_path}/original/train.py" in said
+    assert "for that, add --workdir ." in said
+    assert "the training code is" not in original.ashwood("resume", "1", "--stop-when", "none")
 
 
 @pytest.mark.parametrize("command", [["resume", "1", "--workdir", "."], ["run", "--resume-latest", "toy.yaml"]])

@@ -214,6 +214,23 @@ def test_missing_checkpoint_of_completed_experiment_is_a_loss(copied: Workplace)
         assert "there is no checkpoint " in copied.ashwood("verify", *arguments, code=1)
 
 
+def test_damaged_checkpoint_of_completed_experiment_stays_a_problem(copied: Workplace) -> None:
+    (first_checkpoint(copied, 1) / "state.json").write_text("{}")
+    for arguments in ((), ("--repair",), ()):
+        said = copied.ashwood("verify", "1", *arguments, code=1)
+        assert "is damaged: " in said
+        assert "Restore it from a backup" in said
+
+
+def test_empty_database_is_refused_and_nothing_is_set_aside(copied: Workplace) -> None:
+    for path in (copied.path / ".ashwood").glob("ashwood.db*"):
+        path.unlink()
+    (copied.path / ".ashwood" / "ashwood.db").touch()
+    for command in (["verify", "--repair"], ["list"]):
+        assert "does not have experiments 1, 2" in copied.ashwood(*command, code=1)
+    assert experiment(copied, 1).is_dir()
+
+
 def test_running_experiment_is_verified_in_part_and_not_repaired(workplace: Workplace) -> None:
     workplace.write(FILE, TRAIN.replace('print("epoch", epoch)', "__import__('time').sleep(60)"))
     with workplace.driving("run", "toy.yaml"):

@@ -85,7 +85,7 @@ def finish_loop(link: ScriptedLink, tmp_path: Path, **changes: Any) -> Outcome:
     return run(train, make_job(tmp_path, **changes), link)
 
 
-@pytest.mark.parametrize("returned", [0.25, 1, np.float64(0.25)])
+@pytest.mark.parametrize("returned", [0.25, 1, np.float64(0.25), np.float32(0.25), np.array(0.25)])
 def test_number_that_code_without_a_loop_returns_is_its_result(tmp_path: Path, returned: float) -> None:
     link = ScriptedLink()
     assert run(lambda _: returned, make_job(tmp_path), link) == Ended(3)
@@ -107,11 +107,22 @@ def test_halving_search_shows_the_loop_that_is_missing(tmp_path: Path, code: Any
     assert "trial.report(loss=..., checkpoint=save)" in outcome.why
 
 
-@pytest.mark.parametrize("returned", [True, None, "0.5", {"loss": 0.5}])
+@pytest.mark.parametrize("returned", [True, None, "0.5", {"loss": 0.5}, np.array([1.0, 2.0])])
 def test_what_is_no_number_is_no_result(tmp_path: Path, returned: Any) -> None:
     outcome = run(lambda _: returned, make_job(tmp_path), ScriptedLink())
     assert isinstance(outcome, Failed)
     assert outcome.cause == "unfinished at length 0"
+    assert returned is None or f"it returned a {type(returned).__name__}, which is no number" in outcome.error
+
+
+def test_several_reports_without_a_loop_are_a_loop_that_is_missing(tmp_path: Path) -> None:
+    def train(trial: Trial) -> None:
+        for _ in range(3):
+            trial.report(loss=0.5)
+
+    outcome = run(train, make_job(tmp_path), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert "trial.epochs()" in outcome.error
 
 
 def test_exit_with_zero_is_a_normal_end(tmp_path: Path) -> None:

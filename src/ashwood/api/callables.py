@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -156,7 +156,7 @@ def _names_in(code: CodeType) -> set[str]:
     return {*code.co_names, *(name for each in inner for name in _names_in(each))}
 
 
-def check_signature(train: Callable[..., Any]) -> None:
+def check_signature(train: Callable[..., Any], hparams: Mapping[str, Any] | None = None) -> None:
     """Make sure that a callable can be called with a trial.
 
     Raises:
@@ -168,6 +168,12 @@ def check_signature(train: Callable[..., Any]) -> None:
         signature = inspect.signature(train)
     except (ValueError, TypeError):  # A callable of C may have none.
         return
+    first = next(iter(signature.parameters), None)
+    if first is not None and first in (hparams or {}) and first != "trial":
+        raise TrainingCodeError(
+            f"{name_of(train)}{signature} is called with the trial, not with hyperparameters: make it "
+            f"{name_of(train)}(trial), and read trial.hparams.{first}"
+        )
     try:
         signature.bind(None)
     except TypeError:

@@ -370,7 +370,7 @@ def create(
     share_main()
     notes: list[str] = []
     if not isinstance(train, str):
-        check_signature(train)
+        check_signature(train, hparams)
         notes += changed_under_guard(train)
     opened = open_home(home, create=True)
     functions = opened.path / "functions"

@@ -17,7 +17,7 @@ from ashwood.cli.where import Where
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
-from ashwood.engine.provenance import check_out, collect, differences, dirt, with_workdir
+from ashwood.engine.provenance import check_out, code_elsewhere, collect, differences, dirt, with_workdir
 from ashwood.engine.removal import CODE
 from ashwood.errors import (
     AshwoodError,
@@ -210,8 +210,9 @@ def _resume(home: Home, experiment: int, wanted: Run, warnings: Sequence[str] = 
             raise AshwoodError(f"--workdir {wanted.workdir}: there is no such directory")
         with home.lease(experiment):
             home.store.change_spec(experiment, with_workdir(home.store.spec(experiment), wanted.workdir))
-    session, unverified = Session(home, experiment), home.unverified(experiment)
-    return _drive(session, wanted, [*warnings, *([] if unverified is None else [unverified])])
+    session = Session(home, experiment)
+    notes = [home.unverified(experiment), code_elsewhere(session.spec, Path.cwd())]
+    return _drive(session, wanted, [*warnings, *(note for note in notes if note is not None)])
 
 
 def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
@@ -229,6 +230,8 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
             f"{job.called()} resume {session.id}"
         ) from error
     except BackendError as error:
+        if "--workdir" in str(error):
+            raise
         raise BackendError(
             f"{error}\nMend the training code, then go on with: {job.called()} resume {session.id}\n"
             "(If the mistake is in the experiment file, which is read once, run it anew.)"

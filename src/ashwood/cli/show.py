@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -392,5 +393,6 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
         say("# no checkpoint was saved")
     else:
         place = storage.locate(checkpoint.path)
-        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}")
+        missing = "" if "://" in place or Path(place).is_dir() else " (missing)"
+        say(f"# checkpoint at {format_length(checkpoint.length, spec.unit)}: {place}{missing}")
     say(yaml.safe_dump({"hyperparameters": dict(row.hparams)}, sort_keys=False, allow_unicode=True), nl=False)

@@ -225,6 +225,25 @@ def _commit(git: Mapping[str, Any]) -> str:
     return str(git["commit"])[:_SHORT] if git.get("commit") else "not known"
 
 
+def code_elsewhere(spec: ExperimentSpec, directory: Path) -> str | None:
+    """Return a warning if a directory has the same code file as the work directory, or None if it has none.
+
+    A copy of a project has a copy of its home, whose experiments still name the original.
+    """
+    place = spec.entrypoint.target.rpartition(":")[0]
+    if spec.entrypoint.kind is EntrypointKind.FUNCTION:
+        place = f"{place.replace('.', '/')}.py"
+    elif spec.entrypoint.kind is not EntrypointKind.SCRIPT:
+        return None
+    workdir, file = Path(spec.workdir), Path(spec.workdir, place)
+    if not file.is_relative_to(workdir) or directory.resolve() == workdir.resolve():
+        return None
+    here = directory / file.relative_to(workdir)
+    if not here.is_file() or (file.exists() and here.samefile(file)):
+        return None
+    return f"the training code is {file}, where the experiment was created, and not {here}; for that, add --workdir ."
+
+
 def with_workdir(spec: ExperimentSpec, workdir: Path, *, root: Path | None = None, prefix: str = "") -> ExperimentSpec:
     """Return a spec whose code was moved; the absolute path of a script moves along if it is in the moved directory.
 

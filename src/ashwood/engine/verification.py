@@ -75,7 +75,7 @@ def check_commits(home: Home) -> Iterator[Finding]:
         return f"the commits before the damage are kept, and {aside} is a copy of the whole file"
 
     if store.damage is not None:
-        yield Finding(str(store.damage), repair)
+        yield Finding(str(store.damage).replace("Nothing was changed; r", "R"), repair)
     elif store.unverified is not None:
         yield Finding(
             f"{store.unverified}: what was recorded in the last second before a crash may be missing", is_harmless=True
@@ -97,7 +97,8 @@ def check_home(home: Home) -> Iterator[Finding]:
             yield Finding(
                 f"{directory} has the files of an experiment that the database does not have. Was the database, or "
                 "its write-ahead log, deleted or replaced by an older one? Restore both",
-                partial(_set_aside, directory, home.path / ASIDE / EXPERIMENTS),
+                # A database without any experiment is probably an empty file in the place of the right one.
+                partial(_set_aside, directory, home.path / ASIDE / EXPERIMENTS) if known else None,
             )
 
 
@@ -274,14 +275,17 @@ class ExperimentCheck:
             for checkpoint in list(experiment.checkpoints):
                 name, wanted = checkpoint.name, owner(experiment.trials[checkpoint.trial], experiment)
                 repair = partial(self._give_up, experiment, storage, checkpoint, there=name in names)
-                can_be_given_up = name in names or not experiment.state.ended
-                yield from self._check_checkpoint(storage, name, wanted, repair if can_be_given_up else None)
+                # The result of an experiment that has ended is lost with its checkpoint, so only a backup helps.
+                yield from self._check_checkpoint(storage, name, wanted, None if experiment.state.ended else repair)
                 self.counts["checkpoints"] += 1
             for stored in there:
                 known, place = experiment.checkpoints.names(stored.trial), storage.locate(stored.name)
                 repair = partial(self._set_checkpoint_aside, storage, stored.name)
                 if is_foreign(experiment, storage, stored, self._beat):
-                    yield Finding(f"{place} is of another experiment, or of a trial that is not in the log", repair)
+                    what = "of another experiment, or of a trial or attempt that is not in the event log"
+                    if is_older:
+                        what = "not of a trial as the event log has it: it was saved after the last entry"
+                    yield Finding(f"{place} is {what}", repair)
                 elif is_older and stored.name not in known:
                     yield Finding(f"{place} was saved after the last entry of the event log", repair)
         except StorageUnreachable as error:
@@ -299,9 +303,7 @@ class ExperimentCheck:
         except StorageUnreachable:
             raise
         except CheckpointError as error:
-            # Only a local storage can be looked into.
-            was_set_aside = repair is None and Path(storage.locate(f"{ASIDE}/{name}")).is_dir()
-            yield Finding(f"{error}{' (it was set aside)' if was_set_aside else ''}", repair, was_set_aside)
+            yield Finding(str(error) if repair is not None else f"{error}. Restore it from a backup", repair)
 
     def _give_up(self, experiment: Experiment, storage: Storage, checkpoint: Checkpoint, *, there: bool) -> str:
         """Set a damaged checkpoint aside, and record that its trial cannot continue from it."""

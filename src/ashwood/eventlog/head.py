@@ -114,7 +114,7 @@ class HeadedLog:
         entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
         if entry is None and (last := self._log.last()) < head.seq:
             raise EventLogError(
-                f"experiment {self._experiment}: entries {last + 1} to {head.seq} are missing: {self._path} names "
+                f"experiment {self._experiment}: {_entries(last + 1, head.seq)} missing: {self._path} names "
                 f"entry {head.seq} as recorded. {self._advice(last)}"
             )
         if entry is None or not head.names(head.seq, entry):
@@ -205,6 +205,10 @@ class HeadedLog:
             "Was an older database restored, or a part of it lost? Restore the latest database with its write-ahead "
             f"log; {save}to accept the log as it is, with {last} entries: ashwood verify {self._experiment} --repair"
         )
+
+
+def _entries(first: Seq, last: Seq) -> str:
+    return f"entry {first} is" if first == last else f"entries {first} to {last} are"
 
 
 def _sync_directory(directory: Path) -> None:

@@ -301,8 +301,9 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
             raise EventLogError(
                 f"you may not look into {directory}: it belongs to {owner_name(directory)}, who can allow that"
             ) from error
-    if not database.exists():
-        wal = wal_of(database)
+    wal = wal_of(database)
+    is_empty = database.exists() and not database.stat().st_size and not (wal.exists() and wal.stat().st_size)
+    if not database.exists() or (is_empty and numbers_with_head(directory)):
         if wal.exists() and wal.stat().st_size:
             raise EventLogError(
                 f"{database} is missing, but {wal.name} is there, which holds what was recorded last: restore "

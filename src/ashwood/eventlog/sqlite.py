@@ -178,7 +178,7 @@ class SqliteStore(SqlStore):
             rows = self._connection.execute(f"PRAGMA integrity_check({_MOST_NAMED})").fetchall()
         except sqlite3.Error as error:
             return [str(error)]
-        return [line for (text,) in rows for line in str(text).splitlines() if line != "ok"]
+        return [line for (text,) in rows for line in str(text).splitlines() if line != "ok" and line[:3] != "***"]
 
     def _hint(self, experiment: ExperimentId) -> str:
         """Return a hint if the experiment's files are in the home."""

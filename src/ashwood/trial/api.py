@@ -233,6 +233,8 @@ class Trial:
         """
         if checkpoint is not None and not callable(checkpoint):
             raise _not_callable(checkpoint)
+        if metrics is not None and not isinstance(metrics, Mapping):
+            raise TypeError(f"metrics must have names: trial.report(loss={metrics!r})")
         named = {**metrics, **more} if metrics else more
         numbers: dict[str, Any] = {
             name: value if type(value) is float and type(name) is str else _number(name, value)

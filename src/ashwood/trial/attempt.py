@@ -111,6 +111,17 @@ _NEXT_TRY_SECONDS = 2.0
 _MOST_UNSAVED = 100_000
 """Most lengths of which reports are kept for the next checkpoint: code may report every batch and save once."""
 
+
+def _number_of(returned: Any) -> float | None:
+    """Return what training code returned as a number, or None if it is none: NumPy has types of its own."""
+    if isinstance(returned, (bool, str, bytes)) or not hasattr(type(returned), "__float__"):
+        return None
+    try:
+        return float(returned)
+    except (TypeError, ValueError):  # an array of several numbers
+        return None
+
+
 Outcome = Ended | Failed | Unusable | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
 
 
@@ -150,6 +161,7 @@ class Attempt:
         self._reported: dict[str, int] = {}
         # The last report of code that has begun no loop.
         self._last: dict[str, float] = {}
+        self._reports_without_loop = 0
         # What no checkpoint of this attempt holds yet: metrics by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
@@ -329,6 +341,7 @@ class Attempt:
             self._reported.update(dict.fromkeys(metrics, length))
             if self.loop is None:
                 self._last = metrics
+                self._reports_without_loop += self.job.metric in metrics
             # What is reported at one length belongs together, also if the code calls report() once for each metric.
             self._unsaved.setdefault(length, {}).update(metrics)
             if len(self._unsaved) > _MOST_UNSAVED:
@@ -516,16 +529,20 @@ class Attempt:
             return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
         if self.loop is None and self._named is None and (metrics := self._single_result(returned)):
             return self._end_after_one_step(metrics)
-        return Failed(self._unfinished(), f"unfinished at length {self.length}", bool(self._reported))
+        why, said = self._unfinished(), type(returned).__name__
+        if returned is not None:
+            headline, _, details = why.partition("\n")
+            why = f"{headline} (it returned a {said}, which is no number)\n{details}"
+        return Failed(why, f"unfinished at length {self.length}", bool(self._reported))
 
     def _single_result(self, returned: Any) -> dict[str, float]:
         """Return the metrics of training code without a loop: the number that it returned, or its last report."""
         metric = self.job.metric
         if metric is None or self._follows:
             return {}
-        if isinstance(returned, (int, float)) and not isinstance(returned, bool):
-            return {metric: float(returned)}
-        return self._last if metric in self._last else {}
+        if (number := _number_of(returned)) is not None:
+            return {metric: number}
+        return self._last if metric in self._last and self._reports_without_loop == 1 else {}
 
     def _end_after_one_step(self, metrics: dict[str, float]) -> Outcome:
         """End a trial whose training is one step, which is all that searches without early stopping need."""
