@@ -154,7 +154,9 @@ def test_code_that_cannot_be_imported_fails(place: Path, fault: str) -> None:
 
 def test_command_is_checked(place: Path) -> None:
     assert check(place, noise=1.0, train="python checked_code.py").verdict is Verdict.EQUAL
-    assert check(place, "velocity", train="python checked_code.py").verdict is Verdict.DIFFERENT
+    result = check(place, "reading", train="python checked_code.py")
+    assert result.verdict is Verdict.DIFFERENT
+    assert "never reads trial.checkpoint" in result.hints[0], "warnings of commands are passed on"
 
 
 def test_code_that_trains_to_its_target_and_returns(place: Path) -> None:
