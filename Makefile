@@ -52,6 +52,8 @@ torture: $(DEV)
 	$(BIN)/python -m tests.torture.mutations --count 5000
 	$(BIN)/python -m tests.torture.restores --count 100
 	$(BIN)/python -m tests.torture.restores --count 50 --store postgresql
+	$(BIN)/python -m tests.torture.outages --count 10
+	for n in 1 2 3 4 5 6 7 8 9 10; do $(PYTEST) -q tests/eventlog/test_sharing.py tests/eventlog/test_postgres_files.py || exit 1; done
 	$(BIN)/python -m tests.torture.on_ray
 	$(BIN)/python -m tests.torture.on_ray --shared --seed 1
 

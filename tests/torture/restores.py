@@ -125,7 +125,7 @@ class Ordeal:
     def run(self) -> None:
         """Run it."""
         mode = self.luck.choice(("aggressive", "conservative", "auto"))
-        (self.directory / "train.py").write_text(TRAIN)
+        self.write_code()
         (self.directory / "e.yaml").write_text(FILE.format(mode=mode, seed=self.luck.randrange(1000)))
         copied = self.luck.randint(5, 120)
         with self.driver("run", "e.yaml"):
@@ -160,6 +160,10 @@ class Ordeal:
             # Checkpoints that the older log names were deleted meanwhile. A repair takes note of that.
             if not finding["harmless"] and (is_older or "there is no checkpoint" not in finding["problem"]):
                 self.complaints.append(f"verify: {finding['problem']}")
+
+    def write_code(self) -> None:
+        """Write the training code."""
+        (self.directory / "train.py").write_text(TRAIN)
 
     def ashwood(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
