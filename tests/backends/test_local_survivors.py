@@ -160,7 +160,7 @@ def test_ranks_in_sessions_of_their_own_vanish_if_they_hang(tmp_path: Path, driv
     driver = drive(LAUNCHED, grace=0.1, do="tell", at=1, until="doomsday")
     driver.number("reported")
     driver.kill()
-    wait_for_end(driver.number("pid"), patience=10)
+    wait_for_end(driver.number("pid"))
 
 
 IMPORTS = """

@@ -158,7 +158,7 @@ def add_directory(workplace: Workplace) -> None:
         (damage_head, "head is missing or damaged"),
         (add_directory, "has the files of an experiment that the database does not have"),
         (damage_frame, "ashwood.db-wal: frame "),
-        (cut_log, "are missing: "),
+        (cut_log, " missing: "),
         ("UPDATE experiments SET summary = '{' WHERE id = 2", "its state or summary is damaged"),
         ("UPDATE experiments SET labels = '[' WHERE id = 1", "its name, labels, creation time or archived flag"),
         (

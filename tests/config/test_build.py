@@ -128,6 +128,8 @@ def ranges(draw: st.DrawFn) -> dict[str, Any]:
     kind = draw(st.sampled_from(["int", "double", "log"]))
     bounds = st.integers(-50, 50) if kind == "int" else st.floats(-50, 50, allow_nan=False) | st.integers(-50, 50)
     low, high = sorted(draw(st.lists(bounds, min_size=2, max_size=2, unique=True)))
+    if kind == "log" and 0 < low < 0.1 and high >= 100 * low:
+        low = -low  # In Python, exponents that are probably values are refused.
     base = draw(st.fixed_dictionaries({}, optional={"base": st.floats(1.5, 20) | st.integers(2, 20)}))
     return {"type": kind, "minval": low, "maxval": high, "count": draw(counts)} | (base if kind == "log" else {})
 
