@@ -11,6 +11,7 @@ from ashwood.trial.channel import Link, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
+from ashwood.trial.signs import Signs
 from ashwood.trial.storage import (
     RETRY_SECONDS,
     About,
@@ -129,6 +130,7 @@ class Attempt:
         # A checkpoint at the target has no verdict any more, so it takes a step further to get one.
         self.target = max(job.target, job.length + 1)
         self._link = link
+        self._signs = Signs(link, job.pulse)
         self.loop: Loop | None = None
         self._suspended = False
         self._verdict: Verdict | None = None
@@ -172,6 +174,7 @@ class Attempt:
             while not self._leaves() and (goal := loop.scale.position(self.target)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
+                self._signs.note(self._place())
                 self._notice()
                 if self._follows and not self._over and self.length >= self.target:
                     self._ask(self.length)
@@ -200,6 +203,7 @@ class Attempt:
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
+        self._signs.note(self._place())
         return self.loop
 
     def _due(self, loop: Loop) -> int:
@@ -229,6 +233,7 @@ class Attempt:
 
     def report(self, metrics: dict[str, float], save: Save | None) -> None:
         """Pass metrics on; at the target, learn what the search wants; save where that is due."""
+        self._signs.note(self._place())
         if self._suspended and self._place() == self._began_at:
             return  # the loop ended before its first step: this is the state that the attempt began with
         length = self.length
@@ -272,7 +277,9 @@ class Attempt:
         return self._suspended or self._verdict is not None
 
     def _ask(self, length: int) -> None:
-        self._obey(self._link.verdict(), length)
+        verdict = self._link.verdict()
+        self._signs.wait_over()
+        self._obey(verdict, length)
 
     def _obey(self, verdict: Verdict | None, length: int) -> None:
         """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
@@ -342,7 +349,8 @@ class Attempt:
         seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
         patience = Patience(seconds, self._hurries)
         try:
-            open_storage(self.job.checkpoints, patience).save(name, save, lambda: about)
+            with self._signs.saving(save) as write:
+                open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
         except StorageUnreachable as error:
             if not goes_on or self._suspended:
                 raise
@@ -356,6 +364,7 @@ class Attempt:
 
     def _hurries(self) -> bool:
         """Return whether the trial has to stop, so that a storage that fails is given up soon."""
+        self._signs.transferring()
         self._notice()
         return self._suspended
 

@@ -23,6 +23,7 @@ class Job(NamedTuple):
         world_size: how many those are.
         rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
         experiment: identity of the experiment; empty: it has none.
+        pulse: seconds after which the driver is told again that steps were finished.
     """
 
     trial: int
@@ -45,3 +46,4 @@ class Job(NamedTuple):
     rendezvous: str | None = None
     experiment: str = ""
     halving: bool = False
+    pulse: float = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.trial.api import Trial
-from ashwood.trial.channel import Verdict
+from ashwood.trial.channel import Phase, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.storage import open_storage
@@ -36,6 +36,12 @@ class PrintingLink:
         if self._checkpoints is not None:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)
+
+    def alive(self, longest: float) -> None:
+        """Do nothing."""
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
+        """Do nothing."""
 
     def suspended(self) -> bool:
         """Nobody suspends it."""

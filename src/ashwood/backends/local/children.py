@@ -21,7 +21,7 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.server import CommandServer, sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
-from ashwood.trial.channel import Channel, Message, encode
+from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe, message_of, with_checkpoint
@@ -104,6 +104,8 @@ class Command:
                 command = fill_in(self._command, job.hparams, others)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
+            if job.checkpoint is not None:
+                channel.send("phase", Phase.FETCHING, "")
             match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
                 case [["again", fields, _], left]:
                     job, pending = Job(*fields), left

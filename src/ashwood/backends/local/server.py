@@ -34,7 +34,7 @@ _KILL_SECONDS = 2.0
 _SEND_SECONDS = 10
 _STALE_SECONDS = 3600.0
 _BACKLOG = 512
-_PASSED_ON = (b'["report",', b'["checkpoint",')
+_PASSED_ON = (b'["report",', b'["checkpoint",', b'["alive",', b'["phase",')
 
 
 class _Peer:
