@@ -33,6 +33,36 @@ def test_attempt_that_need_not_stop_never_hangs() -> None:
     assert not liveness.is_hung(1e9, size_of)
 
 
+def test_silence_while_it_trains_is_limited_from_the_last_sign_on() -> None:
+    liveness = training(max_silence=60.0, pulse=1.0)
+    liveness.alive(100.0, longest=90.0)
+    assert hung_from(liveness) == 161.0
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.WRITING, Phase.STORING])
+def test_saving_and_fetching_are_no_silence(phase: Phase) -> None:
+    liveness = training(max_silence=60.0)
+    liveness.enter(10.0, phase)
+    assert liveness.due == inf
+    liveness.enter(1000.0, Phase.TRAINING)
+    assert hung_from(liveness) == 1060.0
+
+
+def test_waiting_for_the_search_is_no_silence() -> None:
+    liveness = training(max_silence=60.0)
+    liveness.waits = True
+    assert liveness.due == inf
+    liveness.alive(1000.0)
+    assert hung_from(liveness) == 1060.0
+
+
+def test_attempt_that_must_stop_has_the_limit_of_a_stop_alone() -> None:
+    liveness = training(max_silence=3.0)
+    liveness.ask_to_stop(0.0)
+    assert not liveness.is_hung(STEP_SECONDS - 0.1, size_of)
+    assert liveness.must_stop
+
+
 def test_limit_counts_from_the_request_to_stop() -> None:
     liveness = training()
     liveness.ask_to_stop(1000.0)

@@ -8,6 +8,7 @@ from ashwood.errors import StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Phase
 from ashwood.trial.signs import Signs
+from ashwood.trial.storage import Patience, Write
 
 from .links import ScriptedLink, make_job, save
 
@@ -101,3 +102,27 @@ def test_loop_that_is_entered_again_and_again_gives_no_sign(tmp_path: Path) -> N
         for _ in trial.epochs():
             pytest.fail("the trial must stop before its first step")
     assert link.alive_after == []
+
+
+def test_transfer_of_a_checkpoint_gives_signs_while_its_storage_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = ScriptedLink()
+    waits = [0, 0, 0]
+
+    class Slow:
+        def __init__(self, _place: str, patience: Patience) -> None:
+            self._patience = patience
+
+        def save(self, _name: str, write: Write, _about: object) -> None:
+            write(tmp_path)
+            for number in range(len(waits)):
+                before = len(link.alive_after)
+                assert not self._patience.hurries()
+                waits[number] = len(link.alive_after) - before
+
+    monkeypatch.setattr("ashwood.trial.attempt.open_storage", Slow)
+    trial = Trial(make_job(tmp_path, target=1, pulse=0.0), link)
+    for _ in trial.epochs():
+        trial.report(loss=1.0, checkpoint=save)
+    assert waits == [1, 1, 1]

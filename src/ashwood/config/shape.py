@@ -334,6 +334,11 @@ class ExperimentFile(Section):
         description="Kill a worker that must stop, and finishes no step or save for so long: seconds, or text such as "
         "30s or 5min; by default 10 seconds, or twice its longest step so far if that is more.",
     )
+    max_silence: Duration = Field(
+        default=None,
+        description="Fail and retry an attempt that trains for so long without finishing a step or saving: seconds, "
+        "or text such as 90s or 15min; by default there is no limit.",
+    )
     max_common_failures: int = Field(
         default=3,
         ge=0,

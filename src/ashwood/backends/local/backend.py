@@ -65,22 +65,24 @@ class _Place:
         worker: the worker in it, or None.
         attempt: the attempt that the worker has, or None.
         aborted: whether the attempt was killed on request.
-        hung: why the attempt was killed without a request, or None if it was not.
+        ending: how an attempt ends that was killed because it hangs, or None if it was not.
         buried_at: when a worker that was killed is given up, though its process has not ended.
         liveness: the signs of life of the attempt.
+        target: total length at which the attempt waits for the search.
     """
 
     slot: Slot
     worker: WorkerProcess | None = None
     attempt: tuple[TrialId, int] | None = None
     aborted: bool = False
-    hung: str | None = None
+    ending: AttemptPreempted | AttemptFailed | None = None
     buried_at: float = inf
     liveness: Liveness | None = None
+    target: int = 0
 
     @property
     def is_killed(self) -> bool:
-        return self.aborted or self.hung is not None
+        return self.aborted or self.ending is not None
 
     @property
     def due(self) -> float:
@@ -139,6 +141,7 @@ class LocalBackend:
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
+        self._leads = team.rank == 0
         self._broken: str | None = None
         self._closed = False
         check_command(spec)
@@ -197,8 +200,7 @@ class LocalBackend:
                     place.aborted = True
                     self._kill(place, place.worker)
                 else:
-                    if isinstance(command, Suspend) and place.liveness is not None:
-                        place.liveness.ask_to_stop(time.monotonic())
+                    _note_command(place, command)
                     place.worker.send(*_message(command))
         for attempt, start in starts.items():
             self._start(attempt, start)
@@ -213,7 +215,14 @@ class LocalBackend:
         place = next((place for place in free if place.worker is not None), free[0])
         worker = place.worker or self._spawn(place)
         place.attempt = attempt
-        place.liveness = Liveness(time.monotonic(), grace=self._spec.grace_period, pulse=_pulse(self._spec))
+        place.liveness = Liveness(
+            time.monotonic(),
+            grace=self._spec.grace_period,
+            # The other processes of a trial wait for the one that leads.
+            max_silence=self._spec.max_silence if self._leads else None,
+            pulse=_pulse(self._spec),
+        )
+        place.target = command.target
         self._live[attempt] = place
         worker.send("job", command._asdict())
 
@@ -261,7 +270,7 @@ class LocalBackend:
         return events
 
     def _kill_hung(self) -> Iterator[Event]:
-        """Kill attempts that were asked to stop and hang, and give up workers that the kernel does not end."""
+        """Kill attempts that hang, and give up workers that the kernel does not end."""
         for place in self._places:
             worker, liveness, now = place.worker, place.liveness, time.monotonic()
             if worker is None or liveness is None or now < place.due:
@@ -272,8 +281,19 @@ class LocalBackend:
                 # What it has said and nobody has read yet may be a sign of life, or its last word.
                 yield from self._hear(place, exited=False)
                 if place.liveness is liveness and liveness.is_hung(now, _size_of):
-                    place.hung = f"it finished no step and no save for {liveness.limit:g} s after the request to stop"
+                    place.ending = self._ending_of(place.attempt, liveness)
                     self._kill(place, worker)
+
+    def _ending_of(
+        self, attempt: tuple[TrialId, int] | None, liveness: Liveness
+    ) -> AttemptPreempted | AttemptFailed | None:
+        if attempt is None:
+            return None
+        silent = "it finished no step and no save for"
+        if liveness.must_stop:
+            return AttemptPreempted(*attempt, f"{silent} {liveness.limit:g} s after the request to stop", hung=True)
+        said = tail(trial_log(self._logs, attempt[0]))
+        return AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
 
     def _hear(self, place: _Place, exited: bool) -> Iterator[Event]:
         worker = place.worker
@@ -308,14 +328,14 @@ class LocalBackend:
     ) -> Iterator[Event]:
         """Return the event that a message about an attempt tells of, if it does, and take note of signs of life."""
         kind = message[0]
-        _note_progress(place, message)
+        _note_progress(place, message, self._spec.metric)
         if kind in ("alive", "phase") or (place.aborted and kind not in _LAST):
             return
         event = _event(message, attempt, place.slot.number)
         if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
             event = AttemptFailed(*attempt, ABORTED)
-        elif place.hung is not None and kind == "failed":
-            event = AttemptPreempted(*attempt, place.hung, hung=True)
+        elif place.ending is not None and kind == "failed":
+            event = place.ending
         if kind in _LAST:
             self._free(place, worker)
         yield event
@@ -344,7 +364,7 @@ class LocalBackend:
         if place.attempt is not None:
             del self._live[place.attempt]
             place.attempt = None
-            place.aborted, place.hung, place.buried_at, place.liveness = False, None, inf, None
+            place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
         if worker.group is not None:
             self._note_group(place, worker, None)
 
@@ -357,15 +377,15 @@ class LocalBackend:
         place.worker = None
         if self._warden is not None:
             self._warden.forget(worker.pid)
-        attempt, aborted, hung = place.attempt, place.aborted, place.hung
+        attempt, aborted, ending = place.attempt, place.aborted, place.ending
         self._free(place, worker)
         if attempt is None:
             return
         if aborted:
             yield AttemptFailed(*attempt, ABORTED)
             return
-        if hung is not None:
-            yield AttemptPreempted(*attempt, hung, hung=True)
+        if ending is not None:
+            yield ending
             return
         if worker.complaint is not None:
             yield AttemptFailed(*attempt, worker.complaint)
@@ -441,10 +461,23 @@ def _setup(
 
 def _pulse(spec: ExperimentSpec) -> float:
     """Return how many seconds the news of a finished step may be late."""
-    return _PULSE if spec.grace_period is None else min(_PULSE, spec.grace_period / 4)
+    limits = [limit / 4 for limit in (spec.grace_period, spec.max_silence) if limit is not None]
+    return min([_PULSE, *limits])
 
 
-def _note_progress(place: _Place, message: Message) -> None:
+def _note_command(place: _Place, command: GoOn | Finish | Suspend) -> None:
+    if place.liveness is None:
+        return
+    if isinstance(command, Suspend):
+        place.liveness.ask_to_stop(time.monotonic())
+        return
+    if isinstance(command, GoOn):
+        place.target = command.target
+    if place.liveness.waits:  # What comes next is measured from the answer on.
+        place.liveness.alive(time.monotonic())
+
+
+def _note_progress(place: _Place, message: Message, metric: str) -> None:
     if place.liveness is None:
         return
     now = time.monotonic()
@@ -457,6 +490,8 @@ def _note_progress(place: _Place, message: Message) -> None:
             place.liveness.enter(now, Phase.TRAINING)
         case ["checkpoint", *_]:
             place.liveness.alive(now)
+        case ["report", length, metrics] if length >= place.target and metric in metrics:
+            place.liveness.waits = True
 
 
 def _size_of(directory: str) -> object:

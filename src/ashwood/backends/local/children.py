@@ -122,6 +122,7 @@ class Command:
             server = CommandServer(channel, job, pending, self._inherited)
         except OSError as error:
             return Failed(f"Cannot make a socket for the processes of the command: {error}")
+        channel.send("phase", Phase.TRAINING, "")
         with server:
             process = subprocess.Popen(  # noqa: S603
                 ["/bin/sh", "-c", command],
