@@ -69,6 +69,7 @@ def _swallow(trial: Trial) -> None:
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
     while True:
         try:
+            time.sleep(0.05)  # a flood of reports would only test how fast the driver reads
             trial.report(loss=0.0)
             trial.stop()
         except BaseException:  # noqa: BLE001, S110
