@@ -291,3 +291,49 @@ def test_a_deletion_that_was_cut_short_can_be_repeated(two: Workplace, monkeypat
     assert [row["id"] for row in listed(two)] == [1, 2, 3]
     assert "is deleted" in two.ashwood("delete", "3", "--yes")
     assert [row["id"] for row in listed(two)] == [1, 2]
+
+
+# -- training code that hangs ---------------------------------------------------------------------
+
+HANGS = """
+import ctypes, pathlib
+
+def train(trial):
+    for epoch in trial.epochs():
+        if trial.id == 1 and trial.attempt == 1:
+            pathlib.Path("hangs").touch()
+            ctypes.PyDLL(None).sleep(3600)
+        trial.report(loss=trial.hparams.x, checkpoint=lambda d: (d / "model").write_text("weights"))
+"""
+
+
+def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Workplace) -> None:
+    workplace.write(f"{RANDOM}\ngrace_period: 1h\n", HANGS)
+    with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
+        wait_until((workplace.path / "hangs").exists)
+        workplace.ashwood("pause", "1")
+        wait_until(lambda: "experiment 1 is pausing: it waits for trial 1" in workplace.ashwood("list"))
+        assert "pausing: waits for trial 1 to finish a step and save" in workplace.ashwood("describe", "1")
+        assert workplace.json("describe", "1")["waits_for"] == [1]
+        workplace.ashwood("kill", "1")
+        driver.communicate()
+
+
+@pytest.mark.parametrize("way", ["pause", "max_time", "SIGTERM"])
+def test_hung_trial_is_killed_and_keeps_its_job(workplace: Workplace, way: str) -> None:
+    file = f"{RANDOM}\ngrace_period: 0.5\nmax_restarts: 0\n"
+    workplace.write(file, HANGS.replace("trial.id == 1", "trial.id == 0"))
+    with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
+        wait_until((workplace.path / "hangs").exists)
+        if way == "pause":
+            workplace.ashwood("pause", "1")
+        elif way == "max_time":
+            workplace.ashwood("set", "1", "max_time=0.001")
+        else:
+            driver.terminate()
+        _, err = driver.communicate()
+    assert "the worker of trial 0 was killed: it finished no step and no save for 0.5 s" in err
+    (trial,) = workplace.json("trials", "1")
+    assert (trial["state"], trial["failures"]) == ("running", 0)
+    workplace.ashwood("resume", "1", "--workers", "1", *["--stop-when", "max_time=none"][: 2 * (way == "max_time")])
+    assert state(workplace) == "completed"

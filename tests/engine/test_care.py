@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ashwood.engine import loop
+from ashwood.engine.clock import WallClock
 from ashwood.engine.loop import Engine
 from ashwood.errors import DiskFull, LeaseLost
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
@@ -43,7 +44,7 @@ class Life:
         self.id = self.store.create(spec, at=0.0)
         self.log: MemoryLog = options.pop("log", None) or self.store.log(self.id)
         self.experiment = Experiment(spec)
-        self.backend = InstantBackend(objective)
+        self.backend: InstantBackend = options.pop("backend", None) or InstantBackend(objective)
         self.engine = Engine(
             self.experiment,
             self.log,
@@ -213,3 +214,51 @@ def test_a_disk_that_stays_full_ends_the_driver_and_loses_nothing() -> None:
         life.engine.run()
     assert life.backend.closed
     assert len(entries(log)) >= 8
+
+
+class _TurnClock(WallClock):
+    """A clock that goes on by a second in each turn of the engine."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns = 0
+
+    def elapsed(self) -> float:
+        return float(self.turns)
+
+
+class _Hanging(InstantBackend):
+    """A backend of which nothing is heard for ``turns`` turns after it is asked to hang."""
+
+    def __init__(self, clock: _TurnClock, turns: int) -> None:
+        super().__init__(objective)
+        self.hangs = False
+        self._clock = clock
+        self._turns = turns
+
+    def next_events(self, timeout: float | None) -> Sequence[Event]:
+        self._clock.turns += 1
+        self._turns -= self.hangs
+        return [] if self.hangs and self._turns > 0 else super().next_events(timeout)
+
+
+def test_trials_that_a_pause_waits_for_are_named_and_listed() -> None:
+    said: list[str] = []
+    listed: list[list[int]] = []
+
+    def summarize() -> Mapping[str, Any]:
+        backend.hangs = life.experiment.state is ExperimentState.PAUSING
+        listed.append(sorted(life.engine._dispatcher.live) if backend.hangs else [])
+        return {"waits_for": listed[-1]}
+
+    clock = _TurnClock()
+    backend = _Hanging(clock, turns=20)
+    life = Life(say=said.append, summarize=summarize, clock=clock, backend=backend)
+    life.ask(5, PauseRequested())
+    assert life.engine.run() is ExperimentState.PAUSED
+    assert [0, 1] in listed
+    assert said == [
+        "waiting for trials 0, 1 to finish a step and save. A worker that finishes no step or save for 10 s, or for "
+        "twice its longest step, is killed; its trial resumes from its latest checkpoint"
+    ]
+    assert life.store.record(life.id).summary == {"waits_for": []}

@@ -28,7 +28,14 @@ from ashwood.experiment.decisions import (
     TrainTrial,
     Warn,
 )
-from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, TrialWarned, ValidationReported
+from ashwood.experiment.events import (
+    AttemptFailed,
+    DriverStarted,
+    PauseRequested,
+    TimeRanOut,
+    TrialWarned,
+    ValidationReported,
+)
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import Length, Unit
 from ashwood.search.settings import Method
@@ -355,6 +362,40 @@ def test_a_worker_that_is_taken_away_while_the_experiment_is_canceled_is_no_loss
     world.cancel()
     assert world.preempt(world.processes[0]) == ()
     assert world.experiment.trials[0].attempt == 1
+
+
+# -- workers that do not react to a request to stop ---------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["pause", "time"])
+def test_trial_whose_hung_worker_is_killed_keeps_its_job_and_its_budget_of_failures(begin: Begin, way: str) -> None:
+    world = begin(slots=2, max_restarts=0, max_preemptions=0, max_seconds=60.0)
+    process = world.processes[0]
+    world.report(process, 1, loss=0.5)
+    world.save(process)
+    world.pause() if way == "pause" else world.handle(TimeRanOut(60.0))
+    (warning,) = world.kill_hung(process)
+    assert warning == Warn("the worker of trial 0 was killed: it finished no step. The trial resumes from length 1")
+    world.stop()
+    trial = world.experiment.trials[0]
+    assert (trial.state, trial.failures, trial.preemptions) == (TrialState.RUNNING, 0, 0)
+    assert world.start(2)[0] == TrainTrial(0, 3, 2, Recovered())
+
+
+def test_hung_worker_of_a_canceled_experiment_is_killed_with_a_warning_only(begin: Begin) -> None:
+    world = begin(slots=2)
+    world.cancel()
+    (warning,) = world.kill_hung(world.processes[0])
+    assert warning == Warn("the worker of trial 0 was killed: it finished no step. The trial's results stand")
+    assert world.experiment.trials[0].attempt == 1
+
+
+def test_trial_without_checkpoint_whose_hung_worker_is_killed_starts_from_zero(begin: Begin) -> None:
+    world = begin(slots=1)
+    world.pause()
+    (warning,) = world.kill_hung(world.processes[0])
+    assert isinstance(warning, Warn)
+    assert warning.message.endswith("The trial has no checkpoint, so it starts from 0 when the experiment is resumed")
 
 
 # -- checkpoints -------------------------------------------------------------------------------

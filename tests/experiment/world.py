@@ -206,6 +206,9 @@ class World:
             assert trial.failures == failures + too_often
         return decisions
 
+    def kill_hung(self, process: Process) -> tuple[Decision, ...]:
+        return self._dies(process, AttemptPreempted(process.trial, process.attempt, "it finished no step", hung=True))
+
     def _note_progress(self) -> None:
         for trial in self.experiment.trials.values():
             reported, saved = self._furthest.get(trial.id, (0, 0))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ashwood.trial.channel import Verdict
+from ashwood.trial.channel import Phase, Verdict
 from ashwood.trial.job import Job
 
 PAUSE = Verdict(None, save=True)
@@ -27,6 +27,8 @@ class ScriptedLink:
         self.told: list[tuple[Any, ...]] = []
         self.metrics_saved: dict[str, dict[str, float]] = {}
         self.polls = 0
+        self.alive_after: list[float] = []
+        self.phases: list[tuple[Phase, str]] = []
         self._suspend_at = suspend_at
 
     def started(self, length: int) -> None:
@@ -43,6 +45,12 @@ class ScriptedLink:
 
     def warned(self, message: str) -> None:
         self.told.append(("warned", message))
+
+    def alive(self, longest: float) -> None:
+        self.alive_after.append(longest)
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
+        self.phases.append((phase, directory))
 
     def suspended(self) -> bool:
         self.polls += 1

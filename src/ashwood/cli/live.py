@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.picture import render_bar, render_best
-from ashwood.cli.progress import Reporter, closing, interruption, opening
+from ashwood.cli.progress import Reporter, closing, interruption, named_trials, opening
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.progress import Progress
@@ -68,8 +68,15 @@ def render_progress(progress: Progress, now: float, width: int = WIDE) -> Render
     return Group(
         Text(),
         render_bar(progress, now, width),
+        *_render_waits(progress),
         Text(),
         render_ladder(progress.spec, progress.ladder, width=width),
         Text(),
         render_best(progress),
     )
+
+
+def _render_waits(progress: Progress) -> list[Text]:
+    if not (trials := progress.waits_for):
+        return []
+    return [Text(f"{progress.state}: waits for {named_trials(trials)} to finish a step and save", style="yellow")]

@@ -41,6 +41,7 @@ from ashwood.views.progress import Forecast, Progress
 
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
+_MOST_TRIALS = 10
 _LONGEST_VALUE = 200
 LONGEST_ERROR = 1_000
 """Columns of an error of training code that are shown."""
@@ -294,6 +295,14 @@ def to_go(forecast: Forecast) -> str:
     if left is None or left.high < 10 or left.high < _WORTH_A_RANGE * left.low:
         return words
     return f"{words} ({format_duration(left.low)}–{format_duration(left.high)})"
+
+
+def named_trials(trials: Sequence[TrialId]) -> str:
+    """Return the numbers of trials as a phrase: ``trial 3``, ``trials 3 and 5``."""
+    *others, last = [str(trial) for trial in trials[:_MOST_TRIALS]]
+    if len(trials) > _MOST_TRIALS:
+        return f"{len(trials):,} trials: {', '.join([*others, last])}, …"
+    return f"trials {', '.join(others)} and {last}" if others else f"trial {last}"
 
 
 def leaving(state: ExperimentState, why: WhyLeave) -> str:

@@ -25,7 +25,7 @@ from ashwood.cli.output import (
     print_json,
     print_table,
 )
-from ashwood.cli.progress import LONGEST_ERROR, going_on, to_go
+from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, to_go
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -91,6 +91,9 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
     ]
     columns = ("id", "name", "state", "done", "trials", "best", "created", "labels")
     print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
+    for record, state in zip(records, states, strict=True):
+        if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
+            say(f"experiment {record.id} is {state}: it waits for {named_trials(trials)}")
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
@@ -155,6 +158,8 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
+    if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
+        console.print(f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save", markup=False)
     if progress.why_ended:
         console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):

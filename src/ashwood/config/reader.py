@@ -22,7 +22,7 @@ from ashwood.config.resources import read_demand, read_slots
 from ashwood.config.runtime import absolute, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
-from ashwood.config.stop_when import read_stop_when, take_out_misplaced_time
+from ashwood.config.stop_when import read_duration, read_stop_when, take_out_misplaced_time
 from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
 from ashwood.errors import ConfigError, Problem
@@ -137,6 +137,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         check_conversions(longest, periods, file.records_per_epoch or None, space, report)
         warn_of_unfair_batches(longest, space, report)
     stop_at, max_seconds = read_stop_when(file.searcher, report)
+    grace_period = read_duration(file.grace_period, ("grace_period",), report)
+    max_silence = read_duration(file.max_silence, ("max_silence",), report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
@@ -170,6 +172,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         max_restarts=file.max_restarts,
         max_preemptions=file.max_preemptions,
         reuse_workers=file.reuse_workers,
+        grace_period=grace_period,
+        max_silence=max_silence,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

@@ -110,7 +110,7 @@ Period = Annotated[Any, WithJsonSchema(_length(0))]
 Command = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {**_STRINGS, "minItems": 1}]})]
 Storage = Annotated[Any, WithJsonSchema(_STORAGE_SCHEMA)]
 Variables = Annotated[Any, WithJsonSchema(_VARIABLES_SCHEMA)]
-MaxTime = Annotated[
+Duration = Annotated[
     Any,
     WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^\s*\d"}]}),
 ]
@@ -144,7 +144,7 @@ class StopWhen(Section):
     metric_at: float | None = Field(
         default=None, allow_inf_nan=False, description="Stop when a trial reports this metric or a better one."
     )
-    max_time: MaxTime = Field(
+    max_time: Duration = Field(
         default=None,
         description="Stop when the experiment has run for so long: seconds, or text such as 90s, 15min, 2h or 3d.",
     )
@@ -328,6 +328,16 @@ class ExperimentFile(Section):
     reuse_workers: bool = Field(
         default=True,
         description="Let a worker process train one trial after the other; false: a fresh process for each attempt.",
+    )
+    grace_period: Duration = Field(
+        default=None,
+        description="Kill a worker that must stop, and finishes no step or save for so long: seconds, or text such as "
+        "30s or 5min; by default 10 seconds, or twice its longest step so far if that is more.",
+    )
+    max_silence: Duration = Field(
+        default=None,
+        description="Fail and retry an attempt that trains for so long without finishing a step or saving: seconds, "
+        "or text such as 90s or 15min; by default there is no limit.",
     )
     max_common_failures: int = Field(
         default=3,

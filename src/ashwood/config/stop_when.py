@@ -29,10 +29,15 @@ def read_stop_when(searcher: Searcher, report: Report) -> tuple[float | None, fl
         if not report.known_bad_within(_STOP_WHEN):
             report.error(_STOP_WHEN, f"must hold {any_of(_KEYS)}, or both")
         return None, None
+    return section.metric_at, read_duration(section.max_time, (*_STOP_WHEN, "max_time"), report)
+
+
+def read_duration(value: Any, path: Path, report: Report) -> float | None:
+    """Return the seconds of a duration, or None if there is none or it is wrong, which is reported."""
     seconds = None
-    if section.max_time is not None and (seconds := parse_duration(section.max_time)) is None:
-        report.error((*_STOP_WHEN, "max_time"), _not_a_duration(section.max_time))
-    return section.metric_at, seconds
+    if value is not None and (seconds := parse_duration(value)) is None:
+        report.error(path, _not_a_duration(value))
+    return seconds
 
 
 def take_out_misplaced_time(tree: dict[str, Any], report: Report) -> None:

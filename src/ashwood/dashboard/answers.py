@@ -362,6 +362,8 @@ def _end_of(event: e.LastWord) -> tuple[str, str | None]:
         return e.ABORTED, None
     if isinstance(event, e.StorageFailed) and event.cause == e.UNREACHABLE:
         return "could not use the checkpoint storage", event.error
+    if isinstance(event, e.AttemptPreempted) and event.hung:
+        return "was killed", event.why
     return _ENDS[type(event)], getattr(event, "error", None) or getattr(event, "why", None)
 
 

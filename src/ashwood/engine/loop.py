@@ -28,9 +28,13 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.search.vocabulary import TrialId
 
 _SUMMARY_SECONDS = 1.0
 _CARE_SECONDS = 0.2
+_WAIT_SECONDS = 3.0
+"""Seconds after which the user is told which trials the end of the run waits for."""
+_MOST_NAMED = 10
 
 
 class Engine:
@@ -50,6 +54,7 @@ class Engine:
         make_room: Callable[[], None] | None = None,
         recovery: Recovery | None = None,
         ran_before: float = 0.0,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Put an experiment, folded up to the end of its log, together with its log and backend.
 
@@ -65,6 +70,7 @@ class Engine:
             make_room: frees what was kept for the case that the disk is full.
             recovery: adds what an attempt that died had saved; without it nothing is looked up.
             ran_before: seconds for which earlier drivers ran the experiment.
+            say: shows a message about what the end of the run waits for.
         """
         self._experiment = experiment
         self._backend = backend
@@ -80,6 +86,9 @@ class Engine:
         self._care_due = inf if requests is None and beat is None else 0.0
         self._began = self._clock.elapsed() - ran_before
         self._expected: int | None = 0
+        self._say = say
+        self._leaving_since: float | None = None
+        self._listed: tuple[TrialId, ...] = ()
         self._pause_wanted = False
         self._abandon_wanted = False
 
@@ -188,4 +197,34 @@ class Engine:
                 self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
+        self._tell_what_it_waits_for(now)
         self._care_due = self._clock.elapsed() + _CARE_SECONDS
+
+    def _tell_what_it_waits_for(self, now: float) -> None:
+        """Keep the summary true while the experiment pauses or stops, and say what it waits for if that takes long.
+
+        While trials hang nothing happens that would update the summary.
+        """
+        leaves = self._experiment.state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
+        trials = tuple(sorted(self._dispatcher.live)) if leaves else ()
+        if not trials:
+            self._leaving_since, self._listed = None, ()
+            return
+        if trials != self._listed and self._summarize is not None and now >= self._summary_due:
+            self._listed = trials
+            self._summary_due = now + _SUMMARY_SECONDS
+            self._recorder.summarize(self._summarize())
+        if self._leaving_since is None:
+            self._leaving_since = now
+        elif now >= self._leaving_since + _WAIT_SECONDS and self._say is not None:
+            self._say(_waiting(trials, self._experiment.spec.grace_period))
+            self._leaving_since = inf
+
+
+def _waiting(trials: Sequence[TrialId], grace: float | None) -> str:
+    named = ", ".join(map(str, trials[:_MOST_NAMED])) + (", …" if len(trials) > _MOST_NAMED else "")
+    limit = "10 s, or for twice its longest step," if grace is None else f"{grace:g} s"
+    return (
+        f"waiting for trial{'' if len(trials) == 1 else 's'} {named} to finish a step and save. A worker that "
+        f"finishes no step or save for {limit} is killed; its trial resumes from its latest checkpoint"
+    )

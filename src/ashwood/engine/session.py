@@ -87,7 +87,7 @@ class Audience(Protocol):
         ...
 
     def warn(self, message: str) -> None:
-        """Show a message before anything runs."""
+        """Show a message that is no entry of the log."""
         ...
 
 
@@ -283,6 +283,7 @@ class Session:
                 make_room=ballast.release,
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
+                say=audience.warn,
             )
             with _interruptible(engine, audience.interrupted, self._home.store.hurry):
                 state = engine.run()

@@ -115,11 +115,15 @@ class AttemptPreempted(NamedTuple):
     """The worker was taken away or lost; the trial's code is not to blame.  ``why`` is for people.
 
     Only a trial that loses one after the other without getting any further is taken to be the cause.
+
+    ``hung``: the worker was killed because it did not react to a request to stop, which counts neither as such a loss
+    nor as a failure.
     """
 
     trial: TrialId
     attempt: int
     why: str
+    hung: bool = False
 
 
 FULL, UNREACHABLE = "full", "unreachable"

@@ -613,10 +613,13 @@ class Experiment:
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
-        if not self._works(trial, event) or self._ends_for_good:
+        works = self._works(trial, event) and not self._ends_for_good
+        if event.hung:
+            yield Warn(_killed_as_hung(trial, event, resumes=works))
+        if not works:
             return
-        trial.preemptions += 1
-        if self.spec.max_preemptions is not None and trial.preemptions > self.spec.max_preemptions:
+        trial.preemptions += not event.hung
+        if not event.hung and self.spec.max_preemptions is not None and trial.preemptions > self.spec.max_preemptions:
             self._last_error = lost_too_often(trial.preemptions, event.why)
             yield from self._failed(trial, self._last_error)
             return
@@ -693,6 +696,15 @@ class Experiment:
             self._running.add(trial.id)
         else:
             self._running.discard(trial.id)
+
+
+def _killed_as_hung(trial: Trial, event: AttemptPreempted, *, resumes: bool) -> str:
+    killed = f"the worker of trial {trial.id} was killed: {event.why}"
+    if not resumes:
+        return f"{killed}. The trial's results stand"
+    if trial.checkpoint_length == 0:
+        return f"{killed}. The trial has no checkpoint, so it starts from 0 when the experiment is resumed"
+    return f"{killed}. The trial resumes from length {trial.checkpoint_length}"
 
 
 def _standing(trial: Trial, event: ValidationReported) -> str:

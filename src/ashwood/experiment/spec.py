@@ -138,6 +138,9 @@ class ExperimentSpec:
             counts as a failure of its own; None: any number.
         reuse_workers: whether a worker process runs one attempt after the other; if not, each attempt gets a process
             that is forked from it.
+        grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
+            or twice the longest step of its attempt if that is more.
+        max_silence: an attempt that trains for so long, in seconds, without a finished step or save fails; None: never.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -177,6 +180,8 @@ class ExperimentSpec:
     max_restarts: int = 5
     max_preemptions: int | None = None
     reuse_workers: bool = True
+    grace_period: float | None = None
+    max_silence: float | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None

@@ -26,6 +26,7 @@ from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     CheckpointSaved,
     HparamsRejected,
     LastWord,
@@ -81,6 +82,37 @@ class ProcessBackendContract(BackendContract):
         assert AttemptEnded(1, 1, 2) in events
         wait_for_end(process)
         assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
+
+    @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
+    def test_hung_attempt_is_killed_after_request_to_stop(self, tmp_path: Path, misdeed: str) -> None:
+        """It is not recorded as failed, and its slot is free."""
+        backend = self.make(toy_spec(tmp_path, grace_period=0.3), tmp_path)
+        try:
+            backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
+            process = wait_for_number(tmp_path / "pid")
+            backend.dispatch([Suspend(0, 1)])
+            killed = next(event for event in hear(backend) if isinstance(event, LastWord))
+            assert killed == AttemptPreempted(
+                0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True
+            )
+            wait_for_end(process)
+            assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+        finally:
+            backend.close()
+
+    @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
+    def test_silent_attempt_fails(self, tmp_path: Path, misdeed: str) -> None:
+        """It is retried as after any failure, and its slot is free."""
+        backend = self.make(toy_spec(tmp_path, max_silence=3.0), tmp_path)
+        try:
+            start = job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})
+            *_, failed = drive(backend, [start])
+            assert isinstance(failed, AttemptFailed)
+            assert failed.error.startswith("it finished no step and no save for 3 s (max_silence)")
+            wait_for_end(wait_for_number(tmp_path / "pid"))
+            assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+        finally:
+            backend.close()
 
     def test_what_an_aborted_attempt_started_is_gone_too(self, backend: Backend, tmp_path: Path) -> None:
         """No child of its process lives on."""

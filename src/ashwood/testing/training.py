@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -57,6 +58,24 @@ def _tell(trial: Trial) -> None:
         time.sleep(0.01)
 
 
+def _hang(trial: Trial) -> None:
+    """Leave the id of this process in the file ``hparams["pid_file"]``, then hang in C with Python's lock held."""
+    Path(trial.hparams.pid_file).write_text(str(os.getpid()))
+    ctypes.PyDLL(None).sleep(3600)
+
+
+def _swallow(trial: Trial) -> None:
+    """Leave the id of this process in the file ``hparams["pid_file"]``, then catch all exceptions for ever."""
+    Path(trial.hparams.pid_file).write_text(str(os.getpid()))
+    while True:
+        try:
+            time.sleep(0.05)  # a flood of reports would only test how fast the driver reads
+            trial.report(loss=0.0)
+            trial.stop()
+        except BaseException:  # noqa: BLE001, S110
+            pass
+
+
 def _lack_space(_trial: Trial) -> None:
     try:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -82,6 +101,8 @@ MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "return": lambda _: None,
     "fork": _fork,
     "tell": _tell,
+    "hang": _hang,
+    "swallow": _swallow,
     "lack_space": _lack_space,
     "lose_storage": _lose_storage,
 }

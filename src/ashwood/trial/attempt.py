@@ -12,6 +12,7 @@ from ashwood.trial.channel import Link, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
+from ashwood.trial.signs import Signs
 from ashwood.trial.storage import (
     RETRY_SECONDS,
     About,
@@ -147,6 +148,7 @@ class Attempt:
         self._link = link
         # The target that was reached without the metric of the search, and the length to which loops go on for it.
         self._lengthened_at = self._lengthened_to = 0
+        self._signs = Signs(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
         # Length that the code named last; None: it has named none, and counts by a loop of the trial or not at all.
@@ -202,6 +204,7 @@ class Attempt:
             while not self._leaves() and (goal := loop.scale.position(self._goal)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
+                self._signs.note(self._place())
                 self._notice()
                 if self._over or self.length < self.target:
                     continue
@@ -257,6 +260,7 @@ class Attempt:
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
+        self._signs.note(self._place())
         return self.loop
 
     def _due(self, loop: Loop) -> int:
@@ -329,6 +333,7 @@ class Attempt:
             self._advance(length)
         if not self.restored:
             self._warn_of_restoring()
+        self._signs.note(self._place())
         if self._suspended and self._place() == self._began_at:
             return  # no step was trained: this is the state that the attempt began with
         length = self.length
@@ -404,7 +409,9 @@ class Attempt:
         return self._suspended or self._verdict is not None
 
     def _ask(self, length: int) -> None:
-        self._obey(self._link.verdict(), length)
+        verdict = self._link.verdict()
+        self._signs.wait_over()
+        self._obey(verdict, length)
 
     def _obey(self, verdict: Verdict | None, length: int) -> None:
         """Act on the answer to the report at ``length``, or on a request to suspend, which is None."""
@@ -479,7 +486,8 @@ class Attempt:
         seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
         patience = Patience(seconds, self._hurries)
         try:
-            open_storage(self.job.checkpoints, patience).save(name, save, lambda: about)
+            with self._signs.saving(save) as write:
+                open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
         except StorageUnreachable as error:
             if not goes_on or self._suspended:
                 raise
@@ -493,6 +501,7 @@ class Attempt:
 
     def _hurries(self) -> bool:
         """Return whether the trial has to stop, so that a storage that fails is given up soon."""
+        self._signs.transferring()
         self._notice()
         return self._suspended
 

@@ -20,6 +20,10 @@ group GROUP                      this job runs in a process group of its own
 joined GROUP                     a process of this job runs in another process group
 started LENGTH                   training begins
 report LENGTH METRICS            never answered, except at the target with the search's metric
+alive LONGEST                    steps were finished since the last of these, or a transfer made
+                                 progress; LONGEST: seconds of the longest step so far
+phase PHASE DIRECTORY            what the trial does from now on, a `Phase`; DIRECTORY: where
+                                 training code writes a checkpoint to
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
                                  was reported at LENGTH
 warning MESSAGE                  the training code probably has a mistake
@@ -45,6 +49,7 @@ import json
 import socket
 from collections import deque
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 Message = list[Any]
@@ -113,6 +118,18 @@ class Channel:
         self._inbox.extend(json.loads(line) for line in lines)
 
 
+class Phase(StrEnum):
+    """What a trial does, as far as that tells how long it may show no progress."""
+
+    FETCHING = "fetching"
+    """The checkpoint to start from is fetched and verified."""
+    TRAINING = "training"
+    WRITING = "writing"
+    """Training code writes a checkpoint."""
+    STORING = "storing"
+    """A checkpoint that is written is put into the storage."""
+
+
 class Verdict(NamedTuple):
     """What the search answers to a report at the target.
 
@@ -142,6 +159,14 @@ class Link(Protocol):
 
     def warned(self, message: str) -> None:
         """The training code probably has a mistake."""
+        ...
+
+    def alive(self, longest: float) -> None:
+        """Tell that the trial makes progress; its longest step so far took ``longest`` seconds."""
+        ...
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
+        """Tell what the trial does from now on; ``directory``: where training code writes a checkpoint to."""
         ...
 
     def suspended(self) -> bool:
@@ -181,6 +206,14 @@ class DriverLink:
     def warned(self, message: str) -> None:
         """The training code probably has a mistake."""
         self._channel.send("warning", message)
+
+    def alive(self, longest: float) -> None:
+        """Tell that the trial makes progress; its longest step so far took ``longest`` seconds."""
+        self._channel.send("alive", longest)
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
+        """Tell what the trial does from now on; ``directory``: where training code writes a checkpoint to."""
+        self._channel.send("phase", phase, directory)
 
     def suspended(self) -> bool:
         """Return whether the trial was told to suspend, now or before, or the driver is gone."""

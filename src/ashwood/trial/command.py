@@ -10,6 +10,7 @@ process to worker
 hello RANK PID               answer to job; RANK: null if no launcher has numbered the processes
 join                         this process trains its rank from now on
 report …, checkpoint …, …    from rank 0, for the driver; also warning
+alive …, phase …
 announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
 next                         from another rank: send the announcements that it has not received yet
 outcome MESSAGE              how the attempt ended in this process
@@ -42,7 +43,7 @@ from typing import Any
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.attempt import Attempt, Ended, Failed, Leave
-from ashwood.trial.channel import Channel, DriverLink, Message, Verdict
+from ashwood.trial.channel import Channel, DriverLink, Message, Phase, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.ranks import FollowingAttempt, LeadingAttempt
 from ashwood.trial.run import cause_of, describe, message_of, outcome_of, storage_trouble
@@ -163,6 +164,12 @@ class _FollowerLink:
         """Do nothing."""
 
     def warned(self, message: str) -> None:
+        """Do nothing."""
+
+    def alive(self, longest: float) -> None:
+        """Do nothing."""
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
         """Do nothing."""
 
     def suspended(self) -> bool:

@@ -26,6 +26,7 @@ class Job(NamedTuple):
         max_length: total length to which the experiment trains a trial at most.
         experiment_id: number of the experiment in its home; 0: there is no experiment.
         experiment_name: name of the experiment.
+        pulse: seconds after which the driver is told again that steps were finished.
     """
 
     trial: int
@@ -51,3 +52,4 @@ class Job(NamedTuple):
     max_length: int = 0
     experiment_id: int = 0
     experiment_name: str = ""
+    pulse: float = 1.0

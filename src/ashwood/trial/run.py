@@ -27,7 +27,7 @@ from ashwood.trial.attempt import (
     Unusable,
     draw_of,
 )
-from ashwood.trial.channel import Link, Message
+from ashwood.trial.channel import Link, Message, Phase
 from ashwood.trial.job import Job
 from ashwood.trial.storage import About, Patience, open_storage
 
@@ -41,6 +41,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
     """Train a trial as far as the search wants; nothing that the function does raises out of here."""
     while True:
+        if job.checkpoint is not None:
+            link.phase(Phase.FETCHING)
         outcome = with_checkpoint(job, lambda ready: _call(function, ready, link), link.suspended)
         if not isinstance(outcome, Again):
             return outcome

@@ -9,7 +9,7 @@ from typing import Any
 
 from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
-from ashwood.trial.channel import Verdict
+from ashwood.trial.channel import Phase, Verdict
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.storage import MANIFEST, open_storage
@@ -41,6 +41,12 @@ class PrintingLink:
 
     def warned(self, message: str) -> None:
         """Do nothing: the attempt has printed the message."""
+
+    def alive(self, longest: float) -> None:
+        """Do nothing."""
+
+    def phase(self, phase: Phase, directory: str = "") -> None:
+        """Do nothing."""
 
     def suspended(self) -> bool:
         """Nobody suspends it."""

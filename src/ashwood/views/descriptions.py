@@ -44,8 +44,9 @@ def describe_event(event: e.Event, unit: Unit) -> str:
             return f"trial {trial} was ended, attempt {attempt}: {e.ABORTED}"
         case e.AttemptFailed(trial, attempt, error):
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
-        case e.AttemptPreempted(trial, attempt, why):
-            return f"trial {trial} lost its worker, attempt {attempt}: {_headline(why)}"
+        case e.AttemptPreempted(trial, attempt, why, hung):
+            what = f"the worker of trial {trial} was killed" if hung else f"trial {trial} lost its worker"
+            return f"{what}, attempt {attempt}: {_headline(why)}"
         case e.StorageFailed(trial, attempt, error, cause):
             found = "could not use the checkpoint storage" if cause == e.UNREACHABLE else "found a disk full"
             return f"trial {trial} {found}, attempt {attempt}: {_headline(error)}"

@@ -183,6 +183,12 @@ class Progress:
         return Best(row.id, row.metric, row.metric_length, row.metric_at)
 
     @property
+    def waits_for(self) -> list[TrialId]:
+        """Return the trials that an experiment which pauses or stops waits for, in the order of their numbers."""
+        leaves = self.state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
+        return sorted(self.trials.spending.live) if leaves else []
+
+    @property
     def trials_planned(self) -> int:
         """How many trials the search creates in all, as it was set last."""
         return sum(bracket.planned for bracket in self.ladder.brackets)
@@ -272,6 +278,7 @@ class Progress:
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
+            "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),
             "improvements": [
                 [round(each.driven, 3), float(f"{each.metric:.6g}")] for each in thinned(self.improvements, POINTS)

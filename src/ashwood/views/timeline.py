@@ -263,8 +263,8 @@ class Timeline:
                 self._begin(slot, trial, attempt, length)
             case AttemptEnded() | AttemptFailed() | StorageFailed() | CheckpointDamaged():
                 self._end(event, SpanEnd.FAILED)
-            case AttemptPreempted(trial):
-                if (span := self._live.get(trial)) is not None:
+            case AttemptPreempted(trial, hung=hung):
+                if not hung and (span := self._live.get(trial)) is not None:
                     self._lost.append(span.slot)
                 self._end(event, SpanEnd.PREEMPTED)
             case HparamsRejected():

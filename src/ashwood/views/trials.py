@@ -133,7 +133,7 @@ class TrialTable:
                 row.started_at = at if row.started_at is None else row.started_at
             case AttemptFailed(trial, _, error) if event.is_failure:
                 self.rows[trial].errors += (error,)
-            case AttemptPreempted(trial, _, why):
+            case AttemptPreempted(trial, _, why, hung=False):
                 self.rows[trial].preempted += 1
                 if any(isinstance(getattr(decision, "why", None), Retried | GaveUp) for decision in decisions):
                     self.rows[trial].errors += (f"its worker was lost once too often, the last time: {why}",)

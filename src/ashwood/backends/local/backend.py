@@ -8,13 +8,16 @@ import selectors
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
+from ashwood.backends.local.liveness import Liveness
 from ashwood.backends.local.logs import tail, trial_log, worker_log
 from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
@@ -29,6 +32,7 @@ from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
+    AttemptPreempted,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
@@ -42,10 +46,13 @@ from ashwood.experiment.events import (
 from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.channel import Message
+from ashwood.trial.channel import Message, Phase
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
+_PULSE = 1.0
+_BURIAL_SECONDS = 5.0
+"""Seconds after which a killed worker is given up, though the kernel has not ended it: a disk may not answer."""
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
@@ -53,12 +60,35 @@ _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 @dataclass(slots=True)
 class _Place:
-    """A slot, the worker in it, the attempt that the worker has, and whether that is to end at once."""
+    """A slot.
+
+    Attributes:
+        worker: the worker in it, or None.
+        attempt: the attempt that the worker has, or None.
+        aborted: whether the attempt was killed on request.
+        ending: how an attempt ends that was killed because it hangs, or None if it was not.
+        buried_at: when a worker that was killed is given up, though its process has not ended.
+        liveness: the signs of life of the attempt.
+        target: total length at which the attempt waits for the search.
+    """
 
     slot: Slot
     worker: WorkerProcess | None = None
     attempt: tuple[TrialId, int] | None = None
     aborted: bool = False
+    ending: AttemptPreempted | AttemptFailed | None = None
+    buried_at: float = inf
+    liveness: Liveness | None = None
+    target: int = 0
+
+    @property
+    def is_killed(self) -> bool:
+        return self.aborted or self.ending is not None
+
+    @property
+    def due(self) -> float:
+        """When the attempt must be looked at, whatever it says by then."""
+        return self.buried_at if self.liveness is None or self.is_killed else self.liveness.due
 
 
 class LocalBackend:
@@ -112,6 +142,7 @@ class LocalBackend:
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
+        self._leads = team.rank == 0
         self._broken: str | None = None
         self._closed = False
         check_command(spec)
@@ -168,8 +199,9 @@ class LocalBackend:
             elif (place := self._live.get(attempt)) is not None and place.worker is not None:
                 if isinstance(command, Abort):
                     place.aborted = True
-                    place.worker.kill_job()
+                    self._kill(place, place.worker)
                 else:
+                    _note_command(place, command)
                     place.worker.send(*_message(command))
         for attempt, start in starts.items():
             self._start(attempt, start)
@@ -184,8 +216,20 @@ class LocalBackend:
         place = next((place for place in free if place.worker is not None), free[0])
         worker = place.worker or self._spawn(place)
         place.attempt = attempt
+        place.liveness = Liveness(
+            time.monotonic(),
+            grace=self._spec.grace_period,
+            # The other processes of a trial wait for the one that leads.
+            max_silence=self._spec.max_silence if self._leads else None,
+            pulse=_pulse(self._spec),
+        )
+        place.target = command.target
         self._live[attempt] = place
         worker.send("job", command._asdict())
+
+    def _kill(self, place: _Place, worker: WorkerProcess) -> None:
+        worker.kill_job()
+        place.buried_at = time.monotonic() + _BURIAL_SECONDS
 
     def _spawn(self, place: _Place) -> WorkerProcess:
         slot = place.slot
@@ -209,10 +253,12 @@ class LocalBackend:
         deadline = None if timeout is None else time.monotonic() + timeout
         events = list(self._untold.values())
         self._untold.clear()
+        events.extend(self._kill_hung())
         while not events:
             if self._broken is not None:
                 raise BackendError(self._broken)
-            ready = self._selector.select(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            until = min(inf if deadline is None else deadline, *(place.due for place in self._places))
+            ready = self._selector.select(None if until == inf else max(0.0, until - time.monotonic()))
             woken = False
             for key, _ in ready:
                 if key.data is None:
@@ -223,6 +269,32 @@ class LocalBackend:
             if not ready or woken:
                 break
         return events
+
+    def _kill_hung(self) -> Iterator[Event]:
+        """Kill attempts that hang, and give up workers that the kernel does not end."""
+        for place in self._places:
+            worker, liveness, now = place.worker, place.liveness, time.monotonic()
+            if worker is None or liveness is None or now < place.due:
+                continue
+            if place.is_killed:
+                yield from self._bury(place, worker)
+            elif liveness.is_hung(now, _size_of):
+                # What it has said and nobody has read yet may be a sign of life, or its last word.
+                yield from self._hear(place, exited=False)
+                if place.liveness is liveness and liveness.is_hung(now, _size_of):
+                    place.ending = self._ending_of(place.attempt, liveness)
+                    self._kill(place, worker)
+
+    def _ending_of(
+        self, attempt: tuple[TrialId, int] | None, liveness: Liveness
+    ) -> AttemptPreempted | AttemptFailed | None:
+        if attempt is None:
+            return None
+        silent = "it finished no step and no save for"
+        if liveness.must_stop:
+            return AttemptPreempted(*attempt, f"{silent} {liveness.limit:g} s after the request to stop", hung=True)
+        said = tail(trial_log(self._logs, attempt[0]))
+        return AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
 
     def _hear(self, place: _Place, exited: bool) -> Iterator[Event]:
         worker = place.worker
@@ -249,13 +321,25 @@ class LocalBackend:
                 self._note_group(place, worker, message[1])
             elif kind == "joined":
                 self._note_joined(place, worker, message[1])
-            elif kind in _LAST or not place.aborted:
-                event = _event(message, place.attempt, place.slot.number)
-                if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
-                    event = AttemptFailed(*place.attempt, ABORTED)
-                if kind in _LAST:
-                    self._free(place, worker)
-                yield event
+            else:
+                yield from self._tell(message, place, worker, place.attempt)
+
+    def _tell(
+        self, message: Message, place: _Place, worker: WorkerProcess, attempt: tuple[TrialId, int]
+    ) -> Iterator[Event]:
+        """Return the event that a message about an attempt tells of, if it does, and take note of signs of life."""
+        kind = message[0]
+        _note_progress(place, message, self._spec.metric)
+        if kind in ("alive", "phase") or (place.aborted and kind not in _LAST):
+            return
+        event = _event(message, attempt, place.slot.number)
+        if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
+            event = AttemptFailed(*attempt, ABORTED)
+        elif place.ending is not None and kind == "failed":
+            event = place.ending
+        if kind in _LAST:
+            self._free(place, worker)
+        yield event
 
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
         """The job has a process group of its own (None: it has ended)."""
@@ -266,7 +350,7 @@ class LocalBackend:
                 self._warden.watch(group)
         worker.group = group
         worker.joined.clear()
-        if place.aborted and group is not None:  # it began while its predecessor was killed
+        if place.is_killed and group is not None:  # it began while its predecessor was killed
             worker.kill_job()
 
     def _note_joined(self, place: _Place, worker: WorkerProcess, group: int) -> None:
@@ -274,14 +358,14 @@ class LocalBackend:
         worker.join(group)
         if self._warden is not None:
             self._warden.watch(group)
-        if place.aborted:
+        if place.is_killed:
             worker.kill_job()
 
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
         if place.attempt is not None:
             del self._live[place.attempt]
             place.attempt = None
-            place.aborted = False
+            place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
         if worker.group is not None:
             self._note_group(place, worker, None)
 
@@ -294,12 +378,15 @@ class LocalBackend:
         place.worker = None
         if self._warden is not None:
             self._warden.forget(worker.pid)
-        attempt, aborted = place.attempt, place.aborted
+        attempt, aborted, ending = place.attempt, place.aborted, place.ending
         self._free(place, worker)
         if attempt is None:
             return
         if aborted:
             yield AttemptFailed(*attempt, ABORTED)
+            return
+        if ending is not None:
+            yield ending
             return
         if worker.complaint is not None:
             yield AttemptFailed(*attempt, worker.complaint)
@@ -370,9 +457,56 @@ def _setup(
             "max_length": spec.search.max_length,
             "experiment_id": number,
             "experiment_name": spec.name,
+            "pulse": _pulse(spec),
             **team._asdict(),
         },
     )
+
+
+def _pulse(spec: ExperimentSpec) -> float:
+    """Return how many seconds the news of a finished step may be late."""
+    limits = [limit / 4 for limit in (spec.grace_period, spec.max_silence) if limit is not None]
+    return min([_PULSE, *limits])
+
+
+def _note_command(place: _Place, command: GoOn | Finish | Suspend) -> None:
+    if place.liveness is None:
+        return
+    if isinstance(command, Suspend):
+        place.liveness.ask_to_stop(time.monotonic())
+        return
+    if isinstance(command, GoOn):
+        place.target = command.target
+    if place.liveness.waits:  # What comes next is measured from the answer on.
+        place.liveness.alive(time.monotonic())
+
+
+def _note_progress(place: _Place, message: Message, metric: str) -> None:
+    if place.liveness is None:
+        return
+    now = time.monotonic()
+    match message:
+        case ["alive", longest]:
+            place.liveness.alive(now, longest)
+        case ["phase", phase, directory]:
+            place.liveness.enter(now, Phase(phase), directory)
+        case ["started", *_]:
+            place.liveness.enter(now, Phase.TRAINING)
+        case ["checkpoint", *_]:
+            place.liveness.alive(now)
+        case ["report", length, metrics] if length >= place.target and metric in metrics:
+            place.liveness.waits = True
+
+
+def _size_of(directory: str) -> object:
+    """Return the number of files under a directory, their bytes in all, and when the latest was changed."""
+    count, size, changed = 0, 0, 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # it is renamed or deleted meanwhile
+                found = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - faster for many files
+                count, size, changed = count + 1, size + found.st_size, max(changed, found.st_mtime_ns)
+    return count, size, changed
 
 
 def _pair(length: Length | None) -> tuple[int, str] | None:

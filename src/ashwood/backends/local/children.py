@@ -22,7 +22,7 @@ from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
-from ashwood.trial.channel import Channel, Message, encode
+from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe, message_of, with_checkpoint
@@ -105,6 +105,8 @@ class Command:
                 command = fill_in(self._command, job.hparams, others)
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
+            if job.checkpoint is not None:
+                channel.send("phase", Phase.FETCHING, "")
             match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
                 case [["again", fields, _], left]:
                     job, pending = Job(*fields), left
@@ -121,6 +123,7 @@ class Command:
             server = CommandServer(channel, job, pending, self._inherited)
         except OSError as error:
             return Failed(f"Cannot make a socket for the processes of the command: {error}")
+        channel.send("phase", Phase.TRAINING, "")
         with server:
             process = subprocess.Popen(  # noqa: S603
                 ["/bin/sh", "-c", command],

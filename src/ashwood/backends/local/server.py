@@ -30,7 +30,7 @@ _TERMINATION = 5.0
 """Seconds between SIGTERM, at which launchers end what they started, and SIGKILL."""
 _KILL_SECONDS = 2.0
 _SEND_SECONDS = 10
-_PASSED_ON = (b'["report",', b'["checkpoint",', b'["warning",')
+_PASSED_ON = (b'["report",', b'["checkpoint",', b'["warning",', b'["alive",', b'["phase",')
 
 
 class _Peer:

@@ -1,0 +1,71 @@
+"""Signs of life: how the driver knows that a trial makes progress.
+
+A step costs nanoseconds, so it sends nothing.  Between two chunks of a loop, and at reports, the driver is told that
+steps were finished, at most once per `ashwood.trial.job.Job.pulse` seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from time import perf_counter
+
+from ashwood.trial.channel import Link, Phase
+
+
+class Signs:
+    """Tells the driver which progress a trial makes."""
+
+    def __init__(self, link: Link, pulse: float, clock: Callable[[], float] = perf_counter) -> None:
+        self._link = link
+        self._pulse = pulse
+        self._clock = clock
+        self._place: object = None
+        # Start of the step in work: the last progress, or the end of a save or of a wait for the search since.
+        self._since = clock()
+        self._told_at = -inf
+        self._longest = 0.0
+        self._has_news = False
+
+    def note(self, place: object) -> None:
+        """Note where the training is: if that has changed, a step was finished."""
+        now = self._clock()
+        if place != self._place:
+            if self._place is not None:
+                self._longest = max(self._longest, now - self._since)
+                self._has_news = True
+            self._place, self._since = place, now
+        if self._has_news:
+            self._tell(now)
+
+    def wait_over(self) -> None:
+        """Begin to measure the step in work anew: what has just ended was no training."""
+        self._since = self._clock()
+
+    def transferring(self) -> None:
+        """Note that a transfer, which has time limits of its own, goes on."""
+        self._tell(self._clock())
+
+    @contextmanager
+    def saving(self, save: Callable[[Path], object]) -> Iterator[Callable[[Path], object]]:
+        """Give a function that saves as ``save`` does; the driver is told what saving has come to."""
+
+        def write(directory: Path) -> object:
+            self._link.phase(Phase.WRITING, str(directory))
+            result = save(directory)
+            self._link.phase(Phase.STORING)
+            return result
+
+        try:
+            yield write
+        finally:
+            self._link.phase(Phase.TRAINING)
+            self.wait_over()
+
+    def _tell(self, now: float) -> None:
+        if now - self._told_at >= self._pulse:
+            self._told_at = now
+            self._has_news = False
+            self._link.alive(self._longest)
