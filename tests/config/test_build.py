@@ -138,7 +138,10 @@ leaves = (
     constants
     | st.lists(constants, max_size=3)
     | ranges()
-    | st.builds(lambda vals: {"type": "categorical", "vals": vals}, st.lists(constants, min_size=1, max_size=3))
+    | st.builds(
+        lambda vals: {"type": "categorical", "vals": vals},
+        st.lists(constants, min_size=1, max_size=3, unique_by=json.dumps),
+    )
     | st.builds(lambda val: {"type": "const", "val": val}, constants)
 )
 spaces = st.dictionaries(

@@ -1,6 +1,7 @@
 """A chronicle holds what its parts hold, and how the best came about."""
 
 import pickle
+from dataclasses import fields
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.views.chronicle import STRETCH, Chronicle, chronicle
 from ashwood.views.descriptions import trials_of
+from ashwood.views.ladder import RungView
 from ashwood.views.progress import Progress
 from ashwood.views.reports import Report
 from tests.views.simulate import Workers
@@ -69,6 +71,11 @@ def test_views_from_a_snapshot_on_are_those_of_the_whole_log(ran: Workers, data:
     assert views_of(again) == views_of(chronicle(spec, entries))
 
 
+def vars_of(rung: RungView) -> dict[str, object]:
+    values = {each.name: getattr(rung, each.name) for each in fields(rung)}
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
+
+
 def views_of(told: Chronicle) -> list[str]:
     """Return everything that a chronicle shows, as text, because NaN differs from itself."""
     progress, timeline, history = told.progress, told.timeline, told.history
@@ -80,7 +87,11 @@ def views_of(told: Chronicle) -> list[str]:
         trials.rows,
         trials.leader,
         trials.spending.__dict__,
-        progress.ladder.brackets,
+        # Sets that are equal may differ in their order.
+        [
+            [bracket.planned, bracket.created, *(vars_of(rung) for rung in bracket.rungs)]
+            for bracket in progress.ladder.brackets
+        ],
         timeline.spans,
         timeline.paths,
         timeline.live,
