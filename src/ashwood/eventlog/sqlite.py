@@ -274,7 +274,7 @@ class SqliteStore(SqlStore):
 
     def _read_a_copy(self) -> None:
         """An older file that can't be brought up to date where it is: its copy in memory can."""
-        copy = sqlite3.connect(":memory:", isolation_level=None)
+        copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         copy.text_factory = _text
         with contextlib.closing(self._connection):
             self._connection.backup(copy)
@@ -324,7 +324,7 @@ def _share_files(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.text_factory = _text
     try:
         connection.execute("SELECT count(*) FROM sqlite_master")
@@ -348,7 +348,11 @@ def _open_reader(path: Path) -> sqlite3.Connection | None:
     if not wal.exists() or not wal.stat().st_size:
         return None
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+        f"{path.absolute().as_uri()}?mode=ro",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
     )
     connection.text_factory = _text
     try:
@@ -374,7 +378,7 @@ def _damaged(path: Path, tail: Tail, reader: sqlite3.Connection) -> EventLogErro
 
 
 def _close(connection: sqlite3.Connection) -> None:
-    # The garbage collector may run in a thread that must not use the connection; it is then closed a moment later.
+    # The garbage collector may call this in any thread, which is why connections do not check their thread.
     with contextlib.suppress(sqlite3.ProgrammingError):
         connection.close()
 
@@ -396,7 +400,9 @@ def _connect_unwritable(path: Path) -> sqlite3.Connection:
             f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
             "copy both files to a directory that can be written, and name that with --home"
         )
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?immutable=1", uri=True, isolation_level=None, check_same_thread=False
+    )
     connection.text_factory = _text
     return connection
 

@@ -254,9 +254,29 @@ def _at_exit(function: Callable[[], None]) -> None:
     if "multiprocessing" in sys.modules and sys.modules["multiprocessing"].parent_process() is not None:
         from multiprocessing.util import Finalize  # a child of multiprocessing runs these alone
 
+        _keep_last_error()
         Finalize(None, function, exitpriority=0)
     else:
         atexit.register(function)
+
+
+def _keep_last_error() -> None:
+    """Keep the exception that ends a child of multiprocessing.
+
+    From Python 3.13 on, exit handlers run after multiprocessing has printed the exception and dropped it.
+    """
+    import traceback
+
+    print_exc = traceback.print_exc
+
+    def keep(*arguments: Any, **options: Any) -> None:
+        error = sys.exc_info()[1]
+        frames = None if error is None else error.__traceback__
+        if frames is not None and frames.tb_frame.f_code.co_name == "_bootstrap":
+            sys.last_value = error
+        print_exc(*arguments, **options)
+
+    traceback.print_exc = keep
 
 
 def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, process: int) -> None:
