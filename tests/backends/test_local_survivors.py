@@ -150,8 +150,9 @@ def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Dr
     driver.kill(*victims)
     (tmp_path / "go").touch()
     wait_for_end(driver.number("worker"), patience=10)
-    # They take the steps that rank 0 had announced: one, or two if the first epoch was fast.
-    assert saved(tmp_path) in (["length-2-attempt-1"], ["length-3-attempt-1"])
+    # Steps that take no time go on until the worker tells rank 0 that the driver is gone.
+    [name] = saved(tmp_path)
+    assert name.startswith("length-")
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
 
