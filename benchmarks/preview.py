@@ -381,5 +381,5 @@ class _Clock:
     def interrupted(self, count: int) -> None:
         pass
 
-    def waiting(self, what: str) -> None:
+    def warn(self, message: str) -> None:
         pass

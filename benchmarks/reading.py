@@ -14,16 +14,14 @@ from multiprocessing import Process
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.engine.instant_backend import InstantBackend
+from tests.engine.instant_backend import InstantBackend, Quiet
 
 from ashwood.config import read_experiment
 from ashwood.engine import open_home, places
 from ashwood.engine.session import Session
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import CheckpointSaved, Event
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage.port import checkpoint_name
-from ashwood.views.progress import Progress
 from benchmarks.dashboard.served import Client, Served, dashboard
 from benchmarks.tables import Options, Table
 
@@ -153,7 +151,7 @@ def _run(path: Path, experiment: Mapping[str, Any]) -> None:
     spec = read_experiment(file, overrides=[], default_seed=0).spec
     places.LocalBackend = _Trainers  # type: ignore[misc,assignment]
     with open_home(path, create=True) as opened:
-        Session.create(opened, spec, at=time.time()).run(_Nobody(spec))
+        Session.create(opened, spec, at=time.time()).run(Quiet())
 
 
 class _Trainers(InstantBackend):
@@ -180,32 +178,6 @@ def _named(event: Event) -> Event:
 
 def _loss(hparams: Mapping[str, Any], length: int) -> float:
     return float(0.1 + abs(hparams["lr"] - 0.003) + hparams["dropout"] / length)
-
-
-class _Nobody:
-    """Follows a run and says nothing."""
-
-    def __init__(self, spec: ExperimentSpec) -> None:
-        self._progress = Progress(spec)
-
-    def folded(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def ready(self, slots: int) -> None:
-        pass
-
-    def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._progress.apply(*entry)
-
-    def summary(self) -> Mapping[str, Any]:
-        return self._progress.summary()
-
-    def interrupted(self, count: int) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
-        pass
 
 
 def _experiment(name: str, trials: int) -> dict[str, object]:

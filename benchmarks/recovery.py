@@ -14,19 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from tests.engine.instant_backend import InstantBackend
+from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.torture.rack import Rack, random_cases
 
 from ashwood.config import read_experiment
-from ashwood.engine import open_home, session
+from ashwood.engine import open_home, places
+from ashwood.engine.session import Session
 from ashwood.errors import NotFound
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import CheckpointSaved, Event, SettingsChanged, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.storage import open_storage
-from ashwood.views.progress import Progress
 from benchmarks import ours
 from benchmarks.steps import Steps
 from benchmarks.tables import Options, Table
@@ -130,8 +128,8 @@ class _Place:
         loaded = read_experiment(self._file, overrides=[], default_seed=0)
         with open_home(self._home, create=True) as home:
             # All of a real driver, but for the processes that train.
-            session.LocalBackend = partial(_Trainers, reports=reports)  # type: ignore[misc,assignment]
-            session.Session.create(home, loaded.spec, at=time.time()).run(_Nobody(loaded.spec))
+            places.LocalBackend = partial(_Trainers, reports=reports)  # type: ignore[misc,assignment]
+            Session.create(home, loaded.spec, at=time.time()).run(Quiet())
 
 
 class _Trainers(InstantBackend):
@@ -159,32 +157,6 @@ class _Trainers(InstantBackend):
         name = f"trial-{event.trial}/length-{event.length}-attempt-{event.attempt}"
         self._storage.save(name, lambda directory: (directory / "state").touch())
         return event._replace(path=name)
-
-
-class _Nobody:
-    """Follows a run and says nothing."""
-
-    def __init__(self, spec: ExperimentSpec) -> None:
-        self._progress = Progress(spec)
-
-    def folded(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def ready(self, slots: int) -> None:
-        pass
-
-    def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._progress.apply(*entry)
-
-    def summary(self) -> Mapping[str, Any]:
-        return self._progress.summary()
-
-    def interrupted(self, count: int) -> None:
-        pass
-
-    def waiting(self, what: str) -> None:
-        pass
 
 
 def _experiment(trials: int, log: Path) -> dict[str, object]:

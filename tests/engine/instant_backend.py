@@ -1,10 +1,11 @@
-"""A backend whose trials train in no time: what the engine says comes back as events at once."""
+"""A backend whose trials train in no time: what the engine says comes back as events at once; and an audience."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.eventlog.port import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -13,6 +14,7 @@ from ashwood.experiment.events import (
     Event,
     ValidationReported,
 )
+from ashwood.views.progress import Progress
 
 Objective = Callable[[Mapping[str, Any], int], float]
 
@@ -93,3 +95,34 @@ class InstantBackend:
             path = f"/checkpoints/{trial}/{length}"
             self._events.append(CheckpointSaved(trial, attempt.attempt, length, path))
         self._events.append(AttemptEnded(trial, attempt.attempt, length))
+
+
+class Quiet:
+    """Audience of a run that prints nothing; see `ashwood.engine.session.Audience`.
+
+    Attributes:
+        progress: the progress of the experiment; there is none before the session has read the event log.
+        is_ready: whether trials could start.
+    """
+
+    progress: Progress
+
+    def __init__(self) -> None:
+        self.is_ready = False
+
+    def folded(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def ready(self, slots: int) -> None:
+        self.is_ready = True
+
+    def observe(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self.progress.apply(*entry)
+
+    def summary(self) -> dict[str, Any]:
+        return self.progress.summary()
+
+    def interrupted(self, count: int) -> None: ...
+
+    def warn(self, message: str) -> None: ...

@@ -21,7 +21,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 
-from .test_session import Quiet
+from .instant_backend import Quiet
 
 CODE = """
 import json

@@ -43,9 +43,9 @@ from ashwood.testing.backend import PATIENCE
 from ashwood.trial.storage import MANIFEST, ONCE, About, Storage, Stored, open_storage
 from ashwood.trial.storage.remote import RemoteStorage
 
-from .instant_backend import InstantBackend
+from .instant_backend import InstantBackend, Quiet
 from .test_loop import SPEC, new_log, objective
-from .test_session import Closing, Quiet
+from .test_session import Closing
 
 
 @pytest.fixture

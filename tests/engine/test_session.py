@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,33 +23,8 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.views.progress import Progress
 
-from .instant_backend import InstantBackend
+from .instant_backend import InstantBackend, Quiet
 from .test_loop import SPEC, entries, new_log, objective
-
-
-class Quiet:
-    """Follows a run and says nothing."""
-
-    def __init__(self) -> None:
-        self.progress = Progress(SPEC)
-        self.is_ready = False
-
-    def folded(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def ready(self, slots: int) -> None:
-        self.is_ready = True
-
-    def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self.progress.apply(*entry)
-
-    def summary(self) -> dict[str, Any]:
-        return self.progress.summary()
-
-    def interrupted(self, count: int) -> None: ...
-
-    def warn(self, message: str) -> None: ...
 
 
 class Closing(AbstractContextManager["Closing"]):

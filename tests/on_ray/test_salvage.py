@@ -35,9 +35,9 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RayCluster
 from ashwood.trial.storage import About, open_storage
-from tests.engine.instant_backend import InstantBackend
+from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.engine.test_loop import SPEC, objective
-from tests.engine.test_session import Closing, Quiet
+from tests.engine.test_session import Closing
 
 from .fakes import FakeCluster
 
