@@ -19,15 +19,15 @@ class _Report:
 
     def __init__(self, *, repair: bool, json: bool) -> None:
         self.left = self.repaired = self.repairable = 0
-        self.records: list[dict[str, object]] = []
-        self._repair = repair
-        self._json = json
+        self.repair = repair
+        self.json = json
+        self._records: list[dict[str, object]] = []
 
     def take(self, experiment: ExperimentId | None, findings: Iterable[Finding]) -> int:
         """Take the findings about an experiment, or about the home; return how many problems are left."""
         before = self.left
         for finding in findings:
-            done, why = self._repaired(finding) if self._repair else (None, "")
+            done, why = self._repaired(finding) if self.repair else (None, "")
             if not finding.is_harmless:
                 self.left += done is None
                 self.repaired += done is not None
@@ -47,8 +47,8 @@ class _Report:
             return None, f" (cannot be repaired: {error})"
 
     def _print(self, experiment: ExperimentId | None, finding: Finding, done: str | None, why: str) -> None:
-        if self._json:
-            self.records.append(
+        if self.json:
+            self._records.append(
                 {
                     "experiment": experiment,
                     "problem": finding.problem + why,
@@ -62,6 +62,15 @@ class _Report:
         after = "" if done is None else f". Repaired: {done}"
         say(on_one_line(f"{whose}{'note: ' if finding.is_harmless else ''}{finding.problem}{why}{after}"))
 
+    def end(self, experiments: int) -> bool:
+        """Print the totals of checks of so many experiments; return whether no problem is left."""
+        if self.json:
+            print_json({"experiments": experiments, "problems": self.left, "findings": self._records})
+        elif self.left:
+            advice = "; to repair what can be repaired, add --repair" if self.repairable else ""
+            say(f"{format_length(self.left, 'problems')} left, {self.repaired} repaired{advice}")
+        return self.left == 0
+
 
 def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, json: bool) -> bool:
     """``ashwood verify``, of one experiment or, if that is None, of all; return whether no problem is left."""
@@ -69,24 +78,22 @@ def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, j
     with ExitStack() as stack:
         # A home with a damaged write-ahead log can be opened for reading only, so that nothing is lost.
         opened = stack.enter_context(open_home(home, salvage=True))
-        found = report.left + report.repaired
-        left = report.take(None, check_commits(opened))
-        if report.left + report.repaired > found and repair:
-            if left:
-                return _end(report, 0, json=json)
+        if report.take(None, check_commits(opened)) and repair:
+            return report.end(0)
+        if report.repaired:
             stack.close()
             opened = stack.enter_context(open_home(home))
         if experiment is None:
             report.take(None, check_home(opened))
         numbers = [record.id for record in opened.store.experiments()] if experiment is None else [experiment]
         for number in numbers:
-            _verify_experiment(opened, number, report, repair=repair, json=json)
-    return _end(report, len(numbers), json=json)
+            _verify_experiment(opened, number, report)
+    return report.end(len(numbers))
 
 
-def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report, *, repair: bool, json: bool) -> None:
+def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report) -> None:
     with ExitStack() as stack:
-        if repair:
+        if report.repair:
             # No driver may begin meanwhile, and no worker of a former one may save.
             lease = stack.enter_context(home.lease(experiment))
             clear_former_workers(home.directory(experiment) / "workers.lock")
@@ -94,15 +101,6 @@ def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report, *,
         else:
             check = ExperimentCheck(home, experiment)
         left = report.take(experiment, check.findings())
-    if not left and not json:
+    if not left and not report.json:
         checked = ", ".join(format_length(count, noun) for noun, count in check.counts.items())
         say(f"experiment {experiment}: no problem ({checked})")
-
-
-def _end(report: _Report, experiments: int, *, json: bool) -> bool:
-    if json:
-        print_json({"experiments": experiments, "problems": report.left, "findings": report.records})
-    elif report.left:
-        advice = "; to repair what can be repaired, add --repair" if report.repairable else ""
-        say(f"{format_length(report.left, 'problems')} left, {report.repaired} repaired{advice}")
-    return report.left == 0

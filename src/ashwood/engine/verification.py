@@ -308,15 +308,13 @@ class ExperimentCheck:
     def _give_up(self, experiment: Experiment, storage: Storage, checkpoint: Checkpoint, *, there: bool) -> str:
         """Set a damaged checkpoint aside, and record that its trial cannot continue from it."""
         done = [self._set_checkpoint_aside(storage, checkpoint.name)] if there else []
-        if not experiment.state.ended:
-            # No attempt found it: attempts count from 1.
-            event = CheckpointDamaged(checkpoint.trial, 0, checkpoint.name, "found by ashwood verify")
-            with self._home.log(self._id, self._token) as log:
-                # An interrupted experiment does not run on until now.
-                Recorder(experiment, log, WallClock()).take([event], at=self._last_at)
-            length = experiment.trials[checkpoint.trial].checkpoint_length
-            done.append(f"trial {checkpoint.trial} continues from length {length}")
-        return "; ".join(done)
+        # No attempt found it: attempts count from 1.
+        event = CheckpointDamaged(checkpoint.trial, 0, checkpoint.name, "found by ashwood verify")
+        with self._home.log(self._id, self._token) as log:
+            # An interrupted experiment does not run on until now.
+            Recorder(experiment, log, WallClock()).take([event], at=self._last_at)
+        length = experiment.trials[checkpoint.trial].checkpoint_length
+        return "; ".join([*done, f"trial {checkpoint.trial} continues from length {length}"])
 
     def _set_checkpoint_aside(self, storage: Storage, name: str) -> str:
         return f"set aside as {while_beating(partial(storage.set_aside, name), self._beat)}"
