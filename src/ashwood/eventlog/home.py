@@ -32,7 +32,7 @@ from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.eventlog.wal import wal_of
+from ashwood.eventlog.wal import has_wal, wal_of
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
@@ -301,10 +301,10 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
             raise EventLogError(
                 f"you may not look into {directory}: it belongs to {owner_name(directory)}, who can allow that"
             ) from error
-    wal = wal_of(database)
-    is_empty = database.exists() and not database.stat().st_size and not (wal.exists() and wal.stat().st_size)
+    is_empty = database.exists() and not database.stat().st_size and not has_wal(database)
     if not database.exists() or (is_empty and numbers_with_head(directory)):
-        if wal.exists() and wal.stat().st_size:
+        if has_wal(database):
+            wal = wal_of(database)
             raise EventLogError(
                 f"{database} is missing, but {wal.name} is there, which holds what was recorded last: restore "
                 f"{database.name}, or move {wal.name} elsewhere"

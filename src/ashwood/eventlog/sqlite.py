@@ -26,7 +26,7 @@ from ashwood.eventlog.ballast import FULL, has_room
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
-from ashwood.eventlog.wal import Tail, close_deleted, cut_off, find_tail, shm_of, wal_of
+from ashwood.eventlog.wal import Tail, close_deleted, cut_off, find_tail, has_wal, shm_of, wal_of
 from ashwood.trial.sharing import how_to_share, owner_name, share
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
@@ -344,8 +344,7 @@ def _open_reader(path: Path) -> sqlite3.Connection | None:
 
     It cannot write.  So it leaves the write-ahead log as it is, also when it is closed as the last connection.
     """
-    wal = wal_of(path)
-    if not wal.exists() or not wal.stat().st_size:
+    if not has_wal(path):
         return None
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro",
@@ -394,10 +393,9 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 
 def _connect_unwritable(path: Path) -> sqlite3.Connection:
     """Where the files through which processes share a store can't be made, it doesn't change either."""
-    wal = wal_of(path)
-    if wal.exists() and wal.stat().st_size:
+    if has_wal(path):
         raise EventLogError(
-            f"{path}: {path.parent} can't be written, and what is in {wal.name} can't be read without: "
+            f"{path}: {path.parent} can't be written, and what is in {wal_of(path).name} can't be read without: "
             "copy both files to a directory that can be written, and name that with --home"
         )
     connection = sqlite3.connect(

@@ -57,6 +57,14 @@ def wal_of(path: Path) -> Path:
     return _beside(path, "-wal")
 
 
+def has_wal(path: Path) -> bool:
+    """Return whether a database has a write-ahead log that is not empty."""
+    wal = wal_of(path)
+    with suppress(FileNotFoundError):  # Another process closed the database, and SQLite deleted the file.
+        return wal.exists() and wal.stat().st_size > 0
+    return False
+
+
 def shm_of(path: Path) -> Path:
     """Return the file through which connections to a database share the index of its write-ahead log."""
     return _beside(path, "-shm")
