@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
@@ -454,6 +454,19 @@ class Remote:
         return self._answer()
 
 
+@pytest.fixture
+def silent() -> Iterator[Remote]:
+    """A storage that does not answer before the test ends."""
+    answer = threading.Event()
+
+    def wait_for_end() -> list[Stored]:
+        answer.wait(PATIENCE)
+        return []
+
+    yield Remote(wait_for_end)
+    answer.set()
+
+
 def unreachable() -> list[Stored]:
     raise StorageUnreachable("it is away")
 
@@ -511,14 +524,9 @@ def test_recovery_asks_an_unreachable_storage_once_a_minute(four_trials: Experim
     assert storage.listings == 2
 
 
-def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experiment) -> None:
-    now, answer = 0.0, threading.Event()
-
-    def silence() -> list[Stored]:
-        answer.wait(PATIENCE)
-        return []
-
-    recovery = Recovery(four_trials, Remote(silence), remote=True, clock=lambda: now)  # type: ignore[arg-type]
+def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experiment, silent: Remote) -> None:
+    now = 0.0
+    recovery = Recovery(four_trials, silent, remote=True, clock=lambda: now)  # type: ignore[arg-type]
     assert list(recovery.complete(FAILED[:3])) == []
     now = 59.0
     assert not recovery.ready
@@ -526,24 +534,17 @@ def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experimen
     assert recovery.ready
     assert list(recovery.complete([])) == FAILED[:3]
     assert not recovery.ready
-    answer.set()
 
 
-def test_recovery_waits_less_for_a_storage_if_the_experiment_pauses(four_trials: Experiment) -> None:
-    now, answer = 0.0, threading.Event()
-
-    def silence() -> list[Stored]:
-        answer.wait(PATIENCE)
-        return []
-
-    recovery = Recovery(four_trials, Remote(silence), remote=True, clock=lambda: now)  # type: ignore[arg-type]
+def test_recovery_waits_less_for_a_storage_if_the_experiment_pauses(four_trials: Experiment, silent: Remote) -> None:
+    now = 0.0
+    recovery = Recovery(four_trials, silent, remote=True, clock=lambda: now)  # type: ignore[arg-type]
     assert list(recovery.complete(FAILED[:3])) == []
     now = 6.0
     assert not recovery.ready
     four_trials.handle(PauseRequested())
     assert recovery.ready
     assert list(recovery.complete([])) == FAILED[:3]
-    answer.set()
 
 
 def test_recovery_yields_nothing_after_the_driver_stopped(four_trials: Experiment) -> None:
