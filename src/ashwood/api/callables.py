@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ashwood.backends.local.load import find, module_name
+from ashwood.backends.local.load import IMPORTING, find, function_of, module_name
 from ashwood.errors import TrainingCodeError
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.trial.guard import changed_names, read_source
@@ -63,6 +64,28 @@ def running_script() -> tuple[EntrypointKind, str] | None:
     if spec is not None:
         return EntrypointKind.FUNCTION, spec.name
     return EntrypointKind.SCRIPT, str(Path(file).absolute())
+
+
+def arguments() -> tuple[str, ...]:
+    """Return the arguments of the program that runs, or nothing if it has no file: then they are not the user's."""
+    return tuple(sys.argv) if running_script() is not None else ()
+
+
+def refuse_while_imported(action: str, function: str) -> None:
+    """Raise an error if a worker process imports the program that runs.
+
+    Args:
+        action: what the program does, for the message.
+        function: the function of `ashwood` that it calls.
+
+    Raises:
+        TrainingCodeError: a worker imports it.
+    """
+    if script := os.environ.get(IMPORTING):
+        raise TrainingCodeError(
+            f"{script} {action} when it is imported, as worker processes do to find its training function: "
+            f'put the call of ashwood.{function}() under if __name__ == "__main__":'
+        )
 
 
 def share_main() -> None:
@@ -128,7 +151,7 @@ def name_of(train: Callable[..., Any]) -> str:
 def changed_under_guard(train: Callable[..., Any]) -> Sequence[str]:
     """Return a warning if training code of the script uses names that the script changes under its main guard."""
     file = getattr(sys.modules["__main__"], "__file__", None)
-    function = _function_of(train)
+    function = function_of(train)
     if file is None or not isinstance(function, FunctionType) or function.__module__ != "__main__":
         return ()
     changed = sorted(changed_names(read_source(file)) & _names_in(function.__code__))
@@ -139,15 +162,6 @@ def changed_under_guard(train: Callable[..., Any]) -> Sequence[str]:
         f'{names} {verb} changed under if __name__ == "__main__" in {Path(file).name}. Worker processes do not run '
         "that part, so training code sees the value from before: pass it as data= and read trial.data"
     ]
-
-
-def _function_of(train: Any) -> Any:
-    """Return the Python function that runs when a callable is called, or the callable if it is none."""
-    while isinstance(train, partial):
-        train = train.func
-    if not isinstance(train, FunctionType | MethodType):
-        train = getattr(type(train), "__call__", train)  # noqa: B004 - its function is wanted
-    return getattr(train, "__func__", train)
 
 
 def _names_in(code: CodeType) -> set[str]:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ashwood.api.callables import check_signature, entrypoint_of, name_of, running_script, share_main, workdir_of
-from ashwood.backends.local.load import IMPORTING
+from ashwood.api.callables import (
+    arguments,
+    check_signature,
+    entrypoint_of,
+    name_of,
+    refuse_while_imported,
+    share_main,
+    workdir_of,
+)
 from ashwood.config import build_experiment
 from ashwood.engine.check import CheckResult
 from ashwood.engine.check import check as check_spec
-from ashwood.errors import TrainingCodeError
 
 _DEFAULT_LENGTH = 4
 
@@ -43,7 +47,7 @@ def check(
         train: the training code: a callable that takes a `Trial`, or what ``entrypoint`` takes in a file.
         hparams: hyperparameters; of ranges, a value is drawn.
         length: total length to train to, as ``max_length`` in a file.
-        metric: the metric that the search would compare; None: any.
+        metric: the metric that the search would compare; by default, any.
         data: handed to the training code as ``trial.data``.
         seed: fixes the trial's seed, and what is drawn.
         fields: other fields of an experiment file, such as ``records_per_epoch=1000``.
@@ -56,11 +60,7 @@ def check(
         TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
         AshwoodError: no hyperparameters were found that the training code accepts.
     """
-    if script := os.environ.get(IMPORTING):
-        raise TrainingCodeError(
-            f"{script} checks its training code when it is imported, as worker processes do to find its training "
-            'function: put the call of ashwood.check() under if __name__ == "__main__":'
-        )
+    refuse_while_imported("checks its training code", "check")
     share_main()
     if not isinstance(train, str):
         check_signature(train)
@@ -75,6 +75,5 @@ def check(
             **fields,
         }
         spec = build_experiment(tree, workdir=workdir_of(train), default_seed=seed).spec
-        arguments = tuple(sys.argv) if running_script() is not None else ()
-        spec = replace(spec, metric=metric or "", arguments=arguments)
+        spec = replace(spec, metric=metric or "", arguments=arguments())
         return check_spec(spec, length=spec.search.max_length)

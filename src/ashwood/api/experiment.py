@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -17,16 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from ashwood.api.callables import (
+    arguments,
     changed_under_guard,
     check_signature,
     entrypoint_of,
     name_of,
-    running_script,
+    refuse_while_imported,
     share_main,
     workdir_of,
 )
 from ashwood.api.searchers import Searcher, StopWhen
-from ashwood.backends.local.load import IMPORTING
 from ashwood.cli.export import make_frame, read_trials, report_records
 from ashwood.cli.progress import make_reporter
 from ashwood.config import build_experiment, parse_backend, parse_stop_when
@@ -35,7 +34,7 @@ from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
 from ashwood.engine.snapshot import read_checkpoints
-from ashwood.errors import AshwoodError, NotFound, TrainingCodeError
+from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
     AttemptFailed,
@@ -90,7 +89,7 @@ class Experiment:
     """
 
     def __init__(self, home: Home, experiment: ExperimentId, address: str | None = None) -> None:
-        """Read an experiment of a home; ``address`` is the home as ``--home`` takes it, None: the default."""
+        """Read an experiment of a home; ``address`` is the home as ``--home`` takes it, or None for the default."""
         self._home = home
         self._address = address
         self.id = experiment
@@ -105,7 +104,7 @@ class Experiment:
 
     @property
     def best_trial(self) -> TrialRow | None:
-        """The trial with the best value of the searcher's metric; None: no trial has reported a number yet."""
+        """The trial with the best value of the searcher's metric, or None if no trial has reported a number yet."""
         _, table = read_trials(self._home, self.id)
         return table.leader
 
@@ -180,7 +179,7 @@ class Experiment:
 
         Args:
             workers: slots to use, as with `run`.
-            backend: where trials run this time; None: where they were to run when it began.
+            backend: where trials run this time; by default, as recorded when the experiment was created.
             progress: whether to show how it goes.
             train: corrected training code, which it has from now on.
             workdir: where its training code is now, if that was moved.
@@ -271,10 +270,10 @@ class Experiment:
         last = deque(failures, maxlen=1)
         return f"\n\nThe last failure was that of trial {last[0].trial}:\n{last[0].error}" if last else ""
 
-    # -- steering: from another thread or process, or while nobody runs it -------------------------
+    # -- steering: from another thread or process, or while it does not run ------------------------
 
     def pause(self) -> None:
-        """Let running trials save a checkpoint and let go; `resume` goes on.
+        """Let running trials save a checkpoint and release their workers; `resume` continues.
 
         Raises:
             RequestRefused: it has ended.
@@ -362,11 +361,7 @@ def create(
         ConfigError: the description is wrong; says everything that is.
         TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
     """
-    if script := os.environ.get(IMPORTING):
-        raise TrainingCodeError(
-            f"{script} starts a search when it is imported, as worker processes do to find its training function: "
-            'put the call of ashwood.run() under if __name__ == "__main__":'
-        )
+    refuse_while_imported("starts a search", "run")
     share_main()
     notes: list[str] = []
     if not isinstance(train, str):
@@ -388,9 +383,7 @@ def create(
     workdir = workdir_of(train)
     loaded = build_experiment(tree, workdir=workdir, default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
     provenance = collect(workdir)
-    # Only a program that has a file was started with arguments of the user's.
-    arguments = tuple(sys.argv) if running_script() is not None else ()
-    spec = replace(loaded.spec, provenance=provenance, arguments=arguments)
+    spec = replace(loaded.spec, provenance=provenance, arguments=arguments())
     session = Session.create(opened, spec, at=time.time())
     unrecorded = dirt(provenance)
     experiment = Experiment(opened, session.id, None if home is None else os.fspath(home))
@@ -421,8 +414,8 @@ def run(
         name: for people; the function's name if None.
         data: handed to the training code as ``trial.data``.
         seed: fixes every random draw of the search; drawn and recorded if None.
-        home: where experiments live; None: ``ASHWOOD_HOME`` or ``.ashwood``.
-        workers: slots to use; None: all GPUs, or all cores where there are none, of a cluster all that it has.
+        home: directory of experiments; by default, ``ASHWOOD_HOME`` or ``.ashwood``.
+        workers: slots to use; by default, all GPUs, or all cores if there are none; on a cluster, all that it has.
         backend: where trials run: on this machine, or ``"ray"``, or a map as in a file.
         progress: whether to show how it goes; if not, warnings go to `warnings`.
         fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ashwood import __version__
+from ashwood.backends.local.load import code_file
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
 from ashwood.trial.sharing import make_shared, share_tree
@@ -230,12 +231,10 @@ def code_elsewhere(spec: ExperimentSpec, directory: Path) -> str | None:
 
     A copy of a project has a copy of its home, whose experiments still name the original.
     """
-    place = spec.entrypoint.target.rpartition(":")[0]
-    if spec.entrypoint.kind is EntrypointKind.FUNCTION:
-        place = f"{place.replace('.', '/')}.py"
-    elif spec.entrypoint.kind is not EntrypointKind.SCRIPT:
+    kind, target = spec.entrypoint.kind, spec.entrypoint.target
+    if kind not in {EntrypointKind.FUNCTION, EntrypointKind.SCRIPT}:
         return None
-    workdir, file = Path(spec.workdir), Path(spec.workdir, place)
+    workdir, file = Path(spec.workdir), Path(spec.workdir, code_file(kind, target))
     if not file.is_relative_to(workdir) or directory.resolve() == workdir.resolve():
         return None
     here = directory / file.relative_to(workdir)

@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
@@ -95,6 +96,12 @@ def _script(path: Path) -> ModuleType:
     return module
 
 
+def code_file(kind: str, target: str) -> str:
+    """Return the path of the file that a function or a script is in, relative to the work directory or absolute."""
+    place = target.rpartition(":")[0]
+    return f"{place.replace('.', os.sep)}.py" if kind == "function" else place
+
+
 def module_name(path: Path) -> str:
     """Return the name under which programs beside a script import it."""
     return path.stem
@@ -144,17 +151,16 @@ def _unpickle(path: Path) -> Any:
     # Classes of a notebook come along and still say that they are of __main__: there `pickle` looks for them when
     # training code saves an object of them.
     main = sys.modules["__main__"]
-    for value in list(_globals_of(code).values()):
+    for value in list(getattr(function_of(code), "__globals__", {}).values()):
         if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
             setattr(main, value.__qualname__, value)
     return code
 
 
-def _globals_of(code: Any) -> dict[str, Any]:
-    """Return the global names of the function that runs when training code is called."""
-    while hasattr(code, "func"):  # functools.partial
+def function_of(code: Any) -> Any:
+    """Return the Python function that runs when a callable is called, or the callable itself if there is none."""
+    while isinstance(code, partial):
         code = code.func
-    function = getattr(code, "__func__", code)
-    if not isinstance(function, FunctionType):
-        function = getattr(type(code), "__call__", None)  # noqa: B004 - its function is wanted
-    return function.__globals__ if isinstance(function, FunctionType) else {}
+    if not isinstance(code, FunctionType | MethodType):
+        code = getattr(type(code), "__call__", code)  # noqa: B004 - its function is wanted
+    return getattr(code, "__func__", code)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ashwood.backends.local.load import load, put_first
+from ashwood.backends.local.load import code_file, load, put_first
 from ashwood.backends.local.logs import Output, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
@@ -73,16 +73,10 @@ def _settle_in(setup: Setup) -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     # Code that reads arguments when it is imported gets those of the script that started the search.
-    sys.argv = list(setup.arguments) or [_path_of(setup)]
+    file = os.path.join(setup.workdir, code_file(setup.kind, setup.target))  # noqa: PTH118 - faster, in each worker
+    sys.argv = list(setup.arguments) or [file]
     # Only now: a file there may be named like a module of Python that this worker itself needs.
     put_first(setup.workdir)
-
-
-def _path_of(setup: Setup) -> str:
-    place = setup.target.rpartition(":")[0]
-    if setup.kind == "function":
-        place = f"{place.replace('.', os.sep)}.py"
-    return os.path.join(setup.workdir, place)  # noqa: PTH118 - faster, in each worker
 
 
 def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | None:
