@@ -176,7 +176,7 @@ def _reports(evidence: Evidence, diary: "Diary") -> Iterator[str]:
         if key in seen:
             yield f"report {key} is recorded twice"
         seen.add(key)
-        # What an earlier attempt saved and nobody recorded counts as a report of the one that follows.
+        # What an earlier attempt saved and no driver recorded counts as a report of the one that follows.
         if not any((event.trial, attempt, event.length) in diary.reports for attempt in range(1, event.attempt + 1)):
             yield f"report {key} is recorded, but no training code made it"
         created = trials[event.trial]

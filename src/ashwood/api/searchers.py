@@ -20,7 +20,7 @@ class Searcher:
     Attributes:
         metric: name of the metric that the search compares, as training code reports it.
         max_length: how long the best trials train, ``{"epochs": 27}`` or a number of steps.
-        smaller_is_better: whether a smaller metric is better; None: yes, with a warning if its name says otherwise.
+        smaller_is_better: whether a smaller metric is better; default: it is, with a warning if its name says not.
         stop_when: when to stop the search, ``{"metric_at": 0.98, "max_time": "2h"}``.
         source_trial_id: ``"EXPERIMENT/TRIAL"``: every trial starts from the latest checkpoint of that trial.
         source_checkpoint_uuid: directory or URL of a checkpoint that every trial starts from.
@@ -57,10 +57,10 @@ class AdaptiveASHA(_ManyTrials):
         max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
         mode: how early trials are stopped: ``aggressive``, ``standard``, ``conservative``, or ``auto``: one bracket
             with every rung, which skips rungs that mislead.
-        divisor: one trial in so many is promoted at each rung; None: 4, with ``mode="auto"`` 2.5.
-        max_rungs: the most rungs of a bracket; None: 5, with ``mode="auto"`` 7.
+        divisor: one trial in ``divisor`` is promoted at each rung; by default 4, with ``mode="auto"`` 2.5.
+        max_rungs: maximum number of rungs of a bracket; by default 5, with ``mode="auto"`` 7.
         sampler: how hyperparameters are drawn: ``random``, or ``density``: three in four where good trials have been;
-            None: ``random``, with ``mode="auto"`` ``density``.
+            by default ``random``, with ``mode="auto"`` ``density``.
         bracket_rungs: number of rungs of each bracket, instead of ``mode``.
         stop_once: whether a trial is judged once at each rung, and trains on or stops for good; no trial pauses.
     """
@@ -85,9 +85,9 @@ class AsyncHalving(_ManyTrials):
     Attributes:
         max_trials: how many trials to create in all.
         max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        num_rungs: number of rungs; None: up to 5.
+        num_rungs: number of rungs; by default, at most 5.
         divisor: one trial in so many is promoted at each rung.
-        sampler: how hyperparameters are drawn, ``random`` or ``density``; None: ``random``.
+        sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
         stop_once: whether a trial is judged once at each rung, and trains on or stops for good; no trial pauses.
     """
 
@@ -109,9 +109,9 @@ class SyncHalving(_ManyTrials):
     Attributes:
         max_trials: how many trials to create in all.
         max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        num_rungs: number of rungs; None: up to 5.
+        num_rungs: number of rungs; by default, at most 5.
         divisor: one trial in so many is promoted at each rung.
-        sampler: how hyperparameters are drawn, ``random`` or ``density``; None: ``random``.
+        sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
     """
 
     name: ClassVar[str] = "sync_halving"
@@ -131,7 +131,7 @@ class RandomSearch(_ManyTrials):
     Attributes:
         max_trials: how many trials to create in all.
         max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        sampler: how hyperparameters are drawn, ``random`` or ``density``; None: ``random``.
+        sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
     """
 
     name: ClassVar[str] = "random"

@@ -104,7 +104,7 @@ def check(
 
     Args:
         spec: the experiment; an empty metric stands for any.
-        length: the total length to train to; None: the first rung, but at least three validations.
+        length: total length to train to; by default the first rung, but at least three validations.
         say: called with what begins.
 
     Raises:

@@ -305,7 +305,7 @@ def _why_over(experiment: Experiment, number: ExperimentId) -> str:
 class _Start:
     """Beats while a driver waits before its loop begins, says what it waits for, and gives way to requests.
 
-    Whoever sent a request carries it out when no driver is there, so it does not have to wait for a storage.
+    When there is no driver, the command that sent a request carries it out, so no request waits for a storage.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, audience: Audience) -> None:

@@ -140,7 +140,7 @@ class ExperimentSpec:
             that is forked from it.
         grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
             or twice the longest step of its attempt if that is more.
-        max_silence: an attempt that trains for so long, in seconds, without a finished step or save fails; None: never.
+        max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.

@@ -199,7 +199,7 @@ class Bracket(ABC):
             self._heading[towards] -= 1
 
     def _towards(self, trial: TrialId) -> int | None:
-        """The rung that a trial is on its way to, or will be as soon as a worker is free; None: it has no job."""
+        """Return the rung that a trial trains towards, or will when a worker is free, or None if it has no job."""
         return self.training.get(trial, self.retries.get(trial))
 
     @property

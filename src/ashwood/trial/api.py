@@ -220,8 +220,8 @@ class Trial:
         Args:
             metrics: numbers by name, for names that are no Python identifiers, or are parameters of this method.
             length: total length of training so far in the experiment's unit, for code that owns its loop.  It may pass
-                the target: the first report at or past the target is compared.  None: where the loop of the trial is,
-                or the length that was named last.
+                the target: the first report at or past the target is compared.  By default, the length that the loop
+                of the trial has reached, or the length that was named last.
             checkpoint: called with an empty directory to save the trial into, only when that is due.
             training: metrics of the training itself.  They are recorded as ``training.NAME`` and never compared, so
                 they may have the names of validation metrics.

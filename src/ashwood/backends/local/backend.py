@@ -120,7 +120,7 @@ class LocalBackend:
             logs: directory for what trials and workers print.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
-                held is surely free afterwards; None: on GPUs, and if the experiment wants it.
+                held is surely free afterwards; by default, on GPUs and if the experiment says so.
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
@@ -279,7 +279,7 @@ class LocalBackend:
             if place.is_killed:
                 yield from self._bury(place, worker)
             elif liveness.is_hung(now, _size_of):
-                # What it has said and nobody has read yet may be a sign of life, or its last word.
+                # What it has sent and the driver has not read may be a sign of life, or its last message.
                 yield from self._hear(place, exited=False)
                 if place.liveness is liveness and liveness.is_hung(now, _size_of):
                     place.ending = self._ending_of(place.attempt, liveness)

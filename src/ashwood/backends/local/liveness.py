@@ -40,9 +40,9 @@ class Liveness:
 
         Args:
             now: the time.
-            grace: the limit while the attempt trains or writes a checkpoint; None: it depends on how long steps and
-                saves take.
-            max_silence: the limit before the request to stop, in which neither saves nor waiting count; None: no limit.
+            grace: the limit while the attempt trains or writes a checkpoint; by default it depends on how long
+                steps and saves take.
+            max_silence: the limit before the request to stop, which neither saves nor waiting count towards, or None.
             pulse: seconds by which the news of a finished step may be late.
         """
         self._grace = grace
