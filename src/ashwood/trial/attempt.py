@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from itertools import islice
+from math import inf, isfinite
 from typing import Any, NamedTuple, NoReturn
 
 from ashwood.errors import StorageUnreachable, TrainingCodeError
@@ -109,6 +110,10 @@ _LAST_TRIES_SECONDS = 10.0
 _NEXT_TRY_SECONDS = 2.0
 """Seconds between two tries of a save that may wait."""
 
+_MOST_EXTRA = 0.2
+"""Share of the training time that saves because of `Job.save_on` may take before a warning says so."""
+_LEAST_EXTRA_SECONDS = 5.0
+
 _MOST_UNSAVED = 100_000
 """Most lengths of which reports are kept for the next checkpoint: code may report every batch and save once."""
 
@@ -177,6 +182,10 @@ class Attempt:
         # Since when saves that may wait have failed, and how many seconds after that the next one is tried.
         self._failing_since: float | None = None
         self._next_try_at_age = 0.0
+        # Lowest loss that this attempt knows to be saved, and seconds that it has spent on saves because of `save_on`.
+        self._best = inf if job.best is None else job.best
+        self._extra_seconds = 0.0
+        self._warned_of_extra_saves = False
         self._departure: Rejected | Stopped | None = None
         self._follows = job.rank > 0
         link.started(job.length)
@@ -359,6 +368,7 @@ class Attempt:
             self._notice()
             stands = self._save_stands()
             self._save_if(stands or (length < self.target and self._period_passed()), required=stands)
+        self._save_best()
         self._reported_since = self._suspended
 
     def save(self, save: Save, length: int | None = None) -> None:
@@ -380,10 +390,13 @@ class Attempt:
         if self._follows:
             return
         message = (
-            f"the training code continues at length {self.job.length} but has not read trial.checkpoint, so it "
-            "probably trained a new model; add before its loop: if trial.checkpoint: model.load(trial.checkpoint / "
-            "'model.pt')"
+            "the training code continues from a checkpoint but has not read trial.checkpoint, so it probably trained "
+            "a new model; add before its loop: if trial.checkpoint: model.load(trial.checkpoint / 'model.pt')"
         )
+        self._warn(message)
+
+    def _warn(self, message: str) -> None:
+        """Warn in the trial's log and, the first time in the experiment, on the driver's terminal."""
         print(f"warning: {message}", flush=True)
         self._link.warned(message)
 
@@ -439,6 +452,42 @@ class Attempt:
 
     # -- checkpoints --------------------------------------------------------------------------
 
+    def _save_best(self) -> None:
+        """Save this place if ``save_on`` asks for it.  Training goes on if the storage fails."""
+        if not self._is_worth_saving():
+            return
+        began = time.monotonic()
+        self._save_if(True, required=False)
+        self._extra_seconds += time.monotonic() - began
+        most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._signs.trained)
+        if self._extra_seconds > most and not self._warned_of_extra_saves:
+            self._warned_of_extra_saves = True
+            self._warn(
+                f"checkpoint_policy: {self.job.save_on} saves checkpoints for more than {_MOST_EXTRA:.0%} of the "
+                "training time; checkpoint_policy: none saves only when a trial pauses or ends, and every "
+                "min_checkpoint_period"
+            )
+
+    def _is_worth_saving(self) -> bool:
+        """Return whether ``save_on`` asks to save this place, which the training code offers and nothing has saved.
+
+        If several machines train the trial together, they do not: saving may take all processes, and those on other
+        machines know of no report of rank 0 but those that the search answers.
+        """
+        job = self.job
+        if self._saver is None or job.save_on == "none" or self._follows or job.rendezvous is not None:
+            return False
+        place = self._place()
+        if job.metric is None or self._saver[0] != place or self._saved_at == place:
+            return False
+        metric = self._unsaved.get(self.length, {}).get(job.metric)
+        if metric is None or job.save_on == "all":
+            return metric is not None
+        return isfinite(metric) and self._loss(metric) < min(self._best, self._link.best())
+
+    def _loss(self, metric: float) -> float:
+        return metric if self.job.smaller_is_better else -metric
+
     def _place(self) -> Place:
         return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
@@ -471,6 +520,8 @@ class Attempt:
         self._saved_at = place
         self._saved_position = place[1]
         self._checkpoint = (length, name)
+        if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
+            self._best = min(self._best, self._loss(metric))
         self._link.saved(length, name, metrics)
 
     def _save(self, name: str, save: Save, about: About, required: bool) -> bool:
@@ -535,7 +586,9 @@ class Attempt:
             length, checkpoint = self._checkpoint
             if checkpoint is None:
                 length = 0
-            return Again(self.job._replace(target=self.target, length=length, checkpoint=checkpoint))
+            best = min(self._best, self._link.best())
+            again = self.job._replace(target=self.target, length=length, checkpoint=checkpoint)
+            return Again(again._replace(best=best if best < inf else None))
         if self.loop is None and self._named is None and (metrics := self._single_result(returned)):
             return self._end_after_one_step(metrics)
         why, said = self._unfinished(), type(returned).__name__

@@ -9,6 +9,7 @@ job JOB               train; JOB holds the fields of `ashwood.trial.job.Job`
 go TARGET             answer to a report at the target: train on to TARGET
 finish SAVE           answer to a report at the target: save if SAVE, then let go
 suspend               at any time: save as soon as the code can, then let go
+best LOSS             at any time: the lowest loss of the experiment's checkpoints
 ====================  ================================================================
 
 ===============================  =====================================================
@@ -50,6 +51,7 @@ import socket
 from collections import deque
 from collections.abc import Mapping
 from enum import StrEnum
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 Message = list[Any]
@@ -173,6 +175,10 @@ class Link(Protocol):
         """Whether the trial is to be saved and let go of as soon as it can; doesn't wait."""
         ...
 
+    def best(self) -> float:
+        """Return the lowest loss of the experiment's checkpoints as far as the driver has said, or infinity."""
+        ...
+
     def verdict(self) -> Verdict | None:
         """The answer to the report at the target, waiting for it; None: the trial is suspended."""
         ...
@@ -190,6 +196,7 @@ class DriverLink:
         self._channel = channel
         self._early: deque[Message] = deque()
         self._suspended = False
+        self._best = inf
 
     def started(self, length: int) -> None:
         """Training begins at a total length."""
@@ -220,20 +227,30 @@ class DriverLink:
         while not self._suspended and (message := self._channel.poll()):
             if message[0] == "suspend":
                 self._suspended = True
+            elif message[0] == "best":
+                self._best = message[1]
             else:
                 self._early.append(message)  # where several train together, another may have asked before
         return self._suspended or self._channel.gone
+
+    def best(self) -> float:
+        """Return the lowest loss of the experiment's checkpoints as far as the driver has said, or infinity."""
+        self.suspended()  # reads what has arrived
+        return self._best
 
     def verdict(self) -> Verdict | None:
         """The answer to the report at the target, waiting for it; None: the trial is suspended."""
         if self._suspended:
             return None
-        match self._early.popleft() if self._early else self._channel.receive():
-            case ["go", target]:
-                self.answers += 1
-                return Verdict(target, save=False)
-            case ["finish", save]:
-                self.answers += 1
-                return Verdict(None, save=save)
-            case _:
-                return None
+        while True:
+            match self._early.popleft() if self._early else self._channel.receive():
+                case ["go", target]:
+                    self.answers += 1
+                    return Verdict(target, save=False)
+                case ["finish", save]:
+                    self.answers += 1
+                    return Verdict(None, save=save)
+                case ["best", loss]:
+                    self._best = loss
+                case _:
+                    return None

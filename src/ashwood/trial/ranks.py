@@ -36,6 +36,7 @@ class LeadingAttempt(Attempt):
                 self._in_chunk = True
                 yield chunk
                 self._in_chunk = False
+                self._save_best_together()
         finally:
             self._in_chunk = False
             self._announce("left")
@@ -47,6 +48,7 @@ class LeadingAttempt(Attempt):
             return super().should_stop
         # A request to suspend is noticed here alone, because the other processes learn of it here.
         self._in_chunk = False
+        self._save_best_together()
         stops = super().should_stop
         self._in_chunk = True
         self._announce("stops", stops, 1)
@@ -71,6 +73,14 @@ class LeadingAttempt(Attempt):
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:  # noqa: ARG002
         """Save, waiting for a storage that fails: a later try would call the saver of this process alone."""
         super()._save_if(wanted)
+
+    def _save_best(self) -> None:
+        """Do nothing yet: saving may take all processes, which learn of it between two chunks."""
+
+    def _save_best_together(self) -> None:
+        if self._is_worth_saving():
+            self._announce("save")
+            super()._save_best()
 
     def _obey(self, verdict: Verdict | None, length: int) -> None:
         # Saving may take all processes, so they must know of it first.
@@ -169,7 +179,7 @@ class FollowingAttempt(Attempt):
     def _ask(self, length: int) -> None:  # noqa: ARG002
         """Do what the search answered to rank 0 at this report.  If rank 0 has not asked there, do nothing."""
         announcement = self._next()
-        if announcement[0] in ("to", "left", "stops"):
+        if announcement[0] in ("to", "left", "stops", "save"):
             self._announcements.put_back(announcement)
         else:
             self._take(announcement)
@@ -180,5 +190,7 @@ class FollowingAttempt(Attempt):
                 self._obey(Verdict(target, save=False), self.length)
             case ["finish", save]:
                 self._obey(Verdict(None, save), self.length)
+            case ["save"]:
+                self._save_if(True)
             case _:
                 self._obey(None, self.length)

@@ -16,7 +16,11 @@ from ashwood.trial.channel import Link, Phase
 
 
 class Signs:
-    """Tells the driver which progress a trial makes."""
+    """Tells the driver which progress a trial makes.
+
+    Attributes:
+        trained: seconds of all steps that were finished, without saves and waits for the search.
+    """
 
     def __init__(self, link: Link, pulse: float, clock: Callable[[], float] = perf_counter) -> None:
         self._link = link
@@ -27,6 +31,7 @@ class Signs:
         self._since = clock()
         self._told_at = -inf
         self._longest = 0.0
+        self.trained = 0.0
         self._has_news = False
 
     def note(self, place: object) -> None:
@@ -35,6 +40,7 @@ class Signs:
         if place != self._place:
             if self._place is not None:
                 self._longest = max(self._longest, now - self._since)
+                self.trained += now - self._since
                 self._has_news = True
             self._place, self._since = place, now
         if self._has_news:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ class PrintingLink:
     def suspended(self) -> bool:
         """Nobody suspends it."""
         return False
+
+    def best(self) -> float:
+        """Return infinity: there is no experiment."""
+        return inf
 
     def verdict(self) -> Verdict | None:
         """The search wants no more, and what it has is to be saved."""
