@@ -27,7 +27,7 @@ from ashwood.api.callables import (
 )
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.cli.export import make_frame, read_trials, report_records
-from ashwood.cli.progress import make_reporter
+from ashwood.cli.progress import Reporter, make_reporter
 from ashwood.config import build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -78,6 +78,14 @@ class BestCheckpoint(NamedTuple):
     length: int
     trial: TrialId
     hparams: Mapping[str, Any]
+
+
+class _Quiet(Reporter):
+    """Shows nothing, but warns if the run does not start as expected, for example because it waits for GPUs."""
+
+    def warn(self, message: str) -> None:
+        if not self.running:
+            warnings.warn(message, stacklevel=2)
 
 
 class Experiment:
@@ -174,6 +182,7 @@ class Experiment:
         train: Callable[..., Any] | None = None,
         workdir: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        share: bool = False,
     ) -> Experiment:
         """Continue to the end and return the experiment itself.
 
@@ -185,6 +194,7 @@ class Experiment:
             workdir: where its training code is now, if that was moved.
             retry_failed: whether to retry trials that failed, from their latest checkpoints. It also continues an
                 experiment that has ended.
+            share: use GPUs also if another driver has reserved them, as with `run`.
 
         Raises:
             ConfigError: that is no backend.
@@ -202,17 +212,18 @@ class Experiment:
                 self._change(with_workdir(self.spec, Path(workdir)))
             if retry_failed:
                 ask(self._home, self.id, RetryFailedRequested())
-            self._drive(workers, progress=progress, cluster=cluster)
+            self._drive(workers, progress=progress, cluster=cluster, share=share)
         except AshwoodError as error:
             error.experiment = self
             raise
         return self
 
-    def start(self, *, workers: int | None = None) -> Experiment:
+    def start(self, *, workers: int | None = None, share: bool = False) -> Experiment:
         """Continue in a process of its own, and return as soon as it runs; `wait` waits for its end.
 
         Args:
             workers: slots to use, as with `run`.
+            share: use GPUs also if another driver has reserved them, as with `run`.
 
         Raises:
             RequestRefused: it runs already, or has ended.
@@ -221,7 +232,7 @@ class Experiment:
         from ashwood.cli.activate import start_driver  # It starts a command, so it needs much.
         from ashwood.cli.where import Where
 
-        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where())
+        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where(), share=share)
         return self
 
     def wait(self, timeout: float | None = None) -> ExperimentState:
@@ -244,9 +255,9 @@ class Experiment:
             self._home.store.change_spec(self.id, spec)
         self.spec = spec
 
-    def _drive(self, workers: int | None, *, progress: bool, cluster: Cluster) -> None:
+    def _drive(self, workers: int | None, *, progress: bool, cluster: Cluster, share: bool) -> None:
         session = Session(self._home, self.id)
-        reporter = make_reporter("text" if progress else "quiet", self.id, self.spec)
+        reporter = make_reporter("text", self.id, self.spec) if progress else _Quiet(self.id, self.spec)
         for note in self._notes:
             if progress:
                 reporter.warn(note)
@@ -254,7 +265,7 @@ class Experiment:
                 warnings.warn(note, stacklevel=4)
         self._notes = ()
         with reporter:
-            state = session.run(reporter, workers=workers, cluster=cluster)
+            state = session.run(reporter, workers=workers, cluster=cluster, share=share)
         if state is not ExperimentState.ERRORED and not reporter.has_to_be_mended:
             return
         failed = state is ExperimentState.ERRORED
@@ -403,6 +414,7 @@ def run(
     workers: int | None = None,
     backend: BackendLike | None = None,
     progress: bool = True,
+    share: bool = False,
     **fields: Any,
 ) -> Experiment:
     """Run an experiment to its end and return it.
@@ -418,6 +430,8 @@ def run(
         workers: slots to use; by default, all GPUs, or all cores if there are none; on a cluster, all that it has.
         backend: where trials run: on this machine, or ``"ray"``, or a map as in a file.
         progress: whether to show how it goes; if not, warnings go to `warnings`.
+        share: use all GPUs of this machine also if other drivers have reserved some of them; by default, take the free
+            ones, or wait for one.
         fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.
 
     Raises:
@@ -436,7 +450,7 @@ def run(
         backend=backend,
         **fields,
     )
-    return experiment.resume(workers=workers, progress=progress)
+    return experiment.resume(workers=workers, progress=progress, share=share)
 
 
 def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | None = None) -> Experiment:

@@ -62,6 +62,12 @@ WorkersOption = Annotated[
         show_default="all GPUs, or all cores where there are none",
     ),
 ]
+ShareOption = Annotated[
+    bool,
+    typer.Option(
+        "--share", help="Use all GPUs of this machine, also those that other Ashwood runs have reserved; don't wait."
+    ),
+]
 
 
 class Backend(StrEnum):
@@ -239,6 +245,7 @@ def run(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="With --submit: print what the driver prints, until Ctrl-C.")
     ] = False,
+    share: ShareOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Run the experiment that FILE describes, to its end.
@@ -249,10 +256,10 @@ def run(
     from ashwood.cli.where import Where
 
     if (url := submit or ctx.obj) is not None:
-        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address is not None:
+        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address or share:
             raise typer.BadParameter(
                 "what is submitted is FILE, to the cluster at the URL: without --from, --resume-latest, "
-                "--backend local and --ray-address"
+                "--backend local, --ray-address and --share"
             )
         from ashwood.cli import remote
 
@@ -268,7 +275,15 @@ def run(
     if follow:
         raise typer.BadParameter("--follow goes with --submit: what runs here is shown anyway")
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, overrides=set_ or [], stop_when=stop_when or [], json=json)
+    wanted = Run(
+        home=home,
+        workers=workers,
+        where=where,
+        overrides=set_ or [],
+        stop_when=stop_when or [],
+        share=share,
+        json=json,
+    )
     match file, source, resume_latest:
         case _, None, True if not checkout:
             code = resume_latest_or_run(file, wanted)
@@ -302,6 +317,7 @@ def resume(
             help="Retry trials that failed, from their latest checkpoints, also after the search ended.",
         ),
     ] = False,
+    share: ShareOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Continue an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
@@ -309,7 +325,15 @@ def resume(
     from ashwood.cli.where import Where
 
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], workdir=workdir, json=json)
+    wanted = Run(
+        home=home,
+        workers=workers,
+        where=where,
+        stop_when=stop_when or [],
+        workdir=workdir,
+        share=share,
+        json=json,
+    )
     raise typer.Exit(resume_experiment(experiment, wanted, retry_failed=retry_failed))
 
 
@@ -320,12 +344,13 @@ def activate(
     workers: WorkersOption = None,
     backend: BackendOption = None,
     ray_address: RayAddressOption = None,
+    share: ShareOption = False,
 ) -> None:
     """Go on with an experiment in the background."""
     from ashwood.cli.activate import activate_experiment
     from ashwood.cli.where import Where
 
-    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
+    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address), share=share))
 
 
 @app.command()
@@ -445,6 +470,7 @@ def preview_search(
     checkpoint_size: CheckpointSizeOption = None,
     like: LikeOption = None,
     measure: MeasureOption = False,
+    share: ShareOption = False,
     home: HomeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
@@ -467,6 +493,7 @@ def preview_search(
         checkpoint_size=checkpoint_size,
         like=like,
         measure=measure,
+        share=share,
         home=home,
     )
     preview_file(file, known, overrides=set_ or [], json=json)
@@ -486,6 +513,7 @@ def check(
         ),
     ] = None,
     set_: SetOption = None,
+    share: ShareOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train one short trial with and without pauses, and tell whether it restores all of its state.
@@ -498,7 +526,7 @@ def check(
     """
     from ashwood.cli.check import check_file
 
-    if not check_file(file, length=length, overrides=set_ or [], json=json):
+    if not check_file(file, length=length, overrides=set_ or [], share=share, json=json):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -536,6 +564,7 @@ def plan(
     cost_per_worker_hour: CostOption = None,
     like: LikeOption = None,
     measure: MeasureOption = False,
+    share: ShareOption = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -555,6 +584,7 @@ def plan(
         cost_per_worker_hour=cost_per_worker_hour,
         like=like,
         measure=measure,
+        share=share,
         home=home,
     )
     wanted = Wanted(

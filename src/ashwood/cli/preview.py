@@ -20,7 +20,7 @@ from ashwood.cli.conditions import (
 from ashwood.cli.outlook import outlook_lines, outlook_table
 from ashwood.cli.output import make_console, make_table, print_json
 from ashwood.cli.quantities import Options
-from ashwood.cli.text import brief, say
+from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
@@ -48,7 +48,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
-        say(f"warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     if spec.search.max_trials >= _LONG_SIMULATION and not json:
         say(f"simulating {_count(spec.search.max_trials, 'trial')}, which can take minutes", err=True)
     findings = find_out(known, spec.unit, spec, say=not json)

@@ -25,6 +25,7 @@ from ashwood.errors import (
     ClusterError,
     EventLogError,
     ExperimentBusy,
+    MachineError,
     NotFound,
     StorageUnreachable,
 )
@@ -54,6 +55,7 @@ class Run:
         overrides: values that go over those of the file.
         stop_when: bounds that go over those of the file, or of the recorded experiment.
         workdir: where the training code of a recorded experiment is from now on.
+        share: whether to use GPUs of this machine that other drivers have reserved.
         json: whether to print every event as a line of JSON.
     """
 
@@ -63,6 +65,7 @@ class Run:
     overrides: Sequence[str] = ()
     stop_when: Sequence[str] = ()
     workdir: Path | None = None
+    share: bool = False
     json: bool = False
 
     @property
@@ -221,9 +224,14 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
         reporter.warn(warning)
     try:
         with reporter:
-            state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
-    except ClusterError as error:
-        raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
+            cluster = wanted.where.cluster(session.spec.ray)
+            state = session.run(reporter, workers=wanted.workers, cluster=cluster, share=wanted.share)
+    except KeyboardInterrupt:
+        if not reporter.running:
+            say(f"No trial was started. To continue: {job.called()} resume {session.id}", err=True)
+        raise
+    except (ClusterError, MachineError) as error:
+        raise type(error)(f"{error}\nThen continue with: {job.called()} resume {session.id}") from error
     except StorageUnreachable as error:
         raise StorageUnreachable(
             f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "

@@ -72,9 +72,12 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             _state(opened, record) if damage is None else "damaged"
             for record, damage in zip(records, damages, strict=True)
         ]
+        waits = [opened.waits_for(record) for record in records]
     if json:
-        found = zip(records, states, damages, strict=True)
-        print_json([{**record._asdict(), "state": state, "damage": damage} for record, state, damage in found])
+        found = zip(records, states, damages, waits, strict=True)
+        print_json(
+            [{**r._asdict(), "state": state, "damage": damage, "driver_waits": w} for r, state, damage, w in found]
+        )
         return
     rows = [
         (
@@ -94,6 +97,9 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
     for record, state in zip(records, states, strict=True):
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: it waits for {named_trials(trials)}")
+    for record, what in zip(records, waits, strict=True):
+        if what is not None:
+            say(f"experiment {record.id} waits for {brief(what, LONGEST_ERROR)}")
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
@@ -104,7 +110,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         record = record._replace(damage=opened.damage(record))
-        state = _state(opened, record)
+        state, waits = _state(opened, record), opened.waits_for(record)
         # Only what runs has an end to foretell, from where its search stands.
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
@@ -133,6 +139,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
                 **summary,
                 **progress.summary(now),
                 "state": state,
+                "driver_waits": waits,
                 "why_ended": progress.why_ended,
                 "backend": "local" if spec.ray is None else "ray",
                 **capacity,
@@ -158,8 +165,8 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
-    if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
-        console.print(f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save", markup=False)
+    for line in _waits(state, progress, waits):
+        console.print(line, markup=False)
     if progress.why_ended:
         console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
@@ -362,6 +369,14 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
         yield f"archived; ashwood archive {record.id} --undo"
     if record.damage is not None:
         yield f"damaged: {record.damage}"
+
+
+def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
+    """What the driver waits for: ``before`` it starts trials, or while it pauses or stops."""
+    if before is not None:
+        yield f"waits for {brief(before, LONGEST_ERROR)}"
+    if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
+        yield f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save"
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

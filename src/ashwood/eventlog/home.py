@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ashwood.eventlog.postgres import PostgresStore
 
 DEFAULT_HOME = ".ashwood"
+WAITS = "driver_waits"
+"""Key of a summary, see `Home.waits_for`."""
 _DATABASE = "ashwood.db"
 _POSTGRES = ("postgresql://", "postgres://")
 _OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
@@ -201,6 +203,15 @@ class Home:
         with suppress(NotFound):
             return self.store.record(record.id).state.active
         return False
+
+    def waits_for(self, record: ExperimentRecord) -> str | None:
+        """Return what a driver waits for before it starts a trial, or None if it does not wait."""
+        match record.summary.get(WAITS):
+            case {"process": process, "for": str(what)} if self.is_driven(record.id):
+                lease = self.store.lease(record.id)
+                # A driver that was killed while it waited has left the summary as it was.
+                return what if lease is not None and lease.driver.process == process else None
+        return None
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> HeadedLog:
         """Return an experiment's log with its head file; see `ashwood.eventlog.port.Store.log`.

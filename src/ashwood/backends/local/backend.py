@@ -7,7 +7,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -108,6 +108,7 @@ class LocalBackend:
         process_per_attempt: bool | None = None,
         fence: Path | None = None,
         machine: Machine | None = None,
+        locks: Callable[[Sequence[str]], Sequence[int]] = lambda _: (),
         grace: float = GRACE,
         team: Team = ALONE,
         number: int = 0,
@@ -124,6 +125,8 @@ class LocalBackend:
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
+            locks: returns the descriptors that a worker holds as long as it lives, given its GPUs; see
+                `ashwood.backends.local.reservation`.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
             number: number of the experiment in its home.
@@ -133,11 +136,12 @@ class LocalBackend:
         """
         self._spec = spec
         self._logs = logs.absolute()
+        self._locks = locks
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
         if process_per_attempt is None:
-            process_per_attempt = slots[0].has_gpu or not spec.reuse_workers
+            process_per_attempt = bool(slots[0].gpus) or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
@@ -237,7 +241,8 @@ class LocalBackend:
         try:
             if self._warden is None:
                 self._warden = WardenProcess(self._grace)
-            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence)
+            locks = self._locks(slot.gpus)
+            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence, locks)
             self._warden.watch(worker.pid)
         except OSError as error:
             raise BackendError(f"can't start a worker process: {error}") from error

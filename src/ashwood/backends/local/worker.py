@@ -35,8 +35,8 @@ _ANEW = "ASHWOOD_IMPORT_ANEW"
 def main() -> None:
     """Run a worker.
 
-    Its setup is on standard input; on the command line are the descriptors of its socket and, where there is
-    one, of the fence.  Both stay with this process and its forks: no program that training code starts has them.
+    Its setup is on standard input; on the command line are the descriptors of its socket and, if there are any, of the
+    fence and of locks.  All stay with this process and its forks: no program that training code starts has them.
     """
     environment, own_setup = dict(os.environ), os.dup(0)
     setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
