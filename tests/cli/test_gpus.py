@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import ashwood
 from ashwood.backends.local.reservation import reserve
+from ashwood.config import check_room, parse_experiment
+from ashwood.errors import ConfigError, NotFound
 from ashwood.testing.backend import toy_spec
 
 from .conftest import GATED, RANDOM, Workplace, go, wait_until
@@ -46,6 +49,7 @@ def test_run_that_waits_for_a_gpu_can_be_ended(workplace: Workplace) -> None:
         read_warning(process)
         process.send_signal(signal.SIGINT)
         assert "No trial was started. To continue: ashwood resume 1\n" in process.communicate()[1]
+    assert "waits for" not in workplace.ashwood("list")
     said = workplace.ashwood("activate", "1")
     assert said.startswith("experiment 1 waits in the background for a free GPU (in use: GPUs 0, 1, 2, 3 by exp")
     workplace.ashwood("cancel", "1")
@@ -94,3 +98,44 @@ def test_run_says_that_another_uses_the_cores(workplace: Workplace, monkeypatch:
     assert (
         "warning: another Ashwood run uses this machine's cores (experiment 9): trials may train more slowly\n" in said
     )
+
+
+MANY = 100_000
+TOO_MANY = RANDOM + f"resources: {{slots_per_trial: {MANY}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "words"),
+    [
+        (TOO_MANY, [], f"toy.yaml:7: resources.slots_per_trial: is {MANY}, but this machine has "),
+        (TOO_MANY.replace("slots", "cpus"), [], f"toy.yaml:7: resources.cpus_per_trial: is {MANY}, but this machine"),
+        (
+            RANDOM,
+            ["--set", f"resources.slots_per_trial={MANY}"],
+            f"--set: resources.slots_per_trial: is {MANY}, but th",
+        ),
+    ],
+)
+def test_trial_that_does_not_fit_is_refused_before_an_experiment_is_created(
+    workplace: Workplace, text: str, arguments: list[str], words: str
+) -> None:
+    workplace.write(text)
+    assert words in workplace.ashwood("run", "toy.yaml", *arguments, code=2)
+    assert workplace.json("list") == []
+
+
+def test_trial_that_does_not_fit_is_refused_in_python(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^resources.slots_per_trial: is {MANY}, but this machine has "):
+        ashwood.run(
+            "train:train",
+            hparams={},
+            searcher=ashwood.RandomSearch(metric="loss", max_length={"epochs": 1}, max_trials=1),
+            home=tmp_path,
+            resources={"slots_per_trial": MANY},
+        )
+    with pytest.raises(NotFound):
+        ashwood.open_experiment(1, home=tmp_path)
+
+
+def test_trial_that_fits_no_node_yet_is_not_refused_here(tmp_path: Path) -> None:
+    check_room(parse_experiment(TOO_MANY + "backend: ray\n", workdir=tmp_path))

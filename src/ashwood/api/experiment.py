@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -28,7 +29,7 @@ from ashwood.api.callables import (
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.cli.export import make_frame, read_trials, report_records
 from ashwood.cli.progress import Reporter, make_reporter
-from ashwood.config import build_experiment, parse_backend, parse_stop_when
+from ashwood.config import Loaded, build_experiment, check_room, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
@@ -372,6 +373,34 @@ def create(
         ConfigError: the description is wrong; says everything that is.
         TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
     """
+    return _create(
+        lambda _: None,
+        train,
+        hparams=hparams,
+        searcher=searcher,
+        name=name,
+        data=data,
+        seed=seed,
+        home=home,
+        backend=backend,
+        fields=fields,
+    )
+
+
+def _create(
+    check: Callable[[Loaded], None],
+    train: Callable[..., Any] | str,
+    *,
+    hparams: Mapping[str, Any],
+    searcher: Searcher | Mapping[str, Any],
+    name: str | None,
+    data: Mapping[str, Any] | None,
+    seed: int | None,
+    home: str | os.PathLike[str] | None,
+    backend: BackendLike | None,
+    fields: Mapping[str, Any],
+) -> Experiment:
+    """Record an experiment, unless ``check`` raises an exception for it."""
     refuse_while_imported("starts a search", "run")
     share_main()
     notes: list[str] = []
@@ -393,6 +422,7 @@ def create(
     }
     workdir = workdir_of(train)
     loaded = build_experiment(tree, workdir=workdir, default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
+    check(loaded)
     provenance = collect(workdir)
     spec = replace(loaded.spec, provenance=provenance, arguments=arguments())
     session = Session.create(opened, spec, at=time.time())
@@ -439,7 +469,8 @@ def run(
         AshwoodError: the experiment could not be run, or its trials failed; or a disk is full.  ``experiment`` of the
             error is the experiment if there is one already.
     """
-    experiment = create(
+    experiment = _create(
+        partial(check_room, workers=workers),
         train,
         hparams=hparams,
         searcher=searcher,
@@ -448,7 +479,7 @@ def run(
         seed=seed,
         home=home,
         backend=backend,
-        **fields,
+        fields=fields,
     )
     return experiment.resume(workers=workers, progress=progress, share=share)
 

@@ -14,7 +14,7 @@ from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
 from ashwood.cli.text import brief, say
 from ashwood.cli.where import Where
-from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
+from ashwood.config import Loaded, bound_overrides, check_room, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, code_elsewhere, collect, differences, dirt, with_workdir
@@ -144,7 +144,7 @@ def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
         warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
         if (unrecorded := dirt(now)) is not None:
             warnings.append(unrecorded)
-        return _run_new(opened, Loaded(spec, tuple(warnings)), wanted)
+        return _run_new(opened, replace(loaded, spec=spec, warnings=tuple(warnings)), wanted)
 
 
 # -- what is to run ---------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def _with_provenance(loaded: Loaded, overrides: Sequence[str], submission: Mappi
         provenance.update(git=submission["git"], submitted_from=submission["workdir"])
     unrecorded = dirt(provenance)
     warnings = loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded)
-    return Loaded(replace(loaded.spec, provenance=provenance), warnings)
+    return replace(loaded, spec=replace(loaded.spec, provenance=provenance), warnings=warnings)
 
 
 def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str], wanted: Run) -> Loaded:
@@ -201,6 +201,7 @@ def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:
 
 
 def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
+    check_room(loaded, wanted.workers)
     session = Session.create(home, loaded.spec, at=time.time())
     return _drive(session, wanted, loaded.warnings)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ashwood.backends.local.slots import plan, survey
 from ashwood.config import determined
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BACKEND, read_backend
@@ -18,14 +20,15 @@ from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
 from ashwood.config.plain import plain, report_not_finite
 from ashwood.config.report import Report, Source
-from ashwood.config.resources import read_demand, read_slots
+from ashwood.config.resources import SLOTS, read_demand, read_slots
 from ashwood.config.runtime import absolute, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
 from ashwood.config.stop_when import read_duration, read_stop_when, take_out_misplaced_time
 from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
-from ashwood.errors import ConfigError, Problem
+from ashwood.config.wording import dotted
+from ashwood.errors import ConfigError, MachineError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
 from ashwood.trial.storage import is_remote
@@ -41,11 +44,13 @@ class Loaded:
         spec: the experiment, every default filled in.
         warnings: what the user should know, a line each.
         store: the database that the file wants it recorded in; None: it names none.
+        source: where its values come from.
     """
 
     spec: ExperimentSpec
     warnings: tuple[str, ...]
     store: str | None = None
+    source: Source = field(default_factory=Source)
 
 
 def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
@@ -187,7 +192,29 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         environment=variables,
         config_text=text,
     )
-    return Loaded(spec, report.warnings, store)
+    return Loaded(spec, report.warnings, store, report.source)
+
+
+def check_room(loaded: Loaded, workers: int | None = None) -> None:
+    """Check that a trial fits this machine, if the experiment is to run on it.
+
+    Args:
+        loaded: the experiment.
+        workers: how many workers it gets, or None for as many as fit.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    spec, source = loaded.spec, loaded.source
+    if spec.ray is not None or spec.slots_per_trial == 1:  # A node that joins a cluster may have room.
+        return
+    environment = dict(os.environ)
+    try:
+        plan(spec, survey(environment | dict(spec.environment)), workers, environment)
+    except MachineError as error:
+        path = next((path for path in SLOTS if path in source.lines or path in source.overridden), SLOTS[0])
+        message = str(error).removeprefix(f"{dotted(SLOTS[0])} ")
+        raise ConfigError([Problem(dotted(path), message, *source.place(path))]) from None
 
 
 def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:

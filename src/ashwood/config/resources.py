@@ -12,6 +12,8 @@ from ashwood.config.wording import Path, number, shown
 from ashwood.experiment.spec import Demand
 
 _RESOURCES: Path = ("resources",)
+SLOTS: tuple[Path, ...] = tuple((*_RESOURCES, f"{what}_per_trial") for what in ("slots", "gpus", "cpus"))
+"""The keys that say how many slots a trial takes."""
 _ONLY_RAY = "is for backend: ray alone"
 _BUILT_IN = {
     "cpu": "cpus_per_trial",
