@@ -47,6 +47,7 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message, Phase
+from ashwood.trial.directory import FOLDER, directory_name
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
@@ -104,6 +105,7 @@ class LocalBackend:
         *,
         checkpoints: str | Path,
         logs: Path,
+        directories: Path | None = None,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
         fence: Path | None = None,
@@ -118,6 +120,7 @@ class LocalBackend:
             spec: the experiment.
             checkpoints: storage of the checkpoints, an absolute directory or a URL.
             logs: directory for what trials and workers print.
+            directories: folder for the directories of trials; None: the folder ``trials`` beside ``logs``.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
                 held is surely free afterwards; by default, on GPUs and if the experiment says so.
@@ -133,6 +136,7 @@ class LocalBackend:
         """
         self._spec = spec
         self._logs = logs.absolute()
+        self._directories = (directories or logs.with_name(FOLDER)).absolute()
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
@@ -225,7 +229,8 @@ class LocalBackend:
         )
         place.target = command.target
         self._live[attempt] = place
-        worker.send("job", command._asdict())
+        name = directory_name(command.trial, command.hparams, command.seed)
+        worker.send("job", {**command._asdict(), "trial_directory": str(self._directories / name)})
 
     def _kill(self, place: _Place, worker: WorkerProcess) -> None:
         worker.kill_job()

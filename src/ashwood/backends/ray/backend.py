@@ -336,7 +336,8 @@ class RayBackend:
                 self._movers.submit(process, partial(self._deliver, process, name))
             case ["broken", error]:
                 self._break(process, error)
-            case ["gone"]:
+            case ["gone", leaves_files]:
+                self._fleet.littered |= leaves_files
                 process.worker.left = len(process.worker.processes) == 1
                 self._forget(process.worker)
             case _:

@@ -44,6 +44,7 @@ from ashwood.experiment.events import (
     StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import FOLDER
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.run import blame
 from ashwood.trial.storage import Storage, open_storage
@@ -187,7 +188,15 @@ class Outpost:
                 claim.enter_context(_claimed(self._directory))
                 self._staging.check(self._orders.marker)
                 team, inbox = _team(self._orders, wire)
-                service = _Service(self._orders, team, wire, inbox, self._staging, self._directory / "logs")
+                service = _Service(
+                    self._orders,
+                    team,
+                    wire,
+                    inbox,
+                    self._staging,
+                    self._directory / "logs",
+                    _directories_of(self._orders.key),
+                )
             except (AshwoodError, OSError) as error:
                 wire.send(["broken", str(error)])
                 while wire.receive(wait=True):
@@ -197,7 +206,7 @@ class Outpost:
             if not self._staging.holds_more:
                 remove_tree(self._directory.parent, self._directory.name, ignore_errors=True)
         lives = not wire.gone
-        wire.send(["gone"])
+        wire.send(["gone", any(_directories_of(self._orders.key).glob("*"))])
         return lives
 
 
@@ -253,6 +262,11 @@ def _home_of(key: str, node_id: str) -> Path:
     return _base() / key / node_id
 
 
+def _directories_of(key: str) -> Path:
+    """Return the folder of the directories of an experiment's trials on this machine, which all its workers share."""
+    return _base() / key / FOLDER
+
+
 def _own_base() -> Path:
     """The base, which is this user's and nobody else's.
 
@@ -298,6 +312,8 @@ def _clear_dead(experiment: Path) -> None:
     """
     with_more = []
     for directory in experiment.glob("*/*"):
+        if directory.parent.name == FOLDER:
+            continue
         with suppress(OSError):
             if is_held(directory / _LOCK):
                 continue
@@ -310,14 +326,17 @@ def _clear_dead(experiment: Path) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Delete directories of dead workers in which nothing has changed for a week.
+    """Delete directories of dead workers and of trials in which nothing has changed for a week.
 
-    Until then a driver may come back for the checkpoints in them.
+    Until then a driver may come back for the checkpoints in them.  A trial's directory stays as long as a worker of its
+    experiment lives.
     """
     oldest = time.time() - _ABANDONED_SECONDS
     for directory in base.glob("*/*/*"):
         with suppress(OSError):
-            if not is_held(directory / _LOCK) and _changed_at(directory) < oldest:
+            is_of_trial = directory.parent.name == FOLDER
+            locks = directory.parent.parent.glob(f"*/*/{_LOCK}") if is_of_trial else [directory / _LOCK]
+            if _changed_at(directory) < oldest and not any(map(is_held, locks)):
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
         with suppress(OSError):  # workers' directories are in it
@@ -368,7 +387,16 @@ def _unpack(chunks: Iterable[bytes], place: Path) -> None:
 class _Service:
     """Between the driver and the local backend: commands in, events, logs and checkpoints out."""
 
-    def __init__(self, orders: Orders, team: Team, wire: Wire, inbox: Inbox, staging: Staging, logs: Path) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        team: Team,
+        wire: Wire,
+        inbox: Inbox,
+        staging: Staging,
+        logs: Path,
+        directories: Path | None = None,
+    ) -> None:
         self._orders = orders
         self._wire = wire
         self._staging = staging
@@ -377,6 +405,7 @@ class _Service:
             _settled(orders.spec, team),
             checkpoints=staging.place_of_all,
             logs=logs,
+            directories=directories,
             workers=1,
             machine=Machine(orders.cores, _gpus()),
             process_per_attempt=orders.process_per_attempt,
