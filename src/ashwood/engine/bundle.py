@@ -44,6 +44,7 @@ from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 from ashwood.trial.directory import FOLDER, trial_of_directory
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage import Storage, is_remote, open_storage
@@ -135,7 +136,7 @@ def export_bundle(
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()
         packed, left_out = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
-        printed, unprinted = _pack_logs(writer, home.logs(experiment)) if logs else (0, [])
+        printed, unprinted = _pack_logs(writer, home.logs(experiment), spec.max_log_size) if logs else (0, [])
         trees, unpacked = _pack_directories(writer, home.trial_directories(experiment)) if directories else (0, [])
         manifest = {
             "format": FORMAT if trees else 1,
@@ -278,7 +279,7 @@ def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -
     return packed, left_out
 
 
-def _pack_logs(writer: _Writer, top: Path) -> tuple[int, list[str]]:
+def _pack_logs(writer: _Writer, top: Path, limit: int | None) -> tuple[int, list[str]]:
     """Pack logs, and return how many, and why others were left out: training code can put anything in their place."""
     packed = 0
     left_out = list[str]()
@@ -289,7 +290,7 @@ def _pack_logs(writer: _Writer, top: Path) -> tuple[int, list[str]]:
             left_out.append(f"{path}: {error.strerror}")
             continue
         with file:
-            writer.add(f"logs/{path.name}", _chunks(file))
+            writer.add(f"logs/{path.name}", (data for data, _ in read_pieces(file, limit)))
         packed += 1
     return packed, left_out
 

@@ -23,6 +23,7 @@ from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
+from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
@@ -167,6 +168,7 @@ class LocalBackend:
         self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._grace = grace
         self._warden: WardenProcess | None = None
+        self._trimmer = LogTrimmer(spec.max_log_size)
 
     def __enter__(self) -> Self:
         return self
@@ -229,6 +231,7 @@ class LocalBackend:
         )
         place.target = command.target
         self._live[attempt] = place
+        self._trimmer.keep(trial_log(self._logs, command.trial))
         name = directory_name(command.trial, command.hparams, command.seed)
         worker.send("job", {**command._asdict(), "trial_directory": str(self._directories / name)})
 
@@ -247,6 +250,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't start a worker process: {error}") from error
         place.worker = worker
+        self._trimmer.keep(log)
         for source, tells_end in worker.sources.items():
             self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
         return worker
@@ -369,6 +373,7 @@ class LocalBackend:
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
         if place.attempt is not None:
             del self._live[place.attempt]
+            self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
             place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
         if worker.group is not None:
@@ -381,6 +386,7 @@ class LocalBackend:
         code, last_words = worker.bury()
         yield from self._translate(last_words, place, worker)
         place.worker = None
+        self._trimmer.release(worker_log(self._logs, place.slot.number))
         if self._warden is not None:
             self._warden.forget(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
@@ -433,6 +439,7 @@ class LocalBackend:
             for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
                 self._warden.forget(group)
             self._warden.close()
+        self._trimmer.close()
         self._selector.close()
         self._waker.close()
         self._setup.close()

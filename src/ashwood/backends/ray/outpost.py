@@ -45,6 +45,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.directory import FOLDER
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.run import blame
 from ashwood.trial.storage import Storage, open_storage
@@ -53,7 +54,6 @@ from ashwood.trial.storage.trees import remove_tree
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
-_LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
 _LOOK_AGAIN_SECONDS = 0.05
 _MOST_KEPT = 4
@@ -400,7 +400,7 @@ class _Service:
         self._orders = orders
         self._wire = wire
         self._staging = staging
-        self._logs = _Logs(logs, orders.worker)
+        self._logs = _Logs(logs, orders.worker, orders.spec.max_log_size)
         self._backend = LocalBackend(
             _settled(orders.spec, team),
             checkpoints=staging.place_of_all,
@@ -609,20 +609,20 @@ def _failed(attempt: tuple[int, int], why: str, cause: str) -> AttemptFailed | S
 class _Logs:
     """What trials and the worker have printed since somebody looked."""
 
-    def __init__(self, directory: Path, worker: int) -> None:
+    def __init__(self, directory: Path, worker: int, limit: int | None) -> None:
         self.directory = directory
         self._worker = worker
+        self._limit = limit
         self._read: dict[Path, int] = {}
 
     def news(self, trial: int | None) -> Iterator[tuple[str, str]]:
         """The driver's file, and what is to be appended to it; those of other trials than ``trial`` are removed."""
         for file in sorted(self.directory.glob("*.log")):
             with suppress(OSError), open_to_read(file) as stream:
-                stream.seek(self._read.get(file, 0))
-                while data := stream.read(_LOG_CHUNK):
-                    name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                for data, end in read_pieces(stream, self._limit, self._read.get(file, 0)):
+                    self._read[file] = end
                     yield name, data.decode("latin-1")
-                self._read[file] = stream.tell()
             if file.stem.startswith("trial-") and file.stem != f"trial-{trial}":
                 file.unlink()
                 self._read.pop(file, None)
