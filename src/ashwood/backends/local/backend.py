@@ -72,6 +72,7 @@ class _Place:
         buried_at: when a worker that was killed is given up, though its process has not ended.
         liveness: the signs of life of the attempt.
         target: total length at which the attempt waits for the search.
+        directory: the directory of the trial.
     """
 
     slot: Slot
@@ -82,6 +83,7 @@ class _Place:
     buried_at: float = inf
     liveness: Liveness | None = None
     target: int = 0
+    directory: Path = Path()
 
     @property
     def is_killed(self) -> bool:
@@ -148,6 +150,7 @@ class LocalBackend:
         self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
+        self._is_alone = team.world_size == 1
         self._broken: str | None = None
         self._closed = False
         check_command(spec)
@@ -232,8 +235,8 @@ class LocalBackend:
         place.target = command.target
         self._live[attempt] = place
         self._trimmer.keep(trial_log(self._logs, command.trial))
-        name = directory_name(command.trial, command.hparams, command.seed)
-        worker.send("job", {**command._asdict(), "trial_directory": str(self._directories / name)})
+        place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
+        worker.send("job", {**command._asdict(), "trial_directory": str(place.directory)})
 
     def _kill(self, place: _Place, worker: WorkerProcess) -> None:
         worker.kill_job()
@@ -376,6 +379,9 @@ class LocalBackend:
             self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
             place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
+            if self._is_alone:  # Otherwise another process of the trial may be about to write into it.
+                with suppress(OSError):  # It is not empty, so it is kept.
+                    place.directory.rmdir()
         if worker.group is not None:
             self._note_group(place, worker, None)
 

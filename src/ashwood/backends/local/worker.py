@@ -149,6 +149,3 @@ def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: C
             os.environ.pop(VARIABLE, None)
         else:
             os.environ[VARIABLE] = former
-        if job.world_size == 1:  # Processes beside this one may be about to write into it.
-            with contextlib.suppress(OSError):  # It is not empty, so it is kept.
-                Path(job.trial_directory).rmdir()
