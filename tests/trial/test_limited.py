@@ -149,3 +149,15 @@ def test_a_link_in_place_of_a_log_is_not_trimmed(log: Path, tmp_path: Path) -> N
     with pytest.raises(OSError, match="not a regular file"):
         trim(tmp_path / "link.log", LIMIT)
     assert log.stat().st_size > LIMIT
+
+
+@pytest.mark.parametrize("limit", [-(10**30), -1, 0, 1, 10**30])
+def test_a_limit_from_a_stranger_does_no_harm(log: Path, limit: int) -> None:
+    append(log, lines(0, 20_000))
+    printed = log.read_text()
+    assert trim(log, limit) is (limit < LIMIT)
+    with log.open("rb") as file:
+        text = b"".join(data for data, _ in read_pieces(file, limit)).decode()
+    assert text == log.read_text()
+    assert text[:40_000] == printed[:40_000]
+    assert text.endswith(printed[-20_000:])

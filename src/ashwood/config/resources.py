@@ -10,6 +10,7 @@ from ashwood.config.report import Report
 from ashwood.config.shape import MOST_WHOLE, Resources
 from ashwood.config.wording import Path, number, shown
 from ashwood.experiment.spec import Demand
+from ashwood.trial.limited import LEAST_LIMIT
 
 _RESOURCES: Path = ("resources",)
 _ONLY_RAY = "is for backend: ray alone"
@@ -22,7 +23,6 @@ _BUILT_IN = {
 """Resources that Ray has names for, and the keys that say how much of them a trial takes."""
 
 _ZERO = re.compile(r"\s*0+(\.0+)?\s*([kmgt]?i?b?)\s*$", re.IGNORECASE)
-_LEAST_LOG_BYTES = 100_000
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -110,8 +110,8 @@ def read_log_size(value: Any, report: Report) -> int | None:
     size = parse_size(value) if isinstance(value, str) else value
     if isinstance(value, bool) or not isinstance(size, int | float) or not _is_size(size):
         wrong = f"must be a size such as 100 MB, in bytes, or 0 for no limit, not {shown(value)}"
-    elif size < _LEAST_LOG_BYTES:
-        wrong = f"must be at least {_LEAST_LOG_BYTES // 1000} kB, or 0 for no limit, not {shown(value)}"
+    elif size < LEAST_LIMIT:
+        wrong = f"must be at least {LEAST_LIMIT // 1000} kB, or 0 for no limit, not {shown(value)}"
     else:
         return int(size)
     report.error(("max_log_size",), wrong)

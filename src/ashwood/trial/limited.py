@@ -20,6 +20,10 @@ from typing import BinaryIO, NamedTuple
 
 from ashwood.trial.regular import open_to_change
 
+LEAST_LIMIT = 100_000
+"""The smallest limit in bytes.  A smaller one, as in a spec from a stranger, counts as this one."""
+
+_LARGEST_LIMIT = 1 << 62
 _BLOCK = 4096
 """File systems remove whole blocks, which mostly have this size."""
 _MARK_BYTES = 128
@@ -56,7 +60,7 @@ def find_gap(descriptor: int, limit: int | None) -> Gap:
     """Return what is missing in the log that is open as ``descriptor`` and was limited to ``limit`` bytes."""
     if limit is None:
         return Gap(0, 0)
-    begin = limit // 2 // _BLOCK * _BLOCK
+    begin = _bounded(limit) // 2 // _BLOCK * _BLOCK
     mark = _MARK.fullmatch(os.pread(descriptor, _MARK_BYTES, begin))
     return Gap(begin, 0 if mark is None else int(mark[1]))
 
@@ -100,6 +104,7 @@ def trim(log: Path, limit: int) -> bool:
     Raises:
         OSError: it is no regular file, or cannot be written.
     """
+    limit = _bounded(limit)
     with open_to_change(log) as file:
         descriptor = file.fileno()
         size = os.fstat(descriptor).st_size
@@ -115,6 +120,10 @@ def trim(log: Path, limit: int) -> bool:
         if not _collapse(descriptor, begin, end - begin) and _move_down(descriptor, end + len(mark), begin + len(mark)):
             os.pwrite(descriptor, mark, begin)
         return True
+
+
+def _bounded(limit: int) -> int:
+    return min(max(limit, LEAST_LIMIT), _LARGEST_LIMIT)
 
 
 def _mark(left_out: int, limit: int) -> bytes:
