@@ -9,7 +9,7 @@ import pytest
 
 from ashwood.config import read_experiment, reread_experiment
 from ashwood.errors import ConfigError
-from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, Unit
+from ashwood.experiment.spec import CheckpointPolicy, Entrypoint, EntrypointKind, ExperimentSpec, Length, SaveOn, Unit
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
 
@@ -153,7 +153,7 @@ def test_imagenet_of_determined() -> None:
     assert (spec.search.num_rungs, spec.search.divisor, spec.search.stop_once) == (3, Fraction(3), True)
     assert spec.entrypoint == Entrypoint(EntrypointKind.COMMAND, "python3 train.py --data /mnt/data/imagenet")
     assert spec.checkpoint_storage == "/mnt/checkpoints/imagenet"
-    assert spec.checkpoint_policy == CheckpointPolicy(0, 1, 1)
+    assert (spec.save_on, spec.checkpoint_policy) == (SaveOn.BEST, CheckpointPolicy(0, 1, 1))
     assert spec.environment["NCCL_SOCKET_IFNAME"] == "ens,eth,ib"
     assert spec.slots_per_trial == 8
     head = spec.space.tree["head_schedule"]
@@ -171,7 +171,6 @@ def test_imagenet_of_determined() -> None:
         "resources.priority",
         "resources.shm_size",
         "resources.max_slots",
-        "checkpoint_policy",
         "optimizations",
         "scheduling_unit",
         "perform_initial_validation",

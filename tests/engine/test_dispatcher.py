@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import inf
+from math import inf, nan
 
 import pytest
 
-from ashwood.backends.port import Abort, Finish, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.engine.dispatcher import Dispatcher, retry_delay
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
+    CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
     KillRequested,
@@ -21,6 +22,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import SaveOn
 
 from .test_loop import SPEC
 
@@ -55,6 +57,33 @@ def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() ->
     (second,) = dispatcher.commands((), 1, 101.5)
     assert isinstance(second, StartAttempt)
     assert (second.trial, second.attempt) == (0, 3)
+
+
+def test_workers_are_told_of_better_checkpoints_alone() -> None:
+    experiment, dispatcher = started(slots=2)
+
+    def save(trial: int, length: int, loss: float) -> list[object]:
+        event = CheckpointSaved(trial, 1, length, f"trial-{trial}/length-{length}-attempt-1", {"loss": loss})
+        return list(dispatcher.commands(experiment.handle(event), 2, 100.0))
+
+    assert save(0, 1, 0.5) == [NoteBest(0, 1, 0.5), NoteBest(1, 1, 0.5)]
+    assert save(1, 1, 0.7) == []
+    assert save(1, 2, nan) == []
+    dispatcher.note(failed := AttemptFailed(1, 1, "boom"))
+    (again,) = dispatcher.commands(experiment.handle(failed), 2, 100.0)
+    assert isinstance(again, StartAttempt)
+    assert again.best == 0.5
+    damaged = CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "a file is missing")
+    dispatcher.note(damaged)
+    assert NoteBest(1, 2, 0.7) in dispatcher.commands(experiment.handle(damaged), 2, 100.0)
+
+
+def test_without_saves_of_the_best_workers_are_told_nothing() -> None:
+    experiment = Experiment(replace(SPEC, save_on=SaveOn.NONE))
+    dispatcher = Dispatcher(experiment)
+    dispatcher.commands(experiment.handle(DriverStarted(1)), 1, now=100.0)
+    saved = CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})
+    assert dispatcher.commands(experiment.handle(saved), 1, now=100.0) == []
 
 
 def test_who_can_not_start_anyway_is_not_waited_for() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import nan
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.experiment.events import CheckpointSaved
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.search_method import losses
 from tests.experiment.conftest import Begin
@@ -153,6 +153,20 @@ def test_checkpoint_of_old_record_is_ranked_by_the_latest_report(begin: Begin) -
     world.report(world.processes[0], 3, loss=0.1)
     arrives(world, CheckpointSaved(0, 1, 2, "trial-0/length-2-attempt-1"))
     assert {(c.length, c.loss) for c in world.experiment.checkpoints} == {(1, 0.5), (2, None)}
+
+
+def test_best_checkpoint_is_known_without_invalid_damaged_and_diverged_ones(begin: Begin) -> None:
+    world = begin(slots=3, max_length=4, max_trials=3, method="random", checkpoint_policy=CheckpointPolicy())
+    losses = []
+    for process, loss in zip([world.processes[trial] for trial in (0, 1, 2)], [0.01, 0.5, nan], strict=True):
+        world.report(process, 2, loss=loss)
+        world.save(process)
+        losses.append(world.experiment.best_saved)
+    world.reject(world.processes[0])
+    losses.append(world.experiment.best_saved)
+    world.handle(CheckpointDamaged(1, 0, "trial-1/length-2-attempt-1", "a file is missing"))
+    losses.append(world.experiment.best_saved)
+    assert losses == [0.01, 0.01, 0.01, 0.5, inf]
 
 
 def test_checkpoint_of_invalid_trial_does_not_count_among_the_best_of_the_experiment(begin: Begin) -> None:

@@ -194,10 +194,13 @@ def test_report_of_training_metrics_alone_is_no_reason_for_a_warning(begin: Begi
     ]
 
 
-def test_first_warning_of_training_code_is_passed_on(begin: Begin) -> None:
-    world = begin()
+@pytest.mark.parametrize("rules", [2, 3])
+def test_each_warning_of_training_code_is_passed_on_once(begin: Begin, rules: int) -> None:
+    world = begin(rules=rules)
     assert messages(world.handle(TrialWarned(1, 1, "never restored"))) == ["trial 1: never restored"]
     assert world.handle(TrialWarned(0, 1, "never restored")) == ()
+    # Older experiments passed on the first warning alone.
+    assert messages(world.handle(TrialWarned(0, 1, "saves slowly"))) == ["trial 0: saves slowly"] * (rules >= 3)
 
 
 def test_a_report_of_a_dead_attempt_is_warned_about(begin: Begin) -> None:

@@ -61,7 +61,7 @@ def test_a_rung_that_foretells_nothing_is_skipped_and_the_next_is_not() -> None:
     skipping = [job for job in jobs if isinstance(job.why, CreatedHigher)]
     assert skipping
     assert {(job.target, job.why.rung) for job in skipping if isinstance(job.why, CreatedHigher)} == {(2, 1)}
-    assert "rung 0 did not foretell" in str(skipping[0].why)
+    assert "rung 0 did not predict" in str(skipping[0].why)
     # It took no more than was needed to know.
     assert len(bracket.rungs[0]) <= 2 * ENOUGH + 4
     assert bracket.arrivals[0] == 400

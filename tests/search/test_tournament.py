@@ -427,7 +427,7 @@ def test_synchronous_halving_has_its_trials_once_it_compares_them() -> None:
     searching.next_job()
     searching.report(3, 2, 3.0)
     searching.report(4, 2, 4.0)
-    with pytest.raises(SearchError, match="complete and being compared"):
+    with pytest.raises(SearchError, match="created and are being compared"):
         searching.resize(6)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class ScriptedLink:
         self.polls = 0
         self.alive_after: list[float] = []
         self.phases: list[tuple[Phase, str]] = []
+        self.best_loss = inf
         self._suspend_at = suspend_at
 
     def started(self, length: int) -> None:
@@ -55,6 +57,9 @@ class ScriptedLink:
     def suspended(self) -> bool:
         self.polls += 1
         return self._suspend_at is not None and self.polls >= self._suspend_at
+
+    def best(self) -> float:
+        return self.best_loss
 
     def verdict(self) -> Verdict | None:
         verdict = self.verdicts.popleft()

@@ -332,7 +332,7 @@ def test_resumed_code_that_never_reads_its_checkpoint_is_warned_once(
     for length in (6, 9):
         trial.report(loss=1.0, length=length)
     [message] = [told[1] for told in link.told if told[0] == "warned"]
-    assert message.startswith("the training code continues at length 3 but has not read trial.checkpoint")
+    assert message.startswith("the training code continues from a checkpoint but has not read trial.checkpoint")
     assert message.endswith("if trial.checkpoint: model.load(trial.checkpoint / 'model.pt')")
     assert capsys.readouterr().out == f"warning: {message}\n"
 

@@ -112,7 +112,7 @@ def test_what_is_no_number_is_no_result(tmp_path: Path, returned: Any) -> None:
     outcome = run(lambda _: returned, make_job(tmp_path), ScriptedLink())
     assert isinstance(outcome, Failed)
     assert outcome.cause == "unfinished at length 0"
-    assert returned is None or f"it returned a {type(returned).__name__}, which is no number" in outcome.error
+    assert returned is None or f"it returned a {type(returned).__name__}, which is not a number" in outcome.error
 
 
 def test_several_reports_without_a_loop_are_a_loop_that_is_missing(tmp_path: Path) -> None:

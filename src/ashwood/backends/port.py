@@ -25,6 +25,7 @@ class StartAttempt(NamedTuple):
         length: total length of the checkpoint; 0 without one.
         checkpoint: what to start from: relative to the experiment's checkpoint storage, or an absolute directory;
             None: from scratch.
+        best: lowest loss of the experiment's checkpoints, or None if there is none.
     """
 
     trial: TrialId
@@ -34,6 +35,7 @@ class StartAttempt(NamedTuple):
     seed: int
     length: int
     checkpoint: str | None
+    best: float | None = None
 
 
 class GoOn(NamedTuple):
@@ -59,6 +61,14 @@ class Suspend(NamedTuple):
     attempt: int
 
 
+class NoteBest(NamedTuple):
+    """At any time: a checkpoint with a better metric was saved; its ``loss`` is the lowest of the experiment."""
+
+    trial: TrialId
+    attempt: int
+    loss: float
+
+
 class Abort(NamedTuple):
     """At any time: end the process at once.
 
@@ -70,7 +80,7 @@ class Abort(NamedTuple):
     attempt: int
 
 
-Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | Abort
+Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | NoteBest | Abort
 
 
 class Backend(Protocol):

@@ -13,6 +13,7 @@ from ashwood.config import determined
 from ashwood.config.report import Report
 from ashwood.config.shape import LEAVES, MOST_WHOLE, ExperimentFile, Leaf, Section
 from ashwood.config.wording import Path, all_of, any_of, dotted, nearest, not_one_of, number, shorten, shown
+from ashwood.experiment.spec import SaveOn
 from ashwood.search.settings import Method, Mode
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -121,6 +122,8 @@ def _not_in_enum(key: str, value: Any) -> str:
         return f"is how early trials stop, not a direction: for that, write {instead}"
     if key == "mode":
         return not_one_of(value, list(Mode), "a mode")
+    if key == "checkpoint_policy":
+        return not_one_of(value, list(SaveOn), "a checkpoint policy")
     if isinstance(value, str) and (instead := determined.METHODS.get(value.lower())):
         return f"{shown(value)} isn't a search method of Ashwood; {instead}"
     return not_one_of(value, list(Method), "a search method")

@@ -18,9 +18,6 @@ _WHERE = "trials run where backend says, on this machine or on a Ray cluster"
 IGNORED: dict[Path, str] = {
     ("batches_per_step",): "training code itself decides how many batches it runs between two reports",
     ("bind_mounts",): f"{_NO_CONTAINERS}: training code sees the host's paths as they are",
-    ("checkpoint_policy",): (
-        "whatever the policy, a checkpoint is saved when a trial leaves its worker and every min_checkpoint_period"
-    ),
     ("data_layer",): "training code reads its data itself; nothing is cached for it",
     ("debug",): "every trial's full output is kept in its log (ashwood logs)",
     ("integrations",): "Ashwood connects to no outside service; training code may do so itself",

@@ -181,6 +181,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         max_seconds=max_seconds,
         checkpoint_storage=storage,
         checkpoint_policy=policy,
+        save_on=file.checkpoint_policy,
         source_checkpoint=_source_place(source, workdir),
         slots_per_trial=slots,
         demand=demand,

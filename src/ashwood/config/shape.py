@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from ashwood.experiment.spec import SaveOn
 from ashwood.search.settings import MOST_TRIALS, Method, Mode, Sampler
 
 UNITS = ("batches", "records", "epochs")
@@ -316,7 +317,13 @@ class ExperimentFile(Section):
         description="Validate at least this often, besides where the search compares trials; 0: only there.",
     )
     min_checkpoint_period: Period = Field(
-        default=None, description="Save a checkpoint at least this often; 0: only when a trial leaves its worker."
+        default=None,
+        description="Save a checkpoint at least this often; 0: only as checkpoint_policy says.",
+    )
+    checkpoint_policy: Annotated[SaveOn, Field(strict=False)] = Field(
+        default=SaveOn.BEST,
+        description="Which reports save a checkpoint at once, besides those at which a trial leaves its worker: best "
+        "(a better metric than that of any checkpoint of the experiment), all, or none.",
     )
     max_restarts: int = Field(
         default=5, ge=0, le=MOST_WHOLE, description="How often a trial whose process failed is started again."

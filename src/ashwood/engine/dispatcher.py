@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from math import inf
 from typing import NamedTuple
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.experiment.decisions import (
     AbortTrial,
     CompleteTrial,
@@ -27,6 +27,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import Event, LastWord
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import SaveOn
 from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
 
@@ -63,6 +64,9 @@ class Dispatcher:
         self.live: dict[TrialId, int] = {}
         self._suspended: set[tuple[TrialId, int]] = set()
         self._slots = 0
+        # Workers save a checkpoint when a report is better than the best one, so they must know it.
+        self._tells_best = experiment.spec.save_on is SaveOn.BEST
+        self._best = experiment.best_saved
 
     @property
     def next_due(self) -> float:
@@ -89,6 +93,9 @@ class Dispatcher:
         self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
         commands.extend(self._hurry())
+        if self._tells_best and self._experiment.best_saved != self._best:
+            self._best = self._experiment.best_saved
+            commands.extend(NoteBest(*attempt, self._best) for attempt in self.live.items())
         if self._queue:
             commands.extend(self._starts(slots, now))
         return commands
@@ -148,5 +155,7 @@ class Dispatcher:
                 continue
             self.live[trial.id] = trial.attempt
             length, checkpoint = self._start_of(trial)
-            yield StartAttempt(trial.id, trial.attempt, trial.target, trial.hparams, trial.seed, length, checkpoint)
+            best = self._best if self._tells_best and self._best < inf else None
+            start = (trial.id, trial.attempt, trial.target, trial.hparams, trial.seed, length, checkpoint, best)
+            yield StartAttempt(*start)
         self._queue.extendleft(reversed(held))

@@ -42,6 +42,7 @@ from ashwood.experiment.spec import (
     ExperimentSpec,
     Length,
     RayCluster,
+    SaveOn,
     Unit,
 )
 from ashwood.search import space as spaces
@@ -217,6 +218,7 @@ def decode_spec(text: str) -> ExperimentSpec:
                 "min_validation_period": _decode_length(data["min_validation_period"]),
                 "min_checkpoint_period": _decode_length(data["min_checkpoint_period"]),
                 "checkpoint_policy": _decode_policy(data.get("checkpoint_policy")),
+                "save_on": SaveOn(data.get("save_on", SaveOn.BEST)),
                 "demand": Demand(**data.get("demand", {})),
                 "ray": None if data.get("ray") is None else RayCluster(**data["ray"]),
                 "rules": data.get("rules", 0),

@@ -102,6 +102,7 @@ class Experiment:
         state: where the experiment stands.
         trials: every trial, by id.
         checkpoints: those that are kept.
+        best_saved: lowest loss of all checkpoints that were saved, or infinity.
         stop_at: it stops when a trial reports this metric or a better one; None: never.
         max_seconds: it stops when drivers have run it for so long; None: never.
     """
@@ -113,6 +114,7 @@ class Experiment:
         self.search = Tournament(spec.search)
         self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
+        self.best_saved = inf
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
         self._sign = 1 if spec.smaller_is_better else -1
@@ -125,7 +127,7 @@ class Experiment:
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._warned_of_lost_work = False
-        self._has_passed_on_warning = False
+        self._passed_on: set[str] = set()
         self._failure: str | None = None
         self._last_error = ""
         self._handlers: dict[type, Callable[[Any], Iterable[Decision]]] = {
@@ -526,15 +528,19 @@ class Experiment:
             )
 
     def _trial_warned(self, event: TrialWarned) -> Iterable[Decision]:
-        # All trials run the same code, so one warning is enough.
-        if not self._has_passed_on_warning:
-            self._has_passed_on_warning = True
+        # All trials run the same code, so it is enough that one of them warns.
+        about = event.message if self.spec.rules >= 3 else ""
+        if about not in self._passed_on:
+            self._passed_on.add(about)
             yield Warn(f"trial {event.trial}: {event.message}")
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.
         trial = self.trials[event.trial]
-        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, self._loss_at(event)))
+        loss = self._loss_at(event)
+        if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID:
+            self.best_saved = min(self.best_saved, loss)
+        unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
         before = trial.checkpoint_length
         self._go_on_from_latest(trial)
         if trial.checkpoint_length > before:
@@ -549,9 +555,19 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         return None if metric is None else self._sign * metric
 
+    def _lowest_saved(self) -> float:
+        """Return the lowest loss of the checkpoints that are kept, without those of invalid hyperparameters."""
+        losses = (
+            checkpoint.loss
+            for checkpoint in self.checkpoints
+            if checkpoint.loss is not None and self.trials[checkpoint.trial].state is not TrialState.INVALID
+        )
+        return min(filter(isfinite, losses), default=inf)
+
     def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         known = self.checkpoints.drop(trial.id, event.path)
+        self.best_saved = self._lowest_saved()
         self._go_on_from_latest(trial)
         headline = f"checkpoint {event.path} is damaged: {event.why}"
         if not self._works(trial, event):
@@ -662,6 +678,7 @@ class Experiment:
         if self.spec.rules >= 1:
             self._discount(trial)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
+        self.best_saved = self._lowest_saved()
         yield from self._pull()
 
     def _discount(self, trial: Trial) -> None:

@@ -65,6 +65,19 @@ class CheckpointPolicy:
     save_trial_latest: int = 1
 
 
+class SaveOn(StrEnum):
+    """Which reports save a checkpoint at once, besides those at which a trial leaves its worker.
+
+    The names and their meaning are those of ``checkpoint_policy`` in Determined AI's experiment files.
+    """
+
+    BEST = "best"
+    """A report with a better metric than that of any checkpoint of the experiment."""
+    ALL = "all"
+    """Every report of the metric that the search compares."""
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """What a trial takes of a cluster, where that is more than its slots say.
@@ -102,7 +115,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance`: how many entries the file had that the experiment was imported from."""
 
-RULES: Final = 2
+RULES: Final = 3
 """Number of the rules by which new experiments decide.
 
 Every change of a decision or a draw raises it. An experiment keeps the number with which it was created, so old logs
@@ -112,6 +125,7 @@ replay as they were recorded. What each number changed:
    towards ``save_experiment_best``.
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
+3. Each warning of a trial's process is repeated once for the experiment; before, only the first of all was.
 """
 
 
@@ -148,6 +162,7 @@ class ExperimentSpec:
         max_seconds: it stops when drivers have run it for so long; None: never.
         checkpoint_storage: directory or fsspec URL for checkpoints; None: inside the home.
         checkpoint_policy: which checkpoints are kept; None: all.
+        save_on: which reports save a checkpoint at once; ``checkpoint_policy`` in experiment files.
         source_checkpoint: a checkpoint directory that every new trial starts from.
         slots_per_trial: how many slots (GPUs, or CPU cores where there are none) a trial takes.
         demand: what else a trial takes of a cluster.
@@ -189,6 +204,7 @@ class ExperimentSpec:
     max_seconds: float | None = None
     checkpoint_storage: str | None = None
     checkpoint_policy: CheckpointPolicy | None = None
+    save_on: SaveOn = SaveOn.BEST
     source_checkpoint: str | None = None
     slots_per_trial: int = 1
     demand: Demand = Demand()

@@ -1,1 +1,1 @@
-"""Pure: which trial trains how long.  No clock, no files, no randomness, no logging."""
+"""Decides which trial trains how long.  Pure: no clock, no files, no randomness, no logging."""

@@ -1,12 +1,12 @@
 """Asynchronous successive halving, by promotion.
 
-Whenever a worker is free, the best trial that deserves a longer training gets it, from
-the highest rung down; if none does, a new trial starts.  Nobody ever waits for a rung to
-fill, at the price that early arrivals may be promoted while their rung is small.
+When a worker is free, the best trial that may be promoted is, from the highest rung down.  If
+no trial may be promoted, a new one starts.  No worker waits for a rung to fill.  The price is
+that early results can be promoted while their rung is small.
 
 Source: Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"
-(arXiv:1810.05934), Algorithm 2.  Beyond the paper: every bracket trains at least one
-trial to the end, and trials that can't be promoted any more are closed.
+(arXiv:1810.05934), Algorithm 2.  Two things are not in the paper: every bracket trains at
+least one trial to the end, and trials that can't be promoted any more are stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ashwood.search.vocabulary import Job, LastChance, Pause, Promoted, TrialId,
 
 
 class AsyncHalving(Bracket):
-    """One bracket of ASHA.  With a single rung, every trial trains to the end: random and grid search."""
+    """A bracket of ASHA.  With a single rung every trial trains to the end, as in random and grid search."""
 
     def _promotion(self) -> Job | None:
         for at in self._downwards:
@@ -33,11 +33,14 @@ class AsyncHalving(Bracket):
         return any(self._candidate(at) is not None for at in self._downwards) or self._last_chance() is not None
 
     def _candidate(self, at: int) -> Candidate | None:
-        """Who deserves to go on from a rung now."""
+        """Return the trial that may be promoted from a rung now, or None."""
         return self.rungs[at].candidate()
 
     def _last_chance(self) -> tuple[int, Candidate] | None:
-        """The best of the highest rung that has one to give, when otherwise no trial would reach the end."""
+        """Return the best trial of the highest rung that has paused ones, if otherwise no trial would reach the end.
+
+        The rung's position comes first.  Return None if a trial has reached the end or still can.
+        """
         if not self._dry or self.rungs[-1].has_live_results():
             return None
         for at in self._downwards:

@@ -1,7 +1,7 @@
-"""What every bracket does: create its trials, know who trains towards which rung, replace invalid ones.
+"""The part of a bracket that all rules share: its trials, their rungs, and the replacement of invalid ones.
 
-How a trial that reached a rung is judged is the business of the rules:
-`ashwood.search.asha`, `ashwood.search.sha` and `ashwood.search.stopping`.
+How a trial is judged that reached a rung is in `ashwood.search.asha`, `ashwood.search.sha` and
+`ashwood.search.stopping`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from ashwood.search.vocabulary import (
 
 
 class Bracket(ABC):
-    """One ladder of rungs and the trials on it.
+    """A series of rungs and the trials that are compared at them.
 
     Attributes:
-        number: which bracket of the search this is, from 0.
-        rungs: from the shortest to max_length.
-        training: the rung that each training trial is on its way to.
-        retries: the same of each trial that failed and waits for a worker to be tried again.
-        given: total training length that was given out so far.
-        planned: how many trials it creates, replacements of invalid ones aside.
-        entry: the rung that new trials are first compared at.
-        finished: nothing trains and nothing will.
+        number: index of the bracket in its search.
+        rungs: its rungs, from the shortest to max_length.
+        training: the rung that each training trial trains towards.
+        retries: the rung that each failed trial trains towards when a worker is free to retry it.
+        given: total training length of all jobs so far.
+        planned: number of trials that it creates, without replacements of invalid ones.
+        entry: the rung at which new trials are first compared.
+        finished: whether no trial trains and none will.
     """
 
     least: ClassVar[int] = 0
-    """How many trials of a rung go on at least, however few results it has."""
+    """Least number of trials that are promoted from a rung, however few results it has."""
 
     def __init__(self, number: int, plan: BracketPlan, divisor: Fraction) -> None:
         self.number = number
@@ -61,10 +61,10 @@ class Bracket(ABC):
         self._to_create = plan.trials
         self._created = 0
 
-    # -- asked and told -------------------------------------------------------------------
+    # -- jobs and results -----------------------------------------------------------------
 
     def next_job(self, fresh: TrialId) -> Job | None:
-        """What a free worker should do; a new trial takes the id ``fresh``."""
+        """Return what a free worker should train, or None; a new trial gets the id ``fresh``."""
         if self.retries:
             trial = next(iter(self.retries))
             towards = self.training[trial] = self.retries.pop(trial)
@@ -81,14 +81,14 @@ class Bracket(ABC):
 
     @property
     def has_job(self) -> bool:
-        """Whether `next_job` would give one now."""
+        """Whether `next_job` would return a job now."""
         return not self.finished and (bool(self.retries) or self._created < self._to_create or self._has_promotion)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """A trial validated at the target of its job or past it.
+        """Take the result of a trial at the target of its job or past it.
 
         Raises:
-            SearchError: the trial doesn't train, or ``length`` is short of its target.
+            SearchError: the trial has no job, or ``length`` is short of its target.
         """
         at = self.training.get(trial)
         if at is None:
@@ -104,10 +104,10 @@ class Bracket(ABC):
         return verdict
 
     def exited(self, trial: TrialId, how: Exit, *, replace: bool) -> None:
-        """A trial of this bracket, training or waiting, ended by itself.
+        """Note that a training or paused trial of this bracket ended.
 
         Raises:
-            SearchError: the trial had already ended.
+            SearchError: the trial has already ended.
         """
         rung = self._rung_to_fail(trial)
         if rung is None:
@@ -122,10 +122,10 @@ class Bracket(ABC):
         self._settle()
 
     def retry(self, trial: TrialId) -> None:
-        """Let a trial that failed train again towards the rung in which it counts as the worst.
+        """Let a failed trial train again towards the rung in which it counts as the worst.
 
-        It counts there no more, until it arrives or fails again.  A bracket that had finished goes on: trials that
-        waited when it finished wait again.
+        Until it arrives there or fails again, it does not count in that rung.  A finished bracket is open again, and
+        the trials that were paused when it finished are paused again.
 
         Raises:
             SearchError: the trial has not failed.
@@ -140,7 +140,7 @@ class Bracket(ABC):
 
     @property
     def arrivals(self) -> Sequence[int]:
-        """How many trials reached each rung, or one above it."""
+        """How many trials reached each rung."""
         return [len(rung) for rung in self.rungs]
 
     @property
@@ -150,17 +150,17 @@ class Bracket(ABC):
 
     @property
     def fewest(self) -> int:
-        """The least number of trials that it can be resized to: those that it has created, replaced ones aside."""
+        """The least number of trials that it can be resized to: those that it has created, without replaced ones."""
         return self._created - (self._to_create - self.planned)
 
     def resize(self, trials: int) -> None:
-        """Create so many trials in all, replacements of invalid ones aside; at least `fewest`."""
+        """Create ``trials`` trials in all, without replacements of invalid ones; they are at least `fewest`."""
         self._to_create += trials - self.planned
         self.planned = trials
         self._settle()
 
     def retired(self) -> list[Retired]:
-        """The trials that wait, of a bracket that has finished."""
+        """Return the paused trials of a bracket that has finished."""
         why = BracketFinished(self.number)
         return [Retired(trial, why) for rung in self.rungs[:-1] for trial in rung.waiting()]
 
@@ -168,20 +168,20 @@ class Bracket(ABC):
 
     @abstractmethod
     def _promotion(self) -> Job | None:
-        """A trial that waits and should go on now, noted as training."""
+        """Promote a paused trial and return its job, or return None if none may be promoted now."""
 
     @property
     @abstractmethod
     def _has_promotion(self) -> bool:
-        """Whether a trial that waits should go on now."""
+        """Whether a paused trial may be promoted now."""
 
     @abstractmethod
     def _judge(self, trial: TrialId, at: int, length: int, loss: float, /) -> Verdict:
-        """Take the result, at ``length``, of a trial that was on its way to rung ``at``."""
+        """Take the result at ``length`` of a trial that trained towards rung ``at``."""
 
     @abstractmethod
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:
-        """The rung in which the trial counts as the worst if it fails now; None: it has already ended."""
+        """Return the rung in which a trial counts as the worst if it fails now, or None if it has already ended."""
 
     @abstractmethod
     def _settle(self) -> None:
@@ -204,13 +204,13 @@ class Bracket(ABC):
 
     @property
     def _dry(self) -> bool:
-        """No further result can come unless a trial that waits is promoted."""
+        """Whether no further result can come unless a paused trial is promoted."""
         return not self.training and not self.retries and self._created >= self._to_create
 
     # -- state --------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as JSON-able data."""
+        """Return the state as JSON-able data."""
         return {
             "rungs": [rung.snapshot() for rung in self.rungs],
             "training": [[trial, rung] for trial, rung in self.training.items()],
@@ -223,7 +223,7 @@ class Bracket(ABC):
         }
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take back what `snapshot` gave."""
+        """Set the state to that of a `snapshot`."""
         for rung, state in zip(self.rungs, snapshot["rungs"], strict=True):
             rung.restore(state)
         self.training, self._heading = {}, [0] * len(self.rungs)
@@ -240,5 +240,5 @@ class Bracket(ABC):
 
 
 def reached_end(bracket: Bracket) -> Stop:
-    """What a trial does that trained to max_length."""
+    """Return the verdict about a trial that trained to max_length."""
     return Stop(ReachedEnd(bracket.rungs[-1].length))

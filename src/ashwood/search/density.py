@@ -1,11 +1,11 @@
-"""A sampler that learns: new trials are drawn where good ones have been.
+"""A sampler that learns: it draws new trials near the values of good ones.
 
-Of a few random candidates a new trial takes the one whose values are frequent among the best
-trials and rare among the others.  Each hyperparameter is looked at by itself, in a few bins.
+A new trial gets the one of several random candidates whose values are frequent among the best
+trials and rare among the others.  Each hyperparameter is considered by itself, in a few bins.
 
-The candidates have addresses, like all draws; which of them is taken depends on the results
-that are known when the trial is created, and is recorded with it.  The arithmetic is plain
-addition, multiplication and division, so that a log replays to the same values anywhere.
+The candidates have addresses, like all draws.  Which of them is chosen depends on the results
+that are known when the trial is created, and is recorded with the trial.  Only additions,
+multiplications and divisions are used, so a log replays to the same values on any machine.
 
 Source: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", section 4 (the
 tree-structured Parzen estimator), on the longest trained trials as in Falkner et al. 2018,
@@ -23,34 +23,34 @@ from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
 
 CANDIDATES = 24
-"""From how many candidates a new trial is chosen."""
+"""Number of candidates for each new trial."""
 
 RANDOM_EVERY = 4
-"""One trial in so many is drawn at random, whatever has been learned."""
+"""Every n-th trial is drawn at random, so that the sampler never settles on one region for good."""
 
 ENOUGH = 6
-"""So many trials have to be known at a length before it is learned from."""
+"""Number of results at a length that are needed to learn from them."""
 
 GOOD_SHARE = 4
-"""One in so many of the trials at the longest length known well counts as good."""
+"""One of n trials at the longest length with enough results counts as good."""
 
 MOST_GOOD = 24
-"""No more than the best so many count as good."""
+"""Largest number of good trials."""
 
 _BINS = 16
-# A value speaks for its neighbourhood too: within a fifth of the range, linearly less the further away.  Sums of these
-# weights are exact because they are multiples of 1/16: sum() rounds floats in another way since Python 3.12.
+# A value counts in neighbouring bins too, within a fifth of the range and linearly less with the distance.  The weights
+# are multiples of 1/16, so their sums are exact.  They must be: sum() rounds floats differently since Python 3.12.
 _SMEAR = (1.0, 11 / 16, 6 / 16, 1 / 16)
 
 Ratios: TypeAlias = list[list[float]]
-"""Of each hyperparameter, of each bin."""
+"""One number for each bin of each hyperparameter."""
 
 Cells: TypeAlias = bytes
-"""The bin of each hyperparameter that isn't constant, in the order of the space."""
+"""The bin of each hyperparameter that is not constant, in the order of the space."""
 
 
 class DensitySampler:
-    """Chooses the values of new trials by those of the trials that did well."""
+    """Chooses the values of new trials by those of good trials."""
 
     def __init__(self, space: Space, seed: int) -> None:
         """Draw from ``space`` for an experiment with ``seed``."""
@@ -69,17 +69,17 @@ class DensitySampler:
         self._ratios: Ratios = []
 
     def good(self, search: Tournament) -> list[TrialId]:
-        """The trials to learn from; none while too few are known."""
+        """Return the trials to learn from, or an empty list if there are too few results."""
         return search.promising(ENOUGH, GOOD_SHARE, MOST_GOOD)
 
     def sample(self, trial: TrialId, bracket: int, index: int, good: Sequence[TrialId]) -> dict[str, Any]:
-        """The values of a new trial, the ``index``-th of its bracket.
+        """Return the values of a new trial, the ``index``-th of its bracket.
 
         Args:
-            trial: its id, by which it is to be known from now on.
-            bracket: the bracket it belongs to.
-            index: which trial of the bracket it is.
-            good: what `good` said; each was `note`d.
+            trial: id of the new trial.
+            bracket: its bracket.
+            index: its index in the bracket.
+            good: result of `good`; `note` was called for each of these trials.
         """
         if good and index % RANDOM_EVERY and self._sizes:
             units = self._best_candidate(self._ratios_for(good), bracket, index)
@@ -89,7 +89,7 @@ class DensitySampler:
         return self._space.values(units)
 
     def note(self, trial: TrialId) -> None:
-        """The trial has a result; only the first time counts."""
+        """Note that a trial has a result.  Only the first call for a trial has an effect."""
         if trial in self._known:
             return
         self._known.add(trial)
@@ -99,7 +99,7 @@ class DensitySampler:
                 hist[at] += weight
 
     def _ratios_for(self, good: Sequence[TrialId]) -> Ratios:
-        """Of each bin of each hyperparameter, how much more frequent it is among the good than among the others."""
+        """Return the frequency of each bin of each hyperparameter among good trials, divided by that among others."""
         if self._ratios and good == self._good:
             return self._ratios
         self._good, self._ratios = good, []
@@ -110,7 +110,7 @@ class DensitySampler:
             for cell in cells:
                 for at, weight in smears[cell[nth]]:
                     frequent[at] += weight
-            # As if one more trial, spread evenly, were among either.
+            # One more trial, spread evenly over all bins, is added to both groups, so that no frequency is 0.
             even = 1 / size
             self._ratios.append(
                 [
@@ -146,7 +146,7 @@ def _bins(leaf: Hyperparameter) -> int:
 
 
 def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:
-    """For each bin, the bins that a trial in it counts in, and how much in each: 1 in all."""
+    """Return, for each bin, the bins in which a trial in it counts, each with its weight; the weights add up to 1."""
     if not ordered or size < _BINS:
         return [[(at, 1.0)] for at in range(size)]
     smears = []
@@ -154,7 +154,7 @@ def _smears(size: int, *, ordered: bool) -> list[list[tuple[int, float]]]:
         weights: dict[int, float] = {}
         for distance, weight in enumerate(_SMEAR):
             for at in {cell - distance, cell + distance}:
-                # What would fall outside is reflected, as nothing lies there.
+                # Weights outside the range are reflected, because no value lies there.
                 inside = -at - 1 if at < 0 else 2 * size - at - 1 if at >= size else at
                 weights[inside] = weights.get(inside, 0.0) + weight
         total = sum(weights.values())

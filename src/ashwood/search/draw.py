@@ -1,7 +1,7 @@
 """Random draws that have an address instead of a state.
 
-A draw is a pure function of its address, so the value of ``lr`` of the n-th trial of a
-bracket is the same whatever was drawn before it, on any machine, for ever.
+A draw is a pure function of its address.  So the value of ``lr`` of the n-th trial of a bracket
+is always the same, on any machine, whatever was drawn before it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _BLANK = blake2b(digest_size=8, person=b"ashwood")
 
 
 def bits(seed: int, *address: Address) -> int:
-    """64 uniform bits for an address."""
-    # JSON keeps ("a", "b") apart from ("a,b",) and 1 apart from "1".  Written part by part, and hashed from a copy,
-    # for the sake of simulations, which draw millions: json.dumps and a new hash take three times as long.
+    """Return 64 uniform bits for an address."""
+    # As JSON, ("a", "b") differs from ("a,b",) and 1 from "1".  Simulations draw millions of times, and json.dumps with
+    # a new hash object takes three times as long as writing part by part and hashing from a copy.
     name = f"[{seed}"
     for part in address:
         name += f",{quoted(part)}" if isinstance(part, str) else f",{part}"
@@ -31,7 +31,7 @@ def bits(seed: int, *address: Address) -> int:
 
 
 def unit_draws(count: int, seed: int, *address: Address) -> Sequence[float]:
-    """So many uniform draws from [0, 1) at one address, in a fraction of the time of an address each."""
+    """Return ``count`` uniform draws from [0, 1) for one address, which is much faster than an address for each."""
     drawn: list[float] = []
     for first in range(0, count, _BLOCK):
         start = bits(seed, *address, first).to_bytes(8, "big")
@@ -41,10 +41,10 @@ def unit_draws(count: int, seed: int, *address: Address) -> Sequence[float]:
 
 
 def unit_draw(seed: int, *address: Address) -> float:
-    """A uniform draw from [0, 1) for an address, on a grid of 2**-53."""
+    """Return a uniform draw from [0, 1) for an address, a multiple of 2**-53."""
     return (bits(seed, *address) >> 11) * 2.0**-53
 
 
 def training_seed(seed: int, bracket: int, index: int) -> int:
-    """The seed that a trial's training code gets: uniform in [0, 2**31)."""
+    """Return the seed for a trial's training code, uniform in [0, 2**31)."""
     return bits(seed, "training_seed", bracket, index) >> 33

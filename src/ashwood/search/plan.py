@@ -1,6 +1,6 @@
-"""How many rungs, brackets and trials a search has: exact arithmetic, no floats.
+"""The numbers of rungs, brackets and trials of a search, in exact arithmetic.
 
-Floats are a known source of off-by-one rungs here: log(1000)/log(10) is 2.9999999999999996.
+Floats would cause off-by-one rungs: log(1000)/log(10) is 2.9999999999999996.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ DEFAULT_NUM_RUNGS = 5
 
 @dataclass(frozen=True, slots=True)
 class BracketPlan:
-    """One bracket before it starts.
+    """The plan of a bracket.
 
     Attributes:
-        lengths: the rungs' total lengths, rising; the last is max_length.
-        trials: how many trials it creates, replacements of invalid ones aside.
-        share: how many trials at once it is entitled to, relative to the other brackets.
-        weight: how many trials it creates, relative to the other brackets.
+        lengths: total lengths of the rungs, rising; the last is max_length.
+        trials: number of trials that it creates, without replacements of invalid ones.
+        share: number of trials that it may train at once, relative to the other brackets.
+        weight: number of trials that it creates, relative to the other brackets.
     """
 
     lengths: tuple[int, ...]
@@ -33,12 +33,12 @@ class BracketPlan:
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """A whole search before it starts.
+    """The plan of a search.
 
     Attributes:
-        brackets: the most aggressive (most rungs) first.
-        dropped: the numbers of rungs of brackets that max_trials is too small for.
-        max_concurrent_trials: raised to the number of brackets where it was less; 0: no bound.
+        brackets: its brackets, the most aggressive one (with most rungs) first.
+        dropped: the numbers of rungs of the brackets for which max_trials is too small.
+        max_concurrent_trials: at least the number of brackets, or 0 for no bound.
     """
 
     brackets: tuple[BracketPlan, ...]
@@ -47,7 +47,7 @@ class SearchPlan:
 
 
 def floor_log(base: Fraction, value: int, most: int | None = None) -> int:
-    """The largest k with base**k <= value, for base > 1 and value >= 1; no more than ``most``, where given."""
+    """Return the largest k with base**k <= value, for base > 1 and value >= 1, but at most ``most`` if it is given."""
     exponent, power = 0, base
     while power <= value and exponent != most:
         exponent += 1
@@ -56,21 +56,21 @@ def floor_log(base: Fraction, value: int, most: int | None = None) -> int:
 
 
 def rung_limit(divisor: Fraction, max_length: int, most: int | None = None) -> int:
-    """The most rungs that a longest length leaves room for: 1 + floor(log_d L); about ``most`` do, where given."""
+    """Return the most rungs that fit below a longest length, 1 + floor(log_d L); counting stops at about ``most``."""
     return 1 + floor_log(divisor, max_length, most)
 
 
 def rung_lengths(max_length: int, divisor: Fraction, rungs: int) -> tuple[int, ...]:
-    """The total length of every rung of a bracket: ceil(L / d**(R-1-i)), equal ones merged.
+    """Return the total length of each rung of a bracket, ceil(L / d**(R-1-i)), with equal ones merged.
 
-    Rounded up, because users are promised that no trial is judged before L / d**(R-1).
+    They are rounded up, because no trial may be judged before L / d**(R-1).
     """
     exact = (Fraction(max_length) / divisor ** (rungs - 1 - i) for i in range(rungs))
     return tuple(sorted({-(-length.numerator // length.denominator) for length in exact}))
 
 
 def plan_search(settings: SearchSettings) -> SearchPlan:
-    """The brackets of a search and the trials and concurrency of each."""
+    """Return the brackets of a search, with the trials and the share of each."""
     counts = sorted(_bracket_rungs(settings), reverse=True)
     kept, trials = list(counts), _share_trials(settings.max_trials, counts, settings.divisor)
     while sum(trials) > settings.max_trials and len(kept) > 1:
@@ -91,7 +91,7 @@ def plan_search(settings: SearchSettings) -> SearchPlan:
 
 
 def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
-    """The number of rungs of each bracket."""
+    """Return the number of rungs of each bracket."""
     match settings.method:
         case Method.RANDOM | Method.GRID | Method.SINGLE:
             return [1]
@@ -108,14 +108,14 @@ def _bracket_rungs(settings: SearchSettings) -> Sequence[int]:
 
 
 def _max_rungs(settings: SearchSettings, wanted: int) -> int:
-    # No further than wanted: a divisor close to 1 has logarithms without end.
+    # Counting stops at ``wanted``: with a divisor close to 1 the logarithm is huge.
     by_length = 1 + floor_log(settings.divisor, settings.max_length, wanted)
     by_trials = 1 + floor_log(settings.divisor, settings.max_trials, wanted)
     return min(wanted, by_length, by_trials)
 
 
 def _all_rungs(settings: SearchSettings) -> int:
-    """Also the rung below the shortest that max_length is divided into: 1 + ceil(log_d L), within the same limits."""
+    """Return 1 + ceil(log_d L) within the same limits: one rung more than `_max_rungs` unless L is a power of d."""
     d, wanted = settings.divisor, settings.max_rungs
     by_length = rung_limit(d, settings.max_length, wanted)
     by_length += d ** (by_length - 1) < settings.max_length
@@ -123,12 +123,12 @@ def _all_rungs(settings: SearchSettings) -> int:
 
 
 def _weight(rungs: int, divisor: Fraction) -> Fraction:
-    """For a roughly equal budget of every bracket: d**(R-1) / R."""
+    """Return d**(R-1) / R, by which all brackets get about the same budget."""
     return divisor ** (rungs - 1) / rungs
 
 
 def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> list[int]:
-    """Trials per bracket by weight: at least 1, the rest to the first."""
+    """Return the trials of each bracket by weight: at least 1, and the remainder to the first."""
     weights = [_weight(r, divisor) for r in rungs]
     total = sum(weights)
     trials = [max(1, int(max_trials * weight / total)) for weight in weights]
@@ -137,9 +137,9 @@ def _share_trials(max_trials: int, rungs: Sequence[int], divisor: Fraction) -> l
 
 
 def share_trials_anew(max_trials: int, weights: Sequence[Fraction], least: Sequence[int]) -> list[int]:
-    """Trials per bracket by weight, where each has created ``least`` already.
+    """Return the trials of each bracket by weight if each has already created ``least``.
 
-    Brackets that have more than their share keep what they have, and the others share the rest.
+    Brackets that have created more than their share keep it, and the others share the rest.
     ``max_trials`` is at least the sum of ``least``.
     """
     trials = list(least)
@@ -159,11 +159,11 @@ def share_trials_anew(max_trials: int, weights: Sequence[Fraction], least: Seque
 
 
 def raise_concurrency(max_concurrent_trials: int, brackets: int) -> int:
-    """At least one trial at once for each bracket; 0 stays: no bound."""
+    """Return at least one concurrent trial for each bracket, or 0 if there is no bound."""
     return max_concurrent_trials and max(max_concurrent_trials, brackets)
 
 
 def share_slots(concurrency: int, brackets: int) -> list[int]:
-    """How many trials at once each bracket is entitled to; without a bound (0) all to the same."""
+    """Return how many trials each bracket may train at once; all get the same share if there is no bound (0)."""
     each, rest = divmod(concurrency or brackets, brackets)
     return [each + (b < rest) for b in range(brackets)]

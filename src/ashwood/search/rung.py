@@ -1,4 +1,4 @@
-"""One rung: the results of a bracket at one length, and who of them may go on."""
+"""A rung: the results of a bracket at one length, and which trials may be promoted."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sortedcontainers import SortedList
 from ashwood.search.vocabulary import TrialId
 
 Key: TypeAlias = tuple[int, float, TrialId]
-"""A result's place in the ranking, a total order: (is NaN or failed, loss, trial id)."""
+"""Sort key of a result, a total order: (is NaN or failed, loss, trial id)."""
 
 _NAN, _FAILED = 1, 2
 
 
 def ranking_key(trial: TrialId, loss: float) -> Key:
-    """The place of a result.  Infinities rank behind all numbers (in the good direction too), NaN behind those."""
+    """Return the sort key of a result.  Both infinities rank behind all numbers, and NaN behind the infinities."""
     if isfinite(loss):
         return (0, loss, trial)
     return (_NAN, 0.0, trial) if isnan(loss) else (0, inf, trial)
 
 
 class Candidate(NamedTuple):
-    """A trial that may go on: its rank (from 1) among ``of`` results of which the best ``best`` go on."""
+    """A trial that may be promoted, with its rank (from 1) among ``of`` results; the best ``best`` are promoted."""
 
     trial: TrialId
     rank: int
@@ -35,15 +35,15 @@ class Candidate(NamedTuple):
 
 
 class Rung:
-    """Results at one length, ranked.
+    """Ranked results at one length.
 
-    `add`, `candidate` and the rest are O(log n) in the number of results (amortised; the
-    sorted list's own bookkeeping adds a small constant times the square root at most).
+    `add`, `candidate` and the other methods take O(log n) amortised time for n results.  (The sorted
+    list's own bookkeeping adds at most a small constant times the square root of n.)
 
     Attributes:
         length: total training length of this rung.
-        quota: how many of the results seen so far may go on: max(least, floor(n / divisor)).
-        ready: whether `candidate` names a trial; kept up to date because it is asked far more often than it changes.
+        quota: how many of the results so far may be promoted: max(least, floor(n / divisor)).
+        ready: whether `candidate` returns a trial.  It is read far more often than it changes, so it is stored.
     """
 
     __slots__ = (
@@ -62,17 +62,17 @@ class Rung:
     )
 
     def __init__(self, length: int, divisor: Fraction, least: int = 0) -> None:
-        """An empty rung of which the best ``max(least, floor(n / divisor))`` may go on."""
+        """Make an empty rung that promotes the best ``max(least, floor(n / divisor))`` of n results."""
         self.length = length
         self._multiply, self._divide = divisor.denominator, divisor.numerator
         self._least = least
         self._ranking: SortedList[Key] = SortedList()
         self._keys: dict[TrialId, Key] = {}
         self._promoted: set[TrialId] = set()
-        # A heap of the keys of trials that haven't gone on.  Entries are dropped lazily: one is
-        # valid while it is its trial's key and the trial hasn't been promoted.
+        # A heap of the keys of trials that were not promoted.  Entries are removed lazily: an entry is
+        # valid as long as it is its trial's key and the trial was not promoted.
         self._waiting: list[Key] = []
-        # The first of them and its rank, kept because a worse arrival changes neither.
+        # The first of them and its rank.  They are stored because a worse result changes neither.
         self._best: Key | None = None
         self._best_rank = 0
         self.quota = least
@@ -85,7 +85,7 @@ class Rung:
         return trial in self._keys
 
     def add(self, trial: TrialId, loss: float) -> int:
-        """Take a result; returns its rank, from 1."""
+        """Add a result and return its rank, from 1."""
         key = ranking_key(trial, loss)
         heappush(self._waiting, key)
         rank = self._insert(key)
@@ -95,14 +95,14 @@ class Rung:
         return rank
 
     def fail(self, trial: TrialId) -> None:
-        """Count the trial as the worst of this rung; it never goes on."""
+        """Rank a trial as the worst of this rung; it is never promoted."""
         if trial in self._keys:
             self._ranking.remove(self._keys[trial])
         self._insert((_FAILED, 0.0, trial))
         self._find_best()
 
     def remove(self, trial: TrialId) -> None:
-        """Take a trial out as if it had never been here."""
+        """Remove a trial as if it had never had a result here."""
         if trial in self._keys:
             self._ranking.remove(self._keys.pop(trial))
             self._promoted.discard(trial)
@@ -110,60 +110,60 @@ class Rung:
             self._find_best()
 
     def promote(self, trial: TrialId) -> None:
-        """Note that the trial went on to the next rung."""
+        """Note that a trial was promoted to the next rung."""
         self._promoted.add(trial)
         self._find_best()
 
     def candidate(self) -> Candidate | None:
-        """The best trial that deserves the next rung and hasn't been sent there.
+        """Return the best trial that may be promoted and was not, or None if there is none.
 
-        A trial deserves it while it ranks in the best ``max(least, floor(n / divisor))``
-        of the n results seen so far.
+        A trial may be promoted as long as it is among the best ``max(least, floor(n / divisor))`` of the
+        n results so far.
 
         Source: Li et al. 2020 (arXiv:1810.05934), Algorithm 2, ``get_job``.
         """
         return self.best_waiting() if self.ready else None
 
     def best_waiting(self) -> Candidate | None:
-        """The best trial that hasn't gone on and hasn't failed, whatever its rank."""
+        """Return the best trial that was not promoted and has not failed, or None; its rank does not matter."""
         if self._best is None:
             return None
         return Candidate(self._best[2], self._best_rank, len(self._keys), self.quota)
 
     def key(self, trial: TrialId) -> Key | None:
-        """The place of a trial's result; None: it has none here."""
+        """Return the sort key of a trial's result, or None if it has none here."""
         return self._keys.get(trial)
 
     def best(self, most: int) -> list[TrialId]:
-        """The best trials, no more than so many; those that failed, or whose result is no number, left out."""
+        """Return at most ``most`` of the best trials, without those that failed or whose loss is NaN."""
         return [key[2] for key in self._ranking[:most] if key[0] == 0]
 
     def waits(self, trial: TrialId) -> bool:
-        """Whether the trial has a result here, hasn't gone on and hasn't failed."""
+        """Return whether a trial has a result here, was not promoted and has not failed."""
         key = self._keys.get(trial)
         return key is not None and key[0] != _FAILED and trial not in self._promoted
 
     def has_failed(self, trial: TrialId) -> bool:
-        """Whether the trial counts as failed here."""
+        """Return whether a trial counts as failed here."""
         key = self._keys.get(trial)
         return key is not None and key[0] == _FAILED
 
     def has_live_results(self) -> bool:
-        """Whether a trial got here and did not fail."""
+        """Return whether a trial has a result here and has not failed."""
         return bool(self._ranking) and self._ranking[0][0] != _FAILED
 
     def waiting(self) -> list[TrialId]:
-        """All trials that haven't gone on and haven't failed, best first."""
+        """Return all trials that were not promoted and have not failed, the best first."""
         return [key[2] for key in self._ranking if key[0] != _FAILED and key[2] not in self._promoted]
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as JSON-able data."""
+        """Return the state as JSON-able data."""
         # The loss is written as text: JSON has no infinity.
         results = [[trial, kind, repr(loss)] for kind, loss, trial in self._ranking]
         return {"results": results, "promoted": sorted(self._promoted)}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Take back what `snapshot` gave."""
+        """Set the state to that of a `snapshot`."""
         keys: Sequence[Key] = [(kind, float(loss), trial) for trial, kind, loss in snapshot["results"]]
         self._ranking = SortedList(keys)
         self._keys = {key[2]: key for key in keys}

@@ -1,4 +1,4 @@
-"""What a search is asked to do, as plain data with the documented defaults."""
+"""The settings of a search, with their documented defaults."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Method(StrEnum):
 
 
 class Mode(StrEnum):
-    """Which brackets adaptive ASHA runs, from one that stops early to many that hardly do."""
+    """Which brackets adaptive ASHA runs: from one that stops early to several that hardly stop any trial."""
 
     AGGRESSIVE = "aggressive"
     STANDARD = "standard"
     CONSERVATIVE = "conservative"
     AUTO = "auto"
-    """One bracket with every rung, and new trials are compared from the first rung on that can be trusted."""
+    """One bracket with all rungs, in which new trials skip the rungs that predict nothing."""
 
 
 class Sampler(StrEnum):
@@ -38,18 +38,18 @@ class Sampler(StrEnum):
 
     RANDOM = "random"
     DENSITY = "density"
-    """Where good trials have been; see `ashwood.search.density`."""
+    """Near the values of good trials; see `ashwood.search.density`."""
 
 
 MOST_TRIALS = 10_000_000
-"""The most trials of a search that an experiment file can ask for."""
+"""Largest ``max_trials`` of an experiment file."""
 
 AUTO_DIVISOR = Fraction(5, 2)
-"""What ``mode: auto`` takes where no divisor is given.  Chosen by ``benchmarks/quality``; theory has e (Jamieson and
+"""Default divisor of ``mode: auto``.  Chosen by ``benchmarks/quality``; theory has e (Jamieson and
 Talwalkar 2016, arXiv:1502.07943, section 3)."""
 
 AUTO_MAX_RUNGS = 7
-"""What ``mode: auto`` takes where max_rungs isn't given: down to max_length / 244, as far as others with divisor 4."""
+"""Default max_rungs of ``mode: auto``.  The shortest rung is max_length / 244, about as with divisor 4 and 5 rungs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +59,14 @@ class SearchSettings:
     Attributes:
         method: the search method.
         max_length: the longest training length, a total in the experiment's unit; at least 1.
-        max_trials: how many trials to create in all; for ``grid`` the number of grid points, for
-            ``single`` 1.
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
+        max_trials: number of trials in all; for ``grid`` the number of grid points, for ``single`` 1.
+        max_concurrent_trials: how many trials may train at once, or 0 for as many as there are slots.
         mode: the brackets of adaptive ASHA.
-        divisor: one trial in so many goes on to the next rung; any real above 1, held exactly.
-        max_rungs: the most rungs of a bracket of adaptive ASHA.
-        bracket_rungs: the number of rungs of each bracket, instead of what ``mode`` gives.
+        divisor: one of ``divisor`` trials is promoted to the next rung; any real number above 1, stored exactly.
+        max_rungs: largest number of rungs of a bracket of adaptive ASHA.
+        bracket_rungs: the number of rungs of each bracket; if it is given, ``mode`` has no effect.
         num_rungs: the number of rungs of the one bracket of ``async_halving`` and ``sync_halving``.
-        stop_once: decide once, when a trial reports: go on or stop for good; nothing pauses.
+        stop_once: a trial that reports at a rung continues or stops at once; no trial pauses.
         sampler: how hyperparameters are drawn.
     """
 

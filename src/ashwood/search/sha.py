@@ -13,20 +13,20 @@ from ashwood.search.rung import Candidate
 
 
 class SyncHalving(AsyncHalving):
-    """One bracket of SHA: ASHA's ranking and bookkeeping, but nobody goes on from an incomplete rung."""
+    """A bracket of SHA: as ASHA, but no trial is promoted from an incomplete rung."""
 
     least: ClassVar[int] = 1
 
     @property
     def can_resize(self) -> bool:
-        """Whether the number of its trials can still change: until the first comparison, which is between all."""
+        """Whether the number of its trials can still change: not after the first comparison, which is between all."""
         return super().can_resize and not (len(self.rungs) > 1 and self._complete(0))
 
     def _candidate(self, at: int) -> Candidate | None:
         return super()._candidate(at) if self._complete(at) else None
 
     def _complete(self, at: int) -> bool:
-        """Whether every trial that will ever belong to a rung has its result there."""
+        """Return whether a rung has the results of all trials that will ever reach it."""
         if self._created < self._to_create or any(self._heading[: at + 1]):
             return False
         return all(self.rungs[below].candidate() is None for below in range(at))

@@ -1,8 +1,8 @@
-"""Hyperparameters: what can be searched, how values are drawn, and the grid over them.
+"""Hyperparameters: their types, how values are drawn, and grids.
 
-A space is a tree: maps of names to hyperparameters or to further maps.  Values come
-back in the same shape.  Drawing is by address (see `ashwood.search.draw`), so adding or
-removing one hyperparameter leaves the values of all others as they were.
+A space is a tree: maps of names to hyperparameters or to further maps.  Values have the same
+shape.  Draws have addresses (see `ashwood.search.draw`), so the values of a hyperparameter stay
+the same if others are added or removed.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from typing import Any, TypeAlias
 from ashwood.search.draw import unit_draw
 
 Value: TypeAlias = Any
-"""A JSON value: what training code receives for a hyperparameter."""
+"""A JSON value that training code gets for a hyperparameter."""
 
-# Decimal rather than float powers: libraries of C differ in the last bit of pow(), and a
+# Powers are computed with decimals, because C libraries differ in the last bit of pow(), and a
 # recorded search must replay to the same values on any machine.
 _EXACT = Context(prec=24)
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """Always ``val``."""
+    """A constant, ``val``."""
 
     val: Value
 
     def at(self, _unit: float, /) -> Value:
-        """The value, whatever was drawn."""
+        """Return the value, whatever was drawn."""
         return self.val
 
     def grid(self) -> tuple[Value, ...]:
-        """The one value."""
+        """Return the only value."""
         return (self.val,)
 
 
@@ -47,11 +47,11 @@ class Int:
     count: int | None = None
 
     def at(self, unit: float, /) -> int:
-        """The value at ``unit`` of [0, 1): every integer has the same share."""
+        """Return the integer at ``unit`` in [0, 1), of which each integer has an equal share."""
         return min(self.maxval, self.minval + int(unit * (self.maxval - self.minval + 1)))
 
     def grid(self) -> tuple[int, ...]:
-        """``count`` evenly spaced integers, ends included, no more than there are."""
+        """Return ``count`` evenly spaced integers, ends included, or all if there are fewer."""
         span = self.maxval - self.minval
         count = min(_count(self.count), span + 1)
         if count == 1:
@@ -69,11 +69,11 @@ class Double:
     count: int | None = None
 
     def at(self, unit: float, /) -> float:
-        """The value at ``unit`` of [0, 1], linear."""
+        """Return the value at ``unit`` in [0, 1], linearly."""
         return _between(self.minval, self.maxval, unit)
 
     def grid(self) -> tuple[float, ...]:
-        """``count`` evenly spaced values, ends included."""
+        """Return ``count`` evenly spaced values, ends included."""
         return tuple(self.at(unit) for unit in _units(self.count))
 
 
@@ -87,12 +87,12 @@ class Log:
     count: int | None = None
 
     def at(self, unit: float, /) -> float:
-        """The value at ``unit`` of [0, 1], linear in the exponent."""
+        """Return the value at ``unit`` in [0, 1], linearly in the exponent."""
         exponent = _between(self.minval, self.maxval, unit)
         return float(_EXACT.power(Decimal(self.base), Decimal(exponent)))
 
     def grid(self) -> tuple[float, ...]:
-        """``count`` values evenly spaced in the exponent, ends included."""
+        """Return ``count`` values that are evenly spaced in the exponent, ends included."""
         return tuple(self.at(unit) for unit in _units(self.count))
 
 
@@ -103,11 +103,11 @@ class Categorical:
     vals: Sequence[Value]
 
     def at(self, unit: float, /) -> Value:
-        """The value at ``unit`` of [0, 1): every value has the same share."""
+        """Return the value at ``unit`` in [0, 1), of which each value has an equal share."""
         return self.vals[int(unit * len(self.vals))]
 
     def grid(self) -> tuple[Value, ...]:
-        """All values."""
+        """Return all values."""
         return tuple(self.vals)
 
 
@@ -123,18 +123,18 @@ class Space:
     tree: Tree
 
     def leaves(self) -> Iterator[tuple[Path, Hyperparameter]]:
-        """Every hyperparameter with its path, in the order of the file."""
+        """Yield each hyperparameter with its path, in the order of the file."""
         return _leaves((), self.tree)
 
     def sample(self, seed: int, bracket: int, index: int) -> dict[str, Value]:
-        """The hyperparameter values of the ``index``-th trial of a bracket.
+        """Return the hyperparameter values of the ``index``-th trial of a bracket.
 
         Each value is a function of (seed, bracket, index, its own path) alone.
         """
         return self.values(self.units(seed, bracket, index))
 
     def units(self, seed: int, bracket: int, index: int) -> list[float]:
-        """Where in [0, 1) the ``index``-th trial of a bracket lies, for each hyperparameter that isn't constant."""
+        """Return the draws in [0, 1) of the ``index``-th trial of a bracket, one for each varying hyperparameter."""
         return [
             unit_draw(seed, "hparams", bracket, index, *path)
             for path, leaf in self.leaves()
@@ -142,18 +142,18 @@ class Space:
         ]
 
     def values(self, units: Sequence[float]) -> dict[str, Value]:
-        """The hyperparameter values at such a place."""
+        """Return the hyperparameter values for draws in [0, 1)."""
         free = iter(units)
         return _nest(
             (path, leaf.val if isinstance(leaf, Const) else leaf.at(next(free))) for path, leaf in self.leaves()
         )
 
     def grid_size(self) -> int:
-        """How many points the grid has."""
+        """Return the number of points of the grid."""
         return prod(len(leaf.grid()) for _, leaf in self.leaves())
 
     def grid_point(self, index: int) -> dict[str, Value]:
-        """The ``index``-th point of the grid; the last hyperparameter varies fastest."""
+        """Return the ``index``-th point of the grid, in which the last hyperparameter varies fastest."""
         digits: list[tuple[Path, Value]] = []
         for path, leaf in reversed(list(self.leaves())):
             values = leaf.grid()
@@ -182,7 +182,7 @@ def _nest(pairs: Iterator[tuple[Path, Value]]) -> dict[str, Value]:
 
 def _between(low: float, high: float, unit: float) -> float:
     # low + unit * (high - low) would miss high (0.2 to 0.9 would end at 0.8999999999999999) and overflow for a
-    # wide range.  Clamped, because rounding may otherwise step a last bit past a bound.
+    # wide range.  The result is clamped, because rounding can exceed a bound by the last bit.
     return min(high, max(low, low * (1 - unit) + high * unit))
 
 

@@ -1,10 +1,10 @@
-"""Asynchronous successive halving, by stopping: a trial goes on at once or ends for good.
+"""Asynchronous successive halving, by stopping: a trial continues at once or ends.
 
-No trial waits, so training code needs no checkpoints.  A trial that reports is compared
-with those that reported before it, never with those that come later.
+No trial pauses, so training code needs no checkpoints.  A trial that reports is compared with
+those that reported before it, never with those that report later.
 
-Somebody trains to the end unless trials fail: who was stopped can't be called back when
-the one ahead fails later.  Only the last trial left goes on whatever its rank.
+A stopped trial can't be resumed if the one that was ahead fails later.  So that at least one
+trial trains to the end, the last trial that is left continues whatever its rank.
 
 Source: Liaw et al. 2018, "Tune: A Research Platform for Distributed Model Selection and
 Training" (arXiv:1807.05118), its ASHA; and Klein et al. 2020 (arXiv:2003.10865), section 3.1.
@@ -20,12 +20,12 @@ from ashwood.search.vocabulary import Dropped, GoOn, Job, LastChance, Promoted, 
 
 
 class StoppingHalving(Bracket):
-    """One bracket of the stopping variant (``stop_once``)."""
+    """A bracket of the stopping variant (`SearchSettings.stop_once`)."""
 
     least: ClassVar[int] = 1
 
     def retired(self) -> list[Retired]:
-        """None: no trial waits."""
+        """Return an empty list: no trial pauses."""
         return []
 
     def _promotion(self) -> Job | None:
@@ -36,7 +36,7 @@ class StoppingHalving(Bracket):
         return False
 
     def _judge(self, trial: TrialId, at: int, length: int, loss: float) -> Verdict:
-        """A validation past several rungs counts in each of them, and must be among the best in each."""
+        """Compare a result in each rung that it reached or passed; it must be among the best in all of them."""
         fell: Dropped | None = None
         passed = at
         for number in range(at, len(self.rungs)):
@@ -57,7 +57,7 @@ class StoppingHalving(Bracket):
         return GoOn(self.rungs[passed + 1].length, reason)
 
     def _is_last_chance(self) -> bool:
-        """Whether no trial would reach the end without the one that reports now (those ahead failed)."""
+        """Return whether no trial would reach the end without the one that reports now, as others have failed."""
         return self._dry and not self.rungs[-1].has_live_results()
 
     def _rung_to_fail(self, trial: TrialId) -> Rung | None:

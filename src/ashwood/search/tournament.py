@@ -1,4 +1,4 @@
-"""A search: brackets side by side that share the workers.
+"""A search: several brackets side by side that share the workers.
 
 All six methods are tournaments.  Adaptive ASHA has several brackets, from aggressive to
 conservative early stopping; `async_halving` and `sync_halving` have one; `random`, `grid`
@@ -23,15 +23,15 @@ from ashwood.search.vocabulary import Exit, Job, Retired, Snapshot, TrialId, Ver
 class Tournament:
     """The search method for any settings; see `ashwood.search.vocabulary.SearchMethod`.
 
-    A free worker goes to the bracket that uses the least of its share, among equals to the
-    one that was given the least training so far: all brackets advance side by side, also
-    with fewer workers than brackets.  A bracket that has nothing to do lends its share to
-    the others: no worker idles while any bracket has a job.
+    A free worker gets a job of the bracket that uses the least of its share; among equals, of the
+    one that got the least training so far.  So all brackets advance side by side, also with fewer
+    workers than brackets.  A slot that its bracket cannot use goes to another bracket: no worker
+    is idle as long as any bracket has a job.
 
     Attributes:
-        plan: as the search was started; `resize` and `limit` change what follows from it.
-        brackets: the most aggressive first.
-        max_concurrent_trials: how many trials may train at once; 0: no bound.
+        plan: the plan with which the search was started; `resize` and `limit` do not change it.
+        brackets: its brackets, the most aggressive one first.
+        max_concurrent_trials: how many trials may train at once, or 0 for no bound.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -44,13 +44,13 @@ class Tournament:
         self._shares = [plan.share for plan in self.plan.brackets]
         self._method = settings.method
         self._replace_invalid = settings.method is not Method.GRID
-        # Of each trial, in order of creation: its bracket and which trial of the bracket it is.
+        # Bracket of each trial and its index in the bracket, in the order of creation.
         self._addresses: list[tuple[int, int]] = []
         self._created = [0] * len(self.brackets)
         self._retired: list[Retired] = []
 
     def next_job(self) -> Job | None:
-        """A worker is free: what should it do?  None: nothing now."""
+        """Return what a free worker should train, or None if there is nothing now."""
         fresh = len(self._addresses)
         for number in self._neediest_first():
             bracket = self.brackets[number]
@@ -63,11 +63,11 @@ class Tournament:
 
     @property
     def has_job(self) -> bool:
-        """Whether `next_job` would give one now."""
+        """Whether `next_job` would return a job now."""
         return any(bracket.has_job for bracket in self.brackets)
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """The trial validated at ``length``, at or past the target of its job.
+        """Take the result of a trial at ``length``, which is at or past the target of its job.
 
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
@@ -79,10 +79,10 @@ class Tournament:
         return verdict
 
     def exited(self, trial: TrialId, how: Exit) -> None:
-        """The trial ended by itself, while it trained or while it waited.
+        """Note that a trial ended while it trained or while it was paused.
 
         Raises:
-            SearchError: the trial is unknown or had already ended.
+            SearchError: the trial is unknown or has already ended.
         """
         bracket = self._bracket(trial)
         bracket.exited(trial, how, replace=self._replace_invalid)
@@ -90,9 +90,9 @@ class Tournament:
             self._retired += bracket.retired()
 
     def retry(self, trial: TrialId) -> list[TrialId]:
-        """Let a trial that failed have a job again; `next_job` names it before any other trial of its bracket.
+        """Give a failed trial a job again, which `next_job` returns before any other job of its bracket.
 
-        Returns the trials that were retired and may be named again, as their bracket goes on.
+        Return the trials that were `retired` and may be promoted again, because their bracket is open again.
 
         Raises:
             SearchError: the trial is unknown or has not failed.
@@ -105,26 +105,26 @@ class Tournament:
         return sorted(retired - pending)
 
     def trains(self, trial: TrialId) -> bool:
-        """Whether a trial has a job, as far as the search knows."""
+        """Return whether a trial has a job, as far as the search knows."""
         return trial in self._bracket(trial).training
 
     def retired(self) -> Sequence[Retired]:
-        """Trials that waited and never will be named again; each is returned once."""
+        """Return the paused trials that will never be promoted, each only once."""
         retired, self._retired = self._retired, []
         return retired
 
     @property
     def done(self) -> bool:
-        """Nothing trains and nothing will."""
+        """Whether no trial trains and none will."""
         return all(bracket.finished for bracket in self.brackets)
 
     def promising(self, enough: int, one_in: int, most: int) -> list[TrialId]:
-        """The best of the trials at the greatest length that so many have reached; none where none is known so well.
+        """Return the best trials of the longest rung with at least ``enough`` results, or an empty list.
 
         Args:
-            enough: how many trials have to be known there.
-            one_in: one in so many is promising, two at least.
-            most: and no more than that.
+            enough: number of results that the rung needs.
+            one_in: one of ``one_in`` trials of the rung is returned, but at least two.
+            most: largest number of trials to return.
         """
         known = [rung for bracket in self.brackets for rung in bracket.rungs if len(rung) >= enough]
         if not known:
@@ -134,22 +134,22 @@ class Tournament:
 
     @property
     def max_trials(self) -> int:
-        """How many trials the search creates, replacements of invalid ones aside."""
+        """Number of trials that the search creates, without replacements of invalid ones."""
         return sum(bracket.planned for bracket in self.brackets)
 
     def resize(self, max_trials: int) -> None:
-        """Create so many trials in all.
+        """Create ``max_trials`` trials in all.
 
-        Brackets that have finished stay as they are; the others share the trials by the weights of the plan.
+        Finished brackets keep their trials; the others share the rest by the weights of the plan.
 
         Raises:
-            SearchError: more were created already, or no bracket can take another number; nothing has changed.
+            SearchError: more were created already, or the number of no bracket can change; nothing has changed.
         """
         if self._method in (Method.GRID, Method.SINGLE):
             raise SearchError(f"{self._method} search creates {self.max_trials} trials, neither more nor fewer")
         changing = [bracket for bracket in self.brackets if bracket.can_resize]
         if not changing:
-            raise SearchError(f"its {self.max_trials} trials are complete and being compared: there can't be others")
+            raise SearchError(f"all {self.max_trials} trials were created and are being compared: none can be added")
         fixed = sum(bracket.planned for bracket in self.brackets if not bracket.can_resize)
         created = sum(bracket.fewest for bracket in changing)
         if max_trials < max(1, fixed + created):
@@ -162,16 +162,16 @@ class Tournament:
                 self._retired += bracket.retired()
 
     def limit(self, max_concurrent_trials: int) -> None:
-        """Let so many trials train at once; 0: no bound.  Raised to the number of brackets where it is less."""
+        """Set how many trials may train at once, at least one for each bracket; 0 removes the bound."""
         self.max_concurrent_trials = raise_concurrency(max_concurrent_trials, len(self.brackets))
         self._shares = share_slots(self.max_concurrent_trials, len(self.brackets))
 
     def address(self, trial: TrialId) -> tuple[int, int]:
-        """The bracket of a trial and which trial of the bracket it is."""
+        """Return a trial's bracket and its index in that bracket."""
         return self._addresses[trial]
 
     def snapshot(self) -> Snapshot:
-        """The whole state, as plain JSON-able data."""
+        """Return the whole state as JSON-able data."""
         return {
             "addresses": [bracket for bracket, _ in self._addresses],
             "brackets": [bracket.snapshot() for bracket in self.brackets],
@@ -180,7 +180,7 @@ class Tournament:
         }
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take the place of the search that made the snapshot, from equal settings."""
+        """Set the state to that of a snapshot, which a search with equal settings made."""
         self.limit(snapshot["max_concurrent_trials"])
         self._created = [0] * len(self.brackets)
         self._addresses = []

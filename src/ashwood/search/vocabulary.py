@@ -1,9 +1,9 @@
-"""The words that every search method speaks.
+"""Jobs, verdicts and reasons: the types that all search methods share.
 
-Rules of this room: nothing here reads a clock, touches a file, logs, or draws at
-random.  A search method is asked (``next_job``) and told (``report``, ``exited``);
-it never calls out.  Lengths are totals in the experiment's unit, never increments.
-A loss is the metric turned so that lower is better.
+A search method has a pull interface.  The caller asks for a job (``next_job``) and passes on
+what happened (``report``, ``exited``); the search method never calls anything else.
+Lengths are totals in the experiment's unit, never increments.  A loss is the metric with the
+sign with which lower is better.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ TrialId: TypeAlias = int
 """Trials are numbered 0, 1, 2, … in the order in which the search created them."""
 
 Snapshot: TypeAlias = Mapping[str, Any]
-"""JSON-able state of a search method."""
+"""State of a search method as JSON-able data."""
 
 
 # -- why a search method decided as it did -------------------------------------------------
 
 
-def _going_on(best: int) -> str:
-    return f"the best {best} {'goes' if best == 1 else 'go'} on"
+def _promotes(best: int) -> str:
+    return f"the best {best} {'is' if best == 1 else 'are'} promoted"
 
 
 class Created(NamedTuple):
@@ -37,7 +37,7 @@ class Created(NamedTuple):
 
 
 class CreatedHigher(NamedTuple):
-    """A new trial that is compared from rung ``rung`` on: what those below say isn't to be trusted."""
+    """A new trial that is compared from rung ``rung`` on, because the rungs below predict nothing."""
 
     bracket: int
     nth: int
@@ -46,16 +46,16 @@ class CreatedHigher(NamedTuple):
     def __str__(self) -> str:
         return (
             f"trial {self.nth} of bracket {self.bracket}, compared from rung {self.rung} on: "
-            f"rung {self.rung - 1} did not foretell who is good"
+            f"rung {self.rung - 1} did not predict which trials are good"
         )
 
 
 New: TypeAlias = Created | CreatedHigher
-"""Why a job is a new trial's."""
+"""Reasons for a job of a new trial."""
 
 
 class Promoted(NamedTuple):
-    """The trial was among the best ``best`` of the ``of`` results in its rung."""
+    """The trial had rank ``rank`` of ``of`` results in its rung, and the best ``best`` are promoted."""
 
     rung: int
     rank: int
@@ -63,22 +63,22 @@ class Promoted(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, {_going_on(self.best)}"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}; {_promotes(self.best)}"
 
 
 class LastChance(NamedTuple):
-    """No further result can come and no trial is ahead, so the best one of this rung goes on."""
+    """The rung can get no further result and no trial has passed it, so its best trial is promoted."""
 
     rung: int
     rank: int
     of: int
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, and no other can reach the end: it goes on"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}; promoted because no other trial can reach the end"
 
 
 class Waits(NamedTuple):
-    """The trial isn't promoted now and may be later."""
+    """The trial is not promoted now, and may be promoted later."""
 
     rung: int
     rank: int
@@ -86,12 +86,12 @@ class Waits(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        goes = _going_on(self.best) if self.best else "none goes on yet"
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, {goes}"
+        promoted = _promotes(self.best) if self.best else "none is promoted yet"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}; {promoted}"
 
 
 class Dropped(NamedTuple):
-    """Stopping variant: the trial wasn't among the best when it reported."""
+    """The trial was not among the best when it reported, so it is stopped (`SearchSettings.stop_once`)."""
 
     rung: int
     rank: int
@@ -99,7 +99,7 @@ class Dropped(NamedTuple):
     best: int
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of {self.of} at rung {self.rung}, only {_going_on(self.best)}"
+        return f"rank {self.rank} of {self.of} at rung {self.rung}; only {_promotes(self.best)}"
 
 
 class ReachedEnd(NamedTuple):
@@ -112,21 +112,21 @@ class ReachedEnd(NamedTuple):
 
 
 class BracketFinished(NamedTuple):
-    """Nothing can be promoted any more, so what waits is closed."""
+    """No trial of the bracket can be promoted any more, so its paused trials are stopped."""
 
     bracket: int
 
     def __str__(self) -> str:
-        return f"bracket {self.bracket} has finished, nothing more will be promoted"
+        return f"bracket {self.bracket} has finished; no more trials are promoted"
 
 
 class RetriedOnRequest(NamedTuple):
-    """The trial had failed on its way to this rung, and somebody asked for it to be tried again."""
+    """The trial failed before it reached this rung, and a user asked to retry it."""
 
     rung: int
 
     def __str__(self) -> str:
-        return f"it had failed on its way to rung {self.rung}, and is retried on request"
+        return f"it failed before it reached rung {self.rung} and is retried on request"
 
 
 Reason: TypeAlias = (
@@ -138,9 +138,9 @@ Reason: TypeAlias = (
 
 
 class Job(NamedTuple):
-    """One stretch of training: this trial, from its latest checkpoint, up to ``target``.
+    """Train a trial from its latest checkpoint to a total length of ``target``.
 
-    A new trial's ``why`` is `New`; any other names a trial that waits.
+    If the trial is new, ``why`` is a `New`.  Otherwise the trial is paused.
     """
 
     trial: TrialId
@@ -149,20 +149,20 @@ class Job(NamedTuple):
 
 
 class GoOn(NamedTuple):
-    """Train on at once, to ``target``."""
+    """Continue at once, to ``target``."""
 
     target: int
     why: Reason
 
 
 class Pause(NamedTuple):
-    """Wait at this rung; ``next_job`` may name the trial again (also right away)."""
+    """Pause at this rung.  `SearchMethod.next_job` may name the trial again, also immediately."""
 
     why: Reason
 
 
 class Stop(NamedTuple):
-    """End for good."""
+    """End the trial; it is never named again."""
 
     why: Reason
 
@@ -171,14 +171,14 @@ Verdict: TypeAlias = GoOn | Pause | Stop
 
 
 class Retired(NamedTuple):
-    """A waiting trial that will never be named again."""
+    """A paused trial that will never be promoted."""
 
     trial: TrialId
     why: BracketFinished
 
 
 class Exit(StrEnum):
-    """How a trial ended by itself or by its user, as opposed to by the search."""
+    """How a trial ended if the search did not end it."""
 
     ERRORED = "errored"
     KILLED = "killed"
@@ -189,16 +189,16 @@ class Exit(StrEnum):
 
 
 class SearchMethod(Protocol):
-    """Decides which trial trains how long.  Every call is O(log n) in the number of trials."""
+    """Decides which trial trains how long.  Every call takes O(log n) time for n trials."""
 
     def next_job(self) -> Job | None:
-        """A worker is free: what should it do?  None: nothing now."""
+        """Return what a free worker should train, or None if there is nothing now."""
         ...
 
     def report(self, trial: TrialId, length: int, loss: float) -> Verdict:
-        """The trial validated at ``length``, at or past the target of its job.
+        """Take the result of a trial at ``length``, which is at or past the target of its job.
 
-        Any float is a legal loss; NaN and infinities rank worst.
+        The loss may be any float.  NaN and infinities rank worst.
 
         Raises:
             SearchError: the trial has no job, or ``length`` is short of its target.
@@ -206,30 +206,30 @@ class SearchMethod(Protocol):
         ...
 
     def exited(self, trial: TrialId, how: Exit) -> None:
-        """The trial ended by itself, while it trained or while it waited.
+        """Note that a trial ended while it trained or while it was paused.
 
         Raises:
-            SearchError: the trial is unknown or had already ended.
+            SearchError: the trial is unknown or has already ended.
         """
         ...
 
     def retired(self) -> Sequence[Retired]:
-        """Trials that waited and never will be named again; each is returned once."""
+        """Return the paused trials that will never be promoted, each only once."""
         ...
 
     @property
     def done(self) -> bool:
-        """Nothing runs and nothing will: ``next_job`` returns None for ever."""
+        """Whether the search is over: no trial trains, and ``next_job`` returns None from now on."""
         ...
 
     def address(self, trial: TrialId) -> tuple[int, int]:
-        """The bracket of a trial and which of its trials it is: where its random draws live."""
+        """Return a trial's bracket and its index in that bracket, which are the address of its random draws."""
         ...
 
     def snapshot(self) -> Snapshot:
-        """The whole state, as plain JSON-able data; ``restore`` takes it back."""
+        """Return the whole state as JSON-able data."""
         ...
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Take the place of the search that made the snapshot, from equal settings."""
+        """Set the state to that of a snapshot, which a search with equal settings made."""
         ...

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Backend, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.experiment.events import (
     ABORTED,
     AttemptEnded,
@@ -32,7 +32,7 @@ from ashwood.experiment.events import (
     LastWord,
     ValidationReported,
 )
-from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, SaveOn, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 
@@ -53,6 +53,7 @@ def toy_spec(workdir: Path, **changes: Any) -> ExperimentSpec:
         "entrypoint": Entrypoint(EntrypointKind.FUNCTION, "ashwood.testing.training:train"),
         "workdir": str(workdir),
         "seed": 0,
+        "save_on": SaveOn.NONE,
     }
     return ExperimentSpec(**fields | changes)
 
@@ -268,7 +269,7 @@ class BackendContract(ABC):
 
     def test_commands_for_an_attempt_that_is_gone_are_ignored(self, backend: Backend) -> None:
         """Also when the trial has another attempt by then."""
-        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1), Abort(0, 1)]
+        late: list[Command] = [GoOn(0, 1, 9), Finish(0, 1, save=True), Suspend(0, 1), NoteBest(0, 1, 0.5), Abort(0, 1)]
         drive(backend, [job()])
         backend.dispatch(late)
         backend.dispatch([job(attempt=2, target=2)])

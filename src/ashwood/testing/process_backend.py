@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.port import Abort, Backend, Suspend
+from ashwood.backends.port import Abort, Backend, NoteBest, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     FULL,
@@ -34,13 +34,14 @@ from ashwood.experiment.events import (
     TrialStopped,
     ValidationReported,
 )
-from ashwood.experiment.spec import Entrypoint, EntrypointKind
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn
 from ashwood.testing.backend import (
     PATIENCE,
     BackendContract,
     Storm,
     drive,
     endless,
+    finish,
     hear,
     job,
     reported,
@@ -59,6 +60,23 @@ class ProcessBackendContract(BackendContract):
         assert isinstance(saved, CheckpointSaved)
         with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
             assert (directory / "length").read_text() == "3"
+
+    def test_report_that_is_better_than_all_checkpoints_of_the_experiment_is_saved(self, tmp_path: Path) -> None:
+        """Its process knows the best one from the start, and learns of better ones while it trains."""
+        backend = self.make(toy_spec(tmp_path, save_on=SaveOn.BEST), tmp_path)
+        until = tmp_path / "go"
+        try:
+            # The losses are 1, 1/2, 1/3, …
+            hparams = {"do": "tell", "at": 3, "pid_file": str(tmp_path / "pid"), "until": str(until)}
+            start = job(target=6, hparams=hparams, best=0.5)
+            backend.dispatch([start])
+            wait_for_number(tmp_path / "pid")
+            backend.dispatch([NoteBest(0, 1, 0.19)])
+            until.touch()
+            events = drive(backend, [start], lambda report: finish(report, save=False))
+            assert [event.length for event in events if isinstance(event, CheckpointSaved)] == [3, 6]
+        finally:
+            backend.close()
 
     def test_training_code_without_checkpoints_is_suspended_too(self, backend: Backend) -> None:
         """It loses its work, but it lets go."""

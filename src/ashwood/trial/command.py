@@ -22,7 +22,7 @@ worker to process
 job JOB                      at once; descriptors that the process must hold as long as it lives come with it
 joined                       answer to join
 refused PID RANK             answer to join: process PID trains already, as that rank
-go …, finish …, suspend      to rank 0, from the driver
+go …, finish …, suspend      to rank 0, from the driver; also best
 announced LIST               answer to next, as soon as there is an announcement
 over                         answer to next: rank 0 has ended
 ===========================  ==========================================================================
@@ -38,6 +38,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 from ashwood.errors import TrainingCodeError
@@ -175,6 +176,10 @@ class _FollowerLink:
     def suspended(self) -> bool:
         """Return False: rank 0 announces it."""
         return False
+
+    def best(self) -> float:
+        """Return infinity: rank 0 decides what is saved."""
+        return inf
 
     def verdict(self) -> Verdict | None:
         """Return None: rank 0 announces the answer."""

@@ -18,6 +18,10 @@ class Job(NamedTuple):
         validation_period: (count, unit) of the experiment's min_validation_period.
         checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
         checkpoints: the experiment's checkpoint storage, a directory or URL.
+        save_on: which reports save a checkpoint at once: ``best``, ``all`` or ``none``; see
+            `ashwood.experiment.spec.SaveOn`.
+        best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.
+        smaller_is_better: whether a smaller metric is better; if not, the loss is its negative.
         halving: whether the search compares trials before their end.
         rank: which of the processes that train this trial together, each on a machine of its own; 0 leads.
         world_size: how many those are.
@@ -55,3 +59,6 @@ class Job(NamedTuple):
     experiment_name: str = ""
     pulse: float = 1.0
     trial_directory: str = ""
+    save_on: str = "none"
+    best: float | None = None
+    smaller_is_better: bool = True

@@ -6,6 +6,7 @@ import atexit
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,10 @@ class PrintingLink:
     def suspended(self) -> bool:
         """Nobody suspends it."""
         return False
+
+    def best(self) -> float:
+        """Return infinity: there is no experiment."""
+        return inf
 
     def verdict(self) -> Verdict | None:
         """The search wants no more, and what it has is to be saved."""

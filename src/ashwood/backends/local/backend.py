@@ -25,7 +25,7 @@ from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.local.warden import GRACE
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
@@ -470,6 +470,8 @@ def _setup(
             "records_per_epoch": spec.records_per_epoch,
             "validation_period": _pair(spec.min_validation_period),
             "checkpoint_period": _pair(spec.min_checkpoint_period),
+            "save_on": spec.save_on,
+            "smaller_is_better": spec.smaller_is_better,
             "experiment": spec.identity,
             "halving": spec.search.method.is_halving,
             "max_length": spec.search.max_length,
@@ -487,8 +489,8 @@ def _pulse(spec: ExperimentSpec) -> float:
     return min([_PULSE, *limits])
 
 
-def _note_command(place: _Place, command: GoOn | Finish | Suspend) -> None:
-    if place.liveness is None:
+def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) -> None:
+    if place.liveness is None or isinstance(command, NoteBest):
         return
     if isinstance(command, Suspend):
         place.liveness.ask_to_stop(time.monotonic())
@@ -545,7 +547,7 @@ def check_command(spec: ExperimentSpec) -> None:
         raise BackendError(f"entrypoint: {error}") from None
 
 
-def _message(command: GoOn | Finish | Suspend) -> Message:
+def _message(command: GoOn | Finish | Suspend | NoteBest) -> Message:
     match command:
         case GoOn(target=target):
             return ["go", target]
@@ -553,6 +555,8 @@ def _message(command: GoOn | Finish | Suspend) -> Message:
             return ["finish", save]
         case Suspend():
             return ["suspend"]
+        case NoteBest(loss=loss):
+            return ["best", loss]
 
 
 def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:

@@ -89,7 +89,8 @@ class CommandServer:
         self._channel = channel
         self._job = job
         self._fences = fences
-        self._from_driver = list(pending)
+        self._from_driver = [message for message in pending if message[0] != "best"]
+        self._best = [message for message in pending if message[0] == "best"][-1:]
         self._listener, self.path = listen()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -271,7 +272,7 @@ class CommandServer:
             if self._leader_has_concluded() or self.error is not None or self.lost is not None:
                 self._expect_end()
             return
-        for message in self._from_driver:
+        for message in (*self._from_driver, *self._best):
             peer.send(*message)
         self._relays = True
         self._selector.register(self._channel, selectors.EVENT_READ, self._relay)
@@ -283,7 +284,8 @@ class CommandServer:
             return
         leader = self._ranks[0]
         while message := self._channel.poll():
-            self._from_driver.append(message)
+            if message[0] != "best":
+                self._from_driver.append(message)
             leader.send(*message)
         if self._channel.gone:
             self._stop_relaying()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -207,7 +207,7 @@ class SimulatedBackend:
             return self.clock.now + crash, AttemptFailed(start.trial, start.attempt, "simulated crash")
         return self.clock.now + preemption, AttemptPreempted(start.trial, start.attempt, "simulated preemption")
 
-    def _obey(self, attempt: _Attempt, command: GoOn | Finish | Suspend | Abort) -> None:
+    def _obey(self, attempt: _Attempt, command: GoOn | Finish | Suspend | NoteBest | Abort) -> None:
         waits = attempt.due == 0
         match command:
             case GoOn(target=target) if waits:
