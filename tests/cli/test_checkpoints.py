@@ -74,6 +74,66 @@ def test_gc_deletes_what_the_log_does_not_need(finished: Workplace) -> None:
     assert (top / "notes.txt").exists()
 
 
+WRITES = TRAIN.replace(
+    "        start += 1\n", "        start += 1\n        (trial.directory / 'notes').write_text(str(start))\n"
+)
+
+
+def test_gc_deletes_directories_of_ended_trials(workplace: Workplace, tmp_path: Path) -> None:
+    workplace.write(SMALL, WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    top = workplace.path / ".ashwood" / "experiments" / "1" / "trials"
+    directories = sorted(top.iterdir())
+    assert len(directories) == 6
+    (directories[0] / "large").symlink_to(tmp_path)
+    (tmp_path / "kept").touch()
+    (top / "notes").mkdir()
+    assert "experiment 1: no problem" in workplace.ashwood("verify")
+    assert "Would delete 6 directories of trials that have ended." in workplace.ashwood("gc", "1", "--dry-run")
+    assert len(list(top.iterdir())) == 7
+    deleted = workplace.ashwood("gc", "1")
+    assert all(str(directory) in deleted for directory in directories)
+    assert list(top.iterdir()) == [top / "notes"]
+    assert (tmp_path / "kept").exists()
+    assert "directories" not in workplace.ashwood("gc", "1")
+
+
+def test_gc_keeps_directories_of_trials_that_may_continue(workplace: Workplace) -> None:
+    workplace.write(SMALL.replace("trials: 6", "trials: 6, stop_when: {metric_at: 100}"), WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert workplace.json("describe", "1")["state"] == "stopped"
+    top = workplace.path / ".ashwood" / "experiments" / "1" / "trials"
+    there = sorted(top.iterdir())
+    former = top / f"{there[0].name.partition('-')[0]}-01234567"  # of another draw, before a backup was restored
+    former.mkdir()
+    deleted = workplace.ashwood("gc", "1")
+    assert "Deleted 1 directory of a trial that has ended." in deleted
+    assert sorted(top.iterdir()) == there
+
+
+def test_download_and_export_take_directories_of_trials(workplace: Workplace) -> None:
+    workplace.write(SMALL, WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    [best] = [row["trial"] for row in workplace.json("best", "1")]
+    workplace.ashwood("download", "1", "--out", "models", "--directories")
+    assert {path.name for path in (workplace.path / "models").iterdir()} == {f"trial-{best}", f"trial-{best}-directory"}
+    assert (workplace.path / "models" / f"trial-{best}-directory" / "notes").read_text() == "4"
+    (workplace.path / "models" / f"trial-{best}").rename(workplace.path / "elsewhere")
+    taken = workplace.ashwood("download", "1", "--out", "models", "--directories", code=1)
+    assert "nothing is overwritten" in taken
+    assert "no checkpoints and no logs and no directories: add --checkpoints --logs --directories" in workplace.ashwood(
+        "export", "1", "--out", "a.ashwood"
+    )
+    exported = workplace.ashwood("export", "1", "--out", "a.ashwood", "--directories", "--checkpoints")
+    assert "6 directories of trials" in exported
+    workplace.ashwood("import", "a.ashwood")
+    assert len(list((workplace.path / ".ashwood" / "experiments" / "2" / "trials").glob("*/notes"))) == 6
+    assert "experiment 2: no problem" in workplace.ashwood("verify")
+    assert "--directories is for a whole experiment" in workplace.ashwood(
+        "export", "1", "--out", "a.csv", "--directories", code=1
+    )
+
+
 def test_gc_leaves_a_running_experiment_alone(finished: Workplace) -> None:
     with open_home(finished.path / ".ashwood") as home, home.lease(1):
         assert "is running" in finished.ashwood("gc", "1", code=1)

@@ -259,6 +259,22 @@ def test_a_log_that_is_no_regular_file_is_not_printed(workplace: Workplace) -> N
         assert f"trial-{trial}.log is not a regular file" in workplace.ashwood("logs", "1", trial, code=1)
 
 
+def test_logs_show_the_beginning_and_the_end_of_a_log_that_was_limited(workplace: Workplace) -> None:
+    train = "def train(trial):\n    for epoch in trial.epochs():\n        for n in range(100000): print(n)\n"
+    workplace.write(
+        "entrypoint: train:train\nmax_log_size: 100 kB\n"
+        "searcher: {name: single, metric: loss, max_length: {epochs: 1}}\n",
+        train + "        trial.report(loss=1.0)\n",
+    )
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    shown = workplace.ashwood("logs", "1", "0")
+    assert shown.startswith("--- ")
+    assert len(shown) <= 100_000
+    assert "bytes are left out here: the log has reached max_log_size, 100000 bytes ..." in shown
+    assert shown.endswith("\n99998\n99999\n")
+    assert "experiment 1: no problem" in workplace.ashwood("verify")
+
+
 def test_logs(finished: Workplace) -> None:
     assert "epoch 0" in finished.ashwood("logs", "1", "0")
     assert "has no trial 99; it has trials 0 to 23" in finished.ashwood("logs", "1", "99", code=1)

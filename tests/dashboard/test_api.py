@@ -27,6 +27,7 @@ from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
 from ashwood.dashboard.routes import figures
+from ashwood.dashboard.routes.files import _read_log
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
@@ -39,6 +40,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
+from ashwood.trial.limited import trim
 from ashwood.trial.storage import MANIFEST
 from ashwood.views.chronicle import Chronicle, History, chronicle
 from ashwood.views.progress import Progress
@@ -275,6 +277,34 @@ def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path
         assert "".join(pieces) == (written * 3)[:-2].decode(errors="replace"), tail
     beyond = get(client, "experiments/1/trials/3/log?tail=8&until=1000000")
     assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
+
+
+def test_a_log_whose_middle_is_left_out_is_read_by_the_places_of_all_that_was_printed(tmp_path: Path) -> None:
+    path, limit = tmp_path / "trial-0.log", 100_000
+    lines = [f"{number:07}\n" for number in range(50_000)]
+    path.write_text("".join(lines[:30_000]))
+    known = _read_log(path, limit, None, 100)["end"]
+    assert known == 240_000
+    trim(path, limit)
+    with path.open("a") as file:
+        file.write("".join(lines[30_000:]))
+    trim(path, limit)
+    following = _read_log(path, limit, known + 8 * 19_000, 0)
+    assert following["text"] == "".join(lines[49_000:])
+    assert following["end"] == following["size"] == 400_000
+    pieces: list[str] = []
+    until = following["end"]
+    while until:
+        piece = _read_log(path, limit, None, 10_000, until)
+        assert piece["end"] == until
+        assert len(piece["text"]) <= 10_000 + 128
+        pieces.insert(0, piece["text"])
+        until = piece["begin"]
+    assert "".join(pieces) == path.read_text()
+    resumed = _read_log(path, limit, known, 0)  # What came next is left out.
+    assert resumed["begin"] < known
+    assert resumed["text"].startswith("\n[... ")
+    assert resumed["text"].endswith(lines[-1])
 
 
 def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Path) -> None:

@@ -66,18 +66,32 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def export_experiment(
-    home: str | None, experiment: int, out: Path, *, metrics: bool, checkpoints: bool, logs: bool, until: int | None
+    home: str | None,
+    experiment: int,
+    out: Path,
+    *,
+    metrics: bool,
+    checkpoints: bool,
+    logs: bool,
+    directories: bool,
+    until: int | None,
 ) -> None:
     """Write a file whose ending says its format."""
     whole = out.suffix.lower() == WHOLE
-    options = {"--metrics": metrics, "--checkpoints": checkpoints, "--logs": logs, "--until": until is not None}
+    options = {
+        "--metrics": metrics,
+        "--checkpoints": checkpoints,
+        "--logs": logs,
+        "--directories": directories,
+        "--until": until is not None,
+    }
     for option in [option for option, given in options.items() if given and (option == "--metrics") is whole]:
         fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
         raise AshwoodError(f"{option} is for {fit}, not for {out.name}")
     if whole:
         from ashwood.cli.bundle import export_whole
 
-        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until)
     else:
         _export_table(home, experiment, out, metrics=metrics)
 

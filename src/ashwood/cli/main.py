@@ -868,6 +868,9 @@ def export(
     metrics: Annotated[bool, typer.Option("--metrics", help="A row a report instead of a row a trial.")] = False,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: with the checkpoints.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help=".ashwood: with what trials printed.")] = False,
+    directories: Annotated[
+        bool, typer.Option("--directories", help=".ashwood: with the directories of its trials (trial.directory).")
+    ] = False,
     until: Annotated[
         int | None,
         typer.Option("--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: only the events up to this one."),
@@ -876,7 +879,16 @@ def export(
     """Write the trials of an experiment, or all their reports, as a table; or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
-    export_experiment(home, experiment, out, metrics=metrics, checkpoints=checkpoints, logs=logs, until=until)
+    export_experiment(
+        home,
+        experiment,
+        out,
+        metrics=metrics,
+        checkpoints=checkpoints,
+        logs=logs,
+        directories=directories,
+        until=until,
+    )
 
 
 @app.command(name="import")
@@ -911,11 +923,15 @@ def download(
     trial: Annotated[
         int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="That of this trial instead.")
     ] = None,
+    directories: Annotated[
+        bool,
+        typer.Option("--directories", help="Also copy the directories of these trials, as DIR/trial-N-directory."),
+    ] = False,
 ) -> None:
     """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole."""
     from ashwood.cli.checkpoints import download as download_checkpoints
 
-    download_checkpoints(home, experiment, best=best, trial=trial, out=out)
+    download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories)
 
 
 @app.command()
@@ -924,9 +940,10 @@ def gc(
     home: HomeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
 ) -> None:
-    """Delete checkpoints that nobody needs, and what interrupted saves have left.
+    """Delete checkpoints that nobody needs, what interrupted saves have left, and directories of ended trials.
 
-    A running experiment does that itself; this is for what it left when it was killed, or its storage was away.
+    A running experiment deletes checkpoints itself; this is for what it left when it was killed, or its storage was
+    away. The directories of trials (trial.directory) are kept until then.
     """
     from ashwood.cli.checkpoints import collect_garbage
 

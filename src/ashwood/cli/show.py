@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +35,7 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
@@ -251,7 +252,7 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
 def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
     """``ashwood logs``."""
     with open_home(home) as opened:
-        _, table = read_trials(opened, experiment)
+        spec, table = read_trials(opened, experiment)
         path = opened.logs(experiment) / f"trial-{trial}.log"
     if trial not in table.rows:
         there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
@@ -267,18 +268,24 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
     except OSError as error:
         raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
     is_terminal = sys.stdout.isatty()
-    with io.TextIOWrapper(log, encoding="utf-8", errors="replace", newline="\n") as file:
-        try:
-            while True:
-                # Read by lines, so that no sequence of control characters is cut in two.
-                while text := file.readline(1 << 16):
-                    sys.stdout.write(without_sequences(text) if is_terminal else text)
-                    sys.stdout.flush()
-                if not follow:
-                    break
-                time.sleep(_FOLLOW_SECONDS)
-        except KeyboardInterrupt:
-            pass
+    decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
+    with log, suppress(KeyboardInterrupt):
+        while True:
+            for data, end in read_pieces(log, spec.max_log_size, position):
+                position = end
+                # Written by lines, so that no sequence of control characters is cut in two.
+                lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
+                _write(lines + newline, is_terminal)
+            _write(rest, is_terminal)
+            rest = ""
+            if not follow:
+                break
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def _write(text: str, is_terminal: bool) -> None:
+    sys.stdout.write(without_sequences(text) if is_terminal else text)
+    sys.stdout.flush()
 
 
 def _status(progress: Progress, now: float | None) -> str:

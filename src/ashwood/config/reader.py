@@ -20,7 +20,7 @@ from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
 from ashwood.config.plain import plain, report_not_finite
 from ashwood.config.report import Report, Source
-from ashwood.config.resources import SLOTS, read_demand, read_slots
+from ashwood.config.resources import SLOTS, read_demand, read_log_size, read_slots
 from ashwood.config.runtime import absolute, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
@@ -144,6 +144,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     stop_at, max_seconds = read_stop_when(file.searcher, report)
     grace_period = read_duration(file.grace_period, ("grace_period",), report)
     max_silence = read_duration(file.max_silence, ("max_silence",), report)
+    max_log_size = read_log_size(file.max_log_size, report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
@@ -179,6 +180,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         reuse_workers=file.reuse_workers,
         grace_period=grace_period,
         max_silence=max_silence,
+        max_log_size=max_log_size,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

@@ -6,6 +6,7 @@
       ashwood.db                    the record of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
+      experiments/7/trials/         12-1f0c9a7e/, the directory of a trial; see `ashwood.trial.directory`
       experiments/7/head            the last entry that the driver noted, see `ashwood.eventlog.head`
 
 A home in PostgreSQL keeps its record there and its files on each machine that drives, in
@@ -34,6 +35,7 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import has_wal, wal_of
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import FOLDER
 from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
 
@@ -178,6 +180,10 @@ class Home:
     def logs(self, experiment: ExperimentId) -> Path:
         """Where the output of an experiment's trials is."""
         return self.files(experiment) / "logs"
+
+    def trial_directories(self, experiment: ExperimentId) -> Path:
+        """Return where the directories of an experiment's trials are; see `ashwood.trial.directory`."""
+        return self.files(experiment) / FOLDER
 
     def ballast(self, experiment: ExperimentId) -> Ballast:
         """Return the reserve for recording that a disk is full, of this machine or of the database server."""

@@ -155,6 +155,7 @@ class ExperimentSpec:
         grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
             or twice the longest step of its attempt if that is more.
         max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
+        max_log_size: bytes that the log of a trial may have; its middle is left out if it has more; None: any number.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -197,6 +198,7 @@ class ExperimentSpec:
     reuse_workers: bool = True
     grace_period: float | None = None
     max_silence: float | None = None
+    max_log_size: int | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None

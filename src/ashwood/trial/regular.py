@@ -59,6 +59,11 @@ def open_lock(path: str | Path) -> int:
                 return descriptor
 
 
+def open_to_change(path: str | Path) -> BinaryIO:
+    """Open a regular file that exists to read and write bytes anywhere in it, as `open_to_read` does."""
+    return os.fdopen(_open(path, os.O_RDWR), "r+b")
+
+
 def _open(path: str | Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | _FLAGS, 0o644)

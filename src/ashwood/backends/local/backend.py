@@ -23,6 +23,7 @@ from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
+from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
@@ -47,6 +48,7 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message, Phase
+from ashwood.trial.directory import FOLDER, directory_name
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
@@ -70,6 +72,7 @@ class _Place:
         buried_at: when a worker that was killed is given up, though its process has not ended.
         liveness: the signs of life of the attempt.
         target: total length at which the attempt waits for the search.
+        directory: the directory of the trial.
     """
 
     slot: Slot
@@ -80,6 +83,7 @@ class _Place:
     buried_at: float = inf
     liveness: Liveness | None = None
     target: int = 0
+    directory: Path = Path()
 
     @property
     def is_killed(self) -> bool:
@@ -104,6 +108,7 @@ class LocalBackend:
         *,
         checkpoints: str | Path,
         logs: Path,
+        directories: Path | None = None,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
         fence: Path | None = None,
@@ -119,6 +124,7 @@ class LocalBackend:
             spec: the experiment.
             checkpoints: storage of the checkpoints, an absolute directory or a URL.
             logs: directory for what trials and workers print.
+            directories: folder for the directories of trials; None: the folder ``trials`` beside ``logs``.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
                 held is surely free afterwards; by default, on GPUs and if the experiment says so.
@@ -137,6 +143,7 @@ class LocalBackend:
         self._spec = spec
         self._logs = logs.absolute()
         self._locks = locks
+        self._directories = (directories or logs.with_name(FOLDER)).absolute()
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
@@ -147,6 +154,7 @@ class LocalBackend:
         self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
+        self._is_alone = team.world_size == 1
         self._broken: str | None = None
         self._closed = False
         check_command(spec)
@@ -167,6 +175,7 @@ class LocalBackend:
         self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._grace = grace
         self._warden: WardenProcess | None = None
+        self._trimmer = LogTrimmer(spec.max_log_size)
 
     def __enter__(self) -> Self:
         return self
@@ -229,7 +238,9 @@ class LocalBackend:
         )
         place.target = command.target
         self._live[attempt] = place
-        worker.send("job", command._asdict())
+        self._trimmer.keep(trial_log(self._logs, command.trial))
+        place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
+        worker.send("job", {**command._asdict(), "trial_directory": str(place.directory)})
 
     def _kill(self, place: _Place, worker: WorkerProcess) -> None:
         worker.kill_job()
@@ -247,6 +258,7 @@ class LocalBackend:
         except OSError as error:
             raise BackendError(f"can't start a worker process: {error}") from error
         place.worker = worker
+        self._trimmer.keep(log)
         for source, tells_end in worker.sources.items():
             self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
         return worker
@@ -369,8 +381,12 @@ class LocalBackend:
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
         if place.attempt is not None:
             del self._live[place.attempt]
+            self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
             place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
+            if self._is_alone:  # Otherwise another process of the trial may be about to write into it.
+                with suppress(OSError):  # It is not empty, so it is kept.
+                    place.directory.rmdir()
         if worker.group is not None:
             self._note_group(place, worker, None)
 
@@ -381,6 +397,7 @@ class LocalBackend:
         code, last_words = worker.bury()
         yield from self._translate(last_words, place, worker)
         place.worker = None
+        self._trimmer.release(worker_log(self._logs, place.slot.number))
         if self._warden is not None:
             self._warden.forget(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
@@ -433,6 +450,7 @@ class LocalBackend:
             for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
                 self._warden.forget(group)
             self._warden.close()
+        self._trimmer.close()
         self._selector.close()
         self._waker.close()
         self._setup.close()
