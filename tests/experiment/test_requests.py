@@ -32,6 +32,7 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TimeIsUp,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
 )
 from ashwood.experiment.events import AttemptFailed, PauseRequested
@@ -121,6 +122,46 @@ def test_a_stopped_trial_saves_and_counts_as_finished(begin: Begin) -> None:
     assert world.stop_trial(0) == (SuspendTrial(0, 1), CloseTrial(0, TrialState.STOPPED, StoppedByUser()))
     world.save(world.processes[0])
     assert world.stop() == (EndExperiment(ExperimentState.COMPLETED, "the search is done"),)
+
+
+def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_trial_time=10.0)
+    world.report(world.processes[0], 1, loss=0.1)
+    assert world.train(world.processes[0], 6.0) == ()
+    world.fail(world.processes[0])
+    suspended, closed, created = world.train(world.processes[0], 4.5)
+    why = TrialTimeIsUp(10.5, 10.0)
+    assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
+    assert str(why) == "trained for 10.5 s, the most that a trial may train is 10 s (max_trial_time); its results stand"
+    assert isinstance(created, CreateTrial)
+    # Its process finishes the step.
+    assert world.report(world.processes[0], 2, loss=0.1) == ()
+    assert world.train(world.processes[0], 1.0) == ()
+    assert world.kill_hung(world.processes[0]) == (
+        Warn("the worker of trial 0 was killed: it finished no step. The trial's results stand"),
+    )
+
+
+def test_max_trial_time_stops_a_trial_that_waits_at_a_rung(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_trial_time=10.0)
+    world.report(world.processes[0], 2, loss=0.1)
+    assert world.train(world.processes[0], 10.0)[0] == CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(10.0, 10.0))
+
+
+def test_training_time_survives_the_driver_and_a_retry_of_failed_trials(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE, max_trial_time=10.0, max_restarts=0)
+    world.train(world.processes[0], 6.0)
+    world.start(1)
+    world.fail(world.processes[0])
+    world.retry()
+    assert CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(10.0, 10.0)) in world.train(world.processes[0], 4.0)
+
+
+def test_old_experiment_warns_about_the_last_report_of_a_stopped_trial(begin: Begin) -> None:
+    for rules, warnings in ((2, 1), (3, 0)):
+        world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=rules)
+        world.stop_trial(0)
+        assert len(world.report(world.processes[0], 1, loss=0.1)) == warnings
 
 
 def test_a_trial_that_is_not_there_can_not_be_killed(begin: Begin) -> None:

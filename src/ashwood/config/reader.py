@@ -139,6 +139,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     stop_at, max_seconds = read_stop_when(file.searcher, report)
     grace_period = read_duration(file.grace_period, ("grace_period",), report)
     max_silence = read_duration(file.max_silence, ("max_silence",), report)
+    max_trial_time = read_duration(file.max_trial_time, ("max_trial_time",), report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
@@ -174,6 +175,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         reuse_workers=file.reuse_workers,
         grace_period=grace_period,
         max_silence=max_silence,
+        max_trial_time=max_trial_time,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

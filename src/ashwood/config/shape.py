@@ -339,6 +339,11 @@ class ExperimentFile(Section):
         description="Fail and retry an attempt that trains for so long without finishing a step or saving: seconds, "
         "or text such as 90s or 15min; by default there is no limit.",
     )
+    max_trial_time: Duration = Field(
+        default=None,
+        description="Stop a trial that has trained for so long in all its attempts; its results stand: seconds, or "
+        "text such as 90s or 2h; by default there is no limit.",
+    )
     max_common_failures: int = Field(
         default=3,
         ge=0,

@@ -71,6 +71,19 @@ class StoppedByUser(NamedTuple):
         return "stopped on request, its results stand"
 
 
+class TrialTimeIsUp(NamedTuple):
+    """The trial has trained for as long as a trial may."""
+
+    seconds: float
+    limit: float
+
+    def __str__(self) -> str:
+        return (
+            f"trained for {round(self.seconds, 1):g} s, the most that a trial may train is {self.limit:g} s "
+            "(max_trial_time); its results stand"
+        )
+
+
 class KilledByUser(NamedTuple):
     """Somebody asked for it with ``ashwood kill-trial``."""
 
@@ -111,7 +124,14 @@ class BracketReopened(NamedTuple):
 WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened
 WhyTrained: TypeAlias = Reason | Retried | Preempted | Recovered | FellBack
 WhyClosed: TypeAlias = (
-    BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
+    BracketFinished
+    | ExperimentEnded
+    | GaveUp
+    | RejectedHparams
+    | StoppedItself
+    | StoppedByUser
+    | TrialTimeIsUp
+    | KilledByUser
 )
 
 

@@ -79,6 +79,18 @@ class TrialWarned(NamedTuple):
     message: str
 
 
+class TrialTrained(NamedTuple):
+    """An attempt has trained for ``seconds`` since the last event of this kind about it.
+
+    Waiting for the search, saving and fetching a checkpoint are no training.  Backends tell this only if
+    ``max_trial_time`` limits the training of a trial.
+    """
+
+    trial: TrialId
+    attempt: int
+    seconds: float
+
+
 class AttemptEnded(NamedTuple):
     """A process finished its work on a trial in good order, at a total length of ``length``."""
 
@@ -228,6 +240,7 @@ Event: TypeAlias = (
     | ValidationReported
     | CheckpointSaved
     | TrialWarned
+    | TrialTrained
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted

@@ -46,6 +46,7 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TimeIsUp,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
     WhyClosed,
     WhyLeave,
@@ -77,6 +78,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopped,
     TrialStopRequested,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -135,6 +137,7 @@ class Experiment:
             ValidationReported: self._validation_reported,
             CheckpointSaved: self._checkpoint_saved,
             TrialWarned: self._trial_warned,
+            TrialTrained: self._trial_trained,
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
             AttemptPreempted: self._attempt_preempted,
@@ -317,11 +320,15 @@ class Experiment:
         yield from self._pull()
 
     def _trial_stop_requested(self, event: TrialStopRequested) -> Iterable[Decision]:
-        trial = self._living(event.trial)
+        return self._stop_trial(self._living(event.trial), StoppedByUser())
+
+    def _stop_trial(self, trial: Trial, why: WhyClosed) -> Iterable[Decision]:
+        """Let a trial count as finished where it is; its process saves it."""
         if trial.state is TrialState.RUNNING:
+            trial.finishing = trial.attempt
             yield SuspendTrial(trial.id, trial.attempt)
         self.search.exited(trial.id, Exit.STOPPED)
-        yield from self._close(trial, Step.DROPPED, StoppedByUser())
+        yield from self._close(trial, Step.DROPPED, why)
         yield from self._pull()
 
     def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
@@ -394,6 +401,8 @@ class Experiment:
     def _validation_reported(self, event: ValidationReported) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
+            if self.spec.rules >= 3 and event.attempt == trial.finishing:
+                return ()
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
         if event.length > trial.length:
@@ -530,6 +539,13 @@ class Experiment:
         if not self._has_passed_on_warning:
             self._has_passed_on_warning = True
             yield Warn(f"trial {event.trial}: {event.message}")
+
+    def _trial_trained(self, event: TrialTrained) -> Iterable[Decision]:
+        trial, limit = self.trials[event.trial], self.spec.max_trial_time
+        trial.trained += event.seconds
+        if limit is None or trial.ended or trial.trained < limit:
+            return ()
+        return self._stop_trial(trial, TrialTimeIsUp(trial.trained, limit))
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.

@@ -102,7 +102,7 @@ class RayCluster:
 IMPORTED: Final = "imported"
 """Key of `ExperimentSpec.provenance`: how many entries the file had that the experiment was imported from."""
 
-RULES: Final = 2
+RULES: Final = 3
 """Number of the rules by which new experiments decide.
 
 Every change of a decision or a draw raises it. An experiment keeps the number with which it was created, so old logs
@@ -112,6 +112,7 @@ replay as they were recorded. What each number changed:
    towards ``save_experiment_best``.
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
+3. There is no warning about the report of the step that a process finishes after its trial was stopped.
 """
 
 
@@ -141,6 +142,7 @@ class ExperimentSpec:
         grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
             or twice the longest step of its attempt if that is more.
         max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
+        max_trial_time: seconds of training, in all its attempts, after which a trial is stopped; None: any number.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -182,6 +184,7 @@ class ExperimentSpec:
     reuse_workers: bool = True
     grace_period: float | None = None
     max_silence: float | None = None
+    max_trial_time: float | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None

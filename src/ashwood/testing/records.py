@@ -26,6 +26,7 @@ from ashwood.experiment.decisions import (
     ReopenTrial,
     TimeIsUp,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
 )
 from ashwood.experiment.events import (
@@ -48,6 +49,7 @@ from ashwood.experiment.events import (
     TimeRanOut,
     TrialKillRequested,
     TrialStopRequested,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -162,6 +164,7 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
         Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
         Entry(1.0, TrialWarned(0, 2, "it never reads ☃"), (Warn("trial 0: it never reads ☃"),)),
+        Entry(1.0, TrialTrained(0, 2, 0.1), (CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(0.3, 0.3)),)),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),

@@ -9,7 +9,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.wording import format_capacity, format_length, format_value
+from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
 
 _MOST_METRICS = 20
 _LONGEST_HEADLINE = 1_000
@@ -63,6 +63,8 @@ def _describe_request(event: e.Event) -> str:
             return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
         case e.TrialWarned(trial, attempt, message):
             return f"trial {trial} has a warning, attempt {attempt}: {_headline(message)}"
+        case e.TrialTrained(trial, attempt, seconds):
+            return f"trial {trial} has trained for {format_duration(seconds)} more, attempt {attempt}"
         case e.TrialStopped(trial):
             return f"trial {trial} stopped itself"
         case e.PauseRequested(why):
