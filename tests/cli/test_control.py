@@ -182,9 +182,10 @@ def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
     [
         ("max_trials=many", 'max_trials: must be a whole number of at least 1, not "many"'),
         ("max_trials=0", "of at least 1"),
+        ("max_invalid_trials=0", "of at least 1"),
         ("max_concurrent_trials=-1", "of at least 0"),
         ("maxtrials=4", "did you mean max_trials?"),
-        ("divisor=4", "it is max_concurrent_trials, max_trials, stop_when or max_time"),
+        ("divisor=4", "it is max_concurrent_trials, max_trials, max_invalid_trials, stop_when or max_time"),
         ("max_trials", "must read KEY=VALUE"),
         ("stop_when=high", "a number such as 0.98, or none"),
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
@@ -317,6 +318,19 @@ def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Wor
         assert workplace.json("describe", "1")["waits_for"] == [1]
         workplace.ashwood("kill", "1")
         driver.communicate()
+
+
+def test_experiment_with_too_many_invalid_trials_resumes_with_a_higher_limit(workplace: Workplace) -> None:
+    workplace.write(
+        RANDOM + "max_invalid_trials: 1\n",
+        TRAIN.replace("def train(trial):\n", "def train(trial):\n    if trial.id == 1: trial.invalid_hparams('too wide')\n"),
+    )
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
+    assert "1 trial declared" in said
+    assert "raise the limit: ashwood set 1 max_invalid_trials=2" in said
+    assert "max_invalid_trials=2" in workplace.ashwood("resume", "1", code=1)
+    workplace.ashwood("set", "1", "max_invalid_trials=2")
+    assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "1")
 
 
 @pytest.mark.parametrize("way", ["pause", "max_time", "SIGTERM"])

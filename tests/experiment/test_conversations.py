@@ -444,8 +444,8 @@ def test_a_rejected_trial_is_replaced(begin: Begin) -> None:
     assert (created.trial, created.nth) == (1, 1)
 
 
-def test_rejecting_for_ever_is_an_error_that_says_so(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, method=Method.RANDOM)
+def test_too_many_invalid_trials_fail_an_experiment_of_older_rules(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, rules=2)
     for _ in range(20):
         world.reject(world.processes[min(world.processes)])
     assert not world.experiment.over
@@ -462,7 +462,7 @@ def test_rejecting_for_ever_is_an_error_that_says_so(begin: Begin) -> None:
 
 
 def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9)
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])
     (left,) = world.processes.values()

@@ -31,6 +31,7 @@ from ashwood.experiment.decisions import (
     StoppedByUser,
     SuspendTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
     TrialTimeIsUp,
     Warn,
@@ -91,6 +92,36 @@ def test_a_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> Non
     with pytest.raises(IllegalEvent, match="isn't running: it is paused"):
         world.pause()
     assert world.cancel() == (CANCELED,)
+
+
+def test_too_many_invalid_trials_pause_an_experiment_until_the_limit_is_raised(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_invalid_trials=2)
+    world.report(world.processes[0], 2, loss=0.5)
+    rejected, created = world.reject(world.processes[1])
+    assert isinstance(created, CreateTrial)
+    why = TooManyInvalid(2, 2, "too wide")
+    leave = LeaveExperiment(ExperimentState.PAUSED, why)
+    assert world.reject(world.processes[2])[1:] == (leave, SuspendTrial(3, 1))
+    assert str(why) == (
+        "2 trials declared their hyperparameters invalid, the limit is 2 (max_invalid_trials); the latest said: too wide"
+    )
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, str(why)),)
+    assert world.experiment.trials[0].state is TrialState.PAUSED
+    assert world.set(max_trials=40) == (ChangeSettings(16, (40,), None, None, 2),)
+    assert world.experiment.too_many_invalid == why
+    assert world.set(max_invalid_trials=3) == (ChangeSettings(16, (40,), None, None, 3),)
+    assert world.experiment.too_many_invalid is None
+    world.start(2)
+    assert world.set(max_invalid_trials=1)[1] == LeaveExperiment(ExperimentState.PAUSED, TooManyInvalid(2, 1, "too wide"))
+
+
+def test_limit_of_invalid_trials_is_10_times_max_trials_by_default(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, num_rungs=1)
+    for _ in range(19):
+        world.reject(world.processes[max(world.processes)])
+    assert world.experiment.too_many_invalid is None
+    world.reject(world.processes[max(world.processes)])
+    assert world.experiment.too_many_invalid == TooManyInvalid(20, 20, "too wide")
 
 
 # -- one trial ------------------------------------------------------------------------------------
@@ -193,7 +224,7 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"divisor": 3}, "divisor can't be changed; what can: max_concurrent_trials, max_trials, stop_at, max_seconds"),
+        ({"divisor": 3}, "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at"),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
         ({"max_concurrent_trials": 1.5}, "max_concurrent_trials must be a whole number of at least 0, not 1.5"),
@@ -454,8 +485,8 @@ def test_there_is_nothing_to_retry(begin: Begin) -> None:
         world.retry()
 
 
-def test_experiment_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, num_rungs=2)
+def test_experiment_of_older_rules_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, num_rungs=2, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])
     ended = world.stop()[-1]

@@ -81,6 +81,7 @@ _OF_THE_EXPERIMENT = {
     "max_common_failures",
     "max_preemptions",
     "max_seconds",
+    "max_invalid_trials",
     "max_trial_time",
     "min_validation_period",
     "rules",

@@ -30,6 +30,7 @@ from ashwood.experiment.decisions import (
     NoSpace,
     NoStorage,
     TimeIsUp,
+    TooManyInvalid,
     Warn,
     WhyLeave,
 )
@@ -39,6 +40,8 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Forecast, Progress
 
+_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
+"""Why an experiment paused that would pause again at once."""
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
 _MOST_TRIALS = 10
@@ -135,7 +138,7 @@ class Reporter:
         """Whether the experiment paused because of something that it would meet again at once."""
         leaving = self.progress.leaving
         paused = self.progress.state is ExperimentState.PAUSED
-        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace | NoStorage)
+        return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
 
     def _tell(self, entry: Entry) -> None:
         for decision in entry.decisions:
@@ -357,6 +360,9 @@ def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
         case CommonFailure():
             yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
             yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
+        case TooManyInvalid(trials=trials):
+            yield f"To continue, raise the limit: {called()} set {experiment} max_invalid_trials={2 * trials}"
+            yield f"then resume: {resume}"
         case NoSpace():
             yield f"make room, then go on with: {resume}"
         case NoStorage():

@@ -176,6 +176,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         grace_period=grace_period,
         max_silence=max_silence,
         max_trial_time=max_trial_time,
+        max_invalid_trials=file.max_invalid_trials,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

@@ -247,6 +247,11 @@ class Session:
                 f"experiment {self.id} is where it was to get: {goal}. To go on, give it a better one, or none: "
                 f"ashwood resume {self.id} --stop-when metric_at=METRIC (or none)"
             )
+        if (invalid := experiment.too_many_invalid) is not None:
+            raise RequestRefused(
+                f"experiment {self.id} is paused: {invalid}. To continue, raise the limit, then resume: "
+                f"ashwood set {self.id} max_invalid_trials={2 * invalid.trials}"
+            )
         ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
         if limit is not None and ran >= limit:
             raise RequestRefused(

@@ -14,7 +14,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 4 | a checkpoint has its own metrics; a spec has the number of its rules |
 | 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
 | 6 | ``TrialWarned`` |
-| 7 | ``TrialTrained`` |
+| 7 | ``TrialTrained``; ``max_invalid_trials`` among the settings |
 """
 
 from __future__ import annotations

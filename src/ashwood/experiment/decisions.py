@@ -168,6 +168,21 @@ class TimeIsUp(NamedTuple):
         return f"it ran for {self.seconds:.0f} s, the most it may run is {self.limit:.0f} s"
 
 
+class TooManyInvalid(NamedTuple):
+    """So many trials declared their hyperparameters invalid; ``latest`` is what the latest of them said."""
+
+    trials: int
+    limit: int
+    latest: str
+
+    def __str__(self) -> str:
+        trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
+        return (
+            f"{trials} declared their hyperparameters invalid, the limit is {self.limit} (max_invalid_trials); "
+            f"the latest said: {self.latest}"
+        )
+
+
 class CommonFailure(NamedTuple):
     """So many trials failed in the same way, and none has reported anything."""
 
@@ -196,7 +211,7 @@ class NoStorage(NamedTuple):
         return f"the checkpoint storage cannot be used: {self.error}"
 
 
-WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace | NoStorage
+WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | TooManyInvalid | CommonFailure | NoSpace | NoStorage
 
 
 # -- what is to be done ------------------------------------------------------------------------
@@ -305,6 +320,7 @@ class ChangeSettings(NamedTuple):
     bracket_trials: tuple[int, ...]
     stop_at: float | None
     max_seconds: float | None
+    max_invalid_trials: int | None = None
 
 
 class LeaveExperiment(NamedTuple):

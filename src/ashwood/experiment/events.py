@@ -213,7 +213,8 @@ class TrialStopRequested(NamedTuple):
 class SettingsChanged(NamedTuple):
     """Somebody changed settings of the experiment; those that are absent stay.
 
-    Keys: ``max_concurrent_trials``, ``max_trials``, ``stop_at`` (a metric or None), ``max_seconds`` (or None).
+    Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``stop_at`` (a metric or None),
+    ``max_seconds`` (or None).
     """
 
     settings: Mapping[str, Any]

@@ -11,7 +11,7 @@ from math import inf, isfinite
 from typing import Any
 
 from ashwood.errors import IllegalEvent, SearchError
-from ashwood.experiment.changes import problem_of
+from ashwood.experiment.changes import invalid_limit, problem_of
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -45,6 +45,7 @@ from ashwood.experiment.decisions import (
     StopTrial,
     SuspendTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
     TrialTimeIsUp,
     Warn,
@@ -93,9 +94,6 @@ from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
-INVALID_LIMIT = 10
-"""An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
-
 
 class Experiment:
     """An experiment's state, and the decisions that events cause.
@@ -106,6 +104,8 @@ class Experiment:
         checkpoints: those that are kept.
         stop_at: it stops when a trial reports this metric or a better one; None: never.
         max_seconds: it stops when drivers have run it for so long; None: never.
+        max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid; None: 10 times
+            max_trials.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -117,6 +117,7 @@ class Experiment:
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
+        self.max_invalid_trials = spec.max_invalid_trials
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
         self._leaving: LeaveExperiment | None = None
@@ -126,6 +127,7 @@ class Experiment:
         # Latest attempt of each trial that may have saved more than is recorded.
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
+        self._last_invalid = ""
         self._warned_of_lost_work = False
         self._has_passed_on_warning = False
         self._failure: str | None = None
@@ -270,6 +272,14 @@ class Experiment:
         loss, trial = self._best
         return GoalReached(trial, self._sign * loss, self.stop_at)
 
+    @property
+    def too_many_invalid(self) -> TooManyInvalid | None:
+        """How many trials declared their hyperparameters invalid if they are too many to continue, else None."""
+        limit = invalid_limit(self.max_invalid_trials, self.search.max_trials)
+        if self.spec.rules < 3 or self._invalid < limit:
+            return None
+        return TooManyInvalid(self._invalid, limit, self._last_invalid)
+
     def _leave(self, state: ExperimentState, why: WhyLeave) -> LeaveExperiment:
         """Give no more jobs; who trains is told by the caller."""
         paused = state is ExperimentState.PAUSED
@@ -345,7 +355,9 @@ class Experiment:
         cut_off = [t for t in self.trials.values() if t.state is TrialState.STOPPED and self.search.trains(t.id)]
         if not failed and not cut_off and self._failure is None:
             raise IllegalEvent("no trial has failed, so there is none to retry")
-        self._failure, self._invalid = None, 0
+        self._failure = None
+        if self.spec.rules < 3:
+            self._invalid = 0
         for trial in cut_off:
             yield self._reopen(trial, Step.CONTINUED, RetriedOnRequest(self._rung_of(trial)))
         waiting = [again for trial in failed for again in self.search.retry(trial.id)]
@@ -389,11 +401,15 @@ class Experiment:
             self.search.limit(concurrency)
         self.stop_at = settings.get("stop_at", self.stop_at)
         self.max_seconds = settings.get("max_seconds", self.max_seconds)
+        self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
         planned = tuple(bracket.planned for bracket in self.search.brackets)
-        yield ChangeSettings(self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds)
+        yield ChangeSettings(
+            self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds, self.max_invalid_trials
+        )
         if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
             yield self._leave(ExperimentState.STOPPED, goal)
             yield from self._suspend_all()
+        yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
 
     # -- reports ------------------------------------------------------------------------------
@@ -669,16 +685,22 @@ class Experiment:
         if self._sampler is not None:
             self._sampler.note(trial.id)
         self.search.exited(trial.id, Exit.INVALID)
-        self._invalid += 1
-        if self._invalid > INVALID_LIMIT * self.search.max_trials:
+        self._invalid, self._last_invalid = self._invalid + 1, event.why.partition("\n")[0]
+        if self.spec.rules < 3 and self._invalid > invalid_limit(None, self.search.max_trials):
             self._failure = (
-                f"{self._invalid} trials declared their hyperparameters invalid, more than {INVALID_LIMIT} times "
+                f"{self._invalid} trials declared their hyperparameters invalid, more than 10 times "
                 f"max_trials ({self.search.max_trials}); the latest said: {event.why}"
             )
         if self.spec.rules >= 1:
             self._discount(trial)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
+        yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
+
+    def _pause_if_too_many_are_invalid(self) -> Iterable[Decision]:
+        if self.state is ExperimentState.RUNNING and not self.search.done and (why := self.too_many_invalid):
+            yield self._leave(ExperimentState.PAUSED, why)
+            yield from self._suspend_all()
 
     def _discount(self, trial: Trial) -> None:
         """Ignore the results of a trial with invalid hyperparameters for the goal and the best checkpoints."""

@@ -112,7 +112,8 @@ replay as they were recorded. What each number changed:
    towards ``save_experiment_best``.
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
-3. There is no warning about the report of the step that a process finishes after its trial was stopped.
+3. There is no warning about the report of the step that a process finishes after its trial was stopped.  An
+   experiment in which too many trials declare their hyperparameters invalid pauses instead of failing.
 """
 
 
@@ -143,6 +144,8 @@ class ExperimentSpec:
             or twice the longest step of its attempt if that is more.
         max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
         max_trial_time: seconds of training, in all its attempts, after which a trial is stopped; None: any number.
+        max_invalid_trials: the experiment pauses when so many trials have declared their hyperparameters invalid;
+            None: 10 times max_trials.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -185,6 +188,7 @@ class ExperimentSpec:
     grace_period: float | None = None
     max_silence: float | None = None
     max_trial_time: float | None = None
+    max_invalid_trials: int | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None

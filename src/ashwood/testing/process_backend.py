@@ -123,7 +123,7 @@ class ProcessBackendContract(BackendContract):
             *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
             assert isinstance(trained, TrialTrained)
             assert isinstance(ended, AttemptEnded)
-            assert 0.01 < trained.seconds
+            assert trained.seconds > 0.01
             hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
             backend.dispatch([job(trial=1, target=5, hparams=hangs)])
             told = next(event for event in hear(backend) if isinstance(event, TrialTrained))

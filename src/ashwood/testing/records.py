@@ -25,6 +25,7 @@ from ashwood.experiment.decisions import (
     Preempted,
     ReopenTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
     TrialTimeIsUp,
     Warn,
@@ -40,6 +41,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
+    HparamsRejected,
     KillRequested,
     PauseRequested,
     Request,
@@ -103,6 +105,8 @@ def full_spec() -> ExperimentSpec:
         min_validation_period=Length(2, Unit.EPOCHS),
         min_checkpoint_period=Length(500, Unit.BATCHES),
         max_restarts=1,
+        max_trial_time=7200.5,
+        max_invalid_trials=9,
         max_common_failures=3,
         stop_at=0.98,
         max_seconds=3600.5,
@@ -155,6 +159,7 @@ def entries_of_control() -> list[Entry]:
     return [
         *(Entry(1.0, request, ()) for request in telling_requests()),
         Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause")),)),
+        Entry(1.0, HparamsRejected(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
         Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
         Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
         Entry(1.0, StorageFailed(0, 1, "silent", UNREACHABLE), (LeaveExperiment(paused, NoStorage("silent")),)),
@@ -170,7 +175,7 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(1, TrialState.PAUSED, 1, 4, BracketReopened(1)),)),
         Entry(1.0, DriverStarted(1), (TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
-        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),
+        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1, 7),)),
     ]
 
 

@@ -322,6 +322,7 @@ class Header {
     });
     const atOnce = number("max_concurrent_trials", 0);
     const trials = number("max_trials", 1);
+    const invalid = number("max_invalid_trials", 1);
     const bound = (name, value, least) =>
       h("input", { type: "number", step: "any", min: least, name, value: value ?? "" });
     const metric = bound("metric_at", now.metric_at, null);
@@ -348,6 +349,13 @@ class Header {
         h(
           "label",
           { class: "field" },
+          h("span", null, "max_invalid_trials"),
+          invalid,
+          h("small", null, "It pauses when so many trials have declared their hyperparameters invalid."),
+        ),
+        h(
+          "label",
+          { class: "field" },
           h("span", null, "stop_when: metric_at"),
           metric,
           h("small", null, `A ${data.metric} that is enough: it ends then. Empty: none is.`),
@@ -365,6 +373,7 @@ class Header {
         const wanted = {
           max_concurrent_trials: Number(atOnce.value),
           max_trials: Number(trials.value),
+          max_invalid_trials: Number(invalid.value),
           metric_at: metric.value === "" ? null : Number(metric.value),
           max_seconds: hours.value === "" ? null : Number(hours.value) * HOUR,
         };
