@@ -321,10 +321,9 @@ def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Wor
 
 
 def test_experiment_with_too_many_invalid_trials_resumes_with_a_higher_limit(workplace: Workplace) -> None:
-    workplace.write(
-        RANDOM + "max_invalid_trials: 1\n",
-        TRAIN.replace("def train(trial):\n", "def train(trial):\n    if trial.id == 1: trial.invalid_hparams('too wide')\n"),
-    )
+    begins = "def train(trial):\n"
+    code = TRAIN.replace(begins, f"{begins}    if trial.id == 1: trial.invalid_hparams('too wide')\n")
+    workplace.write(RANDOM + "max_invalid_trials: 1\n", code)
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
     assert "1 trial declared" in said
     assert "raise the limit: ashwood set 1 max_invalid_trials=2" in said
@@ -348,6 +347,8 @@ def test_hung_trial_is_killed_and_keeps_its_job(workplace: Workplace, way: str) 
         _, err = driver.communicate()
     assert "the worker of trial 0 was killed: it finished no step and no save for 0.5 s" in err
     (trial,) = workplace.json("trials", "1")
-    assert (trial["state"], trial["failures"]) == ("running", 0)
+    assert (trial["state"], trial["failures"]) == ("paused", 0)
+    reason = {"pause": "paused on request", "SIGTERM": "paused by SIGTERM", "max_time": "it ran for"}[way]
+    assert reason in workplace.ashwood("describe", "1")
     workplace.ashwood("resume", "1", "--workers", "1", *["--stop-when", "max_time=none"][: 2 * (way == "max_time")])
     assert state(workplace) == "completed"

@@ -9,6 +9,7 @@ import pytest
 
 from ashwood.errors import IllegalEvent
 from ashwood.experiment.decisions import (
+    Asked,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
@@ -502,13 +503,14 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
 
 def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
-    assert world.pause() == (SuspendTrial(0, 1), SuspendTrial(1, 1))
+    leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
+    assert world.pause() == (leave, SuspendTrial(0, 1), SuspendTrial(1, 1))
     with pytest.raises(IllegalEvent, match="isn't running: it is pausing"):
         world.pause()
     assert world.report(world.processes[0], 2, loss=0.5) == (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)
     world.save(world.processes[1])
     assert world.end(world.processes[1]) == ()
-    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "paused on request"),)
     recovered, created = world.start(2)
     assert recovered == TrainTrial(1, 2, 2, Recovered())
     assert isinstance(created, CreateTrial)

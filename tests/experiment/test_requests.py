@@ -97,13 +97,13 @@ def test_a_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> Non
 def test_too_many_invalid_trials_pause_an_experiment_until_the_limit_is_raised(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2, max_invalid_trials=2)
     world.report(world.processes[0], 2, loss=0.5)
-    rejected, created = world.reject(world.processes[1])
-    assert isinstance(created, CreateTrial)
+    assert isinstance(world.reject(world.processes[1])[-1], CreateTrial)
     why = TooManyInvalid(2, 2, "too wide")
     leave = LeaveExperiment(ExperimentState.PAUSED, why)
     assert world.reject(world.processes[2])[1:] == (leave, SuspendTrial(3, 1))
     assert str(why) == (
-        "2 trials declared their hyperparameters invalid, the limit is 2 (max_invalid_trials); the latest said: too wide"
+        "2 trials declared their hyperparameters invalid, the limit is 2 (max_invalid_trials); "
+        "the latest said: too wide"
     )
     assert world.stop() == (EndExperiment(ExperimentState.PAUSED, str(why)),)
     assert world.experiment.trials[0].state is TrialState.PAUSED
@@ -112,7 +112,9 @@ def test_too_many_invalid_trials_pause_an_experiment_until_the_limit_is_raised(b
     assert world.set(max_invalid_trials=3) == (ChangeSettings(16, (40,), None, None, 3),)
     assert world.experiment.too_many_invalid is None
     world.start(2)
-    assert world.set(max_invalid_trials=1)[1] == LeaveExperiment(ExperimentState.PAUSED, TooManyInvalid(2, 1, "too wide"))
+    assert world.set(max_invalid_trials=1)[1] == LeaveExperiment(
+        ExperimentState.PAUSED, TooManyInvalid(2, 1, "too wide")
+    )
 
 
 def test_limit_of_invalid_trials_is_10_times_max_trials_by_default(begin: Begin) -> None:
@@ -122,6 +124,18 @@ def test_limit_of_invalid_trials_is_10_times_max_trials_by_default(begin: Begin)
     assert world.experiment.too_many_invalid is None
     world.reject(world.processes[max(world.processes)])
     assert world.experiment.too_many_invalid == TooManyInvalid(20, 20, "too wide")
+
+
+def test_reason_of_a_pause_names_the_signal_that_asked_for_it(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    world.handle(PauseRequested(by="Ctrl-C"))
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "paused by Ctrl-C"),)
+
+
+def test_pause_of_an_experiment_of_older_rules_has_no_reason_of_its_own(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=2)
+    assert world.pause() == (SuspendTrial(0, 1),)
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
 
 
 # -- one trial ------------------------------------------------------------------------------------
@@ -224,7 +238,10 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"divisor": 3}, "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at"),
+        (
+            {"divisor": 3},
+            "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at",
+        ),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
         ({"max_concurrent_trials": 1.5}, "max_concurrent_trials must be a whole number of at least 0, not 1.5"),

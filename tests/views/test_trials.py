@@ -41,7 +41,9 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
     suspended = ran.experiment.state in (ExperimentState.PAUSING, ExperimentState.PAUSED)
     for id_, trial in ran.experiment.trials.items():
         row = table.rows[id_]
-        assert (row.state, row.length) == (trial.state, trial.length)
+        assert (row.has_job, row.length) == (trial.state is TrialState.RUNNING, trial.length)
+        rests = trial.state is TrialState.RUNNING and ran.experiment.state is ExperimentState.PAUSED
+        assert row.state is (TrialState.PAUSED if rests else trial.state)
         # An attempt that dies while the experiment pauses has a successor that nobody has started yet.
         assert row.attempt == trial.attempt or (suspended and row.attempt == trial.attempt - 1)
         assert (row.hparams, row.seed) == (trial.hparams, trial.seed)

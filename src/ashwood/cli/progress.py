@@ -22,6 +22,7 @@ from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.decisions import (
+    Asked,
     CloseTrial,
     CommonFailure,
     GaveUp,
@@ -147,7 +148,8 @@ class Reporter:
                     self.warn(message)
                 case CloseTrial(trial, _, GaveUp() as why):
                     self._tell_given_up(trial, why)
-                case LeaveExperiment(state, reason):
+                # After a signal, `interrupted` has said so.
+                case LeaveExperiment(state, reason) if not (isinstance(reason, Asked) and reason.by):
                     self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
             self._tell_failure(entry.event)
@@ -311,7 +313,7 @@ def named_trials(trials: Sequence[TrialId]) -> str:
 def leaving(state: ExperimentState, why: WhyLeave) -> str:
     """That no trial gets a job any more, and why."""
     if state is ExperimentState.PAUSED:
-        return f"pausing: {why}"
+        return f"pausing {str(why).removeprefix('paused ')}" if isinstance(why, Asked) else f"pausing: {why}"
     return f"coming to an end: {why}"
 
 

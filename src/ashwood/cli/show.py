@@ -161,7 +161,8 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
         console.print(f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save", markup=False)
     if progress.why_ended:
-        console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
+        label = "reason" if state is ExperimentState.PAUSED else "ended"
+        console.print(f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
         why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
         for line in going_on(record.id, why):

@@ -375,6 +375,10 @@ class _SnapshotKeeper:
             self._lease.beat()
 
 
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the loss of its terminal (SIGHUP)"}
+"""Signals that pause an experiment, as people call them."""
+
+
 @contextmanager
 def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
@@ -383,10 +387,13 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: C
         return
     count = 0
 
-    def interrupt(_signal: int, _frame: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
         nonlocal count
         count += 1
-        (engine.pause if count == 1 else engine.abandon)()
+        if count == 1:
+            engine.pause(by=_SIGNALS[number])
+        else:
+            engine.abandon()
         on_interrupt(count)
         if count > 1:
             hurry()

@@ -19,7 +19,7 @@ _INVALID_PER_TRIAL = 10
 
 
 def invalid_limit(given: int | None, max_trials: int) -> int:
-    """Return how many trials may declare their hyperparameters invalid: ``given``, or by default 10 times max_trials."""
+    """Return how many trials may have invalid hyperparameters: ``given``, or by default 10 times max_trials."""
     return _INVALID_PER_TRIAL * max_trials if given is None else given
 
 

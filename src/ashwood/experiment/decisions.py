@@ -139,12 +139,16 @@ WhyClosed: TypeAlias = (
 
 
 class Asked(NamedTuple):
-    """Somebody asked for it; ``what`` says for what: canceled or killed."""
+    """Somebody asked for it; ``what`` says for what: paused, canceled or killed.
+
+    ``by`` is the signal that asked for it, as people call it; empty: it was a request.
+    """
 
     what: str
+    by: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what} on request"
+        return f"{self.what} by {self.by}" if self.by else f"{self.what} on request"
 
 
 class GoalReached(NamedTuple):

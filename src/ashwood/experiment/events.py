@@ -184,10 +184,12 @@ class TrialStopped(NamedTuple):
 class PauseRequested(NamedTuple):
     """Somebody wants the experiment to pause: running trials save and let go of their workers.
 
-    ``why`` tells what for, where it wasn't simply asked for.
+    ``why`` is the error because of which the driver asks for it itself; empty: somebody asked for it.  ``by`` is the
+    signal that asked for it, as people call it; empty: it was a request.
     """
 
     why: str = ""
+    by: str = ""
 
 
 class CancelRequested(NamedTuple):

@@ -298,6 +298,8 @@ class Experiment:
         self.state = ExperimentState.PAUSING
         if event.why:
             yield self._leave(ExperimentState.PAUSED, NoSpace(event.why))
+        elif self.spec.rules >= 3:
+            yield self._leave(ExperimentState.PAUSED, Asked("paused", event.by))
         yield from self._suspend_all()
 
     def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:

@@ -113,7 +113,8 @@ replay as they were recorded. What each number changed:
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
 3. There is no warning about the report of the step that a process finishes after its trial was stopped.  An
-   experiment in which too many trials declare their hyperparameters invalid pauses instead of failing.
+   experiment in which too many trials declare their hyperparameters invalid pauses instead of failing.  A pause that
+   somebody asked for has that as its reason.
 """
 
 

@@ -143,7 +143,7 @@ def telling_entries() -> list[Entry]:
 def telling_requests() -> list[Request]:
     """One of each kind."""
     return [
-        PauseRequested("dinner ☃"),
+        PauseRequested("dinner ☃", "SIGTERM"),
         CancelRequested(),
         KillRequested(),
         TrialKillRequested(3),
@@ -158,7 +158,7 @@ def entries_of_control() -> list[Entry]:
     paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
     return [
         *(Entry(1.0, request, ()) for request in telling_requests()),
-        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause")),)),
+        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause", "☃")),)),
         Entry(1.0, HparamsRejected(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
         Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
         Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),

@@ -67,8 +67,8 @@ def _describe_request(event: e.Event) -> str:
             return f"trial {trial} has trained for {format_duration(seconds)} more, attempt {attempt}"
         case e.TrialStopped(trial):
             return f"trial {trial} stopped itself"
-        case e.PauseRequested(why):
-            return f"pause requested: {why}" if why else "pause requested"
+        case e.PauseRequested(why, by):
+            return f"pause requested: {why}" if why else f"pause requested{f' by {by}' if by else ''}"
         case e.TrialKillRequested(trial):
             return f"trial {trial} is to be killed"
         case e.TrialStopRequested(trial):

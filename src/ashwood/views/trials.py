@@ -16,6 +16,7 @@ from ashwood.experiment.decisions import (
     CreateTrial,
     Decision,
     DeleteCheckpoint,
+    EndExperiment,
     GaveUp,
     PauseTrial,
     ReopenTrial,
@@ -32,7 +33,7 @@ from ashwood.experiment.events import (
     Event,
     ValidationReported,
 )
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -57,6 +58,8 @@ class TrialRow:
         bracket: the bracket it belongs to.
         nth: which of the bracket's trials it is, from 0.
         target: total length that its latest job ends at.
+        state: where it stands; paused if the experiment is paused or stopped and the trial continues with it.
+        has_job: whether it is being trained, or is to be when the experiment continues.
         attempt: the process that works on it, or did last; counts from 1.
         length: the longest total length that it reported.
         metrics: its latest report, and training metrics that were reported since; empty: none yet.
@@ -79,6 +82,7 @@ class TrialRow:
     target: int = field(repr=False)
     created_at: float = field(repr=False)
     state: TrialState = TrialState.RUNNING
+    has_job: bool = field(default=True, repr=False)
     attempt: int = 1
     length: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -164,7 +168,7 @@ class TrialTable:
 
     def _report(self, at: float, event: ValidationReported) -> None:
         row = self.rows[event.trial]
-        if row.state is not TrialState.RUNNING or event.attempt != row.attempt:
+        if not row.has_job or event.attempt != row.attempt:
             return  # Late: the experiment warns about it and takes no notice either.
         row.length = max(row.length, event.length)
         # A report of training metrics alone does not hide the latest validation.
@@ -231,6 +235,11 @@ class TrialTable:
                 self._move(self.rows[trial], state)
             case DeleteCheckpoint(trial, path):
                 self._forget(self.rows[trial], path)
+            case EndExperiment(ExperimentState.PAUSED | ExperimentState.STOPPED):
+                for row in self.rows.values():
+                    if row.state is TrialState.RUNNING:
+                        self._move(row, TrialState.PAUSED)
+                        row.has_job = True
 
     def _end(self, at: float, row: TrialRow, state: TrialState) -> None:
         row.ended_at = at
@@ -242,3 +251,4 @@ class TrialTable:
         self.states[row.state] -= 1
         self.states[state] += 1
         row.state = state
+        row.has_job = state is TrialState.RUNNING
