@@ -179,8 +179,9 @@ def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(
     assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
     assert str(why) == "trained for 10.5 s, the most that a trial may train is 10 s (max_trial_time); its results stand"
     assert isinstance(created, CreateTrial)
-    # Its process finishes the step.
-    assert world.report(world.processes[0], 2, loss=0.1) == ()
+    # Its process finishes the step; the results of the checkpoint that it saves count.
+    assert world.report(world.processes[0], 2, loss=0.05) == ()
+    assert (world.experiment.trials[0].length, world.experiment.trials[0].best_loss) == (2, 0.05)
     assert world.train(world.processes[0], 1.0) == ()
     assert world.kill_hung(world.processes[0]) == (
         Warn("the worker of trial 0 was killed: it finished no step. The trial's results stand"),

@@ -135,6 +135,10 @@ WhyClosed: TypeAlias = (
 )
 
 
+FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
+"""Why a trial is closed whose process finishes a step, reports and saves before it leaves."""
+
+
 # -- why an experiment gives no more jobs ----------------------------------------------------
 
 

@@ -114,7 +114,7 @@ class Experiment:
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
         self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
-        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
         self.max_invalid_trials = spec.max_invalid_trials
@@ -420,6 +420,7 @@ class Experiment:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
             if self.spec.rules >= 3 and event.attempt == trial.finishing:
+                self._note_last_report(trial, event)
                 return ()
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
@@ -448,6 +449,16 @@ class Experiment:
                 Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
             )
         return self._judge(trial, event.length, trial.loss)
+
+    def _note_last_report(self, trial: Trial, event: ValidationReported) -> None:
+        """Take the report of the step that a process finished after its trial was stopped: a checkpoint follows."""
+        trial.length = max(trial.length, event.length)
+        metric = event.metrics.get(self.spec.metric)
+        if metric is not None and isfinite(metric):
+            trial.loss = self._sign * metric
+            trial.best_loss = min(trial.best_loss, trial.loss)
+            if self._best is None or trial.loss < self._best[0]:
+                self._best = (trial.loss, trial.id)
 
     def _needs_no_metric(self, metrics: Mapping[str, float]) -> bool:
         """Return whether a report at or past the target may lack the metric of the search."""

@@ -112,7 +112,8 @@ replay as they were recorded. What each number changed:
    towards ``save_experiment_best``.
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
-3. There is no warning about the report of the step that a process finishes after its trial was stopped.  An
+3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial keeps
+   as many of its latest checkpoints as ``save_trial_latest`` says also while it has fewer.  An
    experiment in which too many trials declare their hyperparameters invalid pauses instead of failing.  A pause that
    somebody asked for has that as its reason.
 """
