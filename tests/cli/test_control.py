@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ashwood.engine import open_home
+
 from .conftest import GATED, RANDOM, TRAIN, Workplace, go, wait_until
 
 
@@ -306,6 +308,24 @@ def train(trial):
             ctypes.PyDLL(None).sleep(3600)
         trial.report(loss=trial.hparams.x, checkpoint=lambda d: (d / "model").write_text("weights"))
 """
+
+
+def test_search_without_a_finite_metric_says_so_at_its_end(workplace: Workplace) -> None:
+    workplace.write(RANDOM, "def train(trial):\n    for epoch in trial.epochs(): trial.report(loss=float('nan'))\n")
+    for command in (("run", "toy.yaml", "--workers", "1"), ("describe", "1")):
+        assert "warning: no trial has reported a finite loss" in workplace.ashwood(*command)
+
+
+def test_list_of_an_interrupted_experiment_is_as_new_as_its_log(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "1") as driver:
+        wait_until(lambda: "started" in gated.ashwood("events", "1"))
+        driver.kill()
+        driver.communicate()
+    with open_home(str(gated.path / ".ashwood")) as home, home.lease(1) as lease:
+        home.store.log(1, lease.token).append([], summary={"trials": {}, "reports": 7})
+    (listed,) = gated.json("list")
+    assert (listed["state"], listed["summary"]["reports"]) == ("interrupted", 0)
+    assert listed["summary"]["trials"] == gated.json("describe", "1")["trials"]
 
 
 def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Workplace) -> None:

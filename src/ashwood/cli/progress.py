@@ -324,7 +324,9 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
-    yield f"experiment {experiment} {progress.state}: {brief(progress.why_ended, LONGEST_ERROR)}"
+    why = brief(progress.why_ended, LONGEST_ERROR).removeprefix(f"{progress.state} ")
+    colon = "" if progress.why_ended.startswith(f"{progress.state} ") else ":"
+    yield f"experiment {experiment} {progress.state}{colon} {why}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
@@ -339,8 +341,15 @@ def _best(progress: Progress) -> Iterator[str]:
         )
         for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
             yield f"  {brief(name, _LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
-    elif progress.reports:
-        yield f"no trial has reported a {brief(spec.metric, _LONGEST_NAME)} that is a finite number"
+    elif (message := without_result(progress)) is not None:
+        yield f"warning: {message}"
+
+
+def without_result(progress: Progress) -> str | None:
+    """Return a message that there is no best trial though trials have reported, or None if there is no such case."""
+    if progress.best is not None or not progress.reports or progress.state is ExperimentState.RUNNING:
+        return None
+    return f"no trial has reported a finite {brief(progress.spec.metric, _LONGEST_NAME)}"
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:

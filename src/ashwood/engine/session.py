@@ -391,7 +391,7 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: C
         nonlocal count
         count += 1
         if count == 1:
-            engine.pause(by=_SIGNALS[number])
+            engine.pause(by=_SIGNALS[signal.Signals(number)])
         else:
             engine.abandon()
         on_interrupt(count)

@@ -337,8 +337,8 @@ def _check_fields(request: Request) -> None:
     match request:
         case events.TrialKillRequested(trial) | events.TrialStopRequested(trial):
             fits = type(trial) is int
-        case events.PauseRequested(why, by):
-            fits = isinstance(why, str) and isinstance(by, str)
+        case events.PauseRequested():
+            fits = all(isinstance(field, str) for field in request)
         case events.SettingsChanged(settings):
             fits = isinstance(settings, dict)
         case _:
