@@ -138,6 +138,22 @@ def test_pause_of_an_experiment_of_older_rules_has_no_reason_of_its_own(begin: B
     assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
 
 
+def test_trial_without_a_validation_at_its_target_is_not_tried_again(begin: Begin) -> None:
+    for rules, state in ((2, TrialState.RUNNING), (3, TrialState.ERRORED)):
+        world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=rules, max_restarts=5)
+        world.fail(world.processes[0], cause="no validation at length 4")
+        assert world.experiment.trials[0].state is state
+
+
+def test_three_trials_without_a_validation_pause_an_experiment(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=9, method=Method.RANDOM, max_restarts=5, max_common_failures=3)
+    for trial in range(3):
+        world.fail(world.processes[trial], cause="no validation at length 4")
+    assert world.stop() == (
+        EndExperiment(ExperimentState.PAUSED, "3 trials failed in the same way before any reported anything: Boom"),
+    )
+
+
 # -- one trial ------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,9 @@ class AttemptEnded(NamedTuple):
     length: int
 
 
+NO_VALIDATION = "no validation at length "
+"""How the cause of `AttemptFailed` begins if the code trained to its target and did not report the metric there."""
+
 ABORTED = "killed on request"
 """The error of an attempt that was ended on request."""
 

@@ -55,6 +55,7 @@ from ashwood.experiment.decisions import (
     WhyTrained,
 )
 from ashwood.experiment.events import (
+    NO_VALIDATION,
     TRAINING,
     UNREACHABLE,
     AttemptEnded,
@@ -639,12 +640,16 @@ class Experiment:
     def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
-        alike = self._common_failures.note(trial.id, error) if self.state is ExperimentState.RUNNING else None
+        # Code that validates at other lengths does so again.
+        is_final = self.spec.rules >= 3 and cause.startswith(NO_VALIDATION)
+        alike = None
+        if self.state is ExperimentState.RUNNING:
+            alike = self._common_failures.note(trial.id, error, is_final=is_final)
         if alike is not None:
             yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
             yield from self._suspend_all(besides=trial.id)
         # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
-        if trial.failures <= self.spec.max_restarts and not (is_same and alike is None):
+        if trial.failures <= self.spec.max_restarts and not ((is_same or is_final) and alike is None):
             self._step(trial, Step.RETRIED)
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:

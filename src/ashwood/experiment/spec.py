@@ -115,7 +115,8 @@ replay as they were recorded. What each number changed:
 3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial keeps
    as many of its latest checkpoints as ``save_trial_latest`` says also while it has fewer.  An
    experiment in which too many trials declare their hyperparameters invalid pauses instead of failing.  A pause that
-   somebody asked for has that as its reason.
+   somebody asked for has that as its reason.  A trial whose code trains to its target without reporting the metric
+   there is not tried again.
 """
 
 
