@@ -58,18 +58,17 @@ def test_waiting_for_the_search_is_no_silence() -> None:
 
 def test_time_that_an_attempt_waits_saves_or_fetches_is_no_training() -> None:
     liveness = Liveness(0.0)
-    assert liveness.trained_for(5.0) == 5.0
+    assert liveness.trained_for(5.0) == inf, "it imports the training code"
     liveness.enter(1.0, Phase.FETCHING)
-    assert liveness.trained_for(5.0) == inf
-    liveness.enter(11.0, Phase.TRAINING)
-    assert liveness.trained(13.0) == 3.0
-    assert liveness.trained_for(5.0) == 15.0
+    liveness.begin(11.0)
+    assert liveness.trained(13.0) == 2.0
+    assert liveness.trained_for(5.0) == 16.0
     liveness.wait(14.0)
     assert liveness.trained_for(5.0) == inf
     liveness.alive(24.0)
     liveness.enter(24.5, Phase.WRITING)
     liveness.enter(34.5, Phase.STORING)
-    assert liveness.trained(44.5) == 4.5
+    assert liveness.trained(44.5) == 3.5
 
 
 def test_attempt_that_must_stop_has_the_limit_of_a_stop_alone() -> None:

@@ -310,6 +310,16 @@ def train(trial):
 """
 
 
+def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
+    workplace.write(f"{RANDOM}\nmax_trial_time: 0.5\ngrace_period: 0.5\n", HANGS)
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    assert "the worker of trial 1 was killed" in said
+    assert "The trial's results stand" in said
+    assert "experiment 1 completed" in said
+    assert states(workplace)[1] == "stopped"
+    assert "a trial may train is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")
+
+
 def test_search_without_a_finite_metric_says_so_at_its_end(workplace: Workplace) -> None:
     workplace.write(RANDOM, "def train(trial):\n    for epoch in trial.epochs(): trial.report(loss=float('nan'))\n")
     for command in (("run", "toy.yaml", "--workers", "1"), ("describe", "1")):

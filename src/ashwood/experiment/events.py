@@ -82,7 +82,7 @@ class TrialWarned(NamedTuple):
 class TrialTrained(NamedTuple):
     """An attempt has trained for ``seconds`` since the last event of this kind about it.
 
-    Waiting for the search, saving and fetching a checkpoint are no training.  Backends tell this only if
+    Importing the training code, waiting, saving and fetching a checkpoint are no training.  Backends tell this only if
     ``max_trial_time`` limits the training of a trial.
     """
 

@@ -526,7 +526,7 @@ def _note_progress(place: _Place, message: Message, metric: str) -> None:
         case ["phase", phase, directory]:
             place.liveness.enter(now, Phase(phase), directory)
         case ["started", *_]:
-            place.liveness.enter(now, Phase.TRAINING)
+            place.liveness.begin(now)
         case ["checkpoint", *_]:
             place.liveness.alive(now)
         case ["report", length, metrics] if length >= place.target and metric in metrics:

@@ -47,6 +47,7 @@ class Liveness:
         self._pulse = pulse
         self._waits = False
         self._phase = Phase.TRAINING
+        self._has_begun = False
         self._trained, self._counted_at = 0.0, now
         self._directory = ""
         self._sign = self._phase_began = now
@@ -72,6 +73,11 @@ class Liveness:
         self._phase, self._directory, self._phase_began = phase, directory, now
         self._size, self._look_at = None, now
 
+    def begin(self, now: float) -> None:
+        """Take note that the training code was imported and begins, which is a sign of life."""
+        self.enter(now, Phase.TRAINING)
+        self._has_begun = True
+
     def wait(self, now: float) -> None:
         """Take note that the attempt has reported at its target and waits for the search."""
         self._count(now)
@@ -83,7 +89,7 @@ class Liveness:
         return self._waits
 
     def _count(self, now: float) -> None:
-        if self._trains:
+        if self._trains and self._has_begun:
             self._trained += now - self._counted_at
         self._counted_at = now
 
@@ -92,13 +98,13 @@ class Liveness:
         return self._phase is Phase.TRAINING and not self._waits
 
     def trained(self, now: float) -> float:
-        """Return for how many seconds the attempt has trained: it neither waited nor saved nor fetched a checkpoint."""
+        """Return for how many seconds the attempt has trained since it began, without waiting and saving."""
         self._count(now)
         return self._trained
 
     def trained_for(self, seconds: float) -> float:
         """Return when the attempt will have trained for ``seconds``; infinite if it does not train now."""
-        return self._counted_at + seconds - self._trained if self._trains else inf
+        return self._counted_at + seconds - self._trained if self._trains and self._has_begun else inf
 
     def ask_to_stop(self, now: float) -> None:
         """Take note of the request to stop; the first one counts."""
