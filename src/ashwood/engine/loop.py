@@ -220,14 +220,16 @@ class Engine:
         if self._leaving_since is None:
             self._leaving_since = now
         elif now >= self._leaving_since + _WAIT_SECONDS and self._say is not None:
-            self._say(_waiting(trials, self._experiment.spec.grace_period))
+            resumes = not self._experiment.ends_for_good
+            self._say(_waiting(trials, self._experiment.spec.grace_period, resumes=resumes))
             self._leaving_since = inf
 
 
-def _waiting(trials: Sequence[TrialId], grace: float | None) -> str:
+def _waiting(trials: Sequence[TrialId], grace: float | None, *, resumes: bool) -> str:
     named = ", ".join(map(str, trials[:_MOST_NAMED])) + (", …" if len(trials) > _MOST_NAMED else "")
     limit = "10 s, or for twice its longest step," if grace is None else f"{grace:g} s"
     return (
         f"waiting for trial{'' if len(trials) == 1 else 's'} {named} to finish a step and save. A worker that "
-        f"finishes no step or save for {limit} is killed; its trial resumes from its latest checkpoint"
+        f"finishes no step or save for {limit} is killed"
+        f"{'; its trial resumes from its latest checkpoint' if resumes else ''}"
     )

@@ -217,7 +217,7 @@ class Experiment:
     def _driver_started(self, event: DriverStarted) -> Iterable[Decision]:
         self._slots = event.slots
         self._common_failures.restart()
-        if not self._ends_for_good:
+        if not self.ends_for_good:
             self.state, self._leaving = ExperimentState.RUNNING, None
         self._open.clear()
         for trial in self.outstanding() if self._gives_jobs else ():
@@ -239,7 +239,7 @@ class Experiment:
     def _final_state(self) -> tuple[ExperimentState, str]:
         if self._failure is not None:
             return ExperimentState.ERRORED, self._failure
-        if self._leaving is not None and self._ends_for_good:
+        if self._leaving is not None and self.ends_for_good:
             return self._leaving.state, str(self._leaving.why)
         if not self.search.done:
             if self._leaving is not None:
@@ -262,7 +262,8 @@ class Experiment:
     # -- leaving ------------------------------------------------------------------------------
 
     @property
-    def _ends_for_good(self) -> bool:
+    def ends_for_good(self) -> bool:
+        """Whether it is being canceled, so that no trial resumes."""
         return self._leaving is not None and self._leaving.state is ExperimentState.CANCELED
 
     @property
@@ -304,7 +305,7 @@ class Experiment:
         yield from self._suspend_all()
 
     def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:
-        if self._ends_for_good:
+        if self.ends_for_good:
             raise IllegalEvent("the experiment is being canceled already")
         suspended = self.state is not ExperimentState.RUNNING
         yield self._leave(ExperimentState.CANCELED, Asked("canceled"))
@@ -351,7 +352,7 @@ class Experiment:
         worker is free.  If its bracket had finished, the trials that waited then wait again: with another result the
         best of a rung may be others.  What was decided before stands.
         """
-        if self._ends_for_good or self.state is ExperimentState.CANCELED:
+        if self.ends_for_good or self.state is ExperimentState.CANCELED:
             raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
         failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
         # Those that had a job when the experiment failed as a whole.
@@ -630,7 +631,7 @@ class Experiment:
     def _attempt_failed(self, event: AttemptFailed) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
-        if trial.state is TrialState.KILLED or self._ends_for_good:
+        if trial.state is TrialState.KILLED or self.ends_for_good:
             return ()  # it was ended on request
         if self._works(trial, event):
             self._last_error = headline
@@ -663,7 +664,7 @@ class Experiment:
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
-        works = self._works(trial, event) and not self._ends_for_good
+        works = self._works(trial, event) and not self.ends_for_good
         if event.hung:
             yield Warn(_killed_as_hung(trial, event, resumes=works))
         if not works:
