@@ -441,7 +441,7 @@ class Header {
       data.state === "paused" || data.state === "stopped"
         ? notice(
           "",
-          h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `),
+          h("b", null, `It is ${standing(data.state, data.why_ended)}. `),
           "It goes on where it stands.",
           commandLine(`ashwood resume ${data.id}`),
         )
@@ -456,6 +456,12 @@ class Header {
         : null,
     );
   }
+}
+
+/** Why it paused or stopped; a reason such as "paused on request" says the state itself. */
+function standing(state, why) {
+  if (!why) return state;
+  return why.startsWith(`${state} `) ? why : `${state}: ${why}`;
 }
 
 function setTo(name, value) {
