@@ -486,7 +486,7 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
     client.post("/api/v1/experiments/2/kill", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
-    client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30}).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30, "max_invalid_trials": 50}).raise_for_status()
     bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
@@ -496,7 +496,7 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         (2, KillRequested()),
         (2, "activate"),
         (2, TrialStopRequested(1)),
-        (2, SettingsChanged({"max_trials": 30})),
+        (2, SettingsChanged({"max_trials": 30, "max_invalid_trials": 50})),
         (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
         (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
         (2, None, ["a"], True),

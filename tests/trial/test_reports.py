@@ -298,6 +298,23 @@ def test_code_that_returns_too_early_is_told_what_was_expected(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("period", "cause"), [(None, "no validation at length 3"), ((3, "epochs"), "unfinished at length 6")]
+)
+def test_code_that_validates_at_other_lengths_is_told_of_min_validation_period(
+    tmp_path: Path, period: tuple[int, str] | None, cause: str
+) -> None:
+    def train(trial: Trial) -> None:
+        for epoch in trial.epochs():
+            trial.report({"loss" if epoch == 1 else "other": 1.0})
+
+    outcome = run(train, make_job(tmp_path, validation_period=period), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.cause == cause
+    assert ("set min_validation_period" in outcome.error.splitlines()[0]) == (period is None)
+    assert ("min_validation_period: {epochs: n} in the experiment file" in outcome.error) == (period is None)
+
+
 def test_an_asynchronous_function_is_told_so(tmp_path: Path) -> None:
     async def train(trial: Trial) -> None: ...
 

@@ -23,6 +23,7 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Method
 from ashwood.views.chronicle import chronicle
 from ashwood.views.trials import Checkpoint, TrialRow, TrialTable
+from tests.experiment.world import World, make_spec
 from tests.views.simulate import Entry, Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
@@ -41,7 +42,9 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
     suspended = ran.experiment.state in (ExperimentState.PAUSING, ExperimentState.PAUSED)
     for id_, trial in ran.experiment.trials.items():
         row = table.rows[id_]
-        assert (row.state, row.length) == (trial.state, trial.length)
+        assert (row.has_job, row.length) == (trial.state is TrialState.RUNNING, trial.length)
+        rests = trial.state is TrialState.RUNNING and ran.experiment.state is ExperimentState.PAUSED
+        assert row.state is (TrialState.PAUSED if rests else trial.state)
         # An attempt that dies while the experiment pauses has a successor that nobody has started yet.
         assert row.attempt == trial.attempt or (suspended and row.attempt == trial.attempt - 1)
         assert (row.hparams, row.seed) == (trial.hparams, trial.seed)
@@ -51,6 +54,18 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
         assert (row.ended_at is not None) == (row.state not in (TrialState.RUNNING, TrialState.PAUSED))
     for state in TrialState:
         assert table.states[state] == sum(row.state is state for row in table.rows.values())
+
+
+def test_last_report_of_a_stopped_trial_counts() -> None:
+    for rules, length in ((2, 1), (3, 2)):
+        world = World(make_spec(Method.SINGLE, max_trials=1, rules=rules))
+        world.start(1)
+        world.report(world.processes[0], 1, loss=0.5)
+        world.stop_trial(0)
+        world.report(world.processes[0], 2, loss=0.25)
+        told = chronicle(world.spec, [(0.0, *entry) for entry in world.log])
+        assert (told.progress.trials.rows[0].metric_length, len(told.history.reports.of(0))) == (length, length)
+        assert told.progress.warnings == (rules < 3)
 
 
 @given(ran=runs())

@@ -329,6 +329,7 @@ class Experiment:
         *,
         max_concurrent_trials: int | None = None,
         max_trials: int | None = None,
+        max_invalid_trials: int | None = None,
         stop_when: StopWhen | None = None,
     ) -> None:
         """Change settings, also while it runs; None leaves one as it is.
@@ -336,13 +337,18 @@ class Experiment:
         Args:
             max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
             max_trials: how many trials to create in all.
+            max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid.
             stop_when: the bounds that hold from now on, instead of those before; ``{}``: none.
 
         Raises:
             ConfigError: a bound is no number or duration.
             RequestRefused: it has ended, or so few trials would be fewer than there are.
         """
-        numbers = {"max_concurrent_trials": max_concurrent_trials, "max_trials": max_trials}
+        numbers = {
+            "max_concurrent_trials": max_concurrent_trials,
+            "max_trials": max_trials,
+            "max_invalid_trials": max_invalid_trials,
+        }
         changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
             given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")

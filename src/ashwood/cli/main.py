@@ -400,7 +400,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="max_concurrent_trials=8, max_trials=200, stop_when=0.98 or max_time=2h; the last two also none.",
+            help="max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, stop_when=0.98 or max_time=2h; the "
+            "last two also none.",
         ),
     ],
     home: HomeOption = None,

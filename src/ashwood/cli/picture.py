@@ -154,7 +154,7 @@ def _where(row: TrialRow, progress: Progress, *, brief: bool) -> str:
         str(each) if brief else format_length(each, progress.spec.unit) for each in (row.length, row.target)
     )
     match row.state:
-        case TrialState.RUNNING:
+        case _ if row.has_job:
             verb = "trains" if row.id in progress.trials.spending.live else "is to train"
             return f"{verb} to {target}{bracket}"
         case TrialState.PAUSED:

@@ -22,6 +22,7 @@ from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.decisions import (
+    Asked,
     CloseTrial,
     CommonFailure,
     GaveUp,
@@ -30,6 +31,7 @@ from ashwood.experiment.decisions import (
     NoSpace,
     NoStorage,
     TimeIsUp,
+    TooManyInvalid,
     Warn,
     WhyLeave,
 )
@@ -39,6 +41,8 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Forecast, Progress
 
+_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
+"""Why an experiment paused that would pause again at once."""
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
 _MOST_TRIALS = 10
@@ -135,7 +139,7 @@ class Reporter:
         """Whether the experiment paused because of something that it would meet again at once."""
         leaving = self.progress.leaving
         paused = self.progress.state is ExperimentState.PAUSED
-        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace | NoStorage)
+        return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
 
     def _tell(self, entry: Entry) -> None:
         for decision in entry.decisions:
@@ -144,7 +148,8 @@ class Reporter:
                     self.warn(message)
                 case CloseTrial(trial, _, GaveUp() as why):
                     self._tell_given_up(trial, why)
-                case LeaveExperiment(state, reason):
+                # After a signal, `interrupted` has said so.
+                case LeaveExperiment(state, reason) if not (isinstance(reason, Asked) and reason.by):
                     self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
             self._tell_failure(entry.event)
@@ -308,7 +313,7 @@ def named_trials(trials: Sequence[TrialId]) -> str:
 def leaving(state: ExperimentState, why: WhyLeave) -> str:
     """That no trial gets a job any more, and why."""
     if state is ExperimentState.PAUSED:
-        return f"pausing: {why}"
+        return f"pausing {str(why).removeprefix('paused ')}" if isinstance(why, Asked) else f"pausing: {why}"
     return f"coming to an end: {why}"
 
 
@@ -319,7 +324,9 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
-    yield f"experiment {experiment} {progress.state}: {brief(progress.why_ended, LONGEST_ERROR)}"
+    why = brief(progress.why_ended, LONGEST_ERROR).removeprefix(f"{progress.state} ")
+    colon = "" if progress.why_ended.startswith(f"{progress.state} ") else ":"
+    yield f"experiment {experiment} {progress.state}{colon} {why}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
@@ -334,8 +341,15 @@ def _best(progress: Progress) -> Iterator[str]:
         )
         for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
             yield f"  {brief(name, _LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
-    elif progress.reports:
-        yield f"no trial has reported a {brief(spec.metric, _LONGEST_NAME)} that is a finite number"
+    elif (message := without_result(progress)) is not None:
+        yield f"warning: {message}"
+
+
+def without_result(progress: Progress) -> str | None:
+    """Return a message that there is no best trial though trials have reported, or None if there is no such case."""
+    if progress.best is not None or not progress.reports or progress.state is ExperimentState.RUNNING:
+        return None
+    return f"no trial has reported a finite {brief(progress.spec.metric, _LONGEST_NAME)}"
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
@@ -357,6 +371,9 @@ def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
         case CommonFailure():
             yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
             yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
+        case TooManyInvalid(trials=trials):
+            yield f"To continue, raise the limit: {called()} set {experiment} max_invalid_trials={2 * trials}"
+            yield f"then resume: {resume}"
         case NoSpace():
             yield f"make room, then go on with: {resume}"
         case NoStorage():

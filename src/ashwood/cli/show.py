@@ -25,7 +25,7 @@ from ashwood.cli.output import (
     print_json,
     print_table,
 )
-from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, to_go
+from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, to_go, without_result
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -74,6 +74,10 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             for record, damage in zip(records, damages, strict=True)
         ]
         waits = [opened.waits_for(record) for record in records]
+        records = [
+            _with_summary(opened, record) if state == "interrupted" else record
+            for record, state in zip(records, states, strict=True)
+        ]
     if json:
         found = zip(records, states, damages, waits, strict=True)
         print_json(
@@ -169,14 +173,16 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     for line in _waits(state, progress, waits):
         console.print(line, markup=False)
     if progress.why_ended:
-        console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
+        label = "reason" if progress.state is ExperimentState.PAUSED else "ended"
+        console.print(f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
         why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
         for line in going_on(record.id, why):
             console.print(line, markup=False)
     for request in pending:
         console.print(f"asked for, and not done yet: {_describe_request(request, spec.unit)}", markup=False)
-    for warning in progress.recent_warnings:
+    without = without_result(progress)
+    for warning in (*progress.recent_warnings, *filter(None, [without])):
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
     console.print()
@@ -384,6 +390,17 @@ def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
         yield f"waits for {brief(before, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
         yield f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save"
+
+
+def _with_summary(home: Home, record: ExperimentRecord) -> ExperimentRecord:
+    """Return the record of an interrupted experiment with a summary of its whole log.
+
+    The driver writes the summary at most once a second, so one that was killed leaves an older one.
+    """
+    try:
+        return record._replace(summary=read_progress(home, record.id).summary())
+    except EventLogError:
+        return record
 
 
 def _state(home: Home, record: ExperimentRecord) -> str:

@@ -19,7 +19,7 @@ from ashwood.cli.keys import Keys
 from ashwood.cli.ladder import Promotions, promotions, render_ladder
 from ashwood.cli.output import make_console
 from ashwood.cli.picture import NARROW, render_bar, render_trials
-from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
+from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, named_trials, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import load, load_progress
@@ -316,6 +316,8 @@ def _matters(seen: Watcher) -> Iterator[str]:
             ExperimentState.PAUSED if progress.state is ExperimentState.PAUSING else progress.state,
             progress.leaving.why,
         )
+        if trials := progress.waits_for:
+            yield f"waits for {named_trials(trials)} to finish a step and save"
     elif not progress.trials.spending.slots:
         yield "waiting for workers"
 

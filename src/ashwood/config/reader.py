@@ -145,6 +145,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     grace_period = read_duration(file.grace_period, ("grace_period",), report)
     max_silence = read_duration(file.max_silence, ("max_silence",), report)
     max_log_size = read_log_size(file.max_log_size, report)
+    max_trial_time = read_duration(file.max_trial_time, ("max_trial_time",), report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
@@ -181,6 +182,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         grace_period=grace_period,
         max_silence=max_silence,
         max_log_size=max_log_size,
+        max_trial_time=max_trial_time,
+        max_invalid_trials=file.max_invalid_trials,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,

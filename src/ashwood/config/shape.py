@@ -354,6 +354,18 @@ class ExperimentFile(Section):
         description="Limit of each trial's log: bytes, or text such as 100 MB, at least 100 kB; the beginning and the "
         "end are kept; 0: no limit.",
     )
+    max_trial_time: Duration = Field(
+        default=None,
+        description="Stop a trial that has trained for so long in all its attempts; its results stand: seconds, or "
+        "text such as 90s or 2h; by default there is no limit.",
+    )
+    max_invalid_trials: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_WHOLE,
+        description="The experiment pauses when so many trials have declared their hyperparameters invalid; by "
+        "default 10 times max_trials.",
+    )
     max_common_failures: int = Field(
         default=3,
         ge=0,

@@ -178,6 +178,7 @@ def _settings(followed: Followed) -> Settings:
     return {
         "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
         "max_trials": followed.chronicle.progress.trials_planned,
+        "max_invalid_trials": followed.chronicle.progress.max_invalid_trials,
         "metric_at": followed.spec.stop_at if changed is None else changed.stop_at,
         "max_seconds": followed.spec.max_seconds if changed is None else changed.max_seconds,
     }

@@ -17,6 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.sharing import make_shared
@@ -312,6 +313,10 @@ class Followed:
     def _touch(self, seq: Seq, entry: Entry) -> None:
         if entry.decisions:
             trials: Collection[TrialId] = trials_of(entry.event, entry.decisions)
+            if isinstance(entry.decisions[-1], EndExperiment):
+                # Trials that continue with the experiment are shown as paused now.
+                rows = self.chronicle.progress.trials.rows.values()
+                trials = {*trials, *(row.id for row in rows if row.has_job)}
         else:  # as of nearly every entry
             about = getattr(entry.event, "trial", None)
             trials = () if about is None else (about,)

@@ -106,6 +106,7 @@ class Settings(TypedDict):
 
     max_concurrent_trials: int
     max_trials: int
+    max_invalid_trials: int
     metric_at: float | None
     max_seconds: float | None
 

@@ -126,6 +126,7 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
         max_restarts=0,
         stop_at=None,
         max_seconds=None,
+        max_trial_time=None,
         source_checkpoint=source,
         name="measuring",
     )

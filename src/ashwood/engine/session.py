@@ -258,6 +258,11 @@ class Session:
                 f"experiment {self.id} is where it was to get: {goal}. To go on, give it a better one, or none: "
                 f"ashwood resume {self.id} --stop-when metric_at=METRIC (or none)"
             )
+        if (invalid := experiment.too_many_invalid) is not None:
+            raise RequestRefused(
+                f"experiment {self.id} is paused: {invalid}. To continue, raise the limit, then resume: "
+                f"ashwood set {self.id} max_invalid_trials={2 * invalid.trials}"
+            )
         ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
         if limit is not None and ran >= limit:
             raise RequestRefused(
@@ -393,6 +398,10 @@ class _SnapshotKeeper:
             self._lease.beat()
 
 
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the loss of its terminal (SIGHUP)"}
+"""Signals that pause an experiment, as people call them."""
+
+
 @contextmanager
 def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
@@ -401,10 +410,13 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: C
         return
     count = 0
 
-    def interrupt(_signal: int, _frame: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
         nonlocal count
         count += 1
-        (engine.pause if count == 1 else engine.abandon)()
+        if count == 1:
+            engine.pause(by=_SIGNALS[signal.Signals(number)])
+        else:
+            engine.abandon()
         on_interrupt(count)
         if count > 1:
             hurry()

@@ -97,7 +97,11 @@ def _unfinished(told: Chronicle, about: About) -> str:
         ExperimentState.PAUSED: "It is paused",
         _INTERRUPTED: "Nobody drives it: its driver is gone, and it can be resumed",
     }.get(about.state, "It is still running")
-    why = f" ({progress.why_ended})" if about.state == ExperimentState.PAUSED and progress.why_ended else ""
+    why = (
+        f" ({progress.why_ended.removeprefix('paused ')})"
+        if about.state == ExperimentState.PAUSED and progress.why_ended
+        else ""
+    )
     return (
         f"It has not ended. {how}{why}; about {done:.0%} of the training to be expected was done when this was made, "
         f"on {made}. What follows may change."

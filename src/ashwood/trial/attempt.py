@@ -30,6 +30,9 @@ Save = Write
 Place = tuple[str, int]
 """Where training is: the unit of a loop and the position in it, or an empty unit and the total length outside loops."""
 
+NO_VALIDATION = "no validation at length "
+"""How the cause of `Failed` begins if the code trained to its target and did not report the metric there."""
+
 TRAINING = "training."
 """How the names of training metrics begin. The search never compares them."""
 
@@ -597,7 +600,13 @@ class Attempt:
         if returned is not None:
             headline, _, details = why.partition("\n")
             why = f"{headline} (it returned a {said}, which is not a number)\n{details}"
-        return Failed(why, f"unfinished at length {self.length}", bool(self._reported))
+        cause = NO_VALIDATION if self._lacks_validation else "unfinished at length "
+        return Failed(why, f"{cause}{self.length}", bool(self._reported))
+
+    @property
+    def _lacks_validation(self) -> bool:
+        """Whether the code trained to its target, and probably validates at other lengths only."""
+        return self.length >= self.target and self.job.validation_period is None and bool(self._reported)
 
     def _single_result(self, returned: Any) -> dict[str, float]:
         """Return the metrics of training code without a loop: the number that it returned, or its last report."""
@@ -627,10 +636,18 @@ class Attempt:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
         said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
         hint = nearest(metric, self._reported) if metric not in self._reported else ""
+        advice = ""
+        if self._lacks_validation and not hint:
+            hint = "; set min_validation_period if it validates less often"
+            period = "n" if self.job.unit == STEPS else f"{{{self.job.unit}: n}}"
+            advice = (
+                f"With min_validation_period: {period} in the experiment file, a trial trains on to its next "
+                "validation, at most one period further.\n"
+            )
         return (
             f"the training code ended at length {self.length}{unit} without reporting {metric!r} at length "
             f"{self.target}{unit}{hint}\n"
-            f"It reported {said or 'nothing'}.\n"
+            f"It reported {said or 'nothing'}.\n{advice}"
             "It must loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop ends, "
             f"and report {metric!r} at its end; or train until trial.should_stop is True, and report {metric!r} with "
             "length=. To end a trial early, call trial.stop()."

@@ -8,6 +8,7 @@ from functools import cached_property
 from math import inf
 from typing import Any, NamedTuple
 
+from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
 from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -192,6 +193,12 @@ class Progress:
     def trials_planned(self) -> int:
         """How many trials the search creates in all, as it was set last."""
         return sum(bracket.planned for bracket in self.ladder.brackets)
+
+    @property
+    def max_invalid_trials(self) -> int:
+        """How many trials may declare their hyperparameters invalid, as it was set last."""
+        bounds = self.spec if self.settings is None else self.settings
+        return invalid_limit(bounds.max_invalid_trials, self.trials_planned)
 
     @property
     def length_trained(self) -> int:

@@ -10,12 +10,14 @@ from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from ashwood.experiment.decisions import (
+    FINISHES_A_STEP,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
     Decision,
     DeleteCheckpoint,
+    EndExperiment,
     GaveUp,
     PauseTrial,
     ReopenTrial,
@@ -32,7 +34,7 @@ from ashwood.experiment.events import (
     Event,
     ValidationReported,
 )
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
@@ -57,7 +59,10 @@ class TrialRow:
         bracket: the bracket it belongs to.
         nth: which of the bracket's trials it is, from 0.
         target: total length that its latest job ends at.
+        state: where it stands; paused if the experiment is paused or stopped and the trial continues with it.
+        has_job: whether it is being trained, or is to be when the experiment continues.
         attempt: the process that works on it, or did last; counts from 1.
+        finishing: the attempt that finishes a step and reports once more after its trial was stopped; 0: none.
         length: the longest total length that it reported.
         metrics: its latest report, and training metrics that were reported since; empty: none yet.
         metric: the best finite value of the searcher's metric, at ``metric_length`` and ``metric_at``.
@@ -79,7 +84,9 @@ class TrialRow:
     target: int = field(repr=False)
     created_at: float = field(repr=False)
     state: TrialState = TrialState.RUNNING
+    has_job: bool = field(default=True, repr=False)
     attempt: int = 1
+    finishing: int = field(default=0, repr=False)
     length: int = 0
     metrics: Mapping[str, float] = field(default_factory=dict)
     metric: float | None = None
@@ -107,6 +114,7 @@ class TrialTable:
         self.rows: dict[TrialId, TrialRow] = {}
         self.states: Counter[TrialState] = Counter()
         self.spending = Spending()
+        self._rules = spec.rules
         self._metric = spec.metric
         self._sign = 1 if spec.smaller_is_better else -1
         self._leader: TrialRow | None = None
@@ -164,7 +172,7 @@ class TrialTable:
 
     def _report(self, at: float, event: ValidationReported) -> None:
         row = self.rows[event.trial]
-        if row.state is not TrialState.RUNNING or event.attempt != row.attempt:
+        if event.attempt != (row.attempt if row.has_job else row.finishing):
             return  # Late: the experiment warns about it and takes no notice either.
         row.length = max(row.length, event.length)
         # A report of training metrics alone does not hide the latest validation.
@@ -224,13 +232,28 @@ class TrialTable:
                 self._end(at, self.rows[trial], TrialState.COMPLETED)
             case StopTrial(trial):
                 self._end(at, self.rows[trial], TrialState.STOPPED)
-            case CloseTrial(trial, state):
-                self._end(at, self.rows[trial], state)
+            case CloseTrial():
+                self._close(at, decision)
             case ReopenTrial(trial, state):
                 self.rows[trial].ended_at = None
                 self._move(self.rows[trial], state)
             case DeleteCheckpoint(trial, path):
                 self._forget(self.rows[trial], path)
+            case EndExperiment(ExperimentState.PAUSED | ExperimentState.STOPPED):
+                self._pause()
+
+    def _close(self, at: float, decision: CloseTrial) -> None:
+        row = self.rows[decision.trial]
+        if row.has_job and isinstance(decision.why, FINISHES_A_STEP) and self._rules >= 3:
+            row.finishing = row.attempt
+        self._end(at, row, decision.state)
+
+    def _pause(self) -> None:
+        """Show trials as paused that continue with the experiment."""
+        for row in self.rows.values():
+            if row.state is TrialState.RUNNING:
+                self._move(row, TrialState.PAUSED)
+                row.has_job = True
 
     def _end(self, at: float, row: TrialRow, state: TrialState) -> None:
         row.ended_at = at
@@ -242,3 +265,4 @@ class TrialTable:
         self.states[row.state] -= 1
         self.states[state] += 1
         row.state = state
+        row.has_job = state is TrialState.RUNNING

@@ -41,6 +41,7 @@ from ashwood.experiment.events import (
     HparamsRejected,
     StorageFailed,
     TrialStopped,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -56,6 +57,9 @@ _PULSE = 1.0
 _BURIAL_SECONDS = 5.0
 """Seconds after which a killed worker is given up, though the kernel has not ended it: a disk may not answer."""
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
+_TRAINED_SECONDS = (0.5, 60.0)
+"""Shortest and longest training time after which it is told how long an attempt has trained, if that is limited."""
+_ROUNDING = 1e-3
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
 
@@ -73,6 +77,8 @@ class _Place:
         liveness: the signs of life of the attempt.
         target: total length at which the attempt waits for the search.
         directory: the directory of the trial.
+        told: for how many seconds the attempt has trained as far as that was told.
+        tells_every: seconds of training after which that is told again; infinite: never.
     """
 
     slot: Slot
@@ -84,6 +90,8 @@ class _Place:
     liveness: Liveness | None = None
     target: int = 0
     directory: Path = Path()
+    told: float = 0.0
+    tells_every: float = inf
 
     @property
     def is_killed(self) -> bool:
@@ -92,7 +100,20 @@ class _Place:
     @property
     def due(self) -> float:
         """When the attempt must be looked at, whatever it says by then."""
-        return self.buried_at if self.liveness is None or self.is_killed else self.liveness.due
+        if self.liveness is None or self.is_killed:
+            return self.buried_at
+        return min(self.liveness.due, self.liveness.trained_for(self.told + self.tells_every))
+
+    def tell_training(self, now: float, at_least: float = 0.0) -> Iterator[TrialTrained]:
+        """Yield for how long the attempt has trained since that was told last, if it is longer than ``at_least``.
+
+        An attempt that was killed on request has only its last word left to tell.
+        """
+        if self.attempt is None or self.liveness is None or self.tells_every == inf or self.aborted:
+            return
+        if (seconds := self.liveness.trained(now) - self.told) > at_least:
+            self.told += seconds
+            yield TrialTrained(*self.attempt, seconds)
 
 
 class LocalBackend:
@@ -237,6 +258,7 @@ class LocalBackend:
             pulse=_pulse(self._spec),
         )
         place.target = command.target
+        place.told, place.tells_every = 0.0, _tells_every(self._spec) if self._leads else inf
         self._live[attempt] = place
         self._trimmer.keep(trial_log(self._logs, command.trial))
         place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
@@ -295,7 +317,9 @@ class LocalBackend:
                 continue
             if place.is_killed:
                 yield from self._bury(place, worker)
-            elif liveness.is_hung(now, _size_of):
+                continue
+            yield from place.tell_training(now, at_least=place.tells_every - _ROUNDING)
+            if liveness.is_hung(now, _size_of):
                 # What it has sent and the driver has not read may be a sign of life, or its last message.
                 yield from self._hear(place, exited=False)
                 if place.liveness is liveness and liveness.is_hung(now, _size_of):
@@ -355,6 +379,7 @@ class LocalBackend:
         elif place.ending is not None and kind == "failed":
             event = place.ending
         if kind in _LAST:
+            yield from place.tell_training(time.monotonic())
             self._free(place, worker)
         yield event
 
@@ -401,6 +426,7 @@ class LocalBackend:
         if self._warden is not None:
             self._warden.forget(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
+        yield from place.tell_training(time.monotonic())
         self._free(place, worker)
         if attempt is None:
             return
@@ -494,6 +520,15 @@ def _pulse(spec: ExperimentSpec) -> float:
     return min([_PULSE, *limits])
 
 
+def _tells_every(spec: ExperimentSpec) -> float:
+    """Return after how many seconds of training it is told how long an attempt has trained; infinite: never.
+
+    A trial may train for so much longer than it may, and so much is not counted if the driver is killed.
+    """
+    shortest, longest = _TRAINED_SECONDS
+    return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
+
+
 def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) -> None:
     if place.liveness is None or isinstance(command, NoteBest):
         return
@@ -516,11 +551,11 @@ def _note_progress(place: _Place, message: Message, metric: str) -> None:
         case ["phase", phase, directory]:
             place.liveness.enter(now, Phase(phase), directory)
         case ["started", *_]:
-            place.liveness.enter(now, Phase.TRAINING)
+            place.liveness.begin(now)
         case ["checkpoint", *_]:
             place.liveness.alive(now)
         case ["report", length, metrics] if length >= place.target and metric in metrics:
-            place.liveness.waits = True
+            place.liveness.wait(now)
 
 
 def _size_of(directory: str) -> object:
