@@ -9,18 +9,19 @@ from pathlib import Path
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_size, format_time, print_json, print_table
+from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
+from ashwood.cli.progress import named_trials
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
-from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
 from ashwood.trial.storage.trees import remove_tree
-from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
+from ashwood.views.checkpoints import CheckpointTable
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -95,34 +96,49 @@ def download(home: str | None, experiment: ExperimentId, *, best: int, trial: in
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
         warn_of_damage(opened, experiment)
-        progress = read_progress(opened, experiment, ["checkpoints"])
-    trials, table = progress.trials, progress.checkpoints
+        trials = read_progress(opened, experiment).trials
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
     wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
-    rows = [row for number in wanted for row in table.of(number)[:1]]
-    if not rows:
+    found = {number: saved for number in wanted if (saved := trials.rows[number].best_checkpoint) is not None}
+    if not found:
         raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
-    taken = [str(place) for row in rows if (place := out / f"trial-{row.trial}").exists()]
+    taken = [str(place) for number in found if (place := out / f"trial-{number}").exists()]
     if taken:
         raise AshwoodError(f"{', '.join(taken)} is there already, and nothing is overwritten: choose another --out")
-    for row in rows:
-        place = out / f"trial-{row.trial}"
-        _copy(storage, row, place)
-        say(f"trial {row.trial} at length {row.length}: {place}")
+    damaged: list[int] = []
+    for number, checkpoint in found.items():
+        place = out / f"trial-{number}"
+        try:
+            _copy(storage, checkpoint.path, place)
+        except StorageUnreachable:
+            raise  # as it would be for the others
+        except CheckpointError as error:
+            if len(found) == 1:
+                raise
+            damaged.append(number)
+            say(f"trial {number} is left out: {error}", err=True)
+            continue
+        metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
+        say(f"trial {number} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
     for number in wanted:
-        if not any(row.trial == number for row in rows):
+        if number not in found:
             say(f"trial {number} has no checkpoint", err=True)
+    if damaged:
+        raise CheckpointError(
+            f"{len(damaged)} of {len(found)} checkpoints were left out because they are damaged or missing: those of "
+            f"{named_trials(damaged)}; to look at others: ashwood checkpoints {experiment}"
+        )
 
 
 def _of(trials: Sequence[int]) -> str:
     return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a number"
 
 
-def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
+def _copy(storage: Storage, name: str, place: Path) -> None:
     partial = place.with_name(f".{place.name}.partial")
     try:
-        with storage.fetch(row.name) as directory:
+        with storage.fetch(name) as directory:
             remove_tree(place.parent, partial.name, ignore_errors=True)
             shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
         partial.rename(place)
