@@ -183,6 +183,16 @@ def test_what_a_colleague_wants_to_know(page: Page, nasty: Chronicle) -> None:
     assert headings[-1] == "Experiment file"
 
 
+def test_better_report_without_checkpoint_is_a_second_line() -> None:
+    workers = Workers(spec_of(asha(8)), lambda _, length: 0.01 if length == 3 else 1.0, period=1)
+    workers.run()
+    told = chronicle(workers.experiment.spec, workers.entries)
+    seen = told.progress.describe_seen()
+    assert seen is not None
+    assert seen.startswith("lowest seen: ")
+    assert seen in page_of(told).said
+
+
 def test_what_it_was_run_with() -> None:
     workers = ran(8)
     git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
