@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ashwood.errors import AshwoodError
+from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.figures import account, importance, report
 from ashwood.figures.extras import plotly_script
 from ashwood.figures.markup import Markup, h
@@ -184,7 +185,8 @@ def test_what_a_colleague_wants_to_know(page: Page, nasty: Chronicle) -> None:
 
 
 def test_better_report_without_checkpoint_is_a_second_line() -> None:
-    workers = Workers(spec_of(asha(8)), lambda _, length: 0.01 if length == 3 else 1.0, period=1)
+    spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
+    workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)
     workers.run()
     told = chronicle(workers.experiment.spec, workers.entries)
     seen = told.progress.describe_seen()
