@@ -63,7 +63,7 @@ def test_download_leaves_out_damaged_checkpoints_and_takes_the_others(finished: 
     (Path(best[2]["checkpoint"]) / "state.json").write_text("{}")
     said = finished.ashwood("download", "1", "--best", "6", "--out", "models", code=1)
     assert f"trial {damaged} is left out: the checkpoint" in said
-    assert "1 of 6 checkpoints were left out because they are damaged or missing: those of trial" in said
+    assert "1 of 6 checkpoints are damaged or missing and were left out: those of trial" in said
     others = {f"trial-{row['trial']}" for row in best} - {f"trial-{damaged}"}
     assert {path.name for path in (finished.path / "models").iterdir()} == others
 

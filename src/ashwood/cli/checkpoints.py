@@ -126,8 +126,8 @@ def download(home: str | None, experiment: ExperimentId, *, best: int, trial: in
             say(f"trial {number} has no checkpoint", err=True)
     if damaged:
         raise CheckpointError(
-            f"{len(damaged)} of {len(found)} checkpoints were left out because they are damaged or missing: those of "
-            f"{named_trials(damaged)}; to look at others: ashwood checkpoints {experiment}"
+            f"{len(damaged)} of {len(found)} checkpoints are damaged or missing and were left out: those of "
+            f"{named_trials(damaged)}; all that are recorded: ashwood checkpoints {experiment}"
         )
 
 
