@@ -69,7 +69,7 @@ def test_each_attempt_sees_the_directory_of_its_own_trial_and_draw(tmp_path: Pat
     )
     write(tmp_path, "code_draw.py", body)
     backend = make("code_draw:train")
-    draws = [
+    draws: list[tuple[int, dict[str, object]]] = [
         (0, {"writes": True}),
         (0, {"writes": True}),
         (1, {"writes": True}),

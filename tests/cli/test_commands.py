@@ -209,19 +209,19 @@ def test_what_is_not_there_is_said(workplace: Workplace) -> None:
 def test_best_is_the_best_and_can_be_pasted(finished: Workplace) -> None:
     [best] = finished.json("best", "1")
     trials = finished.json("trials", "1")
-    assert best["metric"] == min(trial["best_loss"] for trial in trials)
+    assert best["metric"] == min(trial["best.loss"] for trial in trials)
     assert (Path(best["checkpoint"]) / "state.json").exists()
     import yaml
 
     pasted = yaml.safe_load(finished.ashwood("best", "1"))
     assert pasted == {"hyperparameters": best["hyperparameters"]}
     assert [row["metric"] for row in finished.json("best", "1", "-n", "5")] == sorted(
-        trial["best_loss"] for trial in trials
+        trial["best.loss"] for trial in trials
     )[:5]
 
 
 def test_trials_are_sorted_and_filtered(finished: Workplace) -> None:
-    losses = [trial["best_loss"] for trial in finished.json("trials", "1", "--sort", "best_loss")]
+    losses = [trial["best.loss"] for trial in finished.json("trials", "1", "--sort", "best.loss")]
     assert losses == sorted(losses)
     assert [t["hparams.x"] for t in finished.json("trials", "1", "--sort", "-x", "-n", "3")] == sorted(
         (t["hparams.x"] for t in finished.json("trials", "1")), reverse=True
@@ -294,7 +294,7 @@ def test_export(finished: Workplace) -> None:
     import pandas as pd
 
     frame = pd.read_parquet(finished.path / "trials.parquet")
-    assert frame["best_loss"].tolist() == [float(row["best_loss"]) for row in rows]
+    assert frame["best.loss"].tolist() == [float(row["best.loss"]) for row in rows]
     assert "must end in" in finished.ashwood("export", "1", "--out", "trials.xls", code=1)
 
 
@@ -388,7 +388,7 @@ def test_a_table_of_trials_has_at_most_30_columns(workplace: Workplace) -> None:
     workplace.write(RANDOM.replace("max_trials: 6", "max_trials: 1"), train)
     workplace.ashwood("run", "toy.yaml", "--workers", "1")
     header, _, more = workplace.ashwood("trials", "1").splitlines()
-    assert len(header.split()) == 30
+    assert len(re.split(" {2,}", header.strip())) == 30
     assert " x " in header
     assert more.endswith("more columns: ashwood trials 1 --json")
     assert len(workplace.json("trials", "1")[0]) > 200

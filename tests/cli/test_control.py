@@ -323,7 +323,7 @@ def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
 def test_search_without_a_finite_metric_says_so_at_its_end(workplace: Workplace) -> None:
     workplace.write(RANDOM, "def train(trial):\n    for epoch in trial.epochs(): trial.report(loss=float('nan'))\n")
     for command in (("run", "toy.yaml", "--workers", "1"), ("describe", "1")):
-        assert "warning: no trial has reported a finite loss" in workplace.ashwood(*command)
+        assert "no trial has reported a loss that is a finite number" in workplace.ashwood(*command)
 
 
 def test_list_of_an_interrupted_experiment_is_as_new_as_its_log(gated: Workplace) -> None:

@@ -95,7 +95,7 @@ def test_it_shows_how_far_it_is_the_ladder_the_best_and_what_happened_last() -> 
     for bracket in progress.ladder.brackets:
         assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in said
     first, second = progress.trials.best(2)
-    table = said[re.search(r"trial +loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
+    table = said[re.search(r"trial +best loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
     assert re.match(rf" *{first.id} +{first.metric:.6g} .*{first.hparams['lr']:.6g}$", table[1])
     assert re.match(rf" *{second.id} +{second.metric:.6g} ", table[2])
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])

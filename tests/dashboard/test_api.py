@@ -74,7 +74,12 @@ def test_the_list_has_every_experiment(client: TestClient, told: Chronicle) -> N
 
 def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: Chronicle) -> None:
     page = get(client, "experiments/1")
-    assert page["best"]["metric"] == page["best_trial"]["best_loss"] == told.improvements[-1].metric
+    assert page["best"]["metric"] == page["best_trial"]["best.loss"] == told.improvements[-1].metric
+    saved = told.progress.trials.rows[page["best"]["trial"]].best_checkpoint
+    assert saved is not None
+    assert page["best_trial"]["checkpoint"] == saved.path
+    assert page["best_trial"]["download"].endswith(f"/checkpoints/{saved.path.rpartition('/')[2]}/download")
+    assert page["seen"] == (told.progress.seen and told.progress.seen._asdict())
     assert page["reports"] == told.progress.reports
     assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
     assert page["can"] == {"pause": False, "activate": False, "cancel": False, "kill": False, "set": False}
@@ -114,7 +119,7 @@ def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: Chroni
             break
         rows += page["rows"]
     assert page["total"] == page["matching"] == len(rows) == len(told.progress.trials.rows)
-    with_metric = [row["trial"] for row in rows if row["best_loss"] is not None]
+    with_metric = [row["trial"] for row in rows if row["best.loss"] is not None]
     invalid = {row.id for row in told.progress.trials.rows.values() if row.state == "invalid"}
     ranked = [row.id for row in told.progress.trials.ranked() if row.metric is not None]
     assert [t for t in with_metric if t not in invalid] == [t for t in ranked if t not in invalid]
@@ -131,10 +136,16 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert all(0.001 < row["hparams.lr"] <= 0.1 and row["state"] != "completed" for row in few["rows"])
     assert "is no number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
     longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
-    ranks = [(-row["length"], row["best_loss"] is None, row["best_loss"]) for row in longest]
+    ranks = [(-row["length"], row["best.loss"] is None, row["best.loss"]) for row in longest]
     assert ranks == sorted(ranks), "the better first among those that trained equally long"
     assert get(client, "experiments/1/trials?q=script&limit=1")["matching"] > 0
-    assert {column["key"] for column in page["columns"]} >= {"trial", "rung", "loss", "hparams.lr", f"hparams.h{NASTY}"}
+    assert {column["key"] for column in page["columns"]} >= {
+        "trial",
+        "rung",
+        "last.loss",
+        "hparams.lr",
+        f"hparams.h{NASTY}",
+    }
     error = get(client, "experiments/1/trials?sort=learning", 400)["error"]
     assert "there is no column 'learning'" in error["what"]
     assert "KEY=VALUE" in get(client, "experiments/1/trials?where=completed", 400)["error"]["what"]

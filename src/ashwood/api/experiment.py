@@ -34,7 +34,6 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
-from ashwood.engine.snapshot import read_checkpoints
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
@@ -113,12 +112,19 @@ class Experiment:
 
     @property
     def best_trial(self) -> TrialRow | None:
-        """The trial with the best value of the searcher's metric, or None if no trial has reported a number yet."""
+        """The trial with the best result, or None if no trial has reported a number yet.
+
+        If the experiment saves checkpoints, that is the trial of the best checkpoint; its ``metric`` is that of the
+        checkpoint, and its ``seen`` is the best metric that it reported.
+        """
         _, table = read_trials(self._home, self.id)
         return table.leader
 
     def trials(self) -> pd.DataFrame:
         """One row a trial: its state, lengths, metrics, and a column ``hparams.NAME`` for each hyperparameter.
+
+        ``best.NAME`` is the searcher's metric of the best result, which is that of ``checkpoint`` if the experiment
+        saves checkpoints; ``seen.NAME`` is the best report; ``last.NAME`` is the last report of each metric.
 
         Raises:
             AshwoodError: pandas is not installed.
@@ -143,20 +149,18 @@ class Experiment:
             NotFound: no checkpoint with a metric is kept.
             CheckpointError: it is damaged, or cannot be read.
         """
-        table = read_checkpoints(self._home, self.id)
-        sign = 1 if self.spec.smaller_is_better else -1
-        rated = [(sign * row.metric, row.length, row.name) for row in table.rows.values() if row.metric is not None]
-        if not rated:
+        _, table = read_trials(self._home, self.id)
+        row = table.leader
+        checkpoint = None if row is None else row.best_checkpoint
+        if row is None or checkpoint is None or checkpoint.metric is None:
             raise NotFound(f"experiment {self.id} has no checkpoint with a value of {self.spec.metric!r}")
-        row = table.rows[min(rated)[2]]
-        _, trials = read_trials(self._home, self.id)
         storage = self._home.storage(self.id, self.spec)
-        with storage.fetch(row.name) as directory:
-            if "://" in storage.locate(row.name):
+        with storage.fetch(checkpoint.path) as directory:
+            if "://" in storage.locate(checkpoint.path):
                 kept = Path(tempfile.mkdtemp(prefix="ashwood-best-"))
                 shutil.copytree(directory, kept, dirs_exist_ok=True)
                 directory = kept
-        return BestCheckpoint(directory, row.metric or 0.0, row.length, row.trial, trials.rows[row.trial].hparams)
+        return BestCheckpoint(directory, checkpoint.metric, checkpoint.length, row.id, row.hparams)
 
     @property
     def figures(self) -> Figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,22 +11,24 @@ from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_size, format_time, print_json, print_table
+from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
+from ashwood.cli.progress import named_trials
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
-from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.directory import directory_name, trial_of_directory
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
 from ashwood.trial.storage.trees import remove_tree, size_of_tree
-from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
+from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
-from ashwood.views.trials import TrialRow
+from ashwood.views.trials import Checkpoint, TrialRow
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -103,25 +105,21 @@ def download(
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
         warn_of_damage(opened, experiment)
-        progress = read_progress(opened, experiment, ["checkpoints"])
+        trials = read_progress(opened, experiment).trials
         folder = opened.trial_directories(experiment)
-    trials, table = progress.trials, progress.checkpoints
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
     wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
-    rows = [row for number in wanted for row in table.of(number)[:1]]
+    found = {number: saved for number in wanted if (saved := trials.rows[number].best_checkpoint) is not None}
     own = {number: folder / _directory_of(trials.rows[number]) for number in wanted} if directories else {}
     copied = {number: directory for number, directory in own.items() if directory.is_dir()}
-    if not rows and not copied:
+    if not found and not copied:
         raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
-    places = [out / f"trial-{row.trial}" for row in rows] + [out / f"trial-{number}-directory" for number in copied]
+    places = [out / f"trial-{number}" for number in found] + [out / f"trial-{number}-directory" for number in copied]
     taken = [str(place) for place in places if place.exists()]
     if taken:
         raise AshwoodError(f"{', '.join(taken)} is there already, and nothing is overwritten: choose another --out")
-    for row in rows:
-        place = out / f"trial-{row.trial}"
-        _copy(storage, row, place)
-        say(f"trial {row.trial} at length {row.length}: {place}")
+    damaged = _copy_all(storage, found, spec, out)
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
         with _published(place) as partial:
@@ -130,16 +128,41 @@ def download(
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
     for number in wanted:
-        if not any(row.trial == number for row in rows):
+        if number not in found:
             say(f"trial {number} has no checkpoint", err=True)
+    if damaged:
+        raise CheckpointError(
+            f"{len(damaged)} of {len(found)} checkpoints are damaged or missing and were left out: those of "
+            f"{named_trials(damaged)}; all that are recorded: ashwood checkpoints {experiment}"
+        )
+
+
+def _copy_all(storage: Storage, checkpoints: Mapping[int, Checkpoint], spec: ExperimentSpec, out: Path) -> list[int]:
+    """Copy the checkpoints of some trials; return the trials whose checkpoint is damaged, unless it is the only one."""
+    damaged: list[int] = []
+    for trial, checkpoint in checkpoints.items():
+        place = out / f"trial-{trial}"
+        try:
+            _copy(storage, checkpoint.path, place)
+        except StorageUnreachable:
+            raise  # It cannot be reached for the others, either.
+        except CheckpointError as error:
+            if len(checkpoints) == 1:
+                raise
+            damaged.append(trial)
+            say(f"trial {trial} is left out: {error}", err=True)
+            continue
+        metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
+        say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
+    return damaged
 
 
 def _of(trials: Sequence[int]) -> str:
     return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a number"
 
 
-def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
-    with _published(place) as partial, storage.fetch(row.name) as directory:
+def _copy(storage: Storage, name: str, place: Path) -> None:
+    with _published(place) as partial, storage.fetch(name) as directory:
         shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
 
 

@@ -627,14 +627,18 @@ def trials(
     experiment: IdArgument,
     home: HomeOption = None,
     sort: Annotated[
-        str, typer.Option(help="A column, or a hyperparameter such as optimizer.lr; with a leading - the other way.")
+        str,
+        typer.Option(
+            help="A metric (the best result), a hyperparameter such as optimizer.lr, or a column such as last.loss; "
+            "with a leading - the other way."
+        ),
     ] = "trial",
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="Only trials where a column or hyperparameter is VALUE; also !=, <, <=, > and >=.",
+            help="Only trials where a metric, hyperparameter or column is VALUE; also !=, <, <=, > and >=.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")] = 0,
@@ -653,7 +657,10 @@ def best(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show the best trials: metric, hyperparameters ready to paste, and where the checkpoint is."""
+    """Show the trials with the best checkpoints: metric, hyperparameters ready to paste, where the checkpoint is.
+
+    If the experiment saves no checkpoints, the trials with the best reports.
+    """
     from ashwood.cli.show import show_best
 
     show_best(home, experiment, n=n, json=json)
@@ -929,7 +936,10 @@ def download(
         typer.Option("--directories", help="Also copy the directories of these trials, as DIR/trial-N-directory."),
     ] = False,
 ) -> None:
-    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole."""
+    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole.
+
+    Damaged ones are left out, and the exit code is 1 then.
+    """
     from ashwood.cli.checkpoints import download as download_checkpoints
 
     download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories)

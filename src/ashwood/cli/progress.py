@@ -237,6 +237,7 @@ class PlainReporter(Reporter):
             self.writer.echo(
                 f"{clock_time(entry.at)}  best so far: trial {best.trial}, {brief(self.spec.metric, _LONGEST_NAME)} "
                 f"{format_value(best.metric)} at {format_length(best.length, self.spec.unit)}"
+                f"{'' if (seen := self.progress.describe_seen()) is None else f'; {seen}'}"
             )
         if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + self.seconds_between_lines
@@ -339,17 +340,20 @@ def _best(progress: Progress) -> Iterator[str]:
             f"best: trial {best.trial}, {brief(spec.metric, _LONGEST_NAME)} {format_value(best.metric)} "
             f"at {format_length(best.length, spec.unit)}"
         )
+        if (seen := progress.describe_seen()) is not None:
+            yield seen
         for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
             yield f"  {brief(name, _LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
-    elif (message := without_result(progress)) is not None:
-        yield f"warning: {message}"
+    elif progress.reports:
+        yield no_best(progress)
 
 
-def without_result(progress: Progress) -> str | None:
-    """Return a message that there is no best trial though trials have reported, or None if there is no such case."""
-    if progress.best is not None or not progress.reports or progress.state is ExperimentState.RUNNING:
-        return None
-    return f"no trial has reported a finite {brief(progress.spec.metric, _LONGEST_NAME)}"
+def no_best(progress: Progress) -> str:
+    """Return why there is no best result."""
+    metric = brief(progress.spec.metric, _LONGEST_NAME)
+    if (seen := progress.describe_seen()) is not None:
+        return f"best: no checkpoint with a {metric}; {seen}"
+    return f"best: no trial has reported a {metric} that is a finite number{'' if progress.state.ended else ' yet'}"
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
@@ -359,7 +363,7 @@ def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
     if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
         yield f"to retry failed trials, fix the cause, then: {called()} resume {experiment} --retry-failed"
-    if progress.best is not None and progress.state is not ExperimentState.PAUSED:
+    if progress.trials.leader is not None and progress.state is not ExperimentState.PAUSED:
         more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
         yield f"more: {' · '.join(more)}"
 

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ashwood.cli.export import read_trials
+from ashwood.cli.export import read_trials, warn_of_damage
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
     format_duration,
@@ -25,7 +25,7 @@ from ashwood.cli.output import (
     print_json,
     print_table,
 )
-from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, to_go, without_result
+from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, no_best, to_go
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -43,7 +43,8 @@ from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
 from ashwood.views.table import TRIAL_COLUMNS, heading, select, trial_records
-from ashwood.views.trials import TrialRow
+from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.wording import describe_seen
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -126,6 +127,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         progress.forecast(now, patience=_PATIENCE)
     stop_when = _stop_when(spec, progress.settings)
     best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
+    seen = progress.describe_seen()
     if json:
         summary = {
             "id": record.id,
@@ -170,26 +172,29 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
-    for line in _waits(state, progress, waits):
+    requests = [f"asked for, and not done yet: {_describe_request(request, spec.unit)}" for request in pending]
+    without = [no_best(progress)] if best is None and progress.reports else []
+    for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *without):
         console.print(line, markup=False)
-    if progress.why_ended:
-        label = "reason" if progress.state is ExperimentState.PAUSED else "ended"
-        console.print(f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
-    if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
-        why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
-        for line in going_on(record.id, why):
-            console.print(line, markup=False)
-    for request in pending:
-        console.print(f"asked for, and not done yet: {_describe_request(request, spec.unit)}", markup=False)
-    without = without_result(progress)
-    for warning in (*progress.recent_warnings, *filter(None, [without])):
+    for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
     console.print()
     console.print(render_ladder(spec, progress.ladder, width=console.width))
     console.print()
     if best is not None:
-        _print_trial(best, spec, storage)
+        _print_trial(best, spec, storage, seen)
+
+
+def _ends(experiment: ExperimentId, state: str, progress: Progress) -> Iterator[str]:
+    """Yield why an experiment ended or paused, and how to continue it."""
+    if progress.why_ended:
+        label = "reason" if progress.state is ExperimentState.PAUSED else "ended"
+        yield f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}"
+    if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
+        yield from going_on(
+            experiment, None if progress.leaving is None or state == "interrupted" else progress.leaving.why
+        )
 
 
 def _read(home: Home, experiment: ExperimentId, spec: ExperimentSpec, *, runs: bool) -> Progress:
@@ -214,6 +219,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
+    hidden |= {f"seen.{spec.metric}", "seen_length"}
     # Only a cluster has these.
     hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
@@ -231,7 +237,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
 
 def _those_that_count(columns: Sequence[str]) -> list[str]:
     """As many columns as a person can look at: those of every trial, hyperparameters, then metrics."""
-    own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best_")]
+    own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best.")]
     hparams = [column for column in columns if column.startswith("hparams.")]
     kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
     return [column for column in columns if column in kept]
@@ -240,7 +246,9 @@ def _those_that_count(columns: Sequence[str]) -> list[str]:
 def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     """``ashwood best``."""
     with open_home(home) as opened:
-        spec, table = read_trials(opened, experiment)
+        warn_of_damage(opened, experiment)
+        progress = read_progress(opened, experiment)
+        spec, table = progress.spec, progress.trials
         storage = opened.storage(experiment, spec)
     best = table.best(n)
     if json:
@@ -252,7 +260,14 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     for position, row in enumerate(best):
         if position:
             say()
-        _print_trial(row, spec, storage)
+        _print_trial(row, spec, storage, _seen(row, spec, table) if position else progress.describe_seen())
+
+
+def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
+    """Return the line about a report of a trial that is better than its result, or None if there is none."""
+    if not table.has_seen_better(row):
+        return None
+    return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)
 
 
 def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
@@ -414,6 +429,7 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
         "state": row.state,
         "metric": row.metric,
         "length": row.metric_length,
+        "seen": None if row.seen is None else {"metric": row.seen, "length": row.seen_length},
         "unit": spec.unit,
         "hyperparameters": row.hparams,
         "checkpoint": None if checkpoint is None else storage.locate(checkpoint.path),
@@ -422,19 +438,20 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
     }
 
 
-def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
-    """Lines that are comments of the YAML below them, so that all of it can be pasted."""
+def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None) -> None:
+    """Lines that are comments of the YAML below them, so that all of it can be pasted; ``seen`` is one of them."""
     import yaml  # a list of experiments should not wait for it
 
-    metric = (
-        "no number yet"
-        if row.metric is None
-        else f"{row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
-    )
-    say(f"# trial {row.id}, {row.state}: {brief(spec.metric, _LONGEST_NAME)} {metric}")
-    checkpoint = row.best_checkpoint
+    metric, checkpoint = brief(spec.metric, _LONGEST_NAME), row.best_checkpoint
+    if row.metric is not None:
+        result = f"{metric} {row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
+    else:
+        result = f"no checkpoint with a {metric}" if checkpoint is None else f"{metric} of its checkpoint is unknown"
+    say(f"# trial {row.id}, {row.state}: {result}")
+    if seen is not None:
+        say(f"# {seen}")
     if checkpoint is None:
-        say("# no checkpoint was saved")
+        say("# it has no checkpoint")
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"

@@ -260,7 +260,8 @@ def render(
     left = height - sum(len(console.render_lines(part)) for part in (head, ladder)) - 3 * len(gap)
     # Who asks for so many trials is shown fewer events for it.
     kept = left // 3 if best is None else min(_FEWEST_LATEST, left // 3)
-    rows = max(1, min(wanted, left - 1 - kept))
+    seen_line = progress.describe_seen() is not None
+    rows = max(1, min(wanted, left - 1 - seen_line - kept))
     trials = render_trials(progress, rows, width)
     left -= len(console.render_lines(trials))
     return Group(*_joined([head, ladder, trials, Group(*_latest(seen, max(0, left), brief=brief))], gap))

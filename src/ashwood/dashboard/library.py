@@ -24,7 +24,7 @@ from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Record, select, trial_record
+from ashwood.views.table import Record, trial_record
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -177,7 +177,11 @@ class Followed:
             _spare_collector()
 
     def _take(self, seq: Seq, entry: Entry) -> None:
+        table = self.chronicle.progress.trials
+        by_checkpoint = table.by_checkpoint
         self.chronicle.progress.apply(*entry)
+        if table.by_checkpoint != by_checkpoint:  # The first checkpoint changes the results of all trials.
+            self._touched = OrderedDict.fromkeys(table.rows, seq)
         self._touch(seq, entry)
         self.seq, self._last = seq, entry
         if self._history_seq == seq - 1 and self._behind.is_done:
@@ -222,16 +226,15 @@ class Followed:
 
     @property
     def best_first(self) -> str:
-        """The order of the table of trials that puts the best first, as `select` takes it."""
-        best = f"best_{self.spec.metric}"
+        """The column by which `records` is sorted, as `select` takes it."""
+        best = f"best.{self.spec.metric}"
         return best if self.spec.smaller_is_better else f"-{best}"
 
     def records(self) -> Sequence[Record]:
         """All trials as rows of a table, the best first."""
         seq, records = self._ranked
         if seq != self.seq:
-            found = [self.record(trial) for trial in self.chronicle.progress.trials.rows]
-            records = select(found, (), self.best_first, self.columns)
+            records = [self.record(row.id) for row in self.chronicle.progress.trials.ranked()]
             self._ranked = (self.seq, records)
         return records
 

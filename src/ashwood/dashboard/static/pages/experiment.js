@@ -7,7 +7,7 @@ import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, Fact, failure, Progress, rebadge, tabs } from "../parts.js";
+import { badge, commandLine, Fact, failure, Progress, rebadge, seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, timeline } from "./charts.js";
 import config from "./config.js";
@@ -200,7 +200,8 @@ class Header {
       best ? format.number(best.metric) : format.NONE,
       best
         ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}`
-        : `no ${data.metric} yet`,
+        : data.seen ? `no checkpoint with a ${data.metric}` : `no ${data.metric} yet`,
+      seenLine(data.seen, data, best),
     );
     const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
     this.trials.set(
