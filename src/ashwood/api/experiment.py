@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -50,6 +49,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.storage.links import copy_contents
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -145,7 +145,7 @@ class Experiment:
         with storage.fetch(row.name) as directory:
             if "://" in storage.locate(row.name):
                 kept = Path(tempfile.mkdtemp(prefix="ashwood-best-"))
-                shutil.copytree(directory, kept, dirs_exist_ok=True)
+                copy_contents(directory, kept)
                 directory = kept
         return BestCheckpoint(directory, row.metric or 0.0, row.length, row.trial, trials.rows[row.trial].hparams)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreac
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
+from ashwood.trial.storage.links import copy_contents
 from ashwood.trial.storage.trees import remove_tree
 from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
 
@@ -124,7 +124,7 @@ def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
     try:
         with storage.fetch(row.name) as directory:
             remove_tree(place.parent, partial.name, ignore_errors=True)
-            shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
+            copy_contents(directory, partial, skip=MANIFEST)
         partial.rename(place)
     except OSError as error:
         raise AshwoodError(f"can't write {place}: {error.strerror or error}") from error
