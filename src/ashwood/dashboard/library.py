@@ -114,7 +114,6 @@ class Followed:
         # At which entry each trial changed last, in that order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
-        self._noted: Seq | None = None
         self._found: tuple[Hashable, Sequence[TrialId]] = (None, ())
         # Entries that were asked for last: some hold thousands of decisions, and each takes long to decode.
         self._known: Remembered[Seq, Entry] = Remembered(_MOST_REMEMBERED)
@@ -208,7 +207,7 @@ class Followed:
         """A trial as a row of a table, with the rung that it trains towards, or waits or ended at."""
         table = self.chronicle.progress.trials
         record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
-        record["rung"] = self.chronicle.timeline.paths[trial].rung
+        record["rung"] = self.chronicle.timeline.paths.rung(trial)
         return record
 
     @property
@@ -228,26 +227,19 @@ class Followed:
         """
         asked = (self.seq, tuple(where), sort, text)
         if self._found[0] != asked:
-            self._note_columns()
             held = {"trial", *columns_in((*where, sort, self.best_first))}
-            records = [
-                {name: value for name, value in record.items() if name in held}
-                for record in map(self.record, self.chronicle.progress.trials.rows)
-                if not text or _contains(record, text)
-            ]
+            records = list[Record]()
+            for trial in self.chronicle.progress.trials.rows:
+                record = self.record(trial)
+                for name, value in record.items():
+                    if self.columns.get(name) is None:
+                        self.columns[name] = value
+                if not text or _contains(record, text):
+                    records.append({name: record[name] for name in held if name in record})
             if records:
                 records = select(select(records, (), self.best_first, self.columns), where, sort, self.columns)
             self._found = (asked, array("q", [record["trial"] for record in records]))
         return self._found[1]
-
-    def _note_columns(self) -> None:
-        """Note the columns of trials that changed since the last time."""
-        rows = self.chronicle.progress.trials.rows
-        for trial in rows if self._noted is None else self.changed(self._noted):
-            for name, value in self.record(trial).items():
-                if self.columns.get(name) is None:
-                    self.columns[name] = value
-        self._noted = self.seq
 
     def latest(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None

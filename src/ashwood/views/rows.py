@@ -35,6 +35,10 @@ class Tuples:
         self._numbers.extend(value if self._make is None else chain.from_iterable(value))
         self._sizes[index] = len(self._numbers) - begin
 
+    def size(self, index: int) -> int:
+        """Return how many numbers a tuple has."""
+        return self._sizes[index]
+
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         begin, size = self._begins[index], self._sizes[index]
         numbers = self._numbers[begin : begin + size]
@@ -44,7 +48,11 @@ class Tuples:
 
 
 class Rows(Sequence[Row], Generic[Row]):
-    """Rows of a dataclass.  Those that change now are objects; of the others there are the values alone."""
+    """Rows of a dataclass.  Those that change now are objects; of the others there are the values alone.
+
+    Attributes:
+        changing: the rows that change now, by index.
+    """
 
     def __init__(self, kind: Any, codes: Sequence[str | Tuples]) -> None:
         """Begin with none.
@@ -59,25 +67,25 @@ class Rows(Sequence[Row], Generic[Row]):
         self._values: Callable[[Row], tuple[Any, ...]] = attrgetter(*names)
         self._optional = [number for number, code in enumerate(codes) if code == _OPTIONAL]
         self._columns: list[Any] = [_column(code) for code in codes]
-        self._changing: dict[int, Row] = {}
+        self.changing: dict[int, Row] = {}
 
     def add(self, row: Row) -> int:
         """Add a row that can change until it is settled, and return its index."""
         index = len(self)
         for column in self._columns:
             column.append(0 if isinstance(column, array) else None)
-        self._changing[index] = row
+        self.changing[index] = row
         return index
 
     def change(self, index: int) -> Row:
         """Return a row that can change until it is settled."""
-        if (row := self._changing.get(index)) is None:
-            row = self._changing[index] = self[index]
+        if (row := self.changing.get(index)) is None:
+            row = self.changing[index] = self[index]
         return row
 
     def settle(self, index: int) -> None:
         """Keep the values of a row that does not change now."""
-        row = self._changing.pop(index)
+        row = self.changing.pop(index)
         for column, value in zip(self._columns, self._values(row), strict=True):
             column[index] = nan if value is None and isinstance(column, array) else value
 
@@ -92,7 +100,7 @@ class Rows(Sequence[Row], Generic[Row]):
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        if (row := self._changing.get(index)) is not None:
+        if (row := self.changing.get(index)) is not None:
             return row
         return self._made([column[index] for column in self._columns])
 

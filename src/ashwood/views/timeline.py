@@ -151,7 +151,8 @@ class Paths(Mapping[TrialId, TrialPath]):
     """
 
     def __init__(self) -> None:
-        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), Tuples(), "", "?d", "")
+        self._promotions = Tuples()
+        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), self._promotions, "", "?d", "")
         self._rows: Rows[TrialPath] = Rows(TrialPath, codes)
         self._indices: dict[TrialId, int] = {}
 
@@ -167,6 +168,12 @@ class Paths(Mapping[TrialId, TrialPath]):
         """Keep the values of a trial's way, unless it trains."""
         if self[trial].state is not TrialState.RUNNING:
             self._rows.settle(self._indices[trial])
+
+    def rung(self, trial: TrialId) -> int:
+        """Return the rung that a trial trains towards, or waits or ended at."""
+        index = self._indices[trial]
+        path = self._rows.changing.get(index)
+        return self._promotions.size(index) if path is None else path.rung
 
     def __getitem__(self, trial: TrialId) -> TrialPath:
         return self._rows[self._indices[trial]]
