@@ -10,7 +10,8 @@ import pytest
 
 import ashwood
 from ashwood.backends.local.reservation import reserve
-from ashwood.config import check_room, parse_experiment
+from ashwood.cli.where import check_room
+from ashwood.config import parse_experiment
 from ashwood.errors import ConfigError, NotFound
 from ashwood.testing.backend import toy_spec
 

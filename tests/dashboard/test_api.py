@@ -41,7 +41,6 @@ from ashwood.experiment.events import (
 )
 from ashwood.figures.progress import draw_comparison
 from ashwood.trial.limited import trim
-from ashwood.trial.storage import MANIFEST
 from ashwood.views.chronicle import Chronicle, History, chronicle
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
@@ -339,6 +338,7 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
         for name, data in files.items():
             (directory / name).write_bytes(data)
         (directory / "link").symlink_to(tmp_path / "vocabulary")
+        (directory / "last").symlink_to(directory / "model")
 
     (tmp_path / "vocabulary").write_bytes(b"words")
     with open_home(home) as opened:
@@ -348,8 +348,10 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     answer = client.get(link)
     assert answer.headers["content-disposition"].endswith('.tar"')
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
-        found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert {name: data for name, data in found.items() if name != MANIFEST} == {**files, "link": b"words"}
+        archive.extractall(tmp_path / "out", filter="data")
+    found = {name: (tmp_path / "out" / name).read_bytes() for name in (*files, "link", "last/weights.bin")}
+    assert found == {**files, "link": b"words", "last/weights.bin": files["model/weights.bin"]}
+    assert (tmp_path / "out" / "last").readlink() == Path("model")
 
 
 def test_who_hangs_up_leaves_no_checkpoint_behind(

@@ -83,17 +83,17 @@ def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None
         append(home, experiment, spec, entries[:first], before=[])
         while not followed.advance():
             pass
-        reported = [row["trial"] for row in followed.records() if row["best.loss"] is not None]
+        reported = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
         assert len(reported) > 1
         since = followed.seq
         append(home, experiment, spec, entries[first : first + 1], before=entries[:first])
         while not followed.advance():
             pass
-        saved = [row["trial"] for row in followed.records() if row["best.loss"] is not None]
+        saved = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
         assert saved == [entries[first].event.trial]  # type: ignore[union-attr]
         assert set(reported) <= set(followed.changed(since))
         ranked = [row.id for row in followed.chronicle.progress.trials.ranked()]
-        assert [row["trial"] for row in followed.records()] == ranked
+        assert list(followed.find()) == ranked
 
 
 def test_of_a_trial_that_isnt_there_nothing_is_found(followed: Followed) -> None:

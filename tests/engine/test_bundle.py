@@ -525,14 +525,25 @@ def test_a_checkpoint_of_another_experiment_is_not_exported(home: Home, tmp_path
     assert "belongs to the experiment with identity another" in exported.left_out[0]
 
 
-def test_links_in_a_checkpoint_travel_with_their_targets(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_links_and_folders_of_a_checkpoint_are_exported_and_imported(
+    home: Home, elsewhere: Home, tmp_path: Path
+) -> None:
     (tmp_path / "weights").write_text("heavy")
+
+    def write(directory: Path) -> None:
+        (directory / "weights").symlink_to(tmp_path / "weights")
+        (directory / "step" / "empty").mkdir(parents=True)
+        (directory / "last").symlink_to(directory / "step")
+        (directory / "step" / "weights").symlink_to("../weights")
+
     experiment = home.create(SPEC, at=1.0)
     home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
-    home.storage(experiment, SPEC).save(NAME, lambda directory: (directory / "link").symlink_to(tmp_path / "weights"))
+    home.storage(experiment, SPEC).save(NAME, write)
     out = tmp_path / "toy.ashwood"
     assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 1
-    imported = import_bundle(elsewhere, out)
     (tmp_path / "weights").unlink()
+    imported = import_bundle(elsewhere, out)
     with elsewhere.storage(imported.experiment, imported.spec).fetch(NAME) as directory:
-        assert (directory / "link").read_text() == "heavy"
+        assert (directory / "last" / "weights").read_text() == "heavy"
+        assert (directory / "last").readlink() == Path("step")
+        assert (directory / "step" / "empty").is_dir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -29,7 +28,8 @@ from ashwood.api.callables import (
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.cli.export import make_frame, read_trials, report_records
 from ashwood.cli.progress import Reporter, make_reporter
-from ashwood.config import Loaded, build_experiment, check_room, parse_backend, parse_stop_when
+from ashwood.cli.where import Where, check_room
+from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
@@ -50,6 +50,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.storage.links import copy_contents
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -158,7 +159,7 @@ class Experiment:
         with storage.fetch(checkpoint.path) as directory:
             if "://" in storage.locate(checkpoint.path):
                 kept = Path(tempfile.mkdtemp(prefix="ashwood-best-"))
-                shutil.copytree(directory, kept, dirs_exist_ok=True)
+                copy_contents(directory, kept)
                 directory = kept
         return BestCheckpoint(directory, checkpoint.metric, checkpoint.length, row.id, row.hparams)
 
@@ -235,7 +236,6 @@ class Experiment:
             AshwoodError: it could not be run.
         """
         from ashwood.cli.activate import start_driver  # It starts a command, so it needs much.
-        from ashwood.cli.where import Where
 
         self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where(), share=share)
         return self

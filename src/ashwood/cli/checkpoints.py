@@ -25,6 +25,7 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.directory import directory_name, trial_of_directory
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
+from ashwood.trial.storage.links import copy_contents
 from ashwood.trial.storage.trees import remove_tree, size_of_tree
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
@@ -163,7 +164,7 @@ def _of(trials: Sequence[int]) -> str:
 
 def _copy(storage: Storage, name: str, place: Path) -> None:
     with _published(place) as partial, storage.fetch(name) as directory:
-        shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        copy_contents(directory, partial, skip=MANIFEST)
 
 
 def _directory_of(row: TrialRow) -> str:

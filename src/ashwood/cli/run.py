@@ -13,8 +13,8 @@ from typing import Any
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
 from ashwood.cli.text import brief, say
-from ashwood.cli.where import Where
-from ashwood.config import Loaded, bound_overrides, check_room, parse_stop_when, read_experiment, reread_experiment
+from ashwood.cli.where import Where, check_room
+from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import check_out, code_elsewhere, collect, differences, dirt, with_workdir

@@ -4,7 +4,6 @@ from ashwood.config.backend import parse_backend
 from ashwood.config.reader import (
     Loaded,
     build_experiment,
-    check_room,
     parse_experiment,
     read_experiment,
     reread_experiment,
@@ -18,7 +17,6 @@ __all__ = [
     "Loaded",
     "bound_overrides",
     "build_experiment",
-    "check_room",
     "experiment_schema",
     "parse_backend",
     "parse_duration",

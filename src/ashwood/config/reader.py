@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ashwood.backends.local.slots import plan, survey
 from ashwood.config import determined
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BACKEND, read_backend
@@ -28,7 +26,7 @@ from ashwood.config.stop_when import read_duration, read_stop_when, take_out_mis
 from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
 from ashwood.config.wording import dotted
-from ashwood.errors import ConfigError, MachineError, Problem
+from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
 from ashwood.trial.storage import is_remote
@@ -51,6 +49,12 @@ class Loaded:
     warnings: tuple[str, ...]
     store: str | None = None
     source: Source = field(default_factory=Source)
+
+    def refuse_slots(self, why: str) -> ConfigError:
+        """Return the error that ``resources.slots_per_trial`` is wrong, with the place at which it is set."""
+        lines, overridden = self.source.lines, self.source.overridden
+        path = next((path for path in SLOTS if path in lines or path in overridden), SLOTS[0])
+        return ConfigError([Problem(dotted(path), why.removeprefix(f"{dotted(SLOTS[0])} "), *self.source.place(path))])
 
 
 def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
@@ -198,28 +202,6 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         config_text=text,
     )
     return Loaded(spec, report.warnings, store, report.source)
-
-
-def check_room(loaded: Loaded, workers: int | None = None) -> None:
-    """Check that a trial fits this machine, if the experiment is to run on it.
-
-    Args:
-        loaded: the experiment.
-        workers: how many workers it gets, or None for as many as fit.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    spec, source = loaded.spec, loaded.source
-    if spec.ray is not None or spec.slots_per_trial == 1:  # A node that joins a cluster may have room.
-        return
-    environment = dict(os.environ)
-    try:
-        plan(spec, survey(environment | dict(spec.environment)), workers, environment)
-    except MachineError as error:
-        path = next((path for path in SLOTS if path in source.lines or path in source.overridden), SLOTS[0])
-        message = str(error).removeprefix(f"{dotted(SLOTS[0])} ")
-        raise ConfigError([Problem(dotted(path), message, *source.place(path))]) from None
 
 
 def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:

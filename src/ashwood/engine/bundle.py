@@ -4,7 +4,7 @@ A zip archive, written under another name until it is complete::
 
     spec.json        what the experiment is, as the log's codec writes it
     entries.jsonl    its log: a line an entry, {"at": …, "version": …, "body": …}
-    checkpoints/     optional: trial-12/length-16-attempt-2/…
+    checkpoints/     optional: trial-12/length-16-attempt-2/…; only files, as links are in their manifests
     logs/            optional: trial-12.log
     trials/          optional: 12-1f0c9a7e/…, the directories of trials
     manifest.json    written last: format, counts, the record; size and digest of each member
@@ -48,7 +48,8 @@ from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage import Storage, is_remote, open_storage
-from ashwood.trial.storage.manifest import MANIFEST, decode
+from ashwood.trial.storage.links import restore_links
+from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest
 from ashwood.trial.storage.port import is_foreign, parse_name
 
 FORMAT: Final = 2
@@ -58,6 +59,7 @@ _CONTENTS: Final = "manifest.json"
 _SPEC: Final = "spec.json"
 _ENTRIES: Final = "entries.jsonl"
 _LOG: Final = re.compile(r"trial-[0-9]+\.log")
+_DEPTH: Final = f"checkpoints/trial-0/name/{MANIFEST}".count("/")
 _COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LATEST: Final = 253_402_300_800.0
 """The year 10,000, in seconds since 1970: Python cannot show a later time."""
@@ -269,12 +271,13 @@ def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -
             try:
                 top = opened.enter_context(storage.fetch(name))
                 # Open, they stay readable even if a driver deletes the checkpoint now.
-                files = [(path.relative_to(top), opened.enter_context(path.open("rb"))) for path in _files(top)]
+                paths = sorted([*decode(read_manifest(top) or b"", str(top)).files, MANIFEST])
+                files = [(path, opened.enter_context((top / path).open("rb"))) for path in paths]
             except (CheckpointError, FileNotFoundError) as error:
                 left_out.append(str(error))
                 continue
             for path, file in files:
-                writer.add(f"checkpoints/{name}/{path.as_posix()}", _chunks(file), stored=True)  # they hardly shrink
+                writer.add(f"checkpoints/{name}/{path}", _chunks(file), stored=True)  # they hardly shrink
             packed += 1
     return packed, left_out
 
@@ -332,11 +335,6 @@ def _pack_directories(writer: _Writer, top: Path) -> tuple[int, list[str]]:
                 "or cannot be read, and names that are not UTF-8 or contain a backslash or a colon"
             )
     return packed, left_out
-
-
-def _files(top: Path) -> list[Path]:
-    # A link to a file counts as the file, as in a manifest.
-    return sorted(path for path in top.rglob("*") if path.is_file())
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -476,9 +474,22 @@ def _unpack(
                 lease.beat()
             _flush(file)
         share(path)
+    for name in members:
+        if name.endswith(f"/{MANIFEST}") and name.count("/") == _DEPTH:
+            _restore_links((into / name).parent, folders)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)
+
+
+def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
+    """Make the folders and links that a checkpoint's manifest lists, and add the folders to those to sync."""
+    with contextlib.suppress(CheckpointError):  # A damaged one stays as it is.
+        manifest = decode(read_manifest(checkpoint) or b"", MANIFEST)
+        restore_links(checkpoint, manifest.folders, manifest.links)
+        for folder in map(checkpoint.joinpath, manifest.folders):
+            share(folder)
+            folders.add(folder)
 
 
 def _renamed(content: bytes, former: str, identity: str) -> bytes:

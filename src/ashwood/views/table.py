@@ -103,6 +103,12 @@ def select(
     return records
 
 
+def columns_in(asked: Iterable[str]) -> set[str]:
+    """Return all columns that conditions and orders, as `select` takes them, can mean."""
+    names = {found[1] if (found := _CONDITION.fullmatch(each)) else each.removeprefix("-") for each in asked}
+    return {f"{prefix}{name}" for name in names for prefix in ("", "hparams.", "metrics.")}
+
+
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
     """Return the column that a user means.
 

@@ -32,6 +32,7 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.trial.limited import find_gap, read_piece
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
+from ashwood.trial.storage.links import contents, inner_target, link_text
 from ashwood.trial.storage.port import parse_name
 
 router = APIRouter(default_response_class=Json)
@@ -197,11 +198,16 @@ async def _follow(
 
 def _tar(directory: Path) -> Generator[bytes]:
     """A directory as a tar archive, a piece at a time."""
-    for path in sorted(directory.rglob("*")):
-        if not path.is_file():  # A link to a file counts as the file, as in a manifest.
+    for path, entry in contents(directory):
+        info = tarfile.TarInfo(path)
+        if entry.is_symlink() and (target := inner_target(directory, path)) is not None:
+            info.type, info.linkname = tarfile.SYMTYPE, link_text(path, target)
+        elif entry.is_dir():
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        if info.type != tarfile.REGTYPE:
+            yield info.tobuf(tarfile.PAX_FORMAT)
             continue
-        with path.open("rb") as file:
-            info = tarfile.TarInfo(str(path.relative_to(directory)))
+        with open(entry.path, "rb") as file:  # noqa: PTH123
             info.size = left = os.fstat(file.fileno()).st_size
             yield info.tobuf(tarfile.PAX_FORMAT)
             while left and (piece := file.read(min(left, _PIECE))):
