@@ -241,7 +241,7 @@ class Home:
             return None
         head = self.log(experiment).check()
         return (
-            f"{self.store.unverified}; entries of experiment {experiment} after {head.seq if head else 0} cannot be "
+            f"{self.store.unverified}; entries of experiment {experiment} after {head.seq if head else 0} are not "
             "verified: those of the last second before the crash may be missing"
         )
 
