@@ -34,10 +34,10 @@ from ashwood.errors import (
     RequestRefused,
     StorageUnreachable,
 )
-from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
+from ashwood.eventlog.reserve import ReserveFile
 from ashwood.experiment.events import (
     CancelRequested,
     CheckpointSaved,
@@ -157,7 +157,7 @@ class Session:
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
-            self._home.ballast(self.id) as ballast,
+            self._home.reserve_file(self.id) as reserve,
             ExitStack() as opened,
         ):
             log = opened.enter_context(self._home.log(self.id, lease.token))
@@ -178,7 +178,7 @@ class Session:
                 self._check_bounds(folded)
                 room = Room(share, audience.warn, partial(start.waits_for_gpus, log), start.sleep)
                 make_backend = partial(place.backend, workers, room)
-                state = self._drive(folded, log, lease, ballast, clock, audience, make_backend)
+                state = self._drive(folded, log, lease, reserve, clock, audience, make_backend)
             if state.ended:
                 with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
                     while_beating(place.clean, lease.beat)
@@ -275,7 +275,7 @@ class Session:
         folded: Folded,
         log: EventLog,
         lease: Lease,
-        ballast: Ballast,
+        reserve: ReserveFile,
         clock: Clock,
         audience: Audience,
         make_backend: Callable[[], AbstractContextManager[Backend]],
@@ -296,7 +296,7 @@ class Session:
                 clock=clock,
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
-                make_room=ballast.release,
+                make_room=reserve.release,
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
                 say=audience.warn,
