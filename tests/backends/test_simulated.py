@@ -376,12 +376,12 @@ class BackendMachine(RuleBasedStateMachine):
                 self.dispatch(start, start)
 
     @precondition(lambda self: self.live)
-    @rule(pick=st.integers(0, 9), further=st.integers(1, 5), what=st.sampled_from(["go on", "finish", "drop"]))
+    @rule(pick=st.integers(0, 9), further=st.integers(1, 5), what=st.sampled_from(["continue", "finish", "drop"]))
     def answer(self, pick: int, further: int, what: str) -> None:
         """Send a command that a waiting attempt obeys at once, and any other one ignores."""
         known = list(self.live.values())[pick % len(self.live)]
         trial, attempt = known.start.trial, known.start.attempt
-        if what == "go on":
+        if what == "continue":
             target = known.start.target + further
             self.dispatch(GoOn(trial, attempt, target))
             if known.waits:

@@ -105,9 +105,11 @@ class TestOnASharedFileSystem:
         yield from lent(two_that_share, place, tmp_path)
 
     # Only the handling of checkpoints is different there.
-    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
-    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
-    test_a_checkpoint_is_there_when_it_is_told = ProcessBackendContract.test_a_checkpoint_is_there_when_it_is_told
+    test_later_attempt_starts_from_checkpoint = BackendContract.test_later_attempt_starts_from_checkpoint
+    test_suspended_attempt_saves_and_ends = BackendContract.test_suspended_attempt_saves_and_ends
+    test_checkpoint_is_complete_when_it_is_reported = (
+        ProcessBackendContract.test_checkpoint_is_complete_when_it_is_reported
+    )
 
 
 class TestCoreOfTheContract:
@@ -117,17 +119,15 @@ class TestCoreOfTheContract:
     def backend(self, two: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
         yield from lent(two, place, tmp_path)
 
-    test_an_attempt_reports_up_to_its_target_saves_and_ends = (
-        BackendContract.test_an_attempt_reports_up_to_its_target_saves_and_ends
+    test_attempt_reports_up_to_its_target_saves_and_ends = (
+        BackendContract.test_attempt_reports_up_to_its_target_saves_and_ends
     )
-    test_go_on_trains_on_in_the_same_attempt = BackendContract.test_go_on_trains_on_in_the_same_attempt
-    test_trials_run_side_by_side_one_live_attempt_each = (
-        BackendContract.test_trials_run_side_by_side_one_live_attempt_each
-    )
-    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
-    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
-    test_an_aborted_attempt_ends_without_its_target = BackendContract.test_an_aborted_attempt_ends_without_its_target
-    test_a_crash_costs_its_attempt_only = ProcessBackendContract.test_a_crash_costs_its_attempt_only
+    test_new_target_continues_the_same_attempt = BackendContract.test_new_target_continues_the_same_attempt
+    test_two_trials_run_in_two_slots = BackendContract.test_two_trials_run_in_two_slots
+    test_suspended_attempt_saves_and_ends = BackendContract.test_suspended_attempt_saves_and_ends
+    test_later_attempt_starts_from_checkpoint = BackendContract.test_later_attempt_starts_from_checkpoint
+    test_aborted_attempt_ends_before_its_target = BackendContract.test_aborted_attempt_ends_before_its_target
+    test_crash_ends_its_attempt_only = ProcessBackendContract.test_crash_ends_its_attempt_only
     test_invalid_hyperparameters_and_stop = ProcessBackendContract.test_invalid_hyperparameters_and_stop
 
     @pytest.mark.slow
@@ -148,9 +148,9 @@ class TestCoreOfTheContract:
 @pytest.mark.slow
 class TestWithoutOne(ProcessBackendContract):
     NEED_THEIR_OWN = (
-        "test_in_a_storm_of_kills_every_attempt_ends_exactly_once",
+        "test_attempts_end_exactly_once_under_random_kills",
         "test_close_may_be_repeated",
-        "test_close_ends_everything",
+        "test_close_ends_attempts_and_their_children",
     )
     """Tests that close the backend, or need workers that have just started."""
 

@@ -249,11 +249,11 @@ def test_checkpoints_of_a_trial_are_received_in_order(
 
     worker.actor.before_chunk = before_chunk
     worker.send(["offer", first, None], ["offer", second, None])
-    told: list[object] = []
-    listening = threading.Thread(target=lambda: told.extend([worker.receive(), worker.receive()]))
+    replies: list[object] = []
+    listening = threading.Thread(target=lambda: replies.extend([worker.receive(), worker.receive()]))
     listening.start()
-    until(backend, lambda _: len(told) == 2)
-    assert told == [["kept", first], ["kept", second]]
+    until(backend, lambda _: len(replies) == 2)
+    assert replies == [["kept", first], ["kept", second]]
     assert order == [first, second]
 
 

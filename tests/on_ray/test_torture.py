@@ -138,18 +138,18 @@ def driven(place: ClusterPlace, scenario: Scenario = NARROW) -> str:
 def test_error_for_trial_that_fits_on_no_node_names_largest_node(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["resources"] = {"cpus_per_trial": 64}
-    said = driven(place)
-    assert "64 CPU" in said
-    assert "has 2 CPU" in said
+    errors = driven(place)
+    assert "64 CPU" in errors
+    assert "has 2 CPU" in errors
 
 
 @pytest.mark.slow
 def test_import_error_on_node_ends_driver_with_name_of_node(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["entrypoint"] = "nowhere_to_be_found:train"
-    said = driven(place)
-    assert "nowhere_to_be_found" in said
-    assert "node 127.0.0.1" in said
+    errors = driven(place)
+    assert "nowhere_to_be_found" in errors
+    assert "node 127.0.0.1" in errors
 
 
 def test_error_for_address_without_cluster(tmp_path: Path, nodes: Nodes) -> None:
