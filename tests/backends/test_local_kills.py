@@ -12,7 +12,7 @@ from ashwood.backends.local import LocalBackend
 from ashwood.backends.port import Abort, Command, GoOn
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import drive, hear, job
+from ashwood.testing.backend import drive, events_of, job
 from ashwood.testing.process_backend import RandomKills, wait_for_end, wait_for_number
 from tests.backends.helpers import Make, error, write
 
@@ -49,7 +49,7 @@ def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode
     backend.dispatch([start])
     child = wait_for_number(tmp_path / "pid")
     worker = backend._places[0].worker
-    for event in hear(backend):
+    for event in events_of(backend):
         if isinstance(event, AttemptStarted):  # so the group is known
             break
     assert worker is not None

@@ -24,7 +24,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, RayCluster
-from ashwood.testing.backend import PATIENCE, BackendContract, drive, finish, hear, job, toy_spec
+from ashwood.testing.backend import PATIENCE, BackendContract, drive, events_of, finish, job, toy_spec
 from ashwood.testing.process_backend import ProcessBackendContract
 from tests.clusters import Nodes
 
@@ -268,7 +268,7 @@ class TestOverSeveralNodes:
     def test_attempt_is_preempted_if_rank_1_is_lost(self, backend: Backend) -> None:
         backend.dispatch([job(target=1_000_000)])
         lost = False
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, ValidationReported) and not lost:
                 lost = True
                 kill_actor_of(backend, rank=1)

@@ -92,7 +92,7 @@ def drive(
     targets = {(start.trial, start.attempt): start.target for start in starts}
     backend.dispatch(starts)
     events: list[Event] = []
-    for event in hear(backend):
+    for event in events_of(backend):
         events.append(event)
         if isinstance(event, ValidationReported):
             at_target = event.length >= targets[event.trial, event.attempt]
@@ -105,7 +105,7 @@ def drive(
     raise AssertionError(f"the attempts have not ended; so far: {events}")
 
 
-def hear(backend: Backend) -> Iterator[Event]:
+def events_of(backend: Backend) -> Iterator[Event]:
     """Yield the events of a backend until there was none for `PATIENCE` seconds."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
@@ -189,7 +189,7 @@ class BackendContract(ABC):
         backend.dispatch([job(trial=0), job(trial=1)])
         slots: dict[int, int] = {}
         waiting: list[ValidationReported] = []
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, AttemptStarted):
                 slots[event.trial] = event.slot
             if isinstance(event, ValidationReported):
@@ -275,7 +275,7 @@ class BackendContract(ABC):
         backend.dispatch([job(attempt=2, target=2)])
         backend.dispatch(late)
         report: list[ValidationReported] = []
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, ValidationReported) and event.length == 2:
                 backend.dispatch([*late, finish(event)])
                 report.append(event)

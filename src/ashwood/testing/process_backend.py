@@ -42,8 +42,8 @@ from ashwood.testing.backend import (
     RandomCommands,
     drive,
     endless,
+    events_of,
     finish,
-    hear,
     job,
     reported,
     say_nothing,
@@ -110,7 +110,7 @@ class ProcessBackendContract(BackendContract):
             backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
             process = wait_for_number(tmp_path / "pid")
             backend.dispatch([Suspend(0, 1)])
-            killed = next(event for event in hear(backend) if isinstance(event, LastWord))
+            killed = next(event for event in events_of(backend) if isinstance(event, LastWord))
             assert killed == AttemptPreempted(
                 0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True
             )
@@ -214,14 +214,14 @@ class ProcessBackendContract(BackendContract):
         try:
             backend.dispatch([job()])
             with pytest.raises(BackendError, match=r"did you mean 'train'\?"):
-                list(hear(backend))
+                list(events_of(backend))
         finally:
             backend.close()
 
     def test_close_ends_attempts_and_their_children(self, backend: Backend, tmp_path: Path) -> None:
         """No process outlives the backend."""
         backend.dispatch([job(target=2, hparams={"do": "fork", "at": 1, "pid_file": str(tmp_path / "pid")})])
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, ValidationReported) and event.length == 2:
                 break
         child = int((tmp_path / "pid").read_text())
