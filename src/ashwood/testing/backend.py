@@ -166,7 +166,7 @@ class BackendContract(ABC):
         assert events[-1] == AttemptEnded(0, 1, 1)
 
     def test_new_target_continues_the_same_attempt(self, backend: Backend) -> None:
-        """A trial that is promoted at once keeps its worker."""
+        """A trial that is promoted at its target keeps its worker, and trains to the new target."""
 
         def answer(report: ValidationReported) -> Command:
             return GoOn(report.trial, report.attempt, 4) if report.length == 2 else finish(report)

@@ -104,7 +104,7 @@ class ProcessBackendContract(BackendContract):
 
     @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
     def test_hung_attempt_is_killed_after_request_to_stop(self, tmp_path: Path, misdeed: str) -> None:
-        """It is not recorded as failed, and its slot is free."""
+        """A killed attempt counts as preempted, not as failed, and its slot is free."""
         backend = self.make(toy_spec(tmp_path, grace_period=0.3), tmp_path)
         try:
             backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
@@ -121,7 +121,7 @@ class ProcessBackendContract(BackendContract):
 
     @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
     def test_silent_attempt_fails(self, tmp_path: Path, misdeed: str) -> None:
-        """It is retried as after any failure, and its slot is free."""
+        """A silent attempt counts as failed, its process is ended, and its slot is free."""
         backend = self.make(toy_spec(tmp_path, max_silence=3.0), tmp_path)
         try:
             start = job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})
@@ -149,7 +149,7 @@ class ProcessBackendContract(BackendContract):
             wait_for_end(process)
 
     def test_full_disk_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
-        """It is recognized also if a library wraps the exception, and the slot stays usable."""
+        """A full disk is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
         assert isinstance(filled, StorageFailed)
         assert filled.error.startswith("RuntimeError: the library can't write its file\n")
@@ -158,7 +158,7 @@ class ProcessBackendContract(BackendContract):
         assert drive(backend, [job(trial=1), job(trial=2)])
 
     def test_storage_outage_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
-        """It is recognized also if a library wraps the exception, and the slot stays usable."""
+        """An outage is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, failed = drive(backend, [job(hparams={"do": "lose_storage"})])
         assert isinstance(failed, StorageFailed)
         assert failed.error.startswith("can't upload s3://bucket/x: the token has expired\n")

@@ -62,7 +62,7 @@ _LOCK = "worker.lock"
 
 
 class WorkerConfig(NamedTuple):
-    """The configuration of a worker process, which does not change.
+    """The configuration of a worker process, which the driver passes to the actor.
 
     Attributes:
         worker: number of the worker; the driver never reuses one.

@@ -203,7 +203,7 @@ class SimulatedBackend:
         self._train(attempt, self._costs.setting_up(start.length))
 
     def _fault(self, start: StartAttempt) -> tuple[float, Event | None]:
-        """Return when an attempt that starts now crashes or is preempted, and that event: (infinity, None) if never."""
+        """Return the time and the event of the fault that ends an attempt that starts now, or (infinity, None)."""
         crash = self._faults.crash_after(start.seed, start.attempt)
         preemption = self._faults.preempted_after(start.seed, start.attempt)
         if crash == preemption == inf:
