@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parents[1]
 _MARK = "ASHWOOD_TEST_CLUSTER"
 _LOOPBACK = "127.0.0.1"
 _STORE = 100 * 2**20
-_KINDS = (b"ray::Outpost", b"backends.local", b"backends/local", b"tests.torture")
+_KINDS = (b"ray::NodeWorker", b"backends.local", b"backends/local", b"tests.torture")
 
 
 class Nodes:
@@ -65,7 +65,7 @@ class Nodes:
 
     def actors(self) -> list[int]:
         """Processes of workers, one each."""
-        return [process for process, command in self._ours() if command.startswith(b"ray::Outpost")]
+        return [process for process, command in self._ours() if command.startswith(b"ray::NodeWorker")]
 
     def trainers(self) -> list[int]:
         """Processes that run training code."""

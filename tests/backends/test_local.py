@@ -23,7 +23,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.search.space import Const, Space
-from ashwood.testing.backend import drive, finish, hear, job
+from ashwood.testing.backend import drive, events_of, finish, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from ashwood.trial.channel import Channel
 from ashwood.trial.job import Job
@@ -163,7 +163,7 @@ def test_code_that_can_not_be_loaded_stops_everything_with_one_error(
     backend = make(target, workers=2)
     backend.dispatch([job(trial=0), job(trial=1)])
     with pytest.raises(BackendError, match=words):
-        list(hear(backend))
+        list(events_of(backend))
     with pytest.raises(BackendError, match=words):
         backend.dispatch([])
 

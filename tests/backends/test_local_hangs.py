@@ -9,7 +9,7 @@ from ashwood.backends.local import LocalBackend
 from ashwood.backends.port import Suspend
 from ashwood.experiment.events import AttemptEnded, AttemptPreempted, CheckpointSaved, LastWord, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import drive, hear, job
+from ashwood.testing.backend import drive, events_of, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from tests.backends.helpers import Make
 
@@ -17,11 +17,11 @@ KILLED = AttemptPreempted(0, 1, "it finished no step and no save for 0.3 s after
 
 
 def last_word(backend: LocalBackend) -> LastWord:
-    return next(event for event in hear(backend) if isinstance(event, LastWord))
+    return next(event for event in events_of(backend) if isinstance(event, LastWord))
 
 
 def suspend_after_report(backend: LocalBackend) -> None:
-    next(event for event in hear(backend) if isinstance(event, ValidationReported))
+    next(event for event in events_of(backend) if isinstance(event, ValidationReported))
     backend.dispatch([Suspend(0, 1)])
 
 
@@ -66,6 +66,6 @@ def test_code_that_hangs_after_it_saved_keeps_its_checkpoint(tmp_path: Path, mak
     backend = make("after:train", grace_period=0.3)
     backend.dispatch([job(target=10**9)])
     suspend_after_report(backend)
-    saved = next(event for event in hear(backend) if isinstance(event, CheckpointSaved))
+    saved = next(event for event in events_of(backend) if isinstance(event, CheckpointSaved))
     assert saved.length > 0
     assert last_word(backend) == KILLED

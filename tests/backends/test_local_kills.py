@@ -12,8 +12,8 @@ from ashwood.backends.local import LocalBackend
 from ashwood.backends.port import Abort, Command, GoOn
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import drive, hear, job
-from ashwood.testing.process_backend import StormOfKills, wait_for_end, wait_for_number
+from ashwood.testing.backend import drive, events_of, job
+from ashwood.testing.process_backend import RandomKills, wait_for_end, wait_for_number
 from tests.backends.helpers import Make, error, write
 
 TOY = "ashwood.testing.training:train"
@@ -49,7 +49,7 @@ def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode
     backend.dispatch([start])
     child = wait_for_number(tmp_path / "pid")
     worker = backend._places[0].worker
-    for event in hear(backend):
+    for event in events_of(backend):
         if isinstance(event, AttemptStarted):  # so the group is known
             break
     assert worker is not None
@@ -149,19 +149,19 @@ def test_code_that_can_not_be_imported_any_more_costs_its_attempt_only(tmp_path:
 @modes
 def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: Mode) -> None:
     backend = mode(lambda *arguments, **options: make(*arguments, workers=2, **options))
-    Sabotage(backend, tmp_path, seed=1).rage(turns=20)
+    Sabotage(backend, tmp_path, seed=1).run(turns=20)
     drive(backend, [job(trial=1_000), job(trial=1_001)])
 
 
-class Sabotage(StormOfKills):
+class Sabotage(RandomKills):
     """A storm that hits workers too, whatever they do, and the warden."""
 
-    def _strike(self, trial: int, attempt: int) -> None:
-        super()._strike(trial, attempt)
+    def _send_random(self, trial: int, attempt: int) -> None:
+        super()._send_random(trial, attempt)
         backend = self._backend
         assert isinstance(backend, LocalBackend)
         workers = [place.worker for place in backend._places if place.worker is not None]
-        if workers and self._chance.random() < 0.3:
-            os.kill(self._chance.choice(workers).pid, signal.SIGKILL)
-        if backend._warden is not None and self._chance.random() < 0.1:
+        if workers and self._random.random() < 0.3:
+            os.kill(self._random.choice(workers).pid, signal.SIGKILL)
+        if backend._warden is not None and self._random.random() < 0.1:
             os.kill(backend._warden.pid, signal.SIGKILL)

@@ -25,7 +25,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import EntrypointKind
-from ashwood.testing.backend import drive, finish, hear, job
+from ashwood.testing.backend import drive, events_of, finish, job
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from ashwood.trial.channel import Channel
 from ashwood.trial.job import Job
@@ -310,7 +310,7 @@ def test_aborted_attempt_leaves_no_rank_that_never_called_get_trial(
     body += "    Path('pid-1').write_text(str(os.getpid()))\n    time.sleep(600)\n"
     (tmp_path / "train.py").write_text(body + TRAIN + "train(lambda epoch: time.sleep(600))")
     backend.dispatch([job(target=5)])
-    for event in hear(backend):
+    for event in events_of(backend):
         if isinstance(event, AttemptStarted):  # so the driver knows the group, and ends that alone
             break
     ranks = [wait_for_number(tmp_path / f"pid-{rank}") for rank in range(2)]

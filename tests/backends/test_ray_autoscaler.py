@@ -1,4 +1,7 @@
-"""Ray's autoscaler sees what a search waits for; other tests on Ray share a cluster, which this process would be on."""
+"""Searches on a cluster with Ray's autoscaler.
+
+Not in tests/on_ray: those tests share a cluster, to which their process is connected.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def nodes() -> Iterator[Nodes]:
         yield nodes
 
 
-def test_a_cluster_grows_from_nothing_for_a_search_and_shrinks_again(tmp_path: Path, nodes: Nodes) -> None:
+def test_cluster_grows_for_search_and_shrinks_again(tmp_path: Path, nodes: Nodes) -> None:
     assert nodes.others() == []
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.longest = PATIENCE
@@ -44,10 +47,10 @@ def test_a_cluster_grows_from_nothing_for_a_search_and_shrinks_again(tmp_path: P
     assert outcome.evidence.state == "completed"
     changes = [entry.event for entry in outcome.evidence.entries if isinstance(entry.event, CapacityChanged)]
     assert max(change.slots for change in changes) == 4
-    # At most two nodes at a time.  On a busy machine one that was idle for too long may go, and another one come.
+    # At most two at a time.  On a busy machine an idle node may be removed, and another one added.
     assert len(nodes.others()) >= 2
     assert left_on(nodes) == []
     deadline = time.monotonic() + PATIENCE
     while any(nodes.others()):
-        assert time.monotonic() < deadline, "nodes that nobody uses stay"
+        assert time.monotonic() < deadline, "unused nodes are not removed"
         time.sleep(0.2)

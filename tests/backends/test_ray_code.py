@@ -1,4 +1,4 @@
-"""What a driver sends to the nodes, and what it leaves to the job that it is."""
+"""The runtime environment that a driver sends to the nodes, alone or as part of a Ray job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(JOB, raising=False)
 
 
-def test_a_driver_sends_the_code_and_ashwood(tmp_path: Path) -> None:
+def test_driver_sends_code_and_ashwood(tmp_path: Path) -> None:
     environment = sent(tmp_path)
     assert environment["working_dir"] == toy_spec(tmp_path).workdir
     assert environment["py_modules"] == [own_package()]
@@ -37,16 +37,16 @@ def test_a_driver_sends_the_code_and_ashwood(tmp_path: Path) -> None:
     assert {"data", ".git"} <= set(environment["excludes"])
 
 
-def test_code_that_is_on_all_nodes_is_not_sent(tmp_path: Path) -> None:
+def test_driver_without_ship_code_sends_no_code(tmp_path: Path) -> None:
     assert sent(tmp_path, RayCluster(runtime_env=WANTED.runtime_env, ship_code=False)) == {"pip": ["numpy"]}
 
 
-def test_a_job_that_brought_its_code_sends_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_with_code_sends_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_job(monkeypatch, working_dir="gcs://a.zip", py_modules=["gcs://b.zip"])
     assert sent(tmp_path) == {"pip": ["numpy"]}
 
 
-def test_a_job_that_brought_ashwood_alone_sends_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_with_ashwood_alone_sends_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_job(monkeypatch, py_modules=["gcs://b.zip"])
     environment = sent(tmp_path)
     assert environment["working_dir"] == toy_spec(tmp_path).workdir
@@ -54,13 +54,13 @@ def test_a_job_that_brought_ashwood_alone_sends_the_code(tmp_path: Path, monkeyp
     assert "py_modules" not in environment
 
 
-def test_a_job_without_an_environment_sends_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_without_environment_sends_code_and_ashwood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside = sent(tmp_path)
     monkeypatch.setenv(JOB, json.dumps({"metadata": {}}))
     assert sent(tmp_path) == outside
 
 
-def test_a_job_drives_on_its_own_cluster_whatever_the_file_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_uses_its_own_cluster_despite_address_in_file(monkeypatch: pytest.MonkeyPatch) -> None:
     in_a_job(monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", "local")
     assert _address(RayCluster("nowhere:1")) == "local"
@@ -73,7 +73,7 @@ def test_a_job_drives_on_its_own_cluster_whatever_the_file_calls_it(monkeypatch:
         "Request failed with status code 413: Maximum request body size 104857600 exceeded.",
     ],
 )
-def test_too_much_to_send_is_told_with_what_to_do(refusal: str) -> None:
-    said = why_not(RuntimeError(refusal), "head", "/work")
-    assert said.startswith("the work directory /work is too large")
-    assert ".gitignore" in said
+def test_error_for_large_work_directory_says_what_to_do(refusal: str) -> None:
+    message = why_not(RuntimeError(refusal), "head", "/work")
+    assert message.startswith("the work directory /work is too large")
+    assert ".gitignore" in message

@@ -1,4 +1,4 @@
-"""What a worker takes of a cluster's nodes."""
+"""The resources that a worker takes from the nodes of a cluster."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ GPUS = nodes({"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0})
         (spec(custom={"tpu": 1}), nodes({"CPU": 1, "tpu": 4}), Shape({"CPU": 1, "tpu": 1})),
     ],
 )
-def test_a_slot_is_a_gpu_or_a_core_where_no_node_has_one(
+def test_slot_is_gpu_or_core_if_no_node_has_gpus(
     experiment: ExperimentSpec, cluster: list[Node], shape: Shape | None
 ) -> None:
     if shape is None:
@@ -51,7 +51,7 @@ def test_a_slot_is_a_gpu_or_a_core_where_no_node_has_one(
         assert shape_of(experiment, cluster) == shape
 
 
-def test_what_fits_nowhere_is_refused_with_what_the_largest_node_has() -> None:
+def test_error_for_trial_that_fits_on_no_node_names_largest_node() -> None:
     with pytest.raises(BackendError) as refusal:
         shape_of(spec(gpus=8.0, cpus=4.0, memory=2**36), GPUS)
     text = str(refusal.value)
@@ -61,13 +61,13 @@ def test_what_fits_nowhere_is_refused_with_what_the_largest_node_has() -> None:
     assert shape_of(spec(gpus=8.0), GPUS, autoscales=True) == Shape({"CPU": 1, "GPU": 8})
 
 
-def test_a_cluster_without_nodes_is_told_too() -> None:
-    with pytest.raises(BackendError, match="the cluster has none"):
+def test_cluster_without_nodes_raises() -> None:
+    with pytest.raises(BackendError, match="the cluster has no nodes"):
         shape_of(spec(), [])
 
 
 @given(st.integers(1, 64), st.lists(st.integers(1, 16), min_size=1, max_size=6))
-def test_as_many_slots_as_were_asked_for_on_nodes_that_have_them(slots: int, cores: list[int]) -> None:
+def test_shape_has_all_slots_and_fits_on_nodes(slots: int, cores: list[int]) -> None:
     cluster = nodes(*({"CPU": float(count)} for count in cores))
     try:
         shape = shape_of(spec(slots), cluster)
@@ -79,11 +79,11 @@ def test_as_many_slots_as_were_asked_for_on_nodes_that_have_them(slots: int, cor
     assert shape.processes == 1 or max(cores) < slots
 
 
-def test_room_is_what_the_scarcest_resource_leaves() -> None:
+def test_room_is_limited_by_scarcest_resource() -> None:
     assert room({"CPU": 2, "GPU": 0.5}, {"CPU": 9.0, "GPU": 1.0}) == 2
     assert room({"CPU": 1, "tpu": 1}, {"CPU": 9.0}) == 0
 
 
-def test_amounts_in_words() -> None:
+def test_in_words_names_amounts_and_units() -> None:
     assert in_words({"CPU": 1.0, "GPU": 0.5, "memory": 1.5 * 2**30}) == "1 CPU, 0.5 GPU, 1.5 GiB of memory"
     assert in_words({}) == "nothing"

@@ -1,4 +1,4 @@
-"""Which directories of workers a new worker on the same node deletes."""
+"""The directories of dead workers that a new worker on the same node deletes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.ray import outpost
-from ashwood.backends.ray.outpost import _LOCK, Salvage, _claimed, _directories_of, _sweep
+from ashwood.backends.ray import node_worker
+from ashwood.backends.ray.node_worker import _LOCK, NodeFiles, _claimed, _directories_of, _sweep
 from ashwood.backends.ray.staging import Staged, checkpoints_in
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.testing.backend import job
@@ -35,18 +35,18 @@ sys.stdin.read()
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     base = tmp_path / "base"
     base.mkdir(mode=0o700)
-    monkeypatch.setattr(outpost, "_base", lambda: base)
+    monkeypatch.setattr(node_worker, "_base", lambda: base)
     return base
 
 
 def staged(directory: Path) -> Path:
-    """Put a checkpoint into a worker's directory; returns that of the checkpoint."""
+    """Save a checkpoint in a worker's directory, and return the checkpoint's directory."""
     open_storage(directory / "checkpoints").save(CHECKPOINT, lambda path: (path / "model").write_text("weights"))
     return directory / "checkpoints" / CHECKPOINT
 
 
 def age(directory: Path, days: float) -> None:
-    """Set the time of modification of a directory and of all in it."""
+    """Set the modification time of a directory and of everything in it."""
     then = time.time() - days * 24 * 3600
     for path in (*directory.rglob("*"), directory):
         os.utime(path, (then, then))
@@ -88,7 +88,7 @@ def test_sweep_keeps_new_checkpoint_in_old_directory_of_dead_worker(base: Path) 
     assert checkpoint.is_dir()
 
 
-def test_sweep_deletes_what_is_old_and_belongs_to_no_living_worker(base: Path) -> None:
+def test_sweep_deletes_old_directories_of_dead_workers(base: Path) -> None:
     abandoned, recent = base / "key" / "node" / "0-0-abandoned", base / "key" / "node" / "1-0-recent"
     staged(abandoned)
     (abandoned / _LOCK).touch()
@@ -127,13 +127,13 @@ def test_no_sweep_runs_until_new_directory_is_locked(base: Path, monkeypatch: py
         return False
 
     def watched(name: str) -> None:
-        original: Callable[[Path], object] = getattr(outpost, name)
+        original: Callable[[Path], object] = getattr(node_worker, name)
 
         def call(path: Path) -> object:
             seen.append((name, is_locked()))
             return original(path)
 
-        monkeypatch.setattr(outpost, name, call)
+        monkeypatch.setattr(node_worker, name, call)
 
     watched("_sweep")
     watched("held")
@@ -143,17 +143,17 @@ def test_no_sweep_runs_until_new_directory_is_locked(base: Path, monkeypatch: py
 
 
 def safe_and_unsafe(worker: Path) -> tuple[Path, Path]:
-    """Save two checkpoints as a worker does that dies before the second one was kept elsewhere."""
+    """Save two checkpoints as a worker does that dies before the second one is stored elsewhere; return both."""
     staging = Staged(checkpoints_in(worker), None)
     names = ["trial-0/length-4-attempt-1", "trial-0/length-8-attempt-1"]
     for name in names:
         staging.storage.save(name, lambda path: (path / "model").write_text("weights"))
-    staging.forget_older(CheckpointSaved(0, 1, 4, names[0]))
+    staging.delete_older(CheckpointSaved(0, 1, 4, names[0]))
     (worker / "logs").mkdir()
-    return staging.place(names[0]), staging.place(names[1])
+    return staging.path_of(names[0]), staging.path_of(names[1])
 
 
-def test_new_worker_deletes_what_dead_workers_of_its_experiment_left(base: Path) -> None:
+def test_new_worker_keeps_only_copies_of_dead_workers_of_its_experiment(base: Path) -> None:
     dead, living = base / "key" / "node" / "0-0-dead", base / "key" / "node" / "1-0-living"
     another, former = base / "other" / "node" / "0-0-dead", base / "key" / "former node" / "0-0-dead"
     kept = [staged(another)]
@@ -165,12 +165,12 @@ def test_new_worker_deletes_what_dead_workers_of_its_experiment_left(base: Path)
     with process_that_holds(living_lock(living)):
         kept.append(staged(living))
         with _claimed(base / "key" / "node" / "3-0-mine"):
-            assert sorted(base.rglob("length-*")) == sorted(kept), "the next driver may come back for these"
+            assert sorted(base.rglob("length-*")) == sorted(kept), "the next driver may collect these"
     assert not (base / "key" / "node" / "2-0-empty").exists()
     assert sorted(path.name for path in dead.iterdir()) == ["checkpoints", "safe"]
 
 
-def test_checkpoint_that_a_worker_fetched_is_no_reason_to_keep_its_directory(base: Path) -> None:
+def test_new_worker_deletes_fetched_checkpoints_of_dead_worker(base: Path) -> None:
     dead = base / "key" / "node" / "0-0-dead"
     staging = Staged(checkpoints_in(dead), None)
     staging.check(None)
@@ -180,7 +180,7 @@ def test_checkpoint_that_a_worker_fetched_is_no_reason_to_keep_its_directory(bas
         assert not dead.exists()
 
 
-def test_only_the_last_dead_workers_keep_checkpoints(base: Path) -> None:
+def test_new_worker_keeps_checkpoints_of_latest_dead_workers(base: Path) -> None:
     for number in range(6):
         age(staged(base / "key" / "node" / f"{number}-0-dead").parents[2], days=6 - number)
     with _claimed(base / "key" / "node" / "6-0-mine"):
@@ -188,12 +188,12 @@ def test_only_the_last_dead_workers_keep_checkpoints(base: Path) -> None:
     assert left == [*(f"{number}-0-dead" for number in (2, 3, 4, 5)), "6-0-mine"]
 
 
-def test_cleaning_waits_for_workers_that_are_about_to_end(base: Path) -> None:
+def test_clean_waits_for_workers_that_are_about_to_end(base: Path) -> None:
     worker, another = base / "key" / "node" / "0-0-ends", base / "other" / "node" / "0-0-another"
     staged(another)
     with process_that_holds(living_lock(worker)):
         staged(worker)
-        cleaning = threading.Thread(target=lambda: Salvage("key", "node").clean(60.0))
+        cleaning = threading.Thread(target=lambda: NodeFiles("key", "node").clean(60.0))
         cleaning.start()
         cleaning.join(0.2)
         assert cleaning.is_alive()
@@ -219,7 +219,7 @@ def test_directories_of_trials_stay_until_they_are_abandoned_or_cleaned(base: Pa
         _sweep(base)
         assert former.is_dir(), "a trial may use it now"
         assert not other.exists()
-    Salvage("key", "node").clear()
+    NodeFiles("key", "node").clear()
     assert former.is_dir()
-    Salvage("key", "another node").clean(0.0)
+    NodeFiles("key", "another node").clean(0.0)
     assert not former.exists()

@@ -1,4 +1,4 @@
-"""What goes between machines arrives whole: messages, and directories."""
+"""Messages and directories that are sent between machines."""
 
 import math
 import socket
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.backends.port import Abort, Finish, GoOn, StartAttempt, Suspend
-from ashwood.backends.ray.freight import load, unload
+from ashwood.backends.ray.transfer import pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Wire, packed, unpacked
 from ashwood.experiment.events import AttemptStarted, ValidationReported
 
@@ -44,7 +44,7 @@ def ends() -> Iterator[tuple[Wire, Wire]]:
         ValidationReported(1, 2, 3, {"loss": math.inf, "☃": 0.1 + 0.2}),
     ],
 )
-def test_commands_and_events_come_back(ends: tuple[Wire, Wire], record: object) -> None:
+def test_commands_and_events_round_trip(ends: tuple[Wire, Wire], record: object) -> None:
     ours, theirs = ends
     ours.send(packed(record))  # type: ignore[arg-type]
     (message,) = theirs.receive(wait=True)
@@ -52,7 +52,7 @@ def test_commands_and_events_come_back(ends: tuple[Wire, Wire], record: object) 
     assert type(unpacked(message)) is type(record)
 
 
-def test_large_and_many_messages_come_in_order(ends: tuple[Wire, Wire]) -> None:
+def test_large_and_many_messages_arrive_in_order(ends: tuple[Wire, Wire]) -> None:
     ours, theirs = ends
     ours.send(*([number] for number in range(1000)), ["x" * 300_000])
     received: list[object] = []
@@ -65,7 +65,7 @@ MANY = [["delivered", f"checkpoint-{number}", "x" * 60_000] for number in range(
 """More messages than the buffers of a connection hold."""
 
 
-def test_send_does_not_wait_for_an_end_that_reads_nothing(full: list[bool], buffering: tuple[Wire, Wire]) -> None:
+def test_send_does_not_block_if_other_end_reads_nothing(full: list[bool], buffering: tuple[Wire, Wire]) -> None:
     ours, theirs = buffering
     for message in MANY:
         ours.send(message)
@@ -79,7 +79,7 @@ def test_send_does_not_wait_for_an_end_that_reads_nothing(full: list[bool], buff
     assert not ours.gone
 
 
-def test_end_that_takes_nothing_for_long_is_given_up(
+def test_connection_is_closed_if_other_end_takes_nothing_for_long(
     full: list[bool], buffering: tuple[Wire, Wire], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = buffering
@@ -108,7 +108,7 @@ def buffering(full: list[bool]) -> Iterator[tuple[Wire, Wire]]:
     theirs.close()
 
 
-def test_silence_is_no_end_and_an_end_is_one(ends: tuple[Wire, Wire]) -> None:
+def test_gone_is_set_at_end_of_connection_only(ends: tuple[Wire, Wire]) -> None:
     ours, theirs = ends
     assert theirs.receive() == []
     assert not theirs.gone
@@ -119,7 +119,7 @@ def test_silence_is_no_end_and_an_end_is_one(ends: tuple[Wire, Wire]) -> None:
     assert theirs.gone
 
 
-def test_who_knows_the_token_is_let_in_and_what_it_said_next_is_not_lost(ends: tuple[Wire, Wire]) -> None:
+def test_greeted_accepts_token_and_keeps_later_messages(ends: tuple[Wire, Wire]) -> None:
     ours, theirs = ends
     ours.send(["hello", "secret", HELLO], ["broken", "x"])
     assert until_greeted(theirs) == HELLO
@@ -127,7 +127,7 @@ def test_who_knows_the_token_is_let_in_and_what_it_said_next_is_not_lost(ends: t
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         b'["hello","wrong",[3]]\n',
         b'["hello","secret",[3]]\n',
@@ -139,12 +139,12 @@ def test_who_knows_the_token_is_let_in_and_what_it_said_next_is_not_lost(ends: t
         b"",
     ],
 )
-def test_anybody_else_is_not(said: bytes) -> None:
+def test_greeted_rejects_invalid_hello(sent: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         stranger = socket.create_connection(server.getsockname())
         wire = Wire(server.accept()[0])
     with stranger:
-        stranger.sendall(said)
+        stranger.sendall(sent)
         stranger.shutdown(socket.SHUT_WR)
         with pytest.raises(PermissionError):
             until_greeted(wire)
@@ -163,15 +163,15 @@ files = st.dictionaries(
 
 
 @given(files, st.integers(1, 5000))
-def test_a_directory_arrives_as_it_was(
+def test_directory_round_trips_through_pack_and_unpack(
     tmp_path_factory: pytest.TempPathFactory, content: dict[str, bytes], cut: int
 ) -> None:
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
     for name, data in content.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(data)
-    stream = b"".join(load(source))
-    unload((stream[at : at + cut] for at in range(0, len(stream), cut)), target)
+    stream = b"".join(pack_directory(source))
+    unpack_directory((stream[at : at + cut] for at in range(0, len(stream), cut)), target)
     there = {str(path.relative_to(target)): path.read_bytes() for path in target.rglob("*") if path.is_file()}
     assert there == content
 
@@ -184,19 +184,19 @@ def test_links_of_a_checkpoint_arrive_as_links_and_files_elsewhere_as_files(tmp_
     (tmp_path / "elsewhere").write_text("words")
     (source / "last").symlink_to("step")
     (source / "words").symlink_to(tmp_path / "elsewhere")
-    unload(load(source), target)
+    unpack_directory(pack_directory(source), target)
     assert (target / "last").readlink() == Path("step")
     assert (target / "step" / "empty").is_dir()
     assert ((target / "words").is_symlink(), (target / "words").read_text()) == (False, "words")
 
 
-def test_a_reader_that_has_enough_ends_the_loading(tmp_path: Path) -> None:
+def test_pack_directory_ends_if_reader_stops_early(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(1 << 25))
-    chunks = load(tmp_path)
+    chunks = pack_directory(tmp_path)
     assert len(next(chunks)) > 0
     chunks.close()  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_pack_directory_raises_if_directory_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        list(load(tmp_path / "missing"))
+        list(pack_directory(tmp_path / "missing"))

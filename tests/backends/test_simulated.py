@@ -1,4 +1,4 @@
-"""Virtual time: whatever attempts are told and whatever befalls them, each takes a slot, ends once, and on time."""
+"""The simulated backend: each attempt takes one slot and ends exactly once, at the right time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPEC = toy_spec(Path("nowhere"))
 
 
 class Toy:
-    """What `ashwood.testing.training` does, in virtual time."""
+    """A model of `ashwood.testing.training`."""
 
     def train(self, setting: Setting, begin: int, end: int) -> Trained:
         return Trained((end - begin) * setting.hparams.get("seconds", 0.0), 1 / end)
@@ -51,28 +51,28 @@ class TestContract(BackendContract):
 def simulated(
     workers: Workers | int = 2, *, seconds: float = 1.0, spread: float = 1.0, **options: Any
 ) -> SimulatedBackend:
-    """Trials whose steps take a second each, or so."""
+    """Return a backend whose trials take about a second for each step."""
     return SimulatedBackend(SPEC, Exchangeable(unit_seconds=seconds, spread=spread), workers, **options)
 
 
 def course(backend: SimulatedBackend, starts: Sequence[StartAttempt], answer: Any = finish) -> list[tuple[float, str]]:
-    """When what happened, until all attempts have ended."""
-    told: list[tuple[float, str]] = []
+    """Return the time and kind of each event until all attempts have ended."""
+    events: list[tuple[float, str]] = []
     left = len(starts)
     backend.dispatch(starts)
     while left:
         for event in backend.next_events(None):
-            told.append((backend.clock(), type(event).__name__))
+            events.append((backend.clock(), type(event).__name__))
             if isinstance(event, ValidationReported) and (command := answer(event)) is not None:
                 backend.dispatch([command])
             left -= isinstance(event, LastWord)
-    return told
+    return events
 
 
-# -- what takes how long -------------------------------------------------------------------------
+# -- durations -----------------------------------------------------------------------------------
 
 
-def test_a_fresh_trial_is_started_trained_and_saved() -> None:
+def test_new_trial_takes_time_to_start_train_and_save() -> None:
     backend = simulated(costs=Costs(start=5.0, restore=2.0, save=0.5))
     assert course(backend, [job(target=3)]) == [
         (0.0, "AttemptStarted"),
@@ -82,32 +82,32 @@ def test_a_fresh_trial_is_started_trained_and_saved() -> None:
     ]
 
 
-def test_one_that_goes_on_from_a_checkpoint_is_restored_too_and_trains_the_rest() -> None:
+def test_resumed_trial_takes_time_to_restore_and_to_train_the_rest() -> None:
     backend = simulated(costs=Costs(start=5.0, restore=2.0))
     assert course(backend, [job(target=4, length=1, attempt=2, checkpoint="x")])[1] == (10.0, "ValidationReported")
 
 
-def test_one_that_trains_on_pays_for_the_training_alone() -> None:
+def test_continued_attempt_takes_time_for_training_alone() -> None:
     backend = simulated(costs=Costs(start=5.0, save=1.0))
-    told = course(backend, [job(target=1)], lambda report: GoOn(0, 1, 3) if report.length == 1 else finish(report))
-    assert [at for at, event in told if event == "ValidationReported"] == [6.0, 8.0]
+    events = course(backend, [job(target=1)], lambda report: GoOn(0, 1, 3) if report.length == 1 else finish(report))
+    assert [at for at, event in events if event == "ValidationReported"] == [6.0, 8.0]
 
 
-def test_letting_go_without_a_checkpoint_takes_no_time() -> None:
+def test_end_without_checkpoint_takes_no_time() -> None:
     backend = simulated(costs=Costs(save=9.0))
     assert course(backend, [job()], lambda report: finish(report, save=False))[-1] == (1.0, "AttemptEnded")
 
 
-def test_a_straggler_takes_longer_by_its_own_draw_at_each_stretch() -> None:
+def test_straggling_has_a_draw_for_each_segment() -> None:
     costs = Costs(straggling=0.5)
     backend = simulated(costs=costs)
-    told = course(backend, [job(target=4)], lambda report: GoOn(0, 1, 8) if report.length == 4 else finish(report))
-    first, second = [at for at, event in told if event == "ValidationReported"]
+    events = course(backend, [job(target=4)], lambda report: GoOn(0, 1, 8) if report.length == 4 else finish(report))
+    first, second = [at for at, event in events if event == "ValidationReported"]
     assert first == pytest.approx(4 * costs.delay(0, 0))
     assert second == pytest.approx(first + 4 * costs.delay(0, 4))
 
 
-def test_with_a_period_it_reports_and_saves_on_the_way() -> None:
+def test_attempt_with_period_reports_and_saves_before_target() -> None:
     backend = simulated(period=4)
     events = drive(backend, [job(target=10)])
     assert reported(events) == [4, 8, 10]
@@ -116,7 +116,7 @@ def test_with_a_period_it_reports_and_saves_on_the_way() -> None:
 
 
 @pytest.mark.parametrize("smaller_is_better", [True, False])
-def test_the_metric_is_the_loss_or_its_opposite(smaller_is_better: bool) -> None:
+def test_metric_is_loss_or_its_negative(smaller_is_better: bool) -> None:
     spec = toy_spec(Path("nowhere"), metric="score", smaller_is_better=smaller_is_better)
     events = drive(SimulatedBackend(spec, Toy(), 1), [job(target=4)])
     (report,) = [event for event in events if isinstance(event, ValidationReported)]
@@ -129,14 +129,14 @@ def test_the_metric_is_the_loss_or_its_opposite(smaller_is_better: bool) -> None
 @pytest.mark.parametrize(
     ("at", "saved", "length", "ends"),
     [
-        (3.0, False, 0, 3.0),  # it still starts
+        (3.0, False, 0, 3.0),  # during start-up
         (5.0, False, 0, 5.0),
-        (5.1, True, 1, 6.5),  # after the step, and what saving takes
+        (5.1, True, 1, 6.5),  # after the step and the time to save
         (7.0, True, 2, 7.5),
         (14.9, True, 10, 15.5),
     ],
 )
-def test_suspended_in_the_middle_it_finishes_its_step(at: float, saved: bool, length: int, ends: float) -> None:
+def test_suspended_attempt_finishes_its_step(at: float, saved: bool, length: int, ends: float) -> None:
     backend = simulated(costs=Costs(start=5.0, save=0.5))
     backend.dispatch([job(target=10)])
     assert [type(event) for event in backend.next_events(at)] == [AttemptStarted]
@@ -148,7 +148,7 @@ def test_suspended_in_the_middle_it_finishes_its_step(at: float, saved: bool, le
     assert events[:-1] == ([CheckpointSaved(0, 1, length, f"trial-0/length-{length}-attempt-1", {})] if saved else [])
 
 
-def test_suspended_while_it_saves_it_ends_as_it_would_have() -> None:
+def test_suspend_has_no_effect_while_attempt_saves() -> None:
     backend = simulated(costs=Costs(save=2.0))
     drive_to_report(backend, job(target=4))
     backend.dispatch([Finish(0, 1, save=True)])
@@ -158,7 +158,7 @@ def test_suspended_while_it_saves_it_ends_as_it_would_have() -> None:
     assert backend.clock() == 6.0
 
 
-def test_suspended_twice_it_finishes_the_first_step_alone() -> None:
+def test_second_suspend_has_no_effect() -> None:
     backend = simulated(seconds=10.0)
     backend.dispatch([job(target=10)])
     backend.next_events(None)
@@ -169,7 +169,7 @@ def test_suspended_twice_it_finishes_the_first_step_alone() -> None:
     assert backend.clock() == 20.0
 
 
-def test_suspended_after_a_periodic_checkpoint_it_saves_what_is_new_alone() -> None:
+def test_suspend_right_after_periodic_checkpoint_saves_nothing() -> None:
     backend = simulated(period=4)
     backend.dispatch([job(target=10)])
     for _ in range(2):
@@ -179,7 +179,7 @@ def test_suspended_after_a_periodic_checkpoint_it_saves_what_is_new_alone() -> N
     assert list(backend.next_events(None)) == [AttemptEnded(0, 1, 4)]
 
 
-def test_aborted_while_it_saves_it_leaves_no_checkpoint() -> None:
+def test_attempt_aborted_while_it_saves_leaves_no_checkpoint() -> None:
     backend = simulated(costs=Costs(save=2.0))
     drive_to_report(backend, job(target=4))
     backend.dispatch([Finish(0, 1, save=True)])
@@ -189,7 +189,7 @@ def test_aborted_while_it_saves_it_leaves_no_checkpoint() -> None:
     assert backend.clock() == 5.0
 
 
-def test_an_abort_is_not_undone_by_a_suspension() -> None:
+def test_suspend_does_not_undo_abort() -> None:
     backend = simulated()
     backend.dispatch([endless()])
     backend.next_events(None)
@@ -205,10 +205,10 @@ def drive_to_report(backend: SimulatedBackend, start: StartAttempt) -> None:
         pass
 
 
-# -- what goes wrong ------------------------------------------------------------------------------
+# -- faults ---------------------------------------------------------------------------------------
 
 
-def test_crashes_and_preemptions_come_at_their_rates() -> None:
+def test_crashes_and_preemptions_have_their_rates() -> None:
     backend = simulated(1, faults=Faults(crashes=0.03, preemptions=0.01))
     lived: dict[type, list[float]] = {AttemptFailed: [], AttemptPreempted: []}
     for trial in range(400):
@@ -216,27 +216,27 @@ def test_crashes_and_preemptions_come_at_their_rates() -> None:
         *_, last = drive(backend, [job(trial, target=10_000)], say_nothing)
         lived[type(last)].append(backend.clock() - began)
     crashed, preempted = lived[AttemptFailed], lived[AttemptPreempted]
-    assert 260 <= len(crashed) <= 340  # three in four, give or take four standard deviations
+    assert 260 <= len(crashed) <= 340  # three quarters, plus or minus four standard deviations
     assert sum(crashed + preempted) / 400 == pytest.approx(1 / 0.04, rel=0.2)
 
 
-def test_a_later_attempt_has_another_fate() -> None:
+def test_each_attempt_has_its_own_time_of_crash() -> None:
     faults = Faults(crashes=1.0)
     assert len({faults.crash_after(7, attempt) for attempt in range(20)}) == 20
 
 
 @pytest.mark.parametrize("moment", ["start", "train", "save"])
-def test_its_hour_may_come_at_any_time(moment: str) -> None:
-    hour = Faults(preemptions=1e-3).preempted_after(0, 1)
-    costs = {"start": Costs(start=2 * hour), "train": NO_COSTS, "save": Costs(save=2 * hour)}[moment]
+def test_attempt_can_be_preempted_in_each_phase(moment: str) -> None:
+    lost_at = Faults(preemptions=1e-3).preempted_after(0, 1)
+    costs = {"start": Costs(start=2 * lost_at), "train": NO_COSTS, "save": Costs(save=2 * lost_at)}[moment]
     length = {"start": 1, "train": 10**9, "save": 1}[moment]
     backend = simulated(1, costs=costs, faults=Faults(preemptions=1e-3))
     *_, last = drive(backend, [job(target=length)])
     assert isinstance(last, AttemptPreempted)
-    assert backend.clock() == hour
+    assert backend.clock() == lost_at
 
 
-def test_one_that_waits_for_a_command_when_its_hour_comes_is_lost_when_it_gets_one() -> None:
+def test_preemption_of_waiting_attempt_takes_effect_at_next_command() -> None:
     backend = simulated(1, faults=Faults(preemptions=1e-3))
     drive_to_report(backend, job())
     backend.next_events(1e9)
@@ -246,18 +246,18 @@ def test_one_that_waits_for_a_command_when_its_hour_comes_is_lost_when_it_gets_o
     assert backend.clock() == now
 
 
-def test_preemptions_without_end_are_no_silent_hang() -> None:
+def test_endless_preemptions_raise() -> None:
     backend = simulated(1, faults=Faults(preemptions=100.0))
 
-    def go_on_for_ever() -> None:
+    def retry_for_ever() -> None:
         for attempt in count(1):
             drive(backend, [job(attempt=attempt, target=100)])
 
-    with pytest.raises(BackendError, match="1101 attempts in a row were preempted before any reported anything"):
-        go_on_for_ever()
+    with pytest.raises(BackendError, match="1101 attempts in a row were preempted before any reported"):
+        retry_for_ever()
 
 
-def test_a_report_now_and_then_is_progress() -> None:
+def test_rare_reports_count_as_progress() -> None:
     backend = simulated(1, seconds=4.0, faults=Faults(preemptions=1.0))
     reports = 0
     for attempt in range(1, 4_000):
@@ -265,10 +265,10 @@ def test_a_report_now_and_then_is_progress() -> None:
     assert 40 <= reports <= 110  # exp(-4) of them
 
 
-# -- workers that come and go --------------------------------------------------------------------
+# -- changing numbers of workers -----------------------------------------------------------------
 
 
-def test_workers_that_are_taken_away_take_their_attempts_with_them() -> None:
+def test_removed_workers_preempt_their_attempts() -> None:
     backend = simulated(Workers(((0.0, 3), (2.5, 1), (4.5, 2))))
     backend.dispatch([job(trial, target=10) for trial in range(3)])
     backend.next_events(None)
@@ -281,7 +281,7 @@ def test_workers_that_are_taken_away_take_their_attempts_with_them() -> None:
     assert list(backend.next_events(None)) == [AttemptStarted(3, 1, 1, 0)]
 
 
-def test_a_worker_that_is_gone_saves_nothing_any_more() -> None:
+def test_removed_worker_saves_nothing() -> None:
     backend = simulated(Workers(((0.0, 1), (2.5, 0))))
     backend.dispatch([endless()])
     backend.next_events(None)
@@ -290,16 +290,16 @@ def test_a_worker_that_is_gone_saves_nothing_any_more() -> None:
     assert list(backend.next_events(None)) == [AttemptPreempted(0, 1, "its worker was taken away")]
 
 
-def test_all_workers_may_be_gone_for_a_while() -> None:
+def test_number_of_workers_may_be_zero_for_a_while() -> None:
     backend = simulated(Workers(((0.0, 0), (5.0, 1), (6.5, 0), (9.0, 2))))
     assert list(backend.next_events(None)) == [CapacityChanged(1)]
     backend.dispatch([endless()])
-    told = [event for _ in range(4) for event in backend.next_events(None)]
-    assert [type(event) for event in told] == [AttemptStarted, CapacityChanged, AttemptPreempted, CapacityChanged]
+    events = [event for _ in range(4) for event in backend.next_events(None)]
+    assert [type(event) for event in events] == [AttemptStarted, CapacityChanged, AttemptPreempted, CapacityChanged]
     assert backend.clock() == 9.0
 
 
-def test_where_nothing_can_happen_any_more_it_says_so() -> None:
+def test_next_events_raises_if_nothing_can_happen() -> None:
     backend = simulated(0)
     assert list(backend.next_events(3.0)) == []
     assert backend.clock() == 3.0
@@ -312,21 +312,21 @@ def test_where_nothing_can_happen_any_more_it_says_so() -> None:
     [
         ((), "begin at 0"),
         (((1.0, 2),), "begin at 0"),
-        (((0.0, 2), (0.0, 1)), "to rise"),
-        (((0.0, -1),), "fewer than 0"),
+        (((0.0, 2), (0.0, 1)), "and rise"),
+        (((0.0, -1),), "at least 0, not -1"),
     ],
 )
-def test_a_schedule_of_workers_that_makes_no_sense(changes: Any, problem: str) -> None:
+def test_workers_with_invalid_changes_raise(changes: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Workers(changes)
 
 
-# -- anything, in any order ----------------------------------------------------------------------
+# -- arbitrary commands in any order -------------------------------------------------------------
 
 
 @dataclass
 class Known:
-    """What one knows of a live attempt from its events and commands."""
+    """The expected state of a live attempt, from its events and commands."""
 
     start: StartAttempt
     slot: int | None = None
@@ -351,14 +351,14 @@ conditions = st.fixed_dictionaries(
 
 
 class BackendMachine(RuleBasedStateMachine):
-    """Two backends that are told the same, and everything that can be known of them."""
+    """Two backends with the same commands, whose events must be equal and fit the expected states."""
 
     @initialize(options=conditions)
     def begin(self, options: dict[str, Any]) -> None:
         self.backend, self.twin = simulated(**options), simulated(**options)
         self.live: dict[int, Known] = {}
         self.attempts: dict[int, tuple[int, int]] = {}
-        self.told: list[StartAttempt] = []
+        self.starts: list[StartAttempt] = []
 
     def dispatch(self, *commands: Command) -> None:
         self.backend.dispatch(commands)
@@ -371,17 +371,17 @@ class BackendMachine(RuleBasedStateMachine):
             if trial not in self.live and len(self.live) < self.backend.slots:
                 attempt, length = self.attempts.get(trial, (0, 0))
                 start = job(trial, length + distance, attempt=attempt + 1, seed=trial, length=length)
-                self.told.append(start)
+                self.starts.append(start)
                 self.live[trial] = Known(start, length=length, saved=length)
                 self.dispatch(start, start)
 
     @precondition(lambda self: self.live)
-    @rule(pick=st.integers(0, 9), further=st.integers(1, 5), what=st.sampled_from(["go on", "finish", "drop"]))
+    @rule(pick=st.integers(0, 9), further=st.integers(1, 5), what=st.sampled_from(["continue", "finish", "drop"]))
     def answer(self, pick: int, further: int, what: str) -> None:
-        """What an attempt that waits does at once, and one that doesn't isn't to heed."""
+        """Send a command that a waiting attempt obeys at once, and any other one ignores."""
         known = list(self.live.values())[pick % len(self.live)]
         trial, attempt = known.start.trial, known.start.attempt
-        if what == "go on":
+        if what == "continue":
             target = known.start.target + further
             self.dispatch(GoOn(trial, attempt, target))
             if known.waits:
@@ -398,10 +398,10 @@ class BackendMachine(RuleBasedStateMachine):
         known.waits, known.leaves = False, True
         self.dispatch(what(known.start.trial, known.start.attempt))
 
-    @precondition(lambda self: self.told)
+    @precondition(lambda self: self.starts)
     @rule(pick=st.integers(0, 99), what=st.sampled_from([Suspend, Abort]))
-    def speak_to_the_dead(self, pick: int, what: type[Suspend] | type[Abort]) -> None:
-        start = self.told[pick % len(self.told)]
+    def command_ended_attempt(self, pick: int, what: type[Suspend] | type[Abort]) -> None:
+        start = self.starts[pick % len(self.starts)]
         if self.attempts.get(start.trial, (0, 0))[0] >= start.attempt:
             self.dispatch(what(start.trial, start.attempt), GoOn(start.trial, start.attempt, 99))
 
@@ -421,7 +421,7 @@ class BackendMachine(RuleBasedStateMachine):
             return
         known = self.live[event.trial]  # type: ignore[union-attr]
         assert event.attempt == known.start.attempt  # type: ignore[union-attr]
-        if known.slot is None:  # of one that is aborted at once no start is told
+        if known.slot is None:  # the start of an attempt that is aborted at once is not reported
             assert isinstance(event, AttemptStarted | LastWord)
         else:
             assert not isinstance(event, AttemptStarted)
@@ -447,7 +447,7 @@ class BackendMachine(RuleBasedStateMachine):
                 del self.live[event.trial]
 
     def teardown(self) -> None:
-        """Everyone ends, and then nothing happens any more but that workers come and go."""
+        """Abort all attempts; after that only the number of workers may change."""
         if not hasattr(self, "backend"):
             return
         self.dispatch(*(Abort(trial, known.start.attempt) for trial, known in self.live.items()))
@@ -463,7 +463,7 @@ TestBackend = BackendMachine.TestCase
 
 
 @given(seed=st.integers(0, 10**6), attempt=st.integers(1, 99), length=st.integers(0, 10**6))
-def test_without_rates_nothing_goes_wrong_and_nothing_takes_longer(seed: int, attempt: int, length: int) -> None:
+def test_default_faults_and_costs_have_no_effect(seed: int, attempt: int, length: int) -> None:
     assert NO_FAULTS.crash_after(seed, attempt) == NO_FAULTS.preempted_after(seed, attempt) == inf
     assert NO_COSTS.delay(seed, length) == 1.0
     assert Costs(straggling=1.0).delay(seed, length) >= 1.0

@@ -1,4 +1,4 @@
-"""One cluster for all tests that need a real one: a head and three nodes take ten seconds to start."""
+"""One cluster for all tests that need a real one, because a head and three nodes take ten seconds to start."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from tests.torture.clusters import connect
 
 @pytest.fixture(scope="package")
 def nodes() -> Iterator[Nodes]:
-    """The cluster, to which this process is connected."""
+    """The nodes of a cluster to which this process is connected."""
     with ray_cluster(2, 2, 2) as nodes, connect(nodes):
         yield nodes

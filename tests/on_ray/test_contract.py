@@ -1,4 +1,4 @@
-"""The Ray backend keeps the contract of backends, on a real cluster."""
+"""The backend contract for the Ray backend, on a real cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from ashwood.backends.port import Abort, Backend, Command, GoOn, Suspend
 from ashwood.backends.ray import RayBackend
-from ashwood.backends.ray.backend import _by_its_node
+from ashwood.backends.ray.backend import _lost_with_node
 from ashwood.backends.ray.cluster import Cluster, connected
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -24,7 +24,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, RayCluster
-from ashwood.testing.backend import PATIENCE, BackendContract, drive, finish, hear, job, toy_spec
+from ashwood.testing.backend import PATIENCE, BackendContract, drive, events_of, finish, job, toy_spec
 from ashwood.testing.process_backend import ProcessBackendContract
 from tests.clusters import Nodes
 
@@ -50,26 +50,26 @@ def workers(spec: ExperimentSpec, cluster: Cluster, directory: Path, *, shared: 
         workers=number,
     )
     backend.expect(number)
-    until_there_are(backend, number)
+    wait_for_slots(backend, number)
     return backend
 
 
-def until_there_are(backend: Backend, number: int) -> None:
+def wait_for_slots(backend: Backend, number: int) -> None:
     deadline = time.monotonic() + 4 * PATIENCE  # Ray starts a process for each, which takes long on a busy machine.
     while backend.slots < number:
-        assert time.monotonic() < deadline, "the workers don't come"
+        assert time.monotonic() < deadline, "the workers do not connect"
         backend.next_events(timeout=1.0)
 
 
 def lent(backend: Backend, place: Path, directory: Path) -> Iterator[Backend]:
-    """Lend a backend to a test: workers serve test after test as they serve trial after trial, free after each."""
+    """Lend a backend to a test, and abort its attempts afterwards, so that tests can share workers."""
     (directory / "checkpoints").symlink_to(place / "checkpoints")
     yield backend
     assert isinstance(backend, RayBackend)
     backend.dispatch([Abort(*attempt) for attempt in backend._live])
     deadline = time.monotonic() + PATIENCE
     while backend._live:
-        assert time.monotonic() < deadline, f"these attempts never end: {list(backend._live)}"
+        assert time.monotonic() < deadline, f"these attempts do not end: {list(backend._live)}"
         backend.next_events(timeout=1.0)
 
 
@@ -104,34 +104,34 @@ class TestOnASharedFileSystem:
     def backend(self, two_that_share: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
         yield from lent(two_that_share, place, tmp_path)
 
-    # How checkpoints come and go is all that is different there.
-    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
-    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
-    test_a_checkpoint_is_there_when_it_is_told = ProcessBackendContract.test_a_checkpoint_is_there_when_it_is_told
+    # Only the handling of checkpoints is different there.
+    test_later_attempt_starts_from_checkpoint = BackendContract.test_later_attempt_starts_from_checkpoint
+    test_suspended_attempt_saves_and_ends = BackendContract.test_suspended_attempt_saves_and_ends
+    test_checkpoint_is_complete_when_it_is_reported = (
+        ProcessBackendContract.test_checkpoint_is_complete_when_it_is_reported
+    )
 
 
 class TestCoreOfTheContract:
-    """What is checked in every run of the tests: start, report, continue, suspend, resume, abort, fail."""
+    """The part that also runs without the slow tests: start, report, continue, suspend, resume, abort, fail."""
 
     @pytest.fixture
     def backend(self, two: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
         yield from lent(two, place, tmp_path)
 
-    test_an_attempt_reports_up_to_its_target_saves_and_ends = (
-        BackendContract.test_an_attempt_reports_up_to_its_target_saves_and_ends
+    test_attempt_reports_up_to_its_target_saves_and_ends = (
+        BackendContract.test_attempt_reports_up_to_its_target_saves_and_ends
     )
-    test_go_on_trains_on_in_the_same_attempt = BackendContract.test_go_on_trains_on_in_the_same_attempt
-    test_trials_run_side_by_side_one_live_attempt_each = (
-        BackendContract.test_trials_run_side_by_side_one_live_attempt_each
-    )
-    test_a_suspended_attempt_saves_and_ends = BackendContract.test_a_suspended_attempt_saves_and_ends
-    test_a_later_attempt_starts_from_the_checkpoint = BackendContract.test_a_later_attempt_starts_from_the_checkpoint
-    test_an_aborted_attempt_ends_without_its_target = BackendContract.test_an_aborted_attempt_ends_without_its_target
-    test_a_crash_costs_its_attempt_only = ProcessBackendContract.test_a_crash_costs_its_attempt_only
+    test_new_target_continues_the_same_attempt = BackendContract.test_new_target_continues_the_same_attempt
+    test_two_trials_run_in_two_slots = BackendContract.test_two_trials_run_in_two_slots
+    test_suspended_attempt_saves_and_ends = BackendContract.test_suspended_attempt_saves_and_ends
+    test_later_attempt_starts_from_checkpoint = BackendContract.test_later_attempt_starts_from_checkpoint
+    test_aborted_attempt_ends_before_its_target = BackendContract.test_aborted_attempt_ends_before_its_target
+    test_crash_ends_its_attempt_only = ProcessBackendContract.test_crash_ends_its_attempt_only
     test_invalid_hyperparameters_and_stop = ProcessBackendContract.test_invalid_hyperparameters_and_stop
 
     @pytest.mark.slow
-    def test_large_checkpoints_travel_too(self, cluster: Cluster, tmp_path: Path) -> None:
+    def test_large_checkpoint_is_sent_to_driver_and_back(self, cluster: Cluster, tmp_path: Path) -> None:
         (tmp_path / "large.py").write_text(LARGE)
         spec = toy_spec(tmp_path, entrypoint=Entrypoint(EntrypointKind.FUNCTION, "large:train"))
         backend = workers(spec, cluster, tmp_path, shared=False)
@@ -148,11 +148,11 @@ class TestCoreOfTheContract:
 @pytest.mark.slow
 class TestWithoutOne(ProcessBackendContract):
     NEED_THEIR_OWN = (
-        "test_in_a_storm_of_kills_every_attempt_ends_exactly_once",
+        "test_attempts_end_exactly_once_under_random_kills",
         "test_close_may_be_repeated",
-        "test_close_ends_everything",
+        "test_close_ends_attempts_and_their_children",
     )
-    """They close it, or are about workers that have just come."""
+    """Tests that close the backend, or need workers that have just started."""
 
     @pytest.fixture(autouse=True)
     def _on(self, cluster: Cluster) -> None:
@@ -227,13 +227,13 @@ def train(trial):
 
 
 class TestOverSeveralNodes:
-    """A trial that takes more than a node has is trained by several processes together."""
+    """Trials that take more slots than a node has, and are trained by several processes together."""
 
     @pytest.fixture
     def backend(self, team: Backend, place: Path, tmp_path: Path) -> Iterator[Backend]:
         yield from lent(team, place, tmp_path)
 
-    def test_they_train_together_and_go_on_from_what_the_first_saved(self, backend: Backend, place: Path) -> None:
+    def test_processes_train_together_and_resume_from_checkpoint_of_rank_0(self, backend: Backend, place: Path) -> None:
         def answer(report: ValidationReported) -> Command:
             return GoOn(report.trial, report.attempt, 3) if report.length == 2 else finish(report)
 
@@ -243,14 +243,14 @@ class TestOverSeveralNodes:
         assert events[-1] == AttemptEnded(0, 1, 3)
         assert (place / "left-0-1").exists()
         assert (place / "left-1-1").exists()
-        told = [(place / f"rank-{rank}").read_text().split() for rank in (0, 1)]
-        assert [(rank, size) for *_, rank, size in told] == [("0", "2"), ("1", "2")]
-        assert {(place, f"{host}:{port}") for place, host, port, *_ in told} == {(told[0][0], told[0][0])}
+        seen = [(place / f"rank-{rank}").read_text().split() for rank in (0, 1)]
+        assert [(rank, size) for *_, rank, size in seen] == [("0", "2"), ("1", "2")]
+        assert {(meeting, f"{host}:{port}") for meeting, host, port, *_ in seen} == {(seen[0][0], seen[0][0])}
 
         again = drive(backend, [job(target=4, attempt=2, length=3, checkpoint="trial-0/length-3-attempt-1")])
         assert [event.metrics["loss"] for event in again if isinstance(event, ValidationReported)] == [12.0]
 
-    def test_a_trial_is_suspended(self, backend: Backend) -> None:
+    def test_suspended_trial_saves_and_frees_its_worker(self, backend: Backend) -> None:
         start = job(target=1_000_000)
         *_, saved, ended = drive(backend, [start], on_the_way=lambda report: Suspend(0, 1))
         assert isinstance(saved, CheckpointSaved)
@@ -258,17 +258,17 @@ class TestOverSeveralNodes:
         assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
 
     @pytest.mark.parametrize("rank", [0, 1])
-    def test_one_fails_for_all(self, backend: Backend, rank: int) -> None:
+    def test_attempt_fails_if_any_rank_fails(self, backend: Backend, rank: int) -> None:
         *_, failed = drive(backend, [job(target=5, hparams={"fails": rank})])
         assert isinstance(failed, AttemptFailed)
         assert "ValueError: this rank fails" in failed.error
         assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
 
     @pytest.mark.slow
-    def test_one_that_is_lost_is_lost_for_all(self, backend: Backend) -> None:
+    def test_attempt_is_preempted_if_rank_1_is_lost(self, backend: Backend) -> None:
         backend.dispatch([job(target=1_000_000)])
         lost = False
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, ValidationReported) and not lost:
                 lost = True
                 kill_actor_of(backend, rank=1)
@@ -276,7 +276,7 @@ class TestOverSeveralNodes:
                 break
         assert isinstance(event, AttemptPreempted)
         assert "was lost" in event.why
-        until_there_are(backend, 1)
+        wait_for_slots(backend, 1)
         assert AttemptEnded(1, 1, 1) in drive(backend, [job(trial=1)])
 
 
@@ -288,10 +288,10 @@ def kill_actor_of(backend: Backend, rank: int) -> None:
     os.kill(about.pid, signal.SIGKILL)
 
 
-def test_whom_a_dead_node_took_along_did_not_fail_to_start() -> None:
+def test_actor_on_dead_node_does_not_count_as_failed_start() -> None:
     import ray
 
     died = "The actor died because its node has died. Node Id: 7c92"
-    assert _by_its_node(ray.exceptions.ActorDiedError(None)) is False
-    assert _by_its_node(ray.exceptions.RayActorError(error_msg=died))
-    assert not _by_its_node(None)
+    assert _lost_with_node(ray.exceptions.ActorDiedError(None)) is False
+    assert _lost_with_node(ray.exceptions.RayActorError(error_msg=died))
+    assert not _lost_with_node(None)

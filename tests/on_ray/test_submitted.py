@@ -1,4 +1,4 @@
-"""Experiments that are submitted to a real cluster, and looked at and steered from here."""
+"""Experiments that are submitted to a real cluster, and shown and controlled from this machine."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ WAITS = TRAIN.replace(
     "import os, pathlib, time\n        print(epoch, 'in', os.getcwd(), flush=True)\n"
     "        while epoch and not pathlib.Path('{gate}').exists():\n            time.sleep(0.01)",
 )
-"""Trains its first epoch, and the others when there is a gate."""
+"""Trains its first epoch, and the others when the file ``gate`` exists."""
 
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(300),  # Ray starts a worker process a command, on a machine that others use too
-    pytest.mark.filterwarnings("ignore:ssl=None is deprecated"),  # Ray's client for jobs
+    pytest.mark.timeout(300),  # Ray starts a worker process per command, on a machine that others use too
+    pytest.mark.filterwarnings("ignore:ssl=None is deprecated"),  # from Ray's job client
 ]
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The home directory of the user who runs the cluster."""
+    """Home directory of the user who runs the cluster."""
     return tmp_path_factory.mktemp("head")
 
 
 @pytest.fixture(scope="module")
 def nodes(head: Path) -> Iterator[Nodes]:
-    """A cluster of its own: it needs a dashboard to take jobs, which makes every node start more slowly."""
+    """A separate cluster with a dashboard, which takes jobs but makes every node start more slowly."""
     with ray_cluster_with_dashboard(2, home=head) as nodes:
         yield nodes
 
@@ -46,7 +46,7 @@ def workplace(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
-def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, head: Path) -> None:
+def test_submitted_experiment_can_be_paused_and_resumed(workplace: Workplace, nodes: Nodes, head: Path) -> None:
     gate = workplace.path / "gate"
     workplace.write(RANDOM, WAITS.replace("{gate}", str(gate)))
     home, on = head / ".ashwood", ("--on", nodes.url)
@@ -60,17 +60,17 @@ def test_an_experiment_lives_on_the_cluster(workplace: Workplace, nodes: Nodes, 
         gate.touch()
         wait_until(lambda: opened.store.record(1).state is ExperimentState.PAUSED)
 
-        # From now on, the code is where the first job left it.
+        # The second job uses the code that the first one stored on the cluster.
         (workplace.path / "train.py").unlink()
         assert "experiment 1 runs on the cluster" in workplace.ashwood(*on, "activate", "1")
         wait_until(lambda: opened.store.record(1).state is ExperimentState.COMPLETED)
         assert str(home / "code") in opened.store.spec(1).workdir
 
-    # The nodes had it sent, by either job.
+    # Both jobs sent it to the nodes.
     assert (home / "experiments/1/logs/trial-0.log").read_text().count("working_dir_files") >= 2
 
 
-def test_what_a_command_says_there_and_its_exit_code_come_back(workplace: Workplace, nodes: Nodes) -> None:
+def test_remote_command_returns_output_and_exit_code(workplace: Workplace, nodes: Nodes) -> None:
     nowhere = str(workplace.path / "nowhere")
     command = ("logs", "1", "1", "--follow", "--home", nowhere)
     assert f"there are no experiments in {nowhere}" in workplace.ashwood("--on", nodes.url, *command, code=1)

@@ -1,4 +1,4 @@
-"""Real searches on a real cluster of which parts die: nothing is lost, nothing is left."""
+"""Real searches on a real cluster whose processes and nodes are killed: no result is lost, and no file is left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray.cluster import connected
-from ashwood.backends.ray.outpost import _home_of
+from ashwood.backends.ray.node_worker import _home_of
 from ashwood.engine import open_home
 from ashwood.experiment.events import AttemptPreempted, AttemptStarted, CapacityChanged
 from ashwood.experiment.spec import RayCluster
@@ -41,7 +41,7 @@ NARROW = Scenario("adaptive, one worker on a cluster", {"name": "adaptive_asha",
 
 
 def undisturbed(scenario: Scenario, directory: Path) -> Evidence:
-    """The same experiment on the local backend."""
+    """Run the experiment on the local backend without failures."""
     directory.mkdir()
     return torture(scenario, directory, 0, iter(())).evidence
 
@@ -64,28 +64,28 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
-    """The narrow one undisturbed, on the local backend."""
+    """Evidence of the experiment NARROW on the local backend, without failures."""
     return undisturbed(NARROW, tmp_path_factory.mktemp("narrow") / "local")
 
 
 @pytest.mark.slow
-def test_a_search_takes_the_way_that_it_takes_on_one_machine(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
+def test_search_decides_as_on_one_machine(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     outcome = tortured(NARROW, tmp_path / "cluster", nodes)
     assert judge(outcome.evidence, local, ordered=True).complaints == []
 
 
-def test_what_a_worker_saved_when_its_driver_died_is_taken_over(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
+def test_checkpoint_saved_after_driver_died_is_collected(tmp_path: Path, nodes: Nodes, local: Evidence) -> None:
     slow = replace(NARROW, checkpoint_period=None, step_seconds=0.05)
     outcome = tortured(slow, tmp_path / "cluster", nodes, after(12, Victim.DRIVER, haste=True))
     judged = judge(outcome.evidence, local, ordered=True)
     assert judged.complaints == [], outcome.dealt
-    # Only the workers themselves saved, and no driver was there to hear of it.
+    # Only the workers themselves saved, after the driver had died.
     assert judged.repeated == 0
     assert left_on(nodes) == []
 
 
 @pytest.mark.slow
-def test_a_search_may_use_less_of_the_cluster_and_more_again(tmp_path: Path, nodes: Nodes) -> None:
+def test_search_uses_fewer_workers_and_more_again(tmp_path: Path, nodes: Nodes) -> None:
     endless = replace(
         WIDE,
         searcher={"name": "random", "max_trials": 40, "max_length": 100, "max_concurrent_trials": 4},
@@ -125,7 +125,7 @@ def test_a_search_may_use_less_of_the_cluster_and_more_again(tmp_path: Path, nod
 
 
 def driven(place: ClusterPlace, scenario: Scenario = NARROW) -> str:
-    """What a driver that can't drive says."""
+    """Return the error output of a driver that cannot run the experiment."""
     run = Run(scenario, place, 0, iter(()))
     with place.session(*run.arguments(None)) as session:
         session.hear()
@@ -135,24 +135,24 @@ def driven(place: ClusterPlace, scenario: Scenario = NARROW) -> str:
         return session.errors
 
 
-def test_a_trial_that_fits_nowhere_is_told_what_the_largest_node_has(tmp_path: Path, nodes: Nodes) -> None:
+def test_error_for_trial_that_fits_on_no_node_names_largest_node(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["resources"] = {"cpus_per_trial": 64}
-    said = driven(place)
-    assert "64 CPU" in said
-    assert "has 2 CPU" in said
+    errors = driven(place)
+    assert "64 CPU" in errors
+    assert "has 2 CPU" in errors
 
 
 @pytest.mark.slow
-def test_code_that_cannot_be_imported_there_is_told_of(tmp_path: Path, nodes: Nodes) -> None:
+def test_import_error_on_node_ends_driver_with_name_of_node(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["entrypoint"] = "nowhere_to_be_found:train"
-    said = driven(place)
-    assert "nowhere_to_be_found" in said
-    assert "node 127.0.0.1" in said
+    errors = driven(place)
+    assert "nowhere_to_be_found" in errors
+    assert "node 127.0.0.1" in errors
 
 
-def test_no_cluster_at_the_address_is_told_at_once(tmp_path: Path, nodes: Nodes) -> None:
+def test_error_for_address_without_cluster(tmp_path: Path, nodes: Nodes) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -161,7 +161,7 @@ def test_no_cluster_at_the_address_is_told_at_once(tmp_path: Path, nodes: Nodes)
 
 
 @pytest.mark.slow
-def test_checkpoints_go_to_a_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> None:
+def test_checkpoints_are_saved_to_bucket(tmp_path: Path, nodes: Nodes, s3: S3) -> None:
     place = ClusterPlace(tmp_path, nodes, shared=False)
     place.more["checkpoint_storage"] = s3.new_place()
     place.more["backend"]["runtime_env"] = {"env_vars": s3.environment}
@@ -181,7 +181,7 @@ FIRST = [
     after(110, Victim.DRIVER, haste=True),
 ]
 LAST = after(12, Victim.NODE)
-"""As whoever starts next would wait for Ray to see that it is dead."""
+"""The node is killed last: a driver that starts after it would wait until Ray notices that the node is dead."""
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ LAST = after(12, Victim.NODE)
         ),
     ],
 )
-def test_whatever_dies_nothing_is_lost_and_nothing_left(
+def test_kills_lose_no_result_and_leave_no_files(
     tmp_path: Path, nodes: Nodes, shared: bool, between: list[Blow]
 ) -> None:
     local = undisturbed(WIDE, tmp_path / "local")
@@ -207,14 +207,14 @@ def test_whatever_dies_nothing_is_lost_and_nothing_left(
     assert len(outcome.dealt) == len(blows)
     events = [entry.event for entry in outcome.evidence.entries]
     assert any("was lost" in event.why for event in events if isinstance(event, CapacityChanged))
-    # A few blows may all hit workers that have nothing to do just then.
+    # Some blows may hit idle workers, and preempt nothing.
     assert sum(isinstance(event, AttemptPreempted) for event in events) >= len(between)
     assert nodes.names[-1] in {event.node for event in events if isinstance(event, AttemptStarted)}
     assert left_on(nodes) == []
     assert folders_of(tmp_path / "tortured" / "home") == []
 
 
-def test_nodes_are_cleaned_of_an_experiment(tmp_path: Path, nodes: Nodes) -> None:
+def test_clean_deletes_files_of_experiment_on_all_nodes(tmp_path: Path, nodes: Nodes) -> None:
     key = f"ashwood-{tmp_path.name}"
     ids = [node.node_id for node in nodes.there]
     for node_id in (*ids, "of a node that is gone"):
@@ -224,11 +224,11 @@ def test_nodes_are_cleaned_of_an_experiment(tmp_path: Path, nodes: Nodes) -> Non
     assert not _home_of(key, ids[0]).parent.exists()
 
 
-def test_a_node_that_has_died_is_known_before_ray_knows(tmp_path: Path, nodes: Nodes) -> None:
+def test_dead_node_is_silent_while_ray_lists_it_as_alive(tmp_path: Path, nodes: Nodes) -> None:
     with connected(RayCluster(nodes.address, ship_code=False), toy_spec(tmp_path)) as cluster:
         node = nodes.add(num_cpus=1)
         assert not cluster.is_silent(node.node_id)
-        # Not by the cluster, which would tell Ray.
+        # Killed directly, because `nodes.kill` would tell Ray.
         raylet = node.all_processes["raylet"][0].process
         raylet.kill()
         raylet.wait()

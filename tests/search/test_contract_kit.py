@@ -126,10 +126,10 @@ def attacked(broken: type[Tournament], kit: type[SearchMethodContract]) -> Searc
 )
 def test_a_broken_halving_is_caught(broken: type[Tournament]) -> None:
     with pytest.raises(AssertionError):
-        attacked(broken, HalvingContract).test_keeps_its_promises_whatever_happens()
+        attacked(broken, HalvingContract).test_method_keeps_contract_for_any_calls()
 
 
 @pytest.mark.parametrize("broken", [CreatesOneTooMany, ForgetsToRetire, NeverPromotes, TrainsTooFar])
 def test_what_any_method_must_not_do_is_caught_without_knowing_its_rungs(broken: type[Tournament]) -> None:
     with pytest.raises(AssertionError):
-        attacked(broken, SearchMethodContract).test_keeps_its_promises_whatever_happens()
+        attacked(broken, SearchMethodContract).test_method_keeps_contract_for_any_calls()

@@ -1,4 +1,4 @@
-"""Playing a search through: it must come to what the engine comes to on the simulated backend."""
+"""`play` must give the same course as the engine on the simulated backend."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def models(draw: st.DrawFn) -> Training:
     return Exchangeable(unit_seconds=draw(st.sampled_from([0.0, 1.0])), spread=spread, noise=draw(st.floats(0, 1)))
 
 
-class Happened:
-    """What the log of a simulated experiment tells."""
+class Observed:
+    """The course of a simulated experiment, taken from its log entries."""
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.trials = TrialTable(spec)
@@ -59,23 +59,23 @@ class Happened:
     costs=st.builds(Costs, start=seconds, restore=seconds, save=seconds, straggling=st.sampled_from([0.0, 0.5])),
     workers=st.integers(1, 12),
 )
-def test_a_play_goes_as_the_engine_goes_on_the_simulated_backend(
+def test_play_has_course_of_engine_on_simulated_backend(
     search: SearchSettings, training: Training, costs: Costs, workers: int
 ) -> None:
     spec = spec_of(search)
-    happened = Happened(spec)
+    observed = Observed(spec)
     backend = SimulatedBackend(spec, training, workers, costs=costs)
-    experiment = simulate(Experiment(spec), backend, observers=[happened.observe])
+    experiment = simulate(Experiment(spec), backend, observers=[observed.observe])
     course = play(Tournament(search), training, workers, costs=costs, seed=spec.seed)
     assert course.arrivals == arrivals_of(experiment)
     assert course.seconds == backend.clock.now
-    assert course.first_end == happened.first_end
-    assert course.most_waiting == happened.most_waiting
-    assert course.busy == pytest.approx(happened.trials.spending.busy_seconds)
+    assert course.first_end == observed.first_end
+    assert course.most_waiting == observed.most_waiting
+    assert course.busy == pytest.approx(observed.trials.spending.busy_seconds)
     assert 0 <= course.full_until <= course.last_full <= course.seconds
 
 
-def test_the_tail_begins_when_workers_were_all_at_work_for_the_last_time() -> None:
+def test_last_full_is_last_time_when_all_workers_were_busy() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
     course = play(Tournament(settings), Exchangeable(unit_seconds=2.0), 4, costs=Costs(start=1.0, save=3.0))
     assert course.seconds == 2 * (1 + 20 + 3)
@@ -84,7 +84,7 @@ def test_the_tail_begins_when_workers_were_all_at_work_for_the_last_time() -> No
     assert course.trained == 6 * 20
 
 
-def test_synchronous_halving_stands_still_between_rungs() -> None:
+def test_sync_halving_leaves_workers_idle_between_rungs() -> None:
     settings = asha(16, method=Method.SYNC_HALVING, max_length=16, num_rungs=2)
     course = play(Tournament(settings), Exchangeable(), 8)
     assert course.seconds == 4 + 4 + 12
@@ -92,34 +92,34 @@ def test_synchronous_halving_stands_still_between_rungs() -> None:
     assert course.first_end == 20
 
 
-class Heard:
+class Recorder:
     def __init__(self) -> None:
-        self.saved_at: dict[int, list[int]] = {}
-        self.gone: list[int] = []
+        self.saved_lengths: dict[int, list[int]] = {}
+        self.ended_trials: list[int] = []
 
     def saved(self, trial: int, length: int) -> None:
-        self.saved_at.setdefault(trial, []).append(length)
+        self.saved_lengths.setdefault(trial, []).append(length)
 
     def ended(self, trial: int) -> None:
-        self.gone.append(trial)
+        self.ended_trials.append(trial)
 
 
 @given(search=streams.settings(), workers=st.integers(1, 6))
-def test_a_witness_hears_of_every_trial_and_of_what_it_saved(search: SearchSettings, workers: int) -> None:
-    heard = Heard()
-    course = play(Tournament(search), Exchangeable(noise=0.5, spread=1.5), workers, witness=heard)
+def test_witness_gets_every_trial_and_its_checkpoints(search: SearchSettings, workers: int) -> None:
+    recorder = Recorder()
+    course = play(Tournament(search), Exchangeable(noise=0.5, spread=1.5), workers, witness=recorder)
     created = sum(bracket[0] for bracket in course.arrivals)
-    assert sorted(heard.gone) == list(range(created))
-    complete = [trial for trial, lengths in heard.saved_at.items() if search.max_length in lengths]
+    assert sorted(recorder.ended_trials) == list(range(created))
+    complete = [trial for trial, lengths in recorder.saved_lengths.items() if search.max_length in lengths]
     assert len(complete) == sum(bracket[-1] for bracket in course.arrivals)
-    assert all(lengths == sorted(set(lengths)) for lengths in heard.saved_at.values())
+    assert all(lengths == sorted(set(lengths)) for lengths in recorder.saved_lengths.values())
 
 
-# -- from the middle ----------------------------------------------------------------------------
+# -- searches that have started -----------------------------------------------------------------
 
 
 @given(search=streams.settings(), workers=st.integers(1, 6), after=st.integers(0, 60))
-def test_a_search_can_be_played_on_from_its_middle(search: SearchSettings, workers: int, after: int) -> None:
+def test_play_from_running_search_has_course_of_engine(search: SearchSettings, workers: int, after: int) -> None:
     spec = spec_of(search)
     training = Exchangeable(spread=1.5, noise=0.4)
     costs = Costs(start=0.7, restore=0.4, save=0.3)
@@ -155,7 +155,7 @@ def test_a_search_can_be_played_on_from_its_middle(search: SearchSettings, worke
                 remaining[event.trial] = entry.at - now
             case AttemptEnded() if live.get(event.trial) == event.attempt:
                 leaving[event.trial] = entry.at - now
-    # Those that have been given a worker in this very turn start with the next; what is left is as if they had.
+    # Attempts that got a worker in this very turn start in the next one.  They count as if they had started.
     started = {trial for trial, attempt in live.items() if (trial, attempt) not in ended}
     remaining = {trial: seconds for trial, seconds in remaining.items() if trial in started}
     leaving = {t: seconds for t, seconds in leaving.items() if t in started and t not in remaining}

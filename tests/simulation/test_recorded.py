@@ -1,3 +1,5 @@
+"""Models that repeat recorded trials."""
+
 import pytest
 
 from ashwood.search.settings import Method
@@ -16,7 +18,7 @@ def train(record: Recorded, trial: int, begin: int, end: int, seed: int = 0) -> 
     return record.train(Setting(trial, seed), begin, end)
 
 
-def test_a_trial_trains_as_it_did() -> None:
+def test_recorded_trial_repeats_its_curve() -> None:
     record = Recorded([LONG, OTHER, SHORT])
     assert train(record, 0, 0, 4) == Trained(8.0, 0.4)
     assert train(record, 0, 4, 8) == Trained(8.0, 0.2)
@@ -24,30 +26,30 @@ def test_a_trial_trains_as_it_did() -> None:
     assert train(record, 0, 0, 20).loss == 0.2
 
 
-def test_beyond_its_record_it_runs_beside_the_nearest_that_trained_on() -> None:
+def test_stopped_trial_continues_parallel_to_nearest_longer_curve() -> None:
     record = Recorded([SHORT, LONG, OTHER])
     assert train(record, 0, 1, 4) == pytest.approx((3.0, 1.8))
     assert train(record, 0, 0, 8).loss == pytest.approx(1.7)
 
 
-def test_trials_beyond_the_record_are_others_again() -> None:
+def test_unrecorded_trials_repeat_recorded_ones() -> None:
     record = Recorded([LONG, OTHER])
     losses = {train(record, 100 + seed, 0, 8, seed).loss for seed in range(20)}
     assert losses == {0.2, 1.9}
 
 
 @pytest.mark.parametrize("curves", [[], [Curve([], 1.0)]])
-def test_a_record_of_nothing_is_refused(curves: list[Curve]) -> None:
+def test_recorded_without_points_raises(curves: list[Curve]) -> None:
     with pytest.raises(ValueError, match="needs"):
         Recorded(curves)
 
 
-def test_an_experiment_can_be_simulated_again_from_its_log() -> None:
+def test_recorded_repeats_metrics_of_event_log() -> None:
     spec = spec_of(asha(27, method=Method.RANDOM, max_length=9))
     ran = Workers(spec, power_law(3), workers=3, period=1)
-    told = chronicle(spec, ran.run())
-    record = recorded(told)
-    for trial in told.progress.trials.rows:
-        for report in told.history.reports.of(trial):
+    history = chronicle(spec, ran.run())
+    record = recorded(history)
+    for trial in history.progress.trials.rows:
+        for report in history.history.reports.of(trial):
             assert train(record, trial, 0, report.length).loss == pytest.approx(report.metrics["loss"])
         assert 5.0 <= train(record, trial, 0, 1).seconds <= 15.0

@@ -122,7 +122,7 @@ def left_on(nodes: Nodes) -> list[Any]:
 def folders_of(home: str | Path) -> list[Path]:
     """Return what workers of the first experiment of a home have left on this machine."""
     from ashwood.backends.ray.cluster import connected
-    from ashwood.backends.ray.outpost import _base
+    from ashwood.backends.ray.node_worker import _base
 
     with open_home(home) as opened, connected(RayCluster("auto"), opened.store.spec(1)) as cluster:
         place = OnRay(ThisMachine(opened, 1, opened.store.spec(1)), cluster)

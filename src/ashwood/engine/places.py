@@ -51,7 +51,7 @@ class Place(Protocol):
         """
         ...
 
-    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """Receive checkpoints that workers could not hand to a former driver, and yield the name of each.
 
         Call `clear` before.  What a node holds is removed from it only after the caller asked for the next name:
@@ -125,7 +125,7 @@ class ThisMachine:
                 f"you may not write {self._fence}, which workers lock: {how_to_share(self._fence, self.home.path)}"
             ) from error
 
-    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
         """Yield nothing: workers save to where the driver reads."""
         return iter(())
 
@@ -178,17 +178,17 @@ class OnRay:
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
 
-    def salvage(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """From every node of the cluster, if checkpoints travel to the driver."""
         # Also if it was paused: its driver could not fetch what lies beside a worker that had died.
         if self._state is ExperimentState.CREATED or self._shared:
             return iter(())
         storage = self._here.home.storage(self._here.experiment, self._here.spec)
-        return self._cluster.salvage(self._key, storage, wanted)
+        return self._cluster.collect_checkpoints(self._key, storage, wanted)
 
     def clean(self) -> None:
         """Remove directories of workers that could not do so themselves, of this driver or a former one."""
-        if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.littered):
+        if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.left_files):
             with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
                 self._cluster.clean(self._key)
 

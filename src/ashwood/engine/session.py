@@ -227,8 +227,8 @@ class Session:
 
         # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
         start.waits_for("the nodes of the cluster, which may hold checkpoints")
-        salvaged = place.salvage(partial(is_wanted, experiment))
-        while (name := while_beating(partial(next, salvaged, None), start.beat)) is not None:
+        collected = place.collect_checkpoints(partial(is_wanted, experiment))
+        while (name := while_beating(partial(next, collected, None), start.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
         start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
         if folded.last is not None and (moved := set_aside_foreign(experiment, storage, start.beat)):

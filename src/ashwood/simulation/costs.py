@@ -1,4 +1,4 @@
-"""What takes time besides training, and what goes wrong: the conditions that trials train under."""
+"""The conditions of a simulation: times besides training, faults, and the number of workers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What everything but training itself takes, in seconds.
+    """Durations of everything but training itself, in seconds.
 
     Attributes:
-        start: from the moment that a trial gets a worker until its first step begins.
-        restore: in addition, where it goes on from a checkpoint.
-        save: from the moment that a trial is to let go with its checkpoint saved, until its worker is free.
-        straggling: standard deviation of z: each stretch of training takes 1 + abs(z) times as long.
+        start: time from the assignment of a worker until the first step begins.
+        restore: additional time if the attempt resumes from a checkpoint.
+        save: time to save a checkpoint at the end of an attempt, until its worker is free.
+        straggling: standard deviation of a normal variable z; each segment of training takes 1 + abs(z) times as long.
     """
 
     start: float = 0.0
@@ -31,11 +31,11 @@ class Costs:
     straggling: float = 0.0
 
     def setting_up(self, length: int) -> float:
-        """Seconds until a fresh process trains on from ``length``."""
+        """Return the seconds until a new process begins to train from ``length``."""
         return self.start + self.restore if length else self.start
 
     def delay(self, seed: int, length: int) -> float:
-        """How many times as long a stretch of training from ``length`` on takes as it should; ``seed``: the trial's.
+        """Return the factor by which training from ``length`` is slower for the trial with a training ``seed``.
 
         Source: Li et al. 2020 (arXiv:1810.05934), appendix A.1.
         """
@@ -50,22 +50,22 @@ NO_COSTS = Costs()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong, each as a rate per second of a worker's time at work.
+    """Rates of faults, per second that a worker is busy.
 
     Attributes:
-        crashes: the trial's process fails.
-        preemptions: the trial's worker is taken away, and another takes its place at once.
+        crashes: rate at which a trial's process fails.
+        preemptions: rate at which a trial loses its worker, which is replaced at once.
     """
 
     crashes: float = 0.0
     preemptions: float = 0.0
 
     def crash_after(self, seed: int, attempt: int) -> float:
-        """Seconds of work after which an attempt crashes; infinite: never."""
+        """Return the seconds of work after which an attempt crashes, or infinity."""
         return _waiting_time(self.crashes, seed, "crashes", attempt)
 
     def preempted_after(self, seed: int, attempt: int) -> float:
-        """Seconds of work after which an attempt is preempted; infinite: never."""
+        """Return the seconds of work after which an attempt is preempted, or infinity."""
         return _waiting_time(self.preemptions, seed, "preempted", attempt)
 
 
@@ -74,20 +74,20 @@ def _waiting_time(rate: float, seed: int, what: str, attempt: int) -> float:
 
 
 def normal_draw(seed: int, *address: int | str) -> float:
-    """A draw from the standard normal distribution for an address."""
+    """Return a draw from the standard normal distribution for an address."""
     return NORMAL.inv_cdf(unit_draw(seed, *address) or 2.0**-54)
 
 
 NO_FAULTS = Faults()
-"""Nothing goes wrong."""
+"""No faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """How many workers there are, from when on.
+    """The number of workers over time.
 
     Attributes:
-        changes: (seconds since the start, number of workers), rising in time; the first at 0.
+        changes: pairs of seconds since the start and number of workers, in order of time; the first is at 0.
     """
 
     changes: Sequence[tuple[float, int]]
@@ -95,20 +95,20 @@ class Workers:
     def __post_init__(self) -> None:
         times = [at for at, _ in self.changes]
         if not times or times[0] != 0 or any(b <= a for a, b in pairwise(times)):
-            raise ValueError(f"the times of changes have to begin at 0 and to rise: {times}")
+            raise ValueError(f"the times of changes must begin at 0 and rise, not {times}")
         if any(number < 0 for _, number in self.changes):
-            raise ValueError("there can't be fewer than 0 workers")
+            raise ValueError(f"numbers of workers must be at least 0, not {min(number for _, number in self.changes)}")
 
     @classmethod
     def always(cls, number: int) -> Workers:
-        """The same number all the time."""
+        """Return a constant number of workers."""
         return cls(((0.0, number),))
 
     @property
     def first(self) -> int:
-        """The number at the start."""
+        """Number of workers at the start."""
         return self.changes[0][1]
 
     def later(self) -> Iterator[tuple[float, int]]:
-        """The changes after the start."""
+        """Return the changes after the start."""
         return iter(self.changes[1:])

@@ -1,8 +1,8 @@
-"""A whole search played through in virtual time: the real rules, and workers that only count.
+"""A fast simulation of a whole search in virtual time, with the real search and a model of everything else.
 
-It is to the engine with the simulated backend what a score is to its performance: jobs
-are given out, wait for workers and take their time exactly as there (a test compares the
-two), but nothing is recorded, so that a preview can afford hundreds of searches.
+It assigns jobs to workers exactly as the engine does with the simulated backend, which a test
+compares.  But it makes no events, decisions or log entries, so it is fast enough for a preview
+of hundreds of searches.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 class Witness(Protocol):
-    """Who wants to know which checkpoints there are."""
+    """An observer of a simulated search, for example to count its checkpoints."""
 
     def saved(self, trial: TrialId, length: int) -> None:
-        """A trial has saved a checkpoint at a total length."""
+        """Note that a trial has saved a checkpoint at a total length."""
         ...
 
     def ended(self, trial: TrialId) -> None:
-        """A trial will never train again; one that trained to the end saves its last checkpoint after that."""
+        """Note that a trial will not train again; a complete trial saves its last checkpoint after this call."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Underway:
-    """How far the trials of a search are that is played on from its middle.
+    """The state of the trials of a running search from which a simulation starts.
 
     Attributes:
-        seeds: training seeds of trials; those left out have the ones of their experiment.
-        remaining: of the trials that are at work on their job, the seconds until they report.
-        leaving: of those that are letting go of a worker, the seconds until it is free.
+        seeds: training seeds of some trials; all others have the seeds of their experiment.
+        remaining: seconds until each training trial reports.
+        leaving: seconds until the worker of each ending attempt is free.
     """
 
     seeds: Mapping[TrialId, int]
@@ -52,17 +52,17 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How a search went; times in seconds since its start.
+    """The result of a simulated search; times are in seconds since its start.
 
     Attributes:
-        arrivals: how many trials reached each rung, by bracket.
-        seconds: when its last worker was free.
-        busy: time of all workers together that went into trials, start-up and saving included.
-        trained: of that, training alone.
-        first_end: when the first trial reached max_length; None: none did.
-        full_until: until when every worker that may train did so without a break from the start.
-        last_full: until when every worker that may train did so for the last time: where the tail begins.
-        most_waiting: the most trials that waited at a rung at once.
+        arrivals: number of trials that reached each rung, by bracket.
+        seconds: time when the last worker became free.
+        busy: total time that all workers spent on trials, including start-up and saving.
+        trained: the part of `busy` that was training.
+        first_end: time when the first trial reached max_length, or None if none did.
+        full_until: time until which all usable workers were busy from the start on.
+        last_full: last time when all usable workers were busy; the tail of the search begins there.
+        most_waiting: largest number of trials that were paused at once.
     """
 
     arrivals: Arrivals
@@ -85,25 +85,25 @@ def play(
     witness: Witness | None = None,
     underway: Underway | None = None,
 ) -> Course:
-    """Play a search through to its end.
+    """Simulate a search to its end.
 
     Args:
-        search: as it stands: fresh, or in its middle.
-        training: what trials take and come to.
-        workers: how many there are.
-        costs: what else takes time.
-        seed: the experiment's: trials have the training seeds that they have there.
-        witness: is told of checkpoints.
-        underway: how far trials are, in the middle of a search; times in the course count from there.
+        search: the search, new or with trials; it is changed.
+        training: model of the training code.
+        workers: number of workers.
+        costs: durations of everything but training.
+        seed: seed of the experiment, from which the training seeds of trials are drawn.
+        witness: observer of the search, or None.
+        underway: state of the trials of a search that has started, or None; times in the result count from there.
     """
     play = _Play(search, training, workers, costs, seed, witness)
     if underway is not None:
-        play.take_up(underway)
+        play.start_underway(underway)
     return play.run()
 
 
 class _Trial:
-    """One trial: how far it is, and where its job ends."""
+    """A simulated trial: its length so far, and the target of its job."""
 
     __slots__ = ("length", "setting", "target")
 
@@ -134,11 +134,13 @@ class _Play:
         self._limit = min(workers, most) if most else workers
         self._now = 0.0
         self._seq = 0
-        # (when, sequence, trial, loss or None: its worker is free).  The sequence settles ties.
+        # Future events: (time, sequence number, trial, loss).  With a loss the trial reports, with None its worker
+        # becomes free.  The sequence number orders events at the same time.
         self._agenda: list[tuple[float, int, TrialId, float | None]] = []
         self._trials: dict[TrialId, _Trial] = {}
-        # Those that have a job and wait for a worker; and since when each worker is at work, by trial.
+        # Trials that have a job and wait for a worker.
         self._queue: deque[TrialId] = deque()
+        # Trials that occupy a worker, with the time since when.
         self._live: dict[TrialId, float] = {}
         self._jobs = 0
         self._waiting = 0
@@ -147,16 +149,16 @@ class _Play:
         self._trained = 0.0
         self._first_end: float | None = None
 
-    def take_up(self, underway: Underway) -> None:
-        """Begin in the middle of the search."""
+    def start_underway(self, underway: Underway) -> None:
+        """Start from a search that already has trials."""
         self._seeds = underway.seeds
         for bracket in self._search.brackets:
             self._waiting += sum(len(rung.waiting()) for rung in bracket.rungs[:-1]) * (not bracket.finished)
             for trial, at in bracket.training.items():
                 self._jobs += 1
-                # A new trial of `LearningHalving` may be on its way to a rung further up.
+                # A new trial of `LearningHalving` may skip lower rungs, and has no result at the rung below.
                 begin = bracket.rungs[at - 1].length if at and trial in bracket.rungs[at - 1] else 0
-                found = self._meet(trial, begin, bracket.rungs[at].length)
+                found = self._add(trial, begin, bracket.rungs[at].length)
                 if (seconds := underway.remaining.get(trial)) is None:
                     self._queue.append(trial)
                     continue
@@ -207,7 +209,7 @@ class _Play:
         )
 
     def _report(self, trial: TrialId, loss: float) -> None:
-        """A trial has trained to its target."""
+        """Report the loss of a trial at its target to the search, and act on the verdict."""
         found = self._trials[trial]
         length = found.length = found.target
         verdict = self._search.report(trial, length, loss)
@@ -215,7 +217,7 @@ class _Play:
             self._jobs -= 1
             self._waiting += 1
             if not self._pull(trial):
-                self._let_go(trial, save=True)
+                self._end(trial, save=True)
             if self._waiting > self._most_waiting:
                 self._most_waiting = self._waiting
         elif isinstance(verdict, GoOn):
@@ -227,23 +229,23 @@ class _Play:
                 self._first_end = self._now
             if self._witness is not None:
                 self._witness.ended(trial)
-            self._let_go(trial, save=complete)
+            self._end(trial, save=complete)
             self._pull(None)
 
     def _pull(self, reporting: TrialId | None) -> bool:
-        """Take jobs for free capacity; returns whether the trial that reports right now trains on."""
-        goes_on = False
+        """Take jobs for free capacity, and return whether one of them continues the trial that reports right now."""
+        continues = False
         search, trials = self._search, self._trials
         while self._jobs < self._limit and (job := search.next_job()) is not None:
             self._jobs += 1
             trial, target, why = job
             if isinstance(why, New):
-                self._meet(trial, 0, target)
+                self._add(trial, 0, target)
             else:
                 self._waiting -= 1
-                found = trials.get(trial) or self._meet(trial, self._below(trial, target), target)
+                found = trials.get(trial) or self._add(trial, self._below(trial, target), target)
                 if trial == reporting:
-                    goes_on = True
+                    continues = True
                     self._train(trial, found, target, 0.0)
                     continue
                 found.target = target
@@ -252,10 +254,10 @@ class _Play:
             self._waiting -= 1
             if self._witness is not None:
                 self._witness.ended(retired.trial)
-        return goes_on
+        return continues
 
-    def _meet(self, trial: TrialId, length: int, target: int) -> _Trial:
-        """A trial that gets a job for the first time since the play began."""
+    def _add(self, trial: TrialId, length: int, target: int) -> _Trial:
+        """Add a trial that gets its first job in this simulation."""
         seed = self._seeds.get(trial) if self._seeds else None
         if seed is None:
             seed = training_seed(self._seed, *self._search.address(trial))
@@ -263,17 +265,17 @@ class _Play:
         return found
 
     def _below(self, trial: TrialId, target: int) -> int:
-        """The length of the rung below, where a trial that is promoted has waited; 0 below the first rung."""
+        """Return the length at which a promoted trial was paused: that of the rung below its target, or 0."""
         rungs = self._search.brackets[self._search.address(trial)[0]].rungs
         return max((rung.length for rung in rungs if rung.length < target), default=0)
 
     def _start(self) -> None:
-        """Give free workers to those that wait for one."""
+        """Assign free workers to waiting trials."""
         queue, live = self._queue, self._live
         held: list[TrialId] = []
         while queue and len(live) < self._workers:
             trial = queue.popleft()
-            if trial in live:  # its last process still saves
+            if trial in live:  # its previous attempt still saves
                 held.append(trial)
                 continue
             live[trial] = self._now
@@ -283,7 +285,7 @@ class _Play:
             queue.extendleft(reversed(held))
 
     def _train(self, trial: TrialId, found: _Trial, target: int, delay: float) -> None:
-        """Train a trial to a target, after so many seconds of start-up."""
+        """Schedule the report of a trial at its target, after ``delay`` seconds of start-up."""
         found.target = target
         seconds, loss = self._training.train(found.setting, found.length, target)
         if self._costs.straggling:
@@ -292,8 +294,8 @@ class _Play:
         self._seq += 1
         heappush(self._agenda, (self._now + (delay + seconds), self._seq, trial, loss))
 
-    def _let_go(self, trial: TrialId, *, save: bool) -> None:
-        """A trial leaves its worker, with its checkpoint saved or without one."""
+    def _end(self, trial: TrialId, *, save: bool) -> None:
+        """Schedule the end of a trial's attempt, after a checkpoint if ``save``."""
         self._seq += 1
         seconds = 0.0
         if save:

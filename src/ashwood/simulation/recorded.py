@@ -1,4 +1,4 @@
-"""Learning curves of an experiment that was run, for simulations of what another search would have made of it."""
+"""Recorded learning curves of an experiment, to simulate what another search would have done with its trials."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Point(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """What a trial came to.
+    """The learning curve of a trial.
 
     Attributes:
-        points: at rising lengths; at least one.
-        pace: seconds that one unit of length took.
+        points: at least one point, in order of length.
+        pace: seconds per unit of length.
     """
 
     points: Sequence[Point]
@@ -30,21 +30,22 @@ class Curve(NamedTuple):
 
 
 class Recorded:
-    """Trains trials as recorded ones were; trials beyond the record take the place of others, drawn by their seed.
+    """A model of training code that repeats recorded trials.
 
-    Most recorded trials were stopped early.  From where its record ends, a trial's curve runs
-    beside that of the trial that was nearest to it there and trained on.
+    A trial that was not recorded repeats one of the others, drawn by its seed.  Most recorded
+    trials were stopped early.  The curve of such a trial is continued in parallel to the curve
+    that was nearest to it at its last point, among those that are longer.
     """
 
     def __init__(self, curves: Sequence[Curve]) -> None:
-        """Take the curves of an experiment, by trial.
+        """Use the curves of an experiment, by trial.
 
         Raises:
-            ValueError: there is none, or one has no points.
+            ValueError: there are no curves, or one has no points.
         """
         if not curves or not all(curve.points for curve in curves):
-            raise ValueError("a record needs at least one trial, and each trial a point")
-        # The longest first, so that whoever follows another follows a whole curve.
+            raise ValueError("a simulation of recorded trials needs at least one curve, and a point on each curve")
+        # The longest first, so that a curve is only ever continued by one that has been continued itself.
         order = sorted(range(len(curves)), key=lambda row: -curves[row].points[-1].length)
         self._whole: dict[int, Sequence[Point]] = {}
         for row in order:
@@ -68,7 +69,7 @@ class Recorded:
 
 
 def _loss_at(points: Sequence[Point], length: int) -> float:
-    """Between points on a straight line; before the first and after the last as there."""
+    """Return the loss at a length: linear between points, and constant before the first and after the last one."""
     after = bisect_left(points, length, key=lambda point: point.length)
     if after == 0 or after == len(points):
         return points[min(after, len(points) - 1)].loss

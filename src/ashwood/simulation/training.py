@@ -1,7 +1,7 @@
-"""Training code as a model: what a stretch of training takes and comes to.
+"""Models of training code: the time and the resulting loss of a segment of training.
 
-A model is a function of what a trial is, never of what was asked before, so a search meets
-the same trials whatever the order of events, the number of workers and the method.
+A model is a pure function of the trial and the segment.  So all searches have the same trials,
+whatever the order of events, the number of workers and the search method.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ashwood.simulation.costs import NORMAL, normal_draw
 
 
 class Setting(NamedTuple):
-    """One trial: its number, its training seed and its hyperparameters."""
+    """A trial, as a model of training code sees it: its number, training seed and hyperparameters."""
 
     trial: TrialId
     seed: int
@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """What a stretch of training took, in seconds, and the loss at its end."""
+    """The result of a segment of training: the seconds that it took, and the loss at its end."""
 
     seconds: float
     loss: float
@@ -41,10 +41,12 @@ class Training(Protocol):
 
 
 def log_spread(spread: float) -> float:
-    """Standard deviation of the logarithm of a quantity of which two thirds lie within a factor of ``spread``.
+    """Return the standard deviation of the logarithm of a quantity whose standard deviation is a factor ``spread``.
+
+    Two thirds of a log-normal distribution lie between median / ``spread`` and median * ``spread``.
 
     Raises:
-        ValueError: a factor below 1.
+        ValueError: ``spread`` is less than 1.
     """
     if spread < 1:
         raise ValueError(f"a spread is a factor of at least 1, not {spread:g}")
@@ -53,13 +55,15 @@ def log_spread(spread: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchangeable:
-    """Trials of which nothing is known but how well an early loss foretells a later one, and how their paces differ.
+    """A model with few assumptions: how well early losses predict later ones, and how the paces of trials differ.
+
+    It has no learning curves: only the order of the losses at one length has a meaning.
 
     Attributes:
-        unit_seconds: what one unit of length takes on average over trials.
-        spread: two thirds of the trials take between 1/spread and spread times their median pace.
-        noise: the correlation between a trial's losses at two rungs is 1 - noise**2.
-        learning: how much better than at random later trials are drawn; see `ashwood.search.density`.
+        unit_seconds: mean time of one unit of length over trials, in seconds.
+        spread: two thirds of the trials have a pace between 1/spread and spread times the median pace.
+        noise: square root of 1 minus the correlation between a trial's losses at two rungs, from 0 to 1.
+        learning: how much better than random draws later trials are, because the sampler learns; 0 for random draws.
     """
 
     unit_seconds: float = 1.0
@@ -73,7 +77,7 @@ class Exchangeable:
         seconds = (end - begin) * self.unit_seconds
         if self.spread != 1.0:
             seconds *= lognormal(mixed(seed, 0), self.spread)
-        # The seed was drawn at random itself.
+        # The seed is a uniform draw itself, so it serves as the trial's quality without another draw.
         quality = seed * _SEED_SCALE
         if self.learning and setting.trial % RANDOM_EVERY and setting.trial > _LEARNS_FROM:
             quality **= 1 + self.learning
@@ -85,12 +89,12 @@ class Exchangeable:
 
 _SEED_SCALE = 2.0**-31
 _LEARNS_FROM = 24
-"""So many trials are created, about, before some are known at a length that is worth learning from."""
+"""Approximate number of trials that are created before the sampler has enough results to learn from."""
 _MASK = (1 << 64) - 1
 
 
 def mixed(seed: int, number: int) -> float:
-    """A uniform draw from [0, 1) for a training seed and a number from 0 to 2**33: cheaper than a hash of text.
+    """Return a uniform draw from [0, 1) for a training seed and a number from 0 to 2**33, faster than `unit_draw`.
 
     Source: Steele et al. 2014, "Fast Splittable Pseudorandom Number Generators", the mixing of SplitMix64.
     """
@@ -101,28 +105,28 @@ def mixed(seed: int, number: int) -> float:
 
 
 def lognormal(unit: float, spread: float) -> float:
-    """The ``unit`` quantile of a log-normal distribution with mean 1 and the given spread."""
+    """Return the ``unit`` quantile of a log-normal distribution with mean 1 and the given spread."""
     sigma = log_spread(spread)
     return exp(sigma * (NORMAL.inv_cdf(unit or 2.0**-54) - sigma / 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerLaw:
-    """Learning curves that fall by a power law and cross, with a stated rank correlation.
+    """A model with learning curves that fall by a power law and cross, with a given rank correlation.
 
-    A trial's standing among all others is a standard normal variable that drifts while it
-    trains; its loss is a monotone function of standing and length.  So the rank correlation
-    of losses at max_length / base**i and max_length / base**j is what it is said to be,
-    whatever the shape of the curves: ``rank_correlation`` for neighbours, falling like that
-    of an autoregressive process further apart.
+    A trial's standing among all others is a standard normal variable that drifts during
+    training.  Its loss is a monotone function of standing and length.  So the rank correlation
+    between losses at two lengths depends only on the standings, whatever the shape of the
+    curves.  It is ``rank_correlation`` for lengths that differ by a factor of ``base``, and
+    falls for larger factors as that of an autoregressive process.
 
     Attributes:
-        max_length: where standings are anchored.
-        rank_correlation: Spearman's, between losses at lengths that differ by a factor of ``base``.
+        max_length: total length for which standings are drawn first.
+        rank_correlation: Spearman's rank correlation between losses at lengths that differ by a factor of ``base``.
         base: that factor.
-        exponent: losses fall with length**-exponent.
-        unit_seconds: what one unit of length takes on average over trials.
-        spread: two thirds of the trials take between 1/spread and spread times their median pace.
+        exponent: losses fall as length**-exponent.
+        unit_seconds: mean time of one unit of length over trials, in seconds.
+        spread: two thirds of the trials have a pace between 1/spread and spread times the median pace.
     """
 
     max_length: int
@@ -141,7 +145,7 @@ class PowerLaw:
         return Trained(seconds, floor + end**-self.exponent)
 
     def standing(self, seed: int, length: int) -> float:
-        """The trial's standing after a length: standard normal, lower is better."""
+        """Return a trial's standing at a length: standard normal over trials, lower is better."""
         back = max(0.0, log(self.max_length / length) / log(self.base))
         knot = int(back)
         between = back - knot
@@ -159,13 +163,13 @@ class PowerLaw:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Curves that are known: of each trial, after each unit of length, the seconds so far and the loss.
+    """A model that reads from a table: for each trial and each unit of length, the time so far and the loss.
 
-    Trials beyond the table take the place of others, drawn by their seed.
+    A trial that is not in the table repeats one of the others, drawn by its seed.
 
     Attributes:
-        seconds: by trial and length - 1; cumulative.
-        losses: by trial and length - 1.
+        seconds: cumulative seconds, by trial and length - 1.
+        losses: losses, by trial and length - 1.
     """
 
     seconds: Sequence[Sequence[float]]

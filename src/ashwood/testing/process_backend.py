@@ -1,6 +1,7 @@
-"""The contract of a backend that runs training code in processes: what it keeps beyond what the engine relies on.
+"""The contract of backends that run training code in processes.
 
-Subclass it in a test module and say how to make one::
+It contains `ashwood.testing.backend.BackendContract`, and tests of what users rely on: crashes, hangs,
+child processes, checkpoints.  To test a new backend, subclass it and define ``make``::
 
     class TestMyBackend(ProcessBackendContract):
         def make(self, spec: ExperimentSpec, directory: Path) -> Backend:
@@ -39,11 +40,11 @@ from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn
 from ashwood.testing.backend import (
     PATIENCE,
     BackendContract,
-    Storm,
+    RandomCommands,
     drive,
     endless,
+    events_of,
     finish,
-    hear,
     job,
     reported,
     say_nothing,
@@ -54,17 +55,17 @@ from ashwood.trial.storage import open_storage
 
 
 class ProcessBackendContract(BackendContract):
-    """What users rely on where processes of their code run; checkpoints go to ``checkpoints`` in the directory."""
+    """Tests that every backend with processes passes; ``make`` must use the storage ``directory / "checkpoints"``."""
 
-    def test_a_checkpoint_is_there_when_it_is_told(self, backend: Backend, tmp_path: Path) -> None:
-        """With what the training code wrote."""
+    def test_checkpoint_is_complete_when_it_is_reported(self, backend: Backend, tmp_path: Path) -> None:
+        """It has the files that the training code wrote."""
         saved = drive(backend, [job(target=3)])[-2]
         assert isinstance(saved, CheckpointSaved)
         with open_storage(tmp_path / "checkpoints").fetch(saved.path) as directory:
             assert (directory / "length").read_text() == "3"
 
     def test_report_that_is_better_than_all_checkpoints_of_the_experiment_is_saved(self, tmp_path: Path) -> None:
-        """Its process knows the best one from the start, and learns of better ones while it trains."""
+        """Its process knows the best loss from the start, and is sent better ones during training."""
         backend = self.make(toy_spec(tmp_path, save_on=SaveOn.BEST), tmp_path)
         until = tmp_path / "go"
         try:
@@ -81,16 +82,16 @@ class ProcessBackendContract(BackendContract):
             backend.close()
 
     def test_training_code_without_checkpoints_is_suspended_too(self, backend: Backend) -> None:
-        """It loses its work, but it lets go."""
+        """Its training is lost, but the attempt ends."""
         start = endless()._replace(hparams={"seconds": 0.01, "save": False})
         events = drive(backend, [start], on_the_way=lambda _: Suspend(0, 1))
         assert not any(isinstance(event, CheckpointSaved) for event in events)
         assert isinstance(events[-1], AttemptEnded)
 
-    def test_aborted_attempt_ends_in_a_step_and_tells_only_its_last_word(
+    def test_aborted_attempt_ends_within_a_step_and_has_only_its_last_event(
         self, backend: Backend, tmp_path: Path
     ) -> None:
-        """Its reports that were not read yet are dropped. Other attempts train on, and its slot is free."""
+        """Its reports that were not read yet are dropped.  Other attempts continue, and its slot is free."""
         hparams = {"do": "tell", "at": 1, "until": "doomsday", "pid_file": str(tmp_path / "pid")}
         starts = [job(target=5, hparams=hparams), job(trial=1, target=2)]
         backend.dispatch(starts)
@@ -105,13 +106,13 @@ class ProcessBackendContract(BackendContract):
 
     @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
     def test_hung_attempt_is_killed_after_request_to_stop(self, tmp_path: Path, misdeed: str) -> None:
-        """It is not recorded as failed, and its slot is free."""
+        """A killed attempt counts as preempted, not as failed, and its slot is free."""
         backend = self.make(toy_spec(tmp_path, grace_period=0.3), tmp_path)
         try:
             backend.dispatch([job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})])
             process = wait_for_number(tmp_path / "pid")
             backend.dispatch([Suspend(0, 1)])
-            killed = next(event for event in hear(backend) if isinstance(event, LastWord))
+            killed = next(event for event in events_of(backend) if isinstance(event, LastWord))
             assert killed == AttemptPreempted(
                 0, 1, "it finished no step and no save for 0.3 s after the request to stop", hung=True
             )
@@ -122,7 +123,7 @@ class ProcessBackendContract(BackendContract):
 
     @pytest.mark.parametrize("misdeed", ["hang", "swallow"])
     def test_silent_attempt_fails(self, tmp_path: Path, misdeed: str) -> None:
-        """It is retried as after any failure, and its slot is free."""
+        """A silent attempt counts as failed, its process is ended, and its slot is free."""
         backend = self.make(toy_spec(tmp_path, max_silence=3.0), tmp_path)
         try:
             start = job(target=5, hparams={"do": misdeed, "at": 1, "pid_file": str(tmp_path / "pid")})
@@ -134,7 +135,7 @@ class ProcessBackendContract(BackendContract):
         finally:
             backend.close()
 
-    def test_training_time_is_told_while_code_hangs_and_before_the_last_word(self, tmp_path: Path) -> None:
+    def test_training_time_is_reported_while_code_hangs_and_before_the_last_word(self, tmp_path: Path) -> None:
         """If ``max_trial_time`` limits it, however short an attempt is; the engine stops the trial."""
         backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
         try:
@@ -144,7 +145,7 @@ class ProcessBackendContract(BackendContract):
             assert trained.seconds > 0.01
             hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
             backend.dispatch([job(trial=1, target=5, hparams=hangs)])
-            told = next(event for event in hear(backend) if isinstance(event, TrialTrained))
+            told = next(event for event in events_of(backend) if isinstance(event, TrialTrained))
             backend.dispatch([Suspend(1, 1)])
             *_, last, killed = until_last_word(backend)
             assert isinstance(killed, AttemptPreempted)
@@ -153,23 +154,23 @@ class ProcessBackendContract(BackendContract):
         finally:
             backend.close()
 
-    def test_what_an_aborted_attempt_started_is_gone_too(self, backend: Backend, tmp_path: Path) -> None:
-        """No child of its process lives on."""
+    def test_child_processes_of_aborted_attempt_are_ended(self, backend: Backend, tmp_path: Path) -> None:
+        """This holds also for children that ignore SIGTERM."""
         start = job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
         assert drive(backend, [start], lambda _: Abort(0, 1))[-1] == AttemptFailed(0, 1, "killed on request")
         wait_for_end(wait_for_number(tmp_path / "pid"))
 
-    def test_in_a_storm_of_kills_every_attempt_ends_exactly_once(self, backend: Backend, tmp_path: Path) -> None:
-        """Processes killed and attempts aborted at random instants free their slots, and leave nothing behind."""
-        storm = StormOfKills(backend, tmp_path, seed=0)
-        storm.rage(turns=30)
+    def test_attempts_end_exactly_once_under_random_kills(self, backend: Backend, tmp_path: Path) -> None:
+        """Processes that are killed and attempts that are aborted at random times free their slots."""
+        random_kills = RandomKills(backend, tmp_path, seed=0)
+        random_kills.run(turns=30)
         drive(backend, [job(trial=1_000), job(trial=1_001)])
         backend.close()
-        for process in storm.processes():
+        for process in random_kills.processes():
             wait_for_end(process)
 
-    def test_a_full_disk_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
-        """It is told apart, also where a library wraps it, and the slot works on."""
+    def test_full_disk_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
+        """A full disk is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, filled = drive(backend, [job(hparams={"do": "lack_space"})])
         assert isinstance(filled, StorageFailed)
         assert filled.error.startswith("RuntimeError: the library can't write its file\n")
@@ -177,8 +178,8 @@ class ProcessBackendContract(BackendContract):
         assert filled.cause == FULL
         assert drive(backend, [job(trial=1), job(trial=2)])
 
-    def test_storage_outage_is_not_the_fault_of_the_training_code(self, backend: Backend) -> None:
-        """It is told apart, also if a library wraps it, and the slot works on."""
+    def test_storage_outage_does_not_count_as_failure_of_training_code(self, backend: Backend) -> None:
+        """An outage is recognized also if a library wraps the exception, and the slot stays usable."""
         *_, failed = drive(backend, [job(hparams={"do": "lose_storage"})])
         assert isinstance(failed, StorageFailed)
         assert failed.error.startswith("can't upload s3://bucket/x: the token has expired\n")
@@ -195,8 +196,8 @@ class ProcessBackendContract(BackendContract):
             ("segfault", ["SIGSEGV"]),
         ],
     )
-    def test_a_crash_costs_its_attempt_only(self, backend: Backend, misdeed: str, words: Sequence[str]) -> None:
-        """What was reported before comes first, the reason is told, and the slot works on."""
+    def test_crash_ends_its_attempt_only(self, backend: Backend, misdeed: str, words: Sequence[str]) -> None:
+        """Earlier reports come first, the error says why it failed, and the slot stays usable."""
         bad = job(trial=0, target=5, hparams={"do": misdeed, "at": 2})
         events = drive(backend, [bad, job(trial=1, target=3)])
         of_bad = [event for event in events if getattr(event, "trial", None) == 0]
@@ -208,7 +209,7 @@ class ProcessBackendContract(BackendContract):
         assert AttemptEnded(1, 1, 3) in events
         assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=2)])
 
-    def test_training_code_that_returns_too_early_has_failed(self, tmp_path: Path) -> None:
+    def test_training_code_that_returns_too_early_fails(self, tmp_path: Path) -> None:
         """The error says what was expected."""
         backend = self.make(toy_spec(tmp_path, metric="accuracy"), tmp_path)
         try:
@@ -220,28 +221,28 @@ class ProcessBackendContract(BackendContract):
         assert "'loss' (last at length 2)" in failed.error
 
     def test_invalid_hyperparameters_and_stop(self, backend: Backend) -> None:
-        """Both are ends of their own."""
+        """Each ends an attempt with its own kind of event."""
         invalid = job(trial=0, hparams={"do": "invalid"})
         stops = job(trial=1, hparams={"do": "stop"})
         events = drive(backend, [invalid, stops])
         assert HparamsRejected(0, 1, "they make no sense") in events
         assert TrialStopped(1, 1) in events
 
-    def test_training_code_that_is_not_there(self, tmp_path: Path) -> None:
-        """No trial can ever run, which is no trial's fault."""
+    def test_missing_training_code_raises(self, tmp_path: Path) -> None:
+        """No trial can run, so the backend raises instead of failing trials."""
         entrypoint = Entrypoint(EntrypointKind.FUNCTION, "ashwood.testing.training:trian")
         backend = self.make(toy_spec(tmp_path, entrypoint=entrypoint), tmp_path)
         try:
             backend.dispatch([job()])
             with pytest.raises(BackendError, match=r"did you mean 'train'\?"):
-                list(hear(backend))
+                list(events_of(backend))
         finally:
             backend.close()
 
-    def test_close_ends_everything(self, backend: Backend, tmp_path: Path) -> None:
-        """Neither a busy attempt nor what it started outlives the backend."""
+    def test_close_ends_attempts_and_their_children(self, backend: Backend, tmp_path: Path) -> None:
+        """No process outlives the backend."""
         backend.dispatch([job(target=2, hparams={"do": "fork", "at": 1, "pid_file": str(tmp_path / "pid")})])
-        for event in hear(backend):
+        for event in events_of(backend):
             if isinstance(event, ValidationReported) and event.length == 2:
                 break
         child = int((tmp_path / "pid").read_text())
@@ -249,12 +250,13 @@ class ProcessBackendContract(BackendContract):
         wait_for_end(child)
 
 
-class StormOfKills(Storm):
-    """A storm that hits processes too.
+class RandomKills(RandomCommands):
+    """A `RandomCommands` that also kills processes.
 
     Args:
-        directory: where they leave their numbers.
-        seed: of what happens; not of when.
+        backend: the backend.
+        directory: directory to which processes write their ids.
+        seed: seed of the commands and kills; their timing is not reproducible.
     """
 
     def __init__(self, backend: Backend, directory: Path, seed: int) -> None:
@@ -262,30 +264,30 @@ class StormOfKills(Storm):
         self._directory = directory
 
     def hparams(self, trial: int) -> dict[str, Any]:
-        """What a trial of the storm trains with."""
+        """Return the hyperparameters of a trial."""
         return super().hparams(trial) | {"do": "tell", "pid_file": str(self._pid_file(trial))}
 
     def processes(self) -> list[int]:
-        """The processes that worked on attempts."""
-        texts = (path.read_text() for path in self._directory.glob("storm-*"))
+        """Return the ids of all processes that ran attempts."""
+        texts = (path.read_text() for path in self._directory.glob("random_kills-*"))
         return [int(text) for text in texts if text]
 
-    def _strike(self, trial: int, attempt: int) -> None:
-        if self._chance.random() < 0.5:
-            super()._strike(trial, attempt)
+    def _send_random(self, trial: int, attempt: int) -> None:
+        if self._random.random() < 0.5:
+            super()._send_random(trial, attempt)
         elif self._pid_file(trial).exists() and (process := self._pid_file(trial).read_text()):
             with suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
 
     def _pid_file(self, trial: int) -> Path:
-        return self._directory / f"storm-{trial}"
+        return self._directory / f"random_kills-{trial}"
 
 
 def wait_for_number(path: Path, patience: float = PATIENCE) -> int:
-    """Wait until a process has left a number in a file, such as its id."""
+    """Wait until a process has written a number to a file, such as its id, and return it."""
     deadline = time.monotonic() + patience
     while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline, f"nobody wrote {path}"
+        assert time.monotonic() < deadline, f"no process wrote {path}"
         time.sleep(0.01)
     return int(path.read_text())
 
@@ -294,7 +296,7 @@ def wait_for_end(process: int, patience: float = PATIENCE) -> None:
     """Wait until a process, of whatever parent, is gone or a zombie."""
     deadline = time.monotonic() + patience
     while _lives(process):
-        assert time.monotonic() < deadline, f"process {process} still lives"
+        assert time.monotonic() < deadline, f"process {process} is still running"
         time.sleep(0.01)
 
 
@@ -303,7 +305,7 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    try:  # Linux shows the dead whom nobody has buried yet
+    try:  # Linux lists a dead process as a zombie (Z) until its parent has waited for it
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return not Path("/proc/self/stat").exists()

@@ -1,4 +1,4 @@
-"""Records for testing stores, with everything in them that is easily lost."""
+"""Entries, requests and specs for tests of stores, with values that are easily lost when they are stored."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 
 
 def full_spec() -> ExperimentSpec:
-    """A spec that uses every field and every kind of hyperparameter."""
+    """Return a spec that uses every field and every kind of hyperparameter."""
     space = Space(
         {
             "lr": Log(-4, -1, base=10.0, count=3),
@@ -128,7 +128,7 @@ def full_spec() -> ExperimentSpec:
 
 
 def telling_entries() -> list[Entry]:
-    """Entries with everything that is easily lost: NaN, infinities, the last bit of a float, odd text, reasons."""
+    """Return entries with values that are easily lost: NaN, infinities, the last bit of a float, unusual text."""
     hparams = {"lr": 0.1 + 0.2, "optimizer": {"is": "CreateTrial", "momentum": 5e-324}, "name": "☃\n\"'"}
     return [
         Entry(1e9 + 1e-6, DriverStarted(4), (CreateTrial(0, 1, 2, hparams, 2**31 - 1, 4, Created(1, 2)),)),
@@ -141,7 +141,7 @@ def telling_entries() -> list[Entry]:
 
 
 def telling_requests() -> list[Request]:
-    """One of each kind."""
+    """Return a request of each kind."""
     return [
         PauseRequested("dinner ☃", "SIGTERM"),
         CancelRequested(),
@@ -154,7 +154,7 @@ def telling_requests() -> list[Request]:
 
 
 def entries_of_control() -> list[Entry]:
-    """What people, clocks and disks do to an experiment, with every reason to leave one."""
+    """Return entries about requests, time limits, storage and workers, with every reason to leave an experiment."""
     paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
     return [
         *(Entry(1.0, request, ()) for request in telling_requests()),
@@ -180,5 +180,5 @@ def entries_of_control() -> list[Entry]:
 
 
 def a_driver(process: int = 1, host: str = "here ☃") -> Driver:
-    """A driver that doesn't exist."""
+    """Return a driver that does not exist."""
     return Driver(host, process, "machine", 2**40)

@@ -1,7 +1,7 @@
-"""What must be true of a search, kept from what it was asked and told, never from its inside.
+"""The expected behaviour of a search, computed from the calls that it gets and the values that it returns.
 
-Everything is computed in the plainest way: a rung is a bag of results, ranked anew at
-every question.
+The state of the search itself is never used.  Everything is computed in the simplest way: a rung
+is an unordered set of results, which are ranked again for each query.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _Key = tuple[int, float, TrialId]
 
 
 class Ledger:
-    """What was said to a search and by it, and what must therefore be true of any.
+    """The calls of a search so far, and the checks that hold for every search method.
 
     Attributes:
-        targets: where the job of each trial that trains ends.
-        waiting: the trials that wait, and what their latest job was.
-        ended: the trials that ended for good.
+        targets: target of each training trial.
+        waiting: paused trials, each with the target of its latest job.
+        ended: trials that have ended for good.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
@@ -48,8 +48,8 @@ class Ledger:
         self.created = 0
         self.invalid = 0
 
-    def took(self, job: Job, address: tuple[int, int]) -> None:
-        """A worker got a job."""
+    def took_job(self, job: Job, address: tuple[int, int]) -> None:
+        """Check a job that a worker got."""
         assert job.target <= self.settings.max_length, f"{job} goes beyond max_length"
         if isinstance(job.why, New):
             assert job.trial == self.created, f"trial ids count from 0 in order of creation, but got {job}"
@@ -58,12 +58,12 @@ class Ledger:
             self.created += 1
             assert self.created <= self.settings.max_trials + self.invalid, f"{self.created} trials were created"
         else:
-            assert job.trial in self.waiting, f"{job} is for a trial that doesn't wait"
-            assert job.target > self.waiting.pop(job.trial), f"{job} leads back"
+            assert job.trial in self.waiting, f"{job} is for a trial that is not paused"
+            assert job.target > self.waiting.pop(job.trial), f"{job} has no higher target than the job before it"
         self.targets[job.trial] = job.target
 
-    def heard(self, trial: TrialId, length: int, loss: float, verdict: Verdict) -> None:  # noqa: ARG002 - for rankings
-        """A trial reported, and this is what the search said."""
+    def reported(self, trial: TrialId, length: int, loss: float, verdict: Verdict) -> None:  # noqa: ARG002 - for rankings
+        """Check the verdict about a trial that reported."""
         target = self.targets.pop(trial)
         match verdict:
             case GoOn(further):
@@ -75,32 +75,32 @@ class Ledger:
                 assert not isinstance(why, ReachedEnd) or length >= why.length == self.settings.max_length
                 self.ended.add(trial)
 
-    def lost(self, trial: TrialId, how: Exit) -> None:
-        """A trial ended by itself."""
+    def exited(self, trial: TrialId, how: Exit) -> None:
+        """Note that a trial ended by itself."""
         self.targets.pop(trial, None)
         self.waiting.pop(trial, None)
         self.ended.add(trial)
-        # A grid has no other point to offer.
+        # An invalid trial is replaced by another draw.  A grid has no other point to draw.
         self.invalid += how is Exit.INVALID and self.settings.method is not Method.GRID
 
-    def closed(self, retired: Iterable[Retired]) -> None:
-        """The search gave up trials that wait."""
+    def retired(self, retired: Iterable[Retired]) -> None:
+        """Check paused trials that the search has retired."""
         for trial, _ in retired:
-            assert trial in self.waiting, f"trial {trial} was retired, but it doesn't wait"
+            assert trial in self.waiting, f"trial {trial} was retired, but it is not paused"
             del self.waiting[trial]
             self.ended.add(trial)
 
     def idle(self) -> None:
-        """A worker asked and got nothing."""
+        """Check that there is no job, after a worker got none."""
 
     def finished(self) -> None:
-        """The search is done."""
+        """Check the state of a search that is done."""
         assert not self.targets, f"done, but {sorted(self.targets)} train"
-        assert not self.waiting, f"done, but {sorted(self.waiting)} wait and were never retired"
+        assert not self.waiting, f"done, but {sorted(self.waiting)} are paused and were never retired"
 
 
 class _Rung:
-    """The results at one length, in no order at all."""
+    """The results at one length, in no order."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -118,7 +118,7 @@ class _Rung:
 
 
 class _Bracket:
-    """One bracket as its plan and the reports make it."""
+    """The expected state of a bracket."""
 
     def __init__(self, plan: BracketPlan) -> None:
         self.rungs = [_Rung(length) for length in plan.lengths]
@@ -133,22 +133,22 @@ class _Bracket:
 
 
 class HalvingLedger(Ledger):
-    """What must be true of successive halving: by promotion, synchronous, or by stopping."""
+    """The checks that hold for successive halving: by promotion, synchronous, or by stopping."""
 
     def __init__(self, settings: SearchSettings) -> None:
         super().__init__(settings)
         self.sync = settings.method is Method.SYNC_HALVING
         self.stops = settings.stop_once and not self.sync
         self.brackets = [_Bracket(plan) for plan in plan_search(settings).brackets]
-        self.home: list[int] = []
+        self.bracket_of: list[int] = []
 
     def quota(self, rung: _Rung) -> int:
-        """How many results of a rung may go on."""
+        """Return how many trials of a rung may be promoted."""
         return max(self.sync or self.stops, int(len(rung.results) / self.settings.divisor))
 
-    def took(self, job: Job, address: tuple[int, int]) -> None:
-        """A new trial only where no promotion is due, and only the promotion that is."""
-        super().took(job, address)
+    def took_job(self, job: Job, address: tuple[int, int]) -> None:
+        """Check that a job is the promotion that is due, or a new trial if none is."""
+        super().took_job(job, address)
         if isinstance(job.why, New):
             bracket = self.brackets[job.why.bracket]
             assert self.due(bracket) is None, f"{job}, but {self.due(bracket)} was due"
@@ -157,16 +157,16 @@ class HalvingLedger(Ledger):
             assert job.target == bracket.rungs[0].length
             bracket.created += 1
             bracket.heading[job.trial] = 0
-            self.home.append(job.why.bracket)
+            self.bracket_of.append(job.why.bracket)
         else:
-            bracket = self.brackets[self.home[job.trial]]
+            bracket = self.brackets[self.bracket_of[job.trial]]
             assert self.due(bracket) == job, f"{job}, but {self.due(bracket)} was due"
             at = next(at for at, rung in enumerate(bracket.rungs) if rung.length == job.target)
             bracket.rungs[at - 1].promoted.add(job.trial)
             bracket.heading[job.trial] = at
 
     def due(self, bracket: _Bracket) -> Job | None:
-        """The promotion that a bracket owes to a free worker."""
+        """Return the promotion that a free worker must get from a bracket, or None."""
         if self.stops:
             return None
         ladder = list(enumerate(bracket.rungs))[-2::-1] if len(bracket.rungs) > 1 else []
@@ -185,52 +185,53 @@ class HalvingLedger(Ledger):
         return None
 
     def complete(self, bracket: _Bracket, at: int) -> bool:
-        """Whether nobody can come to a rung any more."""
+        """Return whether no further trial can reach a rung."""
         if bracket.created < bracket.to_create or any(towards <= at for towards in bracket.heading.values()):
             return False
         lower = [(rung, rung.best_waiting()) for rung in bracket.rungs[:at]]
         return not any(best is not None and rung.rank(best) <= self.quota(rung) for rung, best in lower)
 
-    def heard(self, trial: TrialId, length: int, loss: float, verdict: Verdict) -> None:
-        """The verdict follows from the trial's rank in every rung that it passed."""
-        super().heard(trial, length, loss, verdict)
-        bracket = self.brackets[self.home[trial]]
+    def reported(self, trial: TrialId, length: int, loss: float, verdict: Verdict) -> None:
+        """Check that the verdict follows from the trial's rank in every rung that it has reached."""
+        super().reported(trial, length, loss, verdict)
+        bracket = self.brackets[self.bracket_of[trial]]
         at = bracket.heading.pop(trial)
-        # A promoted trial is compared where it was sent; one that nobody pauses, wherever it passed.
+        # A promoted trial is compared at its target only.  With stop_once trials never pause, and a report past a rung
+        # counts for each rung up to its length.
         reached = [at] if not self.stops else [i for i, r in enumerate(bracket.rungs) if i >= at and r.length <= length]
         for rung in (bracket.rungs[i] for i in reached):
             kind = 1 if isnan(loss) else 0
             rung.results[trial] = (kind, 0.0 if kind else inf if isinf(loss) else loss, trial)
         expected = self.verdict(bracket, trial, reached)
-        assert verdict == expected, f"trial {trial}, loss {loss} at {length}: {verdict}, but {expected} was due"
+        assert verdict == expected, f"trial {trial}, loss {loss} at {length}: {verdict} instead of {expected}"
         if isinstance(verdict, GoOn):
             bracket.heading[trial] = reached[-1] + 1
 
     def verdict(self, bracket: _Bracket, trial: TrialId, reached: list[int]) -> Verdict:
-        """What a trial must be told that just reported in these rungs."""
+        """Return the expected verdict about a trial that just reported in these rungs."""
         last = reached[-1]
         if last == len(bracket.rungs) - 1:
             return Stop(ReachedEnd(self.settings.max_length))
-        places = [
+        ranks = [
             (i, rung.rank(trial), len(rung.results), self.quota(rung))
             for i, rung in ((i, bracket.rungs[i]) for i in reached)
         ]
         if not self.stops:
-            return Pause(Waits(*places[-1]))
+            return Pause(Waits(*ranks[-1]))
         target = bracket.rungs[last + 1].length
-        for place in places:
-            if place[1] > place[3]:
+        for ranked in ranks:
+            if ranked[1] > ranked[3]:
                 if bracket.dry and not bracket.rungs[-1].live():
-                    return GoOn(target, LastChance(*place[:3]))
-                return Stop(Dropped(*place))
-        return GoOn(target, Promoted(*places[-1]))
+                    return GoOn(target, LastChance(*ranked[:3]))
+                return Stop(Dropped(*ranked))
+        return GoOn(target, Promoted(*ranks[-1]))
 
-    def lost(self, trial: TrialId, how: Exit) -> None:
-        """Who failed comes last in its rung; who was invalid was never there."""
-        bracket = self.brackets[self.home[trial]]
+    def exited(self, trial: TrialId, how: Exit) -> None:
+        """Rank a failed trial last in its rung, or remove an invalid one from all rungs."""
+        bracket = self.brackets[self.bracket_of[trial]]
         waits_at = max((i for i, rung in enumerate(bracket.rungs) if trial in rung.results), default=0)
         at = bracket.heading.pop(trial, waits_at)
-        super().lost(trial, how)
+        super().exited(trial, how)
         bracket.failed.add(trial)
         if how is Exit.INVALID:
             for rung in bracket.rungs:
@@ -241,30 +242,30 @@ class HalvingLedger(Ledger):
             bracket.rungs[at].results[trial] = (2, 0.0, trial)
 
     def idle(self) -> None:
-        """No bracket has a job."""
+        """Check that no bracket has a job."""
         super().idle()
         for number, bracket in enumerate(self.brackets):
-            assert bracket.created == bracket.to_create, f"a worker idles while bracket {number} has trials to create"
-            assert self.due(bracket) is None, f"a worker idles while bracket {number} owes {self.due(bracket)}"
+            assert bracket.created == bracket.to_create, f"a worker is idle, but bracket {number} has trials to create"
+            assert self.due(bracket) is None, f"a worker is idle, but bracket {number} has {self.due(bracket)}"
 
-    def closed(self, retired: Iterable[Retired]) -> None:
-        """Only in a bracket in which nothing happens any more."""
+    def retired(self, retired: Iterable[Retired]) -> None:
+        """Check that trials are retired only in a bracket that has no jobs left."""
         retired = list(retired)
-        super().closed(retired)
+        super().retired(retired)
         for trial, why in retired:
             bracket = self.brackets[why.bracket]
-            assert self.home[trial] == why.bracket
+            assert self.bracket_of[trial] == why.bracket
             assert bracket.dry, f"trial {trial} was retired, but others of its bracket train"
             assert self.due(bracket) is None, f"trial {trial} was retired, but {self.due(bracket)} is due"
 
     def finished(self) -> None:
-        """The best of every rung went on, and somebody reached the end."""
+        """Check that the best trials of every rung were promoted, and that a trial reached the end."""
         super().finished()
         for number, bracket in enumerate(self.brackets):
-            members = {trial for trial, home in enumerate(self.home) if home == number}
+            members = {trial for trial, at in enumerate(self.bracket_of) if at == number}
             for rung in bracket.rungs[:-1] if not self.stops else ():
                 best = sorted(rung.results, key=rung.results.__getitem__)[: self.quota(rung)]
-                assert set(best) <= rung.promoted | bracket.failed, f"bracket {number}: not all of {best} went on"
-            # A trial that was stopped can't be called back when the one ahead of it fails later.
+                assert set(best) <= rung.promoted | bracket.failed, f"bracket {number}: not all of {best} were promoted"
+            # With stop_once, a stopped trial cannot replace a better one that fails later.
             excused = bracket.failed if self.stops else bracket.failed >= members
             assert bracket.rungs[-1].live() or excused, f"no trial of bracket {number} reached the end"

@@ -1,17 +1,17 @@
-"""The contract of a search method, to be run by whoever writes one.
+"""The contract of search methods: tests of everything that the experiment relies on.
 
-::
+To test a new search method, subclass the contract in a test module::
 
     class TestMyMethod(SearchMethodContract):
         method = MyMethod
 
-A machine asks and tells the method in any order: workers come and go, trials fail, are
-killed, stop themselves or reject their hyperparameters, losses are ties, NaN and
-infinities, the search is saved and restored in mid-run, and calls that can't be legal are
-tried too.  What must hold is in `ashwood.testing.search_ledger`.
+A hypothesis state machine calls the method in any order.  Workers come and go, trials fail, are
+killed, stop themselves or reject their hyperparameters, losses are ties, NaN and infinities,
+the search is restored from a snapshot, and invalid calls are made.  The expectations are in
+`ashwood.testing.search_ledger`.
 
-`SearchMethodContract` asks what any method must do.  `HalvingContract` adds the rules of
-successive halving with brackets and rungs, to the last rank.
+`SearchMethodContract` tests what holds for every method.  `HalvingContract` adds the exact rules
+of successive halving: every rank, rung and reason.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from ashwood.testing.search_ledger import HalvingLedger, Ledger
 
 _Answer = TypeVar("_Answer")
 
-# The methods in which trials compete more often than those in which they don't.
+# Methods in which trials compete are drawn more often than those in which they do not.
 METHODS = (*[Method.ADAPTIVE_ASHA] * 4, *[Method.ASYNC_HALVING, Method.SYNC_HALVING] * 2, *Method)
 DIVISORS = tuple(map(Fraction, ("3/2", "2", "5/2", "3", "4", "10")))
 
 
 def losses() -> st.SearchStrategy[float]:
-    """Losses from a small telling set, so that ties and bad values meet often, and any other float."""
+    """Return a strategy for losses: often from a small set, so that ties, NaN and infinities are frequent."""
     return st.sampled_from([nan, inf, -inf, 0.0, 1.0, 2.0]) | st.floats()
 
 
@@ -49,7 +49,7 @@ def losses() -> st.SearchStrategy[float]:
 def search_settings(
     draw: st.DrawFn, *, methods: Sequence[Method] = METHODS, max_trials: int = 24, max_length: int = 300
 ) -> SearchSettings:
-    """Any legal settings of a search of no more than ``max_trials`` trials and a length of ``max_length``."""
+    """Draw valid settings of a search with at most ``max_trials`` trials and a length of at most ``max_length``."""
     method = draw(st.sampled_from(methods))
     divisor = draw(st.sampled_from(DIVISORS))
     length = draw(st.integers(max_length // 3, max_length) | st.integers(1, max_length))
@@ -70,20 +70,20 @@ def search_settings(
 
 
 class MakesSearchMethod(Protocol):
-    """A search method's class, or a function that makes one."""
+    """The class of a search method, or a function that creates one."""
 
     def __call__(self, settings: SearchSettings, /) -> SearchMethod:
-        """A new search."""
+        """Return a new search."""
         ...
 
 
 class SearchMethodContract:
-    """What any search method promises.
+    """Tests that every search method passes.
 
     Attributes:
-        method: makes the search method from its settings; a plain function goes into ``staticmethod``.
-        tries: how hard to try; None: as the loaded hypothesis profile says.
-        ledger: keeps the books.
+        method: class of the search method, or a function that creates it from settings, wrapped in ``staticmethod``.
+        tries: hypothesis settings of the test, or None for those of the loaded profile.
+        ledger: class of the ledger that holds the expectations.
     """
 
     method: ClassVar[MakesSearchMethod]
@@ -91,17 +91,17 @@ class SearchMethodContract:
     ledger: ClassVar[type[Ledger]] = Ledger
 
     def settings(self) -> st.SearchStrategy[SearchSettings]:
-        """The settings to try; override it for a method that serves only some."""
+        """Return a strategy for settings; override it for a method that supports only some."""
         return search_settings()
 
-    def test_keeps_its_promises_whatever_happens(self) -> None:
-        """Every promise, while anything happens in any order."""
+    def test_method_keeps_contract_for_any_calls(self) -> None:
+        """Reports, exits, restores and invalid calls come in any order."""
         machine: type[_Machine] = type("SearchMachine", (_Machine,), {"contract": self})
         run_state_machine_as_test(machine, settings=self.tries)
 
 
 class HalvingContract(SearchMethodContract):
-    """What successive halving promises: `SearchMethodContract` and every rank, reason and rung."""
+    """Tests that every method of successive halving passes, with every rank, rung and reason."""
 
     ledger = HalvingLedger
 
@@ -111,7 +111,7 @@ _exits = st.sampled_from(Exit)
 
 
 class _Machine(RuleBasedStateMachine):
-    """Workers, users and a driver that restarts, all at odds with one search."""
+    """A state machine of the workers, users and drivers of one search, and of a restored copy of it."""
 
     contract: ClassVar[SearchMethodContract]
 
@@ -119,13 +119,13 @@ class _Machine(RuleBasedStateMachine):
     def start(self, data: st.DataObject) -> None:
         self.settings = data.draw(self.contract.settings(), label="settings")
         self.ledger = self.contract.ledger(self.settings)
-        # The search and a copy of it that was restored in mid-run: both must behave alike.
+        # The search, and later a copy of it that was restored from a snapshot: both must behave alike.
         self.searches = [self.make()]
 
     def make(self) -> SearchMethod:
         return self.contract.method(self.settings)
 
-    # -- what happens -----------------------------------------------------------------------
+    # -- rules ------------------------------------------------------------------------------
 
     @rule(workers=st.integers(1, 4))
     def workers_ask(self, workers: int) -> None:
@@ -153,7 +153,8 @@ class _Machine(RuleBasedStateMachine):
 
     @rule()
     def the_search_is_restored(self) -> None:
-        # Through text: what a snapshot holds must survive JSON.  Retired trials may not have been asked for yet.
+        # Snapshots are stored as JSON, so they must survive it.  There is no `drain` before: a snapshot may also be
+        # taken while trials are retired that were not asked for yet.
         snapshots = [json.dumps(search.snapshot()) for search in self.searches]
         assert len(set(snapshots)) == 1, "a restored search has another state"
         restored = self.make()
@@ -162,7 +163,7 @@ class _Machine(RuleBasedStateMachine):
         self.searches = [self.searches[0], restored]
 
     @rule(pick=_picks, loss=losses(), how=_exits)
-    def somebody_talks_nonsense(self, pick: int, loss: float, how: Exit) -> None:
+    def invalid_calls_are_made(self, pick: int, loss: float, how: Exit) -> None:
         self.drain()
         unknown = self.ledger.created + pick
         self.refused(lambda search: search.report(unknown, self.settings.max_length, loss))
@@ -180,7 +181,7 @@ class _Machine(RuleBasedStateMachine):
             self.refused(lambda search: search.report(trains, self.ledger.targets[trains] - 1, loss))
 
     def teardown(self) -> None:
-        """Every search ends, once workers keep working."""
+        """Let workers report until the search is done, which it must be after a bounded number of reports."""
         if sys.exc_info()[0] is not None or not hasattr(self, "searches"):
             return
         most = self.settings.max_trials + self.ledger.invalid
@@ -192,18 +193,18 @@ class _Machine(RuleBasedStateMachine):
                 break
             trial = _choose(self.ledger.targets, 7 * self.ledger.created)
             self.report(trial, self.ledger.targets[trial], float(trial * 7919 % 11))
-        assert self.all_say(lambda search: search.done), "the search doesn't end"
+        assert self.call_all(lambda search: search.done), "the search does not end"
         self.drain()
         self.ledger.finished()
         assert self.ledger.created > 0
 
-    # -- asking and telling all copies at once ------------------------------------------------
+    # -- calls of all copies at once ----------------------------------------------------------
 
     def ask(self) -> Job | None:
         self.drain()
-        job = self.all_say(lambda search: search.next_job())
+        job = self.call_all(lambda search: search.next_job())
         if job is not None:
-            self.ledger.took(job, self.all_say(lambda search: search.address(job.trial)))
+            self.ledger.took_job(job, self.call_all(lambda search: search.address(job.trial)))
         else:
             self.ledger.idle()
         self.check_done(idle=job is None)
@@ -211,23 +212,23 @@ class _Machine(RuleBasedStateMachine):
 
     def report(self, trial: TrialId, length: int, loss: float) -> None:
         self.drain()
-        verdict = self.all_say(lambda search: search.report(trial, length, loss))
-        self.ledger.heard(trial, length, loss, verdict)
+        verdict = self.call_all(lambda search: search.report(trial, length, loss))
+        self.ledger.reported(trial, length, loss, verdict)
         self.check_done()
 
     def exit(self, trial: TrialId, how: Exit) -> None:
         self.drain()
-        self.all_say(lambda search: search.exited(trial, how))
-        self.ledger.lost(trial, how)
+        self.call_all(lambda search: search.exited(trial, how))
+        self.ledger.exited(trial, how)
         self.check_done()
 
     def drain(self) -> None:
-        self.ledger.closed(self.all_say(lambda search: list(search.retired())))
+        self.ledger.retired(self.call_all(lambda search: list(search.retired())))
 
     def check_done(self, *, idle: bool = False) -> None:
-        done = self.all_say(lambda search: search.done)
+        done = self.call_all(lambda search: search.done)
         assert not (done and self.ledger.targets), "done, but trials train"
-        assert done or self.ledger.targets or not idle, "nothing trains, no job is to be had, and the search isn't done"
+        assert done or self.ledger.targets or not idle, "no trial trains, there is no job, and the search is not done"
 
     def refused(self, call: Callable[[SearchMethod], Any]) -> None:
         for search in self.searches:
@@ -237,11 +238,11 @@ class _Machine(RuleBasedStateMachine):
             except SearchError:
                 assert json.dumps(search.snapshot()) == before, "a refused call changed the search"
             else:
-                raise AssertionError("an illegal call was taken")
+                raise AssertionError("an invalid call raised no SearchError")
 
-    def all_say(self, call: Callable[[SearchMethod], _Answer]) -> _Answer:
+    def call_all(self, call: Callable[[SearchMethod], _Answer]) -> _Answer:
         first, *others = [call(search) for search in self.searches]
-        assert all(first == other for other in others), f"a restored search says {others}, the original {first}"
+        assert all(first == other for other in others), f"a restored search returns {others}, the original {first}"
         return first
 
 

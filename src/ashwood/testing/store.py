@@ -1,6 +1,6 @@
-"""What any store of event logs must do.
+"""The contract of stores of event logs.
 
-An outside author subclasses in a few lines::
+To test a new store, subclass the contract in a test module::
 
     class TestMyStore(StoreContract):
         @contextmanager
@@ -36,13 +36,13 @@ class StoreContract:
 
     @abstractmethod
     def open_store(self, place: Path) -> AbstractContextManager[Store]:
-        """Open the store at a place; the same place opened again holds what was written."""
+        """Open the store in a directory; if it was opened there before, it has the same content."""
 
     durable = True
-    """Whether a store that is closed and opened again holds what it held."""
+    """Whether the content of a store outlives its object, and several connections to it can be open."""
 
-    def test_what_is_appended_is_read_back(self, tmp_path: Path) -> None:
-        """To the last bit, in order, numbered without gaps."""
+    def test_appended_entries_are_read_back(self, tmp_path: Path) -> None:
+        """They are equal to the last bit, in order, and numbered without gaps."""
         with self.open_store(tmp_path) as store:
             log = store.log(store.create(full_spec(), at=1.0))
             entries = telling_entries() + entries_of_control()
@@ -53,8 +53,8 @@ class StoreContract:
         # repr, because NaN is not equal to itself.
         assert [repr(entry) for _, entry in read] == [repr(entry) for entry in entries]
 
-    def test_reading_from_the_middle(self, tmp_path: Path) -> None:
-        """``after`` leaves out what is known."""
+    def test_read_after_skips_earlier_entries(self, tmp_path: Path) -> None:
+        """``after`` is the number of the last entry to skip."""
         with self.open_store(tmp_path) as store:
             log = store.log(store.create(full_spec(), at=1.0))
             log.append(telling_entries())
@@ -62,8 +62,8 @@ class StoreContract:
             assert log.last() == 6
             assert list(log.read(after=6)) == []
 
-    def test_logs_are_apart(self, tmp_path: Path) -> None:
-        """Entries of one experiment are no other's."""
+    def test_logs_of_experiments_are_separate(self, tmp_path: Path) -> None:
+        """Entries of one experiment do not appear in another's log."""
         with self.open_store(tmp_path) as store:
             first, second = (store.log(store.create(full_spec(), at=1.0)) for _ in range(2))
             first.append(telling_entries())
@@ -71,16 +71,16 @@ class StoreContract:
             assert second.last() == 0
             assert second.append(telling_entries()[:1]) == 1
 
-    def test_a_spec_comes_back_whole(self, tmp_path: Path) -> None:
-        """Every field, and the order of the hyperparameters."""
+    def test_spec_is_read_back(self, tmp_path: Path) -> None:
+        """All fields are equal, and hyperparameters are in the same order."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             spec = store.spec(experiment)
         assert spec == full_spec()
         assert [path for path, _ in spec.space.leaves()] == [path for path, _ in full_spec().space.leaves()]
 
-    def test_the_list_follows_the_log(self, tmp_path: Path) -> None:
-        """State and summary without reading logs."""
+    def test_list_of_experiments_follows_their_logs(self, tmp_path: Path) -> None:
+        """It has the state and the summary of each experiment, without reading its log."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=12.5)
             log = store.log(experiment)
@@ -95,8 +95,8 @@ class StoreContract:
             experiment, 12.5, full_spec().name, ExperimentState.ERRORED, {"fraction": 0.5}, ("a", "b")
         )
 
-    def test_no_such_experiment(self, tmp_path: Path) -> None:
-        """Is said, not answered with nothing."""
+    def test_unknown_experiment_raises_not_found(self, tmp_path: Path) -> None:
+        """Only the lease of an unknown experiment is None."""
         with self.open_store(tmp_path) as store:
             asks: list[Callable[[int], Any]] = [
                 store.spec,
@@ -114,8 +114,8 @@ class StoreContract:
                 store.answer(3)
             assert store.lease(3) is None
 
-    def test_a_log_that_went_on_isnt_added_to(self, tmp_path: Path) -> None:
-        """Two writers that don't know of each other can't mix their entries."""
+    def test_append_raises_if_another_writer_appended(self, tmp_path: Path) -> None:
+        """Two writers that do not know of each other cannot mix their entries."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             one, two = store.log(experiment), store.log(experiment)
@@ -124,10 +124,10 @@ class StoreContract:
                 two.append(telling_entries())
             assert len(list(two.read())) == 1
 
-    # -- what people call it --------------------------------------------------------------------
+    # -- names and deletion ---------------------------------------------------------------------
 
-    def test_annotations(self, tmp_path: Path) -> None:
-        """Change the list and nothing else."""
+    def test_annotate_changes_name_labels_and_archived(self, tmp_path: Path) -> None:
+        """The list of experiments changes, but not the spec."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             before = store.record(experiment)
@@ -141,7 +141,7 @@ class StoreContract:
 
     @pytest.mark.parametrize("name", ["a\0b", "a\udcffb", "\ud800"])
     def test_name_that_no_database_can_hold_is_refused(self, tmp_path: Path, name: str) -> None:
-        """It would fail in one store and not in another."""
+        """All stores refuse the same names, so that experiments can be copied between them."""
         with self.open_store(tmp_path) as store:
             with pytest.raises(EventLogError, match=r"the name .* choose another"):
                 store.create(replace(full_spec(), name=name), at=1.0)
@@ -150,16 +150,16 @@ class StoreContract:
                 store.annotate(experiment, name=name)
             assert store.record(experiment).name == full_spec().name
 
-    def test_refusal_is_stored_without_what_a_database_cannot_hold(self, tmp_path: Path) -> None:
-        """It may quote what a user gave."""
+    def test_characters_that_no_database_can_hold_are_replaced_in_answers(self, tmp_path: Path) -> None:
+        """An answer may quote a value that a user has entered."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             request = store.post(experiment, KillRequested(), at=1.0)
             store.log(experiment).append([], answers={request: Answer("no \0 or \udcff")})
             assert store.answer(request) == Answer("no \ufffd or \ufffd")
 
-    def test_log_that_is_deleted_while_it_is_read_is_not_damaged(self, tmp_path: Path) -> None:
-        """A reader that comes back for more learns that the experiment does not exist."""
+    def test_read_raises_not_found_if_experiment_is_deleted_meanwhile(self, tmp_path: Path) -> None:
+        """The log must not look damaged."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             store.log(experiment).append(telling_entries() * 200)
@@ -169,8 +169,8 @@ class StoreContract:
             with pytest.raises(NotFound, match=f"no experiment {experiment}"):
                 list(reader)
 
-    def test_what_is_deleted_is_gone(self, tmp_path: Path) -> None:
-        """And its number isn't used again, nor is anything else touched."""
+    def test_delete_removes_one_experiment_for_good(self, tmp_path: Path) -> None:
+        """Its number is not used again, and other experiments do not change."""
         with self.open_store(tmp_path) as store:
             kept, gone = store.create(full_spec(), at=1.0), store.create(full_spec(), at=2.0)
             for experiment in (kept, gone):
@@ -192,8 +192,8 @@ class StoreContract:
 
     # -- leases -----------------------------------------------------------------------------------
 
-    def test_one_owner_at_a_time(self, tmp_path: Path) -> None:
-        """Who is told apart from who was."""
+    def test_lease_has_one_owner_at_a_time(self, tmp_path: Path) -> None:
+        """A new owner gets a token that differs from all earlier ones."""
         with self.open_store(tmp_path) as store:
             experiment, other = (store.create(full_spec(), at=1.0) for _ in range(2))
             assert store.lease(experiment) is None
@@ -208,11 +208,11 @@ class StoreContract:
             store.release_lease(experiment, token)
             assert store.lease(experiment) is None
             assert store.take_lease(experiment, a_driver(2)) > token
-            store.release_lease(experiment, token)  # not ours any more: nothing happens
+            store.release_lease(experiment, token)  # this token owns nothing any more, so nothing changes
             assert store.lease(experiment) is not None
 
-    def test_a_lease_is_taken_over_only_as_it_was_seen(self, tmp_path: Path) -> None:
-        """A sign of life, or a new owner, makes what was seen worthless."""
+    def test_lease_is_taken_over_only_if_it_has_not_changed(self, tmp_path: Path) -> None:
+        """A heartbeat or a new owner since the lease was read makes a takeover fail."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             token = store.take_lease(experiment, a_driver(1))
@@ -230,10 +230,10 @@ class StoreContract:
                 store.beat(experiment, token)
             store.beat(experiment, new)
             store.release_lease(experiment, new)
-            store.take_lease(experiment, a_driver(3), over=seen)  # nobody's: anybody may
+            store.take_lease(experiment, a_driver(3), over=seen)  # the lease is free, so ``over`` does not matter
 
-    def test_who_lost_the_lease_adds_nothing(self, tmp_path: Path) -> None:
-        """Neither entries nor answers nor a summary, even if the new owner did nothing yet."""
+    def test_append_with_lost_lease_changes_nothing(self, tmp_path: Path) -> None:
+        """It adds no entries, answers or summary, even if the new owner has written nothing yet."""
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             request = store.post(experiment, PauseRequested(), at=1.0)
@@ -252,10 +252,10 @@ class StoreContract:
             with pytest.raises(LeaseLost, match="released"):
                 store.log(experiment, new).append(telling_entries())
 
-    def test_of_many_that_want_a_lease_one_gets_it(self, tmp_path: Path) -> None:
-        """Each with a connection of its own: first one that nobody has, then one that all saw go silent."""
+    def test_one_of_several_concurrent_drivers_gets_the_lease(self, tmp_path: Path) -> None:
+        """Each has its own connection; the lease is free first, and then one that all try to take over."""
         if not self.durable:
-            pytest.skip("has no second connection")
+            pytest.skip("the store has only one connection")
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             for seen in (None, "the owner"):
@@ -284,8 +284,8 @@ class StoreContract:
 
     # -- the inbox ----------------------------------------------------------------------------------
 
-    def test_requests_wait_in_order_until_they_are_answered(self, tmp_path: Path) -> None:
-        """With the entries that they caused, all or none."""
+    def test_requests_are_pending_in_order_until_they_are_answered(self, tmp_path: Path) -> None:
+        """Answers are stored together with the entries that the requests caused."""
         with self.open_store(tmp_path) as store:
             experiment, other = (store.create(full_spec(), at=1.0) for _ in range(2))
             others = store.post(other, KillRequested(), at=1.0)
@@ -299,15 +299,15 @@ class StoreContract:
             assert [number for number, _ in store.pending(experiment)] == [numbers[1], *numbers[3:]]
             assert log.append([], answers=dict.fromkeys(numbers, Answer(None))) == len(telling_entries())
             assert store.pending(experiment) == []
-            log.append([], answers={others: Answer(None)})  # not this one's to answer
+            log.append([], answers={others: Answer(None)})  # ignored: it is a request to the other experiment
             assert store.pending(other) == [(others, KillRequested())]
 
     # -- closing ----------------------------------------------------------------------------------
 
-    def test_closing_loses_nothing(self, tmp_path: Path) -> None:
-        """A store opened again is the same store: also leases, as drivers die, and requests."""
+    def test_reopened_store_has_the_same_content(self, tmp_path: Path) -> None:
+        """This includes leases, whose drivers may have died, and requests."""
         if not self.durable:
-            pytest.skip("lives as long as its process")
+            pytest.skip("the content does not outlive the store's object")
         with self.open_store(tmp_path) as store:
             experiment = store.create(full_spec(), at=1.0)
             store.log(experiment).append(telling_entries())
@@ -323,8 +323,8 @@ class StoreContract:
             assert log.append(telling_entries()) == 2 * len(telling_entries())
             assert store.create(full_spec(), at=2.0) != experiment
 
-    def test_it_does_what_a_simple_one_does(self, tmp_path: Path) -> None:
-        """Whatever is asked, in whatever order, on whichever of two connections."""
+    def test_store_behaves_like_memory_store(self, tmp_path: Path) -> None:
+        """Random calls, alternating between two connections, have the same results as with a `MemoryStore`."""
 
         class Machine(BesideTheModel):
             def __init__(machine) -> None:  # noqa: N805 - self is the contract

@@ -1,4 +1,4 @@
-"""A store beside the plainest one that there is."""
+"""A state machine that compares a store with a `MemoryStore`, the simplest one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ _answers = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
 class BesideTheModel(RuleBasedStateMachine):
-    """A store and a `MemoryStore` side by side: the same answers, the same refusals, and at the end the same content.
+    """A state machine that makes the same calls of a store and of a `MemoryStore`.
 
-    Numbers and tokens of the two may differ, so everything is kept in pairs.
+    Results and errors must be the same, and at the end the content.  Numbers and tokens of the
+    two may differ, so they are kept in pairs.
     """
 
     def __init__(self, open_store: Callable[[], AbstractContextManager[Store]], connections: int) -> None:
@@ -44,7 +45,7 @@ class BesideTheModel(RuleBasedStateMachine):
         self.logs: list[tuple[EventLog, EventLog]] = []
 
     def teardown(self) -> None:
-        """At the end, both hold the same."""
+        """Check that both have the same content at the end."""
         try:
             for pair in self.experiments:
                 self.same(lambda store, number: record_of(store, number), pair)
@@ -58,22 +59,22 @@ class BesideTheModel(RuleBasedStateMachine):
                 context.__exit__(None, None, None)
 
     def both(self, ask: Callable[[Store, Any], Any], one: Any, other: Any) -> tuple[Any, Any]:
-        """What both stores say, refusals included; the connections take turns."""
+        """Return the results of a call of both stores, or the classes of their errors; connections take turns."""
         self.turn += 1
         store = self.stores[self.turn % len(self.stores)]
         return outcome(lambda: ask(self.model, one)), outcome(lambda: ask(store, other))
 
     def same(self, ask: Callable[[Store, int], Any], pair: tuple[int, int]) -> None:
-        """Both say the same."""
-        said, says = self.both(ask, *pair)
-        assert said == says
+        """Check that a call has the same result for both stores."""
+        expected, actual = self.both(ask, *pair)
+        assert expected == actual
 
     @rule()
     def create(self) -> None:
-        """Take an experiment in."""
-        said, says = self.both(lambda store, _: store.create(full_spec(), at=1.0), None, None)
-        assert all(says > number for _, number in self.experiments)
-        self.experiments.append((said, says))
+        """Create an experiment."""
+        expected, actual = self.both(lambda store, _: store.create(full_spec(), at=1.0), None, None)
+        assert all(actual > number for _, number in self.experiments)
+        self.experiments.append((expected, actual))
 
     @precondition(lambda self: self.experiments)
     @rule(
@@ -83,7 +84,7 @@ class BesideTheModel(RuleBasedStateMachine):
         put=st.sampled_from([None, True, False]),
     )
     def annotate(self, which: int, name: str | None, labels: list[str] | None, put: bool | None) -> None:
-        """Change what the list shows."""
+        """Change the name, the labels or the archived flag of an experiment."""
         self.same(
             lambda store, number: store.annotate(number, name=name, labels=labels, archived=put),
             pick(self.experiments, which),
@@ -92,29 +93,29 @@ class BesideTheModel(RuleBasedStateMachine):
     @precondition(lambda self: self.experiments)
     @rule(which=_any)
     def delete(self, which: int) -> None:
-        """Forget an experiment; it may be asked for later all the same."""
+        """Delete an experiment; later calls may still use its number."""
         self.same(lambda store, number: store.delete(number), pick(self.experiments, which))
 
     @precondition(lambda self: self.experiments)
     @rule(which=_any)
     def look(self, which: int) -> None:
-        """See who drives, for taking over later."""
+        """Read the lease of an experiment, which `take_over` may use later."""
         pair = pick(self.experiments, which)
-        said, says = self.both(lambda store, number: store.lease(number), *pair)
-        assert owner_of(said) == owner_of(says)
-        self.seen.append((pair, said, says))
+        expected, actual = self.both(lambda store, number: store.lease(number), *pair)
+        assert owner_of(expected) == owner_of(actual)
+        self.seen.append((pair, expected, actual))
 
     @precondition(lambda self: self.experiments)
     @rule(which=_any, process=st.integers(1, 3))
     def take(self, which: int, process: int) -> None:
-        """Want to drive."""
+        """Take the lease of an experiment, if it is free."""
         pair = pick(self.experiments, which)
         self.taken(pair, *self.both(lambda store, number: store.take_lease(number, a_driver(process)), *pair))
 
     @precondition(lambda self: self.seen)
     @rule(which=_any, process=st.integers(1, 3))
     def take_over(self, which: int, process: int) -> None:
-        """Want to drive instead of one that was seen, be it long ago."""
+        """Take over a lease that was read before, and that may have changed since."""
         pair, one, other = pick(self.seen, which)
         self.taken(
             pair,
@@ -125,62 +126,64 @@ class BesideTheModel(RuleBasedStateMachine):
             ),
         )
 
-    def taken(self, pair: tuple[int, int], said: Any, says: Any) -> None:
-        """Both gave a lease, or neither."""
-        if not isinstance(said, int):
-            assert said == says
+    def taken(self, pair: tuple[int, int], expected: Any, actual: Any) -> None:
+        """Check that either both stores gave a lease, or neither did."""
+        if not isinstance(expected, int):
+            assert expected == actual
             return
-        assert all(says > token for owned, _, token in self.tokens if owned == pair)
-        self.tokens.append((pair, said, says))
+        assert all(actual > token for owned, _, token in self.tokens if owned == pair)
+        self.tokens.append((pair, expected, actual))
 
     @precondition(lambda self: self.tokens)
     @rule(which=_any)
     def beat(self, which: int) -> None:
-        """Give a sign of life, be it without a lease any more."""
+        """Send a heartbeat, with a token that may have lost its lease."""
         (one, other), *tokens = pick(self.tokens, which)
-        said, says = self.both(lambda store, asked: store.beat(*asked), (one, tokens[0]), (other, tokens[1]))
-        assert said == says
+        expected, actual = self.both(lambda store, asked: store.beat(*asked), (one, tokens[0]), (other, tokens[1]))
+        assert expected == actual
 
     @precondition(lambda self: self.tokens)
     @rule(which=_any)
     def release(self, which: int) -> None:
-        """Let go, be it of a lease that is lost."""
+        """Release a lease, with a token that may have lost it."""
         (one, other), *tokens = pick(self.tokens, which)
-        said, says = self.both(lambda store, asked: store.release_lease(*asked), (one, tokens[0]), (other, tokens[1]))
-        assert said == says
+        expected, actual = self.both(
+            lambda store, asked: store.release_lease(*asked), (one, tokens[0]), (other, tokens[1])
+        )
+        assert expected == actual
 
     @precondition(lambda self: self.experiments)
     @rule(which=_any, request=st.sampled_from(telling_requests()))
     def post(self, which: int, request: Request) -> None:
-        """Leave a request."""
-        said, says = self.both(
+        """Post a request to an experiment."""
+        expected, actual = self.both(
             lambda store, number: store.post(number, request, at=1.0), *pick(self.experiments, which)
         )
-        if isinstance(said, int):
-            assert all(says > number for _, number in self.requests)
-            self.requests.append((said, says))
+        if isinstance(expected, int):
+            assert all(actual > number for _, number in self.requests)
+            self.requests.append((expected, actual))
         else:
-            assert said == says
+            assert expected == actual
 
     @precondition(lambda self: self.experiments)
     @rule(which=_any)
     def open_log(self, which: int) -> None:
-        """Open a log to append at will."""
+        """Open a log without a lease."""
         self.opened(*self.both(lambda store, number: store.log(number), *pick(self.experiments, which)))
 
     @precondition(lambda self: self.tokens)
     @rule(which=_any)
     def open_log_with_token(self, which: int) -> None:
-        """Open a log as a driver, be it a former one."""
+        """Open a log with a token, which may have lost its lease."""
         (one, other), *tokens = pick(self.tokens, which)
         self.opened(*self.both(lambda store, asked: store.log(*asked), (one, tokens[0]), (other, tokens[1])))
 
-    def opened(self, said: Any, says: Any) -> None:
-        """Both opened a log, or neither."""
-        if isinstance(said, type):
-            assert said == says
+    def opened(self, expected: Any, actual: Any) -> None:
+        """Check that either both stores opened a log, or neither did."""
+        if isinstance(expected, type):
+            assert expected == actual
         else:
-            self.logs.append((said, says))
+            self.logs.append((expected, actual))
 
     @precondition(lambda self: self.logs)
     @rule(
@@ -193,23 +196,23 @@ class BesideTheModel(RuleBasedStateMachine):
     def append(
         self, which: int, entries: list[Entry], summary: dict[str, int] | None, asked: int | None, why: str | None
     ) -> None:
-        """Append to a log, be it one that is closed to this writer."""
+        """Append to a log, also to one to which this writer may not append any more."""
         request = (0, 0) if asked is None or not self.requests else pick(self.requests, asked)
         one, other = pick(self.logs, which)
-        said, says = (
+        expected, actual = (
             outcome(partial(log.append, entries, summary=summary, answers={number: Answer(why)} if number else None))
             for log, number in ((one, request[0]), (other, request[1]))
         )
-        assert said == says
+        assert expected == actual
 
 
 def pick(items: list[T], which: int) -> T:
-    """One of the items, whatever number was drawn."""
+    """Return one of the items for any number that was drawn."""
     return items[which % len(items)]
 
 
 def outcome(ask: Callable[[], Any]) -> Any:
-    """What it returns, or the class of what it raises."""
+    """Return the result of a call, or the class of its error."""
     try:
         return ask()
     except AshwoodError as error:
@@ -217,10 +220,10 @@ def outcome(ask: Callable[[], Any]) -> Any:
 
 
 def record_of(store: Store, experiment: int) -> ExperimentRecord:
-    """What the list shows, its number aside."""
+    """Return the record of an experiment without its number, which differs between stores."""
     return store.record(experiment)._replace(id=0)
 
 
 def owner_of(lease: LeaseState | None) -> tuple[int, Driver] | None:
-    """Who drives, and its heartbeat: what is the same in every store."""
+    """Return the parts of a lease that are the same in every store: its heartbeat and its driver."""
     return None if lease is None else (lease.beat, lease.driver)

@@ -1,4 +1,4 @@
-"""Training code that does as its hyperparameters say, for testing backends."""
+"""Training code for tests of backends, whose behaviour and errors are set by hyperparameters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from ashwood.trial import Trial, get_trial
 
 
 def train(trial: Trial) -> None:
-    """Count epochs, reporting ``loss`` after each, and misbehave as ``hparams["do"]`` says.
+    """Report a ``loss`` of 1 / length after each epoch, with the behaviour that the hyperparameters select.
 
-    ``{"save": False}`` offers no checkpoint; ``{"do": NAME, "at": EPOCH}`` does NAME before the report of
-    an epoch; ``{"seconds": S}`` makes each epoch take that long.  As a command: ``python -m`` this module.
+    ``{"save": False}`` saves no checkpoints.  ``{"do": NAME, "at": EPOCH}`` calls the entry NAME of
+    `MISDEEDS` before the report of an epoch.  ``{"seconds": S}`` sets the duration of each epoch.  The module is
+    also a command: ``python -m ashwood.testing.training``.
     """
     hparams = trial.hparams
     for epoch in trial.epochs():
@@ -42,7 +43,7 @@ def _raise(_trial: Trial) -> None:
 
 
 def _fork(trial: Trial) -> None:
-    """Leave a child behind, and its process id in the file ``hparams["pid_file"]``."""
+    """Start a child that ignores SIGTERM, and write its process id to the file ``hparams["pid_file"]``."""
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,24 +53,24 @@ def _fork(trial: Trial) -> None:
 
 
 def _tell(trial: Trial) -> None:
-    """Leave the id of this process in the file ``hparams["pid_file"]``, then wait for a file ``hparams["until"]``."""
+    """Write the id of this process to the file ``hparams["pid_file"]``, then wait for a file ``hparams["until"]``."""
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
     while trial.hparams.get("until") and not Path(trial.hparams.until).exists():
         time.sleep(0.01)
 
 
 def _hang(trial: Trial) -> None:
-    """Leave the id of this process in the file ``hparams["pid_file"]``, then hang in C with Python's lock held."""
+    """Write the id of this process to the file ``hparams["pid_file"]``, then hang in C with Python's lock held."""
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
     ctypes.PyDLL(None).sleep(3600)
 
 
 def _swallow(trial: Trial) -> None:
-    """Leave the id of this process in the file ``hparams["pid_file"]``, then catch all exceptions for ever."""
+    """Write the id of this process to the file ``hparams["pid_file"]``, then catch all exceptions for ever."""
     Path(trial.hparams.pid_file).write_text(str(os.getpid()))
     while True:
         try:
-            time.sleep(0.05)  # a flood of reports would only test how fast the driver reads
+            time.sleep(0.05)  # more reports would only test how fast the driver reads
             trial.report(loss=0.0)
             trial.stop()
         except BaseException:  # noqa: BLE001, S110
@@ -106,7 +107,7 @@ MISDEEDS: dict[str, Callable[[Trial], Any]] = {
     "lack_space": _lack_space,
     "lose_storage": _lose_storage,
 }
-"""What can go wrong in training code, by name."""
+"""Ways in which training code can fail or misbehave, by name."""
 
 if __name__ == "__main__":
     train(get_trial())

@@ -1,9 +1,8 @@
 """Runs trials on a Ray cluster.
 
-Ray places workers, starts them and tells of nodes; what is said between them and the driver goes
-over sockets of their own, because a report mustn't cost as much as a task of Ray.  Each worker is an
-actor that runs a local backend of one slot, so what training code meets on a cluster is what it
-meets on one machine.
+Ray places and starts workers, and reports nodes.  Workers and the driver exchange messages over their
+own sockets, because a message costs far less there than a Ray task.  Each worker is an actor that runs
+a local backend with one slot, so training code has the same environment on a cluster as on one machine.
 
 Ray is imported when it is first used: ``pip install 'ashwood[ray]'``.
 """

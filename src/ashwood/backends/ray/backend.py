@@ -1,4 +1,4 @@
-"""The Ray backend: a worker a slot, as many as there is room and use for, wherever Ray finds it."""
+"""The Ray backend: one worker per slot, and as many slots as the search can use and the cluster can hold."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
-from ashwood.backends.ray.fleet import Fate, Fleet, Process, Worker
-from ashwood.backends.ray.freight import SMALL, as_text, from_text, load
-from ashwood.backends.ray.movers import Haul, Movers
-from ashwood.backends.ray.outpost import Orders
+from ashwood.backends.ray.fleet import ActorExit, Fleet, Process, Worker
+from ashwood.backends.ray.node_worker import WorkerConfig
+from ashwood.backends.ray.transfer import SMALL, Transfer, TransferPool, as_text, from_text, pack_directory
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
 from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, CheckpointError, StorageUnreachable
@@ -48,15 +47,15 @@ from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import Storage, is_remote, open_storage
 from ashwood.trial.storage.port import is_foreign
 
-_CARE_SECONDS = 1.0
+_MAINTENANCE_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0
-_MOVERS = 8
+_TRANSFER_THREADS = 8
 _FOLLOWERS_SECONDS = 3.0
-"""Time that the other processes of a trial have to end when one has ended in good order."""
+"""Seconds after the end of one process of an attempt until its other processes are aborted."""
 
 
 class RayBackend:
-    """Runs attempts on a cluster; see `ashwood.backends.port.Backend`."""
+    """A backend that runs attempts on a Ray cluster; see `ashwood.backends.port.Backend`."""
 
     def __init__(
         self,
@@ -72,24 +71,24 @@ class RayBackend:
         idle_seconds: float | None = None,
         number: int = 0,
     ) -> None:
-        """Look the cluster over; workers are asked for when they are needed.
+        """Check that a trial fits on the cluster.  Workers are started when `expect` asks for them.
 
         Args:
             spec: the experiment.
-            cluster: where its trials run.
-            key: of the experiment: what no other experiment has, of this home or of another.
+            cluster: the cluster on which its trials run.
+            key: a key that no other experiment has, in this home or in another one.
             checkpoints: storage of the checkpoints, an absolute directory or a URL.
-            shared: whether the nodes reach it as well; otherwise checkpoints travel.
-            logs: directory for what trials and workers print.
-            workers: how many workers at most; None: as many as there is use for.
+            shared: whether the nodes can reach that storage; otherwise checkpoints are sent to and from the driver.
+            logs: directory for the printed output of trials and workers.
+            workers: largest number of workers, or None for as many as the search can use.
             process_per_attempt: see `ashwood.backends.local.LocalBackend`.
-            idle_seconds: how long workers that nobody needs are kept; None: a minute.
+            idle_seconds: seconds after which an idle worker that the search does not need is ended; 60 if None.
             number: number of the experiment in its home.
 
         Raises:
             ClusterError: no trial fits on any node.
             BackendError: the command names an unknown hyperparameter.
-            StorageUnreachable: checkpoints can't be kept.
+            StorageUnreachable: checkpoints can't be written to the storage.
         """
         import ray
 
@@ -106,10 +105,10 @@ class RayBackend:
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._waker = Waker()
-        self._wakened = False
-        self._selector.register(self._waker, selectors.EVENT_READ, self._woken)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._answer)
-        orders = Orders(
+        self._woken_up = False
+        self._selector.register(self._waker, selectors.EVENT_READ, self._on_wake)
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        config = WorkerConfig(
             worker=0,
             rank=0,
             processes=shape.processes,
@@ -126,19 +125,19 @@ class RayBackend:
         )
         idle = fleet.IDLE_SECONDS if idle_seconds is None else idle_seconds
         self._fleet = Fleet(
-            cluster, shape, orders, most=workers, idle_seconds=idle, wake=self.wake, release=self._forget
+            cluster, shape, config, most=workers, idle_seconds=idle, wake=self.wake, release=self._remove
         )
-        self._movers = Movers(_MOVERS)
-        self._callers: set[Wire] = set()
-        self._held: list[tuple[list[Haul], LastWord]] = []
-        self._moved: queue.SimpleQueue[tuple[Process, Message, Haul | None]] = queue.SimpleQueue()
+        self._transfer_pool = TransferPool(_TRANSFER_THREADS)
+        self._unidentified: set[Wire] = set()
+        self._delayed_ends: list[tuple[list[Transfer], LastWord]] = []
+        self._replies: queue.SimpleQueue[tuple[Process, Message, Transfer | None]] = queue.SimpleQueue()
         self._live: dict[tuple[TrialId, int], Worker | None] = {}
         self._waiting: deque[StartAttempt] = deque()
         self._events: deque[Event] = deque()
-        self._told = 0
-        self._news = ""
-        self._proved = False
-        self._care_due = 0.0
+        self._reported_slots = 0
+        self._capacity_reason = ""
+        self._any_started = False
+        self._maintenance_due = 0.0
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -151,22 +150,22 @@ class RayBackend:
 
     @property
     def slots(self) -> int:
-        """How many workers are there."""
+        """Number of workers that are ready to run attempts."""
         return len(self._fleet.ready)
 
     @property
-    def littered(self) -> bool:
-        """Whether workers may have left something on their nodes."""
-        return self._fleet.littered
+    def left_files(self) -> bool:
+        """Whether workers may have left files on their nodes."""
+        return self._fleet.left_files
 
     def expect(self, attempts: int | None) -> None:
-        """Have as many workers as the search has use for."""
-        self._fleet.want(attempts)
+        """Start or end workers, so that there is one for each attempt that the search could run."""
+        self._fleet.request(attempts)
 
     # -- commands -----------------------------------------------------------------------------
 
     def dispatch(self, commands: Sequence[Command]) -> None:
-        """Carry commands out; see `ashwood.backends.port.Backend`."""
+        """Execute commands; see `ashwood.backends.port.Backend`."""
         if self._closed:
             raise BackendError("the backend is closed")
         for command in commands:
@@ -176,18 +175,19 @@ class RayBackend:
                     self._live[attempt] = None
                     self._waiting.append(command)
             elif attempt in self._live:
-                self._pass_on(command, self._live[attempt])
+                self._forward(command, self._live[attempt])
         self._assign()
 
-    def _pass_on(self, command: Command, worker: Worker | None) -> None:
+    def _forward(self, command: Command, worker: Worker | None) -> None:
         if worker is not None:
             worker.aborted |= isinstance(command, Abort)
             worker.suspended |= isinstance(command, Suspend)
-            # Where several train together, the first leaves when it can, and takes the others along.
+            # If several processes train together, only the first one is suspended.  When it has ended, the others are
+            # aborted (`_process_ended`).
             (worker.processes[0] if isinstance(command, Suspend) else worker).send(packed(command))
             return
         start = next((start for start in self._waiting if start[:2] == command[:2]), None)
-        if start is None:  # it has ended, which nobody has been told yet
+        if start is None:  # the attempt has ended, and `next_events` has not returned that event yet
             return
         if isinstance(command, Abort):
             self._waiting.remove(start)
@@ -202,7 +202,7 @@ class RayBackend:
         self.wake()
 
     def _assign(self) -> None:
-        """Give what waits to workers that are free, those that had the trial before first."""
+        """Send waiting attempts to free workers, each to the worker that had its trial before if that one is free."""
         if not self._waiting:
             return
         free = [worker for worker in self._fleet.ready.values() if worker.attempt is None]
@@ -217,18 +217,19 @@ class RayBackend:
     # -- events -------------------------------------------------------------------------------
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
-        """What happened since the last call; see `ashwood.backends.port.Backend`."""
+        """Return the events since the last call; see `ashwood.backends.port.Backend`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._wakened = False
+        self._woken_up = False
         while True:
-            self._take_care()
-            self._settle()
-            if self._events or self._wakened:
+            self._maintain()
+            self._handle_queued()
+            if self._events or self._woken_up:
                 break
             now = time.monotonic()
+            # A timeout of 0 still reads once from the sockets, below.
             if deadline is not None and now >= deadline and timeout:
                 break
-            until = self._care_due if deadline is None else min(deadline, self._care_due)
+            until = self._maintenance_due if deadline is None else min(deadline, self._maintenance_due)
             ready = self._selector.select(max(0.0, until - now))
             for key, _ in ready:
                 key.data()
@@ -241,93 +242,94 @@ class RayBackend:
                 del self._live[event.trial, event.attempt]
         return events
 
-    def _woken(self) -> None:
+    def _on_wake(self) -> None:
         self._waker.rest()
-        self._wakened = True
+        self._woken_up = True
 
-    def _take_care(self) -> None:
-        if time.monotonic() >= self._care_due:
-            self._fleet.staff()
+    def _maintain(self) -> None:
+        if time.monotonic() >= self._maintenance_due:
+            self._fleet.adjust()
             for worker in self._fleet.ready.values():
                 for process in worker.processes:
                     if process.wire is not None:
                         process.wire.flush()
-                if worker.since is not None and time.monotonic() >= worker.since + _FOLLOWERS_SECONDS:
+                if worker.first_ended_at is not None and time.monotonic() >= worker.first_ended_at + _FOLLOWERS_SECONDS:
                     self._abort(worker)
-            self._care_due = time.monotonic() + _CARE_SECONDS
+            self._maintenance_due = time.monotonic() + _MAINTENANCE_SECONDS
 
-    def _settle(self) -> None:
-        """See to what other threads have left, and to what follows from all of it."""
-        while not self._moved.empty():
-            process, message, haul = self._moved.get()
-            if haul is not None:
-                self._haul_ended(process, haul)
+    def _handle_queued(self) -> None:
+        """Handle what other threads have queued, assign waiting attempts, and report a changed number of slots."""
+        while not self._replies.empty():
+            process, message, transfer = self._replies.get()
+            if transfer is not None:
+                self._transfer_ended(process, transfer)
             process.send(message)
-        while not self._fleet.fates.empty():
-            self._note(self._fleet.fates.get())
+        while not self._fleet.exits.empty():
+            self._actor_exited(self._fleet.exits.get())
         self._assign()
-        if self.slots != self._told:
-            self._told = self.slots
-            self._events.append(CapacityChanged(self.slots, dict(self._fleet.per_node), self._news))
-            self._news = ""
+        if self.slots != self._reported_slots:
+            self._reported_slots = self.slots
+            self._events.append(CapacityChanged(self.slots, dict(self._fleet.per_node), self._capacity_reason))
+            self._capacity_reason = ""
 
-    # -- who calls ------------------------------------------------------------------------------
+    # -- connections and messages ----------------------------------------------------------------
 
-    def _answer(self) -> None:
-        with suppress(OSError):  # it has hung up again
+    def _accept(self) -> None:
+        with suppress(OSError):  # the other end has closed the connection already
             sock, _ = self._listener.accept()
             sock.setblocking(True)
-            wire = Wire(sock, partial(self._watch, sock))  # to wait for one worker would hold up all others
-            self._callers.add(wire)
-            self._selector.register(sock, selectors.EVENT_READ, partial(self._greet, wire, sock))
+            # With `on_full`, sending never blocks: waiting for one slow worker would delay all others.
+            wire = Wire(sock, partial(self._watch, sock))
+            self._unidentified.add(wire)
+            self._selector.register(sock, selectors.EVENT_READ, partial(self._identify, wire, sock))
 
     def _watch(self, sock: socket.socket, full: bool) -> None:
-        """Wait until a socket can be read, or also until it can be written if it is full."""
-        with suppress(KeyError, ValueError):  # its worker has been given up
+        """Select a socket for reading, and also for writing if its send buffer is full."""
+        with suppress(KeyError, ValueError):  # the worker was removed, and its socket unregistered
             data = self._selector.get_key(sock).data
             self._selector.modify(sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if full else 0), data)
 
-    def _greet(self, wire: Wire, sock: socket.socket) -> None:
+    def _identify(self, wire: Wire, sock: socket.socket) -> None:
         try:
-            process = self._fleet.greet(wire)
+            process = self._fleet.identify(wire)
         except PermissionError:
-            self._callers.remove(wire)
+            self._unidentified.remove(wire)
             self._selector.unregister(sock)
             wire.close()
             return
         if process is None:
             return
-        self._callers.remove(wire)
-        self._selector.modify(sock, selectors.EVENT_READ, partial(self._hear, process))
-        self._news = f"node {process.node} joined"
+        self._unidentified.remove(wire)
+        self._selector.modify(sock, selectors.EVENT_READ, partial(self._receive, process))
+        self._capacity_reason = f"node {process.node} joined"
         self._check_versions(process)
-        self._hear(process)
+        self._receive(process)
 
     def _check_versions(self, process: Process) -> None:
         about = process.about
         here, python = __version__, platform.python_version()
         if about is not None and (about.ashwood, _minor(about.python)) != (here, _minor(python)):
-            self._break(
+            self._cannot_train(
                 process,
-                f"a worker runs Ashwood {about.ashwood} on Python {about.python}, the driver Ashwood {here} on Python "
-                f"{python}: install the same on all machines, or leave out ship_code: false",
+                f"a worker runs Ashwood {about.ashwood} on Python {about.python}, but the driver runs Ashwood {here} "
+                f"on Python {python}: install the same versions on all machines, or remove ship_code: false",
             )
 
-    def _hear(self, process: Process) -> None:
+    def _receive(self, process: Process) -> None:
         if process.wire is None or process.wire.gone:
             return
         process.wire.flush()
-        self._take_all(process, process.wire)
+        self._handle_all(process, process.wire)
         if process.wire.gone:
-            self._lose(process.worker, f"the worker on node {process.node} was lost")
+            self._worker_lost(process.worker, f"the worker on node {process.node} was lost")
 
-    def _take_all(self, process: Process, wire: Wire) -> bool:
+    def _handle_all(self, process: Process, wire: Wire) -> bool:
         messages = wire.receive()
         for message in messages:
-            self._take(process, message)
+            self._handle(process, message)
         return bool(messages)
 
-    def _take(self, process: Process, message: Message) -> None:
+    def _handle(self, process: Process, message: Message) -> None:
         match message:
             case ["log", name, text]:
                 log = self._logs / Path(name).name
@@ -335,21 +337,21 @@ class RayBackend:
                     file.write(text.encode("latin-1"))
                 self._trimmer.look_at(log)
             case ["offer", name, text]:
-                self._offered(process, name, text)
+                self._checkpoint_offered(process, name, text)
             case ["need", name]:
-                self._movers.submit(process, partial(self._deliver, process, name))
+                self._transfer_pool.submit(process, partial(self._deliver, process, name))
             case ["broken", error]:
-                self._break(process, error)
+                self._cannot_train(process, error)
             case ["gone", leaves_files]:
-                self._fleet.littered |= leaves_files
-                process.worker.left = len(process.worker.processes) == 1
-                self._forget(process.worker)
+                self._fleet.left_files |= leaves_files
+                process.worker.left_cleanly = len(process.worker.processes) == 1
+                self._remove(process.worker)
             case _:
                 event = unpacked(message)
                 if event is not None:
-                    self._tell(event, process)
+                    self._handle_event(event, process)
 
-    def _tell(self, event: Any, process: Process) -> None:
+    def _handle_event(self, event: Any, process: Process) -> None:
         worker = process.worker
         if worker.attempt is None or worker.attempt[:2] != (event.trial, event.attempt):
             return
@@ -358,37 +360,42 @@ class RayBackend:
                 self._follower_ended(event, process)
             return
         if isinstance(event, AttemptStarted):
-            self._proved = True
-            self._fleet.prove(worker)
+            self._any_started = True
+            self._fleet.note_started(worker)
             event = event._replace(slot=worker.slot, node=worker.node)
         if isinstance(event, LastWord):
-            # Whatever the word is: with a failure the engine looks for checkpoints of which it was not told.
-            worker.word = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
+            # An aborted attempt is reported as failed, however it ended.  After a failure the engine looks in the
+            # storage for checkpoints that were saved but not reported.
+            worker.last_word = AttemptFailed(event.trial, event.attempt, ABORTED) if worker.aborted else event
             self._process_ended(process, at_once=worker.suspended)
         elif not worker.aborted:
             self._events.append(event)
 
     def _follower_ended(self, word: LastWord, process: Process) -> None:
-        """One of several processes of an attempt, not the first, has ended; where it failed, all have.
+        """Handle the end of a process of an attempt that is not its first one.
 
-        Unless the first leaves in good order, and the others only miss it.
+        Its failure makes the attempt fail, unless the first process ends without an error.  In that case the others
+        fail only because they lose the connection to it.
         """
         worker = process.worker
-        if isinstance(word, AttemptFailed) and not worker.aborted and worker.blame is None:
+        if isinstance(word, AttemptFailed) and not worker.aborted and worker.follower_failure is None:
             rank = worker.processes.index(process)
-            worker.blame = word._replace(error=f"rank {rank} on node {process.node}: {word.error}")
+            worker.follower_failure = word._replace(error=f"rank {rank} on node {process.node}: {word.error}")
         self._process_ended(process, at_once=False)
 
     def _process_ended(self, process: Process, *, at_once: bool) -> None:
-        """The attempt has ended when all of its processes have; those that are left get a little time."""
+        """Note that a process of an attempt has ended, and end the attempt if it was the last one.
+
+        The other processes are aborted, now if ``at_once``, otherwise after `_FOLLOWERS_SECONDS`.
+        """
         worker = process.worker
         process.busy = False
-        worker.since = worker.since or time.monotonic()
+        worker.first_ended_at = worker.first_ended_at or time.monotonic()
         if any(other.busy for other in worker.processes):
             if at_once:
                 self._abort(worker)
-        elif worker.word is not None:
-            word = _in_all(worker.word, worker.blame)
+        elif worker.last_word is not None:
+            word = _combined(worker.last_word, worker.follower_failure)
             worker.take(None)
             self._end(word)
 
@@ -398,46 +405,57 @@ class RayBackend:
                 if process.busy:
                     process.send(packed(Abort(*worker.attempt[:2])))
 
-    # -- who goes -------------------------------------------------------------------------------
+    # -- lost workers -----------------------------------------------------------------------------
 
-    def _note(self, fate: Fate) -> None:
-        worker = fate.process.worker
+    def _actor_exited(self, exit_: ActorExit) -> None:
+        worker = exit_.process.worker
         if worker.number in self._fleet.pending:
-            self._forget(worker)
-            if _by_its_node(fate.error):
-                self._fleet.staff()
+            self._remove(worker)
+            if _lost_with_node(exit_.error):
+                self._fleet.adjust()
             else:
-                self._fleet.failed_to_start(worker, _words(fate.error))
+                self._fleet.failed_to_start(worker, _message_of(exit_.error))
         elif worker.number in self._fleet.ready:
-            for process in worker.processes:  # Ray may tell sooner than what was said last has been heard
-                while process.wire is not None and self._take_all(process, process.wire):
+            # Ray may report the exit before the last messages of the worker were read.  They are read first, so that
+            # an attempt that had ended is not reported as preempted.
+            for process in worker.processes:
+                while process.wire is not None and self._handle_all(process, process.wire):
                     pass
-            self._lose(worker, f"the worker on node {fate.process.node} was lost: {_words(fate.error)}")
+            self._worker_lost(worker, f"the worker on node {exit_.process.node} was lost: {_message_of(exit_.error)}")
 
-    def _break(self, process: Process, error: str) -> None:
-        """The training code can't run there.  If it could elsewhere, that node is to blame."""
-        where = f"{error}\nThat was on node {process.node} of the cluster."
-        if not self._proved:
+    def _cannot_train(self, process: Process, error: str) -> None:
+        """Handle a worker that can't run the training code at all.
+
+        If an attempt has already started on another worker, the node is at fault, and only this worker is lost.
+
+        Raises:
+            BackendError: no attempt has started anywhere.
+        """
+        where = f"{error}\nThis happened on node {process.node} of the cluster."
+        if not self._any_started:
             raise BackendError(where)
-        self._lose(process.worker, where)
+        self._worker_lost(process.worker, where)
         self._fleet.failed_to_start(process.worker, where)
 
-    def _lose(self, worker: Worker, why: str) -> None:
+    def _worker_lost(self, worker: Worker, why: str) -> None:
         attempt, aborted = worker.attempt, worker.aborted
-        self._fleet.suspect(worker)
-        self._forget(worker)
-        self._news = why
+        self._fleet.avoid_dead_nodes(worker)
+        self._remove(worker)
+        self._capacity_reason = why
         if attempt is not None:
-            word = worker.word
+            word = worker.last_word
             worker.take(None)
             lost: LastWord = AttemptPreempted(attempt.trial, attempt.attempt, why)
-            # Where several train together, those that miss the lost one fail, which is no fault of theirs.
+            # If several processes train together, the others fail because the lost one is missing.  So a failure that
+            # the first process reported is replaced by the loss, and any other end of it stands.
             if word is not None and not isinstance(word, AttemptFailed):
                 lost = word
-            self._end_after_hauls(worker, AttemptFailed(attempt.trial, attempt.attempt, ABORTED) if aborted else lost)
-        self._fleet.staff()
+            self._end_after_transfers(
+                worker, AttemptFailed(attempt.trial, attempt.attempt, ABORTED) if aborted else lost
+            )
+        self._fleet.adjust()
 
-    def _forget(self, worker: Worker) -> None:
+    def _remove(self, worker: Worker) -> None:
         for process in worker.processes:
             if process.wire is not None:
                 with suppress(KeyError, ValueError):
@@ -448,52 +466,55 @@ class RayBackend:
         """Make `next_events` return early."""
         self._waker.wake()
 
-    # -- checkpoints that travel ----------------------------------------------------------------
+    # -- transfers of checkpoints -----------------------------------------------------------------
 
-    def _offered(self, process: Process, name: str, text: str | None) -> None:
-        haul = Haul()
-        process.hauls.append(haul)
+    def _checkpoint_offered(self, process: Process, name: str, text: str | None) -> None:
+        transfer = Transfer()
+        process.transfers.append(transfer)
         trial, _, _ = name.partition("/")
-        self._movers.submit(trial, partial(self._fetch, process, name, text, haul))
+        self._transfer_pool.submit(trial, partial(self._fetch, process, name, text, transfer))
 
-    def _fetch(self, process: Process, name: str, text: str | None, haul: Haul) -> None:
+    def _fetch(self, process: Process, name: str, text: str | None, transfer: Transfer) -> None:
         try:
-            receive(self._storage, name, self._chunks(process, name, text, haul))
-        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
-            why = f"the checkpoint {name} can't be kept: {error}"
-            self._reply(process, ["refused", name, why, blame(error)], haul)
+            receive(self._storage, name, self._chunks(process, name, text, transfer))
+        except Exception as error:  # noqa: BLE001 - sent to the worker, which decides whether to continue
+            why = f"the checkpoint {name} can't be stored: {error}"
+            self._reply(process, ["refused", name, why, blame(error)], transfer)
         else:
-            self._reply(process, ["kept", name], haul)
+            self._reply(process, ["kept", name], transfer)
 
-    def _chunks(self, process: Process, name: str, text: str | None, haul: Haul) -> Iterator[bytes]:
+    def _chunks(self, process: Process, name: str, text: str | None, transfer: Transfer) -> Iterator[bytes]:
         if text is not None:
             yield from from_text(text)
-        elif not haul.dropped:
+        elif not transfer.dropped:
             import ray
 
             for chunk in process.actor.read.options(num_returns="streaming").remote(name):
                 yield ray.get(chunk)
-                if haul.dropped:
+                if transfer.dropped:
                     break
-        if not haul.keep():
-            raise BackendError("its worker is gone")
+        if not transfer.keep():
+            raise BackendError("its worker was lost")
 
-    def _end_after_hauls(self, worker: Worker, word: LastWord) -> None:
-        """The attempt ends when nothing of it arrives any more: what starts next is to find all of it."""
-        open_ = [haul for process in worker.processes for haul in process.hauls if not haul.drop()]
+    def _end_after_transfers(self, worker: Worker, word: LastWord) -> None:
+        """End an attempt of a lost worker after all of its checkpoints that have arrived are stored.
+
+        The next attempt of the trial can start as soon as this one ends, and must find these checkpoints.
+        """
+        open_ = [transfer for process in worker.processes for transfer in process.transfers if not transfer.drop()]
         if open_:
-            self._held.append((open_, word))
+            self._delayed_ends.append((open_, word))
         else:
             self._end(word)
 
-    def _haul_ended(self, process: Process, haul: Haul) -> None:
-        process.hauls.remove(haul)
-        for held in self._held[:]:
-            hauls, word = held
-            if haul in hauls:
-                hauls.remove(haul)
-                if not hauls:
-                    self._held.remove(held)
+    def _transfer_ended(self, process: Process, transfer: Transfer) -> None:
+        process.transfers.remove(transfer)
+        for held in self._delayed_ends[:]:
+            transfers, word = held
+            if transfer in transfers:
+                transfers.remove(transfer)
+                if not transfers:
+                    self._delayed_ends.remove(held)
                     self._end(word)
 
     def _deliver(self, process: Process, name: str) -> None:
@@ -506,20 +527,20 @@ class RayBackend:
                     self._write(process, name, directory)
         except CheckpointError as error:
             self._reply(process, ["missing", name, str(error), blame(error) or "damaged"])
-        except Exception as error:  # noqa: BLE001 - told to the worker, which goes on
-            self._reply(process, ["missing", name, f"the checkpoint {name} can't be delivered: {error}", blame(error)])
+        except Exception as error:  # noqa: BLE001 - sent to the worker, which ends the attempt
+            self._reply(process, ["missing", name, f"the checkpoint {name} can't be sent: {error}", blame(error)])
         else:
             self._reply(process, ["delivered", name, text])
 
     def _write(self, process: Process, name: str, directory: Path) -> None:
         import ray
 
-        for number, chunk in enumerate(load(directory)):
+        for number, chunk in enumerate(pack_directory(directory)):
             ray.get(process.actor.write.remote(name, chunk, first=number == 0))
         ray.get(process.actor.write.remote(name, None, first=False))
 
-    def _reply(self, process: Process, message: Message, haul: Haul | None = None) -> None:
-        self._moved.put((process, message, haul))
+    def _reply(self, process: Process, message: Message, transfer: Transfer | None = None) -> None:
+        self._replies.put((process, message, transfer))
         self.wake()
 
     def _leave_marker(self, token: str) -> Path:
@@ -529,32 +550,32 @@ class RayBackend:
             make_shared(directory)
             marker.touch()
         except OSError as error:
-            raise StorageUnreachable(f"checkpoints can't be kept in {directory}: {error.strerror}") from error
+            raise StorageUnreachable(f"checkpoints can't be written to {directory}: {error.strerror}") from error
         return marker
 
     # -- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End every process that is left; what workers have still to tell of their output is heard."""
+        """End all workers, and write what they still send of their output to the logs.  Idempotent."""
         if self._closed:
             return
         self._closed = True
         self._selector.unregister(self._listener)
-        self._fleet.want(0)
+        self._fleet.request(0)
         for worker in [*self._fleet.pending.values()]:
-            self._forget(worker)
-        for worker in self._fleet.everybody():
+            self._remove(worker)
+        for worker in self._fleet.all_workers():
             worker.send(["leave"])
         deadline = time.monotonic() + _CLOSE_SECONDS
         with suppress(BackendError):
             while self._fleet.ready and (left := deadline - time.monotonic()) > 0:
                 for key, _ in self._selector.select(left):
                     key.data()
-        for worker in list(self._fleet.everybody()):
-            self._forget(worker)
-        for wire in self._callers:
+        for worker in list(self._fleet.all_workers()):
+            self._remove(worker)
+        for wire in self._unidentified:
             wire.close()
-        self._movers.close()
+        self._transfer_pool.close()
         self._trimmer.close()
         self._selector.close()
         self._listener.close()
@@ -563,24 +584,24 @@ class RayBackend:
             self._marker.unlink(missing_ok=True)
 
 
-def _in_all(word: LastWord, blame: AttemptFailed | None) -> LastWord:
-    """How an attempt ended in all, by the word of its first process and the failure of another."""
-    if blame is None or not isinstance(word, AttemptFailed):
+def _combined(word: LastWord, follower: AttemptFailed | None) -> LastWord:
+    """Return how an attempt ended, given the end of its first process and the failure of another one, if any."""
+    if follower is None or not isinstance(word, AttemptFailed):
         return word
-    return blame if word.error == ABORTED else word._replace(error=f"{word.error}\n{blame.error}")
+    return follower if word.error == ABORTED else word._replace(error=f"{word.error}\n{follower.error}")
 
 
 def _minor(version: str) -> list[str]:
     return version.split(".")[:2]
 
 
-def _by_its_node(error: BaseException | None) -> bool:
-    """Whether an actor has ended because its node did, which is no fault of what it was to run."""
-    return getattr(error, "preempted", False) or "node has died" in _words(error)
+def _lost_with_node(error: BaseException | None) -> bool:
+    """Return whether an actor ended because its node did, so that the code it should run is not at fault."""
+    return getattr(error, "preempted", False) or "node has died" in _message_of(error)
 
 
-def _words(error: BaseException | None) -> str:
+def _message_of(error: BaseException | None) -> str:
     if error is None:
-        return "it left"
+        return "its process exited"
     text: Any = getattr(error, "error_msg", None) or str(error)
     return str(text).strip() or type(error).__name__

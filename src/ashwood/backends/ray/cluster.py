@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster: found, refused with a reason, looked at, left."""
+"""The connection to a Ray cluster, and what the driver asks of the cluster."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ashwood
 from ashwood.backends.ray.demand import Amounts, Node, Shape, shape_of
-from ashwood.backends.ray.freight import unload
-from ashwood.backends.ray.outpost import Salvage, node_name
+from ashwood.backends.ray.node_worker import NodeFiles, node_name
+from ashwood.backends.ray.transfer import unpack_directory
 from ashwood.errors import CheckpointError, ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.trial.storage import Storage
@@ -23,10 +23,10 @@ from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifes
 
 NAMESPACE = "ashwood"
 LOCAL = "local"
-"""The address of a cluster of this machine alone, which is started for one run."""
+"""Address that stands for a new cluster on this machine alone, which is started for one run."""
 _REACH_SECONDS = 5.0
-_KNOCK_SECONDS = 1.0
-_KNOCKERS = 32
+_PROBE_SECONDS = 1.0
+_PROBES = 32
 _DEATH_SECONDS = 5.0
 _CLEAN_SECONDS = 15.0
 _LEAVE_SECONDS = 15.0
@@ -36,22 +36,22 @@ _NETWORK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class Cluster:
-    """A cluster that this process is connected to.
+    """A Ray cluster to which this process is connected.
 
     Attributes:
-        address: of its head.
-        ships: whether Ray has taken the work directory to the nodes.
-        autoscales: whether larger nodes may come.
+        address: address of its head node.
+        ships: whether Ray copies the work directory to the nodes.
+        autoscales: whether nodes that are larger than all present ones may join.
     """
 
     def __init__(self, address: str, *, ships: bool, autoscales: bool) -> None:
-        """Take over a connection."""
+        """Use the connection that this process has to Ray."""
         self.address = address
         self.ships = ships
         self.autoscales = autoscales
 
     def nodes(self) -> list[Node]:
-        """The nodes that live."""
+        """Return the nodes that Ray lists as alive."""
         import ray
 
         return [
@@ -61,28 +61,29 @@ class Cluster:
         ]
 
     def is_silent(self, node_id: str) -> bool:
-        """Whether a node is dead that Ray takes for alive, as it does for some 15 seconds."""
+        """Return whether Ray lists a node as alive that does not answer; Ray does so for some 15 seconds."""
         return node_id in self._silent(lambda node: bool(node["NodeID"] == node_id))
 
     def answering(self) -> list[Node]:
-        """Return the nodes that live, without those that are dead and that Ray takes for alive."""
+        """Return the nodes that Ray lists as alive and that answer."""
         silent = self._silent(lambda _: True)
         return [node for node in self.nodes() if node.id not in silent]
 
-    def _silent(self, asked: Callable[[Mapping[str, Any]], bool]) -> set[str]:
+    def _silent(self, checked: Callable[[Mapping[str, Any]], bool]) -> set[str]:
+        """Return the ids of the nodes that Ray lists as alive and that accept no connection; check only some."""
         import ray
 
-        places = {
+        addresses = {
             node["NodeID"]: (node["NodeManagerAddress"], node["NodeManagerPort"])
             for node in ray.nodes()
-            if node["Alive"] and asked(node)
+            if node["Alive"] and checked(node)
         }
-        with ThreadPoolExecutor(_KNOCKERS, "ashwood-knock") as knockers:
-            answers = knockers.map(_answers, places.values())
-        return {node for node, answers_ in zip(places, answers, strict=True) if not answers_}
+        with ThreadPoolExecutor(_PROBES, "ashwood-probe") as probes:
+            answers = probes.map(_answers, addresses.values())
+        return {node for node, answers_ in zip(addresses, answers, strict=True) if not answers_}
 
     def shape_for(self, spec: ExperimentSpec) -> Shape:
-        """Return how a worker of an experiment is made on this cluster.
+        """Return the resources of a worker of an experiment on this cluster.
 
         Raises:
             ClusterError: no trial fits on any node that answers.
@@ -95,48 +96,55 @@ class Cluster:
             if not silent:
                 raise
             raise ClusterError(
-                f"{error}. {len(silent)} more, such as {silent[0]}, are in Ray's list of nodes, but do not answer"
+                f"{error}. Nodes in Ray's list that do not answer: {len(silent)}, for example {silent[0]}"
             ) from error
 
     def free(self) -> Amounts:
-        """What nobody uses, of all nodes together."""
+        """Return the unused resources of all nodes together."""
         import ray
 
         free: Amounts = ray.available_resources()
         return free
 
     def dismiss_former(self, key: str, sleep: Callable[[float], None], on_wait: Callable[[int, float], None]) -> None:
-        """Wait until no worker of a former driver of an experiment is left: they save what they train, and leave."""
+        """Wait until all workers of an earlier driver of an experiment have saved and ended, then kill the others.
+
+        Args:
+            key: key of the experiment.
+            sleep: waits for a number of seconds.
+            on_wait: called once, before the first wait, with the number of processes and the longest wait in seconds.
+        """
         import ray
 
         deadline = time.monotonic() + _LEAVE_SECONDS
-        told = False
+        announced = False
         groups = ray.util.placement_group_table()
         self._end_waiting(key)
         while names := self._former(key):
             if time.monotonic() >= deadline:
                 for name in names:
-                    with _gone_meanwhile():
+                    with _ignoring_gone():
                         ray.kill(ray.get_actor(name, NAMESPACE))
-            elif not told:
+            elif not announced:
                 on_wait(len(names), _LEAVE_SECONDS)
-                told = True
+                announced = True
             sleep(_LOOK_AGAIN_SECONDS)
-        for group in groups.values():  # whose first worker died with the driver
+        # A placement group is removed by its process of rank 0.  It stays if that process died with the driver.
+        for group in groups.values():
             if group["name"].startswith(key):
-                with _gone_meanwhile():
+                with _ignoring_gone():
                     ray.util.remove_placement_group(ray.util.get_placement_group(group["name"]))
 
     def _end_waiting(self, key: str) -> None:
-        """Kill the actors that have no process yet: they have nothing to save, and would wait for a place."""
+        """Kill the actors that have no process yet: they have nothing to save, and may wait for resources for long."""
         import ray
-        from ray._private import state  # no public list of actors has their states, without a dashboard
+        from ray._private import state  # without a dashboard, no public function lists actors with their states
 
         for stage in ("DEPENDENCIES_UNREADY", "PENDING_CREATION"):
             for actor in state.actors(actor_state_name=stage).values():
-                # One with a process may train already: Ray learns only later that it has been created.
+                # An actor with a process may train already: Ray updates its state only after `__init__` has returned.
                 if actor["Name"].startswith(key) and not actor["Pid"]:
-                    with _gone_meanwhile():
+                    with _ignoring_gone():
                         ray.kill(ray.get_actor(actor["Name"], NAMESPACE))
 
     def _former(self, key: str) -> list[str]:
@@ -145,47 +153,48 @@ class Cluster:
         listed = ray.util.list_named_actors(all_namespaces=True)
         return [each["name"] for each in listed if each["namespace"] == NAMESPACE and each["name"].startswith(key)]
 
-    def salvage(self, key: str, storage: Storage, wanted: Callable[[str], bool]) -> Iterator[str]:
-        """Receive what workers saved on their nodes when their driver was gone, and yield the name of each checkpoint.
+    def collect_checkpoints(self, key: str, storage: Storage, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Receive the checkpoints that workers saved after their driver died, and yield the name of each.
 
-        ``wanted`` is asked right before a checkpoint is received.  What a node holds is removed from it after all
-        that is wanted was received from it and the caller has asked for the next name.
+        ``wanted`` is called right before a checkpoint is received.  The files on a node are deleted after all its
+        wanted checkpoints were received and the caller has asked for the next name.  So a caller that records each
+        name before it asks for the next one can be killed at any time without losing a checkpoint.
         """
         import ray
 
-        for salvage in self._salvages(key):
+        for files in self._node_files(key):
             try:
-                for name in filter(wanted, ray.get(salvage.names.remote())):
-                    chunks = (ray.get(ref) for ref in salvage.read.options(num_returns="streaming").remote(name))
+                for name in filter(wanted, ray.get(files.names.remote())):
+                    chunks = (ray.get(ref) for ref in files.read.options(num_returns="streaming").remote(name))
                     try:
                         receive(storage, name, chunks)
-                    except CheckpointError:  # it is damaged, and as good as none
+                    except CheckpointError:  # a damaged checkpoint is of no use
                         continue
                     yield name
-                ray.get(salvage.clear.remote())
-            except ray.exceptions.RayError:  # the node is gone, and what was on it
+                ray.get(files.clear.remote())
+            except ray.exceptions.RayError:  # the node is lost, and its checkpoints with it
                 continue
             finally:
-                ray.kill(salvage)
+                ray.kill(files)
 
     def clean(self, key: str) -> None:
-        """Remove what workers of an experiment left on the nodes that answer."""
+        """Delete the files that workers of an experiment left on the nodes that answer."""
         import ray
 
-        there = self._salvages(key)
+        actors = self._node_files(key)
         try:
-            if cleared := [salvage.clean.remote(_DEATH_SECONDS) for salvage in there]:
+            if cleared := [files.clean.remote(_DEATH_SECONDS) for files in actors]:
                 ray.wait(cleared, num_returns=len(cleared), timeout=_CLEAN_SECONDS)
         finally:
-            for salvage in there:
-                ray.kill(salvage)
+            for files in actors:
+                ray.kill(files)
 
-    def _salvages(self, key: str) -> list[Any]:
-        """Start an actor on each node that answers, which has access to what workers of an experiment left there."""
+    def _node_files(self, key: str) -> list[Any]:
+        """Start a `NodeFiles` actor for an experiment on each node that answers, and return their handles."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
 
-        actor = ray.remote(Salvage)
+        actor = ray.remote(NodeFiles)
         return [
             actor.options(num_cpus=0, scheduling_strategy=On(node.id, soft=False)).remote(key, node.id)
             for node in self.answering()
@@ -193,16 +202,16 @@ class Cluster:
 
 
 def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
-    """Keep a checkpoint that comes from another machine.
+    """Store a checkpoint that arrives from another machine in chunks.
 
     Raises:
-        CheckpointError: it is damaged.
-        Exception: whatever the disk or the transport has against it.
+        CheckpointError: the checkpoint is damaged.
+        Exception: any error of the storage or of the transport.
     """
     about = list[About]()
 
     def write(directory: Path) -> None:
-        unload(chunks, directory)
+        unpack_directory(chunks, directory)
         verify(directory)
         about.append(decode(read_manifest(directory) or b"", name).about)
         (directory / MANIFEST).unlink()
@@ -212,18 +221,19 @@ def receive(storage: Storage, name: str, chunks: Iterator[bytes]) -> None:
 
 @contextmanager
 def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
-    """A connection to a cluster, for as long as the context lasts; one that this process has already is used.
+    """Connect to a cluster for the duration of the context, or use the connection that this process already has.
 
     Raises:
-        ClusterError: there is none, it is of another version, or the work directory can't be sent.
+        ClusterError: no cluster answers, its versions differ, or the work directory can't be sent to it.
     """
-    if wanted.address == LOCAL:  # Ray reads this when it is imported: nobody else is to reach that cluster
+    if wanted.address == LOCAL:
+        # Ray reads this when it is imported.  It keeps the cluster on the loopback interface, out of reach of others.
         os.environ.setdefault(_NETWORK, "0")
     try:
         import ray
     except ImportError as error:
         raise ClusterError(
-            f"backend: ray needs a package that isn't installed ({error}): pip install 'ashwood[ray]'"
+            f"backend: ray needs a package that is not installed ({error}): pip install 'ashwood[ray]'"
         ) from error
     if ray.is_initialized():
         context = ray.get_runtime_context()
@@ -250,7 +260,7 @@ def connected(wanted: RayCluster, spec: ExperimentSpec) -> Iterator[Cluster]:
 
 
 def _environment(wanted: RayCluster, spec: ExperimentSpec) -> dict[str, Any]:
-    """What workers are to have, besides what came with the job that this process is."""
+    """Return Ray's runtime environment for workers, without what the Ray job of this process already has, if any."""
     job: Mapping[str, Any] = json.loads(os.environ.get(_IN_A_JOB) or "{}").get("runtime_env") or {}
     code = code_environment(wanted, spec.workdir) if wanted.ship_code else {}
     environment = {**wanted.runtime_env, **{name: value for name, value in code.items() if not job.get(name)}}
@@ -260,9 +270,9 @@ def _environment(wanted: RayCluster, spec: ExperimentSpec) -> dict[str, Any]:
 
 
 def code_environment(wanted: RayCluster, workdir: str) -> dict[str, Any]:
-    """Ray's runtime environment that brings a work directory, and Ashwood.
+    """Return a runtime environment for Ray that contains a work directory and Ashwood itself.
 
-    Nodes need Ray and what training code needs, and the versions are the same.
+    Ray and the packages that training code needs must be installed on the nodes, in the same versions.
     """
     given = wanted.runtime_env.get("excludes", ())
     return {
@@ -273,23 +283,27 @@ def code_environment(wanted: RayCluster, workdir: str) -> dict[str, Any]:
 
 
 def own_package() -> str:
-    """The directory of Ashwood itself."""
+    """Return the directory of the package ``ashwood``."""
     return str(Path(ashwood.__file__).parent)
 
 
 def _address(wanted: RayCluster) -> str:
-    """Where the cluster is; somebody has to listen there, for Ray itself would wait for minutes.
+    """Return the address of the cluster, after a check that a process listens there.
+
+    Without the check, Ray would wait for minutes for a cluster that does not exist.
 
     Raises:
-        ClusterError: nobody does.
+        ClusterError: no process listens there.
     """
     address = wanted.address or os.environ.get("RAY_ADDRESS") or "auto"
-    if _IN_A_JOB in os.environ:  # which is of this cluster, by whatever name it is known elsewhere
+    # A Ray job runs on its own cluster, even if the file names it by an address that is valid only elsewhere.
+    if _IN_A_JOB in os.environ:
         address = os.environ.get("RAY_ADDRESS") or address
     if address.startswith("ray://"):
         raise ClusterError(
-            f"{address} is for Ray's client, through which workers can't reach this machine: run the driver in the "
-            "cluster, by ashwood run FILE --submit http://HEAD:8265, or on one of its machines with --ray-address auto"
+            f"{address} is an address of Ray Client, through which workers cannot reach this machine. Run the driver "
+            "in the cluster: ashwood run FILE --submit http://HEAD:8265, or on one of its machines: ashwood run FILE "
+            "--ray-address auto"
         )
     if address == LOCAL:
         return address
@@ -301,15 +315,15 @@ def _address(wanted: RayCluster) -> str:
     except (OSError, ValueError) as error:
         there = f"no Ray cluster answers at {address} ({error})" if address else "no Ray cluster runs on this machine"
         raise ClusterError(
-            f"{there}: start one with 'ray start --head', or name another with --ray-address HOST:6379"
+            f"{there}: start one with 'ray start --head', or give the address of another with --ray-address HOST:6379"
         ) from error
     return address
 
 
 def _hush() -> None:
-    """Keep Ray's words about dead workers, of which it has a thread tell, off standard output: they are told as events.
+    """Make Ray print no messages about dead workers to standard output, because the search reports them as events.
 
-    No public setting does that.
+    A thread of Ray prints them, and no public setting stops it.
     """
     from ray._private import worker
 
@@ -318,8 +332,8 @@ def _hush() -> None:
 
 
 def _found() -> str | None:
-    """The cluster that runs on this machine."""
-    from ray._private import services  # what ray.init itself asks
+    """Return the address of the cluster that runs on this machine, or None if none runs."""
+    from ray._private import services  # the function that ray.init itself uses
 
     try:
         found: str = services.canonicalize_bootstrap_address_or_die("auto")
@@ -329,38 +343,35 @@ def _found() -> str | None:
 
 
 def why_not(error: Exception, address: str, workdir: str) -> str:
-    """Why a cluster can't be used, for people."""
+    """Return a message about a cluster that can't be used, with the reason and what to do."""
     text = str(error).strip()
     if "ersion mismatch" in text:
-        return f"the cluster at {address} runs other versions than this machine: {text}"
-    # A dashboard takes less than a driver on the cluster can send.
+        return f"the cluster at {address} and this machine run different versions: {text}"
+    # The limit of Ray's dashboard, for submitted jobs, is lower than that for a driver on the cluster.
     too_large = "exceeds the maximum size" in text or "request body size" in text
     if too_large or ("package" in text.lower() and "size" in text.lower()):
         return (
-            f"the work directory {workdir} is too large to be sent to the nodes: {text}\nName what workers don't "
-            "need in .gitignore or in backend.runtime_env.excludes, or set backend.ship_code: false if it is in the "
-            "same place on every node"
+            f"the work directory {workdir} is too large to send to the nodes: {text}\nAdd files that workers do not "
+            "need to .gitignore or to backend.runtime_env.excludes, or set backend.ship_code: false if the directory "
+            "has the same path on every node"
         )
     elsewhere = ""
     if "raylet" in text or "node_ip_address" in text:
         elsewhere = (
-            "\nThe driver has to run on a machine of the cluster; from elsewhere, submit it: ashwood run FILE --submit "
-            "http://HEAD:8265"
+            "\nThe driver must run on a machine of the cluster. From another machine, submit the experiment: "
+            "ashwood run FILE --submit http://HEAD:8265"
         )
     return f"can't use the Ray cluster at {address}: {text}{elsewhere}"
 
 
-def _answers(place: tuple[str, int]) -> bool:
+def _answers(address: tuple[str, int]) -> bool:
     try:
-        socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
+        socket.create_connection(address, timeout=_PROBE_SECONDS).close()
     except OSError:
         return False
     return True
 
 
-@contextmanager
-def _gone_meanwhile() -> Iterator[None]:
-    try:
-        yield
-    except ValueError:  # there is no actor of that name any more
-        return
+def _ignoring_gone() -> AbstractContextManager[None]:
+    """Return a context that ignores that a named actor or placement group has ended meanwhile."""
+    return suppress(ValueError)  # what Ray raises for an unknown name

@@ -1,4 +1,4 @@
-"""What one worker takes of a cluster's nodes.  Pure."""
+"""The resources that one worker takes from the nodes of a cluster.  Pure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ashwood.errors import ClusterError
 from ashwood.experiment.spec import ExperimentSpec
 
 Amounts = Mapping[str, float]
-"""How much of each resource, by Ray's names: ``CPU``, ``GPU``, ``memory`` (bytes), and the cluster's own."""
+"""Amounts of resources, by Ray's names: ``CPU``, ``GPU``, ``memory`` (bytes), and custom ones."""
 
 CPU, GPU, MEMORY = "CPU", "GPU", "memory"
 _GIB = 2**30
 
 
 class Node(NamedTuple):
-    """A machine of a cluster.
+    """A node of a cluster.
 
     Attributes:
-        name: for people.
-        id: for Ray.
-        has: all that it offers, also what is in use.
+        name: name for messages to the user.
+        id: Ray's id of the node.
+        has: its total resources, including those in use.
     """
 
     name: str
@@ -31,11 +31,11 @@ class Node(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """How a worker is made.
+    """The resources of a worker.
 
     Attributes:
-        share: what each of its processes takes.
-        processes: how many there are, each on a node of its own.
+        share: resources of each of its processes.
+        processes: number of its processes, each on a different node.
     """
 
     share: Amounts
@@ -43,13 +43,13 @@ class Shape(NamedTuple):
 
 
 def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = False) -> Shape:
-    """The shape of the workers of an experiment.
+    """Return the shape of the workers of an experiment.
 
-    A slot is a GPU, or a CPU core where no node has GPUs.  A trial that takes more slots than
-    any node has is spread evenly over as few nodes as can be.
+    A slot is a GPU, or a CPU core if no node has GPUs.  A trial that takes more slots than any
+    node has is spread evenly over as few nodes as possible.
 
     Raises:
-        ClusterError: no trial fits; says what the largest node has.
+        ClusterError: no trial fits; the message says what the largest node has.
     """
     whole = _whole(spec, any(node.has.get(GPU) for node in nodes))
     if any(_fits(whole, node) for node in nodes):
@@ -61,19 +61,19 @@ def shape_of(spec: ExperimentSpec, nodes: Sequence[Node], *, autoscales: bool = 
     if autoscales:
         return Shape(whole)
     raise ClusterError(
-        f"a trial takes {in_words(whole)}, and no node has that: {_largest(whole, nodes)}. Ask for less under "
-        "resources, add a larger node, or set backend.autoscales: true if larger ones can come"
+        f"a trial takes {in_words(whole)}, and no node has that: {_largest(whole, nodes)}. Reduce resources in the "
+        "experiment file, add a larger node, or set backend.autoscales: true if the cluster can add larger nodes"
     )
 
 
 def room(share: Amounts, free: Amounts) -> int:
-    """How many workers of one process may fit into what is free of a whole cluster, at most."""
+    """Return an upper bound of the number of processes that fit into the free resources of a whole cluster."""
     most = min((free.get(name, 0.0) / amount for name, amount in share.items() if amount), default=inf)
     return int(min(most, 1_000_000))
 
 
 def in_words(amounts: Amounts) -> str:
-    """What is taken or there, for people."""
+    """Return amounts as text, such as "1 CPU, 0.5 GPU, 1.5 GiB of memory"."""
     words = [
         f"{amount / _GIB:.3g} GiB of memory" if name == MEMORY else f"{amount:g} {name}"
         for name, amount in amounts.items()
@@ -100,7 +100,7 @@ def _fits(share: Amounts, node: Node) -> bool:
 
 def _largest(whole: Amounts, nodes: Sequence[Node]) -> str:
     if not nodes:
-        return "the cluster has none"
+        return "the cluster has no nodes"
     largest = max(
         nodes, key=lambda node: [min(1.0, node.has.get(name, 0.0) / amount) for name, amount in whole.items()]
     )

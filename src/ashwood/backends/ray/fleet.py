@@ -1,4 +1,4 @@
-"""The workers of one driver: asked for, greeted, lost, sent away."""
+"""The workers of one driver on a Ray cluster: how they are started, identified and removed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from ashwood.backends.port import StartAttempt
 from ashwood.backends.ray.cluster import NAMESPACE, Cluster
 from ashwood.backends.ray.demand import CPU, GPU, MEMORY, Shape, room
-from ashwood.backends.ray.movers import Haul
-from ashwood.backends.ray.outpost import Orders, Outpost
+from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig
+from ashwood.backends.ray.transfer import Transfer
 from ashwood.backends.ray.wire import Hello, Message, Wire
 from ashwood.errors import ClusterError
 from ashwood.experiment.events import AttemptFailed, LastWord
@@ -28,23 +28,23 @@ _AVOID_SECONDS = 60.0
 _NODE_ID = "ray.io/node-id"
 
 
-class Fate(NamedTuple):
-    """A worker's actor has ended; ``error`` is what Ray says."""
+class ActorExit(NamedTuple):
+    """The end of a worker process's actor, with Ray's error, or None if it ended by itself."""
 
     process: Process
     error: BaseException | None
 
 
 class Process:
-    """One process of a worker: an actor on a node.
+    """A process of a worker: an actor on a node.
 
     Attributes:
-        worker: whose it is.
-        actor: for Ray.
-        wire: to it; None: it hasn't called yet.
-        about: what it says of itself.
-        busy: whether it works on the worker's attempt.
-        hauls: its checkpoints that are on their way to the driver.
+        worker: the worker that it belongs to.
+        actor: Ray's handle of the actor.
+        wire: connection to it, or None until it has connected.
+        about: its hello message, or None until it has connected.
+        busy: whether it runs the worker's attempt.
+        transfers: its checkpoints that are on their way to the driver.
     """
 
     def __init__(self, worker: Worker, actor: Any) -> None:
@@ -53,37 +53,37 @@ class Process:
         self.wire: Wire | None = None
         self.about: Hello | None = None
         self.busy = False
-        self.hauls: list[Haul] = []
+        self.transfers: list[Transfer] = []
 
     @property
     def node(self) -> str:
-        """Its machine, for people."""
+        """Name of its node, for messages to the user."""
         return "an unknown node" if self.about is None else self.about.node
 
     def send(self, *messages: Message) -> None:
-        """Tell it something."""
+        """Send it messages, unless it has not connected yet."""
         if self.wire is not None:
             self.wire.send(*messages)
 
 
 class Worker:
-    """What can work on one trial at a time: one process, or several on as many nodes.
+    """A worker, which runs one attempt at a time, in one process or in several on as many nodes.
 
     Attributes:
-        number: which it is; it is never given again.
-        slot: which slot it is.
-        processes: by rank.
-        placement: Ray's placement group, where there are several.
-        attempt: what it works on.
-        latest: the trial that it worked on last.
-        asked_at: when it was asked for.
-        idle_since: when it had nothing to do any more.
-        aborted: whether its attempt is to end at once.
-        suspended: whether its attempt is to end as soon as it can.
-        word: how its attempt ended for its first process, while others have yet to end.
-        blame: how it failed for another before that.
-        since: when the first of all of them ended.
-        left: whether it has ended by itself, and removed what it had on its node.
+        number: unique number of the worker; never reused.
+        slot: number of its slot, or -1 until it is ready.
+        processes: its processes, by rank.
+        placement: Ray's placement group, or None if it has one process.
+        attempt: the attempt that it runs, or None.
+        latest: the latest trial that it trained, or -1.
+        asked_at: time when Ray was asked for it.
+        idle_since: time when it became idle.
+        aborted: whether its attempt was aborted.
+        suspended: whether its attempt was asked to save and end.
+        last_word: how the attempt ended in its first process, while other processes still run.
+        follower_failure: the first failure of the attempt in a process other than the first one.
+        first_ended_at: time when the attempt ended in the first of its processes that ended.
+        left_cleanly: whether it ended by itself and removed its files.
     """
 
     def __init__(self, number: int) -> None:
@@ -96,78 +96,78 @@ class Worker:
         self.asked_at = self.idle_since = time.monotonic()
         self.aborted = False
         self.suspended = False
-        self.word: LastWord | None = None
-        self.blame: AttemptFailed | None = None
-        self.since: float | None = None
-        self.left = False
+        self.last_word: LastWord | None = None
+        self.follower_failure: AttemptFailed | None = None
+        self.first_ended_at: float | None = None
+        self.left_cleanly = False
 
     @property
     def ready(self) -> bool:
-        """Whether all of its processes have called."""
+        """Whether all of its processes have connected."""
         return all(process.about is not None for process in self.processes)
 
     @property
     def node(self) -> str:
-        """Where its first process is, for people."""
+        """Name of the node of its first process, for messages to the user."""
         return self.processes[0].node
 
     def send(self, *messages: Message) -> None:
-        """Tell all of its processes something."""
+        """Send messages to all of its processes."""
         for process in self.processes:
             process.send(*messages)
 
     def take(self, attempt: StartAttempt | None) -> None:
-        """Work on something; None: on nothing any more."""
+        """Note that the worker runs an attempt from now on, or None if it is idle."""
         if attempt is not None:
             self.latest = attempt.trial
         self.attempt = attempt
         self.aborted = self.suspended = False
-        self.word = self.blame = self.since = None
+        self.last_word = self.follower_failure = self.first_ended_at = None
         for process in self.processes:
             process.busy = attempt is not None
         self.idle_since = time.monotonic()
 
 
 class Fleet:
-    """The workers.
+    """The workers of one driver.
 
     Attributes:
-        ready: those that can work, by number.
-        pending: those that have been asked for and aren't there yet, by number.
-        fates: what Ray says of actors that have ended, from another thread.
-        littered: whether a worker may have left something on its node.
+        ready: workers that can run attempts, by number.
+        pending: workers that were asked for and are not ready yet, by number.
+        exits: ends of actors, put there by a thread of Ray.
+        left_files: whether a worker may have left files on its node.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         shape: Shape,
-        orders: Orders,
+        config: WorkerConfig,
         *,
         most: int | None,
         idle_seconds: float,
         wake: Callable[[], None],
         release: Callable[[Worker], None],
     ) -> None:
-        """Have no workers yet.
+        """Start without workers; `request` starts them.
 
         Args:
-            cluster: where.
-            shape: what a worker takes.
-            orders: what each is told, but for its own number.
-            most: how many there may be; None: any number.
-            idle_seconds: how long those that nobody needs are kept.
-            wake: called from another thread when there is a fate.
-            release: called with those that are given up; has to `remove` them.
+            cluster: the cluster.
+            shape: resources of a worker.
+            config: configuration of all workers, except for their numbers and ranks.
+            most: largest number of workers, or None for no bound.
+            idle_seconds: seconds after which an idle worker that is not needed is released.
+            wake: called from another thread when `exits` has an item.
+            release: called with each worker that is not needed; must `remove` it.
         """
         self._cluster = cluster
         self._shape = shape
-        self._orders = orders
+        self._config = config
         self._most = most
         self._idle_seconds = idle_seconds
         self._wake = wake
         self._release = release
-        self._wanted: float = 0
+        self._requested: float = 0
         self._peak: float = 0
         self._peak_at = 0.0
         self._numbers = 0
@@ -176,30 +176,32 @@ class Fleet:
         self._avoided: dict[str, float] = {}
         self.ready: dict[int, Worker] = {}
         self.pending: dict[int, Worker] = {}
-        self.fates: queue.SimpleQueue[Fate] = queue.SimpleQueue()
-        self.littered = False
+        self.exits: queue.SimpleQueue[ActorExit] = queue.SimpleQueue()
+        self.left_files = False
 
     @property
     def per_node(self) -> Mapping[str, int]:
-        """How many workers each node has."""
+        """Number of workers on each node."""
         return Counter(worker.node for worker in self.ready.values())
 
-    # -- as many as are wanted --------------------------------------------------------------------
+    # -- number of workers ------------------------------------------------------------------------
 
-    def want(self, workers: int | None) -> None:
-        """Have so many workers from now on; None: as many as there is room for."""
-        self._wanted = min(inf if workers is None else workers, inf if self._most is None else self._most)
-        self.staff()
+    def request(self, workers: int | None) -> None:
+        """Aim at this number of workers, or at as many as fit if it is None."""
+        self._requested = min(inf if workers is None else workers, inf if self._most is None else self._most)
+        self.adjust()
 
-    def staff(self) -> None:
-        """Ask for workers that are missing, give up those that nobody has needed for long."""
+    def adjust(self) -> None:
+        """Start missing workers, and release those that have not been needed for `idle_seconds`."""
         now = time.monotonic()
-        if self._wanted >= self._peak or now >= self._peak_at + self._idle_seconds:
-            self._peak, self._peak_at = self._wanted, now
+        # The peak is the largest number that was requested lately.  Only workers beyond it are surplus, so a short drop
+        # in demand ends no worker.
+        if self._requested >= self._peak or now >= self._peak_at + self._idle_seconds:
+            self._peak, self._peak_at = self._requested, now
         for _ in range(self._missing() if now >= self._hold_until else 0):
             self._launch()
         surplus = len(self.ready) + len(self.pending) - self._peak
-        if surplus <= 0:  # nearly always, and this is asked whenever the search's appetite changes
+        if surplus <= 0:  # the usual case; return early, as the requested number changes often
             return
         idle = [
             worker
@@ -210,10 +212,10 @@ class Fleet:
             self._release(worker)
 
     def _missing(self) -> int:
-        missing = self._wanted - len(self.ready) - len(self.pending)
+        missing = self._requested - len(self.ready) - len(self.pending)
         if missing == inf:
-            # So that nodes that come are used, and whoever can add nodes sees that more would be.  Those that are about
-            # to start have their share already, of which nothing is free any more.
+            # At least one worker is always pending.  It starts when a node joins, and an autoscaler sees its unmet
+            # demand.  Pending workers that Ray has placed already count against what is free.
             fitting = room(self._shape.share, self._cluster.free()) // self._shape.processes
             return min(max(1, fitting), _MOST_PENDING) - len(self.pending)
         return int(missing)
@@ -230,26 +232,28 @@ class Fleet:
             options["memory"] = int(share.pop(MEMORY))
         for rank in range(self._shape.processes):
             actor = (
-                ray.remote(Outpost)
+                ray.remote(NodeWorker)
                 .options(
                     **options,
                     **strategies(rank),
                     resources=share,
                     max_concurrency=_THREADS,
-                    lifetime="detached",
-                    name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}-{rank}",
+                    lifetime="detached",  # Ray ends all other actors together with the driver, before they could save
+                    name=f"{self._config.key}-{self._config.token[:8]}-{worker.number}-{rank}",
                     namespace=NAMESPACE,
                 )
-                .remote(self._orders._replace(worker=worker.number, rank=rank))
+                .remote(self._config._replace(worker=worker.number, rank=rank))
             )
             process = Process(worker, actor)
             worker.processes.append(process)
-            actor.serve.remote().future().add_done_callback(lambda future, process=process: self._note(process, future))
+            actor.serve.remote().future().add_done_callback(
+                lambda future, process=process: self._actor_exited(process, future)
+            )
         self.pending[worker.number] = worker
 
     def _place(self, worker: Worker) -> Callable[[int], dict[str, Any]]:
         if self._shape.processes == 1:
-            return lambda _: self._elsewhere()
+            return lambda _: self._strategy()
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy as In
 
@@ -257,11 +261,12 @@ class Fleet:
             [dict(self._shape.share)] * self._shape.processes,
             strategy="STRICT_SPREAD",
             lifetime="detached",
-            name=f"{self._orders.key}-{self._orders.token[:8]}-{worker.number}",
+            name=f"{self._config.key}-{self._config.token[:8]}-{worker.number}",
         )
         return lambda rank: {"scheduling_strategy": In(worker.placement, placement_group_bundle_index=rank)}
 
-    def _elsewhere(self) -> dict[str, Any]:
+    def _strategy(self) -> dict[str, Any]:
+        """Return the scheduling options that keep a worker away from nodes that do not answer."""
         now = time.monotonic()
         self._avoided = {node: until for node, until in self._avoided.items() if now < until}
         if not self._avoided:
@@ -270,19 +275,19 @@ class Fleet:
 
         return {"scheduling_strategy": NodeLabelSchedulingStrategy(hard={_NODE_ID: NotIn(*self._avoided)})}
 
-    def _note(self, process: Process, future: Any) -> None:
-        self.fates.put(Fate(process, future.exception()))
+    def _actor_exited(self, process: Process, future: Any) -> None:
+        self.exits.put(ActorExit(process, future.exception()))
         self._wake()
 
-    # -- they come ----------------------------------------------------------------------------------
+    # -- connecting workers -------------------------------------------------------------------------
 
-    def greet(self, wire: Wire) -> Process | None:
-        """Somebody has called; returns who, once it has said so.
+    def identify(self, wire: Wire) -> Process | None:
+        """Return the process at the other end of a new connection, or None if its hello message is not complete.
 
         Raises:
-            PermissionError: it is nobody of ours, or one that was given up.
+            PermissionError: the other end is no worker of this driver, or a worker that was removed.
         """
-        about = wire.greeted(self._orders.token)
+        about = wire.greeted(self._config.token)
         if about is None:
             return None
         worker = self.pending.get(about.worker)
@@ -292,6 +297,7 @@ class Fleet:
         process.wire, process.about = wire, about
         if worker.ready:
             del self.pending[worker.number]
+            # The lowest number that no ready worker has, so that slots are numbered without gaps over time.
             worker.slot = min(set(range(len(self.ready) + 1)) - {other.slot for other in self.ready.values()})
             worker.idle_since = time.monotonic()
             first = worker.processes[0].about
@@ -299,31 +305,37 @@ class Fleet:
             self.ready[worker.number] = worker
         return process
 
-    def prove(self, worker: Worker) -> None:
-        """A worker has begun to train: if it is one that was asked for since, the trouble with others is over."""
+    def note_started(self, worker: Worker) -> None:
+        """Note that a worker has started to train.
+
+        If it was asked for after the latest failed start, the failed starts no longer count.
+        """
         if worker.asked_at > self._failed_at:
             self._failed_starts = 0
 
-    # -- they go ------------------------------------------------------------------------------------
+    # -- lost and removed workers -------------------------------------------------------------------
 
-    def suspect(self, worker: Worker) -> None:
-        """A worker was lost: where its node is dead, nobody is sent there while Ray doesn't know."""
+    def avoid_dead_nodes(self, worker: Worker) -> None:
+        """Place no new workers for a while on the nodes of a lost worker that no longer answer.
+
+        Ray notices a dead node only after some 15 seconds, and would place workers there until then.
+        """
         for process in worker.processes:
             node = "" if process.about is None else process.about.node_id
             if node and node not in self._avoided and self._cluster.is_silent(node):
                 self._avoided[node] = time.monotonic() + _AVOID_SECONDS
 
     def remove(self, worker: Worker) -> None:
-        """Have a worker no more, whatever it does."""
+        """Close a worker's connections, kill its actors and free its resources."""
         import ray
 
         self.ready.pop(worker.number, None)
         self.pending.pop(worker.number, None)
-        self.littered |= not worker.left and any(process.about is not None for process in worker.processes)
+        self.left_files |= not worker.left_cleanly and any(process.about is not None for process in worker.processes)
         for process in worker.processes:
             if process.wire is not None:
                 process.wire.close()
-            with suppress(Exception):  # it is dead, or its node is
+            with suppress(Exception):  # the actor or its node may be dead already
                 ray.kill(process.actor)
         if worker.placement is not None:
             from ray.util.placement_group import remove_placement_group
@@ -332,11 +344,12 @@ class Fleet:
                 remove_placement_group(worker.placement)
 
     def failed_to_start(self, worker: Worker, why: str) -> None:
-        """A worker ended before it could work; those that were on their way with it may have met the same trouble.
+        """Count a worker that ended before it was ready, and delay further starts if several did in a row.
 
         Raises:
-            ClusterError: several have, one after the other, and there is none that can.
+            ClusterError: several workers failed to start in a row, and no worker is ready.
         """
+        # Workers that were asked for before the latest failure probably failed for the same reason: count them once.
         if worker.asked_at <= self._failed_at:
             return
         now = time.monotonic()
@@ -346,9 +359,9 @@ class Fleet:
         if further < 0:
             return
         if not self.ready:
-            raise ClusterError(f"workers can't be started on the cluster at {self._cluster.address}: {why}")
+            raise ClusterError(f"cannot start workers on the cluster at {self._cluster.address}: {why}")
         self._hold_until = now + min(_LONGEST_HOLD_SECONDS, 2.0**further)
 
-    def everybody(self) -> Iterator[Worker]:
-        """All workers."""
+    def all_workers(self) -> Iterator[Worker]:
+        """Yield all workers, ready and pending."""
         yield from [*self.ready.values(), *self.pending.values()]

@@ -1,4 +1,4 @@
-"""Where a worker on another machine keeps checkpoints, and how they get to where everybody finds them."""
+"""The checkpoints of a worker on a node, and how they get to the experiment's checkpoint storage and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ashwood.backends.port import StartAttempt
-from ashwood.backends.ray.freight import SMALL, arriving, as_text
+from ashwood.backends.ray.transfer import SMALL, as_text, atomic_directory
 from ashwood.backends.ray.wire import Message, Wire
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
@@ -24,14 +24,12 @@ Inbox = queue.SimpleQueue[Message]
 Wake = Callable[[], None]
 
 _CHECKPOINTS = "checkpoints"
-
-
 _SAFE = "safe"
-"""File in a worker's directory with the names of those of its checkpoints that are also elsewhere."""
+"""Name of the file in a worker's directory that lists those of its checkpoints of which there is another copy."""
 
 
 def strip(directory: Path) -> bool:
-    """Delete everything in a dead worker's directory but checkpoints that are nowhere else.
+    """Delete the files in a dead worker's directory, except for checkpoints of which it has the only copy.
 
     Returns:
         whether there are such checkpoints.
@@ -51,126 +49,126 @@ def strip(directory: Path) -> bool:
 
 
 def checkpoints_in(directory: Path) -> Path:
-    """Return where a worker keeps checkpoints in its directory."""
+    """Return the directory of checkpoints in a worker's directory."""
     return directory / _CHECKPOINTS
 
 
 class Staging(ABC):
-    """A worker's checkpoints.
+    """The storage on a node to which training code saves checkpoints, and from which it starts.
 
     Attributes:
-        place_of_all: the storage that training code saves to and starts from.
-        storage: the same, opened.
-        hurries: whether the trial has to stop, so that a storage that fails is given up soon.
-        publishes: whether what is saved there has still to be brought to where everybody finds it.
+        root: directory of the storage.
+        storage: the storage, opened.
+        hurries: whether the trial must stop, so that a failing storage is retried only for a short time.
+        publishes: whether saved checkpoints must still be copied to the experiment's storage.
     """
 
     publishes = False
 
-    def __init__(self, place: str) -> None:
-        """Keep checkpoints in a directory."""
-        self.place_of_all = place
+    def __init__(self, root: str) -> None:
+        """Open the storage in a directory."""
+        self.root = root
         self.hurries = False
-        self.storage: Storage = open_storage(place)
+        self.storage: Storage = open_storage(root)
 
     @abstractmethod
     def check(self, marker: str | None) -> None:
-        """Make sure that checkpoints can be kept.
+        """Check that checkpoints can be written.
 
         Raises:
-            StorageUnreachable: they can't; says why and what to do.
+            StorageUnreachable: they can't; the message says why and what to do.
         """
 
     @property
-    def holds_more(self) -> bool:
-        """Whether something is here that nobody else has."""
+    def has_only_copies(self) -> bool:
+        """Whether this node has the only copy of a checkpoint."""
         return False
 
     @abstractmethod
     def lacks(self, start: StartAttempt) -> bool:
-        """Whether what an attempt is to start from has to be fetched first; forgets what it doesn't need."""
+        """Return whether the checkpoint of an attempt must be fetched; delete checkpoints that it does not need."""
 
     def localized(self, checkpoint: str | None) -> str | None:
-        """The name of a checkpoint for training code here."""
+        """Return the name of a checkpoint on this node, given its name in the experiment."""
         return checkpoint
 
     @abstractmethod
-    def place(self, name: str) -> Path:
-        """Where a checkpoint that is fetched goes."""
+    def path_of(self, name: str) -> Path:
+        """Return the directory of a checkpoint on this node, whether it exists or not."""
 
     @abstractmethod
-    def procure(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Have a checkpoint fetched; ``delivered`` or ``missing`` comes into the inbox."""
+    def fetch(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
+        """Start to fetch the checkpoint of an attempt; ``delivered`` or ``missing`` is put into the inbox later."""
 
     @abstractmethod
     def publish(self, saved: CheckpointSaved, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """Have a checkpoint brought to where everybody finds it; ``kept`` or ``refused`` comes into the inbox."""
+        """Start to copy a checkpoint to the experiment's storage; ``kept`` or ``refused`` is put into the inbox."""
 
     @abstractmethod
-    def forget_older(self, saved: CheckpointSaved) -> None:
-        """A checkpoint is safe: those of the trial that came before it aren't needed here."""
+    def delete_older(self, saved: CheckpointSaved) -> None:
+        """Delete the trial's older checkpoints on this node, after ``saved`` was stored."""
 
 
 class Direct(Staging):
-    """Training code saves to a directory that all machines share."""
+    """A directory that all machines share: training code saves right to the experiment's storage."""
 
     def check(self, marker: str | None) -> None:
-        """See whether the driver's file is there, and whether one can be written."""
-        if marker is not None and not Path(self.place_of_all, marker).exists():
+        """Check that the directory has the driver's marker file, and is writable."""
+        if marker is not None and not Path(self.root, marker).exists():
             raise StorageUnreachable(
-                f"checkpoint_storage {self.place_of_all} isn't the same directory here as it is for the driver: put it "
-                "on a file system that all nodes mount there, name a URL such as s3://bucket/prefix, or leave "
-                "checkpoint_storage out: then checkpoints travel to the driver"
+                f"checkpoint_storage {self.root} is not the same directory on this node as for the driver: use a file "
+                "system that all nodes mount at this path, or a URL such as s3://bucket/prefix, or remove "
+                "checkpoint_storage, and checkpoints are sent to the driver"
             )
         self.storage.probe()
 
-    def lacks(self, start: StartAttempt) -> bool:  # noqa: ARG002 - here and below: as its base has it
-        """Everything is here."""
+    def lacks(self, start: StartAttempt) -> bool:  # noqa: ARG002 - here and below: the signature is that of the base
+        """Return False, because all checkpoints are in the directory."""
         return False
 
-    def place(self, name: str) -> Path:
-        """In the directory."""
-        return Path(self.place_of_all, name)
+    def path_of(self, name: str) -> Path:
+        """Return the directory of a checkpoint."""
+        return Path(self.root, name)
 
-    def procure(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """It is here."""
+    def fetch(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
+        """Do nothing; no checkpoint is ever lacking."""
 
     def publish(self, saved: CheckpointSaved, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """It is where everybody finds it."""
+        """Do nothing; the checkpoint is in the experiment's storage."""
 
-    def forget_older(self, saved: CheckpointSaved) -> None:
-        """That is decided elsewhere."""
+    def delete_older(self, saved: CheckpointSaved) -> None:
+        """Do nothing; the driver decides which checkpoints of the experiment are deleted."""
 
 
 class Staged(Staging):
-    """Training code saves to this machine's disk; what it saved goes to a URL, or to the driver, while it trains on."""
+    """A directory on this node's disk, from which checkpoints are copied to a URL or to the driver during training."""
 
     publishes = True
 
     def __init__(self, directory: Path, url: str | None) -> None:
-        """Keep checkpoints in a directory on their way to a URL; None: to the driver."""
+        """Copy checkpoints from a directory to a URL, or to the driver if the URL is None."""
         super().__init__(str(directory))
         self._directory = directory
         self._remote = None if url is None else open_storage(url, Patience(hurries=lambda: self.hurries))
-        self._mover = ThreadPoolExecutor(1, "ashwood-mover")
+        self._transfers = ThreadPoolExecutor(1, "ashwood-transfer")  # one thread keeps the checkpoints in order
         self._unsafe: set[str] = set()
         self._start: str | None = None
         self._failed: StorageUnreachable | None = None
 
     def check(self, marker: str | None) -> None:  # noqa: ARG002
-        """Try the URL."""
+        """Create the directory, and check that the URL is writable."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if self._remote is not None:
             self._remote.probe()
 
     @property
-    def holds_more(self) -> bool:
-        """Whether a checkpoint is here that is nowhere else."""
-        self._mover.shutdown()
+    def has_only_copies(self) -> bool:
+        """Whether this node has the only copy of a checkpoint, after all pending uploads."""
+        self._transfers.shutdown()
         return bool(self._unsafe)
 
     def lacks(self, start: StartAttempt) -> bool:
-        """Whether the checkpoint to start from isn't here; all others go."""
+        """Return whether the checkpoint of an attempt is not here; delete all others of which there is another copy."""
         name = start.checkpoint
         for stored in self.storage.complete():
             if stored.name != name and stored.name not in self._unsafe:
@@ -178,40 +176,43 @@ class Staged(Staging):
         self._start = name
         if name is not None:
             self._note_safe(name)
-        return name is not None and "://" not in name and not self.place(name).is_dir()
+        return name is not None and "://" not in name and not self.path_of(name).is_dir()
 
     def localized(self, checkpoint: str | None) -> str | None:
-        """A directory of the driver's machine was copied here."""
+        """Return the path of the local copy if the checkpoint is a directory on the driver's machine."""
         if checkpoint is not None and checkpoint.startswith("/"):
-            return str(self.place(checkpoint))
+            return str(self.path_of(checkpoint))
         return checkpoint
 
-    def place(self, name: str) -> Path:
-        """In the storage, or beside it where it is a directory from elsewhere."""
+    def path_of(self, name: str) -> Path:
+        """Return a directory in the storage, or beside it for a checkpoint that is not the experiment's own."""
         if not name.startswith("/"):
             return self._directory / name
         folder = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
         return self._directory.parent / "sources" / folder / Path(name).name
 
-    def procure(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """From the driver, or from the URL."""
+    def fetch(self, start: StartAttempt, wire: Wire, inbox: Inbox, wake: Wake) -> None:
+        """Request the checkpoint from the driver, or download it from the URL."""
         name = str(start.checkpoint)
         if self._remote is None or name.startswith("/"):
             wire.send(["need", name])
         else:
-            self._mover.submit(self._download, self._remote, name, inbox, wake)
+            self._transfers.submit(self._download, self._remote, name, inbox, wake)
 
     def publish(self, saved: CheckpointSaved, wire: Wire, inbox: Inbox, wake: Wake) -> None:
-        """To the driver, or to the URL."""
+        """Offer a checkpoint to the driver, or upload it to the URL."""
         self._unsafe.add(saved.path)
         if self._remote is None:
             small = self.storage.manifest(saved.path).size <= SMALL
-            wire.send(["offer", saved.path, as_text(self.place(saved.path)) if small else None])
+            wire.send(["offer", saved.path, as_text(self.path_of(saved.path)) if small else None])
         else:
-            self._mover.submit(self._upload, self._remote, saved.path, inbox, wake)
+            self._transfers.submit(self._upload, self._remote, saved.path, inbox, wake)
 
-    def forget_older(self, saved: CheckpointSaved) -> None:
-        """Those that training code may start from, this one and the one it did start from, stay."""
+    def delete_older(self, saved: CheckpointSaved) -> None:
+        """Delete the trial's older checkpoints that are stored elsewhere, except the one that it started from.
+
+        Training code may read that one again.
+        """
         self._unsafe.discard(saved.path)
         self._note_safe(saved.path)
         for stored in self.storage.complete(saved.trial):
@@ -224,15 +225,17 @@ class Staged(Staging):
 
     def _upload(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
-            if self._failed is not None and self.hurries:  # one wait is enough for all that are in line
+            # The upload before this one has waited for the storage already.  If the trial must stop, waiting again for
+            # each checkpoint in the queue would take too long.
+            if self._failed is not None and self.hurries:
                 raise self._failed
             self._failed = None
             with self.storage.fetch(name) as source:
                 about = self.storage.manifest(name).about
                 remote.save(name, lambda target: copy_contents(source, target, skip=MANIFEST), lambda: about)
-        except Exception as error:  # noqa: BLE001 - whatever a storage has against it, training goes on
+        except Exception as error:  # noqa: BLE001 - no error of a storage may end the worker
             self._failed = error if isinstance(error, StorageUnreachable) else None
-            inbox.put(["refused", name, f"the checkpoint {name} can't be kept: {error}", blame(error)])
+            inbox.put(["refused", name, f"the checkpoint {name} can't be stored: {error}", blame(error)])
         else:
             self._unsafe.discard(name)
             inbox.put(["kept", name])
@@ -240,7 +243,7 @@ class Staged(Staging):
 
     def _download(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
-            with remote.fetch(name) as source, arriving(self.place(name)) as directory:
+            with remote.fetch(name) as source, atomic_directory(self.path_of(name)) as directory:
                 copy_contents(source, directory)
         except CheckpointError as error:
             inbox.put(["missing", name, str(error), blame(error) or "damaged"])

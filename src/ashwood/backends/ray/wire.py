@@ -1,33 +1,33 @@
-"""The wire between a driver and its workers on other machines: JSON, a message a line, over one socket each.
+"""The protocol between a driver and its workers on nodes: lines of JSON, over one socket per process of a worker.
 
-A message is an array: its kind, then its arguments.  Events and commands travel under the names
-of their classes, with their fields.
+Each line is a message: an array of its kind and its arguments.  The kind of an event or a command is
+the name of its class, and the arguments are its fields.
 
 ==========================  ===========================================================
 worker to driver
 ==========================  ===========================================================
 hello TOKEN ABOUT           the first message; ABOUT holds the fields of `Hello`
 EVENT FIELDS…               an event of an attempt, see `ashwood.experiment.events`
-broken ERROR                the training code can't run here at all
-log FILE TEXT               appended to a file of the experiment's logs; a character a byte
-offer NAME TEXT             a complete checkpoint is here, to be fetched; TEXT: this is all of it, or null
-need NAME                   a checkpoint is wanted here
-gone LEAVES                 nothing more will come: the worker leaves, and LEAVES files on its node or not
+broken ERROR                the training code can't run on this node at all
+log FILE TEXT               TEXT, one character per byte, is appended to a file of the experiment's logs
+offer NAME TEXT             a checkpoint is complete; TEXT is its content, or null if the driver must fetch it
+need NAME                   the worker needs a checkpoint
+gone LEAVES                 the last message: the worker ends; LEAVES: whether it leaves files on its node
 ==========================  ===========================================================
 
 ==========================  ===========================================================
 driver to worker
 ==========================  ===========================================================
 COMMAND FIELDS…             see `ashwood.backends.port`
-kept NAME                   the checkpoint that was offered is safe
-refused NAME WHY CAUSE      it isn't; CAUSE: "full", "unreachable", or "" for neither
-delivered NAME TEXT         the checkpoint that was wanted is there; TEXT: this is all of it, or null
-missing NAME WHY CAUSE      it can't be had; CAUSE: as above, or "damaged" for never
-welcome HOST PORT           the first message: all processes of the worker are there, and can meet at that port
-leave                       end what runs, at once, and go
+kept NAME                   the offered checkpoint is stored
+refused NAME WHY CAUSE      it could not be stored; CAUSE is "full", "unreachable", or "" for other reasons
+delivered NAME TEXT         the needed checkpoint; TEXT is its content, or null if it was written to the node already
+missing NAME WHY CAUSE      it can't be delivered; CAUSE is one of the above, or "damaged"
+welcome HOST PORT           the first message: all processes of the worker are connected; their rendezvous
+leave                       end the running attempt at once, and exit
 ==========================  ===========================================================
 
-A driver that goes without a word is one that died: then workers save first.
+If the connection ends without ``leave``, the driver has died.  A worker then saves its trial before it exits.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ Message = list[Any]
 _CHUNK = 1 << 18
 _LONGEST_HELLO = 1 << 14
 _KINDS: Final = {cls.__name__: cls for cls in (*Event.__args__, *Command.__args__)}
-# A machine that lost its power says nothing; the kernel finds that out, however busy both processes are.
+# A machine that loses power closes no connection.  TCP keepalive and TCP_USER_TIMEOUT let the kernel notice that, which
+# works even if both processes are busy; heartbeats of our own would not.
 _SILENCE_SECONDS = 8
 _PROBE_SECONDS = 2
 
@@ -58,18 +59,18 @@ _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Hello(NamedTuple):
-    """What a worker says of itself.
+    """The first message of a worker process, by which it identifies itself.
 
     Attributes:
-        worker: which of the driver's workers it is.
-        rank: which of the processes that work on one trial together.
-        node: its machine, for people.
-        node_id: its machine, for Ray.
-        address: its machine, for other machines.
-        port: one that is free there.
-        pid: its process, on that machine.
-        ashwood: the version of Ashwood.
-        python: the version of Python.
+        worker: number of the worker.
+        rank: rank of the process among those of the worker.
+        node: name of its node, for messages to the user.
+        node_id: Ray's id of the node.
+        address: address of the node.
+        port: a free port on the node.
+        pid: process id on the node.
+        ashwood: version of Ashwood.
+        python: version of Python.
     """
 
     worker: int
@@ -84,21 +85,21 @@ class Hello(NamedTuple):
 
 
 def packed(record: NamedTuple) -> Message:
-    """An event or a command as a message."""
+    """Return an event or a command as a message."""
     return [type(record).__name__, *record]
 
 
 def unpacked(message: Message) -> Any:
-    """The event or command in a message; None: it is another kind of message."""
+    """Return the event or command in a message, or None if the message is of another kind."""
     kind = _KINDS.get(message[0])
     return None if kind is None else kind(*message[1:])
 
 
 class Wire:
-    """One end of a connection.
+    """One end of a connection between the driver and a worker process.
 
     Attributes:
-        gone: whether the other end is known to be gone.
+        gone: whether the connection is known to have ended.
     """
 
     def __init__(self, sock: socket.socket, on_full: Callable[[bool], None] | None = None) -> None:
@@ -106,9 +107,9 @@ class Wire:
 
         Args:
             sock: the socket.
-            on_full: makes `send` return at once. It is called with True when the socket takes no more, from when on
-                `flush` must be called whenever the socket is writable and at least once a second, and with False
-                when all is sent. None: `send` blocks.
+            on_full: callback that makes `send` never block, or None to let it block.  It is called with True when the
+                socket's buffer is full.  From then on `flush` must be called whenever the socket is writable, and at
+                least once per second, until the callback is called with False.
         """
         self.gone = False
         self._socket = sock
@@ -119,11 +120,14 @@ class Wire:
         _notice_silence(sock)
 
     def fileno(self) -> int:
-        """The socket's descriptor, to wait on."""
+        """Return the socket's file descriptor, so that selectors accept this object."""
         return self._socket.fileno()
 
     def send(self, *messages: Message) -> None:
-        """Send messages; an end that takes nothing for 8 seconds is given up, which is read like any other end."""
+        """Send messages, or buffer what the socket does not take now if `on_full` was given.
+
+        If the other end takes nothing for 8 seconds, the connection is closed; `receive` then reports its end.
+        """
         data = "".join(_encode(message) + "\n" for message in messages).encode()
         if self._on_full is None:
             try:
@@ -140,7 +144,7 @@ class Wire:
                 self._on_full(True)
 
     def flush(self) -> None:
-        """Send what the socket takes now of the messages that it did not take before."""
+        """Send as much of the buffered messages as the socket takes now."""
         if self._unsent and self._on_full is not None:
             self._push()
             if not self._unsent:
@@ -163,9 +167,11 @@ class Wire:
         self._give_up()
 
     def receive(self, *, wait: bool = False, seconds: float | None = None) -> list[Message]:
-        """The messages that have come since; with ``wait``, at least one, unless the other end is gone.
+        """Return the messages that have arrived.
 
-        An end that says nothing for ``seconds`` is taken to be gone.
+        Args:
+            wait: whether to wait for at least one message, or for the end of the connection.
+            seconds: longest wait, after which the connection counts as ended; None for no limit.
         """
         messages = self._complete()
         while not messages and self._read(wait, seconds):
@@ -173,24 +179,24 @@ class Wire:
         return messages
 
     def greeted(self, token: str) -> Hello | None:
-        """Who is at the other end; None: it hasn't said all of it.
+        """Return the hello message of the other end, or None if it is not complete yet.
 
         Raises:
-            PermissionError: it is nobody of ours, or gone.
+            PermissionError: the message is not valid, has another token, or the connection has ended.
         """
         self._read(wait=False, seconds=None)
         line, newline, rest = self._tail.partition(b"\n")
         if not newline and not self.gone and len(self._tail) <= _LONGEST_HELLO:
             return None
         with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            kind, said, about = json.loads(line)
-            if kind == "hello" and hmac.compare_digest(said.encode(), token.encode()):
+            kind, secret, about = json.loads(line)
+            if kind == "hello" and hmac.compare_digest(secret.encode(), token.encode()):
                 self._tail = rest
                 return Hello(*about)
         raise PermissionError
 
     def _read(self, wait: bool, seconds: float | None) -> bool:
-        """Read what is there; returns whether there was anything."""
+        """Read what has arrived, and return whether it was anything."""
         if seconds is not None and not self.gone and not select.select([self._socket], [], [], seconds)[0]:
             self.gone = True
         try:
@@ -218,7 +224,7 @@ class Wire:
         self._socket.close()
 
     def _give_up(self) -> None:
-        """Let both ends read what is on its way, and then the end."""
+        """End the connection, so that both ends read the data on its way and then the end of the stream."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

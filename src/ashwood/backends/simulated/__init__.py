@@ -1,4 +1,4 @@
-"""Runs trials in virtual time: thousands of workers, no processes, no waiting."""
+"""Simulates trials in virtual time: thousands of workers, without processes and without waiting."""
 
 from ashwood.backends.simulated.backend import SimulatedBackend, VirtualClock
 

@@ -1,7 +1,7 @@
-"""A worker on another machine: an actor that runs one attempt at a time, in a local backend of one slot.
+"""A worker on a node: an actor that runs one attempt at a time, in a local backend with one slot.
 
-It outlives the driver long enough to save what it trains, and then ends itself; the actor is
-detached for that.  Its training process never outlives it.
+If the driver dies, the actor lives on until its trial is saved, and then ends itself.  Therefore it is
+a detached actor.  Its training process never outlives it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray.freight import arriving, from_text, load, unload
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
+from ashwood.backends.ray.transfer import atomic_directory, from_text, pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -57,26 +57,26 @@ _SHIP_SECONDS = 0.5
 _ABANDONED_SECONDS = 7 * 24 * 3600
 _LOOK_AGAIN_SECONDS = 0.05
 _MOST_KEPT = 4
-"""How many directories of dead workers with checkpoints that nothing else has stay on a machine."""
+"""Largest number of directories of dead workers that are kept for checkpoints of which they have the only copy."""
 _LOCK = "worker.lock"
-"""File in a worker's directory that the worker holds locked for as long as it lives."""
+"""Name of the file in a worker's directory on which the worker holds a lock until it ends."""
 
 
-class Orders(NamedTuple):
-    """What a worker is told once.
+class WorkerConfig(NamedTuple):
+    """The configuration of a worker process, which the driver passes to the actor.
 
     Attributes:
-        worker: which of the driver's workers it is.
-        rank: which of the processes that work on one trial together.
-        processes: how many those are.
-        address: where the driver listens.
-        token: by which the driver knows its workers.
-        key: of the experiment, different from that of all others.
-        spec: the experiment; an empty work directory stands for the one that Ray made.
-        checkpoints: where all workers reach checkpoints; None: at the driver alone.
-        marker: name of a file that the driver left there, where it is a directory; None: it left none.
+        worker: number of the worker; the driver never reuses one.
+        rank: rank of the process among those of the worker.
+        processes: number of processes that train a trial together.
+        address: host and port at which the driver listens.
+        token: secret by which the driver recognizes its workers.
+        key: key of the experiment, which no other experiment has.
+        spec: the experiment; an empty work directory stands for the one that Ray has created.
+        checkpoints: checkpoint storage that all workers can reach, or None if only the driver can reach it.
+        marker: name of a file that the driver created in a storage that is a directory, or None.
         logs: the driver's directory of logs, for messages.
-        cores: how many CPU cores belong to a trial here.
+        cores: number of CPU cores of a trial on this node.
         process_per_attempt: see `ashwood.backends.local.LocalBackend`.
         number: number of the experiment in its home.
     """
@@ -96,67 +96,76 @@ class Orders(NamedTuple):
     number: int = 0
 
 
-class Outpost:
-    """The actor; needs several threads, of which `serve` takes one for as long as it works."""
+class NodeWorker:
+    """The actor of one process of a worker.
 
-    def __init__(self, orders: Orders) -> None:
-        """Take the orders, and work by them from now on."""
+    It needs several threads: a call of `serve` occupies one of them until the worker ends.
+    """
+
+    def __init__(self, config: WorkerConfig) -> None:
+        """Start to work for the driver that ``config`` names."""
         import ray
 
         context = ray.get_runtime_context()
-        self._orders = orders
+        self._config = config
         self._node_id = context.get_node_id()
         self._address: str = ray.util.get_node_ip_address()
         self._node = node_name(self._address, self._node_id)
-        self._directory = _home_of(orders.key, self._node_id) / f"{orders.worker}-{orders.rank}-{os.urandom(4).hex()}"
+        self._directory = _home_of(config.key, self._node_id) / f"{config.worker}-{config.rank}-{os.urandom(4).hex()}"
         self._staging: Staging = (
-            Direct(orders.checkpoints)
-            if orders.checkpoints is not None and "://" not in orders.checkpoints
-            else Staged(checkpoints_in(self._directory), orders.checkpoints)
+            Direct(config.checkpoints)
+            if config.checkpoints is not None and "://" not in config.checkpoints
+            else Staged(checkpoints_in(self._directory), config.checkpoints)
         )
         self._deliveries: dict[str, _Delivery] = {}
-        # Not when the driver asks for it: it may have died while the actor waited for its place.
+        # Started here and not in `serve`: the driver may have died while Ray looked for a node, and then nothing calls
+        # `serve`, and the actor would stay for ever.
         self._service = threading.Thread(target=self._work, name="ashwood-service", daemon=True)
         self._service.start()
 
     def serve(self) -> None:
-        """Return when the work for the driver is over."""
+        """Return when the worker has ended its work."""
         self._service.join()
 
     def _work(self) -> None:
-        """Work for the driver until it sends the worker away, or is gone; then end this process.
+        """Work for the driver until it dismisses the worker, or dies.
 
-        A driver that lives ends the actor itself.
+        If the driver died, end this process.  Otherwise the driver kills the actor.
         """
         import ray
 
         try:
             if self._serve():
                 return
-        except Exception:  # noqa: BLE001 - Ray keeps what is printed
+        except Exception:  # noqa: BLE001 - the traceback goes to Ray's log of this process
             traceback.print_exc()
         group = ray.util.get_current_placement_group()
-        if group is not None and self._orders.rank == 0:
-            ray.util.remove_placement_group(group)  # it would keep its share for ever
+        if group is not None and self._config.rank == 0:
+            ray.util.remove_placement_group(group)  # a detached group would keep its resources for ever
         ray.kill(ray.get_runtime_context().current_actor)
 
     def read(self, name: str) -> Iterator[bytes]:
-        """The checkpoint that was offered under a name, as `ashwood.backends.ray.freight` has it."""
+        """Yield an offered checkpoint in chunks, for `transfer.unpack_directory`."""
         with self._staging.storage.fetch(name) as directory:
-            yield from load(directory)
+            yield from pack_directory(directory)
 
     def write(self, name: str, chunk: bytes | None, *, first: bool) -> None:
-        """Take a chunk of a checkpoint that is wanted here; None: that was all.
+        """Unpack the next chunk of a checkpoint that this worker needs, or complete it if the chunk is None.
+
+        Args:
+            name: the checkpoint.
+            chunk: the chunk, or None after the last one.
+            first: whether this is the first chunk; what an interrupted delivery left is replaced.
 
         Raises:
             OSError: it can't be written.
         """
-        if first and (broken_off := self._deliveries.pop(name, None)) is not None:
+        if first and (interrupted := self._deliveries.pop(name, None)) is not None:
             with suppress(Exception):
-                broken_off.finish()
+                interrupted.finish()
         delivery = self._deliveries.get(name)
         if delivery is None:
-            delivery = self._deliveries[name] = _Delivery(self._staging.place(name))
+            delivery = self._deliveries[name] = _Delivery(self._staging.path_of(name))
         if chunk is not None:
             delivery.put(chunk)
         else:
@@ -164,16 +173,16 @@ class Outpost:
             delivery.finish()
 
     def _serve(self) -> bool:
-        """Returns whether the driver lives."""
+        """Work for the driver, and return whether it is still alive at the end."""
         try:
-            sock = socket.create_connection(self._orders.address, timeout=_CONNECT_SECONDS)
-        except OSError:  # nobody is there any more
+            sock = socket.create_connection(self._config.address, timeout=_CONNECT_SECONDS)
+        except OSError:  # the driver has ended
             return False
         sock.settimeout(None)
         wire = Wire(sock)
         about = Hello(
-            self._orders.worker,
-            self._orders.rank,
+            self._config.worker,
+            self._config.rank,
             self._node,
             self._node_id,
             self._address,
@@ -182,20 +191,20 @@ class Outpost:
             __version__,
             platform.python_version(),
         )
-        wire.send(["hello", self._orders.token, about])
+        wire.send(["hello", self._config.token, about])
         with ExitStack() as claim:
             try:
                 claim.enter_context(_claimed(self._directory))
-                self._staging.check(self._orders.marker)
-                team, inbox = _team(self._orders, wire)
+                self._staging.check(self._config.marker)
+                team, inbox = _team(self._config, wire)
                 service = _Service(
-                    self._orders,
+                    self._config,
                     team,
                     wire,
                     inbox,
                     self._staging,
                     self._directory / "logs",
-                    _directories_of(self._orders.key),
+                    _directories_of(self._config.key),
                 )
             except (AshwoodError, OSError) as error:
                 wire.send(["broken", str(error)])
@@ -203,41 +212,41 @@ class Outpost:
                     pass
             else:
                 service.run()
-            if not self._staging.holds_more:
+            if not self._staging.has_only_copies:
                 remove_tree(self._directory.parent, self._directory.name, ignore_errors=True)
-        lives = not wire.gone
-        wire.send(["gone", any(_directories_of(self._orders.key).glob("*"))])
-        return lives
+        driver_alive = not wire.gone
+        wire.send(["gone", any(_directories_of(self._config.key).glob("*"))])
+        return driver_alive
 
 
-class Salvage:
-    """An actor that hands out what workers saved on its node when their driver was gone."""
+class NodeFiles:
+    """An actor that reads and deletes the files that workers of an experiment left on its node."""
 
     def __init__(self, key: str, node_id: str) -> None:
-        """Look for what belongs to an experiment on a node."""
+        """Give access to the files of the experiment ``key`` on a node."""
         self._home = _home_of(key, node_id)
 
     def names(self) -> list[str]:
-        """The checkpoints."""
+        """Return the names of the checkpoints that workers left on the node."""
         return [stored.name for storage in self._storages() for stored in storage.complete()]
 
     def read(self, name: str) -> Iterator[bytes]:
-        """One of them, as `ashwood.backends.ray.freight` has it."""
+        """Yield a checkpoint in chunks, for `transfer.unpack_directory`."""
         for storage in self._storages():
             if name in (stored.name for stored in storage.complete()):
                 with storage.fetch(name) as directory:
-                    yield from load(directory)
+                    yield from pack_directory(directory)
                 return
 
     def clear(self) -> None:
-        """Remove all of it."""
+        """Delete the experiment's files of this node."""
         remove_tree(self._home.parent, self._home.name, ignore_errors=True)
 
     def clean(self, seconds: float) -> None:
-        """Remove what the experiment has on this machine, also of nodes that were here before.
+        """Delete all files of the experiment on this machine, including those of earlier nodes on it.
 
         Args:
-            seconds: how long to wait for workers that are about to end.
+            seconds: longest wait for workers that are about to end.
         """
         experiment = self._home.parent
         deadline = time.monotonic() + seconds
@@ -250,7 +259,10 @@ class Salvage:
 
 
 def node_name(address: str, node_id: str) -> str:
-    """A node for people: its address, and enough of its number to tell it from others there."""
+    """Return the name of a node for messages: its address and the first digits of its id.
+
+    Several nodes can have the same address, for example in tests.
+    """
     return f"{address}/{node_id[:6]}"
 
 
@@ -268,10 +280,10 @@ def _directories_of(key: str) -> Path:
 
 
 def _own_base() -> Path:
-    """The base, which is this user's and nobody else's.
+    """Create the directory for all workers of this user, if it does not exist, and return it.
 
     Raises:
-        PermissionError: somebody else was there first.
+        PermissionError: it belongs to another user, who could otherwise replace our checkpoints.
     """
     base = _base()
     with suppress(FileExistsError):
@@ -292,8 +304,8 @@ def _claimed(directory: Path) -> Iterator[None]:
     with ExitStack() as lock:
         whole = os.open(base, os.O_RDONLY)
         try:
-            # One worker at a time: no sweep may delete the directories above the new one while it is created,
-            # or the new one before it is locked.
+            # One worker at a time: no sweep may delete the parents of the new directory while it is created, or the
+            # new directory before it is locked.
             fcntl.flock(whole, fcntl.LOCK_EX)
             _sweep(base)
             _clear_dead(directory.parent.parent)
@@ -305,12 +317,12 @@ def _claimed(directory: Path) -> Iterator[None]:
 
 
 def _clear_dead(experiment: Path) -> None:
-    """Delete what dead workers of an experiment left in its directory on this machine.
+    """Delete the files that dead workers of an experiment left in its directory on this machine.
 
-    The next driver may collect checkpoints that nothing else has, so those of the workers that died last stay.  What
-    the others lost has been trained again since.
+    A worker may have the only copy of a checkpoint, which the next driver can collect.  So the directories of the
+    `_MOST_KEPT` latest of these workers stay.  What was lost with the others has been trained again since.
     """
-    with_more = []
+    with_only_copies = []
     for directory in experiment.glob("*/*"):
         if directory.parent.name == FOLDER:
             continue
@@ -318,18 +330,18 @@ def _clear_dead(experiment: Path) -> None:
             if is_held(directory / _LOCK):
                 continue
             if strip(directory):
-                with_more.append((_changed_at(directory), directory))
+                with_only_copies.append((_changed_at(directory), directory))
             else:
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
-    for _, directory in sorted(with_more)[:-_MOST_KEPT]:
+    for _, directory in sorted(with_only_copies)[:-_MOST_KEPT]:
         remove_tree(directory.parent, directory.name, ignore_errors=True)
 
 
 def _sweep(base: Path) -> None:
-    """Delete directories of dead workers and of trials in which nothing has changed for a week.
+    """Delete the directories of dead workers and of trials in which no file has changed for a week.
 
-    Until then a driver may come back for the checkpoints in them.  A trial's directory stays as long as a worker of its
-    experiment lives.
+    Until then, a driver may be started again and collect the checkpoints in them.  The directory of a trial stays as
+    long as a worker of its experiment lives.
     """
     oldest = time.time() - _ABANDONED_SECONDS
     for directory in base.glob("*/*/*"):
@@ -339,57 +351,69 @@ def _sweep(base: Path) -> None:
             if _changed_at(directory) < oldest and not any(map(is_held, locks)):
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
-        with suppress(OSError):  # workers' directories are in it
+        with suppress(OSError):  # it is not empty
             parent.rmdir()
 
 
 def _changed_at(directory: Path) -> float:
-    """Return the newest time of modification of a directory and of everything in it."""
+    """Return the latest modification time of a directory and of everything in it."""
     return max(path.lstat().st_mtime for path in (directory, *directory.rglob("*")))
 
 
 class _Delivery:
-    """A checkpoint on its way here, unpacked as it comes."""
+    """A checkpoint that arrives from the driver, unpacked chunk by chunk in a thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._chunks: queue.Queue[bytes | None] = queue.Queue(maxsize=1)
-        self._trouble: list[BaseException] = []
+        self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._unload, name="ashwood-delivery", daemon=True)
         self._thread.start()
 
     def put(self, chunk: bytes) -> None:
-        """Take a chunk."""
+        """Unpack a chunk; waits until the chunk before it is unpacked."""
         self._chunks.put(chunk)
 
     def finish(self) -> None:
-        """Wait until it is there."""
+        """Wait until the checkpoint is complete.
+
+        Raises:
+            Exception: the error because of which it could not be unpacked.
+        """
         self._chunks.put(None)
         self._thread.join()
-        if self._trouble:
-            raise self._trouble[0]
+        if self._errors:
+            raise self._errors[0]
 
     def _unload(self) -> None:
         chunks = iter(self._chunks.get, None)
         try:
             _unpack(chunks, self._directory)
-        except BaseException as error:  # noqa: BLE001 - told in `finish`
-            self._trouble.append(error)
-        for _ in chunks:  # so that nobody waits for room
+        except BaseException as error:  # noqa: BLE001 - raised by `finish`
+            self._errors.append(error)
+        # After an error, the remaining chunks are taken from the queue, which holds only one: otherwise `put` blocks.
+        for _ in chunks:
             pass
 
 
-def _unpack(chunks: Iterable[bytes], place: Path) -> None:
-    with arriving(place) as directory:
-        unload(chunks, directory)
+def _unpack(chunks: Iterable[bytes], path: Path) -> None:
+    with atomic_directory(path) as directory:
+        unpack_directory(chunks, directory)
 
 
 class _Service:
-    """Between the driver and the local backend: commands in, events, logs and checkpoints out."""
+    """Connects the driver with the local backend: passes commands in, and events, logs and checkpoints out.
+
+    An attempt passes through these states:
+
+    - It waits for its checkpoint: ``_start`` is its command, and the local backend does not know it yet.
+    - It runs: ``_live`` is set, ``_start`` is None.
+    - It has ended here, but some of its checkpoints are not stored yet: ``_last_word`` holds its end back.
+    """
 
     def __init__(
         self,
-        orders: Orders,
+        config: WorkerConfig,
         team: Team,
         wire: Wire,
         inbox: Inbox,
@@ -397,26 +421,26 @@ class _Service:
         logs: Path,
         directories: Path | None = None,
     ) -> None:
-        self._orders = orders
+        self._config = config
         self._wire = wire
         self._staging = staging
-        self._logs = _Logs(logs, orders.worker, orders.spec.max_log_size)
+        self._logs = _Logs(logs, config.worker, config.spec.max_log_size)
         self._backend = LocalBackend(
-            _settled(orders.spec, team),
-            checkpoints=staging.place_of_all,
+            _spec_here(config.spec, team),
+            checkpoints=staging.root,
             logs=logs,
             directories=directories,
             workers=1,
-            machine=Machine(orders.cores, _gpus()),
-            process_per_attempt=orders.process_per_attempt,
+            machine=Machine(config.cores, _gpus()),
+            process_per_attempt=config.process_per_attempt,
             grace=0.0,
             team=team,
-            number=orders.number,
+            number=config.number,
         )
         self._inbox = inbox
         self._start: StartAttempt | None = None
         self._foreign: tuple[str, str] | None = None
-        self._unkept: deque[CheckpointSaved] = deque()
+        self._unpublished: deque[CheckpointSaved] = deque()
         self._refused: tuple[str, str] | None = None
         self._last_word: LastWord | None = None
         self._live: tuple[int, int] | None = None
@@ -424,16 +448,16 @@ class _Service:
         self._shipped = 0.0
 
     def run(self) -> None:
-        """Work until the driver sends this worker away, or is gone."""
-        threading.Thread(target=self._listen, name="ashwood-ears", daemon=True).start()
+        """Work until the driver dismisses this worker, or dies."""
+        threading.Thread(target=self._listen, name="ashwood-receive", daemon=True).start()
         with self._backend:
             try:
                 while not self._leaves and not self._wire.gone:
                     self._turn(_SHIP_SECONDS)
                 if not self._leaves:
-                    self._save_for_the_next()
+                    self._save_for_next_driver()
             except BackendError as error:
-                self._wire.send(["broken", self._for_people(str(error))])
+                self._wire.send(["broken", self._with_driver_paths(str(error))])
                 while not self._leaves and not self._wire.gone:
                     self._leaves = self._inbox.get()[0] == "leave"
         self._ship_logs()
@@ -448,17 +472,17 @@ class _Service:
 
     def _turn(self, seconds: float) -> None:
         events = self._backend.next_events(seconds)
-        self._tell(events)
+        self._send_events(events)
         while not self._inbox.empty():
-            self._obey(self._inbox.get())
+            self._handle(self._inbox.get())
         if time.monotonic() >= self._shipped + _SHIP_SECONDS:
             self._ship_logs()
 
-    def _save_for_the_next(self) -> None:
-        """The driver is gone: let the trial save, and put that where the next driver finds it."""
+    def _save_for_next_driver(self) -> None:
+        """Suspend the trial after the driver has died, so that the next driver finds its checkpoint."""
         self._staging.hurries = True
         while not self._inbox.empty():
-            self._obey(self._inbox.get())
+            self._handle(self._inbox.get())
         if self._live is not None:
             if self._last_word is not None:
                 self._end(self._last_word)
@@ -470,38 +494,38 @@ class _Service:
         while self._live is not None and time.monotonic() < deadline:
             self._turn(0.1)
 
-    # -- what the driver says ---------------------------------------------------------------------
+    # -- messages from the driver and from the staging threads ------------------------------------
 
-    def _obey(self, message: Message) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case ["leave"]:
                 self._leaves = True
             case ["gone"]:
                 pass
             case ["kept", name]:
-                self._settle(name, None)
+                self._published(name, None)
             case ["refused", name, why, cause]:
-                self._settle(name, (why, cause))
+                self._published(name, (why, cause))
             case ["delivered", name, text]:
-                self._take_delivery(name, text)
+                self._delivered(name, text)
             case ["missing", name, why, cause]:
-                self._cannot_begin(name, why, cause)
+                self._cannot_start(name, why, cause)
             case _:
                 if (command := unpacked(message)) is not None:
                     self._command(command)
 
     def _command(self, command: Command) -> None:
         if isinstance(command, StartAttempt):
-            if self._wire.gone:  # who wanted that is dead
+            if self._wire.gone:  # the driver that sent it is dead, and the next one starts the attempt elsewhere
                 return
             self._live = command.trial, command.attempt
             self._start = command
             self._refused = None
             self._staging.hurries = False
             if self._staging.lacks(command):
-                self._staging.procure(command, self._wire, self._inbox, self._backend.wake)
+                self._staging.fetch(command, self._wire, self._inbox, self._backend.wake)
             else:
-                self._begin()
+                self._start_attempt()
             return
         if (command.trial, command.attempt) != self._live:
             return
@@ -514,18 +538,19 @@ class _Service:
         elif isinstance(command, Suspend):
             self._end(AttemptEnded(*self._live, self._start.length))
 
-    def _take_delivery(self, name: str, text: str | None) -> None:
+    def _delivered(self, name: str, text: str | None) -> None:
         if self._start is None or self._start.checkpoint != name:
-            return  # ended while its checkpoint was on the way
+            return  # the attempt ended while its checkpoint was on the way
         if text is not None:
             try:
-                _unpack(from_text(text), self._staging.place(name))
+                _unpack(from_text(text), self._staging.path_of(name))
             except OSError as error:
-                self._cannot_begin(name, f"the checkpoint {name} can't be kept here: {error}", blame(error))
+                why = f"the checkpoint {name} can't be written on this node: {error}"
+                self._cannot_start(name, why, blame(error))
                 return
-        self._begin()
+        self._start_attempt()
 
-    def _begin(self) -> None:
+    def _start_attempt(self) -> None:
         start, self._start = self._start, None
         if start is None:
             return
@@ -533,62 +558,66 @@ class _Service:
         self._foreign = None if local == start.checkpoint else (str(local), str(start.checkpoint))
         self._backend.dispatch([start._replace(checkpoint=local)])
 
-    def _cannot_begin(self, name: str, why: str, cause: str) -> None:
-        """The checkpoint to start from is not here; ``cause``: it is "damaged", or as `blame` has it."""
+    def _cannot_start(self, name: str, why: str, cause: str) -> None:
+        """End an attempt whose checkpoint can't be fetched, because of ``cause``: "damaged", or a result of `blame`."""
         if self._start is None or self._live is None or self._start.checkpoint != name:
-            return  # ended while its checkpoint was on the way
+            return  # the attempt ended while its checkpoint was on the way
         live = self._live
         self._end(CheckpointDamaged(*live, name, why) if cause == "damaged" else _failed(live, why, cause))
 
-    # -- what the local backend says ----------------------------------------------------------------
+    # -- events of the local backend ----------------------------------------------------------------
 
-    def _tell(self, events: Iterable[Event]) -> None:
-        told: list[Message] = []
+    def _send_events(self, events: Iterable[Event]) -> None:
+        messages: list[Message] = []
         for event in events:
             if isinstance(event, CheckpointSaved) and self._staging.publishes:
-                self._unkept.append(event)
+                # The event is sent when the checkpoint is stored (`_published`): the driver must be able to use a
+                # checkpoint as soon as it knows of it.
+                self._unpublished.append(event)
                 self._staging.publish(event, self._wire, self._inbox, self._backend.wake)
             elif isinstance(event, LastWord):
-                self._wire.send(*told)
-                told = []
-                self._end(self._named_as_told(event))
+                self._wire.send(*messages)
+                messages = []
+                self._end(self._with_driver_names(event))
             else:
-                told.append(packed(event))
-        if told:
-            self._wire.send(*told)
+                messages.append(packed(event))
+        if messages:
+            self._wire.send(*messages)
 
-    def _named_as_told(self, event: LastWord) -> LastWord:
+    def _with_driver_names(self, event: LastWord) -> LastWord:
+        """Replace paths on this machine by the names that the driver uses."""
         if isinstance(event, AttemptFailed | StorageFailed):
-            return event._replace(error=self._for_people(event.error))
+            return event._replace(error=self._with_driver_paths(event.error))
         if isinstance(event, CheckpointDamaged) and self._foreign is not None and event.path == self._foreign[0]:
             return event._replace(path=self._foreign[1])
         return event
 
-    def _for_people(self, text: str) -> str:
-        return text.replace(str(self._logs.directory), self._orders.logs)
+    def _with_driver_paths(self, text: str) -> str:
+        return text.replace(str(self._logs.directory), self._config.logs)
 
-    def _settle(self, name: str, trouble: tuple[str, str] | None) -> None:
-        """A checkpoint is safe, or can't be kept."""
-        saved = next((each for each in self._unkept if each.path == name), None)
+    def _published(self, name: str, failure: tuple[str, str] | None) -> None:
+        """Handle a checkpoint that is stored, or could not be for the reason and cause in ``failure``."""
+        saved = next((each for each in self._unpublished if each.path == name), None)
         if saved is None:
             return
-        self._unkept.remove(saved)
-        self._refused = trouble
-        if trouble is None:
-            self._staging.forget_older(saved)
+        self._unpublished.remove(saved)
+        self._refused = failure
+        if failure is None:
+            self._staging.delete_older(saved)
             self._wire.send(packed(saved))
         if self._last_word is not None:
             self._end(self._last_word)
-        elif trouble is not None and trouble[1] and self._live is not None and self._start is None:
-            # The storage has failed for as long as it is tried: the trial stops where it is, and is not blamed.
+        elif failure is not None and failure[1] and self._live is not None and self._start is None:
+            # The storage failed through all retries.  The trial is suspended, and the end is recorded as a failure of
+            # the storage, which does not count against the trial.
             self._staging.hurries = True
             self._backend.dispatch([Suspend(*self._live)])
 
     def _end(self, word: LastWord) -> None:
-        """The attempt has ended, as soon as what it saved is safe."""
+        """Send the end of the attempt, or hold it back until all checkpoints of the attempt are stored."""
         self._start = None
         self._last_word = word
-        if self._unkept and not self._wire.gone:
+        if self._unpublished and not self._wire.gone:
             return
         if self._refused is not None and isinstance(word, AttemptEnded):
             word = _failed((word.trial, word.attempt), *self._refused)
@@ -598,7 +627,7 @@ class _Service:
 
     def _ship_logs(self) -> None:
         self._shipped = time.monotonic()
-        for name, text in self._logs.news(None if self._live is None else self._live[0]):
+        for name, text in self._logs.unread(None if self._live is None else self._live[0]):
             self._wire.send(["log", name, text])
 
 
@@ -607,7 +636,7 @@ def _failed(attempt: tuple[int, int], why: str, cause: str) -> AttemptFailed | S
 
 
 class _Logs:
-    """What trials and the worker have printed since somebody looked."""
+    """The log files of trials and of the worker on this machine, and how far each was sent to the driver."""
 
     def __init__(self, directory: Path, worker: int, limit: int | None) -> None:
         self.directory = directory
@@ -615,8 +644,11 @@ class _Logs:
         self._limit = limit
         self._read: dict[Path, int] = {}
 
-    def news(self, trial: int | None) -> Iterator[tuple[str, str]]:
-        """The driver's file, and what is to be appended to it; those of other trials than ``trial`` are removed."""
+    def unread(self, trial: int | None) -> Iterator[tuple[str, str]]:
+        """Yield new output: the name of the driver's log file, and the text to append to it.
+
+        Files of trials other than ``trial`` are deleted after they are read.
+        """
         for file in sorted(self.directory.glob("*.log")):
             with suppress(OSError), open_to_read(file) as stream:
                 name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
@@ -628,8 +660,11 @@ class _Logs:
                 self._read.pop(file, None)
 
 
-def _settled(spec: ExperimentSpec, team: Team) -> ExperimentSpec:
-    """The experiment as it is on this machine: Ray chose the directory, and gives the trial all that is here."""
+def _spec_here(spec: ExperimentSpec, team: Team) -> ExperimentSpec:
+    """Return the experiment as the local backend on this node needs it.
+
+    Ray may have chosen the work directory, and the single slot gets all GPUs that Ray gives to this process.
+    """
     return replace(
         spec,
         workdir=spec.workdir or str(Path.cwd()),
@@ -639,7 +674,7 @@ def _settled(spec: ExperimentSpec, team: Team) -> ExperimentSpec:
 
 
 def _variables(team: Team) -> dict[str, str]:
-    """What ``torch.distributed`` and others that train on several machines look for; one process a machine."""
+    """Return the environment variables that ``torch.distributed`` reads, for one process per machine."""
     if team.rendezvous is None:
         return {}
     host, _, port = team.rendezvous.rpartition(":")
@@ -653,17 +688,21 @@ def _variables(team: Team) -> dict[str, str]:
     }
 
 
-def _team(orders: Orders, wire: Wire) -> tuple[Team, Inbox]:
-    """Who trains together, and what the driver has said besides; waits until all are there."""
+def _team(config: WorkerConfig, wire: Wire) -> tuple[Team, Inbox]:
+    """Wait until all processes of the worker have connected; return their team, and the messages received so far.
+
+    Raises:
+        BackendError: the driver has dismissed this worker, or does not answer.
+    """
     inbox: Inbox = queue.SimpleQueue()
     welcome, *rest = wire.receive(wait=True, seconds=_WELCOME_SECONDS) or [["leave"]]
     if welcome[0] != "welcome":
-        raise BackendError("the driver has given this worker up")
+        raise BackendError("the driver has dismissed this worker")
     for message in rest:
         inbox.put(message)
-    if orders.processes == 1:
+    if config.processes == 1:
         return ALONE, inbox
-    return Team(orders.rank, orders.processes, f"{welcome[1]}:{welcome[2]}"), inbox
+    return Team(config.rank, config.processes, f"{welcome[1]}:{welcome[2]}"), inbox
 
 
 def _free_port(address: str) -> int:
@@ -672,5 +711,8 @@ def _free_port(address: str) -> int:
 
 
 def _gpus() -> tuple[str, ...]:
-    """Those that Ray gives; where it gives none, no others are looked for."""
+    """Return the GPUs that Ray gives to this process.
+
+    If Ray gives it none, the variable is empty or missing, and the GPUs of the machine must not be used.
+    """
     return tuple(visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES", "")))

@@ -1,4 +1,4 @@
-"""Checkpoints that are left on nodes when a driver dies, collected by the next one."""
+"""Checkpoints that stay on nodes when a driver dies, and that the next driver collects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ashwood.backends.ray import cluster as module
-from ashwood.backends.ray import outpost
+from ashwood.backends.ray import node_worker
 from ashwood.backends.ray.demand import Node
 from ashwood.engine import Home, Session, open_home, places
 from ashwood.engine.control import ask
@@ -47,12 +47,12 @@ INVALID = "trial-2/length-1-attempt-1"
 RAY_SPEC = replace(SPEC, ray=RayCluster("127.0.0.1:1"))
 
 
-class _Here:
-    """An actor of `Salvage` in this process, called as Ray's are."""
+class _LocalActor:
+    """A `NodeFiles` in this process, with the interface of a Ray actor."""
 
-    def __init__(self, salvage: outpost.Salvage) -> None:
+    def __init__(self, files: node_worker.NodeFiles) -> None:
         for name in ("names", "read", "clear"):
-            method = getattr(salvage, name)
+            method = getattr(files, name)
             call = SimpleNamespace(remote=method, options=lambda method=method, **_: SimpleNamespace(remote=method))
             setattr(self, name, call)
 
@@ -61,8 +61,8 @@ class _Here:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory of a dead worker's checkpoints on the only node of a cluster."""
 
-    def start(key: str, node_id: str) -> _Here:
-        return _Here(outpost.Salvage(key, node_id))
+    def start(key: str, node_id: str) -> _LocalActor:
+        return _LocalActor(node_worker.NodeFiles(key, node_id))
 
     @contextmanager
     def connected(*_: Any) -> Iterator[FakeCluster]:
@@ -75,7 +75,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(FakeCluster, "nodes", lambda _: [Node("node", "1f" * 28, {"CPU": 4.0})])
     monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: None, raising=False)
     monkeypatch.setattr(module, "connected", connected)
-    monkeypatch.setattr(outpost, "_home_of", lambda _key, _node: there)
+    monkeypatch.setattr(node_worker, "_home_of", lambda _key, _node: there)
     return there / "0-0-1" / "checkpoints"
 
 
@@ -94,9 +94,9 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 @pytest.fixture
 def interrupted(home: Home) -> int:
-    """An experiment whose driver died: trial 0 waits at a rung, and its worker was lost before it handed over.
+    """An experiment whose driver died: trial 0 is paused, and its worker was lost before it sent its checkpoint.
 
-    The checkpoint of trial 1 turned out damaged, and trial 2 has ended.
+    The checkpoint of trial 1 is damaged, and trial 2 has ended.
     """
     experiment = home.store.create(RAY_SPEC, at=0.0)
     folded = Experiment(RAY_SPEC)
@@ -115,7 +115,7 @@ def interrupted(home: Home) -> int:
     return experiment
 
 
-def test_key_of_an_experiment_is_the_same_by_whatever_name_its_home_is_opened(home: Home, tmp_path: Path) -> None:
+def test_key_of_experiment_does_not_depend_on_path_of_home(home: Home, tmp_path: Path) -> None:
     experiment = home.create(RAY_SPEC, at=0.0)
     (tmp_path / "link").symlink_to(home.path)
     with open_home(tmp_path / "link") as same, open_home(tmp_path / "other", create=True) as other:
@@ -127,7 +127,7 @@ def test_key_of_an_experiment_is_the_same_by_whatever_name_its_home_is_opened(ho
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_driver_cleans_nodes_when_the_experiment_has_ended(
+def test_driver_cleans_nodes_when_experiment_has_ended(
     home: Home, interrupted: int, node: Path, backend: InstantBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaned: list[str] = []
@@ -137,12 +137,12 @@ def test_driver_cleans_nodes_when_the_experiment_has_ended(
     assert cleaned == [places.OnRay(place, FakeCluster())._key]
 
 
-def test_resume_without_a_node_is_refused_before_anything_is_waited_for(
+def test_resume_without_nodes_raises_before_any_wait(
     home: Home, interrupted: int, monkeypatch: pytest.MonkeyPatch, node: Path, backend: InstantBackend
 ) -> None:
     monkeypatch.setattr(FakeCluster, "answering", lambda _: [])
     monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: pytest.fail("it waited"), raising=False)
-    with pytest.raises(ClusterError, match=r"the cluster has none.* 1 more, such as node, .* do not answer"):
+    with pytest.raises(ClusterError, match=r"the cluster has no nodes.* that do not answer: 1, for example node"):
         Session(home, interrupted).run(Quiet())
 
 
@@ -161,7 +161,7 @@ def saved(home: Home, experiment: int) -> list[CheckpointSaved]:
 
 
 @pytest.mark.parametrize("request_", [None, PauseRequested()], ids=["interrupted", "paused"])
-def test_catch_up_records_salvaged_checkpoint_of_paused_trial(
+def test_catch_up_records_collected_checkpoint_of_paused_trial(
     home: Home, interrupted: int, node: Path, backend: InstantBackend, request_: PauseRequested | None
 ) -> None:
     leave_on(node, SAVED)
@@ -175,7 +175,7 @@ def test_catch_up_records_salvaged_checkpoint_of_paused_trial(
     assert not node.exists()
 
 
-def test_salvage_leaves_checkpoints_that_are_deleted_or_of_ended_trials(
+def test_driver_collects_no_deleted_checkpoints_or_those_of_ended_trials(
     home: Home, interrupted: int, node: Path, backend: InstantBackend
 ) -> None:
     leave_on(node, SAVED, DELETED, INVALID)
@@ -193,7 +193,7 @@ def test_salvage_leaves_checkpoints_that_are_deleted_or_of_ended_trials(
     assert not node.exists()
 
 
-def test_salvaged_checkpoint_stays_on_its_node_until_it_is_recorded(
+def test_collected_checkpoint_stays_on_its_node_until_it_is_recorded(
     home: Home, interrupted: int, node: Path, backend: InstantBackend
 ) -> None:
     def fail(*_: Any, **__: Any) -> int:
