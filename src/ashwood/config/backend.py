@@ -1,4 +1,4 @@
-"""``backend``: where trials run, on this machine or on a Ray cluster."""
+"""Reads ``backend``: whether trials run on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ _REFUSED = {
     "py_modules": "Ashwood sends the work directory, and what is imported from it, itself; "
     "other packages are for pip, uv or conda",
 }
-"""What Ray could set up, but Ashwood does."""
+"""Keys of Ray's runtime environment that Ashwood sets itself, with the reason."""
 
 
 def read_backend(value: Any, report: Report) -> RayCluster | None:
-    """The Ray cluster that trials run on; None: they run on this machine, or something is wrong, which is reported."""
+    """Return the Ray cluster that trials run on, or None if they run on this machine.
+
+    A mistake is reported and also returns None.
+    """
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -40,10 +43,10 @@ def read_backend(value: Any, report: Report) -> RayCluster | None:
 
 
 def parse_backend(value: Any) -> RayCluster | None:
-    """The same, of a value that stands in no file.
+    """Return the Ray cluster that a value outside a file describes, or None for this machine.
 
     Raises:
-        ConfigError: it is wrong; says everything that is.
+        ConfigError: the value is wrong; the error lists all its problems.
     """
     report = Report(Source())
     cluster = read_backend(value, report)

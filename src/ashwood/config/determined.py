@@ -1,7 +1,7 @@
-"""Determined AI's words: keys that Ashwood has no use for, and keys and names it spells otherwise.
+"""Keys and names of Determined AI that Ashwood ignores or spells differently.
 
-A file written for Determined is accepted; each of its keys that has no effect here is named
-in a warning that says what happens instead.
+A file written for Determined is accepted.  Each key without effect gets a warning that says what
+Ashwood does instead.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ METHODS = {
     "successive_halving": "use sync_halving, or adaptive_asha, which doesn't wait for slow trials",
     "tpe": "use adaptive_asha, or random",
 }
-"""Search methods that people know from elsewhere, and what to use here."""
+"""Search methods of other tools, with what to use in Ashwood."""
 
 _PBT = "belongs to Determined's population-based training, which isn't offered: leave it out"
 _BUDGET = "Ashwood has no budget over all trials: give max_trials and max_length"
@@ -105,7 +105,7 @@ _BATCHES_PER_STEP = 100
 
 
 def take_out_ignored(tree: dict[str, Any], report: Report) -> None:
-    """Remove the keys that have no effect here, with a warning each."""
+    """Remove the keys that have no effect in Ashwood, and warn about each."""
     for path, instead in IGNORED.items():
         level: Any = tree
         for name in path[:-1]:
@@ -115,7 +115,7 @@ def take_out_ignored(tree: dict[str, Any], report: Report) -> None:
 
 
 def take_out_old_searcher_keys(tree: dict[str, Any], report: Report) -> None:
-    """Remove keys of the searcher that were spelled otherwise long ago, with an error each that gives the spelling."""
+    """Remove the searcher's keys of old versions of Determined, and report each with its current spelling."""
     searcher = tree.get("searcher")
     if not isinstance(searcher, dict):
         return

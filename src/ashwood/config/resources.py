@@ -1,4 +1,4 @@
-"""``resources``: what a trial takes of the machine, or of the nodes of a cluster."""
+"""Reads ``resources``: the slots, GPUs, cores and memory that a trial takes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BUILT_IN = {
     "memory": "memory_per_trial",
     "object_store_memory": None,
 }
-"""Resources that Ray has names for, and the keys that say how much of them a trial takes."""
+"""Ray's built-in resources, each with the key that sets it, or None if no key does."""
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def read_slots(resources: Resources, report: Report, *, ray: bool) -> int:
-    """How many slots a trial takes: at least one."""
+    """Return the number of slots that a trial takes, at least 1."""
     gpus, cpus, slots = resources.gpus_per_trial, resources.cpus_per_trial, resources.slots_per_trial
     if not ray:
         gpus, cpus = _whole("gpus_per_trial", gpus, report), _whole("cpus_per_trial", cpus, report)
@@ -36,7 +36,7 @@ def read_slots(resources: Resources, report: Report, *, ray: bool) -> int:
             f"must be below 1, so that trials share a GPU, or a whole number of them, not {number(gpus)}",
         )
         gpus = None
-    # On a cluster GPUs and cores are two things; on one machine the slots are one or the other.
+    # On a cluster, GPUs and cores are counted separately.  On one machine, slots are either GPUs or cores.
     counted, key = (gpus, "gpus_per_trial") if gpus or ray else (cpus, "cpus_per_trial")
     if slots is not None and counted is not None and max(slots, 1) != max(ceil(counted), 1):
         report.error(
@@ -63,7 +63,7 @@ def _whole(key: str, count: float | None, report: Report) -> float | None:
 
 
 def read_demand(resources: Resources, report: Report, *, ray: bool) -> Demand:
-    """What a trial takes besides its slots."""
+    """Return what a trial takes besides its slots."""
     gpus, cpus = resources.gpus_per_trial, resources.cpus_per_trial
     if gpus is None and resources.slots_per_trial == 0:
         gpus = 0.0
@@ -102,7 +102,7 @@ def _memory(value: Any, report: Report) -> int | None:
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes, from text such as ``300MB``, ``1.5GB`` or ``2GiB``; None: it is no size above 0."""
+    """Return the bytes of a size such as ``300MB``, ``1.5GB`` or ``2GiB``, or None if it is not a size above 0."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         return None
