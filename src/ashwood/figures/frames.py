@@ -131,6 +131,6 @@ def _draw_legend(axes: Axes, y: float) -> None:
     axes.scatter([x + 322], [y], s=marker_size(3.9), facecolor=PAPER, edgecolor=quality_colour(0.7), linewidths=0.8)
     axes.text(x + 332, y, "promoted to the next rung", **style)
     axes.add_patch(Polygon(outline(x + 486, y - 6, 16, 12), facecolor=BAND))
-    axes.text(x + 508, y, "among those that may be promoted", **style)
+    axes.text(x + 508, y, "may be promoted", **style)
     axes.add_patch(Polygon(outline(x + 696, y - 6, 16, 12), facecolor=IDLE))
     axes.text(x + 718, y, "idle worker", **style)

@@ -228,7 +228,7 @@ class Panel:
         if not reached:
             return ""
         if self._is_synchronous and not rung.complete:
-            return f"{reached} of {self._expected[bracket][number]} reached"
+            return f"{reached} of {self._expected[bracket][number]}\nreached"
         if number == len(self._layout.rung_lines[bracket]) - 1:
             return f"{reached} reached"
         promoted = sum(seat.standing is Standing.WENT_ON for seat in rung.seats)
