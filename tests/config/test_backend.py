@@ -104,9 +104,9 @@ def test_overrides_replace_backend_of_file(
         ("backend: {type: ray, runtime_env: [pip]}", "backend.runtime_env: must be a map"),
         (
             "backend: {type: ray, runtime_env: {working_dir: .}}",
-            "backend.runtime_env.working_dir: must not stand here: Ashwood sends the work directory itself",
+            "backend.runtime_env.working_dir: can't be set here: Ashwood sends the work directory itself",
         ),
-        ("backend: {type: ray, runtime_env: {py_modules: []}}", "backend.runtime_env.py_modules: must not stand here"),
+        ("backend: {type: ray, runtime_env: {py_modules: []}}", "backend.runtime_env.py_modules: can't be set here"),
         ("backend: {type: ray, ship_code: 1}", "backend.ship_code: must be true or false"),
         ("backend: {type: ray, autoscales: 'yes'}", "backend.autoscales: must be true or false"),
     ],
@@ -167,7 +167,7 @@ def test_resources_on_ray_give_slots_and_demand(tmp_path: Path, resources: str, 
         (ON_RAY + "{custom_resources: {tpu: 0}}", "resources.custom_resources.tpu: must be above 0"),
         (
             ON_RAY + "{custom_resources: {GPU: 1}}",
-            "resources.custom_resources.GPU: must not stand here: write",
+            "resources.custom_resources.GPU: can't be set here: write",
         ),
         (
             "resources: {gpus_per_trial: 0.5}",

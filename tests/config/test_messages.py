@@ -147,7 +147,7 @@ OTHER_SECTIONS = {
     SOUND + "checkpoint_storage: {type: s3, bucket: b, secret_key: abc}\n": (
         4,
         "checkpoint_storage.secret_key",
-        ["must not stand in the file", "set AWS_SECRET_ACCESS_KEY in the environment"],
+        ["must not be in the file", "set AWS_SECRET_ACCESS_KEY in the environment"],
     ),
     SOUND + "checkpoint_storage: {type: azure, container: c, connection_string: abc}\n": (
         4,

@@ -58,7 +58,7 @@ def test_direction_keys_of_other_tools_give_advice(key: str) -> None:
     [
         (Categorical({"sgd", "adam"}), "must be a list of choices, not set"),  # type: ignore[arg-type]
         (Categorical("relu"), "must be a list of choices, not str"),
-        (Categorical(["a", "b", "a"]), r'"a" is there twice'),
+        (Categorical(["a", "b", "a"]), r'"a" is given twice'),
         (Log(1e-4, 1e-1), "minval and maxval of log are exponents.*write minval: -4, maxval: -1"),
     ],
 )

@@ -89,7 +89,7 @@ def test_section_text_keeps_text_values(value: str) -> None:
 
 
 def test_section_inside_a_line_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no lines of its own"):
+    with pytest.raises(ConfigError, match="shares its lines"):
         replace_searcher("{searcher: {name: random}, name: x}", {"name": "random"})
     assert searcher_of("- 1") == {}
 

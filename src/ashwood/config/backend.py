@@ -98,11 +98,11 @@ def _runtime_env(value: Any, report: Report) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        report.error(path, must_be("a map of what Ray is to set up, such as {pip: [torch]}", value))
+        report.error(path, must_be("a map of what Ray sets up, such as {pip: [torch]}", value))
         return {}
     for key in value:
         if key in _REFUSED:
-            report.error((*path, key), f"must not stand here: {_REFUSED[key]}")
+            report.error((*path, key), f"can't be set here: {_REFUSED[key]}")
     return dict(value)
 
 

@@ -71,7 +71,7 @@ def _from_reference(text: str, report: Report) -> Entrypoint | None:
     if not _is_name(function):
         report.error(
             ENTRYPOINT,
-            f"{shown(function)} can't be the name of a function: it must stand in its module, as "
+            f"{shown(function)} can't be the name of a function: it must be at the top level of its module, as "
             f"in {shorten(place, _LONGEST_TEXT) or 'module'}:train",
         )
     elif place.endswith(".py") and (place != ".py"):
@@ -128,7 +128,7 @@ def _warn_of_trial_class(function: str, report: Report) -> None:
     if function[:1].isupper() and function.endswith("Trial"):
         report.warn(
             ENTRYPOINT,
-            f"Ashwood calls {shorten(function)}(trial) as a function; a Trial class of Determined has to become one",
+            f"Ashwood calls {shorten(function)}(trial) as a function; a Trial class of Determined must become one",
         )
 
 

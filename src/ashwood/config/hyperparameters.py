@@ -158,7 +158,7 @@ def _check_different(values: Sequence[Any], path: Path, report: Report) -> None:
     for position, value in enumerate(values):
         text = json.dumps(value, sort_keys=True, default=str)
         if text in seen:
-            report.error((*path, "vals", position), f"{shown(value)} is there twice: leave one out")
+            report.error((*path, "vals", position), f"{shown(value)} is given twice: leave one out")
             return
         seen.add(text)
 

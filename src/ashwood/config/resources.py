@@ -84,7 +84,7 @@ def _custom(given: dict[str, float], report: Report, *, ray: bool) -> dict[str, 
     for name, amount in given.items():
         if name.lower() in _BUILT_IN:
             instead = _BUILT_IN[name.lower()]
-            report.error((*path, name), f"must not stand here: {f'write {instead}' if instead else 'it is for Ray'}")
+            report.error((*path, name), f"can't be set here: {f'write {instead}' if instead else 'it is for Ray'}")
         elif amount <= 0:
             report.error((*path, name), f"must be above 0, not {number(amount)}")
     return given

@@ -79,7 +79,7 @@ _BACKEND_SCHEMA: dict[str, Any] = {
                 },
                 "runtime_env": {
                     "type": "object",
-                    "description": "what else Ray is to set up for workers: pip, uv, conda, env_vars and others",
+                    "description": "what else Ray sets up for workers: pip, uv, conda, env_vars and others",
                     "properties": {"working_dir": False, "py_modules": False},
                 },
                 "ship_code": {

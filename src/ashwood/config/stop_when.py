@@ -61,7 +61,7 @@ def instead_of_max_time(value: Any) -> str:
 
 
 def parse_duration(value: Any) -> float | None:
-    """Seconds of a duration; None: it is none."""
+    """Return the seconds of a duration, or None if the value is not a duration above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -202,7 +202,7 @@ def _read_texts(kind: str | None, value: Mapping[str, Any], report: Report) -> d
             misspelt.add(key)
         elif key in _SECRETS:
             report.error(
-                path, f"must not stand in the file, which is recorded: set {_SECRETS[key]} in the environment instead"
+                path, f"must not be in the file, which is recorded: set {_SECRETS[key]} in the environment instead"
             )
         elif key in _WITHOUT_EFFECT:
             report.warn(path, f"has no effect; {_WITHOUT_EFFECT[key]}")
