@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray import outpost
-from ashwood.backends.ray.outpost import _LOCK, Salvage, _claimed, _sweep
+from ashwood.backends.ray.outpost import _LOCK, Salvage, _claimed, _directories_of, _sweep
 from ashwood.backends.ray.staging import Staged, checkpoints_in
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.testing.backend import job
@@ -206,3 +206,20 @@ def test_cleaning_waits_for_workers_that_are_about_to_end(base: Path) -> None:
 def living_lock(worker: Path) -> Path:
     worker.mkdir(parents=True)
     return worker / _LOCK
+
+
+def test_directories_of_trials_stay_until_they_are_abandoned_or_cleaned(base: Path) -> None:
+    former, other = (_directories_of(key) / "3-0123abcd" for key in ("key", "other"))
+    for directory in (former, other):
+        directory.mkdir(parents=True)
+        (directory / "scratch").touch()
+    with _claimed(base / "key" / "node" / "0-0-mine"):
+        assert former.is_dir(), "the next attempt on this machine uses it"
+        age(base, days=8)
+        _sweep(base)
+        assert former.is_dir(), "a trial may use it now"
+        assert not other.exists()
+    Salvage("key", "node").clear()
+    assert former.is_dir()
+    Salvage("key", "another node").clean(0.0)
+    assert not former.exists()

@@ -176,6 +176,20 @@ def test_a_directory_arrives_as_it_was(
     assert there == content
 
 
+def test_links_of_a_checkpoint_arrive_as_links_and_files_elsewhere_as_files(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for directory in (source / "step" / "empty", target):
+        directory.mkdir(parents=True)
+    (source / "step" / "model").write_text("weights")
+    (tmp_path / "elsewhere").write_text("words")
+    (source / "last").symlink_to("step")
+    (source / "words").symlink_to(tmp_path / "elsewhere")
+    unload(load(source), target)
+    assert (target / "last").readlink() == Path("step")
+    assert (target / "step" / "empty").is_dir()
+    assert ((target / "words").is_symlink(), (target / "words").read_text()) == (False, "words")
+
+
 def test_a_reader_that_has_enough_ends_the_loading(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(1 << 25))
     chunks = load(tmp_path)

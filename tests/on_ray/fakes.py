@@ -137,10 +137,10 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     return asked
 
 
-def backend_on(cluster: FakeCluster, directory: Path, **more: Any) -> RayBackend:
+def backend_on(cluster: FakeCluster, directory: Path, *, max_log_size: int | None = None, **more: Any) -> RayBackend:
     """A driver's end."""
     return RayBackend(
-        toy_spec(directory),
+        toy_spec(directory, max_log_size=max_log_size),
         cluster,
         key="test",
         checkpoints=directory / "checkpoints",

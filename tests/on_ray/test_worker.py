@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 
 from ashwood.backends.local.setup import ALONE
 from ashwood.backends.port import Abort, StartAttempt, Suspend
-from ashwood.backends.ray.outpost import Orders, Outpost, _Service
+from ashwood.backends.ray.outpost import Orders, Outpost, _Logs, _Service
 from ashwood.backends.ray.staging import Direct, Staged
 from ashwood.backends.ray.wire import Message, Wire, packed
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.spec import Length, Unit
 from ashwood.testing.backend import PATIENCE, endless, job, toy_spec
+from ashwood.trial.limited import trim
 from ashwood.trial.storage import open_storage
 
 from .fakes import connection
@@ -199,3 +201,25 @@ def test_a_delivery_that_broke_off_is_begun_anew(tmp_path: Path) -> None:
     outpost.write("trial-0/length-1-attempt-1", None, first=False)
     with outpost._staging.storage.fetch("trial-0/length-1-attempt-1") as there:
         assert (there / "model").read_text() == "weights"
+
+
+def test_worker_ships_what_is_printed_once_also_if_its_log_is_trimmed(tmp_path: Path) -> None:
+    log, logs = tmp_path / "trial-0.log", _Logs(tmp_path, 5, 100_000)
+    lines = [f"{number:09}\n" for number in range(60_000)]
+    shipped = ""
+    for first in range(0, 60_000, 6_000):
+        with log.open("a") as file:
+            file.writelines(lines[first : first + 6_000])
+        if first % 12_000:  # Otherwise it is trimmed before it is shipped.
+            shipped += "".join(text for _, text in logs.news(0))
+        trim(log, 100_000)
+        news = list(logs.news(0))
+        assert {name for name, _ in news} <= {"trial-0.log"}
+        shipped += "".join(text for _, text in news)
+    parts = re.split(r"\n\[\.\.\. \d+ bytes are left out .*\]\n", shipped)
+    numbers = [int(line) for part in parts for line in part.split("\n")[1:-1]]
+    assert numbers == sorted(set(numbers)), "nothing is shipped twice"
+    assert len(parts) == 5
+    assert shipped.endswith(lines[-1])
+    assert list(logs.news(1)) == []
+    assert not log.exists()

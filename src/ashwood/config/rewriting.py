@@ -84,13 +84,8 @@ def replace_searcher(text: str, section: Mapping[str, Any]) -> str:
     places = {path[0]: line - 1 for path, line in parse(text).lines.items() if len(path) == 1}
     begin = places.get(_SECTION)
     if begin is None or not lines[begin].lstrip("\"'").startswith(_SECTION):
-        raise ConfigError(
-            [
-                Problem(
-                    _SECTION, "shares its lines with other keys, so it can't be replaced: write it on lines of its own"
-                )
-            ]
-        )
+        message = "shares its lines with other keys, so it can't be replaced: write it on lines of its own"
+        raise ConfigError([Problem(_SECTION, message)])
     end = min((line for line in places.values() if line > begin), default=len(lines))
     # Comments and blank lines directly above the next key belong to that key, so they are kept.
     while end > begin + 1 and re.match(r"\s*(#|$)", lines[end - 1]):

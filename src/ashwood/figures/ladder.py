@@ -9,6 +9,7 @@ points when trials are promoted.  Many trials are drawn as packed arrays, for We
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,10 +93,6 @@ class _Dot(NamedTuple):
     length: int
 
 
-_Dots: TypeAlias = Mapping[str, Sequence[_Dot]]
-"""Points by the key of their style in `_styles`."""
-
-
 @dataclass(frozen=True, slots=True)
 class _RungLine:
     """The position of a rung in the figure's coordinates: one unit per rung upwards, pixels sideways.
@@ -170,15 +167,15 @@ def draw_ladder(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
         return blank(theme, TITLE, "No trial has been created yet.")
     brackets = steps(history.timeline)
     layout = _rung_lines(history, brackets)
-    dots = _dots(history, brackets, layout)
-    many = sum(map(len, dots.values())) > MANY
+    points = sum(len(step.stands) + len(step.dropped_out) + len(step.risers) for step, _ in _rungs(brackets, layout))
+    many = points > MANY
     hover = _HoverTexts(history, many=many)
     heights = {rung_line.y: step.length for step, rung_line in _rungs(brackets, layout)}
     return compose(
         [
             *_bands(brackets, layout, theme),
             *_draw_rungs(brackets, layout, theme),
-            *(_draw_many(dots, hover, theme) if many else _draw_few(dots, brackets, layout, hover, theme)),
+            *(_draw_many if many else _draw_few)(history, brackets, layout, hover, theme),
         ],
         theme,
         TITLE,
@@ -237,24 +234,23 @@ def _rung_lines(history: Chronicle, brackets: Brackets) -> list[list[_RungLine]]
 # -- trials --------------------------------------------------------------------------------------
 
 
-def _dots(history: Chronicle, brackets: Brackets, layout: RungLines) -> _Dots:
-    dots: defaultdict[str, list[_Dot]] = defaultdict(list)
+def _dots(history: Chronicle, brackets: Brackets, layout: RungLines) -> Iterator[tuple[str, _Dot]]:
+    """Yield each point of each trial with the key of its style in `_styles`."""
     rows = history.progress.trials.rows
     for step, rung_line in _rungs(brackets, layout):
         of, length, size = len(step.stands) + len(step.dropped_out), step.length, rung_line.size
         for rank, (trial, standing, metric) in enumerate(step.stands, 1):
-            dots[standing].append(_Dot(trial, *rung_line.position(rank - 1), size, metric, rank, of, length))
+            yield standing, _Dot(trial, *rung_line.position(rank - 1), size, metric, rank, of, length)
         for rank, trial in enumerate(step.dropped_out, len(step.stands) + 1):
             style = _DROPPED_OUT.get(rows[trial].state, "left")
-            dots[style].append(_Dot(trial, *rung_line.position(rank - 1), size, nan, rank, of, length))
+            yield style, _Dot(trial, *rung_line.position(rank - 1), size, nan, rank, of, length)
         # Trials on their way are side by side, in the order in which they were created.
         pitch = min((rung_line.right - rung_line.left) / max(len(step.risers), 1), 1.4 * _PITCH)
         size = min(max(0.8 * pitch, 3.0), 9.0)
         for lane, riser in enumerate(step.risers):
             x, y = rung_line.left + (lane + 0.5) * pitch, rung_line.bottom + riser.progress * _CLIMB / _STEP
             metric = nan if riser.metric is None else riser.metric
-            dots["training" if riser.works else "queued"].append(_Dot(riser.trial, x, y, size, metric, 0, 0, length))
-    return dots
+            yield "training" if riser.works else "queued", _Dot(riser.trial, x, y, size, metric, 0, 0, length)
 
 
 class _HoverTexts:
@@ -284,8 +280,13 @@ class _HoverTexts:
             yield f"{text_of(each.name)} = {text_of(each.value(row.hparams))}"
 
 
-def _draw_few(dots: _Dots, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme) -> Iterator[Trace]:
+def _draw_few(
+    history: Chronicle, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
+) -> Iterator[Trace]:
     styles = _styles(theme)
+    dots: defaultdict[str, list[_Dot]] = defaultdict(list)
+    for name, each in _dots(history, brackets, layout):
+        dots[name].append(each)
     if "training" in dots:
         yield _progress_lines(dots["training"], brackets, layout, theme)
     if promoted := dots.get(Standing.WENT_ON):
@@ -336,9 +337,15 @@ def _entry(style: _Style) -> Trace:
     }
 
 
-def _draw_many(dots: _Dots, hover: _HoverTexts, theme: Theme) -> Iterator[Trace]:
+def _draw_many(
+    history: Chronicle, brackets: Brackets, layout: RungLines, hover: _HoverTexts, theme: Theme
+) -> Iterator[Trace]:
     import numpy as np
 
+    # Flat arrays of numbers need a fraction of the memory of a tuple for each point.
+    dots: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    for name, dot in _dots(history, brackets, layout):
+        dots[name].extend(dot)
     where = f"%{{customdata[4]}} {hover.unit}"
     result = f"{hover.metric} %{{customdata[1]:.5~g}} at {where}: rank %{{customdata[2]}} of %{{customdata[3]}}"
     for name, style in _styles(theme).items():
@@ -346,7 +353,7 @@ def _draw_many(dots: _Dots, hover: _HoverTexts, theme: Theme) -> Iterator[Trace]
             continue
         outcome = f"target {where}" if name in _RISING else result
         # 32-bit floats represent whole numbers exactly up to 16 million, which is enough for trials and lengths.
-        trials, x, y, sizes, *facts = narrow(dots[name]).T
+        trials, x, y, sizes, *facts = narrow(np.frombuffer(dots.pop(name)).reshape(-1, len(_Dot._fields))).T
         yield {
             "type": "scattergl",
             "name": style.label,

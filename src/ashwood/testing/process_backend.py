@@ -32,6 +32,7 @@ from ashwood.experiment.events import (
     LastWord,
     StorageFailed,
     TrialStopped,
+    TrialTrained,
     ValidationReported,
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn
@@ -47,6 +48,7 @@ from ashwood.testing.backend import (
     reported,
     say_nothing,
     toy_spec,
+    until_last_word,
 )
 from ashwood.trial.storage import open_storage
 
@@ -129,6 +131,25 @@ class ProcessBackendContract(BackendContract):
             assert failed.error.startswith("it finished no step and no save for 3 s (max_silence)")
             wait_for_end(wait_for_number(tmp_path / "pid"))
             assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+        finally:
+            backend.close()
+
+    def test_training_time_is_told_while_code_hangs_and_before_the_last_word(self, tmp_path: Path) -> None:
+        """If ``max_trial_time`` limits it, however short an attempt is; the engine stops the trial."""
+        backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
+        try:
+            *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
+            assert isinstance(trained, TrialTrained)
+            assert isinstance(ended, AttemptEnded)
+            assert trained.seconds > 0.01
+            hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
+            backend.dispatch([job(trial=1, target=5, hparams=hangs)])
+            told = next(event for event in hear(backend) if isinstance(event, TrialTrained))
+            backend.dispatch([Suspend(1, 1)])
+            *_, last, killed = until_last_word(backend)
+            assert isinstance(killed, AttemptPreempted)
+            assert isinstance(last, TrialTrained)
+            assert min(told.seconds, last.seconds) > 0.25
         finally:
             backend.close()
 

@@ -44,6 +44,8 @@ from ashwood.experiment.events import (
     StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import FOLDER
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.run import blame
 from ashwood.trial.storage import Storage, open_storage
@@ -52,7 +54,6 @@ from ashwood.trial.storage.trees import remove_tree
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
-_LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
 _LOOK_AGAIN_SECONDS = 0.05
 _MOST_KEPT = 4
@@ -187,7 +188,15 @@ class Outpost:
                 claim.enter_context(_claimed(self._directory))
                 self._staging.check(self._orders.marker)
                 team, inbox = _team(self._orders, wire)
-                service = _Service(self._orders, team, wire, inbox, self._staging, self._directory / "logs")
+                service = _Service(
+                    self._orders,
+                    team,
+                    wire,
+                    inbox,
+                    self._staging,
+                    self._directory / "logs",
+                    _directories_of(self._orders.key),
+                )
             except (AshwoodError, OSError) as error:
                 wire.send(["broken", str(error)])
                 while wire.receive(wait=True):
@@ -197,7 +206,7 @@ class Outpost:
             if not self._staging.holds_more:
                 remove_tree(self._directory.parent, self._directory.name, ignore_errors=True)
         lives = not wire.gone
-        wire.send(["gone"])
+        wire.send(["gone", any(_directories_of(self._orders.key).glob("*"))])
         return lives
 
 
@@ -253,6 +262,11 @@ def _home_of(key: str, node_id: str) -> Path:
     return _base() / key / node_id
 
 
+def _directories_of(key: str) -> Path:
+    """Return the folder of the directories of an experiment's trials on this machine, which all its workers share."""
+    return _base() / key / FOLDER
+
+
 def _own_base() -> Path:
     """The base, which is this user's and nobody else's.
 
@@ -298,6 +312,8 @@ def _clear_dead(experiment: Path) -> None:
     """
     with_more = []
     for directory in experiment.glob("*/*"):
+        if directory.parent.name == FOLDER:
+            continue
         with suppress(OSError):
             if is_held(directory / _LOCK):
                 continue
@@ -310,14 +326,17 @@ def _clear_dead(experiment: Path) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Delete directories of dead workers in which nothing has changed for a week.
+    """Delete directories of dead workers and of trials in which nothing has changed for a week.
 
-    Until then a driver may come back for the checkpoints in them.
+    Until then a driver may come back for the checkpoints in them.  A trial's directory stays as long as a worker of its
+    experiment lives.
     """
     oldest = time.time() - _ABANDONED_SECONDS
     for directory in base.glob("*/*/*"):
         with suppress(OSError):
-            if not is_held(directory / _LOCK) and _changed_at(directory) < oldest:
+            is_of_trial = directory.parent.name == FOLDER
+            locks = directory.parent.parent.glob(f"*/*/{_LOCK}") if is_of_trial else [directory / _LOCK]
+            if _changed_at(directory) < oldest and not any(map(is_held, locks)):
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
         with suppress(OSError):  # workers' directories are in it
@@ -368,15 +387,25 @@ def _unpack(chunks: Iterable[bytes], place: Path) -> None:
 class _Service:
     """Between the driver and the local backend: commands in, events, logs and checkpoints out."""
 
-    def __init__(self, orders: Orders, team: Team, wire: Wire, inbox: Inbox, staging: Staging, logs: Path) -> None:
+    def __init__(
+        self,
+        orders: Orders,
+        team: Team,
+        wire: Wire,
+        inbox: Inbox,
+        staging: Staging,
+        logs: Path,
+        directories: Path | None = None,
+    ) -> None:
         self._orders = orders
         self._wire = wire
         self._staging = staging
-        self._logs = _Logs(logs, orders.worker)
+        self._logs = _Logs(logs, orders.worker, orders.spec.max_log_size)
         self._backend = LocalBackend(
             _settled(orders.spec, team),
             checkpoints=staging.place_of_all,
             logs=logs,
+            directories=directories,
             workers=1,
             machine=Machine(orders.cores, _gpus()),
             process_per_attempt=orders.process_per_attempt,
@@ -580,20 +609,20 @@ def _failed(attempt: tuple[int, int], why: str, cause: str) -> AttemptFailed | S
 class _Logs:
     """What trials and the worker have printed since somebody looked."""
 
-    def __init__(self, directory: Path, worker: int) -> None:
+    def __init__(self, directory: Path, worker: int, limit: int | None) -> None:
         self.directory = directory
         self._worker = worker
+        self._limit = limit
         self._read: dict[Path, int] = {}
 
     def news(self, trial: int | None) -> Iterator[tuple[str, str]]:
         """The driver's file, and what is to be appended to it; those of other trials than ``trial`` are removed."""
         for file in sorted(self.directory.glob("*.log")):
             with suppress(OSError), open_to_read(file) as stream:
-                stream.seek(self._read.get(file, 0))
-                while data := stream.read(_LOG_CHUNK):
-                    name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                for data, end in read_pieces(stream, self._limit, self._read.get(file, 0)):
+                    self._read[file] = end
                     yield name, data.decode("latin-1")
-                self._read[file] = stream.tell()
             if file.stem.startswith("trial-") and file.stem != f"trial-{trial}":
                 file.unlink()
                 self._read.pop(file, None)

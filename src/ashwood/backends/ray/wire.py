@@ -12,7 +12,7 @@ broken ERROR                the training code can't run here at all
 log FILE TEXT               appended to a file of the experiment's logs; a character a byte
 offer NAME TEXT             a complete checkpoint is here, to be fetched; TEXT: this is all of it, or null
 need NAME                   a checkpoint is wanted here
-gone                        nothing more will come: the worker leaves
+gone LEAVES                 nothing more will come: the worker leaves, and LEAVES files on its node or not
 ==========================  ===========================================================
 
 ==========================  ===========================================================
