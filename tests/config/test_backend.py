@@ -1,4 +1,4 @@
-"""Where trials run, and what they take there."""
+"""Reading ``backend`` and ``resources``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ backend:
         (FULL, RayCluster("10.0.0.1:6379", {"pip": ["torch"], "env_vars": {"A": "b"}}, False, True)),
     ],
 )
-def test_where_trials_run(tmp_path: Path, text: str, ray: RayCluster | None) -> None:
+def test_backend_is_read_in_all_spellings(tmp_path: Path, text: str, ray: RayCluster | None) -> None:
     spec, warnings = read(tmp_path, text)
     assert (spec.ray, warnings) == (ray, ())
     tree: dict[str, Any] = yaml.safe_load(LEAST + text)
@@ -81,7 +81,7 @@ def test_where_trials_run(tmp_path: Path, text: str, ray: RayCluster | None) -> 
         ("backend: ray", ["backend.runtime_env.pip=[torch]"], RayCluster(runtime_env={"pip": ["torch"]})),
     ],
 )
-def test_the_command_line_goes_over_the_file(
+def test_overrides_replace_backend_of_file(
     tmp_path: Path, text: str, overrides: list[str], ray: RayCluster | None
 ) -> None:
     assert read(tmp_path, text, *overrides)[0].ray == ray
@@ -104,25 +104,25 @@ def test_the_command_line_goes_over_the_file(
         ("backend: {type: ray, runtime_env: [pip]}", "backend.runtime_env: must be a map"),
         (
             "backend: {type: ray, runtime_env: {working_dir: .}}",
-            "backend.runtime_env.working_dir: must not stand here: Ashwood sends the work directory itself",
+            "backend.runtime_env.working_dir: can't be set here: Ashwood sends the work directory itself",
         ),
-        ("backend: {type: ray, runtime_env: {py_modules: []}}", "backend.runtime_env.py_modules: must not stand here"),
+        ("backend: {type: ray, runtime_env: {py_modules: []}}", "backend.runtime_env.py_modules: can't be set here"),
         ("backend: {type: ray, ship_code: 1}", "backend.ship_code: must be true or false"),
         ("backend: {type: ray, autoscales: 'yes'}", "backend.autoscales: must be true or false"),
     ],
 )
-def test_what_is_wrong_is_told(tmp_path: Path, text: str, problem: str) -> None:
-    (told,) = problems(tmp_path, text)
-    assert told.startswith(problem)
+def test_backend_mistake_is_reported(tmp_path: Path, text: str, problem: str) -> None:
+    (message,) = problems(tmp_path, text)
+    assert message.startswith(problem)
     beyond_a_schema = "http" in text or "' '" in text or "local" in text
     assert beyond_a_schema or list(VALIDATOR.iter_errors(yaml.safe_load(LEAST + text))) != []
 
 
-def test_a_backend_that_nobody_knows_is_one_problem_and_not_three(tmp_path: Path) -> None:
+def test_unknown_backend_is_a_single_problem(tmp_path: Path) -> None:
     assert len(problems(tmp_path, "backend: rya\nresources: {gpus_per_trial: 0.5, custom_resources: {tpu: 1}}")) == 1
 
 
-# -- what a trial takes --------------------------------------------------------------------------
+# -- resources -----------------------------------------------------------------------------------
 
 ON_RAY = "backend: ray\nresources: "
 
@@ -145,7 +145,7 @@ ON_RAY = "backend: ray\nresources: "
         ("{custom_resources: {tpu: 1, license: 0.5}}", 1, Demand(custom={"tpu": 1, "license": 0.5})),
     ],
 )
-def test_what_a_trial_takes_of_a_cluster(tmp_path: Path, resources: str, slots: int, demand: Demand) -> None:
+def test_resources_on_ray_give_slots_and_demand(tmp_path: Path, resources: str, slots: int, demand: Demand) -> None:
     spec, warnings = read(tmp_path, ON_RAY + resources)
     assert (spec.slots_per_trial, spec.demand, warnings) == (slots, demand, ())
     assert list(VALIDATOR.iter_errors(yaml.safe_load(LEAST + ON_RAY + resources))) == []
@@ -167,7 +167,7 @@ def test_what_a_trial_takes_of_a_cluster(tmp_path: Path, resources: str, slots: 
         (ON_RAY + "{custom_resources: {tpu: 0}}", "resources.custom_resources.tpu: must be above 0"),
         (
             ON_RAY + "{custom_resources: {GPU: 1}}",
-            "resources.custom_resources.GPU: must not stand here: write",
+            "resources.custom_resources.GPU: can't be set here: write",
         ),
         (
             "resources: {gpus_per_trial: 0.5}",
@@ -177,34 +177,34 @@ def test_what_a_trial_takes_of_a_cluster(tmp_path: Path, resources: str, slots: 
         ("resources: {custom_resources: {tpu: 1}}", "resources.custom_resources: is for backend: ray alone"),
     ],
 )
-def test_what_no_trial_can_take_is_told(tmp_path: Path, text: str, problem: str) -> None:
-    (told,) = problems(tmp_path, text)
-    assert told.startswith(problem)
+def test_resources_mistake_is_reported(tmp_path: Path, text: str, problem: str) -> None:
+    (message,) = problems(tmp_path, text)
+    assert message.startswith(problem)
 
 
-def test_memory_means_nothing_on_one_machine(tmp_path: Path) -> None:
+def test_memory_on_one_machine_is_a_warning(tmp_path: Path) -> None:
     spec, warnings = read(tmp_path, "resources: {memory_per_trial: 8GB, gpus_per_trial: 2}")
     assert len(warnings) == 1
     assert "has no effect" in warnings[0]
-    # What is recorded holds when the experiment goes on elsewhere.
+    # The spec still records the memory, because the experiment can be resumed on a cluster.
     assert (spec.slots_per_trial, spec.demand) == (2, Demand(gpus=2, memory=8_000_000_000))
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("8GB", 8 * 10**9), ("1.5 GiB", 3 * 2**29), ("12", 12), ("0", None), ("8 PB", None), ("", None)]
 )
-def test_sizes(text: str, size: int | None) -> None:
+def test_parse_size(text: str, size: int | None) -> None:
     assert parse_size(text) == size
 
 
-# -- workers that are lost -----------------------------------------------------------------------
+# -- lost workers --------------------------------------------------------------------------------
 
 
-def test_how_often_a_trial_may_lose_its_worker(tmp_path: Path) -> None:
+def test_max_preemptions_has_default_and_lower_bound(tmp_path: Path) -> None:
     assert read(tmp_path, "")[0].max_preemptions == 20
     assert read(tmp_path, "max_preemptions: 0")[0].max_preemptions == 0
-    (told,) = problems(tmp_path, "max_preemptions: -1")
-    assert told == "max_preemptions: must be at least 0, not -1"
+    (message,) = problems(tmp_path, "max_preemptions: -1")
+    assert message == "max_preemptions: must be at least 0, not -1"
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_how_often_a_trial_may_lose_its_worker(tmp_path: Path) -> None:
         ("max_log_size: 250000", 250_000),
     ],
 )
-def test_limit_of_logs(tmp_path: Path, size: str, expected: int | None) -> None:
+def test_max_log_size_is_read(tmp_path: Path, size: str, expected: int | None) -> None:
     spec, warnings = read(tmp_path, size)
     assert (spec.max_log_size, warnings) == (expected, ())
     if "null" not in size:
@@ -237,7 +237,7 @@ def test_limit_of_logs(tmp_path: Path, size: str, expected: int | None) -> None:
         ("[1]", "max_log_size: must be a size such as 100 MB"),
     ],
 )
-def test_limit_of_logs_that_is_none(tmp_path: Path, size: str, problem: str) -> None:
+def test_wrong_max_log_size_is_reported(tmp_path: Path, size: str, problem: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, f"max_log_size: {size}")
     assert problem in str(raised.value).replace('"', "")

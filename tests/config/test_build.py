@@ -1,4 +1,4 @@
-"""Experiments described in Python, and that any sound tree builds, whichever way it arrives."""
+"""Experiments described in Python, and equal results of Python trees and files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Scalar:
         return 7
 
 
-def test_plain_values_maps_and_objects_at_any_depth() -> None:
+def test_build_takes_values_maps_and_objects_at_any_depth() -> None:
     assert hyperparameters(
         a=3,
         b={"type": "int", "minval": 1, "maxval": 3},
@@ -77,7 +77,7 @@ def test_plain_values_maps_and_objects_at_any_depth() -> None:
         ({1, 2}, "hyperparameters.x", "must be text, a number"),
     ],
 )
-def test_mistakes_in_python_have_keys_but_no_lines(value: object, key: str, fragment: str) -> None:
+def test_problems_of_python_trees_have_keys_but_no_lines(value: object, key: str, fragment: str) -> None:
     with pytest.raises(ConfigError) as raised:
         hyperparameters(x=value)
     [problem] = raised.value.problems
@@ -86,14 +86,14 @@ def test_mistakes_in_python_have_keys_but_no_lines(value: object, key: str, frag
     assert str(problem).startswith(f"{key}: ")
 
 
-def test_a_tree_inside_itself_is_refused() -> None:
+def test_recursive_tree_is_refused() -> None:
     tree: dict[str, Any] = {}
     tree["x"] = tree
     with pytest.raises(ConfigError, match="inside itself"):
         hyperparameters(a=tree)
 
 
-def test_the_callers_tree_stays_as_it_is() -> None:
+def test_build_does_not_change_callers_tree() -> None:
     tree = {"searcher": dict(SEARCHER), "entrypoint": "a:b", "debug": True, "resources": {"priority": 3}}
     before = json.dumps(tree)
     loaded = build_experiment(tree, workdir=Path("/work"), default_seed=9)
@@ -102,12 +102,12 @@ def test_the_callers_tree_stays_as_it_is() -> None:
     assert len(loaded.warnings) == 3
 
 
-def test_paths_may_be_path_objects() -> None:
+def test_build_takes_path_objects() -> None:
     tree = {"searcher": SEARCHER, "entrypoint": "a:b", "checkpoint_storage": Path("c")}
     assert build_experiment(tree, workdir=Path("/place")).spec.checkpoint_storage == "/place/c"
 
 
-# -- any sound tree ------------------------------------------------------------------------------
+# -- any valid tree ------------------------------------------------------------------------------
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8).filter(
     lambda name: name != "type"
@@ -129,7 +129,7 @@ def ranges(draw: st.DrawFn) -> dict[str, Any]:
     bounds = st.integers(-50, 50) if kind == "int" else st.floats(-50, 50, allow_nan=False) | st.integers(-50, 50)
     low, high = sorted(draw(st.lists(bounds, min_size=2, max_size=2, unique=True)))
     if kind == "log" and 0 < low < 0.1 and high >= 100 * low:
-        low = -low  # In Python, exponents that are probably values are refused.
+        low = -low  # In Python, positive exponents that are probably values would be refused.
     base = draw(st.fixed_dictionaries({}, optional={"base": st.floats(1.5, 20) | st.integers(2, 20)}))
     return {"type": kind, "minval": low, "maxval": high, "count": draw(counts)} | (base if kind == "log" else {})
 
@@ -209,7 +209,7 @@ PLACES = (
 
 @settings(max_examples=400, deadline=None)
 @given(tree=trees, changes=st.lists(st.tuples(st.sampled_from(PLACES), anything), min_size=1, max_size=3))
-def test_whatever_is_wrong_is_a_config_error(tree: dict[str, Any], changes: list[tuple[tuple[str, ...], Any]]) -> None:
+def test_any_mistake_raises_config_error(tree: dict[str, Any], changes: list[tuple[tuple[str, ...], Any]]) -> None:
     changed = copy.deepcopy(tree)
     for (*around, key), value in changes:
         level: Any = changed
@@ -233,7 +233,7 @@ def built_or_problems(tree: dict[str, Any]) -> Loaded | Sequence[Problem]:
 
 
 class Quoting(yaml.SafeDumper):
-    """Quotes every text: PyYAML takes fewer words for numbers than YAML 1.2 does, such as 0E0."""
+    """A dumper that quotes every text, because PyYAML writes some numbers of YAML 1.2, such as 0E0, without quotes."""
 
 
 Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
@@ -241,7 +241,7 @@ Quoting.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:y
 
 @settings(max_examples=150, deadline=None)
 @given(tree=trees, seed=st.integers(0, 2**31 - 1))
-def test_any_sound_tree_builds_and_reads_and_validates_alike(
+def test_valid_tree_gives_same_spec_from_python_and_file(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[str, Any], seed: int
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "sound.yaml"
@@ -254,6 +254,6 @@ def test_any_sound_tree_builds_and_reads_and_validates_alike(
     assert dict(sorted(read.spec.space.leaves(), key=repr)) == dict(sorted(built.spec.space.leaves(), key=repr))
     assert read.spec.search == built.spec.search
     assert read.spec.seed == built.spec.seed == seed
-    # In a file of Determined, a list is a constant as a matter of course.
+    # Only in Python does a list give a warning: files of Determined use lists as constants.
     assert len(read.warnings) == len([each for each in built.warnings if "use Categorical" not in each])
     json.dumps(built.spec.space.sample(seed, 0, 0))

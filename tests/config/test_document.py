@@ -1,4 +1,4 @@
-"""YAML to plain data, with lines."""
+"""Parsing YAML to plain data with lines."""
 
 from __future__ import annotations
 
@@ -46,25 +46,25 @@ from ashwood.config.document import parse
         ("<<", "<<"),
     ],
 )
-def test_scalars(text: str, value: object) -> None:
+def test_parse_scalars(text: str, value: object) -> None:
     document = parse(f"a: {text}\n")
     assert document.flaws == []
     assert document.data == {"a": value}
     assert type(document.data["a"]) is type(value)
 
 
-def test_infinities_and_nan() -> None:
+def test_parse_infinities_and_nan() -> None:
     values = parse("[.inf, -.INF, .nan]").data
     assert values[:2] == [math.inf, -math.inf]
     assert math.isnan(values[2])
 
 
-def test_lines_of_keys_and_items() -> None:
+def test_parse_records_lines_of_keys_and_items() -> None:
     document = parse("# first\na: 1\nb:\n  - x\n  - y: 2\n    z: 3\n")
     assert document.lines == {(): 2, ("a",): 2, ("b",): 3, ("b", 0): 4, ("b", 1): 5, ("b", 1, "y"): 5, ("b", 1, "z"): 6}
 
 
-def test_anchors_and_merge_keys() -> None:
+def test_parse_expands_anchors_and_merge_keys() -> None:
     document = parse(
         "base: &base {a: 1, b: 2}\nmore: &more {b: 3, c: 4}\n"
         "one: {<<: *base, b: 9}\nboth: {<<: [*base, *more]}\nsame: *base\n"
@@ -78,7 +78,7 @@ def test_anchors_and_merge_keys() -> None:
     assert document.lines["one", "b"] == 3
 
 
-def test_aliases_that_multiply_are_refused() -> None:
+def test_exponential_aliases_are_refused() -> None:
     text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for name, inner in zip("bcdefgh", "abcdefg", strict=True):
         text += f"{name}: &{name} [{', '.join([f'*{inner}'] * 10)}]\n"
@@ -106,48 +106,48 @@ NINE = ", ".join(["@"] * 9)
     ],
     ids=["merges", "merges of nothing", "aliases", "merges and aliases", "both"],
 )
-def test_what_expands_to_too_much_is_refused_before_it_is_expanded(text: str) -> None:
+def test_too_large_expansion_is_refused_without_expanding(text: str) -> None:
     [flaw] = parse(text).flaws
     assert "too large" in flaw.message
     assert flaw.line is not None
 
 
 @pytest.mark.parametrize("next_", ["[@]", "{x: @}", "{<<: @}"])
-def test_aliases_that_nest_too_deeply_are_refused_with_a_line(next_: str) -> None:
+def test_too_deep_aliases_are_refused_with_line(next_: str) -> None:
     [flaw] = parse(nested("{x: 1}", next_, 300)).flaws
     assert flaw.line is not None
     assert "nested more than 100 levels deep" in flaw.message
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_001, "- \n" * 100_001], ids=["characters", "values"])
-def test_texts_that_are_too_long_are_refused(text: str) -> None:
+def test_too_long_texts_are_refused(text: str) -> None:
     document = parse(text)
     assert document.data is None
     assert "too large" in document.flaws[0].message
 
 
-def test_aliases_of_many_short_lists_are_read() -> None:
+def test_many_aliases_of_short_lists_are_read() -> None:
     text = nested("[1, 2, 3]", "[@, @]", 8)
     assert parse(text).flaws == []
 
 
-def test_a_collection_with_the_tag_of_a_scalar_is_refused() -> None:
+def test_collection_with_tag_of_scalar_is_refused() -> None:
     document = parse(nested("[x]", "[@, @, @]", 12) + "z: !!str [*a11, *a11]\n")
     assert [flaw.path for flaw in document.flaws if "!!str" in flaw.message or "too large" in flaw.message]
 
 
-def test_abbreviations_of_tags_are_refused() -> None:
+def test_tag_directives_are_refused() -> None:
     [flaw] = parse(f"%TAG !e! tag:{'x' * 100_000}\n---\na: [{'!e!b c, ' * 50_000}]\n").flaws
     assert flaw.line == 1
     assert "%TAG" in flaw.message
 
 
-def test_characters_beyond_unicode_are_refused() -> None:
+def test_escapes_beyond_unicode_are_refused() -> None:
     [flaw] = parse('a: 1\nb: "\\UFFFFFFFF"\n').flaws
     assert flaw.line == 2
 
 
-def test_halves_of_a_character_are_put_together_or_refused() -> None:
+def test_surrogate_pairs_are_joined_and_lone_ones_refused() -> None:
     assert parse(r'a: "\ud83d\ude00"').data == {"a": "\N{GRINNING FACE}"}
     [flaw] = parse(r'a: "\ud83d"').flaws
     assert flaw.path == ("a",)
@@ -155,22 +155,22 @@ def test_halves_of_a_character_are_put_together_or_refused() -> None:
 
 
 @pytest.mark.parametrize("number", ["9" * 309, "-" + "9" * 309, "0x" + "f" * 300])
-def test_whole_numbers_beyond_floats_are_refused(number: str) -> None:
+def test_integers_beyond_float_range_are_refused(number: str) -> None:
     [flaw] = parse(f"a: {number}").flaws
     assert flaw.path == ("a",)
 
 
-def test_numbers_too_long_to_read_are_refused() -> None:
+def test_integers_with_too_many_digits_are_refused() -> None:
     [flaw] = parse("a: " + "9" * 5000).flaws
     assert flaw.path == ("a",)
 
 
 @given(st.text())
-def test_never_raises(text: str) -> None:
+def test_parse_never_raises(text: str) -> None:
     document = parse(text)
     assert document.data is None or not any(flaw.path == () for flaw in document.flaws)
 
 
 @given(st.text(alphabet="ab:-[]{}&*<'\"#|>!%@ \n\t1.e?,~", max_size=60))
-def test_never_raises_on_what_looks_like_yaml(text: str) -> None:
+def test_parse_never_raises_on_yaml_like_text(text: str) -> None:
     parse(text)

@@ -1,4 +1,4 @@
-"""Files that are right: what they mean, and what their users are warned of."""
+"""Valid files: the specs that they give, and their warnings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(tmp_path: Path, text: str) -> tuple[ExperimentSpec, tuple[str, ...]]:
     return loaded.spec, tuple(warning.removeprefix(f"{file}:") for warning in loaded.warnings)
 
 
-def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
+def test_minimal_file_gets_all_defaults(tmp_path: Path) -> None:
     spec, warnings = read(tmp_path, LEAST)
 
     assert warnings == ()
@@ -48,7 +48,7 @@ def test_a_least_file_takes_every_default(tmp_path: Path) -> None:
     )
 
 
-def test_default_seed_gives_way_to_the_files(tmp_path: Path) -> None:
+def test_seed_of_file_takes_precedence(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(LEAST)
     assert read_experiment(file, default_seed=5).spec.seed == 5
@@ -56,7 +56,7 @@ def test_default_seed_gives_way_to_the_files(tmp_path: Path) -> None:
     assert read_experiment(file, default_seed=5).spec.seed == 0
 
 
-def test_every_field_arrives(tmp_path: Path) -> None:
+def test_all_fields_are_read(tmp_path: Path) -> None:
     spec, warnings = read(
         tmp_path,
         """\
@@ -135,7 +135,7 @@ environment: {environment_variables: {A: b=c, N: 3}}
 # -- Determined's files ---------------------------------------------------------------------------
 
 
-def test_mnist_of_determined() -> None:
+def test_mnist_file_of_determined_is_read() -> None:
     loaded = read_experiment(FILES / "mnist_adaptive.yaml")
     assert loaded.spec.search.method is Method.ADAPTIVE_ASHA
     assert (loaded.spec.search.max_length, loaded.spec.unit) == (16, Unit.EPOCHS)
@@ -146,7 +146,7 @@ def test_mnist_of_determined() -> None:
     assert "Trial class of Determined" in warning
 
 
-def test_imagenet_of_determined() -> None:
+def test_imagenet_file_of_determined_is_read() -> None:
     loaded = read_experiment(FILES / "imagenet_distributed.yaml")
     spec = loaded.spec
     assert spec.search.method is Method.ASYNC_HALVING
@@ -179,7 +179,7 @@ def test_imagenet_of_determined() -> None:
     assert not any("\n" in warning for warning in loaded.warnings)
 
 
-def test_time_metric_of_determined() -> None:
+def test_time_metric_file_of_determined_is_read() -> None:
     spec = read_experiment(FILES / "core_api_time_metric.yaml").spec
     assert (spec.search.max_length, spec.unit) == (12, Unit.EPOCHS)
     assert spec.entrypoint.kind is EntrypointKind.COMMAND
@@ -196,13 +196,13 @@ def test_time_metric_of_determined() -> None:
         "integrations: {webhooks: {}}",
     ],
 )
-def test_what_has_no_effect_is_named_in_one_line(tmp_path: Path, text: str) -> None:
+def test_key_without_effect_gives_one_warning(tmp_path: Path, text: str) -> None:
     _, [warning] = read(tmp_path, LEAST + text)
     assert warning.startswith("4: ")
     assert "no effect" in warning
 
 
-def test_null_stands_for_the_default_as_in_determined(tmp_path: Path) -> None:
+def test_null_means_default(tmp_path: Path) -> None:
     text = LEAST.replace("16}", "16, mode: null, stop_once: null}")
     text += "labels: null\nresources: {slots_per_trial: null, weight: null}\nbind_mounts: null\nenvironment:\n"
     spec, warnings = read(tmp_path, text)
@@ -217,20 +217,20 @@ def with_searcher(searcher: str, hyperparameters: str = "{n: {type: int, minval:
     return f"entrypoint: a:b\nsearcher: {{metric: loss, {searcher}}}\nhyperparameters: {hyperparameters}\n"
 
 
-def test_grid_has_as_many_trials_as_points(tmp_path: Path) -> None:
+def test_grid_creates_one_trial_per_point(tmp_path: Path) -> None:
     grid = "{n: {type: int, minval: 1, maxval: 3, count: 9}, in: {o: {type: categorical, vals: [a, b]}}, c: 1}"
     spec, warnings = read(tmp_path, with_searcher("name: grid, max_length: 3", grid))
     assert spec.search.max_trials == spec.space.grid_size() == 6
     assert warnings == ()
 
 
-def test_grid_ignores_max_trials_aloud(tmp_path: Path) -> None:
+def test_grid_warns_that_max_trials_has_no_effect(tmp_path: Path) -> None:
     spec, [warning] = read(tmp_path, with_searcher("name: grid, max_length: 3, max_trials: 7"))
     assert spec.search.max_trials == 3
     assert "3 points" in warning
 
 
-def test_single_is_one_trial(tmp_path: Path) -> None:
+def test_single_creates_one_trial(tmp_path: Path) -> None:
     spec, [warning] = read(tmp_path, with_searcher("name: single, max_length: 3"))
     assert spec.search.max_trials == 1
     assert "n will have one value" in warning
@@ -243,12 +243,12 @@ def test_single_is_one_trial(tmp_path: Path) -> None:
         ("name: adaptive_asha, max_trials: 9, max_length: 16, bracket_rungs: [3]", (3,)),
     ],
 )
-def test_bracket_rungs_up_to_the_exact_limit(tmp_path: Path, searcher: str, rungs: tuple[int, ...]) -> None:
+def test_bracket_rungs_are_allowed_up_to_exact_limit(tmp_path: Path, searcher: str, rungs: tuple[int, ...]) -> None:
     spec, _ = read(tmp_path, with_searcher(searcher))
     assert spec.search.bracket_rungs == rungs
 
 
-def test_num_rungs_is_capped_only_by_default(tmp_path: Path) -> None:
+def test_default_num_rungs_is_capped(tmp_path: Path) -> None:
     spec, _ = read(tmp_path, with_searcher("name: async_halving, max_trials: 9, max_length: 2"))
     assert spec.search.num_rungs is None
 
@@ -257,7 +257,7 @@ def test_num_rungs_is_capped_only_by_default(tmp_path: Path) -> None:
     ("text", "number"),
     [("2.7", Fraction(27, 10)), ("1.1", Fraction(11, 10)), ("3", Fraction(3)), ("1e1", Fraction(10))],
 )
-def test_divisor_is_the_decimal_that_was_written(tmp_path: Path, text: str, number: Fraction) -> None:
+def test_divisor_is_exact_decimal(tmp_path: Path, text: str, number: Fraction) -> None:
     spec, _ = read(tmp_path, with_searcher(f"name: adaptive_asha, max_trials: 9, max_length: 16, divisor: {text}"))
     assert spec.search.divisor == number
 
@@ -272,13 +272,13 @@ def test_divisor_is_the_decimal_that_was_written(tmp_path: Path, text: str, numb
         ("time_metric: tokens, max_time: 3", 3, Unit.STEPS),
     ],
 )
-def test_lengths_in_either_spelling(tmp_path: Path, text: str, count: int, unit: Unit) -> None:
+def test_max_length_is_read_in_both_spellings(tmp_path: Path, text: str, count: int, unit: Unit) -> None:
     spec, warnings = read(tmp_path, with_searcher(f"name: random, max_trials: 9, {text}"))
     assert (spec.search.max_length, spec.unit) == (count, unit)
     assert ("tokens" in text) == any("is no unit" in warning for warning in warnings)
 
 
-def test_period_of_zero_is_none(tmp_path: Path) -> None:
+def test_zero_period_means_none(tmp_path: Path) -> None:
     spec, _ = read(tmp_path, LEAST + "min_validation_period: {batches: 0}\nmin_checkpoint_period: 0\n")
     assert (spec.min_validation_period, spec.min_checkpoint_period) == (None, None)
 
@@ -308,14 +308,12 @@ def test_period_of_zero_is_none(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_probably_not_meant_is_warned_of(
-    tmp_path: Path, searcher: str, hyperparameters: str, fragment: str
-) -> None:
+def test_probable_mistake_is_a_warning(tmp_path: Path, searcher: str, hyperparameters: str, fragment: str) -> None:
     _, [warning] = read(tmp_path, with_searcher(searcher, hyperparameters))
     assert fragment in warning
 
 
-def test_source_checkpoint_is_a_path_of_the_file_or_a_printed_name(tmp_path: Path) -> None:
+def test_source_checkpoint_is_path_or_printed_name(tmp_path: Path) -> None:
     base = "name: random, max_trials: 9, max_length: 9, source_checkpoint_uuid: "
     for written, read_as in {
         "/a/b": "/a/b",
@@ -326,7 +324,7 @@ def test_source_checkpoint_is_a_path_of_the_file_or_a_printed_name(tmp_path: Pat
         assert spec.source_checkpoint == read_as
 
 
-# -- entry points and what surrounds them ---------------------------------------------------------------
+# -- entry points, slots and checkpoints ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -344,13 +342,13 @@ def test_source_checkpoint_is_a_path_of_the_file_or_a_printed_name(tmp_path: Pat
         ("[sh, '-c', 'a b{lr}']", EntrypointKind.COMMAND, "sh -c 'a b'{lr}"),
     ],
 )
-def test_entrypoints(tmp_path: Path, text: str, kind: EntrypointKind, target: str) -> None:
+def test_entrypoint_is_read_in_all_forms(tmp_path: Path, text: str, kind: EntrypointKind, target: str) -> None:
     quoted = f'"{text}"' if not text.startswith("[") else text
     spec, _ = read(tmp_path, LEAST.replace("train:main", quoted))
     assert spec.entrypoint == Entrypoint(kind, target)
 
 
-def test_placeholders_may_name_maps_and_what_constants_hold(tmp_path: Path) -> None:
+def test_placeholders_can_name_maps_and_keys_of_constants(tmp_path: Path) -> None:
     text = LEAST.replace("train:main", '"run {opt} {opt.lr} {c.d}"').replace(
         "{lr:", "{c: {type: const, val: {d: 1}}, opt: {lr:"
     )
@@ -358,7 +356,7 @@ def test_placeholders_may_name_maps_and_what_constants_hold(tmp_path: Path) -> N
     assert spec.entrypoint.kind is EntrypointKind.COMMAND
 
 
-def test_placeholders_may_name_the_trial_and_the_experiment(tmp_path: Path) -> None:
+def test_placeholders_can_name_trial_and_experiment(tmp_path: Path) -> None:
     command = "run {args} {trial.id} {trial.seed} {experiment.id} {experiment.name}"
     spec, _ = read(tmp_path, LEAST.replace("train:main", f'"{command}"'))
     assert spec.entrypoint == Entrypoint(EntrypointKind.COMMAND, command)
@@ -376,7 +374,7 @@ def test_placeholders_may_name_the_trial_and_the_experiment(tmp_path: Path) -> N
         ("{gpus_per_trial: 2, slots_per_trial: 2}", 2),
     ],
 )
-def test_slots(tmp_path: Path, resources: str, slots: int) -> None:
+def test_resources_give_slots(tmp_path: Path, resources: str, slots: int) -> None:
     spec, _ = read(tmp_path, LEAST + f"resources: {resources}\n")
     assert spec.slots_per_trial == slots
 
@@ -405,7 +403,7 @@ def test_slots(tmp_path: Path, resources: str, slots: int) -> None:
         ),
     ],
 )
-def test_checkpoint_storage(tmp_path: Path, storage: str, expected: str) -> None:
+def test_checkpoint_storage_is_directory_or_url(tmp_path: Path, storage: str, expected: str) -> None:
     spec, warnings = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
     assert spec.checkpoint_storage == expected
     assert spec.checkpoint_policy == CheckpointPolicy(0, 1, 1)
@@ -421,22 +419,20 @@ def test_checkpoint_storage(tmp_path: Path, storage: str, expected: str) -> None
         ("{type: shared_fs, host_path: /h, save_trial_latest: 3}", CheckpointPolicy(0, 1, 3), "/h"),
     ],
 )
-def test_which_checkpoints_are_kept(
-    tmp_path: Path, storage: str, expected: CheckpointPolicy, place: str | None
-) -> None:
+def test_checkpoint_policy_is_read(tmp_path: Path, storage: str, expected: CheckpointPolicy, place: str | None) -> None:
     spec, warnings = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
     assert (spec.checkpoint_policy, spec.checkpoint_storage) == (expected, place)
     assert warnings == ()
 
 
-def test_keeping_none_is_allowed_and_warned_of(tmp_path: Path) -> None:
+def test_keeping_no_checkpoint_is_a_warning(tmp_path: Path) -> None:
     storage = "{save_experiment_best: 0, save_trial_best: 0, save_trial_latest: 0}"
     spec, [warning] = read(tmp_path, LEAST + f"checkpoint_storage: {storage}\n")
     assert spec.checkpoint_policy == CheckpointPolicy(0, 0, 0)
     assert "no checkpoint of a trial is kept once it has ended" in warning
 
 
-def test_a_checkpoint_to_start_from_may_be_a_url(tmp_path: Path) -> None:
+def test_source_checkpoint_can_be_url(tmp_path: Path) -> None:
     place = "s3://bucket/prefix/trial-3/length-4-attempt-1"
     text = LEAST.replace("max_length: 16", f"max_length: 16, source_checkpoint_uuid: '{place}'")
     assert read(tmp_path, text)[0].source_checkpoint == place
@@ -445,7 +441,7 @@ def test_a_checkpoint_to_start_from_may_be_a_url(tmp_path: Path) -> None:
 # -- the file itself -----------------------------------------------------------------------------------
 
 
-def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
+def test_missing_file_error_suggests_similar_file(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text(LEAST)
     with pytest.raises(ConfigError, match=r"digit\.yaml: there is no such file; did you mean .*digits\.yaml\?"):
         read_experiment(tmp_path / "digit.yaml")
@@ -453,20 +449,20 @@ def test_missing_file_names_the_nearest(tmp_path: Path) -> None:
         read_experiment(tmp_path / "nowhere" / "digit.yaml")
 
 
-def test_directory_names_a_file_inside(tmp_path: Path) -> None:
+def test_directory_error_suggests_file_inside(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text(LEAST)
     with pytest.raises(ConfigError, match=r"is a directory; .* for example .*digits\.yaml"):
         read_experiment(tmp_path)
 
 
-def test_binary_file(tmp_path: Path) -> None:
+def test_binary_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.pt"
     file.write_bytes(b"PK\n\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"model\.pt:2: isn't a text file"):
         read_experiment(file)
 
 
-def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
+def test_byte_order_mark_and_crlf_are_read(tmp_path: Path) -> None:
     file = tmp_path / "windows.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + LEAST.replace("\n", "\r\n").encode())
     assert read_experiment(file).spec.metric == "loss"
@@ -485,13 +481,13 @@ def test_byte_order_mark_and_crlf(tmp_path: Path) -> None:
         ("1h 30min", 5400.0),
     ],
 )
-def test_what_is_enough(tmp_path: Path, written: str, seconds: float) -> None:
+def test_stop_when_is_read(tmp_path: Path, written: str, seconds: float) -> None:
     given = f"max_length: 16, stop_when: {{metric_at: -2, max_time: {written}}}"
     spec, _ = read(tmp_path, LEAST.replace("max_length: 16", given))
     assert (spec.stop_at, spec.max_seconds) == (-2.0, seconds)
 
 
-def test_a_store_is_no_part_of_the_experiment(tmp_path: Path) -> None:
+def test_store_is_not_part_of_spec(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(LEAST + "store: postgresql://db.lab/ashwood\nmax_common_failures: 0\n")
     loaded = read_experiment(file)
@@ -504,7 +500,7 @@ def test_a_store_is_no_part_of_the_experiment(tmp_path: Path) -> None:
     assert "secret" not in warning
 
 
-def test_a_recorded_file_can_be_read_once_more(tmp_path: Path) -> None:
+def test_recorded_file_can_be_read_again(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(LEAST)
     spec = read_experiment(file, overrides=["searcher.max_trials=5"], default_seed=7).spec

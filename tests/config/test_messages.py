@@ -1,4 +1,4 @@
-"""What users read when a file is wrong: line, key, what was expected and what was meant."""
+"""Messages about wrong files: line, key, expected value and suggestion."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ OTHER_SECTIONS = {
     SOUND + "checkpoint_storage: {type: s3, bucket: b, secret_key: abc}\n": (
         4,
         "checkpoint_storage.secret_key",
-        ["must not stand in the file", "set AWS_SECRET_ACCESS_KEY in the environment"],
+        ["must not be in the file", "set AWS_SECRET_ACCESS_KEY in the environment"],
     ),
     SOUND + "checkpoint_storage: {type: azure, container: c, connection_string: abc}\n": (
         4,
@@ -467,7 +467,7 @@ ALL |= ENTRYPOINTS | STOP_WHEN | LIMITS
 
 
 @pytest.mark.parametrize(("text", "expected"), ALL.items(), ids=[text[:80] for text in ALL])
-def test_each_mistake_is_named_with_its_place(
+def test_each_mistake_has_line_key_and_message(
     tmp_path: Path, text: str, expected: tuple[int | None, str, list[str]]
 ) -> None:
     file = tmp_path / "experiment.yaml"
@@ -484,8 +484,8 @@ def test_each_mistake_is_named_with_its_place(
     assert "\n" not in str(problem)
 
 
-def test_a_mistake_is_told_once(tmp_path: Path) -> None:
-    """A misspelt key isn't missing too, and what is wrong with a section isn't said of its keys again."""
+def test_each_mistake_is_reported_once(tmp_path: Path) -> None:
+    """A misspelt key is not reported as missing, and a wrong section gives no messages about its keys."""
     file = tmp_path / "experiment.yaml"
     for text in ALL:
         file.write_text(text)
@@ -494,7 +494,7 @@ def test_a_mistake_is_told_once(tmp_path: Path) -> None:
         assert len(raised.value.problems) == 1, str(raised.value)
 
 
-def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(
         "name: 3\n"
@@ -531,7 +531,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     ("leaf", "said"),
     [("{minval: 0, maxval: 1}", "a range needs a type"), ("{vals: [1, 2]}", "a choice needs a type")],
 )
-def test_a_forgotten_type_is_no_nested_map(tmp_path: Path, leaf: str, said: str) -> None:
+def test_hyperparameter_without_type_is_reported(tmp_path: Path, leaf: str, said: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(
         "entrypoint: a:b\nhyperparameters:\n"
@@ -573,7 +573,7 @@ LONG_VALUES = [
 
 
 @pytest.mark.parametrize("value", LONG_VALUES, ids=[value[:25] for value in LONG_VALUES])
-def test_a_message_shows_at_most_200_characters_of_a_value(tmp_path: Path, value: str) -> None:
+def test_messages_shorten_values_to_200_characters(tmp_path: Path, value: str) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(SOUND)
     for field in FIELDS:
@@ -587,7 +587,7 @@ def test_a_message_shows_at_most_200_characters_of_a_value(tmp_path: Path, value
             assert sum(shown) <= 400  # a key and a value
 
 
-def test_the_first_100_problems_are_shown(tmp_path: Path) -> None:
+def test_at_most_100_problems_are_shown(tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(SOUND + "".join(f"unknown_{number}: 1\n" for number in range(5_000)))
     with pytest.raises(ConfigError) as raised:

@@ -1,4 +1,4 @@
-"""Mistakes in spaces and searchers that would give a wrong result without an error."""
+"""Mistakes in spaces and searchers that would give a wrong result if they were not reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BASE = "name: random, max_length: 4, max_trials: 4"
 @pytest.mark.parametrize(
     "metric", ["accuracy", "val_acc", "validation/AUC", "eval-f1", "mean reward", "r2", "top1.precision", "mAP"]
 )
-def test_metric_of_which_larger_is_better_needs_a_direction(metric: str) -> None:
+def test_metric_that_sounds_larger_is_better_needs_direction(metric: str) -> None:
     (warning,) = parse(f"{BASE}, metric: {metric}")
     assert "set smaller_is_better: false" in warning
     assert parse(f"{BASE}, metric: {metric}, smaller_is_better: true") == ()
@@ -38,17 +38,17 @@ def test_metric_of_which_larger_is_better_needs_a_direction(metric: str) -> None
 
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy_loss", "reward error", "scores", "mapping", "macro", "returned"])
-def test_other_metrics_need_no_direction(metric: str) -> None:
+def test_other_metrics_give_no_warning(metric: str) -> None:
     assert parse(f"{BASE}, metric: {metric}") == ()
 
 
-def test_loss_of_which_larger_is_better_is_a_warning() -> None:
+def test_loss_with_larger_is_better_is_a_warning() -> None:
     (warning,) = parse(f"{BASE}, metric: val_loss, smaller_is_better: false")
     assert "sounds like a metric of which smaller is better" in warning
 
 
 @pytest.mark.parametrize("key", ["direction: maximize", "objective: max", "goal: minimize", "mode: max"])
-def test_direction_in_words_of_other_tools_is_answered(key: str) -> None:
+def test_direction_keys_of_other_tools_give_advice(key: str) -> None:
     with pytest.raises(ConfigError, match="smaller_is_better: false"):
         parse(f"name: adaptive_asha, max_length: 4, max_trials: 4, metric: loss, {key}")
 
@@ -58,7 +58,7 @@ def test_direction_in_words_of_other_tools_is_answered(key: str) -> None:
     [
         (Categorical({"sgd", "adam"}), "must be a list of choices, not set"),  # type: ignore[arg-type]
         (Categorical("relu"), "must be a list of choices, not str"),
-        (Categorical(["a", "b", "a"]), r'"a" is there twice'),
+        (Categorical(["a", "b", "a"]), r'"a" is given twice'),
         (Log(1e-4, 1e-1), "minval and maxval of log are exponents.*write minval: -4, maxval: -1"),
     ],
 )

@@ -1,4 +1,4 @@
-"""``--set KEY=VALUE``."""
+"""Overrides of the command line: ``--set KEY=VALUE``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read(tmp_path: Path, *overrides: str) -> Loaded:
     return read_experiment(file, overrides=overrides)
 
 
-def test_values_are_yaml_and_go_over_the_file(tmp_path: Path) -> None:
+def test_override_values_are_yaml_and_replace_those_of_file(tmp_path: Path) -> None:
     spec = read(
         tmp_path,
         "searcher.max_trials=50",
@@ -42,7 +42,7 @@ def test_values_are_yaml_and_go_over_the_file(tmp_path: Path) -> None:
     assert spec.config_text == TEXT
 
 
-def test_an_empty_value_takes_a_key_out(tmp_path: Path) -> None:
+def test_empty_override_removes_key(tmp_path: Path) -> None:
     spec = read(tmp_path, "searcher.mode=", "searcher.name=random").spec
     assert spec.search.method is Method.RANDOM
 
@@ -61,9 +61,7 @@ def test_an_empty_value_takes_a_key_out(tmp_path: Path) -> None:
         ("hyperparameters.opt.lr={type: log, minval: 3, maxval: 1}", "hyperparameters.opt.lr.maxval", "above minval"),
     ],
 )
-def test_a_bad_override_is_a_problem_of_the_command_line(
-    tmp_path: Path, override: str, key: str, fragment: str
-) -> None:
+def test_bad_override_is_reported_as_set_option(tmp_path: Path, override: str, key: str, fragment: str) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, override)
     [problem] = raised.value.problems
@@ -71,7 +69,7 @@ def test_a_bad_override_is_a_problem_of_the_command_line(
     assert fragment in problem.message
 
 
-def test_problems_of_file_and_overrides_come_together(tmp_path: Path) -> None:
+def test_problems_of_file_and_overrides_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, "searcher.max_trials=0", "oops", "searcher.name=random")
     assert [problem.file == "--set" for problem in raised.value.problems] == [False, True, True]

@@ -1,4 +1,4 @@
-"""A file with another search: everything else, to the last comment, stays as it is."""
+"""Replacing the searcher section of a file without changing anything else."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def rewritten(text: str, length: Length | None = None) -> str:
     return replace_searcher(text, with_search(searcher_of(text), FITTED, length))
 
 
-def test_the_rest_stays_as_it_is() -> None:
+def test_replace_searcher_keeps_other_lines() -> None:
     text = rewritten(BLOCK)
     before, after = BLOCK.split("searcher:")
     assert text.startswith(before + "searcher:\n  name: adaptive_asha\n")
     assert text.endswith("\n\n# what" + after.split("\n\n# what")[1])
 
 
-def test_what_the_search_does_not_replace_is_kept(tmp_path: Path) -> None:
+def test_with_search_keeps_other_keys(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(rewritten(BLOCK))
     spec = read_experiment(path).spec
@@ -66,7 +66,7 @@ def test_what_the_search_does_not_replace_is_kept(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("last", [False, True])
-def test_any_way_to_write_the_section(tmp_path: Path, searcher: str, last: bool) -> None:
+def test_replace_searcher_handles_all_ways_to_write_section(tmp_path: Path, searcher: str, last: bool) -> None:
     rest = "entrypoint: python x.py {a}\nhyperparameters: {a: {type: int, minval: 1, maxval: 3}}"
     text = f"{rest}\n{searcher}\n" if last else f"{searcher}\n{rest}\n"
     path = tmp_path / "x.yaml"
@@ -75,7 +75,7 @@ def test_any_way_to_write_the_section(tmp_path: Path, searcher: str, last: bool)
     assert rest in path.read_text()
 
 
-def test_another_length_replaces_either_spelling() -> None:
+def test_with_search_replaces_length_in_both_spellings() -> None:
     text = "searcher: {name: grid, metric: loss, time_metric: epochs, max_time: 27}\n"
     section = searcher_of(rewritten(text, Length(9, Unit.RECORDS)))
     assert section["max_length"] == {"records": 9}
@@ -84,12 +84,12 @@ def test_another_length_replaces_either_spelling() -> None:
 
 
 @pytest.mark.parametrize("value", ["yes", "null", "1e3", "a b", "x: y", "Zürich", "", "#1", 'a"b', "val/loss"])
-def test_text_comes_back_as_text(value: str) -> None:
+def test_section_text_keeps_text_values(value: str) -> None:
     assert searcher_of(section_text({"metric": value})) == {"metric": value}
 
 
-def test_a_section_that_stands_inside_a_line_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no lines of its own"):
+def test_section_inside_a_line_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shares its lines"):
         replace_searcher("{searcher: {name: random}, name: x}", {"name": "random"})
     assert searcher_of("- 1") == {}
 
@@ -105,11 +105,11 @@ def test_a_section_that_stands_inside_a_line_is_refused() -> None:
         ("60000 records", Length(60000, Unit.RECORDS)),
     ],
 )
-def test_lengths_as_people_write_them(text: str, length: Length) -> None:
+def test_parse_length(text: str, length: Length) -> None:
     assert parse_length(text) == length
 
 
 @pytest.mark.parametrize("text", ["0", "epochs", "3.5", "27 miles", "-1", ""])
-def test_what_is_no_length_is_said_with_an_example(text: str) -> None:
+def test_parse_length_error_has_example(text: str) -> None:
     with pytest.raises(ValueError, match="27 epochs"):
         parse_length(text)

@@ -1,4 +1,4 @@
-"""The JSON schema for editors."""
+"""The JSON schema of experiment files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def errors(text: str) -> list[str]:
     return [error.json_path for error in VALIDATOR.iter_errors(parse(text).data)]
 
 
-def test_it_is_a_schema() -> None:
+def test_schema_is_valid_json_schema() -> None:
     schema = experiment_schema()
     Draft202012Validator.check_schema(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -92,6 +92,6 @@ def test_typos_do_not_validate(old: str, new: str) -> None:
     assert errors(SOUND.replace(old, new, 1)) != []
 
 
-def test_it_survives_json_and_yaml() -> None:
+def test_schema_round_trips_through_json_and_yaml() -> None:
     schema: dict[str, Any] = experiment_schema()
     assert yaml.safe_load(yaml.safe_dump(schema)) == schema

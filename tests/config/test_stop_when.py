@@ -1,4 +1,4 @@
-"""Bounds as the command line gives them."""
+"""Bounds of the command line, and durations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ashwood.errors import ConfigError
         (["max_time=none", "none"], {"stop_at": None, "max_seconds": None}),
     ],
 )
-def test_bounds(texts: list[str], bounds: dict[str, Any]) -> None:
+def test_parse_stop_when(texts: list[str], bounds: dict[str, Any]) -> None:
     assert parse_stop_when(texts) == bounds
 
 
-def test_every_mistake_is_told() -> None:
+def test_all_mistakes_of_stop_when_are_reported() -> None:
     with pytest.raises(ConfigError) as raised:
         parse_stop_when(["high", "maxtime=2h", "max_time=2 weeks", "nan"])
     messages = [str(problem) for problem in raised.value.problems]
@@ -40,7 +40,7 @@ def test_every_mistake_is_told() -> None:
     ]
 
 
-def test_bounds_go_over_those_of_a_file() -> None:
+def test_bound_overrides_are_set_arguments() -> None:
     assert bound_overrides({"stop_at": 0.5, "max_seconds": None}) == [
         "searcher.stop_when.metric_at=0.5",
         "searcher.stop_when.max_time=null",
@@ -48,12 +48,12 @@ def test_bounds_go_over_those_of_a_file() -> None:
 
 
 @given(st.integers(1, 10**6), st.sampled_from([("s", 1), ("min", 60), ("h", 3600), ("d", 86400)]), st.booleans())
-def test_durations(count: int, unit: tuple[str, int], spaced: bool) -> None:
+def test_parse_duration(count: int, unit: tuple[str, int], spaced: bool) -> None:
     assert parse_duration(f"{count}{' ' * spaced}{unit[0]}") == count * unit[1]
 
 
 @given(st.one_of(st.text(), st.floats(), st.integers(), st.booleans(), st.none(), st.lists(st.integers())))
-def test_whatever_is_no_duration_is_none(value: Any) -> None:
+def test_parse_duration_returns_none_for_other_values(value: Any) -> None:
     seconds = parse_duration(value)
     assert seconds is None or 0 < seconds < float("inf")
     assert parse_duration(10**400) is None

@@ -444,7 +444,7 @@ def test_thousands_of_dots(chromium: Browser, many: str) -> None:
         expect(page).to_have_url(f"{many}/experiments/1")
         ladder.locator(".modebar-btn[data-val=reset]").click()
         wait_until(lambda: drawn.evaluate("(canvas) => canvas.toDataURL()") == with_all)
-        assert met("went on")
+        assert met("promoted")
         trial = tip.inner_text().split()[1]
         page.mouse.down()
         page.mouse.up()

@@ -1,4 +1,4 @@
-"""Learning curves: those of the first trials, before the others."""
+"""The figure of learning curves: emphasized trials in front of the others."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ashwood.errors import AshwoodError
 from ashwood.figures.curves import draw_learning_curves
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import By, curve, leading
-from tests.figures.told import is_safe, told, trials_of
+from tests.figures.simulated import is_safe, simulated, trials_of
 
 
 @pytest.fixture(scope="module")
 def known() -> Chronicle:
-    return told(60)
+    return simulated(60)
 
 
 @pytest.mark.parametrize("by", ["metric", "length"])
-def test_the_first_trials_have_a_line_each(known: Chronicle, by: By) -> None:
+def test_each_top_trial_has_its_own_line(known: Chronicle, by: By) -> None:
     lines = {
         trials_of(trace)[0]: trace
         for trace in draw_learning_curves(known, top=7, by=by).data
@@ -34,38 +34,39 @@ def test_the_first_trials_have_a_line_each(known: Chronicle, by: By) -> None:
     assert len({trace.line.color for trace in lines.values()}) == 7
 
 
-def test_the_best_is_drawn_last_and_widest(known: Chronicle) -> None:
+def test_best_trial_is_drawn_last_and_widest(known: Chronicle) -> None:
     lines = [trace for trace in draw_learning_curves(known, top=5).data if trace.name != "other trials"]
     assert trials_of(lines[-1])[0] == known.progress.trials.best()[0].id
     assert max(lines, key=lambda line: line.line.width) is lines[-1]
 
 
-def test_logarithmic_axes(known: Chronicle) -> None:
+def test_log_options_make_axes_logarithmic(known: Chronicle) -> None:
     layout = draw_learning_curves(known, log_x=True, log_y=True).layout
     assert (layout.xaxis.type, layout.yaxis.type) == ("log", "log")
     assert all(-10 < end < 10 for end in layout.yaxis.range)
 
 
-def test_values_that_are_no_numbers_are_gaps() -> None:
+def test_nan_and_infinite_values_are_gaps() -> None:
     odd = {3: nan, 5: inf, 6: -inf}
-    known = told(10, curve=lambda trial, length: odd.get(length, 1.0 / length + trial))
+    known = simulated(10, curve=lambda trial, length: odd.get(length, 1.0 / length + trial))
     figure = draw_learning_curves(known)
     assert '"y":[null' not in figure.to_json()
     assert is_safe(figure)
 
 
 @pytest.mark.parametrize("stop_after", [0, 2])
-def test_before_the_first_report_it_says_so(stop_after: int) -> None:
+def test_figure_before_first_report_shows_message(stop_after: int) -> None:
     assert (
-        "No trial has reported yet" in draw_learning_curves(told(8, stop_after=stop_after)).layout.annotations[0].text
+        "No trial has reported yet"
+        in draw_learning_curves(simulated(8, stop_after=stop_after)).layout.annotations[0].text
     )
 
 
-def test_a_metric_that_nobody_reported_is_named(known: Chronicle) -> None:
+def test_message_names_metric_that_no_trial_reported(known: Chronicle) -> None:
     figure = draw_learning_curves(known, metric="<b>accuracy")
     assert "No trial has reported &lt;b&gt;accuracy yet" in figure.layout.annotations[0].text
 
 
-def test_an_order_that_there_is_not_is_refused(known: Chronicle) -> None:
+def test_unknown_order_is_refused(known: Chronicle) -> None:
     with pytest.raises(AshwoodError, match=r"by 'name': expected metric or length"):
         draw_learning_curves(known, by="name")  # type: ignore[arg-type]

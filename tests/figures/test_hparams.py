@@ -1,4 +1,4 @@
-"""Hyperparameters against the metric: what is drawn are the results, where they belong."""
+"""The figures of metric by hyperparameters: scatter plot, heat map and parallel coordinates."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import varied
 from ashwood.views.results import comparable, last_results
 from ashwood.views.wording import format_length
-from tests.figures.told import LINK, SCRIPT, is_safe, told, trials_of
+from tests.figures.simulated import LINK, SCRIPT, is_safe, simulated, trials_of
 
 NESTED = f"model.{LINK}"
 
 
 @pytest.fixture(scope="module")
 def known() -> Chronicle:
-    return told(80)
+    return simulated(80)
 
 
 @pytest.fixture(scope="module")
-def silent() -> Chronicle:
-    return told(8, stop_after=2)
+def without_results() -> Chronicle:
+    return simulated(8, stop_after=2)
 
 
 def value(known: Chronicle, trial: int, *path: str) -> Any:
@@ -42,11 +42,11 @@ def value(known: Chronicle, trial: int, *path: str) -> Any:
     return found
 
 
-# -- one -----------------------------------------------------------------------------------------
+# -- one hyperparameter --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "path"), [("lr", ("lr",)), ("drop", ("drop",)), (NESTED, ("model", LINK))])
-def test_a_point_is_a_trial_at_its_value_and_its_result(known: Chronicle, name: str, path: tuple[str, ...]) -> None:
+def test_scatter_point_is_trial_at_its_value_and_result(known: Chronicle, name: str, path: tuple[str, ...]) -> None:
     figure = draw_scatter(known, name)
     drawn = {
         (trial, x, y)
@@ -61,7 +61,7 @@ def test_a_point_is_a_trial_at_its_value_and_its_result(known: Chronicle, name: 
     assert is_safe(figure)
 
 
-def test_categories_stand_side_by_side_and_equal_looking_ones_apart(known: Chronicle) -> None:
+def test_scatter_separates_categories_that_look_equal(known: Chronicle) -> None:
     figure = draw_scatter(known, "opt", theme=DARK)
     assert list(figure.layout.xaxis.ticktext) == ["adam", "&lt;script&gt;alert(1)&lt;/scr…", "–", "true", "1"]
     for trace in figure.data:
@@ -71,23 +71,23 @@ def test_categories_stand_side_by_side_and_equal_looking_ones_apart(known: Chron
     assert is_safe(figure)
 
 
-def test_a_hyperparameter_that_there_is_not_is_refused(known: Chronicle) -> None:
+def test_unknown_hyperparameter_is_refused_with_suggestion(known: Chronicle) -> None:
     with pytest.raises(
         AshwoodError, match=r"varies no hyperparameter 'dorp', did you mean 'drop'\?; it varies: lr, drop"
     ):
         draw_scatter(known, "dorp")
 
 
-# -- two -----------------------------------------------------------------------------------------
+# -- two hyperparameters -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("summary", ["best", "mean"])
 @pytest.mark.parametrize(("x", "y"), [("lr", "drop"), ("opt", NESTED), (NESTED, "opt")])
-def test_a_cell_sums_up_its_results(known: Chronicle, x: str, y: str, summary: Any) -> None:
+def test_heatmap_cell_shows_summary_of_its_results(known: Chronicle, x: str, y: str, summary: Any) -> None:
     heat = draw_heatmap(known, x, y, summary=summary).data[0]
-    all_of_them = comparable(known.timeline, 50)
-    assert all_of_them is not None
-    metrics = [result.metric for result in all_of_them.results]
+    compared = comparable(known.timeline, 50)
+    assert compared is not None
+    metrics = [result.metric for result in compared.results]
     counts = [int(text.rpartition("<br>")[2].split()[0]) for row in heat.text for text in row]
     assert sum(counts) == len(metrics)
     cells = np.asarray(heat.z).ravel()
@@ -98,16 +98,16 @@ def test_a_cell_sums_up_its_results(known: Chronicle, x: str, y: str, summary: A
         assert np.nansum(cells * counts) == pytest.approx(sum(metrics))
 
 
-def test_it_says_which_results_are_compared(known: Chronicle) -> None:
+def test_heatmap_title_says_which_results_are_compared(known: Chronicle) -> None:
     figure = draw_heatmap(known)
-    all_of_them = comparable(known.timeline, 50)
-    assert all_of_them is not None
-    assert f"{len(all_of_them.results)} results after {all_of_them.length} epoch" in figure.layout.title.text
+    compared = comparable(known.timeline, 50)
+    assert compared is not None
+    assert f"{len(compared.results)} results at {compared.length} epoch" in figure.layout.title.text
     assert is_safe(figure)
 
 
-def test_one_hyperparameter_makes_no_heat_map(known: Chronicle) -> None:
-    alone = told(8)
+def test_heatmap_needs_two_hyperparameters(known: Chronicle) -> None:
+    alone = simulated(8)
     alone.spec = replace(alone.spec, space=Space({"lr": Log(-5, -1), "width": Const(3)}))
     assert "fewer than two" in draw_heatmap(alone).layout.annotations[0].text
     assert "fewer than two" in draw_heatmap(known, "lr", "lr").layout.annotations[0].text
@@ -115,14 +115,14 @@ def test_one_hyperparameter_makes_no_heat_map(known: Chronicle) -> None:
         draw_heatmap(known, summary="worst")  # type: ignore[arg-type]
 
 
-# -- all of them ---------------------------------------------------------------------------------
+# -- all hyperparameters -------------------------------------------------------------------------
 
 
 def dimensions(figure: Any) -> dict[str, Any]:
     return {dimension.label: dimension for dimension in figure.data[0].dimensions}
 
 
-def test_a_line_is_a_trial(known: Chronicle) -> None:
+def test_parallel_line_has_values_of_its_trial(known: Chronicle) -> None:
     figure = draw_parallel_coordinates(known)
     shown = dimensions(figure)
     results = {result.trial: result for result in last_results(known.timeline)}
@@ -135,21 +135,21 @@ def test_a_line_is_a_trial(known: Chronicle) -> None:
     assert trained["values"] == pytest.approx([log10(results[trial].length) for trial in trials], abs=1e-5)
 
 
-def test_good_is_up_and_the_best_stands_out(known: Chronicle) -> None:
+def test_parallel_metric_axis_has_best_on_top(known: Chronicle) -> None:
     figure = draw_parallel_coordinates(known)
     trace = figure.data[0]
     metric = trace.dimensions[-1]
     assert metric.range[0] > metric.range[1]
     best = min(last_results(known.timeline), key=lambda result: result.metric)
     assert trace.customdata[int(np.argmax(trace.line.color))] == best.trial
-    bigger = told(20)
+    bigger = simulated(20)
     bigger.spec = replace(bigger.spec, smaller_is_better=False)
     bigger.timeline.spec = bigger.spec
     metric = draw_parallel_coordinates(bigger).data[0].dimensions[-1]
     assert metric.range[0] < metric.range[1]
 
 
-def test_logarithmic_axes_have_the_real_numbers_and_no_two_ticks_say_the_same(known: Chronicle) -> None:
+def test_parallel_ticks_show_values_and_are_unique(known: Chronicle) -> None:
     shown = dimensions(draw_parallel_coordinates(known))
     lr = shown["lr"]
     named = {word: place for word, place in zip(lr.ticktext, lr.tickvals, strict=True) if word[0].isdigit()}
@@ -159,7 +159,7 @@ def test_logarithmic_axes_have_the_real_numbers_and_no_two_ticks_say_the_same(kn
             assert len(set(dimension.ticktext)) == len(dimension.ticktext) == len(dimension.tickvals)
 
 
-def test_of_many_lines_the_best_are_chosen(known: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_selects_best_tenth_of_many_lines(known: Chronicle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert draw_parallel_coordinates(known).data[0].dimensions[-1].constraintrange is None
     monkeypatch.setattr(parallel, "_CROWDED", 10)
     figure = draw_parallel_coordinates(known)
@@ -167,27 +167,27 @@ def test_of_many_lines_the_best_are_chosen(known: Chronicle, monkeypatch: pytest
     low, high = metric.constraintrange
     chosen = sum(low <= each <= high for each in metric["values"])
     assert chosen == pytest.approx(0.1 * len(metric["values"]), abs=2)
-    assert "the best 10% are chosen" in figure.layout.title.text
+    assert "The best 10% are selected" in figure.layout.title.text
 
 
-def test_trials_without_a_finite_result_are_left_out_and_counted() -> None:
-    known = told(40, curve=lambda trial, length: nan if trial % 2 else trial + 1 / length)
+def test_parallel_counts_trials_without_finite_result() -> None:
+    known = simulated(40, curve=lambda trial, length: nan if trial % 2 else trial + 1 / length)
     figure = draw_parallel_coordinates(known)
     assert all(trial % 2 == 0 for trial in figure.data[0].customdata)
-    assert f"{len(last_results(known.timeline))} trials, " in figure.layout.title.text
+    assert f"{len(last_results(known.timeline))} trials (" in figure.layout.title.text
     assert "without a result left out" in figure.layout.title.text
 
 
-def test_labels_are_no_markup(known: Chronicle) -> None:
+def test_parallel_labels_are_escaped(known: Chronicle) -> None:
     figure = draw_parallel_coordinates(known)
-    # The words at the ticks alone: Plotly writes them as they are.
+    # Tick labels are not checked: Plotly shows them as plain text.
     for dimension in figure.data[0].dimensions:
         dimension.ticktext = None
     assert is_safe(figure)
 
 
-def test_any_space_can_be_drawn() -> None:
-    known = told(8)
+def test_trials_without_value_of_hyperparameter_are_left_out() -> None:
+    known = simulated(8)
     known.spec = replace(
         known.spec,
         space=Space(
@@ -198,9 +198,10 @@ def test_any_space_can_be_drawn() -> None:
         assert "No trial has been compared" in figure.layout.annotations[0].text
 
 
-def test_without_results_and_without_hyperparameters_they_say_so(silent: Chronicle) -> None:
-    for figure in (draw_scatter(silent), draw_heatmap(silent), draw_parallel_coordinates(silent)):
+def test_figures_without_results_or_hyperparameters_show_message(without_results: Chronicle) -> None:
+    history = without_results
+    for figure in (draw_scatter(history), draw_heatmap(history), draw_parallel_coordinates(history)):
         assert "No trial has been compared" in figure.layout.annotations[0].text
-    silent.spec = replace(silent.spec, space=Space({"width": Const(3)}))
-    for figure in (draw_scatter(silent), draw_parallel_coordinates(silent)):
+    history.spec = replace(history.spec, space=Space({"width": Const(3)}))
+    for figure in (draw_scatter(history), draw_parallel_coordinates(history)):
         assert "varies no hyperparameter" in figure.layout.annotations[0].text

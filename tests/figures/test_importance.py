@@ -1,4 +1,4 @@
-"""Which hyperparameters matter: what is known to matter does."""
+"""The figure of importance: hyperparameters that are known to matter come first."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ashwood.search.settings import Method
 from ashwood.search.space import Const, Space
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.results import comparable
-from tests.figures.told import is_safe, spec, told
+from tests.figures.simulated import is_safe, simulated, spec
 
 optuna = pytest.importorskip("optuna")
 
 
 def decided_by(name: str) -> Chronicle:
-    """Random search in which one hyperparameter decides how good a trial turns out."""
+    """Return a random search in which a single hyperparameter decides the metric, except for noise."""
     space = spec().space
 
     def curve(trial: int, length: int) -> float:
@@ -29,11 +29,11 @@ def decided_by(name: str) -> Chronicle:
         place = value / 0.5 if name == "drop" else 0.2 * ["adam", None, True].count(value)
         return 3 * place + 1 / length + 0.3 * unit_draw(3, "noise", trial)
 
-    return told(150, curve=curve, method=Method.RANDOM, max_length=3)
+    return simulated(150, curve=curve, method=Method.RANDOM, max_length=3)
 
 
 @pytest.mark.parametrize("name", ["drop", "opt"])
-def test_what_decides_comes_first(name: str) -> None:
+def test_deciding_hyperparameter_has_largest_share(name: str) -> None:
     figure = draw_importance(decided_by(name))
     bars = figure.data[0]
     assert sum(bars.x) == pytest.approx(1.0)
@@ -42,40 +42,40 @@ def test_what_decides_comes_first(name: str) -> None:
     assert bars.x[-1] > 0.5
 
 
-def test_it_says_what_was_compared_and_nothing_is_markup() -> None:
-    known = told(80)
+def test_title_says_which_results_are_compared() -> None:
+    known = simulated(80)
     figure = draw_importance(known)
     results = comparable(known.timeline, 50)
     assert results is not None
-    assert f"{len(results.results)} results after {results.length} epoch" in figure.layout.title.text
+    assert f"{len(results.results)} results at {results.length} epoch" in figure.layout.title.text
     assert "PED-ANOVA" in figure.layout.title.text
     assert is_safe(figure)
 
 
-def test_of_many_results_some_are_taken_and_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_title_says_how_many_of_many_results_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importance, "_MOST", 30)
-    assert "28 of 56 results" in draw_importance(told(80)).layout.title.text
+    assert "28 of 56 results" in draw_importance(simulated(80)).layout.title.text
 
 
 @pytest.mark.parametrize("trials", [8, 15])
-def test_too_few_results_are_no_reason_to_say_anything(trials: int) -> None:
-    assert "Too few results yet: 20 at one length" in draw_importance(told(trials)).layout.annotations[0].text
+def test_too_few_results_show_message(trials: int) -> None:
+    assert "of 20 needed" in draw_importance(simulated(trials)).layout.annotations[0].text
 
 
-def test_before_any_result_and_without_hyperparameters_it_says_so() -> None:
-    known = told(8, stop_after=2)
+def test_figure_without_results_or_hyperparameters_shows_message() -> None:
+    known = simulated(8, stop_after=2)
     assert "No trial has been compared" in draw_importance(known).layout.annotations[0].text
     known.spec = replace(known.spec, space=Space({"width": Const(3)}))
     assert "varies no hyperparameter" in draw_importance(known).layout.annotations[0].text
 
 
-def test_where_nothing_differs_nothing_matters() -> None:
-    known = told(60, curve=lambda trial, length: 1.0)
+def test_equal_results_show_message() -> None:
+    known = simulated(60, curve=lambda trial, length: 1.0)
     assert "don't differ" in draw_importance(known).layout.annotations[0].text
 
 
-def test_the_library_is_left_as_it_was() -> None:
-    known = told(60)
+def test_importances_restore_log_level_of_optuna() -> None:
+    known = simulated(60)
     results = comparable(known.timeline, 50)
     assert results is not None
     verbosity = optuna.logging.get_verbosity()
@@ -83,8 +83,8 @@ def test_the_library_is_left_as_it_was() -> None:
     assert optuna.logging.get_verbosity() == verbosity
 
 
-def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = told(60)
+def test_missing_optuna_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = simulated(60)
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.setitem(sys.modules, "optuna.importance", None)
     with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[figures,importance\]'"):

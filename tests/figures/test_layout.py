@@ -1,4 +1,4 @@
-"""Where things are: on the picture, and not on top of one another."""
+"""The layout of an animation: elements are inside the picture and don't overlap."""
 
 from __future__ import annotations
 
@@ -33,44 +33,45 @@ def layout_of(settings: SearchSettings, width: float, workers: int = 4) -> Layou
 
 @pytest.mark.parametrize("settings", SEARCHES)
 @pytest.mark.parametrize("width", [412.0, 856.0])
-def test_every_trial_has_a_place_of_its_own(settings: SearchSettings, width: float) -> None:
+def test_trials_at_a_rung_do_not_overlap(settings: SearchSettings, width: float) -> None:
     film = film_of(settings)
     layout = Layout(film, 22.0, 52.0, width)
-    for shelves, rungs in zip(layout.shelves, film.scene(film.seconds).brackets, strict=True):
-        tops = [shelf.y for shelf in shelves[1:]] + [0.0]
-        for shelf, rung, above in zip(shelves, rungs, tops, strict=True):
-            places = [shelf.place(rank) for rank in range(len(rung.seats))]
-            assert len(set(places)) == len(places) > 0
-            assert all(shelf.left <= x - shelf.radius < x + shelf.radius <= shelf.right for x, _ in places)
-            assert all(above < y - shelf.radius < y + shelf.radius <= shelf.y for _, y in places)
-    for left, right in pairwise(layout.shelves):
-        assert left[0].right + layout.words < right[0].left
+    for rung_lines, rungs in zip(layout.rung_lines, film.scene(film.seconds).brackets, strict=True):
+        tops = [rung_line.y for rung_line in rung_lines[1:]] + [0.0]
+        for rung_line, rung, above in zip(rung_lines, rungs, tops, strict=True):
+            positions = [rung_line.position(rank) for rank in range(len(rung.seats))]
+            radius = rung_line.radius
+            assert len(set(positions)) == len(positions) > 0
+            assert all(rung_line.left <= x - radius < x + radius <= rung_line.right for x, _ in positions)
+            assert all(above < y - radius < y + radius <= rung_line.y for _, y in positions)
+    for left, right in pairwise(layout.rung_lines):
+        assert left[0].right + layout.label_width < right[0].left
 
 
-def test_brackets_have_equal_lengths_at_equal_heights() -> None:
+def test_equal_lengths_of_brackets_are_equally_high() -> None:
     layout = layout_of(asha(60, mode=Mode.CONSERVATIVE, max_length=256), 856.0)
-    assert len(layout.shelves) > 2
-    assert len({shelves[-1].y for shelves in layout.shelves}) == 1
+    assert len(layout.rung_lines) > 2
+    assert len({rung_lines[-1].y for rung_lines in layout.rung_lines}) == 1
 
 
-def test_a_trial_climbs_straight_above_its_worker() -> None:
+def test_training_trial_moves_up_straight_above_its_worker() -> None:
     layout = layout_of(asha(40, method=Method.ASYNC_HALVING), 412.0, workers=5)
     for slot in range(5):
         (left, top), (right, _), (_, bottom), _ = layout.worker(slot)
-        assert layout.lane(0, slot) == pytest.approx((left + right) / 2)
-        assert (top, bottom) == (layout.ground, layout.ground + layout.box)
-    heights = [layout.height(0, rung, progress) for rung in range(3) for progress in (0.0, 0.5, 1.0)]
+        assert layout.training_x(0, slot) == pytest.approx((left + right) / 2)
+        assert (top, bottom) == (layout.workers_top, layout.workers_top + layout.box)
+    heights = [layout.training_y(0, rung, progress) for rung in range(3) for progress in (0.0, 0.5, 1.0)]
     assert heights == sorted(heights, reverse=True)
-    assert layout.height(0, 0, 0.0) < layout.ground
+    assert layout.training_y(0, 0, 0.0) < layout.workers_top
 
 
-def test_the_best_are_marked_up_to_the_last_of_them() -> None:
-    shelf = layout_of(asha(700, method=Method.SYNC_HALVING), 412.0).shelves[0][0]
-    assert shelf.rows > 1
+def test_highlight_covers_exactly_the_first_ranks() -> None:
+    rung_line = layout_of(asha(700, method=Method.SYNC_HALVING), 412.0).rung_lines[0][0]
+    assert rung_line.rows > 1
 
     def covered(count: int, rank: int) -> bool:
-        x, y = shelf.place(rank)
-        return any(a[0] < x < c[0] and a[1] < y < c[1] for a, _, c, _ in shelf.behind(count))
+        x, y = rung_line.position(rank)
+        return any(a[0] < x < c[0] and a[1] < y < c[1] for a, _, c, _ in rung_line.highlight(count))
 
-    for count in range(3 * shelf.rows):
+    for count in range(3 * rung_line.rows):
         assert [covered(count, rank) for rank in range(20)] == [rank < count for rank in range(20)]

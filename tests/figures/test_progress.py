@@ -12,7 +12,7 @@ from ashwood.figures.axes import AGAINST, Against
 from ashwood.figures.progress import draw_best_so_far
 from ashwood.figures.theme import DARK
 from ashwood.views.chronicle import chronicle
-from tests.figures.told import SCRIPT, is_safe, spec, told, trials_of
+from tests.figures.simulated import SCRIPT, is_safe, simulated, spec, trials_of
 from tests.views.simulate import Workers, power_law
 
 
@@ -22,7 +22,7 @@ def steps_of(figure: Any, name: str = "best so far") -> Any:
 
 @pytest.mark.parametrize("against", AGAINST)
 def test_steps_are_the_improvements(against: Against) -> None:
-    known = told(40, stop_after=200)
+    known = simulated(40, stop_after=200)
     figure = draw_best_so_far(known, against=against)
     line = steps_of(figure)
     assert line.line.shape == "hv"
@@ -39,7 +39,7 @@ def test_steps_are_the_improvements(against: Against) -> None:
 
 @pytest.mark.parametrize("against", ["time", "trials"])
 def test_results_lie_behind_and_none_is_better_than_the_line(against: Against) -> None:
-    known = told(40)
+    known = simulated(40)
     results, line = draw_best_so_far(known, against=against).data
     assert len(results.x) == len(known.progress.trials.best(1_000))
     assert min(results.y) == pytest.approx(line.y[-1], rel=1e-6)
@@ -48,16 +48,16 @@ def test_results_lie_behind_and_none_is_better_than_the_line(against: Against) -
 
 def test_what_it_can_be_drawn_against_is_told() -> None:
     with pytest.raises(AshwoodError, match=r"against 'money': expected time, trials or units"):
-        draw_best_so_far(told(4), against="money")  # type: ignore[arg-type]
+        draw_best_so_far(simulated(4), against="money")  # type: ignore[arg-type]
 
 
 def test_before_the_first_report_it_says_so() -> None:
-    assert "No trial has reported yet" in draw_best_so_far(told(8, stop_after=2)).layout.annotations[0].text
-    assert "No trial has reported yet" in compare({"one": told(8, stop_after=2)}).layout.annotations[0].text
+    assert "No trial has reported yet" in draw_best_so_far(simulated(8, stop_after=2)).layout.annotations[0].text
+    assert "No trial has reported yet" in compare({"one": simulated(8, stop_after=2)}).layout.annotations[0].text
 
 
 def test_several_are_told_apart_and_who_is_silent_is_named() -> None:
-    several = {SCRIPT: told(20), "other": told(10), "silent": told(8, stop_after=2)}
+    several = {SCRIPT: simulated(20), "other": simulated(10), "silent": simulated(8, stop_after=2)}
     figure = compare(several, against="trials")
     assert len({trace.line.color for trace in figure.data}) == len(figure.data) == 2
     assert "silent" in figure.layout.title.text

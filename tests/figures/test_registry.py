@@ -1,4 +1,4 @@
-"""One list of figures: all of it can be drawn, of any experiment, and what can't be is refused with words."""
+"""The list of figures: each can be drawn for any experiment, and wrong options are refused."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.views.chronicle import Chronicle, chronicle
-from tests.figures.told import LINK, SPACE, is_safe, told
+from tests.figures.simulated import LINK, SPACE, is_safe, simulated
 from tests.views.simulate import Workers
 from tests.views.streams import runs
 
 
 @pytest.fixture(scope="module")
 def known() -> Chronicle:
-    return told(60, faults=0.01)
+    return simulated(60, faults=0.01)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 @pytest.mark.parametrize("name", FIGURES)
-def test_each_is_drawn_on_its_paper(name: str, theme: object, known: Chronicle) -> None:
+def test_figure_has_background_of_theme(name: str, theme: object, known: Chronicle) -> None:
     figure = draw(name, known, theme=theme)  # type: ignore[arg-type]
     assert figure.layout.paper_bgcolor == theme.paper  # type: ignore[attr-defined]
     assert figure.layout.title.text
@@ -34,19 +34,19 @@ def test_each_is_drawn_on_its_paper(name: str, theme: object, known: Chronicle) 
 
 @pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("stop_after", [0, 1, 2, 9, 30])
-def test_each_is_drawn_from_the_first_moment_on(name: str, stop_after: int) -> None:
-    assert draw(name, told(30, stop_after=stop_after)).to_json()
+def test_figure_can_be_drawn_early_in_a_search(name: str, stop_after: int) -> None:
+    assert draw(name, simulated(30, stop_after=stop_after)).to_json()
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
-def test_all_are_drawn_of_whatever_happened(ran: Workers) -> None:
+def test_figures_can_be_drawn_for_any_history(ran: Workers) -> None:
     known = chronicle(ran.experiment.spec, ran.entries)
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
 
 
-def test_all_that_is_listed_can_be_asked_for(known: Chronicle) -> None:
+def test_every_allowed_value_of_options_can_be_drawn(known: Chronicle) -> None:
     for kind in describe(known):
         for option in kind["options"]:
             for value in option["allowed"] or []:
@@ -54,11 +54,11 @@ def test_all_that_is_listed_can_be_asked_for(known: Chronicle) -> None:
     assert json.loads(json.dumps(describe(known))) == describe(known)
 
 
-def test_every_figure_is_a_method_of_experiments() -> None:
+def test_every_figure_is_a_method_of_figures() -> None:
     assert set(FIGURES) <= set(dir(Figures))
 
 
-def test_methods_draw_the_same(known: Chronicle) -> None:
+def test_methods_and_registry_draw_same_figures(known: Chronicle) -> None:
     ran = Workers(replace(known.spec, name="x"), lambda trial, length: trial + 1 / length)
     ran.run()
     figures = Figures(ran.experiment.spec, lambda: ran.entries)
@@ -80,20 +80,20 @@ def test_methods_draw_the_same(known: Chronicle) -> None:
         ("scatter", {"hparam": "dorp"}, r"hparam: there is no 'dorp', did you mean 'drop'\?"),
     ],
 )
-def test_what_there_is_not_is_refused_with_words(
+def test_unknown_figures_options_and_values_are_refused(
     name: str, options: dict[str, object], message: str, known: Chronicle
 ) -> None:
     with pytest.raises(AshwoodError, match=message):
         draw(name, known, options)
 
 
-def test_options_come_as_text(known: Chronicle) -> None:
+def test_options_are_read_from_text(known: Chronicle) -> None:
     figure = draw("learning_curves", known, {"top": "3", "log_x": "true", "log_y": "0", "metric": LINK, "by": ""})
     assert len([trace for trace in figure.data if trace.name != "other trials"]) == 3
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", None)
 
 
-def test_kinds_tell_what_their_values_are(known: Chronicle) -> None:
+def test_options_list_their_allowed_values(known: Chronicle) -> None:
     options = {option.name: option for kind in FIGURES.values() for option in kind.options}
     assert options["hparam"].allowed(known) == ["lr", "drop", "opt", f"model.{LINK}"]
     assert options["metric"].allowed(known) == [known.spec.metric]
@@ -102,15 +102,15 @@ def test_kinds_tell_what_their_values_are(known: Chronicle) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in FIGURES if name != "parallel_coordinates"])
-def test_nothing_that_users_name_is_markup(name: str, known: Chronicle) -> None:
+def test_names_are_escaped(name: str, known: Chronicle) -> None:
     assert is_safe(draw(name, known))
 
 
 @pytest.mark.parametrize("values", [(1e308, -1e308, 5e-324), (0.0,), (-1.0, -2.0), (1e300, 1e-300)])
-def test_numbers_may_be_of_any_size(values: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_can_be_drawn_with_extreme_metrics(values: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (ladder, timeline):
         monkeypatch.setattr(module, "MANY", 10)
-    known = told(60, curve=lambda trial, length: values[(trial + length) % len(values)])
+    known = simulated(60, curve=lambda trial, length: values[(trial + length) % len(values)])
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
     draw("learning_curves", known, {"log_x": "on", "log_y": "on"})

@@ -1,4 +1,4 @@
-"""Where the budget went, as a figure: what it draws is what the view says."""
+"""The figure of the budget: its bars agree with the view."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ashwood.figures.spending import draw_spending
 from ashwood.figures.theme import DARK
 from ashwood.views.budget import budget
-from tests.figures.told import is_safe, told
+from tests.figures.simulated import is_safe, simulated
 
 
 def named(figure: Any, name: str) -> Any:
@@ -17,8 +17,8 @@ def named(figure: Any, name: str) -> Any:
 
 
 @pytest.mark.parametrize("stop_after", [None, 120])
-def test_bars_are_training_and_lines_what_was_expected(stop_after: int | None) -> None:
-    known = told(60, stop_after=stop_after, faults=0.01)
+def test_bars_show_training_and_lines_show_expectation(stop_after: int | None) -> None:
+    known = simulated(60, stop_after=stop_after, faults=0.01)
     spent = budget(known)
     shares = [share for bracket in spent.shares for share in bracket]
     figure = draw_spending(known, theme=DARK)
@@ -28,15 +28,15 @@ def test_bars_are_training_and_lines_what_was_expected(stop_after: int | None) -
     assert is_safe(figure)
 
 
-def test_the_time_of_workers_is_all_there() -> None:
-    figure = draw_spending(told(60, faults=0.05))
+def test_shares_of_worker_time_add_up_to_one() -> None:
+    figure = draw_spending(simulated(60, faults=0.05))
     time = [trace for trace in figure.data if trace.yaxis == "y2"]
     assert sum(trace.x[0] for trace in time) == pytest.approx(1.0)
     assert [trace.name.rpartition(" ")[0] for trace in time] in (
-        ["workers train", "train again", "are idle"],
-        ["workers train", "are idle"],
+        ["worker time: training", "repeated training", "idle"],
+        ["worker time: training", "idle"],
     )
 
 
-def test_before_a_driver_started_it_says_so() -> None:
-    assert "No driver" in draw_spending(told(8, stop_after=0)).layout.annotations[0].text
+def test_figure_before_driver_starts_shows_message() -> None:
+    assert "No driver" in draw_spending(simulated(8, stop_after=0)).layout.annotations[0].text

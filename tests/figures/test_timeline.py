@@ -1,4 +1,4 @@
-"""The timeline as a figure: what it draws is what the view says."""
+"""The figure of workers over time: its spans agree with the view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def figures(ran: Workers) -> Figures:
     return Figures(ran.experiment.spec, lambda: ran.entries)
 
 
-def test_a_trace_a_bracket_and_rung(ran: Workers) -> None:
+def test_timeline_has_one_trace_per_bracket_and_rung(ran: Workers) -> None:
     timeline = timeline_of(ran)
     bars = [trace for trace in figures(ran).timeline().data if trace.type == "bar"]
     idle, *work = bars
@@ -42,13 +42,13 @@ def test_a_trace_a_bracket_and_rung(ran: Workers) -> None:
     assert len({bar.marker.color for bar in work}) == len(work)
 
 
-def test_hovering_tells_trial_lengths_metric_and_outcome(ran: Workers) -> None:
+def test_hover_text_has_trial_lengths_metric_and_outcome(ran: Workers) -> None:
     first = timeline_of(ran).spans[0]
     bar = figures(ran).timeline().data[1]
-    trial, attempt, start, length, metric, worked = bar.customdata[0]
+    trial, attempt, start, length, metric, outcome = bar.customdata[0]
     assert (trial, attempt, start, length) == (first.trial, first.attempt, first.start, first.length)
     assert metric == f"{first.metric:.6g}"
-    assert worked.startswith(f"{first.how}, after ")
+    assert outcome.startswith(f"{first.how} after ")
     assert f"rung {first.rung}" in bar.hovertemplate
 
 
@@ -58,17 +58,17 @@ def test_failures_are_marked(ran: Workers) -> None:
     assert marks["failed"] > 0
 
 
-def test_an_experiment_that_nobody_worked_on_has_a_figure_too() -> None:
+def test_timeline_without_workers_shows_message() -> None:
     figure = Figures(spec_of(asha(4)), lambda: ()).timeline()
-    assert "nobody has worked on it yet" in figure.layout.title.text
+    assert "no worker has run yet" in figure.layout.title.text
 
 
-def test_names_are_no_markup(ran: Workers) -> None:
+def test_names_are_escaped(ran: Workers) -> None:
     spec = replace(ran.experiment.spec, name="lr <1 & more")
     assert "lr &lt;1 &amp; more" in Figures(spec, lambda: ran.entries).timeline().layout.title.text
 
 
-def test_without_plotly_it_says_what_to_install(ran: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_plotly_error_says_what_to_install(ran: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.delitem(sys.modules, "plotly.graph_objects", raising=False)
     with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[figures\]'"):

@@ -1,4 +1,4 @@
-"""The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
+"""Reads experiment files: YAML, compatible with Determined AI's, to the spec of an experiment."""
 
 from ashwood.config.backend import parse_backend
 from ashwood.config.reader import (

@@ -1,4 +1,4 @@
-"""``backend``: where trials run, on this machine or on a Ray cluster."""
+"""Reads ``backend``: whether trials run on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ _REFUSED = {
     "py_modules": "Ashwood sends the work directory, and what is imported from it, itself; "
     "other packages are for pip, uv or conda",
 }
-"""What Ray could set up, but Ashwood does."""
+"""Keys of Ray's runtime environment that Ashwood sets itself, with the reason."""
 
 
 def read_backend(value: Any, report: Report) -> RayCluster | None:
-    """The Ray cluster that trials run on; None: they run on this machine, or something is wrong, which is reported."""
+    """Return the Ray cluster that trials run on, or None if they run on this machine.
+
+    A mistake is reported and also returns None.
+    """
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -40,10 +43,10 @@ def read_backend(value: Any, report: Report) -> RayCluster | None:
 
 
 def parse_backend(value: Any) -> RayCluster | None:
-    """The same, of a value that stands in no file.
+    """Return the Ray cluster that a value outside a file describes, or None for this machine.
 
     Raises:
-        ConfigError: it is wrong; says everything that is.
+        ConfigError: the value is wrong; the error lists all its problems.
     """
     report = Report(Source())
     cluster = read_backend(value, report)
@@ -95,11 +98,11 @@ def _runtime_env(value: Any, report: Report) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        report.error(path, must_be("a map of what Ray is to set up, such as {pip: [torch]}", value))
+        report.error(path, must_be("a map of what Ray sets up, such as {pip: [torch]}", value))
         return {}
     for key in value:
         if key in _REFUSED:
-            report.error((*path, key), f"must not stand here: {_REFUSED[key]}")
+            report.error((*path, key), f"can't be set here: {_REFUSED[key]}")
     return dict(value)
 
 

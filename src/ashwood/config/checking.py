@@ -1,4 +1,4 @@
-"""Data against a model of `shape`, each mismatch in words that a user can act on."""
+"""Checks data against a model of `ashwood.config.shape`, and says how to fix each mismatch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def checked(data: dict[str, Any], report: Report) -> ExperimentFile:
-    """The file as a model, with the default in place of whatever is wrong, which is reported."""
+    """Return the file as a model.  Wrong values are reported and replaced by their defaults."""
     try:
         return ExperimentFile.model_validate(data)
     except ValidationError as error:
@@ -46,7 +46,7 @@ def checked(data: dict[str, Any], report: Report) -> ExperimentFile:
 
 
 def checked_leaf(model: type[_M], data: dict[str, Any], at: Path, report: Report) -> _M | None:
-    """A hyperparameter as a model; None where something is wrong with it, which is reported."""
+    """Return a hyperparameter as a model, or None if it is wrong, which is reported."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -55,12 +55,12 @@ def checked_leaf(model: type[_M], data: dict[str, Any], at: Path, report: Report
 
 
 def must_be(expected: str, value: Any) -> str:
-    """That a value has the wrong type, with the way to write it where that can be guessed."""
+    """Return a message that a value has the wrong type, with a correct spelling if one can be guessed."""
     return f"must be {expected}, not {shown(value)}{_fix(expected, value)}"
 
 
 def _report_all(details: Iterable[ErrorDetails], at: Path, model: type[BaseModel], report: Report) -> None:
-    # Unknown keys first: a key that was only misspelt isn't missing too.
+    # Report unknown keys first.  If such a key is a misspelling of a required one, that one is not reported as missing.
     for detail in sorted(details, key=lambda detail: detail["type"] != "extra_forbidden"):
         if report.is_full:
             break
@@ -72,7 +72,7 @@ def _report_all(details: Iterable[ErrorDetails], at: Path, model: type[BaseModel
                 needs = all_of(name for name, field in model.model_fields.items() if field.is_required())
                 report.error(path, f"is missing; needed are {needs}")
             case "extra_forbidden" | "missing":
-                pass  # reported as what it is
+                pass  # The problem has been reported under the misspelt key.
             case "int_type" if (most := _too_large(detail, model)) is not None:
                 report.error(path, f"must be at most {most}, not {shown(detail['input'])}")
             case _:
@@ -80,7 +80,7 @@ def _report_all(details: Iterable[ErrorDetails], at: Path, model: type[BaseModel
 
 
 def _too_large(detail: ErrorDetails, model: type[BaseModel]) -> int | None:
-    """The largest whole number that a key takes, if the value is a float such as 1e9 that is above it."""
+    """Return the largest whole number that a key takes, if the value is a whole float above it, such as 1e9."""
     *inner, key = detail["loc"]
     value = detail["input"]
     if not isinstance(value, float) or not value.is_integer() or not isinstance(key, str):
@@ -130,7 +130,7 @@ def _not_in_enum(key: str, value: Any) -> str:
 
 
 def _fix(expected: str, value: Any) -> str:
-    """How to write the value so that it is what was expected."""
+    """Return a correct spelling of the value to append to a message, or an empty text if none can be guessed."""
     if expected == "text" and isinstance(value, bool | int | float):
         return f': write "{shown(value)}" in quotes'
     if expected == "a list" and isinstance(value, str | int | float) and not isinstance(value, bool):
@@ -203,9 +203,9 @@ def _similar_elsewhere(key: str) -> Path | None:
 
 
 def _homes() -> Iterator[tuple[Path, set[str]]]:
-    """Every section of the file with its keys, those without effect included."""
+    """Yield every section of the file with its keys, including Determined's keys without effect."""
     sections: list[tuple[Path, type[BaseModel]]] = [((), ExperimentFile)]
-    for path, model in sections:  # which grows by the sections inside
+    for path, model in sections:  # The loop appends nested sections to this list.
         yield path, {*model.model_fields, *(str(key[-1]) for key in determined.IGNORED if key[:-1] == path)}
         for name, info in model.model_fields.items():
             if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
@@ -225,12 +225,12 @@ def _section(model: type[BaseModel], path: Iterable[str | int]) -> type[BaseMode
 
 
 def _copy(data: dict[str, Any]) -> dict[str, Any]:
-    """Deep enough for `_remove`: sections are maps inside the map of the file."""
+    """Copy the file's map and the sections in it, which is as deep as `_remove` changes them."""
     return {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
 
 
 def _remove(data: dict[str, Any], path: Path) -> None:
-    """Leave out a key of the file or of a section; of a list the whole, since half of one is no value at all."""
+    """Remove a key of the file or of a section.  A list with a wrong item is removed as a whole."""
     first, *rest = path
     section = data.get(str(first))
     if rest and isinstance(rest[0], str) and isinstance(section, dict):

@@ -1,7 +1,7 @@
-"""Determined AI's words: keys that Ashwood has no use for, and keys and names it spells otherwise.
+"""Keys and names of Determined AI that Ashwood ignores or spells differently.
 
-A file written for Determined is accepted; each of its keys that has no effect here is named
-in a warning that says what happens instead.
+A file written for Determined is accepted.  Each key without effect gets a warning that says what
+Ashwood does instead.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ IGNORED: dict[Path, str] = {
         "perform_initial_validation",
     ): "training code decides whether it validates before training; the search doesn't ask for it",
     ("pool",): f"Ashwood has no pools: {_WHERE}",
-    ("preemption_timeout",): "a trial that is preempted saves within 10 seconds, or goes on from its latest checkpoint",
+    ("preemption_timeout",): "a trial that is preempted saves within 10 seconds, or resumes from its latest checkpoint",
     ("profiling",): "Ashwood doesn't profile; training code may use its framework's profiler",
     ("project",): "experiments aren't grouped into projects; use labels",
     ("retention_policy",): "logs are kept until you delete them",
-    ("scheduling_unit",): ("training code hears from the search at each report, not every so many batches"),
+    ("scheduling_unit",): ("the search answers at each report of training code, not after a fixed number of batches"),
     ("security",): "Ashwood runs as you, with your rights",
     ("slurm",): f"{_NO_CLUSTER} and submits nothing to Slurm",
     ("tensorboard_storage",): "Ashwood stores no TensorBoard files; training code may write them where it likes",
@@ -69,15 +69,13 @@ METHODS = {
     "adaptive_simple": "use adaptive_asha, which takes the same max_trials, max_length and mode",
     "asha": "use adaptive_asha, or async_halving for a single bracket",
     "bayesian": "use adaptive_asha, or random",
-    "custom": (
-        "use adaptive_asha, or random where every trial shall train to the end; outside code can't drive a search"
-    ),
+    "custom": ("use adaptive_asha, or random to train every trial to full length; outside code can't drive a search"),
     "hyperband": "use adaptive_asha, or sync_halving for a single bracket",
     "pbt": "use adaptive_asha, as population-based training isn't offered",
     "successive_halving": "use sync_halving, or adaptive_asha, which doesn't wait for slow trials",
     "tpe": "use adaptive_asha, or random",
 }
-"""Search methods that people know from elsewhere, and what to use here."""
+"""Search methods of other tools, with what to use in Ashwood."""
 
 _PBT = "belongs to Determined's population-based training, which isn't offered: leave it out"
 _BUDGET = "Ashwood has no budget over all trials: give max_trials and max_length"
@@ -105,7 +103,7 @@ _BATCHES_PER_STEP = 100
 
 
 def take_out_ignored(tree: dict[str, Any], report: Report) -> None:
-    """Remove the keys that have no effect here, with a warning each."""
+    """Remove the keys that have no effect in Ashwood, and warn about each."""
     for path, instead in IGNORED.items():
         level: Any = tree
         for name in path[:-1]:
@@ -115,7 +113,7 @@ def take_out_ignored(tree: dict[str, Any], report: Report) -> None:
 
 
 def take_out_old_searcher_keys(tree: dict[str, Any], report: Report) -> None:
-    """Remove keys of the searcher that were spelled otherwise long ago, with an error each that gives the spelling."""
+    """Remove the searcher's keys of old versions of Determined, and report each with its current spelling."""
     searcher = tree.get("searcher")
     if not isinstance(searcher, dict):
         return

@@ -1,12 +1,12 @@
-"""YAML text to plain data and the line of every key.
+"""Reads YAML text to plain data and the line of every key.
 
-What differs from PyYAML's own loader: ``1e-4`` is a number, ``1:30`` and ``2024-01-31`` are
-text, a key that is given twice or isn't text is an error, and nothing but JSON's types
-comes out.
+It differs from PyYAML's own loader in four ways: ``1e-4`` is a number, ``1:30`` and
+``2024-01-31`` are text, a key that is given twice or isn't text is an error, and all values have
+JSON types.
 
-Time and memory are bounded.  While the text is read, each node is measured as it would be
-with its aliases and merge keys expanded, so a text that expands to too much is refused
-before anything is expanded.
+Time and memory are bounded.  While the text is read, the size that each node will have after
+expanding its aliases and merge keys is computed.  So a text that expands to too much is refused
+before it is expanded.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LONGEST_TEXT = 1_000_000
 _MOST_NODES = 100_000
 _DEEPEST = 100
 _LONGEST_QUOTE = 80
-_LARGEST = 10**308  # a float ends there, too
+_LARGEST = 10**308  # Whole numbers must be in the range of floats, whose largest is about 1.8e308.
 
 
 @dataclass(slots=True)
 class _Extent:
-    """How much a node expands to.
+    """The size of a node after its aliases and merge keys are expanded.
 
     Attributes:
         nodes: number of nodes, the node itself included.
@@ -45,9 +45,9 @@ class _Extent:
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolves plain scalars by the rules of this module, and refuses a text that expands to too much.
+    """A YAML loader that resolves scalars by the rules of this module and refuses a text that expands to too much.
 
-    The parts of a node are complete before the node is, so each node is measured once, from the extents of its parts.
+    PyYAML completes the children of a node before the node, so each node's size follows from those of its children.
     """
 
     yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own attribute, filled below
@@ -68,7 +68,7 @@ class _Loader(yaml.SafeLoader):
             raise _Unreadable(line, f"too large: more than {_MOST_NODES:,} values")
         self._check_depth(self._level, line)
         node = super().compose_node(parent, index)
-        assert node is not None  # noqa: S101 - None is for the end of the text, which is not asked for here
+        assert node is not None  # noqa: S101 - PyYAML returns None at the end of the text only
         if not is_alias:
             self._extents[node] = self._extent(node, line)
         elif node not in self._extents:
@@ -123,7 +123,7 @@ for _tag, _pattern, _first in (
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something wrong with the text itself."""
+    """A problem of the YAML text, with its path and line."""
 
     path: Path
     line: int | None
@@ -132,12 +132,12 @@ class Flaw:
 
 @dataclass(slots=True)
 class Document:
-    """What a text says.
+    """The content of a YAML text.
 
     Attributes:
-        data: JSON values; None where the text can't be read at all.
+        data: JSON values, or None if the text can't be read.
         lines: the line, from 1, of every key and list item; the path ``()`` is the whole text.
-        flaws: what is wrong with the text; ``data`` leaves those parts out.
+        flaws: the problems of the text; ``data`` leaves those parts out.
     """
 
     data: Any = None
@@ -151,7 +151,7 @@ class _Unreadable(Exception):
 
 
 def parse(text: str) -> Document:
-    """Read YAML text.  Never raises: what is wrong is in the document's flaws."""
+    """Return the content of a YAML text.  Never raises: problems are in the document's flaws."""
     document = Document()
     if len(text) > _LONGEST_TEXT:
         message = f"too large: {len(text):,} characters, but at most {_LONGEST_TEXT:,} are read"
@@ -178,14 +178,14 @@ def _compose(text: str) -> yaml.Node | None:
     loader = _Loader(text)
     try:
         return loader.get_single_node()
-    except (ValueError, OverflowError):  # PyYAML leaves both to its callers
+    except (ValueError, OverflowError):  # PyYAML doesn't turn the errors of chr() into its own.
         raise _Unreadable(loader.line + 1, "an escape (\\U…) that stands for no character") from None
     finally:
         loader.dispose()
 
 
 class _Builder:
-    """Turns YAML nodes into values, expanding aliases and merge keys."""
+    """A converter of YAML nodes to values, which expands aliases and merge keys."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -214,7 +214,7 @@ class _Builder:
         return values
 
     def _entries(self, node: yaml.MappingNode, path: Path) -> dict[str, tuple[yaml.Node, yaml.Node]]:
-        """Keys and values, those of ``<<`` first, which the map's own keys replace."""
+        """Return the key and value nodes of a map.  Its own keys take precedence over those of ``<<``."""
         merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         for key, child in node.value:
@@ -247,7 +247,10 @@ class _Builder:
         return self._text(node, path)
 
     def _text(self, node: yaml.ScalarNode, path: Path) -> str:
-        """The text of a scalar, with surrogate pairs, as JSON writes characters, put together."""
+        """Return the text of a scalar.
+
+        JSON writes characters above U+FFFF as two escapes.  Each such surrogate pair is joined to its character.
+        """
         text = str(node.value)
         try:
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -318,7 +321,7 @@ def _syntax_flaw(error: yaml.MarkedYAMLError, text: str) -> Flaw:
 
 
 def _last_opened(text: str) -> int | None:
-    """The line of the innermost bracket or the quote that nothing closes."""
+    """Return the line of the innermost bracket or quote that is never closed, or None if all are closed."""
     opened: list[int] = []
     try:
         for token in yaml.scan(text, Loader=_Loader):

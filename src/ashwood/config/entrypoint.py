@@ -1,4 +1,4 @@
-"""``entrypoint``: a function, a function of a file, or a command with placeholders."""
+"""Reads ``entrypoint``: a function of a module, a function of a file, or a command with placeholders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FORMS = 'module:function, path/file.py:function, or a command such as "python t
 
 
 def read_entrypoint(value: Any, tree: Tree, report: Report) -> Entrypoint | None:
-    """The training code; None where it is wrong, which is reported."""
+    """Return the training code, or None if it is wrong, which is reported."""
     if isinstance(value, Entrypoint):
         entrypoint: Entrypoint | None = value
     elif value is None:
@@ -66,12 +66,12 @@ def _from_text(text: str, report: Report) -> Entrypoint | None:
 
 
 def _from_reference(text: str, report: Report) -> Entrypoint | None:
-    """``module:function`` or ``path/file.py:function``."""
+    """Read ``module:function`` or ``path/file.py:function``."""
     place, _, function = text.rpartition(":")
     if not _is_name(function):
         report.error(
             ENTRYPOINT,
-            f"{shown(function)} can't be the name of a function: it must stand in its module, as "
+            f"{shown(function)} can't be the name of a function: it must be at the top level of its module, as "
             f"in {shorten(place, _LONGEST_TEXT) or 'module'}:train",
         )
     elif place.endswith(".py") and (place != ".py"):
@@ -101,10 +101,10 @@ def _from_words(words: Sequence[Any], report: Report) -> Entrypoint | None:
 
 
 def _quoted(word: str) -> str:
-    """Like `shlex.quote`, but placeholders stay outside of the quotes, where values put in are quoted themselves."""
+    """Quote a word for the shell, except its placeholders: each value is quoted when it is filled in."""
     if not PLACEHOLDER.search(word):
         return shlex.quote(word)
-    pieces = PLACEHOLDER.split(word)  # literal, name, literal, name, …, literal
+    pieces = PLACEHOLDER.split(word)  # Literals and names alternate: literal, name, literal, …, literal.
     return "".join(f"{{{piece}}}" if odd % 2 else piece and shlex.quote(piece) for odd, piece in enumerate(pieces))
 
 
@@ -128,7 +128,7 @@ def _warn_of_trial_class(function: str, report: Report) -> None:
     if function[:1].isupper() and function.endswith("Trial"):
         report.warn(
             ENTRYPOINT,
-            f"Ashwood calls {shorten(function)}(trial) as a function; a Trial class of Determined has to become one",
+            f"Ashwood calls {shorten(function)}(trial) as a function; a Trial class of Determined must become one",
         )
 
 

@@ -1,8 +1,8 @@
-"""The map ``hyperparameters`` to a space.
+"""Reads ``hyperparameters`` to a search space.
 
-A map with a ``type`` that is no map itself describes one hyperparameter; any other map
-nests.  Everything else is a constant.  In Python, the classes of `ashwood.search.space`
-may stand for the maps.
+A map whose ``type`` is not itself a map describes one hyperparameter.  Any other map nests
+hyperparameters.  Everything else is a constant.  In Python, instances of the classes in
+`ashwood.search.space` can replace the maps.
 """
 
 from __future__ import annotations
@@ -49,18 +49,19 @@ _OTHER_NAMES = {
     "uniform": "double",
 }
 _STAND_IN = Const(None)
-"""Takes the place of a hyperparameter that is wrong, so that its name is still known."""
+"""Replaces a wrong hyperparameter, so that placeholders with its name are not reported, too."""
 _PROBABLY_AN_ACTUAL_VALUE = 0.1
+"""Positive bounds below this are probably values and not exponents."""
 _WIDE = 100
-"""Ratio of bounds from which on they are probably values of a log scale, and not exponents."""
+"""Least ratio of the bounds at which they are probably values of a log scale and not exponents."""
 _MOST_NAMES = 10
 _LONGEST_NAME = 60
 _LARGEST_SHOWN = 10**18
-_MOST_DIGITS = 300  # a float ends at 1e308, and loses precision below 1e-308
+_MOST_DIGITS = 300  # Floats end at about 1e308, and lose precision below 1e-308.
 
 
 def read_space(tree: Mapping[str, Any], report: Report) -> Tree:
-    """The space that a map describes."""
+    """Return the search space that a map describes; problems are reported."""
     space_tree = {name: _read(value, (*HYPERPARAMETERS, name), report) for name, value in tree.items()}
     seen: set[str] = set()
     for path, _ in space.Space(space_tree).leaves():
@@ -152,12 +153,12 @@ def _read_leaf(kind: LeafType, value: dict[str, Any], path: Path, report: Report
 
 
 def _check_different(values: Sequence[Any], path: Path, report: Report) -> None:
-    """Report a value that is there twice, because it would be drawn twice as often as the others."""
+    """Report a value that is given twice, because it would be drawn twice as often as the others."""
     seen: set[str] = set()
     for position, value in enumerate(values):
         text = json.dumps(value, sort_keys=True, default=str)
         if text in seen:
-            report.error((*path, "vals", position), f"{shown(value)} is there twice: leave one out")
+            report.error((*path, "vals", position), f"{shown(value)} is given twice: leave one out")
             return
         seen.add(text)
 
@@ -174,7 +175,7 @@ def _in_order(low: float, high: float, path: Path, report: Report) -> bool:
 
 
 def _log_in_order(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
-    """Whether minval is below maxval; asks what is meant if the bounds look like values instead of exponents."""
+    """Return whether minval is below maxval.  If they look like values, the message explains exponents."""
     low, high, base = leaf.minval, leaf.maxval, leaf.base
     if low < high or base <= 1 or not 0 < low < 1:
         return _in_order(low, high, path, report)
@@ -202,9 +203,9 @@ def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
     below, wide = leaf.minval < _PROBABLY_AN_ACTUAL_VALUE, leaf.maxval >= _WIDE * leaf.minval
     if leaf.base > 1 and 0 < leaf.minval < leaf.maxval and below and (wide or leaf.maxval <= 1):
         low, high = (math.log(bound, leaf.base) for bound in (leaf.minval, leaf.maxval))
-        # An experiment file may come from Determined, where it was accepted.
-        tell = report.error if report.is_python and wide else report.warn
-        tell(
+        # In a file this is only a warning, because Determined accepts the same bounds.
+        add = report.error if report.is_python and wide else report.warn
+        add(
             path,
             f"minval and maxval of log are exponents, so values run from {leaf.base**leaf.minval:.4g} to "
             f"{leaf.base**leaf.maxval:.4g}; for {leaf.minval:g} to {leaf.maxval:g} "
@@ -213,11 +214,11 @@ def _sound_powers(leaf: shape.LogLeaf, path: Path, report: Report) -> bool:
     return True
 
 
-# -- what a grid needs ----------------------------------------------------------------------------
+# -- grid search ----------------------------------------------------------------------------------
 
 
 def read_grid_size(tree: Tree, report: Report) -> int:
-    """How many points the grid has; what makes it no grid, or too large a one, is reported."""
+    """Return the number of points of the grid.  A missing count and a grid that is too large are reported."""
     sizes: dict[str, int] = {}
     for path, leaf in space.Space(tree).leaves():
         at = (*HYPERPARAMETERS, *path)
@@ -240,7 +241,7 @@ def read_grid_size(tree: Tree, report: Report) -> int:
 
 
 def _grid_size(leaf: Hyperparameter) -> int:
-    """As many as ``leaf.grid()`` has, without making them."""
+    """Return the number of values of ``leaf.grid()`` without creating them."""
     match leaf:
         case Const():
             return 1
@@ -253,7 +254,7 @@ def _grid_size(leaf: Hyperparameter) -> int:
 
 
 def count_settings(tree: Tree) -> float:
-    """Return how many different settings a space has; infinite if a hyperparameter is continuous."""
+    """Return the number of different settings of a space, which is infinite if a hyperparameter is continuous."""
     return math.prod(
         math.inf
         if isinstance(leaf, Double | Log)
@@ -265,7 +266,7 @@ def count_settings(tree: Tree) -> float:
 
 
 def names(tree: Mapping[str, Any]) -> list[str]:
-    """Every name that training code can ask for, maps of hyperparameters included."""
+    """Return the dotted names of all hyperparameters and of the maps that nest them."""
     found = []
     for name, node in tree.items():
         found.append(name)
@@ -276,7 +277,7 @@ def names(tree: Mapping[str, Any]) -> list[str]:
 
 
 def searched(tree: Tree) -> str:
-    """The names of what varies between trials, for messages; empty where nothing does."""
+    """Return the names of the hyperparameters that vary for a message, or "" if none does."""
     varying = [dotted(path) for path, leaf in space.Space(tree).leaves() if not isinstance(leaf, Const)]
     if len(varying) > _MOST_NAMES:
         varying = [*varying[:_MOST_NAMES], f"{len(varying) - _MOST_NAMES:,} others"]

@@ -1,4 +1,4 @@
-"""Training lengths: reading them, and whether they can be converted into each other."""
+"""Reads training lengths and checks that they can be converted into each other."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMS = "{epochs: n}, {records: n}, {batches: n} or a bare number"
 
 
 def read_length(value: Any, path: Path, report: Report, *, minimum: int) -> Length | None:
-    """A length; None where it is wrong, which is reported."""
+    """Return a length, or None if it is wrong, which is reported."""
     if not isinstance(value, Mapping):
         count = _count(value, path, report, minimum, f"a length: {_FORMS}")
         return None if count is None else Length(count, Unit.STEPS)
@@ -54,7 +54,7 @@ def _count(value: Any, path: Path, report: Report, minimum: int, expected: str) 
 
 
 def read_max_length(searcher: Searcher, report: Report) -> Length | None:
-    """The longest length of the search, in either spelling; None where it is wrong, which is reported."""
+    """Return ``max_length``, or ``max_time`` with ``time_metric``, or None if it is wrong, which is reported."""
     later = searcher.max_time is not None or searcher.time_metric is not None
     if searcher.max_length is not None:
         if later:
@@ -97,7 +97,7 @@ def _read_max_time(searcher: Searcher, report: Report) -> Length | None:
 def check_conversions(
     longest: Length, periods: Mapping[str, Length | None], records_per_epoch: int | None, tree: Tree, report: Report
 ) -> None:
-    """Every period must be convertible to the unit of max_length."""
+    """Report each period that can't be converted to the unit of max_length."""
     for key, period in periods.items():
         if period is None or period.unit is longest.unit:
             continue
@@ -118,7 +118,7 @@ def check_conversions(
 
 
 def warn_of_unfair_batches(longest: Length, tree: Tree, report: Report) -> None:
-    """Trials with other batch sizes see other amounts of data in as many batches."""
+    """Warn if lengths count batches and the batch size varies, because trials then see different amounts of data."""
     sizes = tree.get(BATCH_SIZE)
     varies = isinstance(sizes, Int) or (isinstance(sizes, Categorical) and len(sizes.vals) > 1)
     if longest.unit is Unit.BATCHES and varies:
@@ -130,7 +130,7 @@ def warn_of_unfair_batches(longest: Length, tree: Tree, report: Report) -> None:
 
 
 def _lack_of_batch_size(tree: Tree, report: Report) -> str | None:
-    """What to add to the file so that batches can be converted; None where nothing is missing."""
+    """Return what to add to the file so that batches can be converted, or None if nothing is missing."""
     path: Path = ("hyperparameters", BATCH_SIZE)
     if report.known_bad_within(path):
         return None

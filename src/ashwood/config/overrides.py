@@ -1,4 +1,4 @@
-"""``--set searcher.max_trials=50``: values from the command line over those of the file."""
+"""Applies values of the command line to a file: ``--set searcher.max_trials=50``."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ashwood.config.wording import Path, dotted, shown
 from ashwood.errors import Problem
 
 _SHORT_FOR: dict[str, str] = {"backend": "type"}
-"""Keys of the file that may be text, which is short for a map with this key."""
+"""Keys whose value can be a text, which stands for a map with the given key."""
 
 
 def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path], list[Problem]]:
-    """Put values into the document.
+    """Set values in the document.
 
     Returns:
-        the paths that were set, and what is wrong with the overrides that weren't.
+        The paths that were set, and the problems of the overrides that could not be applied.
     """
     done: set[Path] = set()
     problems: list[Problem] = []
@@ -41,7 +41,7 @@ def apply(overrides: Sequence[str], document: Document) -> tuple[frozenset[Path]
 
 
 def _put(tree: dict[str, Any], path: Path, value: Any) -> str | None:
-    """Set a value, making the maps around it; returns what is in the way, if anything is."""
+    """Set a value and create missing maps around it; return a message if a value on the way is not a map, or None."""
     level = tree
     for depth, name in enumerate(path[:-1], start=1):
         if level.get(str(name)) is None:

@@ -1,4 +1,4 @@
-"""Python data to the plain data that a file would give."""
+"""Converts Python data to the plain data that a file would give."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _DEEPEST = 100
 
 
 def plain(value: Any, report: Report, path: Path = ()) -> Any:
-    """Maps to dicts, tuples to lists, NumPy's numbers to Python's; what no file can hold is reported."""
+    """Return a value with maps as dicts, tuples as lists and NumPy's numbers as Python's.
+
+    Values that a file can't contain are reported and become None.
+    """
     if value is None or isinstance(value, bool | int | float | str | Entrypoint):
         return value
     if len(path) > _DEEPEST:
@@ -30,7 +33,7 @@ def plain(value: Any, report: Report, path: Path = ()) -> Any:
         return [plain(item, report, (*path, position)) for position, item in enumerate(value)]
     elif isinstance(value, os.PathLike):
         return os.fspath(value)
-    elif getattr(value, "shape", None) == () and hasattr(value, "item"):  # a number of NumPy, PyTorch and others
+    elif getattr(value, "shape", None) == () and hasattr(value, "item"):  # A scalar of NumPy, PyTorch and others.
         return value.item()
     else:
         report.error(path, f"must be text, a number, true or false, a list or a map, not {shown(value)}")
@@ -52,7 +55,7 @@ def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparame
             return Const(plain(leaf.val, report, (*path, "val")))
         case Categorical():
             if not isinstance(leaf.vals, list | tuple):
-                # The order of a set differs from one process to the next, and a text is a sequence of letters.
+                # A set has another order in each process, so draws would differ; a text would become its letters.
                 report.error((*path, "vals"), f"must be a list of choices, not {type(leaf.vals).__name__}")
                 return Const(None)
             return Categorical(tuple(plain(list(leaf.vals), report, (*path, "vals"))))
@@ -62,7 +65,7 @@ def _plain_leaf(leaf: Hyperparameter, report: Report, path: Path) -> Hyperparame
 
 
 def report_not_finite(value: Any, report: Report, path: Path = ()) -> None:
-    """Report numbers that JSON cannot hold (NaN and infinities), unless something is known to be wrong there."""
+    """Report NaN and infinities, which JSON can't represent, unless their path already has a problem."""
     match value:
         case float() if not math.isfinite(value) and not report.known_bad(path):
             report.error(path, f"must be a finite number, not {shown(value)}; for text write it in quotes")

@@ -1,4 +1,4 @@
-"""An experiment file, or the same tree built in Python, to an experiment's spec."""
+"""Reads an experiment file, or the same tree built in Python, to the spec of an experiment."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
 from ashwood.trial.storage import is_remote
 
-_LARGEST_FILE = 4_000_000  # a million characters in UTF-8; `parse` counts them
+_LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An experiment as read.
+    """An experiment as read from a file or from Python.
 
     Attributes:
-        spec: the experiment, every default filled in.
-        warnings: what the user should know, a line each.
-        store: the database that the file wants it recorded in; None: it names none.
-        source: where its values come from.
+        spec: the experiment, with all defaults filled in.
+        warnings: warnings for the user, one line each.
+        store: URL of the database in which the file says to record the experiment, or None if it names none.
+        source: origin of the values, for messages about them.
     """
 
     spec: ExperimentSpec
@@ -62,38 +62,38 @@ def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: 
 
     Args:
         path: the file; relative paths inside it are relative to its directory.
-        overrides: ``key.path=value`` strings that go over what the file says; values are YAML.
-        default_seed: the experiment's seed where the file gives none.
+        overrides: ``key.path=value`` strings that override values of the file; values are YAML.
+        default_seed: the experiment's seed if the file gives none.
 
     Raises:
-        ConfigError: with all problems of the file and the overrides, or that there is no such file.
+        ConfigError: the file doesn't exist or is wrong; the error lists all problems of the file and the overrides.
     """
     return _read(_read_text(path), str(path), path.absolute().parent, path.stem, overrides, default_seed)
 
 
 def parse_experiment(text: str, *, workdir: Path, name: str = "experiment") -> Loaded:
-    """Read the text of an experiment file; no file is opened.
+    """Read the text of an experiment file without opening a file.
 
     Args:
-        text: of the file.
-        workdir: what relative paths in it are relative to.
-        name: of the experiment, where the text gives none.
+        text: the text of the file.
+        workdir: directory that relative paths in the text start at.
+        name: name of the experiment if the text gives none.
 
     Raises:
-        ConfigError: with all problems of the text.
+        ConfigError: the text is wrong; the error lists all problems.
     """
     return _read(text, name, workdir, name, (), 0)
 
 
 def reread_experiment(spec: ExperimentSpec, *, overrides: Sequence[str]) -> Loaded:
-    """A recorded experiment once more, from the text of its file, with other values.
+    """Read the recorded text of an experiment's file again, with other overrides.
 
     Args:
-        spec: the recorded experiment; its seed and name hold where the text gives none.
-        overrides: all that go over the text, those of the recorded experiment included.
+        spec: the recorded experiment; its seed and name are used if the text gives none.
+        overrides: all overrides, including those of the recorded experiment.
 
     Raises:
-        ConfigError: with all problems of the text and the overrides.
+        ConfigError: a value is wrong; the error lists all problems of the text and the overrides.
     """
     return _read(spec.config_text, "recorded file", Path(spec.workdir), spec.name, overrides, spec.seed)
 
@@ -113,16 +113,16 @@ def _read(text: str, file: str, workdir: Path, name: str, overrides: Sequence[st
 
 
 def build_experiment(tree: Mapping[str, Any], *, workdir: Path, default_seed: int = 0) -> Loaded:
-    """An experiment from Python data in the shape of a file.
+    """Return the experiment that Python data in the shape of a file describes.
 
     Args:
-        tree: as in a file; ``entrypoint`` may be an `Entrypoint`, and the classes of
-            `ashwood.search.space` may stand for hyperparameters.
-        workdir: directory that training code runs in and that paths are relative to.
-        default_seed: the experiment's seed where the tree gives none.
+        tree: the data; ``entrypoint`` can be an `Entrypoint`, and hyperparameters can be instances of the
+            classes in `ashwood.search.space`.
+        workdir: directory in which training code runs and at which relative paths start.
+        default_seed: the experiment's seed if the tree gives none.
 
     Raises:
-        ConfigError: with all problems of the tree.
+        ConfigError: the tree is wrong; the error lists all problems.
     """
     report = Report(Source())
     data = plain(tree, report)
@@ -153,7 +153,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
-    # Where it isn't known what is meant, nothing is held against a cluster.
+    # A wrong backend has its own message.  Treat it as Ray, so that keys for Ray are not reported, too.
     on_ray = ray is not None or report.known_bad_within(BACKEND)
     slots, demand = read_slots(file.resources, report, ray=on_ray), read_demand(file.resources, report, ray=on_ray)
     variables = read_variables(file.environment.environment_variables, report)
@@ -212,7 +212,7 @@ def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | No
 
 
 def _source_place(source: str | None, workdir: Path) -> str | None:
-    """A checkpoint to start from: as Ashwood prints it, a URL, or an absolute directory."""
+    """Return a checkpoint to start from as the spec records it: a printed name, a URL or an absolute directory."""
     if source is None or is_printed_checkpoint(source) or is_remote(source):
         return source
     return absolute(source, workdir)

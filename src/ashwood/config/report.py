@@ -1,4 +1,4 @@
-"""Everything that is wrong with a file, gathered while it is read, each with its place."""
+"""Collects the problems of an experiment file while it is read, each with its file and line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ashwood.config.wording import Path, dotted, shorten
 from ashwood.errors import ConfigError, Problem
 
 OVERRIDE = "--set"
-"""Stands for the file in problems of values that the command line gave."""
+"""Replaces the file name in problems of values from the command line."""
 
 _MOST_PROBLEMS = 100
 _LONGEST_MESSAGE = 1_000
@@ -17,12 +17,12 @@ _LONGEST_MESSAGE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the values of an experiment come from.
+    """The origin of an experiment's values.
 
     Attributes:
-        file: the file as the user named it; None where the experiment was built in Python.
+        file: the file as the user named it, or None if the experiment was built in Python.
         lines: the line of every key and list item.
-        overridden: the paths whose values the command line gave.
+        overridden: the paths whose values come from the command line.
     """
 
     file: str | None = None
@@ -30,7 +30,7 @@ class Source:
     overridden: frozenset[Path] = frozenset()
 
     def place(self, path: Path) -> tuple[str | None, int | None]:
-        """File and line of a path, or of the nearest thing around it that the file has."""
+        """Return the file and line of a path, or of the innermost value around it that is in the file."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.overridden:
                 return OVERRIDE, None
@@ -40,10 +40,10 @@ class Source:
 
 
 class Report:
-    """Collects problems and warnings, so that a user learns all of them at once.
+    """The problems and warnings of an experiment file, collected so that a user sees all of them at once.
 
     Attributes:
-        source: where the values come from.
+        source: origin of the values.
     """
 
     def __init__(self, source: Source) -> None:
@@ -53,17 +53,17 @@ class Report:
         self._paths: set[Path] = set()
 
     def error(self, path: Path, message: str, *, line: int | None = None) -> None:
-        """The value at ``path``, or that there is none, is wrong."""
+        """Add the problem that the value at ``path`` is wrong or missing."""
         self._paths.add(path)
         self.add(self._placed(path, message, line))
 
     def add(self, problem: Problem) -> None:
-        """A problem that has its place already."""
+        """Add a problem that has its file and line already."""
         if not self.is_full:
             self._problems.append(problem)
 
     def warn(self, path: Path, message: str) -> None:
-        """Something at ``path`` is accepted, but the user should know."""
+        """Add a warning about an accepted value at ``path``."""
         if len(self._warnings) < _MOST_PROBLEMS:
             self._warnings.append(self._placed(path, message, None))
 
@@ -74,36 +74,36 @@ class Report:
 
     @property
     def is_full(self) -> bool:
-        """Return whether the limit of reported problems is reached, so that further ones are dropped."""
+        """Whether the limit of reported problems is reached, so that further ones are dropped."""
         return self.room == 0
 
     @property
     def room(self) -> int:
-        """How many more problems are kept."""
+        """Number of problems that can still be added."""
         return _MOST_PROBLEMS - len(self._problems)
 
     def excuse(self, path: Path) -> None:
-        """What is wrong with ``path`` was said elsewhere, as with the misspelling of its key."""
+        """Suppress problems of ``path``, because another message covers them: for example, its key is misspelt."""
         self._paths.add(path)
 
     def known_bad(self, path: Path) -> bool:
-        """A problem at this path or around it was reported, so nothing more need be said."""
+        """Return whether a problem at this path or around it was reported, so that no further message is needed."""
         return any(path[:end] in self._paths for end in range(len(path) + 1))
 
     def known_bad_within(self, path: Path) -> bool:
-        """A problem at, around or below this path was reported."""
+        """Return whether a problem at, around or below this path was reported."""
         return self.known_bad(path) or any(bad[: len(path)] == path for bad in self._paths)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line each, in the order of the file."""
+        """The warnings, one line each, in the order of the file."""
         return tuple(str(warning) for warning in sorted(self._warnings, key=_by_line))
 
     def check(self) -> None:
-        """Go on only if nothing is wrong.
+        """Raise an error if there are problems.
 
         Raises:
-            ConfigError: with every problem, in the order of the file.
+            ConfigError: lists the problems in the order of the file, at most 100.
         """
         if self._problems:
             more = [Problem("", f"there may be more problems; the first {_MOST_PROBLEMS} are shown")] * self.is_full

@@ -1,4 +1,4 @@
-"""``resources``: what a trial takes of the machine, or of the nodes of a cluster."""
+"""Reads ``resources``: the slots, GPUs, cores and memory that a trial takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashwood.trial.limited import LEAST_LIMIT
 
 _RESOURCES: Path = ("resources",)
 SLOTS: tuple[Path, ...] = tuple((*_RESOURCES, f"{what}_per_trial") for what in ("slots", "gpus", "cpus"))
-"""The keys that say how many slots a trial takes."""
+"""The keys that set how many slots a trial takes."""
 _ONLY_RAY = "is for backend: ray alone"
 _BUILT_IN = {
     "cpu": "cpus_per_trial",
@@ -22,7 +22,7 @@ _BUILT_IN = {
     "memory": "memory_per_trial",
     "object_store_memory": None,
 }
-"""Resources that Ray has names for, and the keys that say how much of them a trial takes."""
+"""Ray's built-in resources, each with the key that sets it, or None if no key does."""
 
 _ZERO = re.compile(r"\s*0+(\.0+)?\s*([kmgt]?i?b?)\s*$", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
@@ -30,7 +30,7 @@ _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def read_slots(resources: Resources, report: Report, *, ray: bool) -> int:
-    """How many slots a trial takes: at least one."""
+    """Return the number of slots that a trial takes, at least 1."""
     gpus, cpus, slots = resources.gpus_per_trial, resources.cpus_per_trial, resources.slots_per_trial
     if not ray:
         gpus, cpus = _whole("gpus_per_trial", gpus, report), _whole("cpus_per_trial", cpus, report)
@@ -40,7 +40,7 @@ def read_slots(resources: Resources, report: Report, *, ray: bool) -> int:
             f"must be below 1, so that trials share a GPU, or a whole number of them, not {number(gpus)}",
         )
         gpus = None
-    # On a cluster GPUs and cores are two things; on one machine the slots are one or the other.
+    # On a cluster, GPUs and cores are counted separately.  On one machine, slots are either GPUs or cores.
     counted, key = (gpus, "gpus_per_trial") if gpus or ray else (cpus, "cpus_per_trial")
     if slots is not None and counted is not None and max(slots, 1) != max(ceil(counted), 1):
         report.error(
@@ -67,7 +67,7 @@ def _whole(key: str, count: float | None, report: Report) -> float | None:
 
 
 def read_demand(resources: Resources, report: Report, *, ray: bool) -> Demand:
-    """What a trial takes besides its slots."""
+    """Return what a trial takes besides its slots."""
     gpus, cpus = resources.gpus_per_trial, resources.cpus_per_trial
     if gpus is None and resources.slots_per_trial == 0:
         gpus = 0.0
@@ -88,7 +88,7 @@ def _custom(given: dict[str, float], report: Report, *, ray: bool) -> dict[str, 
     for name, amount in given.items():
         if name.lower() in _BUILT_IN:
             instead = _BUILT_IN[name.lower()]
-            report.error((*path, name), f"must not stand here: {f'write {instead}' if instead else 'it is for Ray'}")
+            report.error((*path, name), f"can't be set here: {f'write {instead}' if instead else 'it is for Ray'}")
         elif amount <= 0:
             report.error((*path, name), f"must be above 0, not {number(amount)}")
     return given
@@ -121,7 +121,7 @@ def read_log_size(value: Any, report: Report) -> int | None:
 
 
 def parse_size(text: str) -> int | None:
-    """Bytes, from text such as ``300MB``, ``1.5GB`` or ``2GiB``; None: it is no size above 0."""
+    """Return the bytes of a size such as ``300MB``, ``1.5GB`` or ``2GiB``, or None if it is not a size above 0."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         return None

@@ -1,4 +1,4 @@
-"""An experiment file with another ``searcher`` section: everything else stays as it is, comments included."""
+"""Replaces the ``searcher`` section of an experiment file and keeps the rest, including comments."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _SECTION = "searcher"
 _MAX_RUNGS = Searcher.model_fields["max_rungs"].default
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 _LENGTH = re.compile(r"\s*(\d+)\s*([a-z]*)\s*", re.IGNORECASE)
-# What the proposed search replaces; the other keys of a section say nothing about its size.
+# Keys that a proposed search replaces.  The other keys don't change how much is trained, so they are kept.
 _REPLACED = ("name", "mode", "max_trials", "max_concurrent_trials", "divisor", "bracket_rungs", "num_rungs")
 _FIRST = ("name", "metric", "smaller_is_better", "max_length", "max_trials", "mode", "divisor", "max_concurrent_trials")
 
 
 def parse_length(text: str) -> Length:
-    """A length as people write it on the command line: ``27 epochs``, or a bare number.
+    """Return a length written on the command line: ``27 epochs``, or a bare number.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a length.
     """
     match = _LENGTH.fullmatch(text)
     forms = {form: unit for unit in Unit for form in (unit.value, unit.value.removesuffix("s"))}
@@ -41,14 +41,14 @@ def parse_length(text: str) -> Length:
 
 
 def searcher_of(text: str) -> dict[str, Any]:
-    """The ``searcher`` section of a file's text; empty where it has none."""
+    """Return the ``searcher`` section of a file's text, or an empty map if it has none."""
     data = parse(text).data
     section = data.get(_SECTION) if isinstance(data, dict) else None
     return dict(section) if isinstance(section, dict) else {}
 
 
 def with_search(section: Mapping[str, Any], search: SearchSettings, length: Length | None) -> dict[str, Any]:
-    """A section for another search of adaptive ASHA; ``length``: another max_length too."""
+    """Return a searcher section with the settings of an adaptive ASHA search, and with ``length`` unless it is None."""
     kept = {key: value for key, value in section.items() if key not in _REPLACED and value is not None}
     if length is not None:
         kept = {key: value for key, value in kept.items() if key not in ("max_time", "time_metric")}
@@ -70,23 +70,24 @@ def with_search(section: Mapping[str, Any], search: SearchSettings, length: Leng
 
 
 def section_text(section: Mapping[str, Any]) -> str:
-    """A section as YAML."""
+    """Return a searcher section as YAML."""
     return "".join([f"{_SECTION}:\n", *(f"  {key}: {_value(value)}\n" for key, value in section.items())])
 
 
 def replace_searcher(text: str, section: Mapping[str, Any]) -> str:
-    """The text of a file with another section.
+    """Return the text of a file with another searcher section.
 
     Raises:
-        ConfigError: the text has no section that could be replaced line by line.
+        ConfigError: the section shares its lines with other values, so it can't be replaced.
     """
     lines = text.splitlines(keepends=True)
     places = {path[0]: line - 1 for path, line in parse(text).lines.items() if len(path) == 1}
     begin = places.get(_SECTION)
     if begin is None or not lines[begin].lstrip("\"'").startswith(_SECTION):
-        raise ConfigError([Problem(_SECTION, "stands on no lines of its own, so it can't be replaced")])
+        message = "shares its lines with other keys, so it can't be replaced: write it on lines of its own"
+        raise ConfigError([Problem(_SECTION, message)])
     end = min((line for line in places.values() if line > begin), default=len(lines))
-    # Comments and blank lines above the next key belong to it.
+    # Comments and blank lines directly above the next key belong to that key, so they are kept.
     while end > begin + 1 and re.match(r"\s*(#|$)", lines[end - 1]):
         end -= 1
     return "".join([*lines[:begin], section_text(section), *lines[end:]])
@@ -97,4 +98,4 @@ def _value(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
     if isinstance(value, str) and _PLAIN.fullmatch(value) and isinstance(parse(value).data, str):
         return value
-    return json.dumps(value, ensure_ascii=False)  # JSON is YAML
+    return json.dumps(value, ensure_ascii=False)  # Every JSON value is also YAML.

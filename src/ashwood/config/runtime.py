@@ -1,4 +1,4 @@
-"""What surrounds training code: environment variables, paths."""
+"""Reads environment variables for training code, and paths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEVICES = ("cpu", "cuda", "gpu", "rocm")
 
 
 def read_variables(value: Any, report: Report) -> dict[str, str]:
-    """Environment variables by name."""
+    """Return the environment variables by name; problems are reported."""
     if value is None:
         return {}
     if isinstance(value, list):
@@ -76,5 +76,5 @@ def _is_variable(name: str, text: Any, path: Path, report: Report) -> bool:
 
 
 def absolute(text: str, workdir: FilePath) -> str:
-    """A path of the file, relative to the file's directory."""
+    """Return a path in a file as an absolute one; relative paths start at the file's directory."""
     return str((workdir / FilePath(text).expanduser()).absolute())

@@ -1,4 +1,4 @@
-"""The JSON schema of experiment files, for editors."""
+"""Builds the JSON schema of experiment files, for editors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _WITH_MAX_TRIALS = [Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALV
 
 
 def experiment_schema() -> dict[str, Any]:
-    """JSON schema (draft 2020-12) of an experiment file, with descriptions and defaults.
+    """Return the JSON schema (draft 2020-12) of an experiment file, with descriptions and defaults.
 
-    It knows every key and type, so that editors complete and check them; what depends on
-    several values, such as minval < maxval, only reading the file checks.
+    Editors use it to complete and check keys and types.  Rules about several values, such as
+    minval < maxval, are checked only when Ashwood reads the file.
     """
     models = [(ExperimentFile, "validation"), *((leaf, "validation") for leaf in LEAVES.values())]
     _, schema = models_json_schema(models)  # type: ignore[arg-type]
@@ -37,7 +37,7 @@ def experiment_schema() -> dict[str, Any]:
 
 
 def _hyperparameter() -> dict[str, Any]:
-    """One hyperparameter: with a type, nested, or a constant."""
+    """Return the schema of a hyperparameter: a map with a type, nested hyperparameters, or a constant."""
     leaves = [{"$ref": f"#/$defs/{leaf.__name__}"} for leaf in LEAVES.values()]
     nested = {
         "description": "Nested hyperparameters.",
@@ -55,7 +55,7 @@ def _needs_max_trials() -> dict[str, Any]:
 
 
 def _tidy(definition: dict[str, Any]) -> None:
-    """Leave out what only makes hovering in an editor noisy: generated titles, and defaults that say nothing."""
+    """Remove generated titles and empty defaults, which editors would show without telling users anything."""
     definition.pop("title", None)
     for each in definition.get("properties", {}).values():
         each.pop("title", None)

@@ -1,4 +1,4 @@
-"""The section ``searcher`` to the settings of a search."""
+"""Reads ``searcher`` to the settings of a search."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _METHODS_OF: dict[str, tuple[Method, ...]] = {
     "stop_once": (_ADAPTIVE, _ASYNC),
     "sampler": (_ADAPTIVE, _ASYNC, _SYNC, Method.RANDOM),
 }
-"""Keys that not every method takes; max_trials has its own rules."""
+"""Search methods that take each key, for keys that not every method takes; max_trials has its own rules."""
 
 _LARGER = re.compile(
     r"\b(accuracy|acc|auc|auroc|f1|precision|recall|reward|return|score|r2|bleu|rouge|map|iou|ndcg|mcc|kappa)\b"
 )
 _SMALLER = re.compile(r"\b(loss|error|mse|mae|rmse|perplexity)\b")
-"""Words in names of metrics that tell the direction."""
+"""Words in the name of a metric that show whether a larger or a smaller one is better."""
 
 _MOST_RUNGS = 1_000
 _TRIAL = re.compile(r"\w+/\d+")
@@ -41,7 +41,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: Report) -> SearchSettings | None:
-    """The settings of the search; None where something that they need is wrong, which is reported."""
+    """Return the settings of the search, or None if a value that they need is wrong, which is reported."""
     _check_metric(searcher, report)
     method = searcher.name
     if method is None:
@@ -51,7 +51,8 @@ def read_search(searcher: Searcher, longest: Length | None, tree: Tree, report: 
     _check_keys(searcher, method, report)
     max_trials = _read_max_trials(searcher, method, tree, report)
     auto = method is _ADAPTIVE and searcher.mode is Mode.AUTO and not searcher.bracket_rungs
-    divisor = Fraction(repr(searcher.divisor))  # the decimal that was written: 2.7 is 27/10
+    # Take the decimal that the user wrote: 2.7 is 27/10, not the nearest binary fraction.
+    divisor = Fraction(repr(searcher.divisor))
     if auto and "divisor" not in searcher.model_fields_set:
         divisor = AUTO_DIVISOR
     if longest is None or max_trials is None or not _check_divisor(divisor, longest.count, max_trials, report):
@@ -121,7 +122,7 @@ def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Rep
             report.warn(_key("name"), f"single trains one trial, so {varying} will have one value, drawn at random")
         return 1
     if given is None and not report.known_bad(_key("max_trials")):
-        report.error(_key("max_trials"), f"is missing: how many trials {method} shall create")
+        report.error(_key("max_trials"), f"is missing: how many trials {method} creates")
     if given is not None and given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
         report.warn(
             HYPERPARAMETERS, f"nothing varies (1 setting): all {counted(given, 'trial')} will have the same values"
@@ -136,7 +137,10 @@ def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Rep
 
 
 def _check_divisor(divisor: Fraction, max_length: int, max_trials: int, report: Report) -> bool:
-    """So close to 1, rungs would be so many that exact arithmetic takes for ever."""
+    """Return whether the divisor is large enough; one too close to 1 is reported.
+
+    The number of rungs grows without limit as the divisor approaches 1, and rungs are computed with exact arithmetic.
+    """
     if report.known_bad(_key("divisor")):
         return False
     largest = math.log(max(max_length, max_trials))
@@ -168,7 +172,7 @@ def _check_rungs(
 
 
 def read_source(searcher: Searcher, report: Report) -> str | None:
-    """The checkpoint that every trial starts from, as text that the engine resolves."""
+    """Return the checkpoint that every trial starts from, as text that the engine resolves, or None."""
     trial, checkpoint = searcher.source_trial_id, searcher.source_checkpoint_uuid
     if trial is not None and checkpoint is not None:
         report.error(_key("source_checkpoint_uuid"), "names a checkpoint, as does source_trial_id: keep one of them")
@@ -185,5 +189,5 @@ def read_source(searcher: Searcher, report: Report) -> str | None:
 
 
 def is_printed_checkpoint(text: str) -> bool:
-    """Whether a source is named as Ashwood prints it, as opposed to a directory."""
+    """Return whether a source is a name that Ashwood prints, such as ``3/17``, and not a directory."""
     return bool(_TRIAL.fullmatch(text) or _PRINTED_CHECKPOINT.fullmatch(text))

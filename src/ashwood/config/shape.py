@@ -1,8 +1,8 @@
-"""The shape of an experiment file: which keys there are, of which types, with which defaults.
+"""The keys of an experiment file, with their types, ranges, defaults and descriptions.
 
-Reading and the JSON schema both follow from these models.  Whatever depends on several
-keys at once is checked where it is used.  No key is required here, so that one missing key
-doesn't hide what else is wrong; the lists of required keys serve the JSON schema.
+Reading and the JSON schema both use these models.  Rules about several keys are checked by the
+modules that read them.  No key is required here, so that one missing key doesn't hide other
+problems; the lists of required keys are for the JSON schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ashwood.search.settings import MOST_TRIALS, Method, Mode, Sampler
 
 UNITS = ("batches", "records", "epochs")
 MOST_WHOLE = 2**53
-"""The largest whole number that every reader of a file or of JSON holds exactly."""
+"""The largest whole number that all readers of YAML and JSON represent exactly."""
 
 _MOST_BRACKETS = 100
 
@@ -79,7 +79,7 @@ _BACKEND_SCHEMA: dict[str, Any] = {
                 },
                 "runtime_env": {
                     "type": "object",
-                    "description": "what else Ray is to set up for workers: pip, uv, conda, env_vars and others",
+                    "description": "what else Ray sets up for workers: pip, uv, conda, env_vars and others",
                     "properties": {"working_dir": False, "py_modules": False},
                 },
                 "ship_code": {
@@ -130,7 +130,7 @@ Hyperparameters = Annotated[
 
 
 class Section(BaseModel):
-    """A map of the file with fixed keys; a null stands for the default, as in Determined's files."""
+    """A map of the file with fixed keys; null means the default, as in Determined's files."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -143,19 +143,19 @@ class Section(BaseModel):
 
 
 class StopWhen(Section):
-    """What is enough: the search stops as soon as either is reached, and can be resumed with a higher bound."""
+    """When to stop: the search stops when either bound is reached, and can be resumed with another bound."""
 
     metric_at: float | None = Field(
         default=None, allow_inf_nan=False, description="Stop when a trial reports this metric or a better one."
     )
     max_time: Duration = Field(
         default=None,
-        description="Stop when the experiment has run for so long: seconds, or text such as 90s, 15min, 2h or 3d.",
+        description="Stop after this run time: seconds, or text such as 90s, 15min, 2h or 3d.",
     )
 
 
 class Searcher(Section):
-    """How the search goes."""
+    """The search method and its settings."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["name", "metric"]})
 
@@ -188,23 +188,24 @@ class Searcher(Section):
         default=16,
         ge=0,
         le=MOST_WHOLE,
-        description="How many trials may train at once; 0: as many as there is room for.",
+        description="How many trials may train at once; 0: as many as there are slots for.",
     )
     mode: Annotated[Mode, Field(strict=False)] = Field(
         default=Mode.STANDARD,
         description="How early adaptive_asha stops trials: aggressive, standard, conservative, or auto, "
-        "which learns it, and where good trials are.",
+        "which learns how early, and which hyperparameters are good.",
     )
     sampler: Annotated[Sampler, Field(strict=False)] | None = Field(
         default=None,
-        description="How hyperparameters are drawn: random, or density: where good trials have been. "
-        "By default random, density with mode: auto.",
+        description="How hyperparameters are drawn: random, or density, which draws near good trials. "
+        "random by default; density with mode: auto.",
     )
     divisor: float = Field(
         default=4,
         gt=1,
         allow_inf_nan=False,
-        description="One trial in so many goes on to the next rung; any number above 1 (mode: auto: 2.5 if not given).",
+        description="1 in this many trials is promoted to the next rung; any number above 1. With mode: auto 2.5 by "
+        "default.",
     )
     max_rungs: int = Field(
         default=5,
@@ -224,10 +225,10 @@ class Searcher(Section):
         description="The number of rungs of async_halving and sync_halving; 5 or what max_length allows.",
     )
     stop_once: bool = Field(
-        default=False, description="Stop poor trials for good instead of pausing them, so they need no checkpoints."
+        default=False, description="Stop poor trials instead of pausing them, so that they need no checkpoints."
     )
     stop_when: StopWhen = Field(
-        default=StopWhen(), description="What is enough: a metric, a time on the clock, or both."
+        default=StopWhen(), description="When to stop the search: at a metric, after a run time, or both."
     )
     source_trial_id: SourceTrial = Field(
         default=None,
@@ -270,7 +271,7 @@ class Resources(Section):
 
 
 class Reproducibility(Section):
-    """What makes the search the same again."""
+    """Settings that make the search reproducible."""
 
     experiment_seed: int | None = Field(
         default=None,
@@ -281,7 +282,7 @@ class Reproducibility(Section):
 
 
 class Environment(Section):
-    """What training code finds around it."""
+    """The environment of training code."""
 
     environment_variables: Variables = Field(
         default=None, description='Environment variables for training code: a list of "NAME=value", or a map.'
@@ -289,7 +290,7 @@ class Environment(Section):
 
 
 class ExperimentFile(Section):
-    """An experiment of Ashwood: what to train, what to vary, how to search."""
+    """An Ashwood experiment: what to train, which hyperparameters to vary, and how to search."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["searcher", "entrypoint"]})
 
@@ -303,9 +304,9 @@ class ExperimentFile(Section):
         "stands for a hyperparameter.",
     )
     hyperparameters: Hyperparameters = Field(
-        default={}, description="What training code can be given, and what is searched."
+        default={}, description="The hyperparameters of training code: constants, and those to search."
     )
-    searcher: Searcher = Field(default=Searcher(), description="How the search goes.")
+    searcher: Searcher = Field(default=Searcher(), description="The search method and its settings.")
     records_per_epoch: int | None = Field(
         default=None,
         ge=0,
@@ -314,7 +315,7 @@ class ExperimentFile(Section):
     )
     min_validation_period: Period = Field(
         default=None,
-        description="Validate at least this often, besides where the search compares trials; 0: only there.",
+        description="Validate at least this often, in addition to the rungs; 0: at rungs only.",
     )
     min_checkpoint_period: Period = Field(
         default=None,
@@ -341,12 +342,12 @@ class ExperimentFile(Section):
     )
     grace_period: Duration = Field(
         default=None,
-        description="Kill a worker that must stop, and finishes no step or save for so long: seconds, or text such as "
+        description="Kill a worker that must stop and finishes no step or save for this time: seconds, or text such as "
         "30s or 5min; by default 10 seconds, or twice its longest step so far if that is more.",
     )
     max_silence: Duration = Field(
         default=None,
-        description="Fail and retry an attempt that trains for so long without finishing a step or saving: seconds, "
+        description="Fail and retry an attempt that finishes no step or save for this time: seconds, "
         "or text such as 90s or 15min; by default there is no limit.",
     )
     max_log_size: LogSize = Field(
@@ -356,31 +357,31 @@ class ExperimentFile(Section):
     )
     max_trial_time: Duration = Field(
         default=None,
-        description="Stop a trial that has trained for so long in all its attempts; its results stand: seconds, or "
+        description="Stop a trial that has trained for this time in all its attempts; its results count: seconds, or "
         "text such as 90s or 2h; by default there is no limit.",
     )
     max_invalid_trials: int | None = Field(
         default=None,
         ge=1,
         le=MOST_WHOLE,
-        description="The experiment pauses when so many trials have declared their hyperparameters invalid; by "
+        description="Pause the experiment when this many trials have declared their hyperparameters invalid; by "
         "default 10 times max_trials.",
     )
     max_common_failures: int = Field(
         default=3,
         ge=0,
         le=MOST_WHOLE,
-        description="The experiment pauses when so many trials have failed in the same way before any has reported; "
+        description="Pause the experiment when this many trials have failed in the same way before any has reported; "
         "0: never.",
     )
     backend: Backend = Field(
         default=None,
-        description="Where trials run: local (by default), ray, or a map with type: ray that says more of the cluster.",
+        description="Where trials run: local (by default), ray, or a map with type: ray and settings of the cluster.",
     )
     store: str | None = Field(
         default=None,
         min_length=1,
-        description="The database to record the experiment in, postgresql://HOST/DATABASE; --home goes over it.",
+        description="The database to record the experiment in, postgresql://HOST/DATABASE; --home overrides it.",
     )
     checkpoint_storage: Storage = Field(
         default=None,
@@ -388,16 +389,16 @@ class ExperimentFile(Section):
     )
     resources: Resources = Field(default=Resources(), description="What a trial takes of the machine.")
     reproducibility: Reproducibility = Field(
-        default=Reproducibility(), description="What makes the search the same again."
+        default=Reproducibility(), description="Settings that make the search reproducible."
     )
-    environment: Environment = Field(default=Environment(), description="What training code finds around it.")
+    environment: Environment = Field(default=Environment(), description="The environment of training code.")
 
 
 # -- hyperparameters ------------------------------------------------------------------------
 
 
 class Leaf(BaseModel):
-    """A hyperparameter with ``type``."""
+    """A hyperparameter with a ``type``."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -424,7 +425,7 @@ class DoubleLeaf(Leaf):
 
 
 class LogLeaf(Leaf):
-    """A number base**x with x from minval to maxval: minval and maxval are exponents."""
+    """A number base**x with x from minval to maxval; minval and maxval are exponents."""
 
     type: Literal["log"]
     minval: float = Field(allow_inf_nan=False, description="The smallest exponent: -4 for 0.0001.")
@@ -441,14 +442,14 @@ class CategoricalLeaf(Leaf):
 
 
 class ConstLeaf(Leaf):
-    """Always the same value; a bare value means the same."""
+    """A constant.  A bare value without a type is also a constant."""
 
     type: Literal["const"]
     val: Any = Field(description="The value.")
 
 
 class LeafType(StrEnum):
-    """The types of hyperparameters, by the names that files use."""
+    """The types of hyperparameters, by their names in files."""
 
     INT = "int"
     DOUBLE = "double"

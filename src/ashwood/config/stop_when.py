@@ -1,4 +1,4 @@
-"""``stop_when``: the metric and the time that are enough; and how durations are written."""
+"""Reads ``stop_when``, the metric and the time at which a search stops, and durations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _NONE = ("none", "null")
 
 
 def read_stop_when(searcher: Searcher, report: Report) -> tuple[float | None, float | None]:
-    """The metric to stop at, and the most seconds to run; None: no such bound, or a wrong one, which is reported."""
+    """Return the metric to stop at and the largest run time in seconds.
+
+    Each is None if the file gives no such bound, or if it is wrong, which is reported.
+    """
     section = searcher.stop_when
     if "stop_when" in searcher.model_fields_set and not section.model_fields_set:
         if not report.known_bad_within(_STOP_WHEN):
@@ -41,7 +44,7 @@ def read_duration(value: Any, path: Path, report: Report) -> float | None:
 
 
 def take_out_misplaced_time(tree: dict[str, Any], report: Report) -> None:
-    """Remove a ``searcher.max_time`` that is no length but a duration, with an error that says where it belongs."""
+    """Remove a ``searcher.max_time`` that is a duration and not a length, and report where durations belong."""
     searcher = tree.get("searcher")
     text = searcher.get("max_time") if isinstance(searcher, dict) else None
     if isinstance(searcher, dict) and isinstance(text, str) and parse_duration(text) is not None:
@@ -50,7 +53,7 @@ def take_out_misplaced_time(tree: dict[str, Any], report: Report) -> None:
 
 
 def instead_of_max_time(value: Any) -> str:
-    """How to bound the time of a search, for those who try it with ``searcher.max_time``."""
+    """Return advice on how to limit the time of a search, for a user who tries it with ``searcher.max_time``."""
     time = shorten(str(value), _LONGEST_TIME)
     return f"to stop the search after {time if isinstance(value, str) else f'{time} seconds'}, write " + (
         f"stop_when: {{max_time: {time}}}"
@@ -58,7 +61,7 @@ def instead_of_max_time(value: Any) -> str:
 
 
 def parse_duration(value: Any) -> float | None:
-    """Seconds of a duration; None: it is none."""
+    """Return the seconds of a duration, or None if the value is not a duration above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -71,12 +74,14 @@ def parse_duration(value: Any) -> float | None:
 
 
 def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dict[str, float | None]:
-    """Bounds of the command line, by the names of a spec's fields: ``metric_at=0.98``, or ``0.98`` for short.
+    """Return the bounds given on the command line, by the names of the spec's fields.
 
-    ``none`` stands for no bound.
+    Args:
+        texts: each ``metric_at=0.98``, ``0.98`` for short, or ``max_time=2h``; ``none`` removes a bound.
+        option: the command line option, for messages.
 
     Raises:
-        ConfigError: with everything that is wrong with them.
+        ConfigError: some texts are wrong; the error lists all problems.
     """
     bounds: dict[str, float | None] = {}
     problems: list[Problem] = []
@@ -103,10 +108,10 @@ def parse_stop_when(texts: Sequence[str], *, option: str = "--stop-when") -> dic
 
 
 def parse_metric(text: str) -> float | None:
-    """A metric to stop at, or ``none``.
+    """Return the metric to stop at, or None for ``none``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither a number nor ``none``.
     """
     if text.lower() in _NONE:
         return None
@@ -120,10 +125,10 @@ def parse_metric(text: str) -> float | None:
 
 
 def parse_max_time(text: str) -> float | None:
-    """The longest time to run in seconds, or ``none``.
+    """Return the largest run time in seconds, or None for ``none``.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither a duration nor ``none``.
     """
     if text.lower() in _NONE:
         return None
@@ -134,7 +139,7 @@ def parse_max_time(text: str) -> float | None:
 
 
 def bound_overrides(bounds: dict[str, float | None]) -> list[str]:
-    """Bounds as values that go over those of a file."""
+    """Return bounds as ``KEY=VALUE`` texts that override those of a file."""
     keys = {"stop_at": "metric_at", "max_seconds": "max_time"}
     return [
         f"searcher.stop_when.{keys[name]}={'null' if value is None else number(value)}"

@@ -1,4 +1,4 @@
-"""Where checkpoints go, and how many of them are kept."""
+"""Reads ``checkpoint_storage``: where checkpoints are saved, and how many are kept."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MEANINGS = {
 }
 _SCHEMES = {"s3": "s3", "gcs": "gs", "azure": "az"}
 _OFFERED = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "webhdfs", "sftp", "ssh", "smb", "oss", "oci")
-"""Schemes that are taken without asking fsspec, which may be installed only where the workers are."""
+"""Schemes that are accepted without a check by fsspec, which may be installed only on the workers' machines."""
 
 _REFUSED = {
     "memory": "each process has a memory of its own",
@@ -49,7 +49,7 @@ _SECRETS = {
     "connection_string": "AZURE_STORAGE_CONNECTION_STRING",
     "credential": "AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_SAS_TOKEN)",
 }
-"""Secrets that Determined's files may hold, and the environment variables that hold them here."""
+"""Secrets that Determined's files can contain, and the environment variables that Ashwood uses instead."""
 
 _SECRET_WORDS = ("key", "secret", "token", "password", "credential", "connection_string")
 _WITHOUT_EFFECT = {
@@ -61,7 +61,7 @@ _WITHOUT_EFFECT = {
 
 
 def read_policy(value: Any, report: Report) -> CheckpointPolicy:
-    """Which checkpoints are kept."""
+    """Return which checkpoints are kept; problems are reported."""
     if not isinstance(value, Mapping):
         return CheckpointPolicy()
     counts = {key: value[key] for key in _POLICY if value.get(key) is not None}
@@ -82,7 +82,10 @@ def read_policy(value: Any, report: Report) -> CheckpointPolicy:
 
 
 def read_storage(value: Any, workdir: FilePath, report: Report) -> str | None:
-    """The directory or URL for checkpoints; None: inside the home."""
+    """Return the directory or URL for checkpoints, or None to keep them in the home.
+
+    A mistake is reported.
+    """
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -184,7 +187,7 @@ def _url(kind: str, main: str, texts: Mapping[str, str], report: Report) -> str 
 
 
 def _read_texts(kind: str | None, value: Mapping[str, Any], report: Report) -> dict[str, str]:
-    """The paths and names in a map; checks that there are no other keys."""
+    """Return the paths and names in a map; unknown keys are reported."""
     known = _TYPES[kind] if kind else ()
     texts: dict[str, str] = {}
     misspelt: set[str] = set()
@@ -199,7 +202,7 @@ def _read_texts(kind: str | None, value: Mapping[str, Any], report: Report) -> d
             misspelt.add(key)
         elif key in _SECRETS:
             report.error(
-                path, f"must not stand in the file, which is recorded: set {_SECRETS[key]} in the environment instead"
+                path, f"must not be in the file, which is recorded: set {_SECRETS[key]} in the environment instead"
             )
         elif key in _WITHOUT_EFFECT:
             report.warn(path, f"has no effect; {_WITHOUT_EFFECT[key]}")

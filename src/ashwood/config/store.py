@@ -1,4 +1,4 @@
-"""``store``: the database that an experiment is recorded in, instead of a directory of this machine."""
+"""Reads ``store``: the database in which an experiment is recorded, instead of a directory of this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SCHEMES = ("postgresql", "postgres")
 
 
 def read_store(value: str | None, report: Report) -> str | None:
-    """The URL; None where there is none, or a wrong one, which is reported."""
+    """Return the URL of the database, or None if there is none or it is wrong, which is reported."""
     if value is None:
         return None
-    # A password must not stand in a message.
+    # Messages must not contain the password of the URL, so they show its scheme only.
     try:
         url = urlsplit(value)
         password = url.password
@@ -23,11 +23,11 @@ def read_store(value: str | None, report: Report) -> str | None:
         report.error(_STORE, f"is no URL ({shorten(str(error))}): write postgresql://HOST/DATABASE")
         return None
     if url.scheme not in _SCHEMES:
-        told = f"{shorten(url.scheme)}://…" if "://" in value else shown(value)
+        instead = f"{shorten(url.scheme)}://…" if "://" in value else shown(value)
         report.error(
             _STORE,
-            f"must be the URL of a database, postgresql://HOST/DATABASE, not {told}; a directory is named with --home "
-            "or ASHWOOD_HOME",
+            f"must be the URL of a database, postgresql://HOST/DATABASE, not {instead}; "
+            "a directory is named with --home or ASHWOOD_HOME",
         )
         return None
     if password is not None:

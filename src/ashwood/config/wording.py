@@ -1,4 +1,4 @@
-"""How values, keys and suggestions are put in words, the same in every message."""
+"""Formats values, keys and suggestions for messages."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
-"""Where something is in the file: names of keys and positions in lists."""
+"""The position of a value in the file: names of keys and indices of list items."""
 
 _LONGEST = 200
 _LONGEST_SHOWN = 60
 _NOT_FINITE = {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}
-_EXACT = 1e15  # floats below this show every digit of a whole number
-_SHORT = 4  # one slip in a short word is much of it: lgo is log
-_TELLING = 3  # so many letters say which word is meant: min is minval, seed is experiment_seed
+_EXACT = 1e15  # Floats below this represent every digit of a whole number.
+_SHORT = 4  # Words up to this length need less similarity: one wrong letter is a large part of lgo (log).
+_TELLING = 3  # Least length of a beginning or end that can mean a longer word: min means minval.
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:
-    """A user's text for a message: on one line, and at most ``longest`` characters with … in place of the rest."""
+    """Return a user's text on one line, and with … in place of the rest if it has more than ``longest`` characters."""
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
     return cut.replace("\n", " ")
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it, cut if it is long: ``searcher.bracket_rungs[1]``."""
+    """Return a path as users write it, shortened if it is long: ``searcher.bracket_rungs[1]``."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return shorten(text.removeprefix("."))
 
 
 def shown(value: Any) -> str:
-    """A value as it would stand in the file, cut if it is long."""
+    """Return a value as it is written in a file, shortened if it is long."""
     if isinstance(value, Mapping):
         return "a map" if value else "an empty map"
     if isinstance(value, list | tuple):
@@ -47,29 +47,29 @@ def shown(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number without the ``.0`` that reading gave it."""
+    """Return a number as text, without ``.0`` if it is a whole number."""
     return str(int(value)) if value % 1 == 0 and abs(value) < _EXACT else repr(value)
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 rung``, ``3 rungs``."""
+    """Return a count with its noun in singular or plural: ``1 rung``, ``3 rungs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def any_of(words: Iterable[str]) -> str:
-    """``a, b or c``."""
+    """Return words joined as ``a, b or c``."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def all_of(words: Iterable[str]) -> str:
-    """``a, b and c``."""
+    """Return words joined as ``a, b and c``."""
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that was most likely meant; None where none is close."""
+    """Return the known word that the user most likely meant, or None if no word is similar."""
     by_plain_form = {_plain(name): name for name in known}
     plain = _plain(word)
     if close := get_close_matches(plain, by_plain_form, n=1, cutoff=0.6 if len(plain) <= _SHORT else 0.7):
@@ -83,12 +83,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def not_one_of(value: Any, known: Sequence[str], what: str) -> str:
-    """That a value is none of the known words, and which was probably meant."""
+    """Return a message that a value is not one of the known words, with the word that was probably meant."""
     close = nearest(value, known) if isinstance(value, str) else None
     question = f"; did you mean {shown(close)}?" if close else ""
     return f"{shown(value)} isn't {what} ({any_of(known)}){question}"
 
 
 def _plain(word: str) -> str:
-    """So that maxTrials, max-trials and MAX_TRIALS are all close to max_trials."""
+    """Return a name in lower case with underscores, so that maxTrials and MAX-TRIALS equal max_trials."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower().replace("-", "_").replace(" ", "_")

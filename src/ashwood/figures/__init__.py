@@ -1,7 +1,7 @@
-"""Views as pictures: Plotly figures for notebooks, reports and pages alike, and films.
+"""Draws views as Plotly figures, for notebooks, reports and the dashboard, and as animations.
 
-Rules of this room: what is drawn comes from views and from nothing else; drawing libraries
-are optional extras and imported when they are used.
+Figures show data of views only.  Drawing libraries are optional extras, so they are imported
+when a figure is drawn and not before.
 """
 
 from __future__ import annotations
@@ -22,37 +22,49 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Record: TypeAlias = Iterable[tuple[float, Event, Sequence[Decision]]]
-"""The entries of a log, in order."""
+"""The entries of an event log, in order."""
 
 
 class Figures:
-    """The figures of an experiment, each drawn from its record as that is when it is asked for.
+    """The figures of one experiment.
 
-    Each raises `AshwoodError` where plotly is not installed, or where it can't be drawn as it is asked for.
+    Each method reads the event log and draws its current state.  Each raises `AshwoodError` if plotly is not
+    installed or if an argument is not valid for the experiment.
+
+    Example::
+
+        experiment = ashwood.open_experiment(1)
+        experiment.figures.ladder().show()
     """
 
     def __init__(self, spec: ExperimentSpec, read: Callable[[], Record], theme: Theme = LIGHT) -> None:
-        """The figures of the experiment ``spec``, whose record ``read`` reads, in the colours of ``theme``."""
+        """Set what to draw.
+
+        Args:
+            spec: the experiment.
+            read: reads the entries of its event log from the beginning.
+            theme: the colours.
+        """
         self._spec = spec
         self._read = read
         self._theme = theme
 
     @property
     def dark(self) -> Figures:
-        """The same on dark paper."""
+        """The same figures in colours for a dark background."""
         return Figures(self._spec, self._read, DARK)
 
     def ladder(self) -> Figure:
-        """Brackets side by side, rungs as steps, every trial at its place, and who deserves to go on."""
+        """Return a figure of the rungs of each bracket, with every trial at its rung and the trials to promote."""
         from ashwood.figures.ladder import draw_ladder
 
-        return draw_ladder(self.told(), theme=self._theme)
+        return draw_ladder(self.history(), theme=self._theme)
 
     def best_so_far(self, against: Against = "time") -> Figure:
-        """The best metric so far against the ``time`` it ran, ``trials`` created, or ``units`` of training."""
+        """Return a figure of the best metric so far against run ``time``, ``trials`` created or ``units`` trained."""
         from ashwood.figures.progress import draw_best_so_far
 
-        return draw_best_so_far(self.told(), against=against, theme=self._theme)
+        return draw_best_so_far(self.history(), against=against, theme=self._theme)
 
     def learning_curves(
         self,
@@ -63,72 +75,84 @@ class Figures:
         log_y: bool = False,
         metric: str | None = None,
     ) -> Figure:
-        """What trials reported, by training length.
+        """Return a figure of the reports of trials by training length.
 
-        The first ``top`` of them by the searcher's ``metric`` or by ``length`` stand out; ``metric`` names another
-        one to show.
+        Args:
+            top: number of trials to emphasize, from 1 to 100; others are faint.
+            by: what these trials are chosen by: ``metric``, the searcher's, or ``length``, the longest trained.
+            log_x: whether the axis of lengths is logarithmic.
+            log_y: whether the axis of metrics is logarithmic.
+            metric: name of the metric to show, by default the searcher's.
         """
         from ashwood.figures.curves import draw_learning_curves
 
         return draw_learning_curves(
-            self.told(), top=top, by=by, log_x=log_x, log_y=log_y, metric=metric, theme=self._theme
+            self.history(), top=top, by=by, log_x=log_x, log_y=log_y, metric=metric, theme=self._theme
         )
 
     def parallel_coordinates(self) -> Figure:
-        """Every trial as a line through all its hyperparameters to its metric."""
+        """Return a figure with each trial as a line through its hyperparameters to its metric."""
         from ashwood.figures.parallel import draw_parallel_coordinates
 
-        return draw_parallel_coordinates(self.told(), theme=self._theme)
+        return draw_parallel_coordinates(self.history(), theme=self._theme)
 
     def scatter(self, hparam: str | None = None) -> Figure:
-        """One hyperparameter (the first, if none is named) against the metric."""
+        """Return a scatter plot of the metric against the hyperparameter named, by default the first."""
         from ashwood.figures.hparams import draw_scatter
 
-        return draw_scatter(self.told(), hparam, theme=self._theme)
+        return draw_scatter(self.history(), hparam, theme=self._theme)
 
     def heatmap(self, x: str | None = None, y: str | None = None, *, summary: Summary = "best") -> Figure:
-        """Two hyperparameters against the metric: the ``best`` or the ``mean`` of the results in each bin."""
+        """Return a heat map of the metric over two hyperparameters, by default the first two.
+
+        A cell shows the ``best`` or the ``mean`` of its results.
+        """
         from ashwood.figures.hparams import draw_heatmap
 
-        return draw_heatmap(self.told(), x, y, summary=summary, theme=self._theme)
+        return draw_heatmap(self.history(), x, y, summary=summary, theme=self._theme)
 
     def importance(self) -> Figure:
-        """Which hyperparameters decide whether a trial is among the best (PED-ANOVA)."""
+        """Return a figure of how much each hyperparameter decides whether a trial is among the best (PED-ANOVA)."""
         from ashwood.figures.importance import draw_importance
 
-        return draw_importance(self.told(), theme=self._theme)
+        return draw_importance(self.history(), theme=self._theme)
 
     def timeline(self) -> Figure:
-        """Which worker worked on which trial and when, coloured by bracket and rung, and when it was idle."""
+        """Return a figure of which trial each worker trained when, and when workers were idle."""
         from ashwood.figures.timeline import draw_timeline
 
         return draw_timeline(fold_timeline(self._spec, self._read()), theme=self._theme)
 
     def spending(self) -> Figure:
-        """Where the budget went, by bracket and rung, beside what was to be expected; and the share of idle time."""
+        """Return a figure of the training spent and expected per bracket and rung, and the share of idle time."""
         from ashwood.figures.spending import draw_spending
 
-        return draw_spending(self.told(), theme=self._theme)
+        return draw_spending(self.history(), theme=self._theme)
 
-    def told(self) -> Chronicle:
-        """All that is drawn, as the record tells it now."""
+    def history(self) -> Chronicle:
+        """Return the views of the experiment, folded from the current event log."""
         return chronicle(self._spec, self._read())
 
 
 def compare(several: Mapping[str, Figures | Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
-    """The best so far of several experiments in one figure, by the names that they are to have.
+    """Return one figure of the best metric so far of several experiments.
+
+    Args:
+        several: the experiments by the names that they get in the legend.
+        against: the x-axis: run ``time``, ``trials`` created or ``units`` of training.
+        theme: the colours.
 
     Raises:
-        AshwoodError: they can't be drawn against that, or plotly is not installed.
+        AshwoodError: ``against`` is not valid for these experiments, or plotly is not installed.
     """
     from ashwood.figures.progress import draw_comparison
 
-    known = {name: each.told() if isinstance(each, Figures) else each for name, each in several.items()}
-    return draw_comparison(known, against=against, theme=theme)
+    histories = {name: each.history() if isinstance(each, Figures) else each for name, each in several.items()}
+    return draw_comparison(histories, against=against, theme=theme)
 
 
 def fold_timeline(spec: ExperimentSpec, record: Record) -> Timeline:
-    """Who worked where and when, by a record."""
+    """Return the timeline of workers and trials folded from the entries of an event log."""
     timeline = Timeline(spec)
     for at, event, decisions in record:
         timeline.apply(at, event, decisions)

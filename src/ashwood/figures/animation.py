@@ -1,4 +1,4 @@
-"""Films of searches, as files."""
+"""Writes animations of searches to GIF, MP4 and HTML files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from ashwood.figures.extras import check_matplotlib
 from ashwood.views.scene import Film
 
 if TYPE_CHECKING:
-    from ashwood.figures.reel import Picture
-    from ashwood.figures.stage import Stage
+    from ashwood.figures.frames import FrameRenderer
+    from ashwood.figures.writers import Picture
 
 FORMATS = (".gif", ".mp4", ".html")
-"""The endings of files that films can be written to."""
+"""File name extensions of the formats that an animation can have."""
 
-# Short jobs come first; they get a little more of the film's time than of the search's.
-_WARP = 1.6
-# Seconds at the end in which dots come to rest, and for which the last picture stays.
+# An exponent above 1 plays the beginning of a search more slowly than its end, because the first
+# jobs are the shortest.
+_TIME_EXPONENT = 1.6
+# Seconds at the end in which dots reach their positions, and for which the last frame stays.
 _SETTLING, _RESTING = 0.5, 2.0
+# Shares of the search's time whose frames together have every colour of the animation.
 _SAMPLES = (0.05, 0.3, 0.6, 1.0)
 
 
 class Part(NamedTuple):
-    """A film that is shown beside others, and what it is called: a few words and a line."""
+    """A search that an animation shows beside others, with a short title and a line of details."""
 
     film: Film
     title: str
@@ -33,47 +35,46 @@ class Part(NamedTuple):
 
 
 def animate(parts: Sequence[Part], out: Path, *, headline: str, seconds: float, fps: int) -> int:
-    """Write films side by side to a file whose ending says its format; returns the number of its frames.
+    """Write an animation of searches side by side, and return its number of frames.
 
     Args:
-        parts: what to show, from left to right; all by the same clock.
-        out: the file: one of `FORMATS`.
-        headline: a line above all of it.
-        seconds: how long it takes.
+        parts: the searches, from left to right; all share one clock.
+        out: the file, whose extension is one of `FORMATS` and sets the format.
+        headline: a line above the searches.
+        seconds: duration of the animation.
         fps: frames per second.
 
     Raises:
-        AshwoodError: the format is none of these, a library that it takes is not installed, or the file can't be
-            written.
+        AshwoodError: the extension is not supported, a library is not installed, or the file can't be written.
     """
     ending = out.suffix.lower()
     if ending not in FORMATS:
         raise AshwoodError(f"--out {out}: the file must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
     if not out.parent.is_dir():
-        raise AshwoodError(f"can't write {out}: there is no directory {out.parent}")
+        raise AshwoodError(f"can't write {out}: there is no directory {out.parent}; create it first")
     check_matplotlib()
-    from ashwood.figures.reel import WRITERS, Reel
-    from ashwood.figures.stage import Stage
+    from ashwood.figures.frames import FrameRenderer
+    from ashwood.figures.writers import WRITERS, FrameSequence
 
-    stage = Stage(parts, headline)
+    renderer = FrameRenderer(parts, headline)
     rest = min(_RESTING, seconds / 4)
     settling = round(min(_SETTLING, seconds / 8) * fps)
     moving = max(2, round((seconds - rest) * fps) - settling)
-    reel = Reel(
-        frames=lambda: _frames(stage, moving, settling),
-        samples=[stage.frame(stage.seconds * moment, cut=True) for moment in _SAMPLES],
+    sequence = FrameSequence(
+        frames=lambda: _frames(renderer, moving, settling),
+        samples=[renderer.frame(renderer.seconds * moment, cut=True) for moment in _SAMPLES],
         fps=fps,
         rest=rest,
         title=headline,
     )
     try:
-        WRITERS[ending](reel, out)
+        WRITERS[ending](sequence, out)
     except OSError as error:
         raise AshwoodError(f"can't write {out}: {error.strerror or error}") from error
     return moving + settling
 
 
-def _frames(stage: Stage, moving: int, settling: int) -> Iterator[Picture]:
+def _frames(renderer: FrameRenderer, moving: int, settling: int) -> Iterator[Picture]:
     for number in range(moving + settling):
         share = min(1.0, number / (moving - 1))
-        yield stage.frame(stage.seconds * share**_WARP, cut=number == 0)
+        yield renderer.frame(renderer.seconds * share**_TIME_EXPONENT, cut=number == 0)

@@ -1,4 +1,4 @@
-"""What axes show: time in a unit that fits, and as much of a metric as is worth looking at."""
+"""Units and ranges of axes: time in a readable unit, and metrics without far outliers."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ SUMMARIES: tuple[Summary, ...] = ("best", "mean")
 
 _MARGIN = 0.06
 _ENOUGH = 10
-# The worst are out of the picture where they would take so many times the room of this share of all values.
+# The axis ends at the best 90% of values if all values would need more than 3 times that range.
 _MOST, _FAR = 0.9, 3.0
 
 
 class TimeUnit(NamedTuple):
-    """A unit of time, and how many seconds it has."""
+    """A unit of time and its number of seconds."""
 
     name: str
     seconds: float
 
 
 def time_unit(seconds: float) -> TimeUnit:
-    """The unit that fits an axis of so many seconds."""
+    """Return the unit for an axis that spans the given number of seconds."""
     return next(unit for unit, most in _UNITS if seconds <= most)
 
 
@@ -44,7 +44,7 @@ _UNITS = (
 
 
 def narrow(values: Any) -> NDArray[np.float32]:
-    """Numbers as a picture needs them, in half the room; what is too large for that is infinite."""
+    """Return numbers as 32-bit floats, which halve the size of a figure; too large ones become infinite."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -52,7 +52,10 @@ def narrow(values: Any) -> NDArray[np.float32]:
 
 
 def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False) -> list[float] | None:
-    """From where to where a metric is shown, outliers in the bad direction left out; None: there are no values."""
+    """Return the lower and upper end of a metric's axis, or None if there is no finite value to show.
+
+    Outliers in the bad direction lie outside the range.  With ``log``, the ends are exponents of 10.
+    """
     import numpy as np
 
     seen = values[np.isfinite(values) & (values > 0 if log else True)]
@@ -61,7 +64,7 @@ def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False)
     if log:
         seen = np.log10(seen)
     sign = 1.0 if smaller_is_better else -1.0
-    # One that is there, because between two values there may be more than a number can hold.
+    # Take existing values instead of interpolating a quantile: the difference of two values can overflow.
     losses = np.sort(sign * seen)
     best, most, worst = (float(losses[place]) for place in (0, int(_MOST * (losses.size - 1)), -1))
     if seen.size >= _ENOUGH and worst - best > _FAR * (most - best) > 0:
@@ -73,6 +76,6 @@ def metric_range(values: Numbers, *, smaller_is_better: bool, log: bool = False)
 
 
 def axis_of(title: str, *, log: bool = False, span: Sequence[float] | None = None) -> dict[str, Any]:
-    """An axis, logarithmic or not."""
+    """Return the Plotly settings of a linear or logarithmic axis."""
     axis: dict[str, Any] = {"title": {"text": title}, "range": span}
     return {**axis, "type": "log", "tickformat": "~g"} if log else axis

@@ -1,4 +1,4 @@
-"""Learning curves: the best trials, or those that trained furthest, before the others."""
+"""The figure of learning curves: the best or longest trained trials in front of the others."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 TITLE = "Learning curves"
 MOST = 100
-"""No more are told apart."""
+"""Largest number of trials to emphasize; more lines can't be distinguished."""
 
 _POINTS, _POINTS_OF_OTHERS = 300, 40
 _OTHERS = 150
 _LEGEND = 12
 _MARKED = 12
-# The worst of those shown must still be seen.
+# The worst emphasized trial gets this quality, so that its line is still visible.
 _PALEST = 0.3
 
 
 def draw_learning_curves(
-    told: Chronicle,
+    history: Chronicle,
     *,
     top: int = 10,
     by: By = "metric",
@@ -38,40 +38,40 @@ def draw_learning_curves(
     metric: str | None = None,
     theme: Theme = LIGHT,
 ) -> Figure:
-    """What trials reported, by training length; the better a trial, the more it stands out.
+    """Return a figure of the reports of trials by training length; better trials stand out more.
 
     Args:
-        told: the experiment.
-        top: so many of the first trials; others are faint.
-        by: what they are first by: the searcher's ``metric``, or the ``length`` that they trained to.
-        log_x: lengths on a logarithmic axis.
-        log_y: values on a logarithmic axis.
-        metric: what to show; None: the searcher's metric.
+        history: the views of the experiment.
+        top: number of trials to emphasize, from 1 to `MOST`; others are faint.
+        by: what these trials are chosen by: ``metric``, the searcher's, or ``length``, the longest trained.
+        log_x: whether the axis of lengths is logarithmic.
+        log_y: whether the axis of metrics is logarithmic.
+        metric: name of the metric to show, by default the searcher's.
         theme: the colours.
 
     Raises:
-        AshwoodError: there is no such order, or plotly is not installed.
+        AshwoodError: ``by`` is unknown, or plotly is not installed.
     """
     if by not in BY:
         raise AshwoodError(f"by {by!r}: expected {BY[0]} or {BY[1]}")
-    shown_metric = told.spec.metric if metric is None else metric
-    first = leading(told.progress.trials, min(max(top, 1), MOST), by)
-    lines = [(row, _shown(told, row, shown_metric, _POINTS)) for row in first]
+    shown_metric = history.spec.metric if metric is None else metric
+    first = leading(history.progress.trials, min(max(top, 1), MOST), by)
+    lines = [(row, _shown(history, row, shown_metric, _POINTS)) for row in first]
     lines = [(row, line) for row, line in lines if any(map(isfinite, line[1]))]
     if not lines:
         words = "No trial has reported yet." if metric is None else f"No trial has reported {text_of(metric)} yet."
         return blank(theme, TITLE, words)
     if log_y and not any(value > 0 for _, line in lines for value in line[1]):
-        return blank(theme, TITLE, "Nothing is above 0, where a logarithmic axis begins.")
+        return blank(theme, TITLE, "No value is above 0, so a logarithmic axis can't show any.")
     import numpy as np
 
-    others, left_out = _others(told, first, shown_metric)
-    # How each curve begins and ends, not how long it goes on there.
+    others, left_out = _others(history, first, shown_metric)
+    # The range comes from the extremes of each curve, so that long curves don't count more than short ones.
     seen = np.array([extreme for _, line in lines for extreme in (np.nanmin(line[1]), np.nanmax(line[1]))])
-    downwards = told.spec.smaller_is_better if shown_metric == told.spec.metric else _falls(lines)
+    downwards = history.spec.smaller_is_better if shown_metric == history.spec.metric else _falls(lines)
     name = text_of(shown_metric)
     return compose(
-        [*_faint(others, theme), *_lines(lines, name, told, theme)],
+        [*_faint(others, theme), *_lines(lines, name, history, theme)],
         theme,
         TITLE,
         _subtitle(len(lines), by, len(others), left_out),
@@ -79,30 +79,30 @@ def draw_learning_curves(
         margin={"b": 108 if len(lines) <= _LEGEND else 48},
         showlegend=len(lines) <= _LEGEND,
         uirevision=f"curves {name} {log_x} {log_y}",
-        xaxis=axis_of(f"training ({told.spec.unit})", log=log_x),
+        xaxis=axis_of(f"training ({history.spec.unit})", log=log_x),
         yaxis=axis_of(name, log=log_y, span=metric_range(seen, smaller_is_better=downwards, log=log_y)),
-        shapes=list(_rungs(told, theme)),
+        shapes=list(_rungs(history, theme)),
     )
 
 
-def _shown(told: Chronicle, row: TrialRow, metric: str, most: int) -> Curve:
-    return thin(curve(told.history.reports.of(row.id), metric), most)
+def _shown(history: Chronicle, row: TrialRow, metric: str, most: int) -> Curve:
+    return thin(curve(history.history.reports.of(row.id), metric), most)
 
 
-def _others(told: Chronicle, first: Sequence[TrialRow], metric: str) -> tuple[list[Curve], bool]:
-    """Some of the other trials, evenly chosen, and whether some are left out."""
+def _others(history: Chronicle, first: Sequence[TrialRow], metric: str) -> tuple[list[Curve], bool]:
+    """Return curves of at most `_OTHERS` other trials, evenly chosen, and whether some trials are left out."""
     taken = {row.id for row in first}
-    rows, reports = told.progress.trials.rows.values(), told.history.reports
+    rows, reports = history.progress.trials.rows.values(), history.history.reports
     rest = [row for row in rows if row.id not in taken and row.id in reports]
     stride = max(1, -(-len(rest) // _OTHERS))
-    return [_shown(told, row, metric, _POINTS_OF_OTHERS) for row in rest[::stride]], stride > 1
+    return [_shown(history, row, metric, _POINTS_OF_OTHERS) for row in rest[::stride]], stride > 1
 
 
-def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, told: Chronicle, theme: Theme) -> Iterator[Trace]:
-    """The best is drawn last, above all others."""
+def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, history: Chronicle, theme: Theme) -> Iterator[Trace]:
+    """Draw a line for each trial, the best last, so that it lies on top."""
     import numpy as np
 
-    order = sorted(lines, key=lambda line: told.progress.trials.ranking_key(line[0]))
+    order = sorted(lines, key=lambda line: history.progress.trials.ranking_key(line[0]))
     for place, (row, (lengths, values)) in reversed(list(enumerate(order))):
         quality = 1.0 - (1.0 - _PALEST) * place / max(1, len(order) - 1)
         yield {
@@ -115,7 +115,7 @@ def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, told: Chronicle
             "customdata": np.full((len(lengths), 1), row.id, dtype=np.int32),
             "hovertemplate": (
                 f"<b>trial {row.id}</b>, {place + 1} of {len(order)}<br>"
-                f"{metric} %{{y:.5~g}} at %{{x}} {told.spec.unit}<extra></extra>"
+                f"{metric} %{{y:.5~g}} at %{{x}} {history.spec.unit}<extra></extra>"
             ),
             "line": {"width": 2.6 if place == 0 else 1.5, "color": theme.quality_colour(quality)},
             "marker": {"size": 4},
@@ -123,7 +123,7 @@ def _lines(lines: Sequence[tuple[TrialRow, Curve]], metric: str, told: Chronicle
 
 
 def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
-    """All of them as one line with gaps."""
+    """Draw all other trials as one line with gaps: one trace is much faster than one for each trial."""
     import numpy as np
 
     parts = [line for line in others if len(line[0])]
@@ -143,9 +143,9 @@ def _faint(others: Sequence[Curve], theme: Theme) -> Iterator[Trace]:
     }
 
 
-def _rungs(told: Chronicle, theme: Theme) -> Iterator[dict[str, object]]:
-    """Where trials are compared."""
-    for length in sorted({length for lengths in told.timeline.lengths for length in lengths}):
+def _rungs(history: Chronicle, theme: Theme) -> Iterator[dict[str, object]]:
+    """Draw a dotted line at the length of each rung."""
+    for length in sorted({length for lengths in history.timeline.lengths for length in lengths}):
         yield {
             "type": "line",
             "x0": length,
@@ -159,14 +159,16 @@ def _rungs(told: Chronicle, theme: Theme) -> Iterator[dict[str, object]]:
 
 
 def _falls(lines: Sequence[tuple[TrialRow, Curve]]) -> bool:
-    """Whether a metric of which that isn't known gets smaller while most trials train."""
+    """Whether most curves end below their start.
+
+    Which direction is better is known of the searcher's metric only.  For another one, this decides on which side
+    outliers are left out.
+    """
     falling = sum(values[-1] < values[0] for _, (_, values) in lines)
     return 2 * falling >= len(lines)
 
 
 def _subtitle(lines: int, by: By, others: int, left_out: bool) -> str:
-    which = "best" if by == "metric" else "longest"
-    faint = f"; {'some' if left_out else 'all'} others faint" if others else ""
-    return (
-        f"the {lines} {which}{faint}; dotted: where trials are compared" if lines > 1 else f"the {which} trial{faint}"
-    )
+    which = "Top" if by == "metric" else "Longest"
+    faint = f" ({'some others' if left_out else 'others'} faint)" if others else ""
+    return f"{which} {lines if lines > 1 else 'trial'}{faint}. Dotted lines: rungs."

@@ -1,4 +1,4 @@
-"""Drawing libraries, which are optional: imported when they are used, with a word on how to get them."""
+"""Imports of optional drawing libraries, with errors that say how to install them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ashwood.errors import AshwoodError
 
 
 def graph_objects() -> Any:
-    """``plotly.graph_objects``.
+    """Return the module ``plotly.graph_objects``.
 
     Raises:
         AshwoodError: plotly is not installed.
@@ -17,12 +17,12 @@ def graph_objects() -> Any:
     try:
         import plotly.graph_objects
     except ImportError as error:
-        raise AshwoodError("this needs plotly: pip install 'ashwood[figures]'") from error
+        raise AshwoodError("figures need plotly: pip install 'ashwood[figures]'") from error
     return plotly.graph_objects
 
 
 def plotly_script() -> str:
-    """Plotly's own script for pages, which can stand inside of one.
+    """Return Plotly's JavaScript in a form that is safe inside a ``<script>`` element.
 
     Raises:
         AshwoodError: plotly is not installed.
@@ -31,45 +31,46 @@ def plotly_script() -> str:
     from plotly.offline import get_plotlyjs
 
     text: str = get_plotlyjs()
-    # Strings and patterns mean the same with it.
+    # HTML would end or hide the script at these characters.  In JavaScript strings and regular
+    # expressions, where they occur, a backslash before them changes nothing.
     return re.sub(r"</(?=script)|<(?=!--)", lambda found: "<\\" + found[0][1:], text, flags=re.IGNORECASE)
 
 
 def optuna() -> Any:
-    """``optuna``, which knows how to tell what a hyperparameter matters.
+    """Return the module ``optuna``, which computes the importance of hyperparameters.
 
     Raises:
-        AshwoodError: it is not installed, or too old.
+        AshwoodError: optuna is not installed, or it is too old.
     """
     try:
         import optuna.importance
 
         optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
     except (ImportError, AttributeError, TypeError) as error:
-        raise AshwoodError("this needs optuna 5 or newer: pip install 'ashwood[figures,importance]'") from error
+        raise AshwoodError("importance needs optuna 5 or newer: pip install 'ashwood[figures,importance]'") from error
     return optuna
 
 
 def check_matplotlib() -> None:
-    """Make sure that ``matplotlib`` can be imported.
+    """Check that ``matplotlib`` can be imported.
 
     Raises:
-        AshwoodError: it is not installed.
+        AshwoodError: matplotlib is not installed.
     """
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise AshwoodError("this needs matplotlib: pip install 'ashwood[animate]'") from error
+        raise AshwoodError("animations need matplotlib: pip install 'ashwood[animate]'") from error
 
 
 def ffmpeg() -> Any:
-    """``imageio_ffmpeg``, which brings its own ffmpeg.
+    """Return the module ``imageio_ffmpeg``, which contains an ffmpeg program.
 
     Raises:
-        AshwoodError: it is not installed.
+        AshwoodError: imageio-ffmpeg is not installed.
     """
     try:
         import imageio_ffmpeg
     except ImportError as error:
-        raise AshwoodError("this needs imageio-ffmpeg: pip install 'ashwood[animate]'") from error
+        raise AshwoodError("animations as MP4 and HTML need imageio-ffmpeg: pip install 'ashwood[animate]'") from error
     return imageio_ffmpeg

@@ -1,4 +1,4 @@
-"""Hyperparameters against the metric: one as a scatter plot, two as a heat map."""
+"""Figures of the metric by one hyperparameter (scatter plot) or by two (heat map)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 NOTHING = "No trial has been compared at a rung yet."
 NO_HPARAMS = "This search varies no hyperparameter."
 ENOUGH = 50
-"""So many results at one length are worth comparing."""
+"""Number of results at one length that is enough to compare hyperparameters at that length."""
 
 _MANY = 1_500
 _MOST_BINS, _FEWEST_BINS = 14, 4
 _JITTER = 0.3
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "star", "hexagon", "cross")
 WORD = 22
-"""No word along an axis is longer."""
+"""Largest number of characters of a label at an axis."""
 
 
-def find(told: Chronicle, name: str) -> Varied:
-    """A hyperparameter by its name.
+def find(history: Chronicle, name: str) -> Varied:
+    """Return the varied hyperparameter of a name.
 
     Raises:
-        AshwoodError: the search varies none of that name.
+        AshwoodError: the search varies no hyperparameter of that name.
     """
-    known = {each.name: each for each in varied(told.spec.space)}
+    known = {each.name: each for each in varied(history.spec.space)}
     if name in known:
         return known[name]
     near = get_close_matches(name, known, n=1)
@@ -52,32 +52,32 @@ def find(told: Chronicle, name: str) -> Varied:
     raise AshwoodError(f"the search varies no hyperparameter {name!r}{hint}; it varies: {', '.join(known) or 'none'}")
 
 
-# -- one -----------------------------------------------------------------------------------------
+# -- one hyperparameter --------------------------------------------------------------------------
 
 
-def draw_scatter(told: Chronicle, hparam: str | None = None, *, theme: Theme = LIGHT) -> Figure:
-    """One hyperparameter against the metric, a colour for each length at which trials were compared last.
+def draw_scatter(history: Chronicle, hparam: str | None = None, *, theme: Theme = LIGHT) -> Figure:
+    """Return a scatter plot of each trial's result at its highest rung against one hyperparameter.
 
     Args:
-        told: the experiment.
-        hparam: which one; None: the first.
+        history: the views of the experiment.
+        hparam: name of the hyperparameter, by default the first.
         theme: the colours.
 
     Raises:
-        AshwoodError: the search doesn't vary it, or plotly is not installed.
+        AshwoodError: the search doesn't vary the hyperparameter, or plotly is not installed.
     """
-    first = next(iter(varied(told.spec.space)), None)
+    first = next(iter(varied(history.spec.space)), None)
     if hparam is None and first is None:
         return blank(theme, "Hyperparameter and metric", NO_HPARAMS)
-    shown = find(told, first.name if hparam is None and first is not None else hparam or "")
-    name, metric = text_of(shown.name), text_of(told.spec.metric)
+    shown = find(history, first.name if hparam is None and first is not None else hparam or "")
+    name, metric = text_of(shown.name), text_of(history.spec.metric)
     title = f"{name} and {metric}"
-    points = _points(told, shown)
+    points = _points(history, shown)
     if not points:
         return blank(theme, title, NOTHING)
     import numpy as np
 
-    lengths = sorted({length for each in told.timeline.lengths for length in each})
+    lengths = sorted({length for each in history.timeline.lengths for length in each})
     kind = shown.kind
     axis: dict[str, Any] = {"title": {"text": name}}
     if isinstance(kind, Categorical):
@@ -91,10 +91,10 @@ def draw_scatter(told: Chronicle, hparam: str | None = None, *, theme: Theme = L
         axis |= {"type": "log", "tickformat": "~g", **({"dtick": 1} if kind.at(1.0) > 300 * kind.at(0.0) else {})}
     metrics = np.array([result.metric for result, _ in points])
     return compose(
-        list(_scattered(told, shown, points, lengths, theme)),
+        list(_scattered(history, shown, points, lengths, theme)),
         theme,
         title,
-        f"the result of each trial at the longest of {len(lengths)} lengths at which it was compared",
+        "Each trial's result at its highest rung",
         height=440,
         margin={"b": 84},
         showlegend=True,
@@ -102,20 +102,20 @@ def draw_scatter(told: Chronicle, hparam: str | None = None, *, theme: Theme = L
         xaxis=axis,
         yaxis={
             "title": {"text": metric},
-            "range": metric_range(metrics, smaller_is_better=told.spec.smaller_is_better),
+            "range": metric_range(metrics, smaller_is_better=history.spec.smaller_is_better),
         },
-        legend={"title": {"text": "compared last at", "font": {"size": 11, "color": theme.muted}}},
+        legend={"title": {"text": "highest rung", "font": {"size": 11, "color": theme.muted}}},
     )
 
 
-def _points(told: Chronicle, shown: Varied) -> list[tuple[Result, float]]:
-    rows = told.progress.trials.rows
-    found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(told.timeline))
+def _points(history: Chronicle, shown: Varied) -> list[tuple[Result, float]]:
+    rows = history.progress.trials.rows
+    found = ((result, shown.number(rows[result.trial].hparams)) for result in last_results(history.timeline))
     return [(result, number) for result, number in found if number is not None]
 
 
 def _scattered(
-    told: Chronicle,
+    history: Chronicle,
     shown: Varied,
     points: Sequence[tuple[Result, float]],
     lengths: Sequence[int],
@@ -133,19 +133,20 @@ def _scattered(
         x = np.array([number for _, number in here])
         customdata: Any = trials[:, None]
         if isinstance(kind, Categorical):
-            # Side by side, at a place that stays the trial's own.
+            # Spread the trials of a category sideways.  The offset depends on the trial's number alone, so a point
+            # keeps its position when others appear.  Multiples of the golden ratio, modulo 1, are spread evenly.
             x = x + _JITTER * (2.0 * ((trials * 0.6180339887) % 1.0) - 1.0)
             customdata = [[result.trial, text_of(kind.vals[int(number)], WORD)] for result, number in here]
         yield {
             "type": "scattergl" if len(points) > _MANY else "scatter",
-            "name": format_length(length, told.spec.unit),
+            "name": format_length(length, history.spec.unit),
             "mode": "markers",
             "x": x,
             "y": np.array([result.metric for result, _ in here]),
             "customdata": customdata,
             "hovertemplate": (
-                f"<b>trial %{{customdata[0]}}</b>, compared at {format_length(length, told.spec.unit)}<br>"
-                f"{text_of(shown.name)} = {value}<br>{text_of(told.spec.metric)} %{{y:.5~g}}<extra></extra>"
+                f"<b>trial %{{customdata[0]}}</b> at {format_length(length, history.spec.unit)}<br>"
+                f"{text_of(shown.name)} = {value}<br>{text_of(history.spec.metric)} %{{y:.5~g}}<extra></extra>"
             ),
             "marker": {
                 "color": theme.rung_colour(0, place, len(lengths)),
@@ -157,43 +158,43 @@ def _scattered(
         }
 
 
-# -- two -----------------------------------------------------------------------------------------
+# -- two hyperparameters -------------------------------------------------------------------------
 
 
 def draw_heatmap(
-    told: Chronicle, x: str | None = None, y: str | None = None, *, summary: Summary = "best", theme: Theme = LIGHT
+    history: Chronicle, x: str | None = None, y: str | None = None, *, summary: Summary = "best", theme: Theme = LIGHT
 ) -> Figure:
-    """Two hyperparameters against the metric: the best or the mean result in each bin, all at one length.
+    """Return a heat map of the best or mean result over two hyperparameters, all results at one length.
 
     Args:
-        told: the experiment.
-        x: the one to the right; None: the first.
-        y: the one upwards; None: the next.
-        summary: ``best`` or ``mean`` of the results in a bin.
+        history: the views of the experiment.
+        x: name of the hyperparameter of the x-axis, by default the first.
+        y: name of the hyperparameter of the y-axis, by default the first one that is not ``x``.
+        summary: what a cell shows of its results: the ``best`` or the ``mean``.
         theme: the colours.
 
     Raises:
-        AshwoodError: the search doesn't vary them, there is no such summary, or plotly is not installed.
+        AshwoodError: the search doesn't vary a hyperparameter, ``summary`` is unknown, or plotly is not installed.
     """
     if summary not in SUMMARIES:
         raise AshwoodError(f"summary {summary!r}: expected {SUMMARIES[0]} or {SUMMARIES[1]}")
-    chosen = _pair(told, x, y)
+    chosen = _pair(history, x, y)
     if chosen is None:
         return blank(theme, "Two hyperparameters", "This search varies fewer than two hyperparameters.")
     one, other = chosen
     title = f"{text_of(one.name)} and {text_of(other.name)}"
-    known = comparable(told.timeline, ENOUGH)
-    if known is None:
+    compared = comparable(history.timeline, ENOUGH)
+    if compared is None:
         return blank(theme, title, NOTHING)
     import numpy as np
 
-    most = min(_MOST_BINS, max(_FEWEST_BINS, round(sqrt(len(known.results)) / 1.3)))
+    most = min(_MOST_BINS, max(_FEWEST_BINS, round(sqrt(len(compared.results)) / 1.3)))
     across, up = bins_of(one, most), bins_of(other, most)
-    cells, counts = _cells(told, known, across, up, summary)
+    cells, counts = _cells(history, compared, across, up, summary)
     if not counts.any():
         return blank(theme, title, NOTHING)
-    metric = text_of(told.spec.metric)
-    smaller = told.spec.smaller_is_better
+    metric = text_of(history.spec.metric)
+    smaller = history.spec.smaller_is_better
     span = metric_range(cells[np.isfinite(cells)], smaller_is_better=smaller) or [0.0, 1.0]
     scale = [[place, theme.quality_colour(1.0 - place if smaller else place)] for place in (0.0, 0.25, 0.5, 0.75, 1.0)]
     return compose(
@@ -210,7 +211,7 @@ def draw_heatmap(
                 "zmax": span[1],
                 "colorscale": scale,
                 "colorbar": {
-                    "title": {"text": f"{summary}<br>{text_of(told.spec.metric, 12)}", "font": {"size": 11}},
+                    "title": {"text": f"{summary}<br>{text_of(history.spec.metric, 12)}", "font": {"size": 11}},
                     "thickness": 12,
                     "outlinewidth": 0,
                     "tickfont": {"size": 11, "color": theme.muted},
@@ -219,7 +220,7 @@ def draw_heatmap(
         ],
         theme,
         title,
-        _like_with_like(known, told),
+        _compared_results(compared, history),
         height=460,
         uirevision=f"heatmap {text_of(one.name)} {text_of(other.name)}",
         xaxis=_bin_axis(across),
@@ -227,31 +228,32 @@ def draw_heatmap(
     )
 
 
-def _pair(told: Chronicle, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
-    chosen = [find(told, name) for name in (x, y) if name is not None]
-    rest = [each for each in varied(told.spec.space) if each not in chosen]
+def _pair(history: Chronicle, x: str | None, y: str | None) -> tuple[Varied, Varied] | None:
+    chosen = [find(history, name) for name in (x, y) if name is not None]
+    rest = [each for each in varied(history.spec.space) if each not in chosen]
     if len(chosen) + len(rest) < 2 or (x is not None and x == y):
         return None
-    one = find(told, x) if x is not None else rest.pop(0)
-    return one, find(told, y) if y is not None else rest.pop(0)
+    one = find(history, x) if x is not None else rest.pop(0)
+    return one, find(history, y) if y is not None else rest.pop(0)
 
 
 def _cells(
-    told: Chronicle, known: Comparable, across: Bins, up: Bins, summary: Summary
+    history: Chronicle, compared: Comparable, across: Bins, up: Bins, summary: Summary
 ) -> tuple[Numbers, NDArray[np.int64]]:
+    """Return the summary and the number of results of each cell, by row and column; empty cells are NaN."""
     import numpy as np
 
-    rows = told.progress.trials.rows
-    better = min if told.spec.smaller_is_better else max
+    rows = history.progress.trials.rows
+    better = min if history.spec.smaller_is_better else max
     here: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
-    for trial, _, metric in known.results:
+    for trial, _, metric in compared.results:
         hparams = rows[trial].hparams
         row, column = _bin(up, hparams), _bin(across, hparams)
         if row is not None and column is not None:
             here[row, column].append(metric)
     cells, counts = np.full((len(up), len(across)), np.nan), np.zeros((len(up), len(across)), dtype=np.int64)
     for place, metrics in here.items():
-        # Not fmean: a sum may be too large for a number where its parts are not.
+        # Not fmean: it adds the metrics first, and their sum can overflow although their mean does not.
         cells[place] = better(metrics) if summary == "best" else sum(metric / len(metrics) for metric in metrics)
         counts[place] = len(metrics)
     return cells, counts
@@ -263,7 +265,7 @@ def _bin(bins: Bins, hparams: Mapping[str, Any]) -> int | None:
 
 
 def _bin_axis(bins: Bins) -> dict[str, Any]:
-    """Bins are equally wide; what is written at them are values, or their edges."""
+    """Return an axis with equally wide bins, labelled with their values or their edges."""
     if bins.values:
         places, words = list(range(len(bins))), [text_of(value, WORD) for value in bins.values]
     else:
@@ -298,5 +300,6 @@ def _bin_words(bins: Bins) -> list[str]:
     return [f"{name} {low:.3g} to {high:.3g}" for low, high in zip(bins.edges, bins.edges[1:], strict=False)]
 
 
-def _like_with_like(known: Comparable, told: Chronicle) -> str:
-    return f"{format_length(len(known.results), 'results')} after {format_length(known.length, told.spec.unit)}"
+def _compared_results(compared: Comparable, history: Chronicle) -> str:
+    results = format_length(len(compared.results), "results")
+    return f"{results} at {format_length(compared.length, history.spec.unit)}"

@@ -1,4 +1,4 @@
-"""Which hyperparameters decide whether a trial is among the best."""
+"""The figure of how much each hyperparameter decides whether a trial is among the best."""
 
 from __future__ import annotations
 
@@ -22,44 +22,48 @@ if TYPE_CHECKING:
 
 TITLE = "Importance of hyperparameters"
 FEWEST = 20
-"""Fewer results at one length say nothing."""
+"""Least number of results at one length; the importance computed from fewer is noise."""
 
-# More results hardly change the answer, and optuna takes its time with each.
+# More results hardly change the answer, and the time that optuna takes grows with their number.
 _MOST = 1_500
-# PED-ANOVA compares the best tenth with all, and wants five trials in it at least.
+# PED-ANOVA compares the best tenth with all results.  With fewer than five in that tenth, take a larger share.
 _QUANTILE, _FEWEST_BEST = 0.1, 5
 _SHOWN = 15
 
 
-def draw_importance(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
-    """What each hyperparameter matters for being among the best, by PED-ANOVA, as shares of one.
+def draw_importance(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+    """Return a figure of the importance of each hyperparameter for being among the best trials.
 
-    Trials that trained equally long are compared: at the longest length at which there are enough of them.
+    The shares add up to 1.  Only results at one length are compared: the longest with at least `ENOUGH` results, or
+    else the one with most.
 
     Source: Watanabe, Bansal and Hutter 2023, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
-    Arbitrary Subspaces" (arXiv:2304.10255), as implemented in optuna.
+    Arbitrary Subspaces" (arXiv:2304.10255), as implemented in Optuna.
 
     Raises:
         AshwoodError: plotly or optuna is not installed.
     """
-    shown = varied(told.spec.space)
+    shown = varied(history.spec.space)
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
-    known = comparable(told.timeline, ENOUGH)
-    if known is None:
+    compared = comparable(history.timeline, ENOUGH)
+    if compared is None:
         return blank(theme, TITLE, NOTHING)
-    if len(known.results) < FEWEST:
-        words = f"Too few results yet: {FEWEST} at one length are needed, there are {len(known.results)}."
+    if len(compared.results) < FEWEST:
+        words = f"Too few results yet: {len(compared.results)} of {FEWEST} needed at one length."
         return blank(theme, TITLE, words)
-    sample = known.results[:: ceil(len(known.results) / _MOST)]
+    sample = compared.results[:: ceil(len(compared.results) / _MOST)]
     quantile = max(_QUANTILE, _FEWEST_BEST / len(sample))
-    shares = importances(told, sample, quantile)
+    shares = importances(history, sample, quantile)
     if shares is None:
         return blank(
-            theme, TITLE, "The results don't differ, so no hyperparameter matters.", _words(known, sample, told)
+            theme,
+            TITLE,
+            "The results don't differ, so no hyperparameter matters.",
+            _sample_text(compared, sample, history),
         )
     order = sorted(shares, key=lambda name: (shares[name], name))[-_SHOWN:]
-    first = f"; the first {_SHOWN} of {len(shares)}" if len(shares) > _SHOWN else ""
+    first = f"; top {_SHOWN} of {len(shares)} hyperparameters" if len(shares) > _SHOWN else ""
     return compose(
         [
             {
@@ -77,7 +81,8 @@ def draw_importance(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
         ],
         theme,
         TITLE,
-        f"for being among the best {quantile:.0%} (PED-ANOVA); {_words(known, sample, told)}{first}",
+        f"How much each decides whether a trial is in the top {quantile:.0%} "
+        f"(PED-ANOVA; {_sample_text(compared, sample, history)}{first})",
         height=130 + 30 * max(3, len(order)),
         margin={"r": 56},
         bargap=0.35,
@@ -94,25 +99,30 @@ def draw_importance(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     )
 
 
-def _words(known: Comparable, sample: Sequence[Result], told: Chronicle) -> str:
-    count, length = len(known.results), format_length(known.length, told.spec.unit)
+def _sample_text(compared: Comparable, sample: Sequence[Result], history: Chronicle) -> str:
+    count, length = len(compared.results), format_length(compared.length, history.spec.unit)
     of = f"{len(sample):,} of {count:,} results" if len(sample) < count else format_length(count, "results")
-    return f"{of} after {length}"
+    return f"{of} at {length}"
 
 
-def importances(told: Chronicle, results: Sequence[Result], quantile: float) -> Mapping[str, float] | None:
-    """The share of each hyperparameter, 1 in all; None: nothing matters.
+def importances(history: Chronicle, results: Sequence[Result], quantile: float) -> Mapping[str, float] | None:
+    """Return the importance of each hyperparameter, which add up to 1, or None if no hyperparameter matters.
+
+    Args:
+        history: the views of the experiment.
+        results: the results to compare.
+        quantile: the share of results, from 0 to 1, that are the best ones.
 
     Raises:
-        AshwoodError: optuna is not installed.
+        AshwoodError: optuna is not installed, or it is too old.
     """
     library = optuna()
-    shown = varied(told.spec.space)
+    shown = varied(history.spec.space)
     distributions = {each.name: _distribution(library, each) for each in shown}
-    sign = 1.0 if told.spec.smaller_is_better else -1.0
+    sign = 1.0 if history.spec.smaller_is_better else -1.0
     trials = []
     for result in results:
-        values = _values(shown, told, result.trial)
+        values = _values(shown, history, result.trial)
         if values is not None:
             trials.append(
                 library.trial.create_trial(params=values, distributions=distributions, value=sign * result.metric)
@@ -133,7 +143,11 @@ def importances(told: Chronicle, results: Sequence[Result], quantile: float) -> 
 
 
 def _distribution(library: Any, shown: Varied) -> Any:
-    """Where values lie in the hyperparameter's own scale, from 0 to 1; categories by their places."""
+    """Return the Optuna distribution of a hyperparameter.
+
+    Categories are given as their indices and real numbers as positions from 0 to 1 in the hyperparameter's own
+    scale, so that logarithmic ones need no special case.
+    """
     kind = shown.kind
     if isinstance(kind, Categorical):
         return library.distributions.CategoricalDistribution([str(place) for place in range(len(kind.vals))])
@@ -142,9 +156,9 @@ def _distribution(library: Any, shown: Varied) -> Any:
     return library.distributions.FloatDistribution(0.0, 1.0)
 
 
-def _values(shown: Sequence[Varied], told: Chronicle, trial: TrialId) -> dict[str, Any] | None:
+def _values(shown: Sequence[Varied], history: Chronicle, trial: TrialId) -> dict[str, Any] | None:
     values = {}
-    hparams = told.progress.trials.rows[trial].hparams
+    hparams = history.progress.trials.rows[trial].hparams
     for each in shown:
         number = each.number(hparams)
         if number is None:

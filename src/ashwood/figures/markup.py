@@ -1,4 +1,4 @@
-"""HTML that can't be broken by what users named: text is escaped unless it is markup already."""
+"""Builds HTML.  Text is escaped unless it is markup already, so names that users choose can't inject HTML."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ _EMPTY = frozenset(("br", "meta"))
 
 
 class Markup(str):
-    """HTML, as opposed to text."""
+    """A string that is HTML and not text."""
 
     __slots__ = ()
 
 
 Child: TypeAlias = "Markup | str | int | Iterable[Child] | None"
-"""What an element can hold; None: nothing."""
+"""What an element can contain.  None adds nothing."""
 
 
 def h(tag: str, *children: Child, **attributes: str | bool | None) -> Markup:
-    """An element.
+    """Return an element with its children and attributes.
 
-    An attribute's underscores are hyphens, but for the last one of a word of Python's own, ``class_``; True: it is
-    there, without a value; None or False: it is not.
+    Underscores in the names of attributes become hyphens, and a trailing one is dropped: ``class_``, ``data_trial``.
+    An attribute that is True has no value; one that is None or False is left out.
+
+    Example::
+
+        h("p", "loss < 0.1", class_="muted")    # <p class="muted">loss &lt; 0.1</p>
     """
     named = "".join(_attribute(name, value) for name, value in attributes.items())
     return Markup(f"<{tag}{named}>" if tag in _EMPTY else f"<{tag}{named}>{markup(children)}</{tag}>")
 
 
 def markup(child: Child) -> Markup:
-    """Anything that an element can hold, as HTML."""
+    """Return the HTML of anything that an element can contain."""
     match child:
         case None:
             return Markup()

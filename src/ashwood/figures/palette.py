@@ -1,23 +1,23 @@
-"""Colours, told apart with any common colour blindness.
+"""Colours of figures and animations on a light background.
 
-A rung has its bracket's hue, and is the darker the higher it is; a trial is the darker the
-better it turned out.
+Readers with a common colour blindness can distinguish them.  A rung has the hue of its bracket;
+higher rungs are darker.  Better trials are darker.
 """
 
 from __future__ import annotations
 
 PAPER = "#ffffff"
 INK = "#1b2733"
-"""What is read first."""
+"""Main text."""
 MUTED = "#66717d"
-"""What is read when it is looked for."""
+"""Secondary text."""
 LINE = "#b9c1ca"
 IDLE = "#d9dee4"
-"""A worker that has nothing to do."""
+"""An idle worker."""
 BAND = "#ffe59a"
-"""Behind trials that deserve to go on."""
+"""The background of trials that may be promoted."""
 TROUBLE = "#c1121f"
-"""Work that failed or was ended."""
+"""Attempts that failed or were killed."""
 
 # From light to dark, after ColorBrewer (Harrower and Brewer 2003).
 RAMPS = (
@@ -31,17 +31,17 @@ QUALITIES = ("#f2dcb8", "#ef9d54", "#cc3d55", "#5b1049")
 
 
 def rung_colour(bracket: int, rung: int, rungs: int) -> str:
-    """The colour of a rung, as ``#rrggbb``; the longest rung of every bracket is the darkest."""
+    """Return the colour of a rung as ``#rrggbb``; the longest rung of every bracket is the darkest."""
     return blend(RAMPS[bracket % len(RAMPS)], rung / (rungs - 1) if rungs > 1 else 1.0)
 
 
 def quality_colour(quality: float) -> str:
-    """The colour of a trial, as ``#rrggbb``, by how good it turned out: from 0, the worst, to 1, the best."""
+    """Return the colour of a trial as ``#rrggbb`` by its final quality, from 0 (worst) to 1 (best)."""
     return blend(QUALITIES, quality)
 
 
 def blend(ramp: tuple[str, ...], position: float) -> str:
-    """The colour at a position from 0 to 1 of a ramp."""
+    """Return the colour at a position from 0 to 1 of a colour ramp."""
     place = min(max(position, 0.0), 1.0) * (len(ramp) - 1)
     below = min(int(place), len(ramp) - 2)
     share = place - below

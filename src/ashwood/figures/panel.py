@@ -1,6 +1,6 @@
-"""One search drawn as it stands: rungs as shelves, trials as dots that climb them, workers below.
+"""Draws one search of an animation: rungs as lines, trials as dots that move up, and workers below.
 
-What never changes is drawn once; what moves is drawn anew for each frame.
+Elements that never change are drawn once.  Elements that move are drawn again for each frame.
 """
 
 from __future__ import annotations
@@ -28,36 +28,40 @@ from ashwood.views.wording import format_length
 RGBA: TypeAlias = tuple[float, float, float, float]
 ArtistT = TypeVar("ArtistT", bound=Artist)
 
-# With more workers than this, their boxes have no room for words, or trials none for a line to their worker.
+# With more workers than this, their boxes are too small for a text.
 _FEW_WORKERS = 12
+# With more workers than this, the lines from workers to their trials are too dense to read.
 _MANY_WORKERS = 40
 _FADED = 0.35
-# Rows of so many pixels are set apart.
+# Rows of the timeline with at least this height, in pixels, have a gap between them.
 _ROOMY = 4
 _COUNTERS = (0.0, 0.25, 0.5, 0.755)
 
 
 class Dot(NamedTuple):
-    """A trial's dot."""
+    """The position and look of a trial's dot."""
 
-    place: Point
+    position: Point
     radius: float
     colour: RGBA
 
 
-def moving(artist: ArtistT) -> ArtistT:
-    """An artist that is left out of what is drawn once."""
+def mark_moving(artist: ArtistT) -> ArtistT:
+    """Exclude an artist from the background that is drawn once, and return it."""
     artist.set_animated(True)
     return artist
 
 
-def area(radius: float) -> float:
-    """The size of a marker, as matplotlib counts it, of a radius in pixels at 100 of them an inch."""
+def marker_size(radius: float) -> float:
+    """Return Matplotlib's size of a round marker, in square points, for a radius in pixels at 100 dpi.
+
+    A point is 1/72 inch, so a pixel is 0.72 points.
+    """
     return (2 * radius * 0.72) ** 2
 
 
 class Panel:
-    """A film, drawn into a part of the axes."""
+    """A search drawn into a part of the axes."""
 
     def __init__(
         self,
@@ -70,16 +74,16 @@ class Panel:
         qualities: Mapping[TrialId, float],
         seconds: float,
     ) -> None:
-        """Draw what never changes, and make what will move.
+        """Draw the elements that never change, and create those that move.
 
         Args:
-            film: what to draw.
-            layout: where.
-            axes: on what; in pixels, from the top left.
-            title: a few words.
-            subtitle: a line.
-            qualities: how good each trial turned out, from 0 to 1.
-            seconds: which time the right end of the workers over time stands for.
+            film: the recorded search to draw.
+            layout: the positions to draw at.
+            axes: the axes to draw on, in pixels from the top left.
+            title: a short title.
+            subtitle: a line of details.
+            qualities: final quality of each trial, from 0 (worst) to 1 (best).
+            seconds: elapsed time at the right end of the timeline.
         """
         self._film = film
         self._layout = layout
@@ -87,86 +91,99 @@ class Panel:
         self._is_synchronous = film.timeline.spec.search.method is Method.SYNC_HALVING
         self._is_finished = all(path.ended is not None for path in film.timeline.paths.values())
         self._expected = [[len(rung.seats) for rung in rungs] for rungs in film.scene(film.seconds).brackets]
-        self._places: dict[TrialId, Point] = {}
-        # Names are people's: a $ in them is no formula.
-        words: dict[str, Any] = {"va": "center", "parse_math": False}
-        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=INK, **words)
-        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=MUTED, **words)
-        self._notes = self._draw_shelves(axes)
+        self._positions: dict[TrialId, Point] = {}
+        # Users choose these texts.  Matplotlib would read a $ in them as the start of a formula.
+        style: dict[str, Any] = {"va": "center", "parse_math": False}
+        axes.text(layout.left, layout.title, title, fontsize=13, fontweight="bold", color=INK, **style)
+        axes.text(layout.left, layout.subtitle, subtitle, fontsize=8.5, color=MUTED, **style)
+        self._notes = self._draw_rungs(axes)
         self._counters = self._draw_counters(axes)
         self._draw_workers(axes)
         self._bands = self._add(axes, PolyCollection([], facecolors=BAND, edgecolors="none"))
-        self._beams = self._add(axes, LineCollection([], linewidths=1.6, capstyle="round"))
+        self._links = self._add(axes, LineCollection([], linewidths=1.6, capstyle="round"))
         self._boxes = self._add(axes, PolyCollection([], edgecolors="none"))
         self._now = self._add(axes, LineCollection([], colors=INK, linewidths=0.8))
-        self._rings = moving(axes.scatter([], [], facecolors=PAPER, linewidths=0.8))
-        self._dots = moving(axes.scatter([], [], linewidths=0))
-        self._crosses = moving(axes.scatter([], [], marker="x", color=TROUBLE, linewidths=1, s=10))
+        self._rings = mark_moving(axes.scatter([], [], facecolors=PAPER, linewidths=0.8))
+        self._dots = mark_moving(axes.scatter([], [], linewidths=0))
+        self._crosses = mark_moving(axes.scatter([], [], marker="x", color=TROUBLE, linewidths=1, s=10))
         self._seconds = seconds
-        self._past = _paint_past(film, layout, seconds)
-        self._seen = 0
+        self._timeline_pixels = _paint_timeline(film, layout, seconds)
+        self._shown_columns = 0
 
     @property
-    def words(self) -> list[Text]:
-        """Texts that change now and then, and that nothing moves across."""
+    def texts(self) -> list[Text]:
+        """Texts that change in some frames only and that no other element overlaps."""
         return [*self._counters, *chain.from_iterable(self._notes)]
 
     @property
-    def movers(self) -> list[Artist]:
-        """What to draw for each frame, from back to front."""
-        return [self._now, self._bands, self._beams, self._boxes, self._rings, self._crosses, self._dots]
+    def moving_artists(self) -> list[Artist]:
+        """The elements to draw in each frame, from back to front."""
+        return [self._now, self._bands, self._links, self._boxes, self._rings, self._crosses, self._dots]
 
-    def paste(self, picture: NDArray[np.uint8]) -> None:
-        """Put the past of the workers into a picture."""
-        left, top, height = round(self._layout.workers_left), round(self._layout.strip), len(self._past)
-        picture[top : top + height, left : left + self._seen] = self._past[:, : self._seen]
+    def draw_timeline(self, picture: NDArray[np.uint8]) -> None:
+        """Copy the timeline of the workers, up to the moment shown, into a picture."""
+        left, top = round(self._layout.workers_left), round(self._layout.timeline_top)
+        pixels = self._timeline_pixels[:, : self._shown_columns]
+        picture[top : top + len(pixels), left : left + self._shown_columns] = pixels
 
-    def show(self, elapsed: float, pull: float) -> None:
-        """Move everything to where it is at a moment; dots only the share ``pull`` of their way there."""
+    def show(self, elapsed: float, step: float) -> None:
+        """Update all elements to a moment.  Dots move by the share ``step``, from 0 to 1, of their remaining way."""
         scene = self._film.scene(elapsed)
         self._show_rungs(scene)
-        self._show_trials(scene, pull)
-        self._show_beams(scene)
+        self._show_trials(scene, step)
+        self._show_links(scene)
         self._show_workers(scene)
         self._show_counters(scene)
 
-    # -- what never changes -------------------------------------------------------------------
+    # -- elements that never change -----------------------------------------------------------
 
-    def _draw_shelves(self, axes: Axes) -> list[list[Text]]:
+    def _draw_rungs(self, axes: Axes) -> list[list[Text]]:
         timeline = self._film.timeline
         notes: list[list[Text]] = []
-        for bracket, (shelves, lengths) in enumerate(zip(self._layout.shelves, timeline.lengths, strict=True)):
+        for bracket, (rung_lines, lengths) in enumerate(zip(self._layout.rung_lines, timeline.lengths, strict=True)):
             notes.append([])
             if len(timeline.lengths) > 1:
-                x, y, colour = shelves[0].left - self._layout.words, self._layout.caption, rung_colour(bracket, 0, 1)
+                x, y, colour = (
+                    rung_lines[0].left - self._layout.label_width,
+                    self._layout.caption,
+                    rung_colour(bracket, 0, 1),
+                )
                 axes.text(x, y, f"bracket {bracket}", fontsize=9, fontweight="bold", color=colour, va="center")
-            for shelf, length in zip(shelves, lengths, strict=True):
-                axes.plot([shelf.left, shelf.right], [shelf.y, shelf.y], color=LINE, lw=1.4, solid_capstyle="round")
-                x, words = shelf.left - self._layout.words, format_length(length, timeline.spec.unit)
-                axes.text(x, shelf.y, words, fontsize=8, fontweight="bold", color=INK, va="center")
-                note = axes.text(x, shelf.y + 8, "", fontsize=7.5, color=MUTED, va="top", linespacing=1.5)
-                notes[-1].append(moving(note))
+            for rung_line, length in zip(rung_lines, lengths, strict=True):
+                axes.plot(
+                    [rung_line.left, rung_line.right],
+                    [rung_line.y, rung_line.y],
+                    color=LINE,
+                    lw=1.4,
+                    solid_capstyle="round",
+                )
+                x, words = rung_line.left - self._layout.label_width, format_length(length, timeline.spec.unit)
+                axes.text(x, rung_line.y, words, fontsize=8, fontweight="bold", color=INK, va="center")
+                note = axes.text(x, rung_line.y + 8, "", fontsize=7.5, color=MUTED, va="top", linespacing=1.5)
+                notes[-1].append(mark_moving(note))
         return notes
 
     def _draw_counters(self, axes: Axes) -> list[Text]:
         timeline, layout = self._film.timeline, self._layout
         longest = format_length(timeline.spec.search.max_length, timeline.spec.unit)
-        captions = ("of worker time idle", f"reached {longest}", "until the first did", "until all was done")
+        captions = ("of worker time idle", f"reached {longest}", "time to the first", "time in all")
         counters = []
         for share, caption in zip(_COUNTERS, captions, strict=True):
             x = layout.left + (layout.right - layout.left) * share
             axes.text(x, layout.counters + 18, caption, fontsize=7.5, color=MUTED, va="center")
             text = axes.text(x, layout.counters, "", fontsize=12, fontweight="bold", color=INK, va="center")
-            counters.append(moving(text))
+            counters.append(mark_moving(text))
         return counters
 
     def _draw_workers(self, axes: Axes) -> None:
         layout = self._layout
-        workers, middle = format_length(layout.slots, "workers"), layout.ground + layout.box / 2
+        workers, middle = format_length(layout.slots, "workers"), layout.workers_top + layout.box / 2
         axes.text(layout.left, middle, workers, fontsize=8, fontweight="bold", color=INK, va="center")
-        axes.text(layout.left, layout.strip + 6, "and their past", fontsize=7.5, color=MUTED, va="center")
-        ground = outline(layout.workers_left, layout.strip, layout.right - layout.workers_left, layout.strip_height)
-        axes.add_patch(Polygon(ground, facecolor="#f7f8fa", edgecolor="none"))
+        axes.text(layout.left, layout.timeline_top + 6, "over time", fontsize=7.5, color=MUTED, va="center")
+        workers_top = outline(
+            layout.workers_left, layout.timeline_top, layout.right - layout.workers_left, layout.timeline_height
+        )
+        axes.add_patch(Polygon(workers_top, facecolor="#f7f8fa", edgecolor="none"))
         for slot in range(layout.slots):
             box = layout.worker(slot)
             axes.add_patch(Polygon(box, facecolor=IDLE, edgecolor="none"))
@@ -176,9 +193,9 @@ class Panel:
 
     def _add(self, axes: Axes, artist: _Collection) -> _Collection:
         axes.add_collection(artist, autolim=False)
-        return moving(artist)
+        return mark_moving(artist)
 
-    # -- what moves ---------------------------------------------------------------------------
+    # -- elements that move -------------------------------------------------------------------
 
     def _show_rungs(self, scene: Scene) -> None:
         bands: list[Outline] = []
@@ -188,16 +205,18 @@ class Panel:
         crosses: list[Point] = []
         for bracket, rungs in enumerate(scene.brackets):
             for number, rung in enumerate(rungs):
-                shelf = self._layout.shelves[bracket][number]
+                rung_line = self._layout.rung_lines[bracket][number]
                 self._notes[bracket][number].set_text(self._note(rung, bracket, number))
                 if rung.complete or not self._is_synchronous:
-                    bands += shelf.behind(rung.entitled)
+                    bands += rung_line.highlight(rung.entitled)
                 for rank, seat in enumerate(rung.seats):
                     if seat.standing is Standing.WENT_ON:
-                        rings.append(shelf.place(rank))
-                        sizes.append(area(shelf.radius * 0.9))
+                        rings.append(rung_line.position(rank))
+                        sizes.append(marker_size(rung_line.radius * 0.9))
                         colours.append(self._colour(seat.trial))
-                crosses += [(shelf.right - 4 - 7 * place, shelf.y - 6) for place in range(len(rung.dropped_out))]
+                crosses += [
+                    (rung_line.right - 4 - 7 * place, rung_line.y - 6) for place in range(len(rung.dropped_out))
+                ]
         self._bands.set_verts(bands)
         self._rings.set_offsets(_array(rings))
         self._rings.set_sizes(np.array(sizes))
@@ -205,75 +224,78 @@ class Panel:
         self._crosses.set_offsets(_array(crosses))
 
     def _note(self, rung: RungScene, bracket: int, number: int) -> str:
-        here = len(rung.seats)
-        if not here:
+        reached = len(rung.seats)
+        if not reached:
             return ""
         if self._is_synchronous and not rung.complete:
-            return f"{here} of {self._expected[bracket][number]} here"
-        if number == len(self._layout.shelves[bracket]) - 1:
-            return f"{here} here"
-        went_on = sum(seat.standing is Standing.WENT_ON for seat in rung.seats)
-        return f"{here} here,\n{went_on} went on"
+            return f"{reached} of {self._expected[bracket][number]}\nreached"
+        if number == len(self._layout.rung_lines[bracket]) - 1:
+            return f"{reached} reached"
+        promoted = sum(seat.standing is Standing.WENT_ON for seat in rung.seats)
+        return f"{reached} reached,\n{promoted} promoted"
 
-    def _show_trials(self, scene: Scene, pull: float) -> None:
-        dots = self._wanted(scene)
+    def _show_trials(self, scene: Scene, step: float) -> None:
+        dots = self._targets(scene)
         for trial, dot in dots.items():
-            x, y = dot.place
-            from_x, from_y = self._places.get(trial, dot.place)
-            self._places[trial] = (from_x + (x - from_x) * pull, from_y + (y - from_y) * pull)
-        self._dots.set_offsets(_array([self._places[trial] for trial in dots]))
-        self._dots.set_sizes(np.array([area(dot.radius) for dot in dots.values()]))
+            x, y = dot.position
+            from_x, from_y = self._positions.get(trial, dot.position)
+            self._positions[trial] = (from_x + (x - from_x) * step, from_y + (y - from_y) * step)
+        self._dots.set_offsets(_array([self._positions[trial] for trial in dots]))
+        self._dots.set_sizes(np.array([marker_size(dot.radius) for dot in dots.values()]))
         self._dots.set_facecolor([dot.colour for dot in dots.values()])
 
-    def _wanted(self, scene: Scene) -> dict[TrialId, Dot]:
-        """Where each trial belongs."""
+    def _targets(self, scene: Scene) -> dict[TrialId, Dot]:
+        """Return the dot of each trial at its target position; dots move towards it over several frames."""
         layout = self._layout
         dots: dict[TrialId, Dot] = {}
-        for shelves, rungs in zip(layout.shelves, scene.brackets, strict=True):
-            for shelf, rung in zip(shelves, rungs, strict=True):
+        for rung_lines, rungs in zip(layout.rung_lines, scene.brackets, strict=True):
+            for rung_line, rung in zip(rung_lines, rungs, strict=True):
                 for rank, seat in enumerate(rung.seats):
                     if seat.standing is not Standing.WENT_ON:
                         faded = _FADED if seat.standing is Standing.OUT else 1.0
                         colour = (*self._colour(seat.trial)[:3], faded)
-                        dots[seat.trial] = Dot(shelf.place(rank), shelf.radius, colour)
+                        dots[seat.trial] = Dot(rung_line.position(rank), rung_line.radius, colour)
         for trial, bracket, towards, slot, progress in scene.climbers:
             if slot is not None:
-                place = (layout.lane(bracket, slot), layout.height(bracket, towards, progress))
-                dots[trial] = Dot(place, layout.climbing, self._colour(trial))
+                place = (layout.training_x(bracket, slot), layout.training_y(bracket, towards, progress))
+                dots[trial] = Dot(place, layout.training_radius, self._colour(trial))
         return dots
 
-    def _show_beams(self, scene: Scene) -> None:
-        """Tie each trial to the worker that trains it."""
-        beams, colours = [], []
+    def _show_links(self, scene: Scene) -> None:
+        """Draw a line from each trial to the worker that trains it."""
+        links, colours = [], []
         layout = self._layout
-        if len(layout.shelves) == 1 and layout.slots <= _MANY_WORKERS:
+        if len(layout.rung_lines) == 1 and layout.slots <= _MANY_WORKERS:
             for climber in scene.climbers:
                 if climber.slot is not None:
-                    lane = layout.lane(0, climber.slot)
-                    top = layout.height(0, climber.rung, climber.progress)
-                    beams.append([(lane, layout.ground), (lane, top)])
-                    colours.append(to_rgba(rung_colour(0, climber.rung, len(layout.shelves[0])), 0.4))
-        self._beams.set_segments(beams)
-        self._beams.set_color(colours)
+                    lane = layout.training_x(0, climber.slot)
+                    top = layout.training_y(0, climber.rung, climber.progress)
+                    links.append([(lane, layout.workers_top), (lane, top)])
+                    colours.append(to_rgba(rung_colour(0, climber.rung, len(layout.rung_lines[0])), 0.4))
+        self._links.set_segments(links)
+        self._links.set_color(colours)
 
     def _show_workers(self, scene: Scene) -> None:
-        """Cover the boxes of workers that have something to do, or aren't there."""
+        """Cover the boxes of workers that train in the colour of the rung, and of absent workers in white.
+
+        The box of an idle worker stays visible, because it is part of the background that is drawn once.
+        """
         layout = self._layout
         colours = dict.fromkeys(range(layout.slots), PAPER)
         for slot, span in scene.workers if not scene.over else ():
             if span is None:
                 del colours[slot]
             else:
-                colours[slot] = rung_colour(span.bracket, span.rung, len(layout.shelves[span.bracket]))
+                colours[slot] = rung_colour(span.bracket, span.rung, len(layout.rung_lines[span.bracket]))
         self._boxes.set_verts([layout.worker(slot) for slot in colours])
         self._boxes.set_color(list(colours.values()))
-        self._seen = round(scene.at / self._seconds * self._past.shape[1])
-        x = layout.workers_left + self._seen
-        self._now.set_segments([] if scene.over else [[(x, layout.strip - 2), (x, layout.bottom + 1)]])
+        self._shown_columns = round(scene.at / self._seconds * self._timeline_pixels.shape[1])
+        x = layout.workers_left + self._shown_columns
+        self._now.set_segments([] if scene.over else [[(x, layout.timeline_top - 2), (x, layout.bottom + 1)]])
 
     def _show_counters(self, scene: Scene) -> None:
-        first = "–" if scene.first_completed is None else brief(scene.first_completed)
-        end = brief(self._film.seconds) if scene.over and self._is_finished else "–"
+        first = "–" if scene.first_completed is None else short_duration(scene.first_completed)
+        end = short_duration(self._film.seconds) if scene.over and self._is_finished else "–"
         for text, words in zip(self._counters, (f"{scene.idle:.0%}", str(scene.completed), first, end), strict=True):
             text.set_text(words)
 
@@ -284,18 +306,21 @@ class Panel:
 _Collection = TypeVar("_Collection", LineCollection, PolyCollection)
 
 
-def brief(seconds: float) -> str:
-    """A time at a glance, which also changes at a pace to read: 42 s, 77 min, 2.6 h, 3.1 d."""
+def short_duration(seconds: float) -> str:
+    """Return a duration in one unit, such as 42 s, 77 min, 2.6 h or 3.1 d.
+
+    It has few digits, so that it doesn't change too fast to read during an animation.
+    """
     for unit, per, most in (("s", 1, 120), ("min", 60, 7_200)):
         if seconds < most:
             return f"{seconds / per:.0f} {unit}"
     return f"{seconds / 3_600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} d"
 
 
-def _paint_past(film: Film, layout: Layout, seconds: float) -> NDArray[np.uint8]:
-    """Worker × time as pixels, all of it."""
+def _paint_timeline(film: Film, layout: Layout, seconds: float) -> NDArray[np.uint8]:
+    """Return the complete timeline of workers (rows) over time (columns) as an RGBA picture."""
     columns = round(layout.right) - round(layout.workers_left)
-    pixels = np.full((round(layout.strip_height), columns, 4), 255, dtype=np.uint8)
+    pixels = np.full((round(layout.timeline_height), columns, 4), 255, dtype=np.uint8)
     each = len(pixels) / layout.slots
     inset = 1 if each >= _ROOMY else 0
 

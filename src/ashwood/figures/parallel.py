@@ -1,4 +1,4 @@
-"""All hyperparameters against the metric: parallel coordinates."""
+"""The figure of parallel coordinates: all hyperparameters of each trial and its metric."""
 
 from __future__ import annotations
 
@@ -26,35 +26,36 @@ TITLE = "Parallel coordinates"
 
 _MOST_AXES = 12
 _FEW_VALUES = 12
-# With more lines than so many only some are to be seen.
+# With more lines than this, only the best tenth is selected at first.
 _CROWDED = 1_000
-_UNSEEN = {ord("0"): "\u200b", ord("1"): "\u200c"}
+# Zero-width characters for the digits 0 and 1, to make labels unique without a visible change.
+_INVISIBLE = {ord("0"): "\u200b", ord("1"): "\u200c"}
 
 
 class _Scale(NamedTuple):
-    """How an axis counts, and what is written at it; where that isn't said, Plotly finds round numbers."""
+    """The values and ticks of an axis.  Without ticks, Plotly chooses round numbers."""
 
     values: Numbers
     range: list[float]
-    places: list[float] | None = None
-    words: list[str] | None = None
+    ticks: list[float] | None = None
+    labels: list[str] | None = None
 
 
-def draw_parallel_coordinates(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
-    """Every trial with a result as a line through all its hyperparameters to its metric; good is up.
+def draw_parallel_coordinates(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+    """Return a figure with each trial that has a result as a line through its hyperparameters to its metric.
 
-    Dragging along an axis leaves the trials that go through there.
+    Better metrics are higher.  Dragging along an axis selects the trials whose lines pass there.
 
     Raises:
         AshwoodError: plotly is not installed.
     """
-    shown = varied(told.spec.space)
+    shown = varied(history.spec.space)
     if not shown:
         return blank(theme, TITLE, NO_HPARAMS)
-    rows = told.progress.trials.rows
-    results = last_results(told.timeline)
-    sign = 1.0 if told.spec.smaller_is_better else -1.0
-    # The best last, so that they lie above all others.
+    rows = history.progress.trials.rows
+    results = last_results(history.timeline)
+    sign = 1.0 if history.spec.smaller_is_better else -1.0
+    # The best trials are drawn last, so that their lines lie on top.
     results.sort(key=lambda result: (result.length, -sign * result.metric))
     if not results:
         return blank(theme, TITLE, NOTHING)
@@ -64,32 +65,32 @@ def draw_parallel_coordinates(told: Chronicle, *, theme: Theme = LIGHT) -> Figur
     for each in shown[:_MOST_AXES]:
         numbers = [each.number(rows[result.trial].hparams) for result in results]
         axes.append((text_of(each.name, WORD), _hparam_scale(each, numbers)))
-    lengths = sorted({length for bracket in told.timeline.lengths for length in bracket})
-    axes.append((f"trained ({told.spec.unit})", _length_scale([result.length for result in results], lengths)))
+    lengths = sorted({length for bracket in history.timeline.lengths for length in bracket})
+    axes.append((f"trained ({history.spec.unit})", _length_scale([result.length for result in results], lengths)))
     metrics = np.array([result.metric for result in results])
     metric = _metric_scale(metrics, smaller=sign > 0)
-    axes.append((text_of(told.spec.metric, WORD), metric))
-    # A line without a place on one of the axes would be none.
-    whole = np.all([np.isfinite(scale.values) for _, scale in axes], axis=0)
-    count = int(whole.sum())
+    axes.append((text_of(history.spec.metric, WORD), metric))
+    # A trial whose value on one of the axes is not finite can't be drawn.
+    drawable = np.all([np.isfinite(scale.values) for _, scale in axes], axis=0)
+    count = int(drawable.sum())
     if not count:
         return blank(theme, TITLE, NOTHING)
     crowded = count > _CROWDED
     order = np.empty(count)
-    order[np.argsort(-sign * metrics[whole], kind="stable")] = np.linspace(0.0, 1.0, count) if count > 1 else 1.0
+    order[np.argsort(-sign * metrics[drawable], kind="stable")] = np.linspace(0.0, 1.0, count) if count > 1 else 1.0
     return compose(
         [
             {
                 "type": "parcoords",
-                "customdata": np.array([result.trial for result in results], dtype=np.int32)[whole],
+                "customdata": np.array([result.trial for result in results], dtype=np.int32)[drawable],
                 "line": {"color": narrow(order), "colorscale": theme.scale(), "cmin": 0, "cmax": 1},
                 "dimensions": [
                     {
                         "label": label,
-                        "values": narrow(scale.values[whole]),
+                        "values": narrow(scale.values[drawable]),
                         "range": scale.range,
-                        "tickvals": scale.places,
-                        "ticktext": scale.words,
+                        "tickvals": scale.ticks,
+                        "ticktext": scale.labels,
                         **({"constraintrange": _best(scale)} if crowded and scale is metric else {}),
                     }
                     for label, scale in axes
@@ -103,19 +104,21 @@ def draw_parallel_coordinates(told: Chronicle, *, theme: Theme = LIGHT) -> Figur
         ],
         theme,
         TITLE,
-        _parallel_words(told, count, len(shown), crowded=crowded),
+        _subtitle(history, count, len(shown), crowded=crowded),
         height=480,
         margin={"l": 56, "r": 56, "t": 108, "b": 28},
         uirevision="parallel",
     )
 
 
-def _parallel_words(told: Chronicle, results: int, hparams: int, *, crowded: bool) -> str:
-    silent = len(told.progress.trials.rows) - results
-    without = f", {silent:,} without a result left out" if silent else ""
-    first = f"; the first {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""
-    how = "the best 10% are chosen, drag along an axis to choose others" if crowded else "drag along an axis to choose"
-    return f"{results:,} {'trial' if results == 1 else 'trials'}{without}{first}; {how}"
+def _subtitle(history: Chronicle, results: int, hparams: int, *, crowded: bool) -> str:
+    missing = len(history.progress.trials.rows) - results
+    without = f" ({missing:,} without a result left out)" if missing else ""
+    first = f", first {_MOST_AXES} of {hparams} hyperparameters" if hparams > _MOST_AXES else ""
+    how = (
+        "The best 10% are selected; drag along an axis to select others" if crowded else "Drag along an axis to select"
+    )
+    return f"{results:,} {'trial' if results == 1 else 'trials'}{without}{first}. {how}."
 
 
 def _hparam_scale(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
@@ -124,18 +127,19 @@ def _hparam_scale(shown: Varied, numbers: Sequence[float | None]) -> _Scale:
     values = np.array([nan if number is None else number for number in numbers])
     kind = shown.kind
     if isinstance(kind, Categorical):
-        # Some room at the ends, to drag over them.
+        # Extra space at the ends, so that a user can drag across the first and the last category.
         end = len(kind.vals) - 1
         return _Scale(values, [-0.3, end + 0.3], [float(place) for place in range(end + 1)], _plain_words(kind.vals))
     low, high = float(kind.at(0.0)), float(kind.at(1.0 if isinstance(kind, Log) else 1.0 - 2.0**-53))
     if isinstance(kind, Log) and low > 0:
         with np.errstate(invalid="ignore", divide="ignore"):
             values = np.log10(values)
-        places, words = _log_places(low, high)
-        return _Scale(values, [log10(low), log10(high)], places, words)
+        ticks, labels = _log_ticks(low, high)
+        return _Scale(values, [log10(low), log10(high)], ticks, labels)
     if isinstance(kind, Int) and high - low < _FEW_VALUES:
-        places = list(range(kind.minval, kind.maxval + 1))
-        return _Scale(values, [low - 0.3, high + 0.3], [float(place) for place in places], _plain_words(places))
+        numbers_between = list(range(kind.minval, kind.maxval + 1))
+        ticks = [float(number) for number in numbers_between]
+        return _Scale(values, [low - 0.3, high + 0.3], ticks, _plain_words(numbers_between))
     return _Scale(values, [low, high])
 
 
@@ -148,7 +152,7 @@ def _length_scale(values: Sequence[int], lengths: Sequence[int]) -> _Scale:
 
 
 def _metric_scale(metrics: Numbers, *, smaller: bool) -> _Scale:
-    """Good is up; what is far worse than most lies at the lower end."""
+    """Return an axis on which better metrics are higher; values far worse than most lie at its lower end."""
     import numpy as np
 
     low, high = metric_range(metrics, smaller_is_better=smaller) or [0.0, 1.0]
@@ -156,7 +160,7 @@ def _metric_scale(metrics: Numbers, *, smaller: bool) -> _Scale:
 
 
 def _best(scale: _Scale) -> list[float]:
-    """Where the best tenth is."""
+    """Return the range of the best tenth of the values."""
     import numpy as np
 
     worst, best = scale.range
@@ -164,32 +168,40 @@ def _best(scale: _Scale) -> list[float]:
 
 
 def _plain_words(values: Sequence[Any]) -> list[str]:
-    """Plotly writes the ticks of these axes without looking for markup in them."""
-    said = (f"{value:.3g}" if isinstance(value, float) else format_value(value) for value in values)
-    words = [one_line(word) for word in said]
-    return _told_apart([word if len(word) <= WORD else word[: WORD - 1] + "…" for word in words])
+    """Return the labels of values as plain text.
+
+    They are not escaped, because Plotly doesn't read markup in the tick labels of parallel coordinates.
+    """
+    texts = (f"{value:.3g}" if isinstance(value, float) else format_value(value) for value in values)
+    words = [one_line(text) for text in texts]
+    return _unique([word if len(word) <= WORD else word[: WORD - 1] + "…" for word in words])
 
 
-def _log_places(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Places as on any logarithmic axis; at powers of ten, and where there are few of them at two between, a word.
+def _log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Return the ticks of a logarithmic axis and their labels.
 
-    Many places also because what is chosen along an axis with given places ends at one of them.
+    There are nine ticks for each power of ten, because a selection on an axis with given ticks snaps to them.
+    Powers of ten have labels.  On a short axis, twice and five times a power have labels, too.
     """
     begin, end = log10(low), log10(high)
     named = (1,) if end - begin >= 2.5 else (1, 2, 5)
     stride = max(1, ceil((end - begin) / 8))
-    places, words = [], []
+    ticks, labels = [], []
     for power in range(floor(begin), ceil(end) + 1):
         for factor in range(1, 10):
-            if begin - 1e-9 <= (place := log10(factor) + power) <= end + 1e-9:
-                places.append(place)
-                words.append(f"{factor * 10.0**power:.3g}" if factor in named and not power % stride else "")
-    return places, _told_apart(words)
+            # The tolerance keeps ticks at the ends of the axis in spite of rounding.
+            if begin - 1e-9 <= (tick := log10(factor) + power) <= end + 1e-9:
+                ticks.append(tick)
+                labels.append(f"{factor * 10.0**power:.3g}" if factor in named and not power % stride else "")
+    return ticks, _unique(labels)
 
 
-def _told_apart(words: Sequence[str]) -> list[str]:
-    """Words of which no two are the same, as these axes want them, though some may look it."""
+def _unique(labels: Sequence[str]) -> list[str]:
+    """Return labels of which no two are equal, because Plotly drops all but one of equal labels on these axes.
+
+    Equal and empty labels get an invisible suffix.
+    """
     return [
-        word if word and word not in words[:place] else word + f"{place:b}".translate(_UNSEEN)
-        for place, word in enumerate(words)
+        label if label and label not in labels[:index] else label + f"{index:b}".translate(_INVISIBLE)
+        for index, label in enumerate(labels)
     ]

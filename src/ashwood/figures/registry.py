@@ -1,4 +1,4 @@
-"""The one list of figures: for pages, reports and whoever else shows all of them."""
+"""The list of all figures and their options, for the dashboard and reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class OptionKind(StrEnum):
-    """What an option is."""
+    """The kind of value that an option takes."""
 
     CHOICE = "choice"
     FLAG = "flag"
@@ -41,16 +41,16 @@ class OptionKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """How a figure can be drawn otherwise.
+    """An option of a figure.
 
     Attributes:
-        name: as programs write it.
-        title: as people read it.
-        kind: what its values are.
-        default: what holds if nothing is said; None: the figure chooses.
-        choices: of a choice.
-        least: of a number.
-        most: of a number.
+        name: name in the Python API and in addresses.
+        title: label in the dashboard.
+        kind: kind of its values.
+        default: value if none is given; None lets the figure choose.
+        choices: allowed values of a choice.
+        least: smallest allowed number.
+        most: largest allowed number.
     """
 
     name: str
@@ -61,22 +61,26 @@ class Option:
     least: int = 1
     most: int = 1
 
-    def allowed(self, told: Chronicle) -> Sequence[str] | None:
-        """The values that there are, for this experiment; None: any number from ``least`` to ``most``, or a flag."""
+    def allowed(self, history: Chronicle) -> Sequence[str] | None:
+        """Return the allowed values for an experiment, or None for a number or a flag."""
         match self.kind:
             case OptionKind.CHOICE:
                 return self.choices
             case OptionKind.HPARAM:
-                return [each.name for each in varied(told.spec.space)]
+                return [each.name for each in varied(history.spec.space)]
             case OptionKind.METRIC:
-                return metrics_of(told)
+                return metrics_of(history)
         return None
 
-    def read(self, value: str | float | None, told: Chronicle) -> str | int | bool | None:
-        """A value as the figure takes it, from what was written in an address or a file.
+    def read(self, value: str | float | None, history: Chronicle) -> str | int | bool | None:
+        """Return a value as the figure's function takes it; an empty one gives the default.
+
+        Args:
+            value: the value as written in an address or passed by a program.
+            history: the views of the experiment.
 
         Raises:
-            AshwoodError: there is no such value.
+            AshwoodError: the value is not allowed.
         """
         if value is None or value == "":
             return self.default
@@ -85,7 +89,7 @@ class Option:
                 return self._flag(value)
             case OptionKind.NUMBER:
                 return self._number(value)
-        allowed = self.allowed(told) or ()
+        allowed = self.allowed(history) or ()
         if value not in allowed:
             near = get_close_matches(str(value), allowed, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
@@ -113,15 +117,15 @@ _FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0":
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A figure that can be drawn of any experiment.
+    """A kind of figure that can be drawn for any experiment.
 
     Attributes:
-        name: as programs write it.
-        title: as people read it.
-        about: what it shows, in a line.
-        function: draws it: of a chronicle, with options and a theme by name.
-        options: how it can be drawn otherwise.
-        needs_history: whether it shows the history of trials, and not only the progress.
+        name: name in the Python API and in addresses.
+        title: label in the dashboard.
+        about: what it shows, in one line.
+        function: returns the figure for the views of an experiment, with options and a theme as keyword arguments.
+        options: its options.
+        needs_history: whether it needs the reports of each trial, and not only the progress.
     """
 
     name: str
@@ -132,72 +136,77 @@ class Kind:
     needs_history: bool = False
 
 
-def _timeline(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
-    return draw_timeline(told.timeline, theme=theme)
+def _timeline(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+    return draw_timeline(history.timeline, theme=theme)
 
 
 FIGURES: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("ladder", "Ladder", "every trial at its rung, and who deserves to go on", draw_ladder),
+        Kind("ladder", "Ladder", "every trial at its rung, and the trials that may be promoted", draw_ladder),
         Kind(
             "best_so_far",
             "Best so far",
-            "the best metric against time, trials or training",
+            "the best metric by time, trials or training",
             draw_best_so_far,
-            (Option("against", "against", OptionKind.CHOICE, "time", AGAINST),),
+            (Option("against", "x-axis", OptionKind.CHOICE, "time", AGAINST),),
         ),
         Kind(
             "learning_curves",
             "Learning curves",
-            "what the first trials reported while they trained",
+            "reports of the top trials by training length",
             draw_learning_curves,
             (
-                Option("top", "trials", OptionKind.NUMBER, 10, least=1, most=MOST),
-                Option("by", "first by", OptionKind.CHOICE, "metric", BY),
-                Option("metric", "shown", OptionKind.METRIC),
-                Option("log_x", "logarithmic lengths", OptionKind.FLAG, False),
-                Option("log_y", "logarithmic values", OptionKind.FLAG, False),
+                Option("top", "Trials", OptionKind.NUMBER, 10, least=1, most=MOST),
+                Option("by", "Top trials by", OptionKind.CHOICE, "metric", BY),
+                Option("metric", "Metric", OptionKind.METRIC),
+                Option("log_x", "Log x", OptionKind.FLAG, False),
+                Option("log_y", "Log y", OptionKind.FLAG, False),
             ),
             needs_history=True,
         ),
         Kind(
             "parallel_coordinates",
             "Parallel coordinates",
-            "all hyperparameters of each trial and what came of them",
+            "all hyperparameters of each trial and its metric",
             draw_parallel_coordinates,
         ),
         Kind(
             "scatter",
-            "One hyperparameter",
-            "a hyperparameter against the metric",
+            "Metric by hyperparameter",
+            "each trial's result by one hyperparameter",
             draw_scatter,
-            (Option("hparam", "hyperparameter", OptionKind.HPARAM),),
+            (Option("hparam", "Hyperparameter", OptionKind.HPARAM),),
         ),
         Kind(
             "heatmap",
-            "Two hyperparameters",
-            "two hyperparameters against the metric",
+            "Metric by two hyperparameters",
+            "best or mean result by two hyperparameters",
             draw_heatmap,
             (
-                Option("x", "across", OptionKind.HPARAM),
-                Option("y", "up", OptionKind.HPARAM),
-                Option("summary", "of each bin", OptionKind.CHOICE, "best", SUMMARIES),
+                Option("x", "x", OptionKind.HPARAM),
+                Option("y", "y", OptionKind.HPARAM),
+                Option("summary", "Each cell shows", OptionKind.CHOICE, "best", SUMMARIES),
             ),
         ),
-        Kind("importance", "Importance", "which hyperparameters decide who is among the best", draw_importance),
-        Kind("timeline", "Workers", "who trained what and when, and who was idle", _timeline),
-        Kind("spending", "Budget", "where training and time went, beside what was expected", draw_spending),
+        Kind(
+            "importance",
+            "Importance",
+            "how much each hyperparameter decides whether a trial is among the best",
+            draw_importance,
+        ),
+        Kind("timeline", "Workers", "which trial each worker trained when, and when workers were idle", _timeline),
+        Kind("spending", "Budget", "training spent and expected per rung, and worker time", draw_spending),
     )
 }
-"""By their names, in the order in which they are shown."""
+"""All figures by name, in the order of the dashboard."""
 
 
 def kind_of(name: str) -> Kind:
-    """The figure of a name.
+    """Return the kind of figure of a name.
 
     Raises:
-        AshwoodError: there is none.
+        AshwoodError: there is no figure of that name.
     """
     if name in FIGURES:
         return FIGURES[name]
@@ -206,23 +215,29 @@ def kind_of(name: str) -> Kind:
     raise AshwoodError(f"there is no figure {name!r}{hint}; there are: {', '.join(FIGURES)}")
 
 
-def draw(name: str, told: Chronicle, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
-    """A figure by its name, with options as somebody wrote them.
+def draw(name: str, history: Chronicle, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
+    """Return a figure by its name.
+
+    Args:
+        name: one of `FIGURES`.
+        history: the views of the experiment.
+        options: values by the names of options, as written in an address or passed by a program.
+        theme: the colours.
 
     Raises:
-        AshwoodError: there is no such figure, option or value, or a library that it takes is not installed.
+        AshwoodError: there is no such figure, option or value, or a library is not installed.
     """
     kind = kind_of(name)
-    given = dict(options or {})
-    values = {option.name: option.read(given.pop(option.name, None), told) for option in kind.options}
-    if given:
+    unread = dict(options or {})
+    values = {option.name: option.read(unread.pop(option.name, None), history) for option in kind.options}
+    if unread:
         known = ", ".join(option.name for option in kind.options) or "none"
-        raise AshwoodError(f"figure {name}: there is no option {next(iter(given))!r}; there are: {known}")
-    return kind.function(told, **values, theme=theme)
+        raise AshwoodError(f"figure {name}: there is no option {next(iter(unread))!r}; there are: {known}")
+    return kind.function(history, **values, theme=theme)
 
 
-def describe(told: Chronicle) -> list[dict[str, Any]]:
-    """All figures and their options, with the values that there are for this experiment, as JSON-able data."""
+def describe(history: Chronicle) -> list[dict[str, Any]]:
+    """Return all figures and their options, with the allowed values for an experiment, as JSON-able data."""
     return [
         {
             "name": kind.name,
@@ -234,7 +249,7 @@ def describe(told: Chronicle) -> list[dict[str, Any]]:
                     "title": option.title,
                     "kind": str(option.kind),
                     "default": option.default,
-                    "allowed": None if (allowed := option.allowed(told)) is None else list(allowed),
+                    "allowed": None if (allowed := option.allowed(history)) is None else list(allowed),
                     **({"least": option.least, "most": option.most} if option.kind is OptionKind.NUMBER else {}),
                 }
                 for option in kind.options
@@ -244,8 +259,8 @@ def describe(told: Chronicle) -> list[dict[str, Any]]:
     ]
 
 
-def metrics_of(told: Chronicle) -> list[str]:
-    """What trials have reported, the searcher's metric first."""
-    rows = told.progress.trials.rows.values()
-    found = dict.fromkeys([told.spec.metric, *(name for row in rows for name in row.metrics)])
+def metrics_of(history: Chronicle) -> list[str]:
+    """Return the names of all reported metrics, the searcher's first."""
+    rows = history.progress.trials.rows.values()
+    found = dict.fromkeys([history.spec.metric, *(name for row in rows for name in row.metrics)])
     return list(found)

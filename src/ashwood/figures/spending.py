@@ -1,4 +1,4 @@
-"""Where the budget went: training per bracket and rung against what was to be expected, and the workers' time."""
+"""The figure of the budget: training spent and expected per bracket and rung, and the time of workers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 TITLE = "Where the budget went"
+# Least half width of the x-axis, in bars, so that a single bar doesn't fill the figure.
 _NARROWEST = 3.0
-NOTHING = "No driver has worked on it yet."
+NOTHING = "No driver has run yet."
 
 
-def draw_spending(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
-    """Training towards each rung, beside what a search like this is expected to need, and the share of idle time.
+def draw_spending(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
+    """Return a figure of the training towards each rung, the training expected there, and the share of idle time.
 
     Raises:
         AshwoodError: plotly is not installed.
     """
-    spent = budget(told)
+    spent = budget(history)
     if not spent.busy + spent.idle:
         return blank(theme, TITLE, NOTHING)
     shares = [share for bracket in spent.shares for share in bracket]
-    places = list(_places(spent.shares))
-    middle, half = (places[0] + places[-1]) / 2, max(places[-1] / 2 + 0.7, _NARROWEST)
+    positions = list(_positions(spent.shares))
+    middle, half = (positions[0] + positions[-1]) / 2, max(positions[-1] / 2 + 0.7, _NARROWEST)
     return compose(
-        [*_training(shares, places, spent, told, theme), *_time(spent, theme)],
+        [*_training(shares, positions, spent, history, theme), *_time(spent, theme)],
         theme,
         TITLE,
-        _words(spent, told),
+        _subtitle(spent, history),
         height=480,
         margin={"b": 56, "t": 84},
         legend={"traceorder": "normal"},
@@ -44,77 +45,80 @@ def draw_spending(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
         showlegend=True,
         xaxis={
             "tickmode": "array",
-            "tickvals": places,
+            "tickvals": positions,
             "ticktext": [f"{share.length}" for share in shares],
-            "title": {"text": f"training towards a rung of so many {told.spec.unit}"},
+            "title": {"text": f"target rung ({history.spec.unit})"},
             "showgrid": False,
-            # A single bar isn't to fill it all.
             "range": [middle - half, middle + half],
         },
         yaxis={
-            "title": {"text": str(told.spec.unit)},
+            "title": {"text": str(history.spec.unit)},
             "rangemode": "tozero",
             "tickformat": "~s",
             "domain": [0.26, 1],
         },
-        # The workers' time is one bar below.
+        # The workers' time is a single horizontal bar below the others, on axes of its own.
         xaxis2={"visible": False, "range": [0, 1], "anchor": "y2", "fixedrange": True},
         yaxis2={"visible": False, "domain": [0, 0.07], "anchor": "x2", "fixedrange": True},
-        annotations=list(_captions(spent, places, theme)),
+        annotations=list(_captions(spent, positions, theme)),
     )
 
 
-def _places(shares: Sequence[Sequence[Share]]) -> Iterator[float]:
-    """Where the bars stand: with a gap between brackets."""
-    place = 0.0
+def _positions(shares: Sequence[Sequence[Share]]) -> Iterator[float]:
+    """Yield the x position of each bar, with a gap between brackets."""
+    position = 0.0
     for bracket in shares:
         for _ in bracket:
-            yield place
-            place += 1.0
-        place += 0.6
+            yield position
+            position += 1.0
+        position += 0.6
 
 
 def _training(
-    shares: Sequence[Share], places: Sequence[float], spent: Budget, told: Chronicle, theme: Theme
+    shares: Sequence[Share], positions: Sequence[float], spent: Budget, history: Chronicle, theme: Theme
 ) -> Iterator[Trace]:
-    unit = told.spec.unit
+    unit = history.spec.unit
     rungs = [(share.bracket, rung, len(bracket)) for bracket in spent.shares for rung, share in enumerate(bracket)]
-    said = [
-        f"<b>bracket {share.bracket}, towards {format_length(share.length, unit)}</b><br>"
-        f"trained {share.trained:,} {unit}, expected in all {share.expected:,.0f}<br>"
-        f"repeated {share.repeated:,}<br>{format_duration(share.seconds)} of workers"
+    texts = [
+        f"<b>bracket {share.bracket}, rung at {format_length(share.length, unit)}</b><br>"
+        f"trained {share.trained:,} {unit}, {share.expected:,.0f} expected for the whole search<br>"
+        f"repeated {share.repeated:,} {unit}<br>{format_duration(share.seconds)} of worker time"
         for share in shares
     ]
     yield {
         "type": "bar",
         "name": "trained",
-        "x": places,
+        "x": positions,
         "y": [share.trained for share in shares],
-        "hovertext": said,
+        "hovertext": texts,
         "hoverinfo": "text",
         "marker": {"color": [theme.rung_colour(*rung) for rung in rungs], "line": {"width": 0}},
         "showlegend": False,
     }
-    again = [(place, share, words) for place, share, words in zip(places, shares, said, strict=True) if share.repeated]
+    repeated = [
+        (position, share, text)
+        for position, share, text in zip(positions, shares, texts, strict=True)
+        if share.repeated
+    ]
     yield {
         "type": "bar",
-        "name": "trained again",
-        "x": [place for place, _, _ in again],
-        "y": [share.repeated for _, share, _ in again],
-        "hovertext": [words for _, _, words in again],
+        "name": "repeated training",
+        "x": [position for position, _, _ in repeated],
+        "y": [share.repeated for _, share, _ in repeated],
+        "hovertext": [text for _, _, text in repeated],
         "hoverinfo": "text",
         "marker": {
             "color": theme.paper,
             "line": {"width": 1, "color": theme.trouble},
             "pattern": {"shape": "/", "size": 6, "fgcolor": theme.trouble, "solidity": 0.4},
         },
-        "showlegend": bool(again),
+        "showlegend": bool(repeated),
     }
     yield {
         "type": "scatter",
-        "name": "expected of the whole search",
+        "name": "expected for the whole search",
         "mode": "lines",
-        "x": [x for place in places for x in (place - 0.46, place + 0.46, None)],
+        "x": [x for position in positions for x in (position - 0.46, position + 0.46, None)],
         "y": [y for share in shares for y in (share.expected, share.expected, None)],
         "hoverinfo": "skip",
         "line": {"width": 2.4, "color": theme.ink},
@@ -122,13 +126,14 @@ def _training(
 
 
 def _time(spent: Budget, theme: Theme) -> Iterator[Trace]:
+    """Draw the shares of the workers' time.  Time of repeated training is estimated from the share of its length."""
     total = spent.busy + spent.idle
     done = spent.trained + spent.repeated
     repeated = spent.busy * spent.repeated / done if done else 0.0
     for name, seconds, colour in (
-        ("workers train", spent.busy - repeated, theme.accent),
-        ("train again", repeated, theme.trouble),
-        ("are idle", spent.idle, theme.idle),
+        ("worker time: training", spent.busy - repeated, theme.accent),
+        ("repeated training", repeated, theme.trouble),
+        ("idle", spent.idle, theme.idle),
     ):
         if seconds <= 0:
             continue
@@ -147,12 +152,12 @@ def _time(spent: Budget, theme: Theme) -> Iterator[Trace]:
         }
 
 
-def _captions(spent: Budget, places: Sequence[float], theme: Theme) -> Iterator[dict[str, object]]:
+def _captions(spent: Budget, positions: Sequence[float], theme: Theme) -> Iterator[dict[str, object]]:
     if len(spent.shares) < 2:
         return
     begin = 0
     for number, bracket in enumerate(spent.shares):
-        here = places[begin : begin + len(bracket)]
+        here = positions[begin : begin + len(bracket)]
         begin += len(bracket)
         yield {
             "text": f"bracket {number}",
@@ -165,7 +170,8 @@ def _captions(spent: Budget, places: Sequence[float], theme: Theme) -> Iterator[
         }
 
 
-def _words(spent: Budget, told: Chronicle) -> str:
-    unit = told.spec.unit
-    again = f", {spent.repeated:,} of it again" if spent.repeated else ""
-    return f"{spent.trained + spent.repeated:,} {unit}{again}; expected of the whole search: {spent.expected:,.0f}"
+def _subtitle(spent: Budget, history: Chronicle) -> str:
+    unit = history.spec.unit
+    repeated = f" ({spent.repeated:,} repeated)" if spent.repeated else ""
+    trained = spent.trained + spent.repeated
+    return f"{trained:,} {unit} trained{repeated}; {spent.expected:,.0f} expected for the whole search"

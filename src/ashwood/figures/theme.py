@@ -1,4 +1,7 @@
-"""How figures look, on light and on dark paper; told apart with any common colour blindness."""
+"""The look of figures on light and dark backgrounds.
+
+Readers with a common colour blindness can distinguish the colours.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +20,36 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Trace: TypeAlias = Mapping[str, Any]
-"""A trace as Plotly's JSON has it: making its objects takes longer than drawing."""
+"""A trace as a dictionary in Plotly's JSON format.  Creating Plotly's own objects takes longer than drawing them."""
 
 _NARROW = 46
-"""Signs of a line that fits the narrowest figure."""
+"""Number of characters of a line that fits the narrowest figure."""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours, each as ``#rrggbb``.
+    """The colours of figures, each as ``#rrggbb``.
 
     Attributes:
-        name: what the user calls it.
-        paper: behind everything.
-        ink: what is read first.
-        muted: what is read when it is looked for.
-        grid: lines behind the data.
-        faint: data that others stand out from.
-        idle: a worker that has nothing to do.
-        band: behind trials that deserve to go on.
-        edge: around that.
-        accent: the one line that a figure is about.
-        training: a trial that trains.
-        waiting: a trial that waits.
-        out: a trial that was stopped.
-        completed: a trial that trained to the end.
-        trouble: what failed or was ended.
-        series: lines that are compared.
-        qualities: from the worst to the best; the best stands out most from the paper.
-        ramps: of each bracket, from its first rung to its last, which stands out most.
+        name: name of the theme, as users write it.
+        paper: background.
+        ink: main text.
+        muted: secondary text.
+        grid: grid lines.
+        faint: data in the background.
+        idle: an idle worker.
+        band: background of trials that may be promoted.
+        edge: the promotion line at the end of that background.
+        accent: the main data of a figure.
+        training: a training trial.
+        waiting: a paused trial that waits for promotion.
+        out: a stopped trial.
+        completed: a trial that trained to full length.
+        trouble: failed and killed trials and attempts.
+        series: lines to compare, one colour for each.
+        qualities: colours from the worst to the best trial; the best has most contrast.
+        ramps: colours of each bracket from its first rung to its last, which has most contrast.
     """
 
     name: str
@@ -69,15 +72,15 @@ class Theme:
     ramps: tuple[tuple[str, ...], ...]
 
     def quality_colour(self, quality: float) -> str:
-        """The colour of a trial by how good it turned out: from 0, the worst, to 1, the best."""
+        """Return the colour of a trial by its final quality, from 0 (worst) to 1 (best)."""
         return palette.blend(self.qualities, quality)
 
     def rung_colour(self, bracket: int, rung: int, rungs: int) -> str:
-        """The colour of a rung: its bracket's hue."""
+        """Return the colour of a rung, in the hue of its bracket."""
         return palette.blend(self.ramps[bracket % len(self.ramps)], rung / (rungs - 1) if rungs > 1 else 1.0)
 
     def scale(self) -> list[list[Any]]:
-        """From the worst to the best, as a colour scale of Plotly's."""
+        """Return the colours from the worst to the best trial as a Plotly colour scale."""
         return [[place / (len(self.qualities) - 1), colour] for place, colour in enumerate(self.qualities)]
 
 
@@ -143,9 +146,19 @@ def compose(
     yaxis: Mapping[str, Any] = MappingProxyType({}),
     **layout: Any,
 ) -> Figure:
-    """A figure with its looks; whoever calls has escaped what users named, also in the titles.
+    """Return a figure in the common look.
 
-    All at once, because Plotly takes long to change a figure that is there.
+    The caller must escape names that users chose, also in the titles.  All settings are passed to Plotly at once,
+    because changing an existing figure is slow.
+
+    Args:
+        traces: the data, from back to front.
+        theme: the colours.
+        title: title of the figure.
+        subtitle: a line below the title.
+        xaxis: settings of the x-axis, added to the common ones.
+        yaxis: settings of the y-axis, added to the common ones.
+        layout: settings of Plotly's layout, added to the common ones.
 
     Raises:
         AshwoodError: plotly is not installed.
@@ -190,7 +203,7 @@ def compose(
                 "uirevision": title,
                 "xaxis": _axis(theme, xaxis),
                 "yaxis": _axis(theme, yaxis),
-                # One of its own would travel with every figure.
+                # Plotly's default template would be stored in every figure and make it larger.
                 "template": "none",
             },
             layout,
@@ -215,7 +228,7 @@ def _axis(theme: Theme, own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(these: Mapping[str, Any], those: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, to any depth; what the second says wins."""
+    """Return two nested mappings merged; values of the second one take precedence."""
     both = dict(these)
     for name, value in those.items():
         known = both.get(name)
@@ -228,7 +241,7 @@ def _small(subtitle: str, theme: Theme) -> str:
 
 
 def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
-    """A figure that says why there is nothing to see yet, instead of empty axes."""
+    """Return a figure without axes that shows a message, for example that there is no data yet."""
     return compose(
         [],
         theme,
@@ -252,12 +265,12 @@ def blank(theme: Theme, title: str, words: str, subtitle: str = "") -> Figure:
 
 
 def text_of(value: Any, most: int = 40) -> str:
-    """Anything that users can name or set, as text of a figure: without markup, and not too long."""
-    said = one_line(value if isinstance(value, str) else format_value(value))
-    # Plotly knows no other entities than those of tags.
-    return escape(said if len(said) <= most else said[: most - 1] + "…", quote=False)
+    """Return any value as text for a figure: escaped, on one line, and with at most ``most`` characters."""
+    text = one_line(value if isinstance(value, str) else format_value(value))
+    # Quotes stay: Plotly would show the entity of a quote as it is written.
+    return escape(text if len(text) <= most else text[: most - 1] + "…", quote=False)
 
 
 def one_line(text: str) -> str:
-    """A text on one line; for half a character, as file names can have, there is a question mark."""
+    """Return a text on one line, with a question mark for each lone surrogate, which file names can contain."""
     return " ".join(text.split()).encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Worker × time: who trained what towards which rung, and who had nothing to do."""
+"""The figure of workers over time: which trial each worker trained, and when it was idle."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ashwood.views.wording import format_duration, format_length, format_value
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# A gap that is a smaller share of all time than this can't be seen, on any screen.
+# An idle gap that is a smaller share of the time axis is thinner than a pixel on any screen.
 _VISIBLE = 1 / 10_000
+_NO_WORK = "no worker has run yet"
 _FEW_SLOTS = 32
 _FEW_SPANS = 500
 MANY = 2_000
-"""More stretches of work than so many are told of in numbers only."""
+"""Largest number of spans with a hover text each; with more, hover texts are made of packed numbers."""
 _SYMBOLS = {
     SpanEnd.FAILED: "x",
     SpanEnd.INVALID: "cross",
@@ -30,15 +31,15 @@ _SYMBOLS = {
 
 
 def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
-    """A figure with a row a worker.
+    """Return a figure with one row per worker.
 
-    A trace a bracket and rung, so that ten thousand stretches of work are drawn as fast as ten.
+    There is one trace per bracket and rung, because the time to draw grows with the number of traces.
 
     Raises:
         AshwoodError: plotly is not installed.
     """
     if timeline.began is None:
-        return blank(theme, text_of(timeline.spec.name), "Nothing has run yet.", "nobody has worked on it yet")
+        return blank(theme, text_of(timeline.spec.name), "Nothing has run yet.", _NO_WORK)
     axis = _Axis(timeline, theme)
     by_rung: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
@@ -49,14 +50,14 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
         [
             _idle(gaps, axis),
             *(_work(spans, timeline, axis) for _, spans in sorted(by_rung.items())),
-            *_troubles(timeline, axis),
+            *_marks(timeline, axis),
         ],
         theme,
         *_title(timeline, gaps),
         barmode="overlay",
         height=max(340, min(1_000, 190 + max(6, 800 // rows if rows > _FEW_SLOTS else 24) * rows)),
         legend={
-            "title": {"text": "trains towards"},
+            "title": {"text": "target rung"},
             "groupclick": "toggleitem",
             "orientation": "v",
             "x": 1.01,
@@ -65,7 +66,7 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
             "yanchor": "top",
         },
         uirevision="timeline",
-        xaxis={"title": {"text": f"time since the start ({axis.unit})"}, "range": [0, axis.place(timeline.until)]},
+        xaxis={"title": {"text": f"time since the start ({axis.unit})"}, "range": [0, axis.position(timeline.until)]},
         yaxis={
             "title": {"text": "worker"},
             "range": [rows - 0.5, -0.5],
@@ -76,7 +77,7 @@ def draw_timeline(timeline: Timeline, *, theme: Theme = LIGHT) -> Figure:
 
 
 class _Axis:
-    """Times as they are shown: since the start, in a unit that fits."""
+    """The time axis: time since the start of the experiment in a suitable unit, and sizes that depend on the data."""
 
     def __init__(self, timeline: Timeline, theme: Theme) -> None:
         self.theme = theme
@@ -86,14 +87,16 @@ class _Axis:
         self.unit, self._per = time_unit(seconds)
         self.shortest = seconds * _VISIBLE
         self.many = len(timeline.spans) > MANY
-        # Set apart where there is room for it.
+        # Rows have a gap between them if they are high enough.
         self.thickness = 0.85 if timeline.slots <= _FEW_SLOTS else 1.0
         self.edge = {"color": theme.paper, "width": 0.5 if len(timeline.spans) <= _FEW_SPANS else 0}
 
-    def place(self, at: float) -> float:
+    def position(self, at: float) -> float:
+        """Return the position of a time of the event log."""
         return (at - self.began) / self._per
 
     def extent(self, begin: float, end: float) -> float:
+        """Return the width of a span of time."""
         return (end - begin) / self._per
 
 
@@ -102,7 +105,7 @@ def _idle(gaps: Iterable[SlotTime], axis: _Axis) -> Trace:
     return {
         **_bars(
             [gap.slot for gap in shown],
-            [axis.place(gap.begin) for gap in shown],
+            [axis.position(gap.begin) for gap in shown],
             [axis.extent(gap.begin, gap.end) for gap in shown],
             axis,
         ),
@@ -121,7 +124,7 @@ def _work(spans: Sequence[Span], timeline: Timeline, axis: _Axis) -> Trace:
     return {
         **_bars(
             [span.slot for span in spans],
-            [axis.place(span.begin) for span in spans],
+            [axis.position(span.begin) for span in spans],
             [axis.extent(span.begin, axis.until if span.end is None else span.end) for span in spans],
             axis,
         ),
@@ -154,13 +157,13 @@ def _bars(slots: Sequence[int], begins: Sequence[float], extents: Sequence[float
 
 def _facts(span: Span, axis: _Axis) -> list[Any]:
     end = axis.until if span.end is None else span.end
-    how = "still at work" if span.how is None else span.how
-    worked = f"{how}, after {format_duration(end - span.begin)}"
-    return [span.trial, span.attempt, span.start, span.length, format_value(span.metric), worked]
+    how = "still training" if span.how is None else span.how
+    outcome = f"{how} after {format_duration(end - span.begin)}"
+    return [span.trial, span.attempt, span.start, span.length, format_value(span.metric), outcome]
 
 
 def _packed(spans: Sequence[Span], axis: _Axis) -> Any:
-    """The same as numbers, of too many spans for words."""
+    """Return the facts of many spans as an array of numbers, a row for each span."""
     return narrow(
         [
             (
@@ -176,7 +179,7 @@ def _packed(spans: Sequence[Span], axis: _Axis) -> Any:
     )
 
 
-def _troubles(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
+def _marks(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
     for how, symbol in _SYMBOLS.items():
         ended = [span for span in timeline.spans if span.how is how]
         if ended:
@@ -185,7 +188,7 @@ def _troubles(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
                 "name": how,
                 "mode": "markers",
                 "y": [span.slot for span in ended],
-                "x": [axis.place(span.end or span.begin) for span in ended],
+                "x": [axis.position(span.end or span.begin) for span in ended],
                 "customdata": [[span.trial] for span in ended],
                 "hovertemplate": f"<b>trial %{{customdata[0]}}</b> {how} on worker %{{y}}<extra></extra>",
                 "marker": {
@@ -200,5 +203,5 @@ def _troubles(timeline: Timeline, axis: _Axis) -> Iterable[Trace]:
 def _title(timeline: Timeline, gaps: Iterable[SlotTime]) -> tuple[str, str]:
     there = sum(end - begin for _, begin, end in timeline.presences())
     idle = sum(end - begin for _, begin, end in gaps)
-    busy = f"workers busy {1 - idle / there:.0%} of the time" if there else "nobody has worked on it yet"
+    busy = f"workers busy {1 - idle / there:.0%} of the time" if there else _NO_WORK
     return text_of(timeline.spec.name), f"{len(timeline.paths)} trials, {busy}"

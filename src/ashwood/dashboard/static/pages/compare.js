@@ -41,7 +41,7 @@ export default async function comparePage(place) {
     controls: [
       {
         name: "against",
-        label: "against",
+        label: "x-axis",
         values: [["time", "time"], ["trials", "trials created"], ["units", "training"]],
         value: place.query.get("against") ?? chosen.get("compare", "against") ?? "time",
       },

@@ -7,11 +7,11 @@ export default async function hyperparameters({ figure, openTrial }) {
   const parallel = figure("parallel_coordinates", { title: "Parallel coordinates", height: 420, onTrial: openTrial });
   const importance = figure("importance", { title: "Importance", height: 380 });
   const scatter = figure("scatter", {
-    title: "One hyperparameter against the metric",
+    title: "Metric by hyperparameter",
     height: 380,
     onTrial: openTrial,
   });
-  const heat = figure("heatmap", { title: "Two hyperparameters against the metric", height: 420 });
+  const heat = figure("heatmap", { title: "Metric by two hyperparameters", height: 420 });
   return h(
     "div",
     null,

@@ -149,7 +149,7 @@ function bracketsTable(data) {
   const all = data.brackets ?? [];
   if (all.length === 0) return h("p", { class: "muted" }, "None yet.");
   const failed = all.some((bracket) => bracket.rungs.some((rung) => rung.failed));
-  const heads = [data.unit || "length", "here", "went on", "on the way", ...(failed ? ["out"] : [])];
+  const heads = [data.unit || "length", "reached", "promoted", "training", ...(failed ? ["failed"] : [])];
   const count = (number) => h("td", { class: number ? "number" : "number none" }, number ? format.count(number) : "·");
   return h(
     "table",

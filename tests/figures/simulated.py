@@ -1,4 +1,4 @@
-"""Chronicles to draw, and what any figure must keep to."""
+"""Simulated experiments to draw, and checks that hold for any figure."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SPACE = Space(
 
 
 def spec(trials: int = 60, **more: Any) -> ExperimentSpec:
-    """An experiment of which everything that a user can name is markup."""
+    """Return an experiment in which every name that a user can choose is markup."""
     settings = asha(trials, max_length=more.pop("max_length", 64), **more)
     return replace(spec_of(settings), name=SCRIPT, metric=LINK, space=SPACE)
 
 
-def told(
+def simulated(
     trials: int = 60, *, stop_after: int | None = None, faults: float = 0.0, curve: Curve | None = None, **more: Any
 ) -> Chronicle:
-    """An experiment that ran to its end, or so many entries far."""
+    """Return the views of a simulated experiment, complete or up to entry ``stop_after`` of its event log."""
     ran = Workers(
         spec(trials, **more), curve or power_law(3), workers=6, faults=(faults, faults / 4, faults / 4), period=1
     )
@@ -42,7 +42,7 @@ def told(
 
 
 def texts(figure: Any) -> Iterator[str]:
-    """Everything in a figure that is text."""
+    """Yield every text in a figure."""
 
     def walk(node: Any) -> Iterator[str]:
         if isinstance(node, str):
@@ -58,11 +58,10 @@ def texts(figure: Any) -> Iterator[str]:
 
 
 def is_safe(figure: Any) -> bool:
-    """Whether nothing that a user named is markup, and nothing comes from elsewhere."""
-    said = list(texts(figure))
-    return not any("<script" in text or "<a " in text or "http" in text for text in said)
+    """Return whether a figure has no markup from users and no address of another site."""
+    return not any("<script" in text or "<a " in text or "http" in text for text in texts(figure))
 
 
 def trials_of(trace: Any) -> list[int]:
-    """The trial of each point: what a page opens when it is clicked on."""
+    """Return the trial of each point of a trace; the page opens it when the point is clicked."""
     return [int(facts[0]) for facts in trace.customdata]

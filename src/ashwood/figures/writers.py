@@ -1,4 +1,4 @@
-"""Frames as files: GIF, MP4, or a page with a player in it."""
+"""Writes frames to a file: a GIF, an MP4 video, or an HTML page with a video player."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ Picture: TypeAlias = NDArray[np.uint8]
 
 _COLOURS = 128
 _LEVELS = 64
-_QUALITY = "23"  # of H.264: less is better, and larger
+_QUALITY = "23"  # constant rate factor of H.264: a smaller one gives a better picture and a larger file
 
 
-class Reel(NamedTuple):
-    """Frames to be written.
+class FrameSequence(NamedTuple):
+    """The frames of an animation.
 
     Attributes:
-        frames: makes them, from the first to the last.
-        samples: a few that have all colours.
-        fps: how many are shown in a second.
-        rest: seconds for which the last one is shown.
-        title: of a page.
+        frames: returns an iterator over the frames.
+        samples: a few frames that together have all colours.
+        fps: frames per second.
+        rest: seconds for which the last frame stays.
+        title: title of an HTML page.
     """
 
     frames: Callable[[], Iterator[Picture]]
@@ -40,74 +40,84 @@ class Reel(NamedTuple):
     title: str
 
 
-def write_gif(reel: Reel, out: Path) -> None:
-    """Write a GIF that repeats for ever; one palette for all frames, so that what doesn't change costs nothing."""
-    palette = _Palette(reel.samples)
-    first, *others = (palette.image(frame) for frame in reel.frames())
-    durations = [round(1_000 / reel.fps)] * len(others) + [round(1_000 * reel.rest)]
+def write_gif(sequence: FrameSequence, out: Path) -> None:
+    """Write a GIF that repeats forever.
+
+    All frames share one palette.  So a pixel that doesn't change has the same number in the next frame, and the
+    format stores only the changed part of each frame.
+    """
+    palette = _Palette(sequence.samples)
+    first, *others = (palette.image(frame) for frame in sequence.frames())
+    durations = [round(1_000 / sequence.fps)] * len(others) + [round(1_000 * sequence.rest)]
     first.save(out, format="GIF", save_all=True, append_images=others, duration=durations, loop=0)
 
 
 class _Palette:
-    """The colours of a GIF.  Pillow's own search takes a colour near the nearest, and paper would be tinted."""
+    """The colours of a GIF.
+
+    Pillow's own mapping is approximate: it would tint the white background.  Here each colour is rounded to one of
+    64 levels per channel, and a table holds the nearest colour of the palette for each combination.
+    """
 
     def __init__(self, samples: list[Picture]) -> None:
         image = Image.fromarray(np.concatenate(samples)).quantize(_COLOURS)
         colours = np.array(image.getpalette(), dtype=np.float32).reshape(-1, 3)
+        # The lightest colour of the palette is the background, which must be pure white.
         colours[colours.sum(axis=1).argmax()] = 255
         self._colours = colours.astype(np.uint8).tobytes()
         scale = np.linspace(0, 255, _LEVELS, dtype=np.float32)
         greens_and_blues = np.stack(np.meshgrid(scale, scale, indexing="ij"), axis=-1)
-        apart = ((greens_and_blues[:, :, None] - colours[:, 1:]) ** 2).sum(axis=-1)
-        # By levels of red, green and blue.
-        self._nearest = np.stack([(apart + (red - colours[:, 0]) ** 2).argmin(axis=-1) for red in scale])
+        distances = ((greens_and_blues[:, :, None] - colours[:, 1:]) ** 2).sum(axis=-1)
+        # Index of the nearest colour by the levels of red, green and blue.  One level of red at a time, to save memory.
+        self._nearest = np.stack([(distances + (red - colours[:, 0]) ** 2).argmin(axis=-1) for red in scale])
         self._level = np.round(np.arange(256) * (_LEVELS - 1) / 255).astype(np.uint8)
 
     def image(self, picture: Picture) -> Image.Image:
-        """A picture in these colours."""
+        """Return a picture in these colours."""
         red, green, blue = np.moveaxis(self._level[picture], -1, 0)
         image = Image.fromarray(self._nearest[red, green, blue].astype(np.uint8))
         image.putpalette(self._colours)
         return image
 
 
-def write_mp4(reel: Reel, out: Path) -> None:
-    """Write a video that any player and browser plays.
+def write_mp4(sequence: FrameSequence, out: Path) -> None:
+    """Write an H.264 video, which browsers and video players support.
 
     Raises:
         AshwoodError: imageio-ffmpeg is not installed.
     """
-    height, width, _ = reel.samples[0].shape
+    height, width, _ = sequence.samples[0].shape
     options = ["-crf", _QUALITY, "-preset", "medium", "-tune", "animation", "-movflags", "+faststart"]
     writer = ffmpeg().write_frames(
         str(out),
         (width, height),
-        fps=reel.fps,
+        fps=sequence.fps,
         codec="libx264",
         quality=None,
         macro_block_size=2,
         output_params=options,
     )
     writer.send(None)
+    # The video has no way to show the last frame longer, so it is repeated.
     frame: Picture | None = None
-    for frame in reel.frames():
+    for frame in sequence.frames():
         writer.send(np.ascontiguousarray(frame))
-    for _ in range(round(reel.rest * reel.fps) if frame is not None else 0):
+    for _ in range(round(sequence.rest * sequence.fps) if frame is not None else 0):
         writer.send(np.ascontiguousarray(frame))
     writer.close()
 
 
-def write_html(reel: Reel, out: Path) -> None:
-    """Write a page that holds the video itself, with a player to pause it and to go to any moment.
+def write_html(sequence: FrameSequence, out: Path) -> None:
+    """Write an HTML page that contains the video and a player with a pause button and a slider.
 
     Raises:
         AshwoodError: imageio-ffmpeg is not installed.
     """
     with TemporaryDirectory() as directory:
-        video = Path(directory) / "film.mp4"
-        write_mp4(reel, video)
+        video = Path(directory) / "animation.mp4"
+        write_mp4(sequence, video)
         content = b64encode(video.read_bytes()).decode("ascii")
-    page = _PAGE.format(title=escape(reel.title), width=reel.samples[0].shape[1], content=content)
+    page = _PAGE.format(title=escape(sequence.title), width=sequence.samples[0].shape[1], content=content)
     out.write_text(page, encoding="utf-8")
 
 
@@ -128,4 +138,4 @@ _PAGE = """<!DOCTYPE html>
 """
 
 WRITERS = {".gif": write_gif, ".mp4": write_mp4, ".html": write_html}
-"""How to write each kind of file."""
+"""The function that writes each format, by file name extension."""
