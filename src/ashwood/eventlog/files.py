@@ -27,7 +27,7 @@ _DAMAGED: Final = "?"
 
 
 class Claim(NamedTuple):
-    """The record of which database a directory belongs to.
+    """The record in a directory that says which database owns it.
 
     Attributes:
         identity: identity of the database, or ``?`` if the record is damaged.

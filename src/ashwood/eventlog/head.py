@@ -51,12 +51,12 @@ class Head(NamedTuple):
 
     @classmethod
     def of(cls, seq: Seq, entry: Entry) -> Head:
-        """Return the head of a log that ends with an entry."""
+        """Return the head of a log whose last entry is ``entry``, with the number ``seq``."""
         at = float(entry.at)
         return cls(seq, at, VERSION, digest_of(f"{seq} {at!r} {encode_entry(entry)}"))
 
     def names(self, seq: Seq, entry: Entry) -> bool:
-        """Return whether this is the head of a log that ends with ``entry``."""
+        """Return whether this is the head of a log whose last entry is ``entry``."""
         other = Head.of(seq, entry)
         # Another version of the codec may encode the same entry differently, so its digest cannot be compared.
         return self == other if self.version == other.version else self[:2] == other[:2]

@@ -362,7 +362,7 @@ def _make(directory: Path) -> None:
 
 @contextmanager
 def _made(directory: Path, home: Path) -> Iterator[None]:
-    """Convert errors inside the context: the message says that ``directory`` cannot be made, and what to do."""
+    """Translate errors of making ``directory`` inside the context into messages that say what to do."""
     try:
         yield
     except PermissionError as error:

@@ -172,7 +172,7 @@ class MemoryStore:
 
 
 class MemoryLog:
-    """The log of one experiment of a `MemoryStore`."""
+    """The event log of one experiment in a `MemoryStore`."""
 
     def __init__(self, store: MemoryStore, experiment: ExperimentId, token: Token | None = None) -> None:
         self._store = store

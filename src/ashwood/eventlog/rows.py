@@ -44,7 +44,7 @@ _YEAR_9999: Final = 253_402_300_799
 
 
 class RecordRow(NamedTuple):
-    """A row that `RECORD` selects; a damaged field may have any type."""
+    """The row of an experiment that `RECORD` selects; a damaged field may have any type."""
 
     id: ExperimentId
     created_at: Any
@@ -87,12 +87,12 @@ def storable(text: str) -> str:
 
 
 def about_digest(created_at: Any, name: Any, labels: Any, archived: Any) -> int:
-    """Return the digest of the columns of `About`."""
+    """Return the digest of the creation time, name, labels and archived columns of an experiment."""
     return digest_of(repr((created_at, name, labels, archived)))
 
 
 def state_digest(state: Any, summary: Any) -> int:
-    """Return the digest of the columns of the state and the summary."""
+    """Return the digest of the state and summary columns of an experiment."""
     return digest_of(repr((state, summary)))
 
 

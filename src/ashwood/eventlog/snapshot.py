@@ -123,7 +123,7 @@ def read_snapshot(
 
 
 def _new_digest() -> hashlib.blake2b:
-    """Return a hash object whose key is the digest of the folding code, so that other code gets other digests."""
+    """Return a hash object keyed with the digest of the code, so that a snapshot of another version is ignored."""
     return hashlib.blake2b(digest_size=_DIGEST_BYTES, key=_code_digest())
 
 
