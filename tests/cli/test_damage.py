@@ -163,7 +163,7 @@ def test_missing_write_ahead_log_is_named(cut: Workplace) -> None:
     for command in ("replay 1", "resume 1"):
         said = cut.ashwood(*command.split(), code=1)
         assert "experiments" in said
-        assert "deleted or replaced by an older one? Restore both" in said
+        assert "deleted, or replaced by an older one? Restore both" in said
     assert "does not have experiments 1" in cut.ashwood("list")
     said = cut.ashwood("run", "toy.yaml")
     assert "number 1 was not used" in said

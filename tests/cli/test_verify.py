@@ -201,7 +201,7 @@ def assert_losses_are_right(workplace: Workplace, number: int) -> None:
 def test_what_cannot_be_repaired_is_left_as_it_is(copied: Workplace) -> None:
     change(copied, "UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 20")
     said = copied.ashwood("verify", "--repair", code=1)
-    assert "entry 20 of experiment 1 can't be used" in said
+    assert "entry 20 of experiment 1 cannot be read" in said
     assert "--until 19" in said
     assert "experiment 2: no problem" in said
     change(copied, "UPDATE experiments SET spec = '{' WHERE id = 1")

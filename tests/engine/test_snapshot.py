@@ -86,13 +86,13 @@ def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, m
     tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]
     save(path, fold(SPEC, log_of(whole)))
     assert fold(SPEC, log_of(tampered), path).seq == len(whole)
-    monkeypatch.setattr(snapshot, "_rules", lambda: b"other")
+    monkeypatch.setattr(snapshot, "_code_digest", lambda: b"other")
     with pytest.raises(ReplayDivergence, match=f"entry {at + 1} "):
         fold(SPEC, log_of(tampered), path)
 
 
 def test_the_rules_are_the_source_of_what_folds() -> None:
-    assert len(snapshot._rules()) == 16
+    assert len(snapshot._code_digest()) == 16
     assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
 
 

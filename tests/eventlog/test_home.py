@@ -79,7 +79,9 @@ def test_a_write_ahead_log_without_its_database_is_left_alone(tmp_path: Path) ->
         home.create(full_spec(), at=1.0)
         (tmp_path / "ashwood.db").rename(tmp_path / "elsewhere")
         for create in (True, False):
-            with pytest.raises(EventLogError, match=r"ashwood.db is missing, but ashwood.db-wal is there"):
+            with pytest.raises(
+                EventLogError, match=r"ashwood.db is missing, but its write-ahead log ashwood.db-wal exists"
+            ):
                 open_home(tmp_path, create=create)
         assert (tmp_path / "ashwood.db-wal").stat().st_size > 0
 
@@ -126,7 +128,7 @@ def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
             assert not home.is_interrupted(record)
             assert home.checkpoints(1, home.store.spec(1)) == "s3://elsewhere/x"
             assert not home.logs(1).exists()
-            with pytest.raises(EventLogError, match=r"can't make .*experiments/1: Read-only"):
+            with pytest.raises(EventLogError, match=r"cannot make .*experiments/1: Read-only"):
                 home.directory(1)
 
 

@@ -16,10 +16,10 @@ import pytest
 
 from ashwood.errors import AshwoodError, DiskFull, EventLogError, NotFound
 from ashwood.eventlog import postgres as module
-from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.codec import VERSION, digest_of, encode_spec, to_row
 from ashwood.eventlog.port import Answer, ExperimentRecord
 from ashwood.eventlog.postgres import PostgresStore
+from ashwood.eventlog.reserve import ReserveFile
 from ashwood.experiment.events import KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, full_spec, telling_entries
@@ -137,7 +137,7 @@ def test_old_schema_is_read_by_a_role_that_may_not_upgrade_it(url: str, version:
         assert [request for _, request in store.pending(1)] == [KillRequested()]
         assert len(list(store.log(1).read())) == len(telling_entries())
         assert store.identity == ""
-        with pytest.raises(EventLogError, match=rf"version {version} of its schema can only be read, .* ashwood list"):
+        with pytest.raises(EventLogError, match=rf"can only read version {version} of the schema, .* ashwood list"):
             store.annotate(1, name="new")
         PostgresStore(url).close()
         assert store.experiments() == [record], "also after its owner has upgraded it"
@@ -363,7 +363,9 @@ def test_hurry_ends_the_wait_for_a_server_that_is_down(store: PostgresStore, mon
 
 
 def test_a_server_that_is_not_there_is_said(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EventLogError, match=r"postgresql://127.0.0.1:1/db: .*does the server run") as raised:
+    with pytest.raises(
+        EventLogError, match=r"postgresql://127.0.0.1:1/db: .*check that the server is running"
+    ) as raised:
         PostgresStore(f"postgresql://me:{SECRET}@127.0.0.1:1/db")
     assert SECRET not in "".join(traceback.format_exception(raised.value))
     with closing(PostgresStore(postgres.fresh_database())) as store:
@@ -372,7 +374,7 @@ def test_a_server_that_is_not_there_is_said(postgres: PostgresServer, monkeypatc
         assert store._connection is not None
         store._connection.close()
         store._parameters["port"] = "1"
-        with pytest.raises(EventLogError, match="does the server run"):
+        with pytest.raises(EventLogError, match="check that the server is running"):
             store.experiments()
 
 
@@ -400,7 +402,7 @@ def test_rights_that_are_missing_are_said(postgres: PostgresServer, url: str) ->
     with pytest.raises(EventLogError, match=r'GRANT USAGE .*; GRANT ALL ON ALL TABLES .* TO "guest"') as raised:
         PostgresStore(guest)
     with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(str(raised.value).partition("administrator run: ")[2])
+        admin.execute(str(raised.value).partition("administrator to run: ")[2])
     with closing(PostgresStore(guest)) as store:
         assert store.log(store.create(full_spec(), at=1.0)).append(telling_entries()) == len(telling_entries())
 
@@ -422,7 +424,7 @@ def test_stores_of_a_newer_ashwood_are_refused(url: str, store: PostgresStore) -
 
 def test_schema_without_its_version_is_refused(url: str, store: PostgresStore) -> None:
     store._query("DELETE FROM schema_version RETURNING 1")
-    with pytest.raises(EventLogError, match=r"schema_version has 0 rows, and must have one: .*backup"):
+    with pytest.raises(EventLogError, match=r"schema_version has 0 rows, but must have one: .*backup"):
         PostgresStore(url)
 
 
@@ -460,7 +462,7 @@ def test_its_driver_is_loaded_only_when_it_is_needed() -> None:
 
 
 def test_a_full_disk_of_the_server_is_said(store: PostgresStore) -> None:
-    with pytest.raises(DiskFull, match="no room on the server's disk"):
+    with pytest.raises(DiskFull, match="the server's disk is full"):
         store._query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$")
 
 
@@ -499,10 +501,13 @@ def test_full_disk_of_the_server_leaves_room_to_record_the_pause(tmp_path: Path,
         server = PostgresServer(disk.path, programs)
         server.start()
         try:
-            with closing(PostgresStore(server.url())) as store, Ballast(tmp_path / "ballast", also=store) as ballast:
+            with (
+                closing(PostgresStore(server.url())) as store,
+                ReserveFile(tmp_path / "ballast", also=store) as ballast,
+            ):
                 log = store.log(store.create(full_spec(), at=1.0))
                 fill(disk.path / "filler")
-                with pytest.raises(DiskFull, match="no room on the server's disk"):
+                with pytest.raises(DiskFull, match="the server's disk is full"):
                     log.append(telling_entries() * 1000)
                 fill(disk.path / "filler more")
                 ballast.release()

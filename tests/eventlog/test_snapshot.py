@@ -14,7 +14,7 @@ from ashwood.engine.loop import Engine
 from ashwood.eventlog import snapshot
 from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Entry
-from ashwood.eventlog.snapshot import FOLDING_PACKAGES, Kept, find, keep
+from ashwood.eventlog.snapshot import FOLDING_PACKAGES, LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.experiment import Experiment
 from ashwood.testing.records import full_spec
@@ -30,13 +30,13 @@ def kept(tmp_path: Path) -> tuple[Path, MemoryStore]:
     store.create(full_spec(), at=1.0)
     entry = Entry(2.0, DriverStarted(4), ())
     store.log(1).append([entry])
-    keep(path, Kept("me", {"a": 1, "b": 2}, 1, entry))
+    write_snapshot(path, LogSnapshot("me", {"a": 1, "b": 2}, 1, entry))
     return path, store
 
 
 def test_what_was_kept_is_found(kept: tuple[Path, MemoryStore]) -> None:
     path, store = kept
-    found = find(path, "me", store.log(1), ["a"])
+    found = read_snapshot(path, "me", store.log(1), ["a"])
     assert found is not None
     assert found.parts == {"a": 1}
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -45,25 +45,25 @@ def test_what_was_kept_is_found(kept: tuple[Path, MemoryStore]) -> None:
 def test_each_part_is_found_without_the_others(kept: tuple[Path, MemoryStore]) -> None:
     path, store = kept
     for names, parts in (((), {}), (("b",), {"b": 2}), (("b", "a"), {"a": 1, "b": 2})):
-        found = find(path, "me", store.log(1), names)
+        found = read_snapshot(path, "me", store.log(1), names)
         assert found is not None
         assert found.parts == parts
-    assert find(path, "me", store.log(1), ["c"]) is None
+    assert read_snapshot(path, "me", store.log(1), ["c"]) is None
 
 
 def test_snapshot_of_another_experiment_is_none(kept: tuple[Path, MemoryStore]) -> None:
     path, store = kept
-    assert find(path, "another", store.log(1), ["a"]) is None
+    assert read_snapshot(path, "another", store.log(1), ["a"]) is None
 
 
 def test_a_pipe_or_a_link_in_its_place_is_not_read(kept: tuple[Path, MemoryStore]) -> None:
     path, store = kept
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
-    assert find(path, "me", store.log(1), ["a"]) is None
+    assert read_snapshot(path, "me", store.log(1), ["a"]) is None
     path.unlink()
     os.mkfifo(path)
-    assert find(path, "me", store.log(1), ["a"]) is None
+    assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
 def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,10 +71,10 @@ def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], m
     monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("read"))
     for mode in (0o666, 0o620, 0o602):
         path.chmod(mode)
-        assert find(path, "me", store.log(1), ["a"]) is None
+        assert read_snapshot(path, "me", store.log(1), ["a"]) is None
     path.chmod(0o600)
     monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
-    assert find(path, "me", store.log(1), ["a"]) is None
+    assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
 def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: tuple[Path, MemoryStore]) -> None:
@@ -83,10 +83,10 @@ def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: 
     path.with_name("snapshot.new").symlink_to(elsewhere)
     before = os.umask(0)
     try:
-        keep(path, Kept("me", {"a": 2}, 1, next(entry for _, entry in store.log(1).read())))
+        write_snapshot(path, LogSnapshot("me", {"a": 2}, 1, next(entry for _, entry in store.log(1).read())))
     finally:
         os.umask(before)
-    found = find(path, "me", store.log(1), ["a"])
+    found = read_snapshot(path, "me", store.log(1), ["a"])
     assert found is not None
     assert found.parts == {"a": 2}
     assert not elsewhere.exists()
@@ -97,8 +97,8 @@ def test_one_of_other_code_is_not_even_unpickled(
 ) -> None:
     path, store = kept
     monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr(snapshot, "_rules", lambda: b"other")
-    assert find(path, "me", store.log(1), ["a"]) is None
+    monkeypatch.setattr(snapshot, "_code_digest", lambda: b"other")
+    assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
 class _Classes(pickle.Unpickler):
@@ -137,8 +137,8 @@ def test_large_snapshot_is_written_and_read_with_beats_in_between(tmp_path: Path
     store.log(1).append([entry])
     beats: list[str] = []
     state = list(range(1_000_000))
-    keep(path, Kept("me", {"a": state}, 1, entry), beat=lambda: beats.append("write"))
-    found = find(path, "me", store.log(1), ["a"], beat=lambda: beats.append("read"))
+    write_snapshot(path, LogSnapshot("me", {"a": state}, 1, entry), beat=lambda: beats.append("write"))
+    found = read_snapshot(path, "me", store.log(1), ["a"], beat=lambda: beats.append("read"))
     assert found is not None
     assert found.parts["a"] == state
     pieces = path.stat().st_size // (1 << 18)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from ashwood.errors import DiskFull, EventLogError
-from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.lease import is_driven
 from ashwood.eventlog.port import UnreadableRequest
+from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
@@ -273,12 +273,12 @@ def test_files_of_others_are_left_alone(path: Path) -> None:
     with pytest.raises(EventLogError, match="another program"):
         SqliteStore(path)
     path.write_text("no database at all, but long enough to be looked at as one" * 20)
-    with pytest.raises(EventLogError, match="no Ashwood store"):
+    with pytest.raises(EventLogError, match="not an Ashwood store"):
         SqliteStore(path)
 
 
 def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(EventLogError, match="may you write to it"):
+    with pytest.raises(EventLogError, match="check that the directory exists and that you may write to it"):
         SqliteStore(tmp_path / "nowhere" / "ashwood.db")
 
 
@@ -449,7 +449,7 @@ def test_no_store_is_made_on_a_full_disk(tmp_path: Path) -> None:
 
 def test_ballast_makes_room_for_the_last_words(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk, closing(SqliteStore(disk.path / "ashwood.db")) as store:
-        ballast = Ballast(disk.path / "ballast", 256 << 10)
+        ballast = ReserveFile(disk.path / "ballast", 256 << 10)
         ballast.reserve()
         log = store.log(store.create(full_spec(), at=1.0))
         fill(lambda: log.append(telling_entries() * 5))
@@ -457,14 +457,14 @@ def test_ballast_makes_room_for_the_last_words(tmp_path: Path) -> None:
         ballast.release()
         log.append(telling_entries())
         fill(lambda: log.append(telling_entries() * 5))
-        with pytest.raises(DiskFull, match=r"less than 0\.25 MiB of room"):
+        with pytest.raises(DiskFull, match=r"less than 0\.25 MiB of free space"):
             ballast.reserve()
         assert not (disk.path / "ballast").exists()
         ballast.release()
 
 
 def test_ballast_is_reserved_once(tmp_path: Path) -> None:
-    ballast = Ballast(tmp_path / "ballast", 1 << 16)
+    ballast = ReserveFile(tmp_path / "ballast", 1 << 16)
     ballast.reserve()
     first = (tmp_path / "ballast").stat()
     assert first.st_blocks * 512 >= 1 << 16
@@ -473,8 +473,8 @@ def test_ballast_is_reserved_once(tmp_path: Path) -> None:
     (tmp_path / "ballast").write_bytes(b"cut off")
     ballast.reserve()
     assert (tmp_path / "ballast").stat().st_size == 1 << 16
-    with pytest.raises(EventLogError, match="may you write there"):
-        Ballast(tmp_path / "nowhere" / "ballast").reserve()
+    with pytest.raises(EventLogError, match="check that you may write to its directory"):
+        ReserveFile(tmp_path / "nowhere" / "ballast").reserve()
 
 
 # -- read-only disks --------------------------------------------------------------------------
@@ -488,7 +488,7 @@ def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
         with closing(SqliteStore(disk.path / "ashwood.db")) as store:
             assert len(list(store.log(1).read())) == len(telling_entries())
             assert store.spec(1) == full_spec()
-            with pytest.raises(EventLogError, match="may you write to it"):
+            with pytest.raises(EventLogError, match="check that the directory exists and that you may write to it"):
                 store.log(1).append(telling_entries())
             assert len(list(store.log(1).read())) == len(telling_entries())
 
@@ -499,7 +499,7 @@ def test_an_old_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None
         disk.forbid_writing()
         with closing(SqliteStore(disk.path / "ashwood.db")) as store:
             check_version_1(store)
-            with pytest.raises(EventLogError, match="may you write to it"):
+            with pytest.raises(EventLogError, match="check that the directory exists and that you may write to it"):
                 store.annotate(1, name="new")
 
 

@@ -16,7 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
-from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.sharing import make_shared
@@ -123,9 +123,9 @@ class Followed:
         self._end: Seq = 0
         self._ahead, self._behind = _Reader(self._log), _Reader(self._log)
         views, identity = ("progress", *VIEWS), self.spec.identity
-        driven = find(home.snapshot(experiment), identity, self._log, views)
+        driven = read_snapshot(home.snapshot(experiment), identity, self._log, views)
         self._is_driven_here = driven is not None
-        kept = find(self.files / _KEPT, identity, self._log, ("history",) if driven else ("history", *views))
+        kept = read_snapshot(self.files / _KEPT, identity, self._log, ("history",) if driven else ("history", *views))
         found = driven or kept
         self.chronicle = Chronicle(
             self.spec,
@@ -299,7 +299,7 @@ class Followed:
             # What a driver keeps of it here is not kept twice.
             views = {} if self._is_driven_here else self.chronicle.progress.parts()
             parts = {**views, "history": self.chronicle.history}
-            keep(self.files / _KEPT, Kept(self.spec.identity, parts, self.seq, self._last))
+            write_snapshot(self.files / _KEPT, LogSnapshot(self.spec.identity, parts, self.seq, self._last))
             self._kept = self.seq
 
     def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:

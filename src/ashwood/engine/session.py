@@ -33,10 +33,10 @@ from ashwood.errors import (
     RequestRefused,
     StorageUnreachable,
 )
-from ashwood.eventlog.ballast import Ballast
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
+from ashwood.eventlog.reserve import ReserveFile
 from ashwood.experiment.events import (
     CancelRequested,
     CheckpointSaved,
@@ -148,7 +148,7 @@ class Session:
         with (
             place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
             self._home.lease(self.id) as lease,
-            self._home.ballast(self.id) as ballast,
+            self._home.reserve_file(self.id) as reserve,
             ExitStack() as opened,
         ):
             log = opened.enter_context(self._home.log(self.id, lease.token))
@@ -167,7 +167,7 @@ class Session:
             state = folded.experiment.state
             if not state.ended:  # Its last driver may have died when only the end was not recorded.
                 self._check_bounds(folded)
-                state = self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+                state = self._drive(folded, log, lease, reserve, clock, audience, partial(place.backend, workers))
             if state.ended:
                 with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
                     while_beating(place.clean, lease.beat)
@@ -259,7 +259,7 @@ class Session:
         folded: Folded,
         log: EventLog,
         lease: Lease,
-        ballast: Ballast,
+        reserve: ReserveFile,
         clock: Clock,
         audience: Audience,
         make_backend: Callable[[], AbstractContextManager[Backend]],
@@ -280,7 +280,7 @@ class Session:
                 clock=clock,
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
-                make_room=ballast.release,
+                make_room=reserve.release,
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
                 say=audience.warn,

@@ -8,7 +8,7 @@ from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Observer
 from ashwood.eventlog.collector import no_collector
-from ashwood.eventlog.oblivion import Oblivion
+from ashwood.eventlog.null_log import NullLog
 from ashwood.eventlog.port import EventLog
 from ashwood.experiment.experiment import Experiment
 
@@ -30,7 +30,7 @@ def simulate(
         observers: called with the entries of each turn.
         watch: called once with the engine, before it runs, for whoever wants to pause it.
     """
-    engine = Engine(experiment, log or Oblivion(), backend, observers=observers, clock=backend.clock)
+    engine = Engine(experiment, log or NullLog(), backend, observers=observers, clock=backend.clock)
     watch(engine)
     with no_collector():
         engine.run()

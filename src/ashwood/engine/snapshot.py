@@ -10,7 +10,7 @@ from ashwood.errors import IllegalEvent, ReplayDivergence, RequestRefused
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
-from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.checkpoints import CheckpointTable
@@ -88,14 +88,14 @@ def load_progress(
     spec: ExperimentSpec, path: Path, log: EventLog, views: Collection[str] = ()
 ) -> tuple[Progress, Seq] | None:
     """Return the progress in the snapshot of a log and its last entry's number, or None if there is none that fits."""
-    kept = find(path, spec.identity, log, ("progress", *views))
+    kept = read_snapshot(path, spec.identity, log, ("progress", *views))
     return None if kept is None else (Progress.from_parts(kept.parts), kept.seq)
 
 
 def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
     """Return the checkpoints of an experiment as `read_progress` does, but in less memory."""
     spec, log = home.store.spec(experiment), home.store.log(experiment)
-    kept = find(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
+    kept = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
     table: CheckpointTable = CheckpointTable(spec) if kept is None else kept.parts["checkpoints"]
     for _, entry in log.read(after=0 if kept is None else kept.seq):
         table.apply(*entry)
@@ -138,7 +138,7 @@ def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) ->
     """Keep a snapshot; if that fails, there is none.  ``beat`` is called many times a second meanwhile."""
     if folded.last is not None:
         parts = {**folded.progress.parts(), _EXPERIMENT: folded.experiment}
-        keep(path, Kept(folded.progress.spec.identity, parts, folded.seq, folded.last), beat)
+        write_snapshot(path, LogSnapshot(folded.progress.spec.identity, parts, folded.seq, folded.last), beat)
 
 
 def load(
@@ -149,7 +149,7 @@ def load(
     beat: Callable[[], None] = lambda: None,
 ) -> Folded | None:
     """Return the snapshot of a log, or None if there is none that fits.  Arguments are as for `fold`."""
-    kept = find(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
+    kept = read_snapshot(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
     if kept is None:
         return None
     return Folded(kept.parts[_EXPERIMENT], Progress.from_parts(kept.parts), kept.seq, kept.last)

@@ -1,1 +1,1 @@
-"""The durable record: every event with the decisions that it caused."""
+"""Event logs: every event of an experiment with the decisions that it caused, stored durably."""

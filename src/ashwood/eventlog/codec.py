@@ -1,18 +1,17 @@
-"""Entries, requests and specs as JSON text and back.
+"""The codec: encodes entries, requests and specs as JSON text, and decodes them.
 
-Every NamedTuple becomes an object that names its class under ``is``.  Floats keep every
-bit; NaN and infinities are written as Python's JSON dialect writes them; the text is
-ASCII, so that no database's encoding matters.  ``VERSION`` is stored beside every record:
-when a shape changes, it rises, and the reader of the old shape stays.  From version 2 on
-a digest stands beside each record too, so that a damaged one is never silently used.
+A NamedTuple becomes an object with the name of its class under the key ``is``.  Floats are encoded exactly; NaN and
+infinities are written as Python's ``json`` module writes them.  The text is ASCII, so the encoding of a database does
+not matter.  ``VERSION`` is stored with each record.  It rises when the shape of a record changes, and all earlier
+shapes can still be decoded.  From version 2 on, a digest is stored with each record, so that damage is detected.
 
-| version | what came |
+| version | changes |
 |---|---|
-| 1 | the first |
-| 2 | digests; control from outside, checkpoint policy, bounds and provenance; a checkpoint's path is relative |
-| 3 | workers that are taken away, and the machines of a cluster |
-| 4 | a checkpoint has its own metrics; a spec has the number of its rules |
-| 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
+| 1 | first version |
+| 2 | digests; requests of users; checkpoint policy, bounds and provenance of a spec; relative paths of checkpoints |
+| 3 | preempted workers; nodes of a cluster |
+| 4 | metrics of a checkpoint; number of the rule set of a spec |
+| 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; requests to retry failed trials |
 | 6 | ``TrialWarned`` |
 """
 
@@ -63,12 +62,20 @@ _LEAVES: Final = {
     cls.__name__.lower(): cls for cls in (spaces.Const, spaces.Int, spaces.Double, spaces.Log, spaces.Categorical)
 }
 
-# Nothing here holds itself, so looking for circles is wasted time on the hot path.
+# Records contain no circular references.  Looking for them would cost time for each entry that is appended.
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Row(NamedTuple):
-    """An entry as stores keep it; ``digest`` is None in version 1."""
+    """An entry as it is stored in a table.
+
+    Attributes:
+        seq: number of the entry in its log.
+        at: when its event was handled, in seconds since 1970.
+        version: version of the codec that encoded it.
+        body: its text, from `encode_entry`.
+        digest: digest of all of these; None in version 1.
+    """
 
     seq: Seq
     at: float
@@ -78,20 +85,21 @@ class Row(NamedTuple):
 
 
 def to_row(seq: Seq, entry: Entry) -> Row:
-    """An entry as it is stored at its place in the log."""
+    """Encode an entry with its number in the log."""
     body = encode_entry(entry)
-    return Row(seq, entry.at, VERSION, body, digest_of(body, _place(seq, VERSION, entry.at)))
+    return Row(seq, entry.at, VERSION, body, digest_of(body, _pack_header(seq, VERSION, entry.at)))
 
 
 def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
-    """The entries of stored rows, those before a damaged one included.
+    """Decode rows, and yield the entries with their numbers.
 
     Raises:
-        EventLogError: a row is damaged, or from a newer Ashwood; those before it have been yielded.
+        EventLogError: a row is damaged or from a newer Ashwood; the entries before it have been yielded.
     """
     if all(_is_sound(*row) for row in rows):
-        # Their texts are as they were written, so reports are known by how they begin, and the others can be parsed
-        # as one: all of it takes a third of the time.
+        # The digests show that the texts are exactly as they were encoded.  So most reports can be recognised by a
+        # regular expression, and all other texts can be parsed as one JSON array.  This takes a third of the time that
+        # `_from_row` takes for each row.
         entries = [_report(row.at, row.body) for row in rows]
         others = (row.body for row, entry in zip(rows, entries, strict=True) if entry is None)
         bodies = iter(json.loads(f"[{','.join(others)}]"))
@@ -102,36 +110,41 @@ def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
         yield row.seq, _from_row(row)
 
 
-def digest_of(text: str, place: bytes = b"") -> int:
-    """A number of 64 bits, with its sign, that tells whether what is stored is what was written, and where."""
-    return int.from_bytes(blake2b(place + text.encode(), digest_size=8).digest(), "big", signed=True)
+def digest_of(text: str, header: bytes = b"") -> int:
+    """Return the digest of a record, a signed 64-bit integer.
+
+    ``header`` is the fixed-size part of the record, so that a text that was moved to another entry is detected.
+    """
+    return int.from_bytes(blake2b(header + text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def check_digest(digest: int | None, text: object, place: bytes = b"") -> None:
-    """Compare a record with the digest that was stored beside it.
+def check_digest(digest: int | None, text: object, header: bytes = b"") -> None:
+    """Check the digest that is stored with a record.
 
     Raises:
-        EventLogError: it isn't what was written.
+        EventLogError: the record is damaged.
     """
-    # A damaged column may hold another type than text.
-    if not isinstance(text, str) or digest != digest_of(text, place):
+    # A damaged column of SQLite may hold another type than text.
+    if not isinstance(text, str) or digest != digest_of(text, header):
         raise EventLogError(f"the record is damaged, its digest is wrong: {text!s:.200}")
 
 
 def check_version(version: object) -> None:
-    """Refuse what this Ashwood can't read.
+    """Check that this version of Ashwood can decode a record.
 
     Raises:
-        EventLogError: the record is from a newer Ashwood.
+        EventLogError: the record is from a newer Ashwood, or its version is damaged.
     """
     if not isinstance(version, int):
         raise EventLogError(f"the record is damaged, its version is {version!r}")
     if version > VERSION:
-        raise EventLogError(f"the record has version {version}, this Ashwood reads up to {VERSION}: upgrade Ashwood")
+        raise EventLogError(
+            f"the record has version {version}, but this Ashwood reads versions up to {VERSION}: upgrade Ashwood"
+        )
 
 
 def encode_entry(entry: Entry) -> str:
-    """An entry, its time aside, as one line of JSON."""
+    """Encode an entry, except its time, as one line of JSON."""
     body: dict[str, Any] = {"event": _named(entry.event)}
     if entry.decisions:
         body["decisions"] = [_decision(decision) for decision in entry.decisions]
@@ -139,25 +152,25 @@ def encode_entry(entry: Entry) -> str:
 
 
 def decode_entry(at: float, version: int, text: str) -> Entry:
-    """The entry that `encode_entry` wrote.
+    """Decode a text from `encode_entry`, and return the entry.
 
     Raises:
-        EventLogError: the text is damaged, or from a newer Ashwood.
+        EventLogError: the text is damaged or from a newer Ashwood.
     """
     check_version(version)
     return _entry(at, _parse(text), text)
 
 
 def encode_request(request: Request) -> str:
-    """A request as one line of JSON."""
+    """Encode a request as one line of JSON."""
     return _encode(_named(request))
 
 
 def decode_request(version: int, text: str) -> Request:
-    """The request that `encode_request` wrote.
+    """Decode a text from `encode_request`, and return the request.
 
     Raises:
-        EventLogError: the text is damaged, or from a newer Ashwood.
+        EventLogError: the text is damaged or from a newer Ashwood.
     """
     try:
         check_version(version)
@@ -169,7 +182,7 @@ def decode_request(version: int, text: str) -> Request:
 
 
 def encode_spec(spec: ExperimentSpec) -> str:
-    """A spec as JSON."""
+    """Encode a spec as JSON."""
     return _encode(
         {
             **_fields(spec),
@@ -189,7 +202,7 @@ def encode_spec(spec: ExperimentSpec) -> str:
 
 
 def decode_spec(text: str) -> ExperimentSpec:
-    """The spec that `encode_spec` wrote; what its version didn't know has the default.
+    """Decode a text from `encode_spec`, and return the spec; fields that its version did not have get their defaults.
 
     Raises:
         EventLogError: the text is damaged.
@@ -225,23 +238,25 @@ def decode_spec(text: str) -> ExperimentSpec:
             }
         )
     except (*_DAMAGE, RecursionError, ZeroDivisionError, OverflowError) as error:
-        raise EventLogError(f"the experiment's description is damaged ({error})") from error
+        raise EventLogError(f"the spec of the experiment is damaged ({error})") from error
 
 
 def check_spec(spec: ExperimentSpec) -> None:
-    """Make sure that each value of a spec has its type; one in a database is under a digest, one in a bundle is not.
+    """Check that each value of a spec has the type of its field.
+
+    A spec from a file needs this check; one from a database has a digest.
 
     Raises:
         EventLogError: a value has another type.
     """
     if not all(fits(part, type(part)) for part in (spec, *(leaf for _, leaf in spec.space.leaves()))):
-        raise EventLogError("the experiment's description is damaged: a value has another type than its key")
+        raise EventLogError("the spec of the experiment is damaged: a value has the wrong type for its field")
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Return whether a value is what an annotation says, for the annotations that specs have.
+    """Return whether a value has the type of an annotation; only annotations that specs use are supported.
 
-    A spec may come from a stranger, and what uses it trusts its types.
+    A spec may come from an untrusted file, and the code that uses it relies on its types.
     """
     if isinstance(hint, type) and is_dataclass(hint):
         parts = _hints(hint).items()
@@ -255,9 +270,9 @@ def fits(value: object, hint: Any) -> bool:
         return isinstance(value, dict) and all(
             isinstance(key, str) and fits(each, arguments[1]) for key, each in value.items()
         )
-    if hint in (int, float):  # bool is a subclass of int
+    if hint in (int, float):  # Not isinstance, because bool is a subclass of int.
         return type(value) is int or (hint is float and type(value) is float)
-    # A forward reference is the tree of a space, which decoding checks.
+    # A forward reference is the tree of a space, which has been checked when it was decoded.
     return hint is Any or isinstance(hint, ForwardRef) or isinstance(value, hint)
 
 
@@ -271,14 +286,14 @@ def _hints(of: type) -> dict[str, Any]:
 _DAMAGE: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error)
 
 
-# The experiment's number is no part of a digest: a log may be taken to another home.
-_place = struct.Struct("<qqd").pack  # seq, version, at
+# The number of the experiment is not part of a digest, because a log that is copied to another home gets a new number.
+_pack_header = struct.Struct("<qqd").pack  # seq, version, at
 
 
 def _is_sound(seq: Seq, at: float, version: int, body: str, digest: int | None) -> bool:
     try:
-        return 1 < version <= VERSION and digest == digest_of(body, _place(seq, version, at))
-    except _DAMAGE:  # not even the types are right
+        return 1 < version <= VERSION and digest == digest_of(body, _pack_header(seq, version, at))
+    except _DAMAGE:  # A value has the wrong type.
         return False
 
 
@@ -286,7 +301,7 @@ def _from_row(row: Row) -> Entry:
     try:
         check_version(row.version)
         if row.version > 1:
-            check_digest(row.digest, row.body, _place(row.seq, row.version, row.at))
+            check_digest(row.digest, row.body, _pack_header(row.seq, row.version, row.at))
         return decode_entry(row.at, row.version, row.body)
     except _DAMAGE as error:
         raise _damaged(error, str(row.body)) from error
@@ -310,7 +325,10 @@ _begins_report: Final = re.compile(
 
 
 def _report(at: float, text: str) -> Entry | None:
-    """The entry of a report that decided nothing, as nearly every entry of a long log is; None: it is another."""
+    """Decode an entry that has a `ValidationReported` event without decisions; return None for any other entry.
+
+    Nearly all entries of a long log are of this kind.
+    """
     found = _begins_report(text)
     if found is None:
         return None
@@ -325,7 +343,8 @@ def _entry(at: float, body: Any, text: str) -> Entry:
     try:
         event = _from_named(_EVENTS, body["event"])
         decisions = body.get("decisions", [])
-        # In place, because the end of a search may close 100,000 trials, and dictionaries are large.
+        # Replaced in place to save memory: the last entry of a search may close 100,000 trials, and the dictionaries
+        # are large.
         for index, data in enumerate(decisions):
             decisions[index] = _decode_decision(data)
         return Entry(at, event, tuple(decisions))
@@ -382,7 +401,7 @@ def _fields(record: Any) -> dict[str, Any]:
 
 
 def _tree(tree: Tree) -> dict[str, Any]:
-    # A list marks a hyperparameter, so that a nested map may have any names in it.
+    # A hyperparameter is a list and a nested map an object, so any key is allowed in a nested map.
     return {name: _tree(node) if isinstance(node, Mapping) else _leaf(node) for name, node in tree.items()}
 
 

@@ -1,4 +1,4 @@
-"""Python's collector of cycles, spared what it would look through in vain."""
+"""Control of Python's cyclic garbage collector."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Nothing is collected meanwhile: among a million objects that all stay, looking is most of the time."""
+    """Disable the cyclic garbage collector inside the context.
+
+    Use it while code creates many objects that all stay in memory.  The collector would traverse them again and again
+    and free nothing; with a million objects that takes most of the time.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Which process drives, and whether it still lives: the part of a lease that a machine can know of itself."""
+"""The identity of a driver's process, and whether that process is alive."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ _PROC = Path("/proc")
 
 
 def this_driver() -> Driver:
-    """This process."""
+    """Return the identity of this process as a driver."""
     return Driver(socket.gethostname(), os.getpid(), _machine(), _started(os.getpid()))
 
 
 def is_alive(driver: Driver) -> bool | None:
-    """Whether a driver's process lives; None: it can't be known, for example because it is on another machine."""
+    """Return whether the process of a driver is alive, or None if that is not known.
+
+    It is not known if the process is on another machine or in another container, or if this user may not see it.
+    """
     if driver.machine != _machine():
         return None
     try:
         return _started(driver.process) == driver.started
     except ProcessLookupError:
         return False
-    except OSError:  # hidden from this user
+    except OSError:  # This user may not see the process.
         return None
 
 
 @cache
 def _machine() -> str:
-    """Return what is the same for two processes only if they see the same process ids and start times."""
+    """Return a text that is equal for two processes only if they see the same process ids and start times."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
         namespaces = [str((_PROC / "self/ns/pid").readlink())]
@@ -43,35 +46,38 @@ def _machine() -> str:
             namespaces.append(str((_PROC / "self/ns/time").readlink()))
         return " ".join((socket.gethostname(), boot, *namespaces))
     except OSError:
-        # Not Linux: that processes of different boots started at different times has to do.
+        # Without /proc the boot is unknown.  Start times since 1970 distinguish processes of different boots instead.
         return f"{socket.gethostname()} {uuid.getnode():x}"
 
 
 def _started(process: int) -> int:
-    """When a living process started, in ticks since the boot.
+    """Return when a process started: in clock ticks since the boot on Linux, otherwise in seconds since 1970.
 
     Raises:
-        ProcessLookupError: there is none of that number.
-        OSError: it can't be seen.
+        ProcessLookupError: no living process has this id.
+        OSError: this user may not see the process.
     """
     if not (_PROC / "self/stat").exists():
         return _started_by_ps(process)
     try:
         stat = (_PROC / str(process) / "stat").read_bytes()
     except FileNotFoundError:
-        os.kill(process, 0)  # tells one that is hidden from one that isn't there
+        # If /proc is mounted with hidepid, it hides processes of other users.  Signal 0 raises ProcessLookupError if
+        # the process does not exist, and PermissionError if it belongs to another user.
+        os.kill(process, 0)
         raise
-    state, *fields = stat.rpartition(b")")[2].split()  # behind the program's name, which may hold anything
-    if state in (b"Z", b"X"):
+    # The fields follow the program's name, which is in parentheses and may contain parentheses and spaces.
+    state, *fields = stat.rpartition(b")")[2].split()
+    if state in (b"Z", b"X"):  # It has ended, and its parent has not collected its exit status.
         raise ProcessLookupError
     return int(fields[18])
 
 
 def _started_by_ps(process: int) -> int:
-    """The same in seconds since 1970, where there is no /proc."""
+    """Return when a process started, in seconds since 1970, on a system without /proc."""
     command = ["ps", "-o", "stat=,lstart=", "-p", str(process)]
-    said = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})  # noqa: S603
-    state, _, started = said.stdout.strip().partition(" ")
+    ps = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})  # noqa: S603
+    state, _, started = ps.stdout.strip().partition(" ")
     if not started or state.startswith("Z"):
         raise ProcessLookupError
     return int(time.mktime(time.strptime(started.strip())))

@@ -1,8 +1,9 @@
-"""A head file: how far a log was recorded, kept outside the database.
+"""Head files: the number and the digest of the last entry of an event log, stored outside the database.
 
-A database cannot say that it is an older copy, or that the end of its write-ahead log is lost.  So the driver writes
-the number and the digest of the last entry into a file of the experiment's directory: after the commit that it names,
-and at most once a second.  When the log is opened to be continued or checked, all entries up to the head must be there.
+A database that was restored from an older copy, or that lost the end of its write-ahead log, looks intact.  So the
+driver writes the number and the digest of the last entry into a file in the experiment directory.  It does so after the
+commit of that entry, and at most once a second.  When the log is opened to be continued or checked, it must contain all
+entries up to the head.
 """
 
 from __future__ import annotations
@@ -21,25 +22,26 @@ from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, Request
 from ashwood.trial.sharing import share
 
 PERIOD: Final = 1.0
-"""Seconds from one writing to the next."""
+"""Seconds between two writes of a head file."""
 
 EXPERIMENTS: Final = "experiments"
-"""Directory in a home that has one directory for each experiment."""
+"""Name of the directory in a home that contains the experiment directories."""
 
 _NAME: Final = "head"
 _SIZE: Final = 128
-# A link, a pipe or another special file in the place of a head must neither be followed nor be waited for.
+# Training code, or another user who may write to the home, can replace a head file.  A link must not be followed, and
+# opening a pipe must not block.
 _FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Head(NamedTuple):
-    """The last entry that a driver has noted.
+    """The content of a head file: the identity of the last entry of a log.
 
     Attributes:
-        seq: its number.
-        at: its time.
-        version: version of the codec that encoded it.
-        digest: digest of the entry.
+        seq: number of the entry.
+        at: when its event was handled, in seconds since 1970.
+        version: version of the codec that encoded the entry for the digest.
+        digest: digest of its number, time and text.
     """
 
     seq: Seq
@@ -49,14 +51,14 @@ class Head(NamedTuple):
 
     @classmethod
     def of(cls, seq: Seq, entry: Entry) -> Head:
-        """Return the head of a log that ends with an entry."""
+        """Return the head of a log whose last entry is ``entry``, with the number ``seq``."""
         at = float(entry.at)
         return cls(seq, at, VERSION, digest_of(f"{seq} {at!r} {encode_entry(entry)}"))
 
     def names(self, seq: Seq, entry: Entry) -> bool:
-        """Return whether it is the head of a log that ends with an entry."""
+        """Return whether this is the head of a log whose last entry is ``entry``."""
         other = Head.of(seq, entry)
-        # Another version may encode the same entry differently.
+        # Another version of the codec may encode the same entry differently, so its digest cannot be compared.
         return self == other if self.version == other.version else self[:2] == other[:2]
 
 
@@ -71,13 +73,13 @@ def head_in(directory: Path) -> Path:
 
 
 def numbers_with_head(home: Path) -> set[ExperimentId]:
-    """Return the numbers of the experiments whose head files are in a home."""
+    """Return the numbers of the experiments that have a head file in a home."""
     names = [head.parent.name for head in (home / EXPERIMENTS).glob(f"*/{_NAME}")]
     return {int(name) for name in names if name.isdecimal()}
 
 
 def read_head(path: Path) -> Head | None:
-    """Return the head in a file, or None if there is none or it is damaged."""
+    """Return the head in a file, or None if the file does not exist or is damaged."""
     with suppress(OSError, ValueError):
         handle = os.open(path, os.O_RDONLY | _FLAGS)
         try:
@@ -91,22 +93,25 @@ def read_head(path: Path) -> Head | None:
 
 
 class HeadedLog:
-    """A log with a head file; see `ashwood.eventlog.port.EventLog`.  Close it, or use it as a context manager."""
+    """An event log with a head file; see `ashwood.eventlog.port.EventLog`.
+
+    Close it, or use it as a context manager.
+    """
 
     def __init__(self, log: EventLog, experiment: ExperimentId, path: Path) -> None:
-        """Put a head file beside a log; call `check` before the log is continued."""
+        """Wrap a log; ``path`` is its head file.  Call `check` before the log is continued."""
         self._log = log
         self._experiment = experiment
         self._path = path
         self._handle: int | None = None
         self._due = 0.0
-        self._unnoted: tuple[Seq, Entry] | None = None
+        self._unwritten: tuple[Seq, Entry] | None = None
 
     def check(self) -> Head | None:
-        """Compare the log with the head, and return the head if there is one.
+        """Check that the log contains the entry that the head file names, and return the head, or None without one.
 
         Raises:
-            EventLogError: entries are missing, or the log is another one.
+            EventLogError: the log is shorter, or has another entry with that number.
         """
         head = read_head(self._path)
         if head is None:
@@ -114,8 +119,8 @@ class HeadedLog:
         entry = next((entry for _, entry in self._log.read(after=head.seq - 1)), None)
         if entry is None and (last := self._log.last()) < head.seq:
             raise EventLogError(
-                f"experiment {self._experiment}: {_entries(last + 1, head.seq)} missing: {self._path} names "
-                f"entry {head.seq} as recorded. {self._advice(last)}"
+                f"experiment {self._experiment}: {_entries(last + 1, head.seq)} missing: {self._path} says that "
+                f"entry {head.seq} was recorded. {self._advice(last)}"
             )
         if entry is None or not head.names(head.seq, entry):
             raise EventLogError(
@@ -125,7 +130,7 @@ class HeadedLog:
         return head
 
     def accept(self) -> Seq:
-        """Make the last entry the head, whatever the head file names; return its number.
+        """Replace the head in the head file by the last entry of the log, and return the number of that entry.
 
         Raises:
             EventLogError: the last entry cannot be read, or the head file cannot be written.
@@ -134,10 +139,10 @@ class HeadedLog:
         if last == 0:
             self._path.unlink(missing_ok=True)
             return 0
-        self._unnoted = next(self._log.read(after=last - 1))
-        self._note()
-        if self._unnoted is not None:
-            raise EventLogError(f"{self._path} cannot be written: is there room, and may you write it?")
+        self._unwritten = next(self._log.read(after=last - 1))
+        self._write_head()
+        if self._unwritten is not None:
+            raise EventLogError(f"cannot write {self._path}: check free disk space and file permissions")
         return last
 
     def append(
@@ -147,13 +152,13 @@ class HeadedLog:
         summary: Mapping[str, Any] | None = None,
         answers: Mapping[RequestId, Answer] | None = None,
     ) -> Seq:
-        """Add entries and answer requests; the head follows at most once a second."""
+        """Add entries and answer requests; update the head file at most once a second."""
         seq = self._log.append(entries, summary=summary, answers=answers)
         if entries:
-            self._unnoted = seq, entries[-1]
+            self._unwritten = seq, entries[-1]
             if (now := time.monotonic()) >= self._due:
                 self._due = now + PERIOD
-                self._note()
+                self._write_head()
         return seq
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
@@ -166,7 +171,7 @@ class HeadedLog:
 
     def close(self) -> None:
         """Write the head, and close its file.  Idempotent."""
-        self._note()
+        self._write_head()
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -179,31 +184,33 @@ class HeadedLog:
     ) -> None:
         self.close()
 
-    def _note(self) -> None:
-        if self._unnoted is None:
+    def _write_head(self) -> None:
+        if self._unwritten is None:
             return
-        text = " ".join(map(repr, Head.of(*self._unnoted)))
+        text = " ".join(map(repr, Head.of(*self._unwritten)))
         line = f"{text} {digest_of(text)}".ljust(_SIZE - 1) + "\n"
-        # Without a newer head, fewer entries are verified, and nothing else is lost.
+        # An error is ignored: `check` then compares an older entry, and the log itself is complete.
         with suppress(OSError):
             if self._handle is None:
                 self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o666)
                 share(self._path)
+                # After a power loss a new file exists only if its directory was synchronised, too.
                 _sync_directory(self._path.parent)
-            # All of it is in one sector, so that a power loss does not tear it.
+            # The whole line is in one sector of the disk, which is written completely or not at all.  So a power loss
+            # leaves either the old or the new head.
             os.pwrite(self._handle, line.encode("ascii"), 0)
             os.fsync(self._handle)
-            self._unnoted = None
+            self._unwritten = None
 
     def _advice(self, last: Seq) -> str:
         save = (
-            f"save the others with: ashwood export {self._experiment} --until {last} --out FILE.ashwood; "
+            f"save the other entries with: ashwood export {self._experiment} --until {last} --out FILE.ashwood; "
             if last
             else ""
         )
         return (
             "Was an older database restored, or a part of it lost? Restore the latest database with its write-ahead "
-            f"log; {save}to accept the log as it is, with {last} entries: ashwood verify {self._experiment} --repair"
+            f"log; {save}or accept the log with its {last} entries: ashwood verify {self._experiment} --repair"
         )
 
 

@@ -1,15 +1,18 @@
-"""Where experiments live: their record, checkpoints and logs.
+"""Homes: the directory or database where experiments are stored, with their event logs, checkpoints and trial logs.
 
 ::
 
     .ashwood/
-      ashwood.db                    the record of all experiments
+      ashwood.db                    event logs, leases and requests of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
-      experiments/7/head            the last entry that the driver noted, see `ashwood.eventlog.head`
+      experiments/7/head            head file, see `ashwood.eventlog.head`
+      experiments/7/snapshot        snapshot of the event log, see `ashwood.eventlog.snapshot`
+      experiments/7/ballast         reserve file while a driver runs, see `ashwood.eventlog.reserve`
 
-A home in PostgreSQL keeps its record there and its files on each machine that drives, in
-``~/.ashwood/postgresql-IDENTITY`` or, if ``ASHWOOD_FILES`` is set, inside that directory; see `ashwood.eventlog.files`.
+A home in PostgreSQL has its event logs in the database.  Its files are on the machine of each driver, in
+``~/.ashwood/postgresql-IDENTITY``, or in ``postgresql-IDENTITY`` in the directory ``ASHWOOD_FILES`` if that is set; see
+`ashwood.eventlog.files`.
 """
 
 from __future__ import annotations
@@ -26,11 +29,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ashwood.errors import DiskFull, EventLogError, NotFound
-from ashwood.eventlog.ballast import FULL, Ballast, Reserve
-from ashwood.eventlog.files import Places, claim_directory, find_places, read_claim
+from ashwood.eventlog.files import Directories, claim_directory, find_directories, read_claim
 from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
+from ashwood.eventlog.reserve import FULL, Reserve, ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import has_wal, wal_of
 from ashwood.experiment.spec import ExperimentSpec
@@ -50,10 +53,10 @@ class Home:
     """A home and its store.  Close it, or use it as a context manager.
 
     Attributes:
-        path: the directory of its files on this machine, absolute.
-        store: the experiments.
-        name: what to call it: the directory, or the URL of the database without its password.
-        identity: tells it from every other home, whatever it is called: the directory without links, or the identity
+        path: absolute path of the directory of its files on this machine.
+        store: the store of its experiments.
+        name: its name for messages: the directory, or the URL of the database without the password.
+        identity: the same for two homes only if they are one home: the directory with links resolved, or the identity
             of the database.
     """
 
@@ -70,9 +73,9 @@ class Home:
 
         Args:
             path: the directory of its files.
-            store: the experiments.
-            name: what to call it, by default the directory.
-            identity: what tells it from other homes, by default the directory.
+            store: the store of its experiments.
+            name: its name for messages, by default the directory.
+            identity: its identity, by default the directory.
             former: other directories that hold files of some of its experiments.
         """
         self.path = path
@@ -83,11 +86,11 @@ class Home:
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """All directories of this machine that hold its files; new ones go into the first."""
+        """The directories on this machine that hold its files; new files go into the first."""
         return self.path, *self._former
 
     def is_gone(self) -> bool:
-        """Whether its database was deleted since it was opened; there may be another in its place."""
+        """Return whether its database file was deleted or replaced since it was opened."""
         return self.store.is_gone()
 
     def create(
@@ -98,19 +101,19 @@ class Home:
         identity: str = "",
         left_out: Callable[[ExperimentId], None] = lambda _: None,
     ) -> ExperimentId:
-        """Record a new experiment and return its number.
+        """Add an experiment and return its number.
 
-        A number whose directory holds files is not used: the files belong to an experiment that the database does not
+        A number is skipped if its directory holds files.  They belong to an experiment that the database does not
         contain any more.
 
         Args:
-            spec: the experiment.
+            spec: spec of the experiment.
             at: when it was created, in seconds since 1970.
-            identity: its identity; by default a random one.
-            left_out: called with each number that is not used.
+            identity: its identity, by default a random one.
+            left_out: called with each number that is skipped.
 
         Raises:
-            EventLogError: it cannot be written.
+            EventLogError: the database cannot be written.
         """
         spec = replace(spec, identity=identity or secrets.token_hex(8))
         while self._has_files(experiment := self.store.create(spec, at=at)):
@@ -119,20 +122,20 @@ class Home:
         return experiment
 
     def _has_files(self, experiment: ExperimentId) -> bool:
-        """Whether the directory of a number on this machine holds anything."""
+        """Return whether the experiment directory on this machine holds anything."""
         try:
             return any(self.files(experiment).iterdir())
         except FileNotFoundError:
             return False
-        except OSError:  # It is no directory, or cannot be read.
+        except OSError:  # It is not a directory, or cannot be read.
             return True
 
     def directory(self, experiment: ExperimentId) -> Path:
-        """Return where an experiment keeps its files on this machine; it is made if it does not exist.
+        """Return the experiment directory on this machine; it is made if it does not exist.
 
         Raises:
-            DiskFull: there is no room to make it.
-            EventLogError: it cannot be made or written, or belongs to another database.
+            DiskFull: the disk is full.
+            EventLogError: the directory cannot be made or written, or the home's directory belongs to another database.
         """
         self.make()
         directory = self.files(experiment)
@@ -143,11 +146,11 @@ class Home:
         return directory
 
     def make(self) -> None:
-        """Make the directory of its files if it does not exist.
+        """Make the directory of the home's files if it does not exist.
 
         Raises:
-            DiskFull: there is no room to make it.
-            EventLogError: it cannot be made, or belongs to another database.
+            DiskFull: the disk is full.
+            EventLogError: the directory cannot be made, or belongs to another database.
         """
         with _made(self.path, self.path):
             if isinstance(self.store, SqliteStore) or not self.identity:
@@ -156,62 +159,64 @@ class Home:
                 claim_directory(self.path, self.identity, self.name)
 
     def checkpoints(self, experiment: ExperimentId, spec: ExperimentSpec) -> str:
-        """The directory or URL of an experiment's checkpoints: in the home, or where its spec says."""
+        """Return the directory or URL of an experiment's checkpoints."""
         if spec.checkpoint_storage is None:
             return str(self.files(experiment) / "checkpoints")
-        if spec.checkpoint_policy is None:  # of version 1, when experiments of one file shared a place
+        # In version 1, which had no checkpoint policy, all experiments of one file shared a storage.
+        if spec.checkpoint_policy is None:
             return f"{spec.checkpoint_storage}/experiment-{experiment}"
         return spec.checkpoint_storage
 
     def storage(self, experiment: ExperimentId, spec: ExperimentSpec, patience: Patience = BRIEF) -> Storage:
-        """An experiment's checkpoints."""
+        """Return the checkpoint storage of an experiment.  ``patience`` is how long it retries failed operations."""
         storage = open_storage(self.checkpoints(experiment, spec), patience)
         storage.owner = About(experiment=spec.identity)
         return storage
 
     def snapshot(self, experiment: ExperimentId) -> Path:
-        """Where a driver keeps what the log of an experiment leads to; see `ashwood.eventlog.snapshot`."""
+        """Return the path of the driver's snapshot of an experiment; see `ashwood.eventlog.snapshot`."""
         return self.files(experiment) / "snapshot"
 
     def logs(self, experiment: ExperimentId) -> Path:
-        """Where the output of an experiment's trials is."""
+        """Return the directory of an experiment's trial logs."""
         return self.files(experiment) / "logs"
 
-    def ballast(self, experiment: ExperimentId) -> Ballast:
-        """Return the reserve for recording that a disk is full, of this machine or of the database server."""
+    def reserve_file(self, experiment: ExperimentId) -> ReserveFile:
+        """Return the reserve file of an experiment, and with it the reserve of the database server if there is one."""
         also = self.store if isinstance(self.store, Reserve) else None
-        return Ballast(self.files(experiment) / "ballast", also=also)
+        return ReserveFile(self.files(experiment) / "ballast", also=also)
 
     def lease(self, experiment: ExperimentId) -> Lease:
-        """The right to drive an experiment.
+        """Take the lease of an experiment; see `ashwood.eventlog.lease.take_lease`.
 
         Raises:
-            ExperimentBusy: another process has it.
+            ExperimentBusy: another driver owns the experiment.
         """
         return take_lease(self.store, experiment)
 
     def is_driven(self, experiment: ExperimentId) -> bool:
-        """Whether a process drives the experiment, here or on another machine."""
+        """Return whether an experiment seems to have a driver, on this or another machine."""
         return is_driven(self.store, experiment)
 
     def is_interrupted(self, record: ExperimentRecord) -> bool:
-        """Whether the experiment should be running but its driver is gone, also by what is recorded now."""
+        """Return whether an experiment is in an active state but has no driver."""
         if not record.state.active or self.is_driven(record.id):
             return False
+        # The driver may have ended the experiment and released its lease since the record was read.
         with suppress(NotFound):
             return self.store.record(record.id).state.active
         return False
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> HeadedLog:
-        """Return an experiment's log with its head file; see `ashwood.eventlog.port.Store.log`.
+        """Return the event log of an experiment with its head file; see `ashwood.eventlog.port.Store.log`.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         return HeadedLog(self.store.log(experiment, token), experiment, self._head(experiment))
 
     def damage(self, record: ExperimentRecord) -> str | None:
-        """Return what of an experiment is damaged and what to do, as far as a list can tell, or None."""
+        """Return what of an experiment is damaged and what to do, or None.  Only checks that are fast are done."""
         try:
             self.store.check_spec(record.id)
         except NotFound:  # It was deleted meanwhile.
@@ -221,7 +226,7 @@ class Home:
         return record.damage or self.missing(record.id)
 
     def missing(self, experiment: ExperimentId) -> str | None:
-        """Return which entries of a log are missing and what to do, as far as its head file tells, or None."""
+        """Return which entries of a log are missing and what to do, or None if it contains the head's entry."""
         try:
             self.log(experiment).check()
         except NotFound:  # It was deleted meanwhile.
@@ -231,7 +236,7 @@ class Home:
         return None
 
     def unverified(self, experiment: ExperimentId) -> str | None:
-        """Return what a crash may have cost at the end of a log, or None if all of it could be read."""
+        """Return which entries a crash may have cost, or None if the whole write-ahead log could be read."""
         if not isinstance(self.store, SqliteStore) or self.store.unverified is None:
             return None
         head = self.log(experiment).check()
@@ -241,15 +246,15 @@ class Home:
         )
 
     def check_numbers(self, records: Sequence[ExperimentRecord] | None = None) -> None:
-        """Check that the database has all experiments whose files are in the home.
+        """Check that the database contains all experiments whose files are in the home.
 
         Args:
             records: all experiments of the database, or None to read them.
 
         Raises:
-            EventLogError: it does not, and so it is probably an older copy.
+            EventLogError: experiments are missing, so the database is probably an older copy.
         """
-        # Files of an experiment in PostgreSQL may stay on other machines when it is deleted.
+        # If an experiment in PostgreSQL is deleted, its files on other machines stay.
         if not isinstance(self.store, SqliteStore):
             return
         known = {record.id for record in (self.store.experiments() if records is None else records)}
@@ -257,7 +262,7 @@ class Home:
             raise EventLogError(_lost(self.path, lost))
 
     def files(self, experiment: ExperimentId) -> Path:
-        """Return where an experiment keeps its files on this machine, whether it exists or not."""
+        """Return the path of the experiment directory on this machine, which may not exist."""
         own, *former = (path / EXPERIMENTS / str(experiment) for path in self.directories)
         return next((path for path in former if path.exists()), own) if former and not own.exists() else own
 
@@ -278,43 +283,43 @@ class Home:
 def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = False, salvage: bool = False) -> Home:
     """Open the home in a directory, or at a URL such as ``postgresql://USER@HOST/DATABASE``.
 
-    None: at ``ASHWOOD_HOME``, or in ``.ashwood`` in the current directory.
-
     Args:
-        home: the directory or the URL.
-        create: whether to make it if it does not exist.
-        salvage: whether to open a home with a damaged write-ahead log, for reading what precedes the damage.
+        home: the directory or the URL; by default ``ASHWOOD_HOME``, or ``.ashwood`` in the current directory.
+        create: whether to make the home if it does not exist.
+        salvage: whether to open a home with a damaged write-ahead log, to read what precedes the damage.
 
     Raises:
         NotFound: there is no home and ``create`` is False.
-        EventLogError: the home can't be made or read.
+        EventLogError: the home cannot be made or read.
     """
-    place = os.fspath(home or os.environ.get("ASHWOOD_HOME") or DEFAULT_HOME)
-    if place.startswith(_POSTGRES):
-        return _open_postgres(place, create)
-    directory = _without_links(Path(place).expanduser())
+    location = os.fspath(home or os.environ.get("ASHWOOD_HOME") or DEFAULT_HOME)
+    if location.startswith(_POSTGRES):
+        return _open_postgres(location, create)
+    directory = _without_links(Path(location).expanduser())
     database = directory / _DATABASE
     with suppress(OSError):
         try:
             database.stat()
         except PermissionError as error:
             raise EventLogError(
-                f"you may not look into {directory}: it belongs to {owner_name(directory)}, who can allow that"
+                f"you may not read {directory}: it belongs to {owner_name(directory)}, who can give you access"
             ) from error
+    # An empty file counts as a missing database: a process that is killed while it makes a database leaves one.
     is_empty = database.exists() and not database.stat().st_size and not has_wal(database)
     if not database.exists() or (is_empty and numbers_with_head(directory)):
         if has_wal(database):
+            # SQLite would delete the write-ahead log when it makes a new database.
             wal = wal_of(database)
             raise EventLogError(
-                f"{database} is missing, but {wal.name} is there, which holds what was recorded last: restore "
-                f"{database.name}, or move {wal.name} elsewhere"
+                f"{database} is missing, but its write-ahead log {wal.name} exists and contains the latest entries: "
+                f"restore {database.name}, or move {wal.name} elsewhere"
             )
-        # A new experiment takes the next free number, so a home without its database can be used again.
+        # `Home.create` skips the numbers of lost experiments, so a new database cannot mix up their files.
         if not create and (lost := sorted(numbers_with_head(directory))):
             raise EventLogError(_lost(directory, lost))
         if not create:
             raise NotFound(
-                f"there are no experiments in {directory}; start one with 'ashwood run FILE', or name another "
+                f"there are no experiments in {directory}; start one with 'ashwood run FILE', or choose another "
                 "directory with --home or ASHWOOD_HOME"
             )
         _make(directory)
@@ -324,14 +329,14 @@ def open_home(home: str | os.PathLike[str] | None = None, *, create: bool = Fals
 def _lost(home: Path, lost: Sequence[ExperimentId]) -> str:
     shown = ", ".join(map(str, lost[:20])) + (", …" if len(lost) > 20 else "")
     return (
-        f"{home / _DATABASE} does not have experiments {shown}, but their files are in {home / EXPERIMENTS}: was it, "
-        f"or its write-ahead log {_DATABASE}-wal, deleted or replaced by an older one? Restore both, or choose another "
-        "--home"
+        f"{home / _DATABASE} does not have experiments {shown}, but their files are in {home / EXPERIMENTS}: was "
+        f"the database or its write-ahead log {_DATABASE}-wal deleted, or replaced by an older one? Restore both, or "
+        "choose another --home"
     )
 
 
 def _make(directory: Path) -> None:
-    """Make a home, which keeps itself out of the user's version control: it is data."""
+    """Make the directory of a home, with a .gitignore that excludes it from the user's version control."""
     with _made(directory, directory):
         directory.mkdir(parents=True, exist_ok=True)
         (directory / ".gitignore").write_text("*\n")
@@ -340,46 +345,47 @@ def _make(directory: Path) -> None:
 
 @contextmanager
 def _made(directory: Path, home: Path) -> Iterator[None]:
-    """Let an error say which directory of a home cannot be made or written, and what to do."""
+    """Translate errors of making ``directory`` inside the context into messages that say what to do."""
     try:
         yield
     except PermissionError as error:
         raise EventLogError(
-            f"can't make or write {directory}: {error.strerror}; {how_to_share(directory, home)}. Or choose another "
+            f"cannot make or write {directory}: {error.strerror}; {how_to_share(directory, home)}. Or choose another "
             "--home"
         ) from error
     except OSError as error:
         kind = DiskFull if error.errno in FULL else EventLogError
-        raise kind(f"can't make {directory}: {error.strerror}; choose another --home") from error
+        raise kind(f"cannot make {directory}: {error.strerror}; choose another --home") from error
 
 
 def _without_links(path: Path) -> Path:
-    """Return an absolute path without links, so that a home has the same one however it is named."""
+    """Return the absolute path with links resolved, so that all names of a home lead to the same path."""
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # links that lead in a circle
+    except (OSError, RuntimeError):  # Links lead in a circle.
         return path.absolute()
 
 
 def _open_postgres(url: str, create: bool) -> Home:
-    # Only who uses PostgreSQL needs its driver, and waits for it.
+    # Imported here, so that users of SQLite need not install psycopg, nor wait for its import.
     from ashwood.eventlog.postgres import PostgresStore
 
     store = PostgresStore(url, create=create)
     try:
-        places = _places_of(store)
+        directories = _directories_of(store)
     except BaseException:
         store.close()
         raise
-    return Home(places.path, store, store.name, identity=store.identity, former=places.former)
+    return Home(directories.path, store, store.name, identity=store.identity, former=directories.former)
 
 
-def _places_of(store: PostgresStore) -> Places:
+def _directories_of(store: PostgresStore) -> Directories:
     root = _without_links(Path(os.environ.get("ASHWOOD_FILES") or "~/.ashwood").expanduser())
     old = re.sub(r"[^\w.]+", "-", f"{store.host}-{store.database}").strip("-")
-    if not store.identity:  # It is older, and can only be read.
-        return Places(root / (old if read_claim(root / old) is None else f"{old}-before-upgrade"))
-    return find_places(
+    if not store.identity:  # The schema is older than version 3 and cannot be upgraded, so the store is read-only.
+        # If the directory is claimed, its files are those of an upgraded database.  The other name does not exist.
+        return Directories(root / (old if read_claim(root / old) is None else f"{old}-before-upgrade"))
+    return find_directories(
         root,
         store.identity,
         name=store.name,
@@ -389,7 +395,7 @@ def _places_of(store: PostgresStore) -> Places:
 
 
 def _can_be_of(store: Store, directory: Path) -> bool:
-    """Return whether the files in a directory that version 0.1.0 made can be those of a database."""
+    """Return whether the files in a directory that version 0.1.0 made can be those of the database of a store."""
     try:
         there = {int(path.name) for path in (directory / EXPERIMENTS).iterdir() if path.name.isdecimal()}
     except OSError:
@@ -399,17 +405,19 @@ def _can_be_of(store: Store, directory: Path) -> bool:
 
 
 def _is_of_another(store: Store, experiment: ExperimentId, directory: Path) -> bool:
-    """Return whether a directory holds files of another experiment that has the same number."""
+    """Return whether a directory holds files of another experiment with the same number."""
     with suppress(OSError, UnicodeDecodeError, EventLogError, NotFound):
+        # The lock file of the workers contains the identity of their experiment.
         holder = (directory / EXPERIMENTS / str(experiment) / "workers.lock").read_text().strip()
         return holder not in ("", store.spec(experiment).identity)
     return False
 
 
 def with_own_storage(spec: ExperimentSpec, at: float) -> ExperimentSpec:
-    """The spec with a folder of its own in the checkpoint storage, which other homes may share.
+    """Return a spec whose checkpoints are in a new folder of its checkpoint storage, which other homes may share.
 
-    A spec that was recorded already names another experiment's folder; the new one goes beside it.
+    If the spec comes from a recorded experiment, the folder of that experiment is replaced by the new one.
+    ``at`` is the creation time in seconds since 1970; the name of the folder contains it.
     """
     if spec.checkpoint_storage is None:
         return spec

@@ -1,17 +1,18 @@
-"""Two drivers never own one experiment: a lease in the store, with a heartbeat.
+"""Leases: at most one driver owns an experiment, and renews its lease with heartbeats.
 
-Who wants to drive looks at who does:
+A process that wants to drive an experiment looks at the present owner:
 
-| the owner | what happens |
-|---|---|
-| nobody | taken |
-| its process is dead, on this machine | taken over at once |
-| its process lives on this machine, and gave a sign of life of late | busy |
-| silent, or on another machine | its heartbeat is watched: it moves: busy; it doesn't for so long: taken over |
+- there is none: the lease is taken;
+- its process was on this machine and has ended: the lease is taken over at once;
+- its process on this machine is alive and its last heartbeat is recent: the experiment is busy;
+- otherwise its heartbeat is watched for up to ``stale_after`` seconds: if there is a new one, the experiment is busy,
+  if not, the lease is taken over.
 
-Taking over is a compare-and-swap in the store, so of several one wins; and a driver that was only asleep finds its
-token worthless when it wakes up: nothing that it appends is added.  No clocks of two machines are compared.  The wall
-clock, which may jump, settles only whether to watch at all; so the worst that it can do is to cost time.
+Taking over is a compare-and-swap in the store, so only one of several processes succeeds.  A former owner that was only
+suspended has an old token when it wakes up, so the store rejects what it appends.
+
+Clocks of two machines are never compared.  The age of the last heartbeat is measured by the wall clock, which may jump,
+but it decides only whether to watch the owner.  So a wrong age costs at most ``stale_after`` seconds.
 """
 
 from __future__ import annotations
@@ -27,17 +28,20 @@ from ashwood.eventlog.port import ExperimentId, LeaseState, Store, Token
 from ashwood.eventlog.refusals import busy
 
 STALE_AFTER = 15.0
-"""Seconds without a heartbeat after which a driver that can't be seen is taken for dead."""
+"""Seconds without a heartbeat after which a driver on another machine is considered dead."""
 
 _BEATS = 5
-_LOOKS = 30
+"""Number of heartbeats of a driver in ``stale_after`` seconds."""
+
+_POLLS = 30
+"""How often the heartbeat of another driver is read in ``stale_after`` seconds."""
 
 
 class Lease:
-    """The right to drive an experiment, until `release` or the end of the context; keep it by calling `beat`.
+    """Ownership of an experiment until `release` or the end of the context; call `beat` to keep it.
 
     Attributes:
-        token: opens the log so that nothing can be appended once the lease is lost.
+        token: fencing token; a log that is opened with it rejects entries once the lease is lost.
     """
 
     def __init__(
@@ -58,10 +62,12 @@ class Lease:
         self._held = True
 
     def beat(self) -> None:
-        """Give a sign of life, if one is due: cheap, to be called several times in ``stale_after / 5`` seconds.
+        """Record a heartbeat if the last one is at least ``stale_after / 5`` seconds old.
+
+        Call it several times in that period; it is cheap.
 
         Raises:
-            LeaseLost: another driver owns the experiment now.
+            LeaseLost: this driver does not own the experiment any more.
         """
         now = self._clock()
         if now >= self._due:
@@ -69,11 +75,11 @@ class Lease:
             self._due = now + self._period
 
     def release(self) -> None:
-        """Let go of it.  Idempotent."""
+        """Give the lease back.  Idempotent."""
         if self._held:
             self._held = False
-            # A store that can't be written (its disk is full) mustn't hide why the driver ends: the next one will
-            # find that this process is dead.
+            # An error of the store, such as a full disk, must not hide why the driver ends.  The lease may stay: the
+            # next driver finds that this process is dead, or that its heartbeat has stopped.
             with contextlib.suppress(EventLogError):
                 self._store.release_lease(self._experiment, self.token)
 
@@ -83,7 +89,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What the store could not do for a minute, it is not given another minute for.
+        # The store has already retried for up to a minute.  Without `hurry`, releasing the lease would wait as long.
         if isinstance(error, EventLogError):
             self._store.hurry()
         self.release()
@@ -97,23 +103,23 @@ def take_lease(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Lease:
-    """Become the driver of an experiment; takes up to ``stale_after`` seconds where the last one may be dead.
+    """Take the lease of an experiment, which takes up to ``stale_after`` seconds if its owner may be dead.
 
     Raises:
-        ExperimentBusy: another driver lives.
+        ExperimentBusy: another driver owns the experiment.
         NotFound: there is no such experiment.
     """
     owner = store.lease(experiment)
     if owner is not None:
         if is_alive(owner.driver) and 0 <= owner.idle < stale_after:
             raise busy(owner)
-        _watch(store, experiment, owner, stale_after, clock, sleep)
+        _wait_for_end(store, experiment, owner, stale_after, clock, sleep)
     token = store.take_lease(experiment, this_driver(), over=owner)
     return Lease(store, experiment, token, stale_after=stale_after, clock=clock)
 
 
 def is_driven(store: Store, experiment: ExperimentId, *, stale_after: float = STALE_AFTER) -> bool:
-    """Whether somebody drives an experiment, as far as can be told at a glance: for lists."""
+    """Return whether an experiment seems to have a driver, without watching its heartbeat; for lists."""
     owner = store.lease(experiment)
     if owner is None:
         return False
@@ -121,7 +127,7 @@ def is_driven(store: Store, experiment: ExperimentId, *, stale_after: float = ST
     return owner.idle < stale_after if alive is None else alive
 
 
-def _watch(
+def _wait_for_end(
     store: Store,
     experiment: ExperimentId,
     owner: LeaseState,
@@ -129,14 +135,14 @@ def _watch(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
-    """Return when the owner is taken for dead, or has let go.
+    """Wait until the owner is considered dead or has released its lease.
 
     Raises:
-        ExperimentBusy: it lives.
+        ExperimentBusy: there is a new heartbeat or a new owner.
     """
-    give_up_at = clock() + stale_after
-    while is_alive(owner.driver) is not False and clock() < give_up_at:
-        sleep(stale_after / _LOOKS)
+    deadline = clock() + stale_after
+    while is_alive(owner.driver) is not False and clock() < deadline:
+        sleep(stale_after / _POLLS)
         now = store.lease(experiment)
         if now is None:
             return

@@ -1,4 +1,4 @@
-"""A store that lives as long as its process: for tests and simulations."""
+"""A store in memory, for tests and simulations."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from ashwood.experiment.spec import ExperimentSpec
 
 
 @dataclass
-class _Shelf:
-    """What the store holds of one experiment."""
+class _Stored:
+    """Data of one experiment in a `MemoryStore`."""
 
     spec: ExperimentSpec
     record: ExperimentRecord
@@ -45,42 +45,42 @@ class _Shelf:
 
 
 class MemoryStore:
-    """Holds everything in lists; see `ashwood.eventlog.port.Store`."""
+    """A store that holds everything in memory; see `ashwood.eventlog.port.Store`."""
 
     def __init__(self) -> None:
-        self._shelves: dict[ExperimentId, _Shelf] = {}
+        self._stored: dict[ExperimentId, _Stored] = {}
         self._numbers = count(1)
         self._request_numbers = count(1)
 
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
-        """Take a new experiment in, with an empty log."""
+        """Add an experiment with an empty log, and return its number."""
         experiment = next(self._numbers)
         record = ExperimentRecord(experiment, at, check_name(spec.name), ExperimentState.CREATED, {}, spec.labels)
-        self._shelves[experiment] = _Shelf(spec, record)
+        self._stored[experiment] = _Stored(spec, record)
         return experiment
 
     def experiments(self) -> Sequence[ExperimentRecord]:
-        """All experiments, the oldest first."""
-        return tuple(shelf.record for shelf in self._shelves.values())
+        """Return the records of all experiments, the oldest first."""
+        return tuple(stored.record for stored in self._stored.values())
 
     def record(self, experiment: ExperimentId) -> ExperimentRecord:
-        """One experiment."""
-        return self._shelf(experiment).record
+        """Return the record of an experiment."""
+        return self._find(experiment).record
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
-        """What an experiment is."""
-        return self._shelf(experiment).spec
+        """Return the spec of an experiment."""
+        return self._find(experiment).spec
 
     def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
-        """Change what an experiment is."""
-        self._shelf(experiment).spec = spec
+        """Replace the spec of an experiment."""
+        self._find(experiment).spec = spec
 
     def check_spec(self, experiment: ExperimentId) -> None:
-        """Check that there is an experiment, because a spec in memory cannot be damaged."""
-        self._shelf(experiment)
+        """Check that an experiment exists; its spec cannot be damaged in memory."""
+        self._find(experiment)
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> MemoryLog:
-        """An experiment's log."""
+        """Return the log of an experiment."""
         return MemoryLog(self, experiment, token)
 
     def annotate(
@@ -91,63 +91,63 @@ class MemoryStore:
         labels: Sequence[str] | None = None,
         archived: bool | None = None,
     ) -> None:
-        """Change what the list of experiments shows."""
-        shelf = self._shelf(experiment)
-        shelf.record = shelf.record._replace(
-            name=shelf.record.name if name is None else check_name(name),
-            labels=shelf.record.labels if labels is None else tuple(labels),
-            archived=shelf.record.archived if archived is None else archived,
+        """Change the name, the labels or the archived flag of an experiment."""
+        stored = self._find(experiment)
+        stored.record = stored.record._replace(
+            name=stored.record.name if name is None else check_name(name),
+            labels=stored.record.labels if labels is None else tuple(labels),
+            archived=stored.record.archived if archived is None else archived,
         )
 
     def delete(self, experiment: ExperimentId) -> None:
-        """Forget an experiment, its log and its requests."""
-        self._shelf(experiment)
-        del self._shelves[experiment]
+        """Delete an experiment, its log and its requests."""
+        self._find(experiment)
+        del self._stored[experiment]
 
     def lease(self, experiment: ExperimentId) -> LeaseState | None:
-        """Who owns an experiment; None: nobody."""
-        shelf = self._shelves.get(experiment)
-        if shelf is None or shelf.owner is None:
+        """Return the lease of an experiment, or None if no driver owns it."""
+        stored = self._stored.get(experiment)
+        if stored is None or stored.owner is None:
             return None
-        return LeaseState(shelf.token, shelf.beat, shelf.owner, time.monotonic() - shelf.seen)
+        return LeaseState(stored.token, stored.beat, stored.owner, time.monotonic() - stored.seen)
 
     def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
-        """Own an experiment that nobody owns, or whose owner is still exactly ``over``."""
-        shelf = self._shelf(experiment)
-        if shelf.owner is not None and (over is None or (shelf.token, shelf.beat) != (over.token, over.beat)):
+        """Take the lease of an experiment that has no owner, or whose lease is still equal to ``over``."""
+        stored = self._find(experiment)
+        if stored.owner is not None and (over is None or (stored.token, stored.beat) != (over.token, over.beat)):
             raise busy(self.lease(experiment))
-        shelf.token, shelf.owner, shelf.beat, shelf.seen = shelf.token + 1, driver, 0, time.monotonic()
-        return shelf.token
+        stored.token, stored.owner, stored.beat, stored.seen = stored.token + 1, driver, 0, time.monotonic()
+        return stored.token
 
     def beat(self, experiment: ExperimentId, token: Token) -> None:
-        """Give a sign of life."""
+        """Record a heartbeat of the owner."""
         if not self._owns(experiment, token):
             raise lost(experiment, self.lease(experiment))
-        shelf = self._shelf(experiment)
-        shelf.beat, shelf.seen = shelf.beat + 1, time.monotonic()
+        stored = self._find(experiment)
+        stored.beat, stored.seen = stored.beat + 1, time.monotonic()
 
     def release_lease(self, experiment: ExperimentId, token: Token) -> None:
-        """Let go of an experiment."""
+        """Give a lease back, or do nothing if it is lost."""
         if self._owns(experiment, token):
-            self._shelf(experiment).owner = None
+            self._find(experiment).owner = None
 
     def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:  # noqa: ARG002
-        """Leave a request for whoever drives the experiment, now or next."""
-        shelf = self._shelf(experiment)
+        """Add a request to the inbox of an experiment, and return its number."""
+        stored = self._find(experiment)
         number = next(self._request_numbers)
-        shelf.requests[number] = request
+        stored.requests[number] = request
         return number
 
     def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
         """Return the requests that have no answer yet, the oldest first."""
-        shelf = self._shelves.get(experiment)
-        return [item for item in shelf.requests.items() if item[0] not in shelf.answers] if shelf else []
+        stored = self._stored.get(experiment)
+        return [item for item in stored.requests.items() if item[0] not in stored.answers] if stored else []
 
     def answer(self, request: RequestId) -> Answer | None:
-        """What became of a request; None: it waits."""
-        for shelf in self._shelves.values():
-            if request in shelf.requests:
-                return shelf.answers.get(request)
+        """Return the answer to a request, or None if it has none yet."""
+        for stored in self._stored.values():
+            if request in stored.requests:
+                return stored.answers.get(request)
         raise NotFound(f"there is no request {request}")
 
     def hurry(self, *, on: bool = True) -> None:
@@ -158,11 +158,11 @@ class MemoryStore:
         return False
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no files or connections."""
 
-    def _shelf(self, experiment: ExperimentId) -> _Shelf:
+    def _find(self, experiment: ExperimentId) -> _Stored:
         try:
-            return self._shelves[experiment]
+            return self._stored[experiment]
         except KeyError:
             raise NotFound(f"there is no experiment {experiment}") from None
 
@@ -172,13 +172,13 @@ class MemoryStore:
 
 
 class MemoryLog:
-    """The log of one experiment of a `MemoryStore`."""
+    """The event log of one experiment in a `MemoryStore`."""
 
     def __init__(self, store: MemoryStore, experiment: ExperimentId, token: Token | None = None) -> None:
         self._store = store
         self._experiment = experiment
         self._token = token
-        self._last = len(store._shelf(experiment).entries)
+        self._last = len(store._find(experiment).entries)
 
     def append(
         self,
@@ -187,30 +187,30 @@ class MemoryLog:
         summary: Mapping[str, Any] | None = None,
         answers: Mapping[RequestId, Answer] | None = None,
     ) -> Seq:
-        """Add entries and answer requests, all or none."""
+        """Add entries and answer requests, all or nothing."""
         store, experiment = self._store, self._experiment
         if self._token is not None and not store._owns(experiment, self._token):
             raise lost(experiment, store.lease(experiment))
-        shelf = store._shelf(experiment)
-        if len(shelf.entries) != self._last:
+        stored = store._find(experiment)
+        if len(stored.entries) != self._last:
             raise moved_on(experiment, self._last)
-        shelf.entries.extend(entries)
+        stored.entries.extend(entries)
         for number, (refused,) in (answers or {}).items():
-            if number in shelf.requests:
-                shelf.answers[number] = Answer(refused and storable(refused))
-        shelf.record = shelf.record._replace(
-            state=state_after(entries) or shelf.record.state,
-            summary=shelf.record.summary if summary is None else summary,
+            if number in stored.requests:
+                stored.answers[number] = Answer(refused and storable(refused))
+        stored.record = stored.record._replace(
+            state=state_after(entries) or stored.record.state,
+            summary=stored.record.summary if summary is None else summary,
         )
         self._last += len(entries)
         return self._last
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
         """Yield the entries after ``after``, in order."""
-        for seq, entry in enumerate(self._store._shelf(self._experiment).entries[after:], start=after + 1):
+        for seq, entry in enumerate(self._store._find(self._experiment).entries[after:], start=after + 1):
             yield seq, entry
-            self._store._shelf(self._experiment)  # Raises NotFound if the experiment was deleted meanwhile.
+            self._store._find(self._experiment)  # Raises NotFound if the experiment was deleted meanwhile.
 
     def last(self) -> Seq:
-        """The place of the last entry."""
-        return len(self._store._shelf(self._experiment).entries)
+        """Return the number of the last entry, or 0 if there is none."""
+        return len(self._store._find(self._experiment).entries)

@@ -1,4 +1,4 @@
-"""The port of the durable record: append entries, read them back; and the shelf that the logs stand on."""
+"""Interfaces of event logs and of the stores that hold them, and the types that they share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 
 ExperimentId: TypeAlias = int
-"""Experiments of a home are numbered 1, 2, 3, …"""
+"""Number of an experiment in its home: 1, 2, 3, …"""
 
 LARGEST_ID = 2**63 - 1
-"""The largest number that stores can look up. What users give is compared with it where they give it."""
+"""Largest number of an experiment that stores can look up.  Code that reads numbers from users must check it."""
 
 RequestId: TypeAlias = int
-"""Requests of a home are numbered 1, 2, 3, …"""
+"""Number of a request in its home: 1, 2, 3, …"""
 
 Token: TypeAlias = int
-"""Tells one time of ownership of an experiment from every other; rises with each new owner."""
+"""Fencing token of a lease: it rises with each new owner of an experiment."""
 
 Seq: TypeAlias = int
-"""The place of an entry in its log: 1, 2, 3, … without gaps."""
+"""Number of an entry in its log: 1, 2, 3, … without gaps."""
 
 
 class Entry(NamedTuple):
-    """An event, when it was handled (seconds since 1970), and the decisions that it caused."""
+    """An entry of an event log: an event with the decisions that it caused.
+
+    Attributes:
+        at: when the event was handled, in seconds since 1970.
+        event: the event.
+        decisions: what the search decided about it.
+    """
 
     at: float
     event: Event
@@ -35,10 +41,17 @@ class Entry(NamedTuple):
 
 
 class ExperimentRecord(NamedTuple):
-    """What a store knows of an experiment without reading its log.
+    """An experiment in a list: what a store knows of it without reading its log.
 
-    ``summary`` speeds lists up and can be rebuilt from the log.  ``damage`` says what of the record is damaged and what
-    to do about it, or is None.
+    Attributes:
+        id: its number.
+        created_at: when it was created, in seconds since 1970.
+        name: its name.
+        state: its state.
+        summary: progress for lists, such as the best trial; it can be rebuilt from the log.
+        labels: its labels.
+        archived: whether lists leave it out by default.
+        damage: what of the stored record is damaged and what to do, or None.
     """
 
     id: ExperimentId
@@ -55,10 +68,11 @@ class Driver(NamedTuple):
     """A process that drives an experiment.
 
     Attributes:
-        host: the machine's name, for people.
+        host: name of its machine, for messages.
         process: its process id.
-        machine: tells this boot of this machine, and its space of process ids, from every other.
-        started: when the process started, in a measure of the machine's own: process ids are used again.
+        machine: identity of the machine, its present boot and its namespace of process ids.
+        started: when the process started; it distinguishes processes with the same id.  Its unit depends on the
+            operating system.
     """
 
     host: str
@@ -71,13 +85,13 @@ class Driver(NamedTuple):
 
 
 class LeaseState(NamedTuple):
-    """Who owns an experiment.
+    """The lease of an experiment.
 
     Attributes:
-        token: tells this time of ownership from every other.
-        beat: rises with every sign of life of the owner.
+        token: its fencing token.
+        beat: number that rises with each heartbeat of the owner.
         driver: the owner.
-        idle: seconds since its last sign of life, by the store's clock: for people, as clocks jump (also to below 0).
+        idle: seconds since the last heartbeat by the store's clock; clocks may jump, so it can be wrong or negative.
     """
 
     token: Token
@@ -87,23 +101,31 @@ class LeaseState(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What became of a request; ``refused`` says why it couldn't be done, None: it was."""
+    """The answer to a request.
+
+    Attributes:
+        refused: why the request was refused, or None if it was carried out.
+    """
 
     refused: str | None
 
 
 class UnreadableRequest(NamedTuple):
-    """A request that the store cannot decode: it is damaged, or a newer Ashwood wrote it."""
+    """A request that cannot be decoded, because it is damaged or a newer Ashwood wrote it.
+
+    Attributes:
+        why: the error message.
+    """
 
     why: str
 
 
 PendingRequest: TypeAlias = Request | UnreadableRequest
-"""A request that has no answer yet.  `UnreadableRequest` must be answered with a refusal."""
+"""A request that has no answer yet.  The driver must refuse an `UnreadableRequest`."""
 
 
 class EventLog(Protocol):
-    """The log of one experiment."""
+    """The event log of one experiment."""
 
     def append(
         self,
@@ -112,27 +134,32 @@ class EventLog(Protocol):
         summary: Mapping[str, Any] | None = None,
         answers: Mapping[RequestId, Answer] | None = None,
     ) -> Seq:
-        """Add entries and answer requests, all or none; when this returns they survive a power loss.
+        """Add entries and answer requests, all or nothing, and return the number of the last entry of the log.
 
-        ``entries`` may be empty, where there are only answers.  Returns the place of the last entry of the log.
+        When this returns, they survive a power loss.  When it raises, nothing was added.
+
+        Args:
+            entries: the new entries; may be empty.
+            summary: the new summary for lists, or None to leave it.
+            answers: answers to requests, by the number of the request.
 
         Raises:
-            DiskFull: there is no room; nothing was added, and it may be tried again.
-            LeaseLost: the log was opened with a token, and another driver owns the experiment now.
-            EventLogError: they could not be made durable; nothing was added.
+            DiskFull: the disk is full; the caller may free space and try again.
+            LeaseLost: the log was opened with a token, and that driver does not own the experiment any more.
+            EventLogError: they could not be stored durably.
         """
         ...
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
-        """The entries behind ``after``, in order.
+        """Yield the entries after entry ``after`` with their numbers, in order.
 
         Raises:
-            EventLogError: an entry is missing, damaged or of a newer Ashwood; the message names it.
+            EventLogError: an entry is missing, damaged or from a newer Ashwood; the message names it.
         """
         ...
 
     def last(self) -> Seq:
-        """The place of the last entry; 0: there is none.
+        """Return the number of the last entry, or 0 if there is none.
 
         Raises:
             NotFound: the experiment was deleted.
@@ -141,58 +168,63 @@ class EventLog(Protocol):
 
 
 class Store(Protocol):
-    """All experiments of a home."""
+    """A store of all experiments of a home: their logs, leases and requests."""
 
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
-        """Take a new experiment in, with an empty log."""
+        """Add an experiment with an empty log, and return its number.
+
+        ``at`` is when it was created, in seconds since 1970.
+        """
         ...
 
     def experiments(self) -> Sequence[ExperimentRecord]:
-        """All experiments, the oldest first."""
+        """Return the records of all experiments, the oldest first."""
         ...
 
     def record(self, experiment: ExperimentId) -> ExperimentRecord:
-        """One experiment.
+        """Return the record of an experiment.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
-        """What an experiment is.
+        """Return the spec of an experiment.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
     def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
-        """Change what an experiment is, such as the place of its code; the caller owns the experiment.
+        """Replace the spec of an experiment, for example to change the path of its code.
+
+        The caller must own the experiment.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
     def check_spec(self, experiment: ExperimentId) -> None:
-        """Check the spec of an experiment without decoding it, as a list does for each experiment.
+        """Check the stored spec of an experiment, which is faster than decoding it; lists do so for each experiment.
 
         Raises:
-            NotFound: there is none of that number.
-            EventLogError: the spec is damaged, or of a newer Ashwood.
+            NotFound: there is no such experiment.
+            EventLogError: the spec is damaged or from a newer Ashwood.
         """
         ...
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> EventLog:
-        """An experiment's log; with the token of a lease, nothing can be appended once the lease is lost.
+        """Return the log of an experiment; with the token of a lease, it rejects entries once the lease is lost.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
-    # -- what people call it --------------------------------------------------------------------
+    # -- name, labels, archived flag ----------------------------------------------------------------
 
     def annotate(
         self,
@@ -202,51 +234,56 @@ class Store(Protocol):
         labels: Sequence[str] | None = None,
         archived: bool | None = None,
     ) -> None:
-        """Change what the list of experiments shows; None: leave it.
+        """Change the name, the labels or the archived flag of an experiment; None leaves a value unchanged.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
     def delete(self, experiment: ExperimentId) -> None:
-        """Forget an experiment, its log and its requests.  Its number is never used again.
+        """Delete an experiment, its log and its requests.  Its number is never used again.
 
         Raises:
-            NotFound: there is none of that number.
+            NotFound: there is no such experiment.
         """
         ...
 
-    # -- who drives it ----------------------------------------------------------------------------
+    # -- leases -------------------------------------------------------------------------------------
 
     def lease(self, experiment: ExperimentId) -> LeaseState | None:
-        """Who owns an experiment; None: nobody."""
+        """Return the lease of an experiment, or None if no driver owns it."""
         ...
 
     def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
-        """Own an experiment that nobody owns, or whose owner is still exactly ``over``: same token, same beat.
+        """Take the lease of an experiment, and return its fencing token.
+
+        The experiment must have no owner, or its lease must still have the token and the beat of ``over``.
 
         Raises:
-            ExperimentBusy: somebody else owns it, or has given a sign of life since.
+            ExperimentBusy: another driver owns the experiment, or has recorded a heartbeat since ``over`` was read.
         """
         ...
 
     def beat(self, experiment: ExperimentId, token: Token) -> None:
-        """Give a sign of life.
+        """Record a heartbeat of the owner.
 
         Raises:
-            LeaseLost: another driver owns the experiment now.
+            LeaseLost: the driver with this token does not own the experiment any more.
         """
         ...
 
     def release_lease(self, experiment: ExperimentId, token: Token) -> None:
-        """Let go of an experiment; nothing happens where the lease is lost already."""
+        """Give a lease back, or do nothing if it is lost."""
         ...
 
     # -- the inbox of requests ----------------------------------------------------------------------
 
     def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:
-        """Leave a request for whoever drives the experiment, now or next; it survives a power loss.
+        """Add a request to the inbox of an experiment, and return its number.
+
+        The present or the next driver answers it.  When this returns, the request survives a power loss.  ``at`` is the
+        present time in seconds since 1970.
 
         Raises:
             NotFound: there is no such experiment.
@@ -256,12 +293,12 @@ class Store(Protocol):
     def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
         """Return the requests that have no answer yet, the oldest first.
 
-        A request that cannot be decoded is an `UnreadableRequest`, so that it does not hide the others.
+        A request that cannot be decoded is returned as an `UnreadableRequest`, so that the others can be read.
         """
         ...
 
     def answer(self, request: RequestId) -> Answer | None:
-        """What became of a request; None: it waits.
+        """Return the answer to a request, or None if it has none yet.
 
         Raises:
             NotFound: there is no such request.
@@ -269,12 +306,12 @@ class Store(Protocol):
         ...
 
     def hurry(self, *, on: bool = True) -> None:
-        """Wait for no server that is away from now on; ``on=False``: wait again.
+        """From now on, do not wait for a database server that does not answer; ``on=False`` restores waiting.
 
-        Safe in a signal handler of the thread that uses the store.
+        It may be called in a signal handler of the thread that uses the store.
 
         Raises:
-            EventLogError: that thread waits for a server right now.
+            EventLogError: that thread is waiting for a server; the error interrupts the wait.
         """
         ...
 
@@ -283,5 +320,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections.  Idempotent."""
+        """Close files and connections.  Idempotent."""
         ...

@@ -1,17 +1,19 @@
-"""The durable record in a PostgreSQL database, for teams: several drivers, hundreds of experiments, one database.
+"""A store in a PostgreSQL database, which several drivers on several machines can share.
 
-Everything is in the schema ``ashwood``, made on first use.  A driver locks the one row of its own experiment and
-nothing else, so experiments don't wait for each other.
+All tables are in the schema ``ashwood``, which is made on first use.  A driver locks only the row of its experiment in
+``logs``, so experiments do not wait for each other.
 
-**A connection may go at any time**, when the server restarts or the network fails, and nobody knows whether a COMMIT
-that was under way has happened.  So each store numbers its transactions, and the first statement of each writes the
-number into the store's row of ``writers``: what is repeated on a new connection finds its number there if it has
-been done, and waits at that row if the server is still at it.
+**Transactions are repeated safely.**  If the server restarts or the network fails during a COMMIT, the client does not
+know whether the transaction was committed.  So each store numbers its transactions, and the first statement of each
+transaction writes its number into the store's row of ``writers``.  When the transaction is repeated on a new connection
+and had been committed, that statement finds its number in the row, and nothing is done again.  If the server is still
+committing it, the statement waits for the lock on that row.
 
-**A database has an identity**, a random number that is made with the schema.  It is part of what a dump contains, and
-tells which directory holds the files of the database, however a URL names the server.
+**A database has an identity**, a random number that is made with the schema.  A dump contains it, too.  It names the
+directory of the database's files, because different URLs can lead to the same server.
 
-**A role that may only read** reads older schemas, too: each query sees the tables as the current schema has them.
+**A role without write privileges can read older schemas.**  It cannot upgrade the schema, so common table expressions
+make the tables look like those of the present schema.
 """
 
 from __future__ import annotations
@@ -36,13 +38,14 @@ if TYPE_CHECKING:
 _RECONNECT_SECONDS: Final = 60.0
 _FIRST_WAIT_SECONDS: Final = 0.05
 _LONGEST_WAIT_SECONDS: Final = 2.0
+# After `hurry`, a statement that has run for less than this may still end by itself.
 _HURRY_SECONDS: Final = 1.0
 _HURRY_CONNECT_SECONDS: Final = "2"
 
 _CONNECTION: Final = {
     "connect_timeout": "10",
     "application_name": "ashwood",
-    # A server that vanished without a word is noticed in half a minute, not in hours.
+    # A server that is unreachable without closing the connection is noticed after half a minute, not after hours.
     "keepalives_idle": "10",
     "keepalives_interval": "5",
     "keepalives_count": "4",
@@ -52,23 +55,25 @@ _SESSION: Final = (
     "SET search_path = ashwood",
     "SET synchronous_commit = on",
     "SET default_transaction_isolation = 'read committed'",
-    # A client that vanished in a transaction holds its locks no longer than that.
+    # A client that becomes unreachable in a transaction holds its locks for at most this time.
     "SET idle_in_transaction_session_timeout = '30s'",
     "SET lock_timeout = '30s'",
-    # A role or a database can have a limit that is meant for other programs.
+    # A role or a database may have a default limit that is meant for other programs.
     "SET statement_timeout = 0",
     "SET client_encoding = 'UTF8'",
 )
-_LOCK: Final = 0x41736877  # "Ashw": held while the schema is made
+_LOCK: Final = 0x41736877  # "Ashw", the advisory lock that is held while the schema or the reserve is changed.
 
-# Conflicts, deadlocks, long waits for a lock and canceled statements: the same transaction may succeed the next time.
-_PASSING: Final = ("40001", "40P01", "55P03", "57014")
-# The server says that it ends the connection.
-_GONE: Final = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
-_NO_RIGHT: Final = "42501"
+# Error codes (SQLSTATE) of conflicts, deadlocks, timeouts of locks and canceled statements: a repetition may succeed.
+_TRANSIENT: Final = ("40001", "40P01", "55P03", "57014")
+# Error codes with which the server ends a connection.
+_DISCONNECTED: Final = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+_NO_PRIVILEGE: Final = "42501"
 _READ_ONLY: Final = "25006"
+_DISK_FULL: Final = "53100"
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
-# One script a schema version, as in `ashwood.eventlog.sqlite`.
+# One script for each schema version, as in `ashwood.eventlog.sqlite`.
 _MIGRATIONS: Final = (
     """
     CREATE TABLE experiments (
@@ -123,12 +128,12 @@ _MIGRATIONS: Final = (
     """,
     """
     ALTER TABLE schema_version ADD COLUMN identity TEXT, ADD COLUMN upgraded BOOLEAN;
-    -- Its rows are short enough for it to have no TOAST table, which TRUNCATE would need room for.
+    -- The reserve.  Its rows are so short that it has no TOAST table: TRUNCATE would need disk space for that.
     CREATE UNLOGGED TABLE ballast (filler BIT(15200)) WITH (autovacuum_enabled = false, vacuum_truncate = false);
     DO $$
     DECLARE writer TEXT;
     BEGIN
-        -- Roles that were granted rights on all tables have none on a new one.
+        -- Roles with privileges on the existing tables have none on a new table.
         FOR writer IN
             SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
             FROM pg_class, aclexplode(relacl)
@@ -141,8 +146,8 @@ _MIGRATIONS: Final = (
     """,
 )
 
-# What a query puts before its SELECT so that the tables of an older schema look like those of the current one.
-_SHADOWS: Final = {
+# For each older schema: common table expressions that make its tables look like those of the present schema.
+_COMPATIBLE_TABLES: Final = {
     1: """
     WITH experiments AS (
         SELECT *, CAST(NULL AS BIGINT) AS about_digest, CAST(NULL AS BIGINT) AS state_digest FROM ashwood.experiments
@@ -155,7 +160,8 @@ _SHADOWS: Final = {
 }
 
 _RESERVE_BYTES: Final = 4 << 20
-# Four rows of 1,900 bytes a page. Random, because zeros take no room where a file system compresses.
+# Four rows of 1,900 bytes fit into a page.  They are random, because a file system that compresses would store zeros in
+# almost no space.
 _FILL: Final = """
     INSERT INTO ballast SELECT (
         SELECT CAST('x' || left(string_agg(md5(CAST(random() + number + part AS TEXT)), ''), 3800) AS BIT(15200))
@@ -165,14 +171,16 @@ _FILL: Final = """
 _ROW_BYTES: Final = 8192 // 4
 _RESERVED: Final = "SELECT pg_relation_size('ashwood.ballast')"
 
-_MARK: Final = """
+# Returns a row unless this transaction, or a later one of this store, has been committed before.
+_NUMBER_TRANSACTION: Final = """
     INSERT INTO writers VALUES (?, ?, now())
     ON CONFLICT (id) DO UPDATE SET transaction = EXCLUDED.transaction, seen = EXCLUDED.seen
     WHERE writers.transaction < EXCLUDED.transaction
     RETURNING transaction
 """
 
-_TIDY: Final = """
+# Skips rows that are locked, because their stores are in use.
+_DELETE_OLD_WRITERS: Final = """
     DELETE FROM writers WHERE id IN (
         SELECT id FROM writers WHERE seen < now() - interval '1 day' FOR UPDATE SKIP LOCKED
     )
@@ -182,12 +190,12 @@ T = TypeVar("T")
 
 
 class _Schema(NamedTuple):
-    """What a database says of its schema.
+    """The row of the table ``schema_version``.
 
     Attributes:
-        version: number of the last migration that was run; 0 if there is no schema.
-        identity: identity of the database; empty in schemas before version 3.
-        upgraded: whether the schema is older than its identity.
+        version: number of the last migration that was run, or 0 if there is no schema.
+        identity: identity of the database, empty before schema version 3.
+        upgraded: whether the schema was made before version 3 and upgraded, so that its identity is younger.
     """
 
     version: int = 0
@@ -196,24 +204,26 @@ class _Schema(NamedTuple):
 
 
 class PostgresStore(SqlStore):
-    """All experiments of a database; see `ashwood.eventlog.port.Store`.
+    """A store in a PostgreSQL database; see `ashwood.eventlog.port.Store`.
 
     Attributes:
-        host: host and port of the server, as the URL has them.
-        database: the database on it.
-        identity: tells the database from all others; empty if its schema is older and cannot be upgraded.
-        upgraded: whether the database is older than its identity.
+        host: host and port of the server, as in the URL.
+        database: name of the database.
     """
 
     NOW = "CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
 
     def __init__(self, url: str, *, create: bool = True) -> None:
-        """Connect to ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or what else libpq takes.
+        """Connect to a database, and make or upgrade its schema.
+
+        Args:
+            url: ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``, or any connection string of libpq.
+            create: whether to make the schema if it does not exist.
 
         Raises:
-            AshwoodError: psycopg isn't installed.
-            NotFound: there are no experiments in the database, and ``create`` is False.
-            EventLogError: it can't be reached or used.
+            AshwoodError: psycopg is not installed.
+            NotFound: the database has no schema, and ``create`` is False.
+            EventLogError: the database cannot be reached or used.
         """
         self._psycopg = _import_psycopg()
         self._parameters = self._parse(url)
@@ -229,7 +239,7 @@ class PostgresStore(SqlStore):
         self._busy_since: float | None = None
         self._hurries = self._gave_up = False
         self._connection: psycopg.Connection[Any] | None = None
-        with _Explained(self):
+        with _TranslatedErrors(self):
             self._connection = self._connect()
             try:
                 self._prepare(create)
@@ -239,41 +249,42 @@ class PostgresStore(SqlStore):
 
     @property
     def identity(self) -> str:
-        """Identity of the database."""
+        """Identity of the database, empty if its schema is older than version 3 and cannot be upgraded."""
         return self._schema.identity
 
     @property
     def upgraded(self) -> bool:
-        """Whether the database is older than its identity."""
+        """Whether the schema was made before databases had identities."""
         return self._schema.upgraded
 
     def close(self) -> None:
-        """Let go of the connection.  Idempotent."""
+        """Close the connection.  Idempotent."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def hurry(self, *, on: bool = True) -> None:
-        """See `ashwood.eventlog.port.Store`."""
+        """From now on, do not wait for a server that does not answer; see `ashwood.eventlog.port.Store.hurry`."""
         self._hurries = on
         self._gave_up = self._gave_up and on
-        # An answer that is just arriving is taken.
+        # A statement that has just begun is not interrupted, because it probably ends at once.
         if on and self._busy_since is not None and time.monotonic() >= self._busy_since + _HURRY_SECONDS:
-            self.close()  # the connection is in the middle of a command
+            # A connection that was interrupted in the middle of a statement cannot be used again.
+            self.close()
             raise EventLogError(f"{self.name}: the server does not answer, and Ctrl-C ended the wait for it")
 
     def _query(self, sql: str, *values: object) -> list[Any]:
-        if self._schema.version in _SHADOWS:  # It may have been upgraded since.
-            self._schema = self._persistently(self._read_schema)
-        shadowed = _SHADOWS.get(self._schema.version, "") + sql
-        return self._persistently(lambda connection: _Transaction(connection).run(shadowed, *values))
+        if self._schema.version in _COMPATIBLE_TABLES:  # Another process may have upgraded it since.
+            self._schema = self._retry(self._read_schema)
+        statement = _COMPATIBLE_TABLES.get(self._schema.version, "") + sql
+        return self._retry(lambda connection: _Transaction(connection).run(statement, *values))
 
     def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
         if self._schema.version < len(_MIGRATIONS):
             raise EventLogError(
-                f"{self.name}: version {self._schema.version} of its schema can only be read, and {self._user} may not "
-                f'upgrade it to version {len(_MIGRATIONS)}: let the owner of the schema "ashwood" run a command of '
-                "this Ashwood, for example: ashwood list --home URL"
+                f"{self.name}: this Ashwood can only read version {self._schema.version} of the schema, and "
+                f"{self._user} may not upgrade it to version {len(_MIGRATIONS)}. Ask the owner of the schema "
+                '"ashwood" to run any command of this Ashwood, for example: ashwood list --home URL'
             )
         self._transactions += 1
         number, results = self._transactions, list[T]()
@@ -283,28 +294,29 @@ class PostgresStore(SqlStore):
                 transaction = _Transaction(connection)
                 if sync is Sync.NEVER:
                     transaction.run("SET LOCAL synchronous_commit = off")
-                if transaction.run(_MARK, self._writer, number):
+                if transaction.run(_NUMBER_TRANSACTION, self._writer, number):
                     if number == 1:
-                        transaction.run(_TIDY)
+                        transaction.run(_DELETE_OLD_WRITERS)
                     results.append(work(transaction))
+            # If an earlier try was committed, this is the result of that try.
             return results[-1]
 
-        return self._persistently(attempt)
+        return self._retry(attempt)
 
-    # -- room on the server's disk ----------------------------------------------------------------
+    # -- reserve on the server's disk -------------------------------------------------------------
 
     def reserve(self) -> None:
-        """Have room on the server's disk that `release` frees, so that it can be recorded that the disk is full.
+        """Reserve space on the server's disk, which `release` frees when the disk is full.
 
-        All drivers share it.  It stays when they end.
+        All drivers share the reserve, and it stays when they end.
 
         Raises:
-            DiskFull: there is not that much room.
-            EventLogError: the role may not do that.
+            DiskFull: there is not enough space.
+            EventLogError: the role may not fill the table of the reserve.
         """
 
         def fill(connection: psycopg.Connection[Any]) -> None:
-            # The rows are taken back, so that no dump contains them.  Their pages stay.
+            # The rows are rolled back, so that no dump contains them.  The table keeps their pages on the disk.
             with connection.transaction(force_rollback=True):
                 run = _Transaction(connection).run
                 run("SELECT pg_advisory_xact_lock(?)", _LOCK)
@@ -312,20 +324,20 @@ class PostgresStore(SqlStore):
                     run(_FILL, -(-missing // _ROW_BYTES))
 
         if self._query(_RESERVED)[0][0] < _RESERVE_BYTES:
-            self._persistently(fill)
+            self._retry(fill)
 
     def release(self) -> None:
-        """Free what was reserved.  Idempotent."""
-        # What is wrong is for others to tell: this is called when something else went wrong already.
+        """Free the reserve, as far as possible.  Idempotent; an error of the server is ignored."""
+        # This is called while another error is handled.  An error of its own would hide that one.
         with suppress(EventLogError):
-            self._persistently(lambda connection: _Transaction(connection).run("TRUNCATE ballast"))
+            self._retry(lambda connection: _Transaction(connection).run("TRUNCATE ballast"))
 
     # -- connections ------------------------------------------------------------------------------
 
-    def _persistently(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
-        """Try until it is done: again on a new connection where that was lost, for up to a minute.
+    def _retry(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
+        """Call ``attempt`` until it succeeds, for up to a minute; open a new connection if the old one is lost.
 
-        After `hurry` there is one try, and none after one that failed.
+        After `hurry`, call it only once; if that fails, later calls fail at once.
         """
         if self._hurries and self._gave_up:
             raise EventLogError(f"{self.name}: the server does not answer")
@@ -339,28 +351,29 @@ class PostgresStore(SqlStore):
             self._busy_since = None
 
     def _repeat(self, attempt: Callable[[psycopg.Connection[Any]], T]) -> T:
-        give_up_at, wait = None, _FIRST_WAIT_SECONDS
+        deadline, wait = None, _FIRST_WAIT_SECONDS
         while True:
-            with _Explained(self):
+            with _TranslatedErrors(self):
                 try:
                     if self._connection is None:
                         self._connection = self._connect()
                     return attempt(self._connection)
                 except self._psycopg.Error as error:
-                    if self._connection is not None and (self._connection.closed or error.sqlstate in _GONE):
+                    if self._connection is not None and (self._connection.closed or error.sqlstate in _DISCONNECTED):
                         self.close()
-                    if self._connection is not None and error.sqlstate not in _PASSING:
+                    if self._connection is not None and error.sqlstate not in _TRANSIENT:
                         raise
-                    give_up_at = give_up_at or time.monotonic() + _RECONNECT_SECONDS
-                    if self._hurries or time.monotonic() > give_up_at:
+                    deadline = deadline or time.monotonic() + _RECONNECT_SECONDS
+                    if self._hurries or time.monotonic() > deadline:
                         raise
             self._sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _sleep(self, seconds: float) -> None:
-        """Sleep in slices, as a signal handler that calls `hurry` does not end a sleep."""
-        over_at = time.monotonic() + seconds
-        while not self._hurries and (left := over_at - time.monotonic()) > 0:
+        """Sleep until the time is over or `hurry` is called."""
+        # In short sleeps, because Python continues a sleep after a signal handler returns.
+        end = time.monotonic() + seconds
+        while not self._hurries and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _FIRST_WAIT_SECONDS))
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -380,7 +393,7 @@ class PostgresStore(SqlStore):
         except self._psycopg.ProgrammingError:
             # Its message may quote the password.
             raise EventLogError(
-                "the URL of the PostgreSQL database can't be read: expected "
+                "cannot parse the URL of the PostgreSQL database: expected "
                 "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters of the password as %XX"
             ) from None
 
@@ -390,26 +403,26 @@ class PostgresStore(SqlStore):
     # -- the schema -------------------------------------------------------------------------------
 
     def _prepare(self, create: bool) -> None:
-        schema = self._persistently(self._read_schema)
+        schema = self._retry(self._read_schema)
         if not schema.version and not create:
             raise NotFound(f"there are no experiments in {self.name}; start one with 'ashwood run FILE --home URL'")
         if schema.version > len(_MIGRATIONS):
             raise EventLogError(
                 f"{self.name} was written by a newer Ashwood: its schema is version {schema.version}, and this Ashwood "
-                f"knows up to {len(_MIGRATIONS)}; upgrade Ashwood to read it"
+                f"reads versions up to {len(_MIGRATIONS)}; upgrade Ashwood to read it"
             )
         self._creates = not schema.version
         if schema.version < len(_MIGRATIONS):
-            schema = self._persistently(partial(self._migrate, schema))
+            schema = self._retry(partial(self._migrate, schema))
         self._schema = schema
 
     def _migrate(self, found: _Schema, connection: psycopg.Connection[Any]) -> _Schema:
-        """Bring the schema up to date if the role may do that, and return what it is now."""
+        """Make or upgrade the schema, and return it; return ``found`` if the role may not upgrade it."""
         try:
             with connection.transaction():
                 run = _Transaction(connection).run
                 run("SELECT pg_advisory_xact_lock(?)", _LOCK)
-                # Read again under the lock: another process may have been faster.
+                # Read again under the lock, because another process may have upgraded it meanwhile.
                 schema = self._read_schema(connection)
                 if not schema.version:
                     run("CREATE SCHEMA IF NOT EXISTS ashwood")
@@ -425,55 +438,56 @@ class PostgresStore(SqlStore):
                 )
                 return self._read_schema(connection)
         except self._psycopg.Error as error:
-            if not found.version or error.sqlstate not in (_NO_RIGHT, _READ_ONLY):
+            if not found.version or error.sqlstate not in (_NO_PRIVILEGE, _READ_ONLY):
                 raise
             return found
 
     def _read_schema(self, connection: psycopg.Connection[Any]) -> _Schema:
         run = _Transaction(connection).run
-        # Not to_regclass(): what that knows may be older than the lock.
+        # Not to_regclass(): it may use a cached catalog from before this transaction waited for the lock.
         if not run("SELECT 1 FROM pg_tables WHERE schemaname = 'ashwood' AND tablename = 'schema_version'"):
             return _Schema()
-        # Its columns change with its version, which a prepared statement does not allow.
+        # The columns of the table differ between versions, and a prepared statement fails if they change.
         rows = connection.execute("SELECT * FROM ashwood.schema_version", prepare=False).fetchall()
         if len(rows) != 1:
             raise EventLogError(
-                f"{self.name}: the table ashwood.schema_version has {len(rows)} rows, and must have one: was the "
-                "database restored in part, or changed by hand? Restore it from a backup"
+                f"{self.name}: the table ashwood.schema_version has {len(rows)} rows, but must have one: was the "
+                "database restored only in part, or changed by hand? Restore it from a backup"
             )
-        # Version 3 added the other columns.
+        # The columns for the identity exist since version 3.
         version, identity, upgraded = (*rows[0], "", False)[:3]
         return _Schema(int(version), identity or "", bool(upgraded))
 
     # -- messages ---------------------------------------------------------------------------------
 
     def explain(self, error: psycopg.Error) -> EventLogError:
-        """What the user is told, without the password."""
-        said = str(error).strip().replace("\n", " ")
+        """Return an error of Ashwood for an error of psycopg, without the password, with advice on what to do."""
+        text = str(error).strip().replace("\n", " ")
         if password := self._parameters.get("password"):
-            said = said.replace(password, "…")
-        if error.sqlstate == "53100":
-            return DiskFull(f"{self.name}: there is no room on the server's disk ({said}); free some space")
-        return EventLogError(f"{self.name}: {said}{self._advice(error.sqlstate, said)}")
+            text = text.replace(password, "…")
+        if error.sqlstate == _DISK_FULL:
+            return DiskFull(f"{self.name}: the server's disk is full ({text}); free some space")
+        return EventLogError(f"{self.name}: {text}{self._advice(error.sqlstate, text)}")
 
-    def _advice(self, code: str | None, said: str) -> str:
-        if code == _NO_RIGHT:
-            rights = [f'CREATE ON DATABASE "{self.database}"']
-            if "schema" in said and self._creates:  # An administrator has made it, and nothing in it.
-                rights = ["USAGE, CREATE ON SCHEMA ashwood"]
-            elif "database" not in said:  # the schema is there, and is another user's
-                rights = ["USAGE ON SCHEMA ashwood", "ALL ON ALL TABLES IN SCHEMA ashwood"]
-            return "; let an administrator run: " + " ".join(f'GRANT {right} TO "{self._user}";' for right in rights)
+    def _advice(self, code: str | None, text: str) -> str:
+        if code == _NO_PRIVILEGE:
+            privileges = [f'CREATE ON DATABASE "{self.database}"']
+            if "schema" in text and self._creates:  # An administrator has made the schema, but no tables.
+                privileges = ["USAGE, CREATE ON SCHEMA ashwood"]
+            elif "database" not in text:  # The schema and its tables exist and belong to another user.
+                privileges = ["USAGE ON SCHEMA ashwood", "ALL ON ALL TABLES IN SCHEMA ashwood"]
+            grants = " ".join(f'GRANT {privilege} TO "{self._user}";' for privilege in privileges)
+            return f"; ask an administrator to run: {grants}"
         if code == _READ_ONLY:
-            return "; the server can only be read from: connect to the primary"
-        if code == "55P03":
-            return "; another process doesn't let go of it: see pg_stat_activity"
-        if "password" in said or "authentication" in said:
+            return "; this server is read-only: connect to the primary server"
+        if code == _LOCK_NOT_AVAILABLE:
+            return "; another process holds the lock: see pg_stat_activity"
+        if "password" in text or "authentication" in text:
             return "; check the user and the password in the URL (or PGPASSWORD, or ~/.pgpass)"
-        if "database" in said and "does not exist" in said:
-            return f"; check the name in the URL, or make it with: createdb {self.database}"
+        if "database" in text and "does not exist" in text:
+            return f"; check its name in the URL, or create it with: createdb {self.database}"
         if code is None or code.startswith("08"):
-            return "; does the server run, and can it be reached from here?"
+            return "; check that the server is running and can be reached from this machine"
         return ""
 
 
@@ -498,8 +512,8 @@ class _Transaction:
                 copy.write_row(row)
 
 
-class _Explained:
-    """Turns psycopg's errors into ours; a context manager."""
+class _TranslatedErrors:
+    """A context manager that translates errors of psycopg with `PostgresStore.explain`."""
 
     def __init__(self, store: PostgresStore) -> None:
         self._store = store
@@ -511,14 +525,14 @@ class _Explained:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, self._store._psycopg.Error):
-            # Not "from error": its own words may hold the password.
+            # Not "from error", because a traceback would show its message, which may contain the password.
             raise self._store.explain(error) from None
 
 
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in some containers
+    except (KeyError, OSError):  # The user has no name, as in some containers.
         return "postgres"
 
 
@@ -527,6 +541,6 @@ def _import_psycopg() -> Any:
         import psycopg
     except ImportError as error:
         raise AshwoodError(
-            f"PostgreSQL needs a package that isn't there ({error}); install it with: pip install 'ashwood[postgres]'"
+            f"PostgreSQL needs a package that is not installed ({error}): pip install 'ashwood[postgres]'"
         ) from error
     return psycopg

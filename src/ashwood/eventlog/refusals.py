@@ -1,4 +1,4 @@
-"""What every store says to a driver that isn't, or is no longer, the owner of an experiment."""
+"""Errors of a driver that does not own an experiment, the same for all stores."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from ashwood.eventlog.port import ExperimentId, LeaseState, Seq
 
 
 def busy(owner: LeaseState | None) -> ExperimentBusy:
-    """Somebody else owns the experiment; ``owner`` is None where they let go a moment ago."""
-    who = f" ({owner.driver})" if owner else ""
-    return ExperimentBusy(f"another ashwood{who} is running this experiment")
+    """Return the error of a driver that cannot take a lease, because another driver owns the experiment.
+
+    ``owner`` is None if the other driver has released the lease since.
+    """
+    name = f" ({owner.driver})" if owner else ""
+    return ExperimentBusy(f"another ashwood{name} is running this experiment")
 
 
 def lost(experiment: ExperimentId, owner: LeaseState | None) -> LeaseLost:
-    """This driver owned the experiment, and another has taken it over, or it was released or deleted."""
-    who = f"another ashwood ({owner.driver}) has taken it over" if owner else "it was released or deleted"
-    return LeaseLost(f"this ashwood doesn't own experiment {experiment} any more: {who}; nothing was recorded")
+    """Return the error of a driver that has lost its lease.
+
+    ``owner`` is the present owner, or None if the lease was released or the experiment was deleted.
+    """
+    cause = f"another ashwood ({owner.driver}) has taken it over" if owner else "it was released or deleted"
+    return LeaseLost(f"this ashwood does not own experiment {experiment} any more: {cause}; nothing was recorded")
 
 
 def moved_on(experiment: ExperimentId, last: Seq) -> EventLogError:
-    """The log is longer, or shorter, than its writer knows."""
+    """Return the error of a log whose last entry is not ``last``, as its writer assumed."""
     return EventLogError(
-        f"the log of experiment {experiment} doesn't end with entry {last} any more: another process has added to it; "
-        "nothing was recorded"
+        f"the log of experiment {experiment} does not end with entry {last} any more: another process has added to "
+        "it; nothing was recorded"
     )

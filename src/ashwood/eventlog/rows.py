@@ -1,7 +1,8 @@
-"""Rows of experiments, leases and requests in SQL stores: digests, and decoding that tolerates damage.
+"""Rows of experiments, leases and requests in SQL stores: their digests, and decoding that tolerates damage.
 
-A list of experiments reads one row of each.  So a damaged row must not raise: `read_record` returns what can be used,
-and says in ``damage`` what is wrong and what to do.  A digest that is NULL belongs to a row of an older schema.
+A list of experiments reads one row of each experiment.  A damaged row must not hide the others, so it raises no error:
+`read_record` returns the values that can be used, and ``damage`` says what is wrong and what to do.  In rows of older
+schemas the digests are NULL, and they are not checked.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ _ENDS: Final = (
     " FROM experiments LEFT JOIN logs ON logs.experiment = id"
 )
 ENDS: Final = f"SELECT {_ENDS}"
-"""Selects the arguments of `end_of_log`; a condition can follow."""
+"""A SELECT statement for the arguments of `end_of_log`; a WHERE clause can follow."""
 
 RECORD: Final = f"SELECT id, created_at, name, labels, archived, about_digest, state, summary, state_digest, {_ENDS}"
-"""Selects the fields of `RecordRow`; a condition or an order can follow."""
+"""A SELECT statement for the fields of `RecordRow`; WHERE and ORDER BY clauses can follow."""
 
 _UNKNOWN_DRIVER: Final = Driver("an unknown machine", 0, "", 0)
 _LONGEST_SHOWN: Final = 200
@@ -43,7 +44,7 @@ _YEAR_9999: Final = 253_402_300_799
 
 
 class RecordRow(NamedTuple):
-    """An experiment as `RECORD` selects it; a damaged field may have any type."""
+    """The row of an experiment that `RECORD` selects; a damaged field may have any type."""
 
     id: ExperimentId
     created_at: Any
@@ -59,7 +60,7 @@ class RecordRow(NamedTuple):
 
 
 class About(NamedTuple):
-    """What people call an experiment."""
+    """The description of an experiment in lists: creation time, name, labels and whether it is archived."""
 
     created_at: float
     name: str
@@ -68,7 +69,7 @@ class About(NamedTuple):
 
 
 def check_name(name: str) -> str:
-    """Return the name of an experiment if every database can hold it.
+    """Return the name of an experiment unchanged if every database can store it.
 
     Raises:
         EventLogError: it contains a NUL character or is not valid Unicode.
@@ -81,32 +82,35 @@ def check_name(name: str) -> str:
 
 
 def storable(text: str) -> str:
-    """Return a text with U+FFFD in place of what not every database can hold."""
+    """Return a text with U+FFFD in place of NUL and surrogates, which PostgreSQL cannot store."""
     return _UNSTORABLE.sub("\ufffd", text)
 
 
 def about_digest(created_at: Any, name: Any, labels: Any, archived: Any) -> int:
-    """Return the digest of what people call an experiment, as the columns hold it."""
+    """Return the digest of the creation time, name, labels and archived columns of an experiment."""
     return digest_of(repr((created_at, name, labels, archived)))
 
 
 def state_digest(state: Any, summary: Any) -> int:
-    """Return the digest of a state and a summary, as the columns hold them."""
+    """Return the digest of the state and summary columns of an experiment."""
     return digest_of(repr((state, summary)))
 
 
 def end_of_log(head: Any, highest: Any) -> Seq:
-    """Return the number of the last entry, from the recorded head and the highest number of an entry.
+    """Return the number of the last entry: the larger of the stored head and the highest number of an entry.
 
-    An entry is added together with the head that counts it.  So a head that is lower than an entry is damaged, and the
-    entries are right.  A head that is higher stays: entries are missing, and reading them says so.
+    Each transaction that adds entries also sets the head to the last of them.  So if the head is lower, the head is
+    damaged.  If it is higher, entries are missing, and reading them raises an error.
     """
     numbers = [value for value in (head, highest) if type(value) is int and value >= 0]
     return max(numbers, default=0)
 
 
 def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[About, bool]:
-    """Return what people call an experiment, and whether it is damaged; unusable fields are taken from the spec."""
+    """Return the description of an experiment, and whether it is damaged.
+
+    Damaged fields are replaced by those of the spec, or by defaults.
+    """
     is_damaged = row.about_digest is not None and row.about_digest != about_digest(
         row.created_at, row.name, row.labels, row.archived
     )
@@ -119,7 +123,7 @@ def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[Abou
     if created_at is None or name is None or labels is None or archived is None:
         is_damaged = True
     if name is None or labels is None:
-        with suppress(EventLogError):  # A damaged spec is named when it is read.
+        with suppress(EventLogError):  # `Store.check_spec` reports a damaged spec.
             described = spec()
             name = described.name if name is None else name
             labels = described.labels if labels is None else labels
@@ -135,7 +139,7 @@ def read_about(row: RecordRow, spec: Callable[[], ExperimentSpec]) -> tuple[Abou
 
 
 def read_state(row: RecordRow) -> tuple[ExperimentState, dict[str, Any]] | None:
-    """Return the state and the summary, or None if they are damaged and must be rebuilt from the log."""
+    """Return the state and the summary of an experiment, or None if they are damaged."""
     if row.state_digest is not None and row.state_digest != state_digest(row.state, row.summary):
         return None
     summary = _parsed(row.summary, dict)
@@ -150,10 +154,10 @@ def read_state(row: RecordRow) -> tuple[ExperimentState, dict[str, Any]] | None:
 def read_record(
     row: RecordRow, spec: Callable[[], ExperimentSpec], rebuild_state: Callable[[], ExperimentState]
 ) -> ExperimentRecord:
-    """Return the record of an experiment, with everything that can be used of a damaged row.
+    """Return the record of an experiment, also from a damaged row.
 
     Args:
-        row: the row.
+        row: the row of the experiment.
         spec: returns the spec; called only if the row is damaged.
         rebuild_state: returns the state that the log leads to; called only if the state or the summary is damaged.
     """
@@ -162,7 +166,7 @@ def read_record(
     damage: list[str] = []
     if about_is_damaged:
         damage.append(
-            "its name, labels, creation time or archived flag is damaged: restore those of its description with "
+            "its name, labels, creation time or archived flag is damaged: restore those of its spec with "
             f"'ashwood verify {row.id} --repair', or set them with 'ashwood rename' and 'ashwood label'"
         )
     if known is None:
@@ -170,7 +174,7 @@ def read_record(
     highest = row.highest if type(row.highest) is int else 0
     if (end := end_of_log(row.head, row.highest)) > highest:
         damage.append(
-            f"entries {highest + 1} to {end} of its log are missing: save the others with 'ashwood export {row.id} "
+            f"entries {highest + 1} to {end} of its log are missing: save the rest with 'ashwood export {row.id} "
             f"--until {highest} --out FILE.ashwood', or restore the database from a backup"
             if highest
             else f"all {end} entries of its log are missing: restore the database from a backup"
@@ -189,7 +193,10 @@ def read_record(
 
 
 def read_lease(token: Any, beat: Any, driver: Any, digest: Any, idle: Any) -> LeaseState:
-    """Return a lease; if its driver is damaged, an unknown one, so that only its heartbeat tells whether it lives."""
+    """Return a lease; if its driver is damaged, the driver is unknown.
+
+    An unknown driver is considered alive as long as there are heartbeats.
+    """
     known = _parsed(driver, list)
     types = (str, int, str, int)
     fits = known is not None and [type(value) for value in known] == [*types]
@@ -200,7 +207,7 @@ def read_lease(token: Any, beat: Any, driver: Any, digest: Any, idle: Any) -> Le
 
 
 def request_digest(at: float, version: int, body: str) -> int:
-    """Return the digest of a request."""
+    """Return the digest of the columns of a request."""
     return digest_of(f"{at!r} {version} {body}")
 
 
@@ -215,7 +222,7 @@ def read_request(at: Any, version: Any, body: Any, digest: Any) -> PendingReques
 
 
 def _parsed(text: Any, kind: type) -> Any:
-    """Return the value of a JSON text, or None if it is damaged or of another type."""
+    """Return the value of a JSON text, or None if the text is damaged or its value is not a ``kind``."""
     try:
         value = json.loads(text)
     except (ValueError, TypeError, RecursionError):
@@ -224,7 +231,7 @@ def _parsed(text: Any, kind: type) -> Any:
 
 
 def _is_summary(summary: Mapping[str, Any]) -> bool:
-    """Return whether what lists read of a summary has the types that they need."""
+    """Return whether the values of a summary that lists use have the right types."""
     best, trials, points = summary.get("best"), summary.get("trials", {}), summary.get("improvements", [])
     numbers = [summary.get(name) for name in ("fraction", "seconds", "seconds_left", "at", "trials_planned")]
     return (

@@ -1,8 +1,11 @@
-"""A folded log, kept in a file so that it needn't be folded again from its beginning.
+"""Snapshot files: state folded from an event log, so that the log need not be read from its beginning again.
 
-A snapshot is a cache: whatever is wrong with it, or with its fit to the log and to this version of
-Ashwood, there is none.  It holds pickles, so a file is read that nobody else could have written, never
-a store that others write to.
+A snapshot is a cache.  If its file is damaged, or does not fit the log or this version of Ashwood, it is ignored.  It
+contains pickles, and unpickling can run any code.  So it is a file that only its owner can write, and is read only if
+this user owns it.  It is never in a database, which other users may write to.
+
+The file contains a digest of all that follows, a header (number and identity of the last entry, identity of the
+experiment), the parts, their offsets in the file, and the offset of these offsets.
 """
 
 from __future__ import annotations
@@ -23,21 +26,21 @@ from ashwood.eventlog.port import Entry, EventLog, Seq
 from ashwood.trial.regular import open_to_read
 
 FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
-"""Packages whose code folds what snapshots hold; a snapshot is ignored when a file in one of them has changed."""
+"""Packages whose code folds logs or is pickled; a snapshot is ignored if a file in one of them has changed since."""
 
-_SEAL = 32
-_PLACE = 8
-_PIECE = 1 << 16
+_DIGEST_BYTES = 32
+_OFFSET_BYTES = 8
+_CHUNK_BYTES = 1 << 16
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class Kept(NamedTuple):
-    """What a log leads to.
+class LogSnapshot(NamedTuple):
+    """The state that was folded from an event log up to one of its entries.
 
     Attributes:
-        identity: of the experiment.
-        parts: what the log was folded to, by name; each part can be read without the others.
-        seq: the number of the last entry that was folded.
+        identity: identity of the experiment.
+        parts: the state, in named parts; each can be read without the others.
+        seq: number of the last entry that was folded.
         last: that entry.
     """
 
@@ -47,91 +50,102 @@ class Kept(NamedTuple):
     last: Entry
 
 
-def keep(path: Path, kept: Kept, beat: Callable[[], None] = lambda: None) -> None:
-    """Write a snapshot; if that fails, there is none.
+def write_snapshot(path: Path, snapshot: LogSnapshot, beat: Callable[[], None] = lambda: None) -> None:
+    """Write a snapshot file; an error is ignored, because the log can be folded again.
 
-    ``beat`` is called many times a second: a large snapshot takes longer than a driver may be silent.
+    ``beat`` is called many times a second, because writing may take longer than the timeout of a lease.
     """
     fresh = path.with_name(f"{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
-        # The collector would look through all objects again and again, because pickling makes many.
-        with open(fresh, "xb", opener=_for_oneself) as file, no_collector():
-            file.write(bytes(_SEAL))
-            sealing = _Sealing(file, beat)
-            pickle.dump((kept.seq, _identity(kept.last), kept.identity), sealing, pickle.HIGHEST_PROTOCOL)
-            places = {}
-            for name, part in kept.parts.items():
-                places[name] = file.tell()
-                pickle.dump(part, sealing, pickle.HIGHEST_PROTOCOL)
+        # Pickling creates many objects that stay in memory until the end.
+        with open(fresh, "xb", opener=_open_private) as file, no_collector():
+            file.write(bytes(_DIGEST_BYTES))
+            writer = _DigestingWriter(file, beat)
+            header = snapshot.seq, _identity(snapshot.last), snapshot.identity
+            pickle.dump(header, writer, pickle.HIGHEST_PROTOCOL)
+            offsets = {}
+            for name, part in snapshot.parts.items():
+                offsets[name] = file.tell()
+                pickle.dump(part, writer, pickle.HIGHEST_PROTOCOL)
             end = file.tell()
-            pickle.dump(places, sealing, pickle.HIGHEST_PROTOCOL)
-            sealing.write(end.to_bytes(_PLACE, "big"))
+            pickle.dump(offsets, writer, pickle.HIGHEST_PROTOCOL)
+            writer.write(end.to_bytes(_OFFSET_BYTES, "big"))
             file.seek(0)
-            file.write(sealing.seal.digest())
+            file.write(writer.digest.digest())
+        # No fsync is needed: the digest detects a file that a power loss left incomplete.
         fresh.replace(path)
     except OSError:
-        with suppress(OSError):  # half of one would only take up room
+        with suppress(OSError):  # An incomplete file would only take up disk space.
             fresh.unlink(missing_ok=True)
 
 
-def find(
+def read_snapshot(
     path: Path, identity: str, log: EventLog, names: Collection[str], beat: Callable[[], None] = lambda: None
-) -> Kept | None:
-    """Return the parts of these names of the snapshot of a log, or None if there is none that fits.
+) -> LogSnapshot | None:
+    """Return a snapshot with the parts ``names``, or None if there is no file that fits.
 
-    ``identity`` is that of the experiment, ``beat`` is as in `keep`.
+    Args:
+        path: the snapshot file.
+        identity: identity of the experiment.
+        log: event log of the experiment.
+        names: names of the parts to read.
+        beat: called many times a second, as by `write_snapshot`.
     """
     try:
         with open_to_read(path) as opened:
-            _check_is_own(opened)
-            file = _Beating(opened, beat)
-            seal = file.read(_SEAL)
-            digest = _seal()
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-            if digest.digest() != seal:
+            _check_owner(opened)
+            file = _BeatingReader(opened, beat)
+            expected = file.read(_DIGEST_BYTES)
+            digest = _new_digest()
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+            if digest.digest() != expected:
                 return None
-            opened.seek(_SEAL)
-            seq, last_one, owner = pickle.load(file)  # noqa: S301 - our own file, and unchanged
-            # A log that was restored from a backup may be shorter, or have gone on otherwise.
+            opened.seek(_DIGEST_BYTES)
+            # The file was written by this user and has not changed since, so unpickling it is safe.
+            seq, last_identity, owner = pickle.load(file)  # noqa: S301
+            # The log may have been restored from a backup: then it may be shorter, or have other entries since.
             last = next((entry for _, entry in log.read(after=seq - 1)), None)
-            if last is None or _identity(last) != last_one or owner != identity:
+            if last is None or _identity(last) != last_identity or owner != identity:
                 return None
-            opened.seek(-_PLACE, os.SEEK_END)
-            opened.seek(int.from_bytes(opened.read(_PLACE), "big"))
-            places = pickle.load(file)  # noqa: S301
+            opened.seek(-_OFFSET_BYTES, os.SEEK_END)
+            opened.seek(int.from_bytes(opened.read(_OFFSET_BYTES), "big"))
+            offsets = pickle.load(file)  # noqa: S301
             parts = {}
             with no_collector():
                 for name in names:
-                    opened.seek(places[name])
+                    opened.seek(offsets[name])
                     parts[name] = pickle.load(file)  # noqa: S301
-            return Kept(identity, parts, seq, last)
+            return LogSnapshot(identity, parts, seq, last)
     except (OSError, ValueError, pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError, KeyError):
         return None
 
 
-def _seal() -> hashlib.blake2b:
-    """Return a digest that only the same code computes for the same content."""
-    return hashlib.blake2b(digest_size=_SEAL, key=_rules())
+def _new_digest() -> hashlib.blake2b:
+    """Return a hash object keyed with the digest of the code, so that a snapshot of another version is ignored."""
+    return hashlib.blake2b(digest_size=_DIGEST_BYTES, key=_code_digest())
 
 
-class _Sealing:
+class _DigestingWriter:
     """Writes to a file and digests what it writes, so that a large snapshot is never in memory as a whole."""
 
     def __init__(self, file: BinaryIO, beat: Callable[[], None]) -> None:
-        self.seal = _seal()
+        self.digest = _new_digest()
         self._file = file
         self._beat = beat
 
     def write(self, data: bytes) -> int:
         self._beat()
-        self.seal.update(data)
+        self.digest.update(data)
         return self._file.write(data)
 
 
-class _Beating:
-    """Reads a file.  Pickle asks it for at most some hundred kilobytes at a time, so it beats often enough."""
+class _BeatingReader:
+    """Reads a file and calls ``beat`` before each read.
+
+    That is often enough, because pickle reads at most some hundred kilobytes at a time.
+    """
 
     def __init__(self, file: BinaryIO, beat: Callable[[], None]) -> None:
         self._file = file
@@ -145,25 +159,28 @@ class _Beating:
         return self._file.readline()
 
 
-def _for_oneself(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _check_is_own(file: BinaryIO) -> None:
-    """Somebody else's file, as in a home of theirs, could run anything when it is unpickled."""
+def _check_owner(file: BinaryIO) -> None:
+    """Raise PermissionError unless this user owns the file and only this user can write it.
+
+    In a shared home, another user's file could run any code when it is unpickled.
+    """
     about = os.fstat(file.fileno())
     if about.st_uid != os.geteuid() or about.st_mode & _OTHERS_WRITE:
         raise PermissionError
 
 
 def _identity(entry: Entry) -> tuple[float, str]:
-    """Tells an entry from those at its place in other logs."""
+    """Return a value that differs between entries with the same number in different logs."""
     return entry.at, encode_entry(entry)
 
 
 @cache
-def _rules() -> bytes:
-    """Return a digest of the code that folds logs."""
+def _code_digest() -> bytes:
+    """Return a digest of the source code of `FOLDING_PACKAGES`."""
     import ashwood
 
     digest = hashlib.blake2b(digest_size=16)

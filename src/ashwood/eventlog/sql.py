@@ -1,11 +1,16 @@
-"""What the stores in SQL databases have in common: everything but how to connect and what can go wrong.
+"""The base class of stores in SQL databases: everything except connections, transactions and their errors.
 
-The SQL is what SQLite and PostgreSQL both speak, with ``?`` for values.  Four tables: ``experiments``; ``entries``,
-their logs; ``logs``, one narrow row an experiment: the head of its log and who may append; ``requests``, the inbox.
+Statements use only SQL that SQLite and PostgreSQL have in common, with ``?`` for values.  There are four tables:
 
-- **The head moves with the entries, in the same transaction**, so a log whose tail was cut off is recognised.
-- **Moving it is the gate**: one UPDATE that checks the token of the lease and the place where the log ended, and locks
-  the row.  Whoever comes late changes no row, and nothing is added.
+- ``experiments``: specs, and what lists show of experiments;
+- ``entries``: the entries of all event logs;
+- ``logs``: one short row for each experiment, with the head (number of the last entry) and the lease;
+- ``requests``: the inbox.
+
+**The head is set in the transaction that adds entries.**  So a log whose last entries are lost is recognised.
+
+**Setting the head is the check of the lease.**  One UPDATE compares the token of the lease and the previous head, and
+locks the row.  If another driver owns the experiment or has added entries, it changes no row, and nothing is added.
 """
 
 from __future__ import annotations
@@ -74,72 +79,72 @@ _LARGEST_TOKEN: Final = 2**62
 
 
 class Sync(Enum):
-    """When what a transaction did is safe from a power loss."""
+    """When the changes of a transaction become safe from a power loss."""
 
     WITHIN = auto()
-    """Before anybody sees it."""
+    """Before other processes can see them."""
     AFTER = auto()
-    """When the call returns; others may see it before, and don't wait for the disk."""
+    """When the call returns; other processes may see the changes earlier, and need not wait for the disk to write."""
     NEVER = auto()
-    """At some later time."""
+    """At some time after the call returns."""
 
 
 class Transaction(Protocol):
-    """Statements that take effect together."""
+    """A transaction that can write."""
 
     def run(self, sql: str, *values: object) -> list[Any]:
-        """Run one statement; returns its rows."""
+        """Run a statement and return its rows."""
         ...
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run one statement once a row of values."""
+        """Run a statement once for each row of values."""
         ...
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Add rows, in the quickest way that the database has."""
+        """Add rows to a table in the fastest way that the database offers."""
         ...
 
 
 class SqlStore(ABC):
-    """All experiments of a home in one database; see `ashwood.eventlog.port.Store`.
+    """A store in an SQL database; see `ashwood.eventlog.port.Store`.
 
     Attributes:
-        name: what messages call the database.
+        name: name of the database for messages.
     """
 
     NOW: ClassVar[str]
-    """SQL for the seconds since 1970, by the clock of the database."""
+    """SQL expression for the seconds since 1970 by the clock of the database."""
 
     name: str
 
     @abstractmethod
     def _query(self, sql: str, *values: object) -> list[Any]:
-        """The rows of one SELECT."""
+        """Run a SELECT statement and return its rows."""
 
     @abstractmethod
     def _commit(self, work: Callable[[Transaction], T], sync: Sync = Sync.WITHIN) -> T:
-        """Do ``work`` in one transaction that can write, and commit it.
+        """Call ``work`` with a transaction, commit it, and return the result of ``work``.
 
-        When this returns, what was done has been done exactly once; when it raises, nothing has been done.  ``work``
-        may be called again if the database asks for it.
+        When this returns, the transaction has been committed exactly once.  When it raises, it has not been committed.
+        ``work`` may be called several times, because a transaction that fails may be repeated.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
-    def hurry(self, *, on: bool = True) -> None:  # noqa: ARG002 - as `Store` has it
-        """Do nothing if there is no server."""
+    def hurry(self, *, on: bool = True) -> None:  # noqa: ARG002 - `Store` requires it
+        """Do nothing; a store with a server overrides this."""
         return
 
     def is_gone(self) -> bool:
-        """Return whether the database file was deleted or replaced; a server reports that as an error of its own."""
+        """Return False; a store in a file overrides this.  A server reports an error if its database is deleted."""
         return False
 
     # -- experiments ----------------------------------------------------------------------------
 
     def create(self, spec: ExperimentSpec, *, at: float) -> ExperimentId:
-        """Take a new experiment in, with an empty log."""
+        """Add an experiment with an empty log, and return its number."""
         text, labels, state = encode_spec(spec), json.dumps(spec.labels), str(ExperimentState.CREATED)
         row = {
             "created_at": float(at),
@@ -166,15 +171,15 @@ class SqlStore(ABC):
         return self._commit(work)
 
     def experiments(self) -> Sequence[ExperimentRecord]:
-        """All experiments, the oldest first."""
+        """Return the records of all experiments, the oldest first."""
         return [self._record(RecordRow(*row)) for row in self._query(f"{RECORD} ORDER BY id")]
 
     def record(self, experiment: ExperimentId) -> ExperimentRecord:
-        """One experiment."""
+        """Return the record of an experiment."""
         return self._record(self._row(experiment))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
-        """What an experiment is."""
+        """Return the spec of an experiment."""
         with self._checked_spec(experiment) as (text, _):
             return decode_spec(text)
 
@@ -186,9 +191,9 @@ class SqlStore(ABC):
 
     @contextmanager
     def _checked_spec(self, experiment: ExperimentId) -> Iterator[tuple[str, bool]]:
-        """Provide the text of a spec and whether it has a digest, which fits; name the experiment in errors."""
+        """Provide the text of a spec and whether its digest was checked; errors in the context name the experiment."""
         rows = self._query("SELECT version, spec, digest FROM experiments WHERE id = ?", experiment)
-        version, text, digest = self._only(experiment, rows)
+        version, text, digest = self._first(experiment, rows)
         advice = ""
         try:
             check_version(version)
@@ -202,7 +207,7 @@ class SqlStore(ABC):
             ) from error
 
     def change_spec(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
-        """Change what an experiment is; see `ashwood.eventlog.port.Store.change_spec`."""
+        """Replace the spec of an experiment; see `ashwood.eventlog.port.Store.change_spec`."""
         text = encode_spec(spec)
 
         def work(transaction: Transaction) -> list[Any]:
@@ -214,10 +219,10 @@ class SqlStore(ABC):
                 experiment,
             )
 
-        self._only(experiment, self._commit(work))
+        self._first(experiment, self._commit(work))
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> SqlLog:
-        """An experiment's log."""
+        """Return the log of an experiment."""
         return SqlLog(self, experiment, token)
 
     def annotate(
@@ -228,10 +233,11 @@ class SqlStore(ABC):
         labels: Sequence[str] | None = None,
         archived: bool | None = None,
     ) -> None:
-        """Change what the list of experiments shows."""
+        """Change the name, the labels or the archived flag of an experiment."""
 
         def work(transaction: Transaction) -> list[Any]:
-            # Locks the row, so that two that change different fields do not undo each other's change.
+            # This UPDATE locks the row before it is read.  Otherwise two processes that change different fields at the
+            # same time could read the same row, and one would undo the change of the other.
             rows = transaction.run("UPDATE experiments SET archived = archived WHERE id = ? RETURNING id", experiment)
             for row in transaction.run(f"{RECORD} WHERE id = ?", experiment):
                 known, _ = read_about(RecordRow(*row), lambda: self.spec(experiment))
@@ -250,25 +256,26 @@ class SqlStore(ABC):
                 )
             return rows
 
-        self._only(experiment, self._commit(work))
+        self._first(experiment, self._commit(work))
 
     def delete(self, experiment: ExperimentId) -> None:
-        """Forget an experiment, its log and its requests."""
+        """Delete an experiment, its log and its requests."""
 
         def work(transaction: Transaction) -> list[Any]:
-            # First the row that an append would lock, so that none slips in between.
+            # The row of ``logs`` first, because `append` locks it, too.  So no entry can be added after the entries
+            # were deleted and before the experiment is.
             gone = transaction.run("DELETE FROM logs WHERE experiment = ? RETURNING experiment", experiment)
             transaction.run("DELETE FROM entries WHERE experiment = ?", experiment)
             transaction.run("DELETE FROM requests WHERE experiment = ?", experiment)
             transaction.run("DELETE FROM experiments WHERE id = ?", experiment)
             return gone
 
-        self._only(experiment, self._commit(work))
+        self._first(experiment, self._commit(work))
 
     # -- leases -----------------------------------------------------------------------------------
 
     def lease(self, experiment: ExperimentId) -> LeaseState | None:
-        """Who owns an experiment; None: nobody."""
+        """Return the lease of an experiment, or None if no driver owns it."""
         rows = self._query(
             f"SELECT token, beat, driver, driver_digest, {self.NOW} - seen FROM logs"  # noqa: S608
             " WHERE experiment = ? AND driver IS NOT NULL",
@@ -277,10 +284,10 @@ class SqlStore(ABC):
         return read_lease(*rows[0]) if rows else None
 
     def take_lease(self, experiment: ExperimentId, driver: Driver, *, over: LeaseState | None = None) -> Token:
-        """Own an experiment that nobody owns, or whose owner is still exactly ``over``."""
+        """Take the lease of an experiment that has no owner, or whose lease is still equal to ``over``."""
         token, beat = (over.token, over.beat) if over else (-1, -1)
         text = json.dumps(driver)
-        # A damaged token is replaced by one that no earlier owner has.
+        # A damaged token cannot be incremented.  It is replaced by a random one, which no earlier owner had.
         fresh = secrets.randbits(60)
 
         def work(transaction: Transaction) -> list[Any]:
@@ -298,11 +305,11 @@ class SqlStore(ABC):
 
         if rows := self._commit(work):
             return int(rows[0][0])
-        self._only(experiment, self._query("SELECT id FROM experiments WHERE id = ?", experiment))
+        self._first(experiment, self._query("SELECT id FROM experiments WHERE id = ?", experiment))
         raise busy(self.lease(experiment))
 
     def beat(self, experiment: ExperimentId, token: Token) -> None:
-        """Give a sign of life."""
+        """Record a heartbeat of the owner."""
 
         def work(transaction: Transaction) -> list[Any]:
             return transaction.run(
@@ -312,12 +319,12 @@ class SqlStore(ABC):
                 token,
             )
 
-        # One that a power loss takes back is no loss: its driver is gone as well.
+        # The heartbeat need not survive a power loss, because the driver does not survive it either.
         if not self._commit(work, Sync.NEVER):
             raise lost(experiment, self.lease(experiment))
 
     def release_lease(self, experiment: ExperimentId, token: Token) -> None:
-        """Let go of an experiment."""
+        """Give a lease back, or do nothing if it is lost."""
         self._commit(
             lambda transaction: transaction.run(
                 "UPDATE logs SET driver = NULL WHERE experiment = ? AND token = ?", experiment, token
@@ -327,7 +334,7 @@ class SqlStore(ABC):
     # -- requests ---------------------------------------------------------------------------------
 
     def post(self, experiment: ExperimentId, request: Request, *, at: float) -> RequestId:
-        """Leave a request for whoever drives the experiment, now or next."""
+        """Add a request to the inbox of an experiment, and return its number."""
         at, body = float(at), encode_request(request)
         row = (at, VERSION, body, request_digest(at, VERSION, body), experiment)
         rows = self._commit(
@@ -338,7 +345,7 @@ class SqlStore(ABC):
             ),
             Sync.AFTER,
         )
-        return int(self._only(experiment, rows)[0])
+        return int(self._first(experiment, rows)[0])
 
     def pending(self, experiment: ExperimentId) -> Sequence[tuple[RequestId, PendingRequest]]:
         """Return the requests that have no answer yet, the oldest first."""
@@ -349,7 +356,7 @@ class SqlStore(ABC):
         return [(number, read_request(*request)) for number, *request in rows]
 
     def answer(self, request: RequestId) -> Answer | None:
-        """What became of a request; None: it waits."""
+        """Return the answer to a request, or None if it has none yet."""
         rows = self._query("SELECT answered, refused FROM requests WHERE id = ?", request)
         if not rows:
             raise NotFound(f"there is no request {request} in {self.name}")
@@ -359,17 +366,18 @@ class SqlStore(ABC):
     # -- rows that may be damaged -----------------------------------------------------------------
 
     def _row(self, experiment: ExperimentId) -> RecordRow:
-        return RecordRow(*self._only(experiment, self._query(f"{RECORD} WHERE id = ?", experiment)))
+        return RecordRow(*self._first(experiment, self._query(f"{RECORD} WHERE id = ?", experiment)))
 
     def _record(self, row: RecordRow) -> ExperimentRecord:
         return read_record(row, lambda: self.spec(row.id), lambda: self._rebuild_state(row))
 
     @cached_property
     def _rebuilt(self) -> dict[RecordRow, ExperimentState]:
+        """The states that were rebuilt from logs, by the damaged row, because lists may be read again and again."""
         return {}
 
     def _rebuild_state(self, row: RecordRow) -> ExperimentState:
-        """Return the state that a log leads to, as far as it can be read."""
+        """Return the state of an experiment after all entries of its log that can be read."""
         if row not in self._rebuilt:
             state = ExperimentState.CREATED
             with suppress(EventLogError, NotFound):
@@ -380,22 +388,23 @@ class SqlStore(ABC):
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def _only(self, experiment: ExperimentId, rows: Sequence[Any]) -> Any:
+    def _first(self, experiment: ExperimentId, rows: Sequence[Any]) -> Any:
+        """Return the first row, or raise NotFound if there is none because the experiment does not exist."""
         if rows:
             return rows[0]
         known = [number for (number,) in self._query("SELECT id FROM experiments ORDER BY id")]
-        there = f"there are {known[0]} to {known[-1]}" if known else "there are none yet"
+        others = f"experiments are numbered {known[0]} to {known[-1]}" if known else "there are no experiments yet"
         raise NotFound(
-            f"there is no experiment {experiment} in {self.name}; {there} (see: ashwood list){self._hint(experiment)}"
+            f"there is no experiment {experiment} in {self.name}; {others} (see: ashwood list){self._hint(experiment)}"
         )
 
     def _hint(self, experiment: ExperimentId) -> str:  # noqa: ARG002
-        """Return what else a message says of an experiment that the database does not have."""
+        """Return a text for the end of the message that an experiment is not in the database."""
         return ""
 
 
 class SqlLog:
-    """The log of one experiment of a `SqlStore`."""
+    """The event log of one experiment in a `SqlStore`."""
 
     def __init__(self, store: SqlStore, experiment: ExperimentId, token: Token | None) -> None:
         self._store = store
@@ -412,14 +421,14 @@ class SqlLog:
         summary: Mapping[str, Any] | None = None,
         answers: Mapping[RequestId, Answer] | None = None,
     ) -> Seq:
-        """Add entries and answer requests, all or none; when this returns they survive a power loss."""
+        """Add entries and answer requests, all or nothing; see `ashwood.eventlog.port.EventLog.append`."""
         rows = [(self._experiment, *to_row(seq, entry)) for seq, entry in enumerate(entries, start=self._last + 1)]
         answered = [
             (answer.refused and storable(answer.refused), number, self._experiment)
             for number, answer in (answers or {}).items()
         ]
         state = state_after(entries)
-        listed = None if state is None and summary is None else self._list(state, summary)
+        listed = None if state is None and summary is None else self._list_columns(state, summary)
 
         def work(transaction: Transaction) -> bool:
             if not self._advance(transaction, len(rows)):
@@ -440,15 +449,16 @@ class SqlLog:
             return True
 
         if not self._store._commit(work):
-            raise self._too_late()
+            raise self._rejected()
         self._last += len(rows)
         self._head, self._listed = self._last, listed or self._listed
         return self._last
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:
-        """The entries behind ``after``, in order, up to where the log ends now."""
+        """Yield the entries after ``after``, in order, up to the present end of the log."""
         last = self.last()
-        chunk = _FIRST_CHUNK  # whoever wants just a few needn't wait for many
+        # The first chunk is small, because some callers need only a few entries.
+        chunk = _FIRST_CHUNK
         while after < last:
             end = min(after + chunk, last)
             chunk = min(2 * chunk, _CHUNK)
@@ -459,21 +469,23 @@ class SqlLog:
                 after,
                 end,
             )
-            # A row with a wrong number ends what can be read, also if the rows behind it have the right numbers.
+            # Read up to the first row that does not have the expected number.
             numbered = takewhile(lambda pair: pair[0][0] == pair[1], zip(rows, count(after + 1), strict=False))
             try:
                 for seq, entry in from_rows([Row._make(row) for row, _ in numbered]):
                     yield seq, entry
                     after = seq
             except EventLogError as error:
-                raise self._damaged(after + 1, f"can't be used: {error}") from error
+                raise self._damaged(after + 1, f"cannot be read: {error}") from error
             if after < end:
                 self.last()  # Raises NotFound if the experiment was deleted meanwhile.
                 raise self._damaged(after + 1, "is missing")
 
     def _advance(self, transaction: Transaction, count: int) -> bool:
+        """Set the head for ``count`` new entries, and return whether this log may append; see the module."""
         owned, token = ("", ()) if self._token is None else (" AND token = ? AND driver IS NOT NULL", (self._token,))
-        # A damaged head of another type, which only SQLite can hold, may not equal itself when it comes back.
+        # SQLite can store a value of any type in the column.  A damaged head of another type, such as a text that is
+        # not UTF-8, may change when it is read, so only its type is compared.
         same, head = ("head = ?", (self._head,)) if type(self._head) is int else ("typeof(head) <> 'integer'", ())
         moved = transaction.run(
             f"UPDATE logs SET head = ? WHERE experiment = ? AND {same}{owned} RETURNING head",  # noqa: S608
@@ -484,11 +496,12 @@ class SqlLog:
         )
         return bool(moved)
 
-    def _too_late(self) -> EventLogError:
+    def _rejected(self) -> EventLogError:
+        """Return the error that says why the database rejected entries; raise NotFound if the experiment is gone."""
         owner = self._store.lease(self._experiment)
         if self._token is not None and (owner is None or owner.token != self._token):
             return lost(self._experiment, owner)
-        self.last()  # says so where there is no such experiment any more
+        self.last()  # Raises NotFound if the experiment was deleted meanwhile.
         return moved_on(self._experiment, self._last)
 
     def last(self) -> Seq:
@@ -496,24 +509,24 @@ class SqlLog:
         return end_of_log(*self._ends())
 
     def _ends(self) -> tuple[Any, Any]:
-        """Return the recorded head and the highest number of an entry."""
+        """Return the stored head and the highest number of an entry."""
         rows = self._store._query(f"{ENDS} WHERE id = ?", self._experiment)
-        head, highest = self._store._only(self._experiment, rows)
+        head, highest = self._store._first(self._experiment, rows)
         return head, highest
 
-    def _list(self, state: ExperimentState | None, summary: Mapping[str, Any] | None) -> tuple[str, str]:
-        """Return what lists show of the state and the summary, with those of the record for what is None."""
+    def _list_columns(self, state: ExperimentState | None, summary: Mapping[str, Any] | None) -> tuple[str, str]:
+        """Return the columns of the state and the summary; the present values stand in for arguments that are None."""
         if self._listed is None and (state is None or summary is None):
             record = ExperimentRecord(self._experiment, 0.0, "", ExperimentState.CREATED, {})
-            with suppress(NotFound):  # It was deleted meanwhile, which the transaction finds out.
+            with suppress(NotFound):  # If it was deleted meanwhile, the transaction is rejected.
                 record = self._store.record(self._experiment)
             self._listed = str(record.state), json.dumps(record.summary)
         known = self._listed or ("", "")
         return known[0] if state is None else str(state), known[1] if summary is None else json.dumps(summary)
 
-    def _damaged(self, seq: Seq, why: str) -> EventLogError:
+    def _damaged(self, seq: Seq, problem: str) -> EventLogError:
         save = f"; the entries before it can be saved with: ashwood export {self._experiment} --until {seq - 1}"
         return EventLogError(
-            f"{self._store.name}: entry {seq} of experiment {self._experiment} {why}"
+            f"{self._store.name}: entry {seq} of experiment {self._experiment} {problem}"
             + (f"{save} --out FILE.ashwood" if seq > 1 else "")
         )

@@ -1,4 +1,4 @@
-"""An experiment's state as its latest entries tell it, for the lists that stores keep."""
+"""The state of an experiment according to its latest entries; stores save it for lists of experiments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 
 
 def state_after(entries: Sequence[Entry]) -> ExperimentState | None:
-    """The state that the last of these entries to change it leads to; None: none changes it."""
+    """Return the state that an experiment has after these entries, or None if none of them changes its state."""
     return next((state for entry in reversed(entries) if (state := _state_after(entry)) is not None), None)
 
 
@@ -25,6 +25,6 @@ def _state_after(entry: Entry) -> ExperimentState | None:
     match entry.event:
         case DriverStarted():
             return ExperimentState.RUNNING
-        case PauseRequested():  # version 1 recorded no decision to leave
+        case PauseRequested():  # Version 1 recorded no `LeaveExperiment` decision for it.
             return ExperimentState.PAUSING
     return None

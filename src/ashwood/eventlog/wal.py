@@ -1,12 +1,13 @@
-"""Check of SQLite's write-ahead log: SQLite drops all that follows a damaged frame, and does not say so.
+"""A check of SQLite's write-ahead log, because SQLite silently drops all commits from a damaged frame on.
 
-The formats are those of https://www.sqlite.org/fileformat2.html#the_write_ahead_log and
-https://www.sqlite.org/walformat.html.  A write-ahead log is a header of 32 bytes and frames, each a header of 24 bytes
-and a page.  All frames that were written since the log was last started anew carry the salts of its header: they are
-one generation.  Their checksums are a chain, in which SQLite follows the frames until one does not fit.
+The formats are described at https://www.sqlite.org/fileformat2.html#the_write_ahead_log and
+https://www.sqlite.org/walformat.html.  A write-ahead log consists of a header of 32 bytes and of frames, each with a
+header of 24 bytes and a page.  SQLite overwrites the log from its start after a checkpoint, with new salts in the
+header.  All frames with these salts are one generation.  The checksum of a frame continues that of the frame before, so
+SQLite accepts frames up to the first one whose checksum is wrong.
 
-Checksums of 64 MiB take seconds in Python.  So a connection that only reads opens the database first: SQLite checks the
-chain and notes in the ``-shm`` file how many frames it accepts.  What it does not accept is looked at here.
+Checksums of 64 MiB take seconds in Python.  So a read-only connection opens the database first: SQLite checks the
+frames and writes into the ``-shm`` file how many it accepts.  This module examines only the frames after these.
 """
 
 from __future__ import annotations
@@ -27,23 +28,28 @@ _FRAME: Final = struct.Struct(">6I")  # page, size of the database after a commi
 _MAGICS: Final = {0x377F0682: "<", 0x377F0683: ">"}
 """Magic numbers, with the byte order in which words enter the checksum."""
 
-_INDEX: Final = struct.Struct("=3I2BH2I2I8s2I")  # the header of the -shm file, which is there twice
-_PAGE_SIZE: Final = 4096  # of all databases that SQLite has made since 2016, unless it is told otherwise
+_INDEX: Final = struct.Struct("=3I2BH2I2I8s2I")  # header of the -shm file; the file begins with two copies of it
+_PAGE_SIZE: Final = 4096  # default of SQLite since 2016
 _GENERATIONS: Final = 1 << 16
-_LOOKS: Final = 100
+"""Maximum age of a frame of an earlier generation, in generations.
+
+A damaged salt rarely has a value in this range.
+"""
+_TRIES: Final = 100
 
 
 class Tail(NamedTuple):
-    """What follows the frames that SQLite accepts, and belongs to the same generation.
+    """The frames of the present generation that SQLite does not accept.
 
-    A transaction is on disk before the next one begins, and the header before the first frame.  So a crash can tear the
-    last transaction, but neither one that another one follows, nor the header.
+    A transaction is on the disk before the next one begins, and the header is on the disk before the first frame.  So a
+    crash can leave the last transaction incomplete, but neither an earlier one nor the header.
 
     Attributes:
-        first: number of the first frame that does not fit; frames are numbered from 1.
+        first: number of the first frame with a wrong checksum; frames are numbered from 1.
         last: number of the last frame of the generation.
-        has_commit: whether a transaction ends among these frames.
-        is_damage: whether they were damaged after they were written, and not torn while they were being written.
+        has_commit: whether a transaction ends in these frames.
+        is_damage: whether the frames were damaged after they were written; otherwise a crash may have left the last
+            transaction incomplete.
     """
 
     first: int
@@ -53,7 +59,7 @@ class Tail(NamedTuple):
 
 
 def wal_of(path: Path) -> Path:
-    """Return the write-ahead log of a database; if that is a link, it is beside the file that the link leads to."""
+    """Return the path of the write-ahead log of a database: beside the file that ``path`` leads to if it is a link."""
     return _beside(path, "-wal")
 
 
@@ -66,54 +72,56 @@ def has_wal(path: Path) -> bool:
 
 
 def shm_of(path: Path) -> Path:
-    """Return the file through which connections to a database share the index of its write-ahead log."""
+    """Return the path of the file through which connections to a database share the index of its write-ahead log."""
     return _beside(path, "-shm")
 
 
 def _beside(path: Path, suffix: str) -> Path:
-    with suppress(OSError, RuntimeError):  # A link that leads in a circle is no database.
+    with suppress(OSError, RuntimeError):  # Links lead in a circle, so there is no database.
         path = path.resolve()
     return path.with_name(f"{path.name}{suffix}")
 
 
 def find_tail(path: Path) -> Tail | None:
-    """Return what SQLite does not accept of a write-ahead log, or None if it accepts all of it.
+    """Return the frames of a write-ahead log that SQLite does not accept, or None if it accepts all of them.
 
-    A connection must have read from the database, and must still be open.  Other processes may write meanwhile.
+    A connection must have read from the database and must still be open.  Other processes may write to the database.
     """
     with suppress(FileNotFoundError):  # Another process closed the database, and SQLite deleted the files.
-        for _ in range(_LOOKS):
-            accepted = _accepted(path)
+        for _ in range(_TRIES):
+            accepted = _read_accepted(path)
             tail = _tail_after(path, accepted)
             if tail is None or not tail.is_damage:
                 return tail
-            # A transaction that was committed meanwhile follows the accepted frames, too.
-            if accepted == _accepted(path):
+            # Another process may have committed transactions after the accepted frames were read.  They look like
+            # damage.  In that case the number of accepted frames has changed, and the check is repeated.
+            if accepted == _read_accepted(path):
                 return tail
             time.sleep(0.001)
     return None
 
 
-def cut_off(path: Path, aside: Path) -> None:
-    """Cut a write-ahead log off after the frames that SQLite accepts, and keep a copy of all of it.
+def truncate_tail(path: Path, backup: Path) -> None:
+    """Truncate a write-ahead log after the frames that SQLite accepts, after a copy of the whole log was made.
 
-    A connection must have read from the database, and must still be open; no process may write to it.
+    A connection must have read from the database and must still be open.  No process may write to the database.
 
     Args:
-        path: the database.
-        aside: the file for the copy.
+        path: path of the database.
+        backup: path of the copy, which must not exist.
 
     Raises:
-        OSError: it cannot be copied or cut off; in the first case nothing has changed.
+        OSError: the log cannot be copied, so nothing was changed, or it cannot be truncated.
     """
-    accepted, wal = _accepted(path), wal_of(path)
+    accepted, wal = _read_accepted(path), wal_of(path)
     with wal.open("r+b") as file:
-        with aside.open("xb") as copy:
-            while piece := file.read(1 << 20):
-                copy.write(piece)
+        with backup.open("xb") as copy:
+            while chunk := file.read(1 << 20):
+                copy.write(chunk)
+            # The copy must be on the disk before the log is truncated.
             copy.flush()
             os.fsync(copy.fileno())
-        share(aside)
+        share(backup)
         file.seek(0)
         header = file.read(_HEADER.size)
         page_size = _PAGE_SIZE if _order_of(header) is None else _HEADER.unpack(header)[2]
@@ -122,20 +130,26 @@ def cut_off(path: Path, aside: Path) -> None:
 
 
 class _Accepted(NamedTuple):
-    """What SQLite notes in the ``-shm`` file."""
+    """The frames that SQLite accepts, according to the ``-shm`` file.
+
+    Attributes:
+        frames: their number.
+        checksum: checksum of the last of them.
+        salts: salts of their generation.
+    """
 
     frames: int
     checksum: tuple[int, int]
     salts: bytes
 
 
-def _accepted(path: Path) -> _Accepted:
-    handle = _shared(shm_of(path))
-    for _ in range(_LOOKS):
+def _read_accepted(path: Path) -> _Accepted:
+    handle = _open_shm(shm_of(path))
+    for _ in range(_TRIES):
         one, other = (os.pread(handle, _INDEX.size, at) for at in (0, _INDEX.size))
         if one == other and len(one) == _INDEX.size:
             break
-        time.sleep(0.001)  # A writer is about to change both.
+        time.sleep(0.001)  # A writer is between its writes of the two copies.
     else:
         raise FileNotFoundError(path)
     *_, frames, _, sum0, sum1, salts, _, _ = _INDEX.unpack(one)
@@ -146,11 +160,12 @@ _handles: Final[dict[tuple[int, int], int]] = {}
 _guard: Final = Lock()
 
 
-def _shared(path: Path) -> int:
+def _open_shm(path: Path) -> int:
     """Return a descriptor of a ``-shm`` file.
 
-    It stays open until SQLite has deleted the file, see `close_deleted`.  Closing it earlier would release the locks
-    that all connections of this process have on the file: https://www.sqlite.org/howtocorrupt.html, section 2.2.
+    The descriptor stays open until SQLite has deleted the file, see `close_deleted`.  POSIX locks belong to the
+    process: closing any descriptor of the file would release the locks of all SQLite connections in this process.  See
+    https://www.sqlite.org/howtocorrupt.html, section 2.2.
     """
     with _guard:
         about = path.stat()
@@ -161,9 +176,9 @@ def _shared(path: Path) -> int:
 
 
 def close_deleted() -> None:
-    """Close what `find_tail` left open of files that SQLite has deleted; call it after a connection is closed.
+    """Close descriptors of ``-shm`` files that SQLite has deleted; call it after a connection is closed.
 
-    It must not be called by the garbage collector, which may run while the lock is held.
+    A finalizer must not call it: the garbage collector may run while this thread holds the lock, which is a deadlock.
     """
     with _guard:
         for key, handle in list(_handles.items()):
@@ -176,7 +191,7 @@ def _tail_after(path: Path, accepted: _Accepted) -> Tail | None:
         handle = file.fileno()
         header = os.pread(handle, _HEADER.size, 0)
         order = _order_of(header)
-        # SQLite accepts nothing if the header is damaged.
+        # If the header is damaged, SQLite accepts no frames, and the page size is unknown.
         page_size = _PAGE_SIZE if order is None else _HEADER.unpack(header)[2]
         count = (os.fstat(handle).st_size - _HEADER.size) // (_FRAME.size + page_size)
         if count < 1:
@@ -212,7 +227,10 @@ def _order_of(header: bytes) -> str | None:
 
 
 def _is_earlier(salts: tuple[int, ...], current: tuple[int, ...]) -> bool:
-    """Return whether a frame is left of an earlier generation: the first salt counts them, the second is random."""
+    """Return whether a frame belongs to an earlier generation.
+
+    The first salt counts the generations, and the second is random.
+    """
     return salts[1] != current[1] and 0 < (current[0] - salts[0]) % (1 << 32) < _GENERATIONS
 
 
@@ -225,7 +243,7 @@ def _first_bad(
     first: int,
     checksum: tuple[int, ...],
 ) -> int:
-    """Return the number of the first frame from ``first`` on that does not continue the chain of checksums."""
+    """Return the number of the first frame from ``first`` on that has a wrong checksum."""
     for number in range(first, len(begins) + 1):
         frame = os.pread(handle, _FRAME.size + page_size, begins[number - 1])
         checksum = _checksum(frame[_FRAME.size :], order, _checksum(frame[:8], order, checksum))

@@ -1,4 +1,4 @@
-"""A log that keeps nothing: for simulations that nobody will resume or look at."""
+"""An event log that stores nothing, for simulations whose log is never read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
 
 
-class Oblivion:
-    """Counts entries and forgets them; see `ashwood.eventlog.port.EventLog`."""
+class NullLog:
+    """An event log that counts entries and discards them; see `ashwood.eventlog.port.EventLog`."""
 
     def __init__(self) -> None:
         self._seq = 0
@@ -21,14 +21,14 @@ class Oblivion:
         summary: Mapping[str, Any] | None = None,  # noqa: ARG002
         answers: Mapping[RequestId, Answer] | None = None,  # noqa: ARG002
     ) -> Seq:
-        """Forget all of it."""
+        """Discard entries, and return the number of the last one."""
         self._seq += len(entries)
         return self._seq
 
     def read(self, *, after: Seq = 0) -> Iterator[tuple[Seq, Entry]]:  # noqa: ARG002
-        """Nothing is left to read."""
+        """Return an empty iterator."""
         return iter(())
 
     def last(self) -> Seq:
-        """How many were forgotten."""
+        """Return the number of the last entry that was appended, or 0 if there is none."""
         return self._seq
