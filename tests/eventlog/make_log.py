@@ -1,7 +1,8 @@
-"""Makes the log that is kept of a version, before the next one changes a record's shape.
+"""Writes the log of the present codec version that the tests keep; run it before the shape of a record changes.
 
-``python -m tests.eventlog.make_log tests/eventlog/logs/version-3.db``: experiments on a made-up cluster in virtual
-time, by the real engine, into a real store.  Nodes join and leave, workers are lost, trials fail and are given up.
+``python -m tests.eventlog.make_log tests/eventlog/logs/version-3.db`` runs experiments with the real engine on a
+simulated cluster in virtual time, and writes them to an SQLite store.  Nodes join and leave, workers are preempted, and
+trials fail.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from ashwood.simulation.costs import Costs, Faults, Workers
 from ashwood.simulation.training import PowerLaw
 from ashwood.testing.records import full_spec
 
-_A_NODE = 2
+_SLOTS_OF_NODE = 2
 
 
 def main(path: Path) -> None:
-    """Make a log that holds an experiment in each state that it can be left in."""
+    """Write a store with one experiment for each state in which a driver can leave one."""
     with closing(SqliteStore(path)) as store:
         _run(store, _spec())
         _run(store, replace(_spec(), stop_at=0.4), after={9: TrialWarned(0, 1, "it never reads trial.checkpoint")})
@@ -57,7 +58,7 @@ def _spec(**search: Any) -> ExperimentSpec:
     return replace(
         spec,
         name=f"log of version {VERSION}",
-        description="made by tests/eventlog/make_log.py, on a cluster that is made up",
+        description="made by tests/eventlog/make_log.py on a simulated cluster",
         labels=("old",),
         search=settings,
         smaller_is_better=True,
@@ -74,7 +75,7 @@ class _Died(EventLogError):
 
 
 class _Cluster(SimulatedBackend):
-    """Says where its workers are, and asks what is to be asked after so many events."""
+    """A simulated backend whose events name nodes; it adds ``asked`` events after given numbers of its own events."""
 
     def __init__(self, spec: ExperimentSpec, asked: dict[int, Event], clock: VirtualClock | None = None) -> None:
         training = PowerLaw(max_length=16, spread=1.5)
@@ -89,21 +90,21 @@ class _Cluster(SimulatedBackend):
             clock=clock,
         )
         self._asked = asked
-        self._told = 0
+        self._count = 0
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         events = [self._with_node(event) for event in super().next_events(timeout)]
-        self._told += len(events)
-        due = [number for number in self._asked if number <= self._told]
+        self._count += len(events)
+        due = [number for number in self._asked if number <= self._count]
         return [*events, *(self._asked.pop(number) for number in sorted(due))]
 
     def _with_node(self, event: Event) -> Event:
         match event:
             case CapacityChanged(slots):
-                nodes = {f"10.0.0.{node + 1}": _A_NODE for node in range(slots // _A_NODE)}
+                nodes = {f"10.0.0.{node + 1}": _SLOTS_OF_NODE for node in range(slots // _SLOTS_OF_NODE)}
                 return event._replace(nodes=nodes, why="a node joined or left")
             case AttemptStarted(slot=slot):
-                return event._replace(node=f"10.0.0.{slot // _A_NODE + 1}")
+                return event._replace(node=f"10.0.0.{slot // _SLOTS_OF_NODE + 1}")
         return event
 
 
@@ -125,7 +126,7 @@ def _run(
 
 
 def _run_again(store: SqliteStore, spec: ExperimentSpec) -> None:
-    """Run an experiment that pauses because its storage fails, and again after its end to retry failed trials."""
+    """Run an experiment that pauses because its storage fails; resume it, and retry its failed trials at the end."""
     experiment, asked = Experiment(spec), {6: StorageFailed(0, 1, "access is refused", UNREACHABLE)}
     backend = _Cluster(spec, dict[int, Event](asked))
     log = store.log(store.create(spec, at=backend.clock()))

@@ -1,4 +1,4 @@
-"""Records: whatever they hold, they come back as they were, and what isn't as it was written is recognised."""
+"""Codec: all entries, requests and specs can be encoded and decoded without change, and damage is detected."""
 
 import json
 import math
@@ -31,14 +31,14 @@ from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
 
-# Also what UTF-8 has no form for, as file names can hold it.
+# With surrogates, which UTF-8 cannot encode, because file names can contain them.
 texts = st.text(st.characters() | st.sampled_from(string.printable + "\0\ud800\udcff☃"))
 numbers = st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, 5e-324, 0.1 + 0.2])
 mappings = st.dictionaries(texts, numbers | texts | st.none() | st.booleans() | st.integers(), max_size=3)
 
 
 def any_of(cls: Any) -> st.SearchStrategy[Any]:
-    """Any record of a class."""
+    """Return a strategy for all records of a class."""
     return st.builds(cls, **{name: any_value(kind) for name, kind in get_type_hints(cls).items()})
 
 
@@ -64,7 +64,7 @@ all_entries = st.builds(Entry, numbers, all_events, st.lists(all_decisions, max_
 
 
 @given(all_entries)
-def test_every_entry_comes_back(entry: Entry) -> None:
+def test_every_entry_is_decoded_unchanged(entry: Entry) -> None:
     text = encode_entry(entry)
     assert text.isascii()
     assert "\n" not in text
@@ -73,11 +73,11 @@ def test_every_entry_comes_back(entry: Entry) -> None:
 
 
 @given(st.one_of([any_of(cls) for cls in get_args(events.Request)]))
-def test_every_request_comes_back(request: events.Request) -> None:
+def test_every_request_is_decoded_unchanged(request: events.Request) -> None:
     assert repr(decode_request(VERSION, encode_request(request))) == repr(request)
 
 
-def test_the_records_for_tests_are_of_every_kind() -> None:
+def test_records_for_tests_include_every_class() -> None:
     assert {type(request) for request in telling_requests()} == set(get_args(events.Request))
     seen = {type(d.why) for entry in entries_of_control() for d in entry.decisions if isinstance(d, LeaveExperiment)}
     assert set(get_args(decisions.WhyLeave)) <= seen
@@ -85,7 +85,7 @@ def test_the_records_for_tests_are_of_every_kind() -> None:
     assert all(hasattr(reason, "_fields") for reason in known)
 
 
-def test_a_spec_of_version_1_has_the_defaults_of_what_it_did_not_know() -> None:
+def test_spec_of_version_1_gets_defaults_for_new_fields() -> None:
     new = ("max_common_failures", "stop_at", "max_seconds", "checkpoint_policy", "provenance")
     text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name not in new})
     spec = decode_spec(text)
@@ -95,14 +95,14 @@ def test_a_spec_of_version_1_has_the_defaults_of_what_it_did_not_know() -> None:
     assert decode_spec(encode_spec(full_spec())) == full_spec()
 
 
-def test_a_spec_of_version_2_runs_here_and_gives_its_trials_another_worker_any_number_of_times() -> None:
+def test_spec_of_version_2_runs_locally_with_unlimited_preemptions() -> None:
     new = ("max_preemptions", "demand", "ray")
     text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name not in new})
     spec = decode_spec(text)
     assert (spec.max_preemptions, spec.demand, spec.ray) == (None, Demand(), None)
 
 
-def test_events_of_version_2_know_nothing_of_nodes() -> None:
+def test_events_of_version_2_have_no_nodes() -> None:
     changed = decode_entry(1.0, 2, '{"event":{"is":"CapacityChanged","slots":3},"decisions":[]}')
     assert changed.event == events.CapacityChanged(3, {}, "")
     started = '{"event":{"is":"AttemptStarted","trial":0,"attempt":1,"slot":2,"length":0},"decisions":[]}'
@@ -114,7 +114,7 @@ def test_checkpoint_of_version_3_has_no_metrics() -> None:
     assert decode_entry(1.0, 3, saved).event == events.CheckpointSaved(0, 1, 4, "trial-0/length-4-attempt-1", None)
 
 
-def test_full_disk_of_version_4_is_a_storage_that_failed() -> None:
+def test_disk_filled_of_version_4_becomes_storage_failed() -> None:
     text = (
         '{"event":{"is":"DiskFilled","trial":0,"attempt":1,"error":"full"},"decisions":[{"is":"LeaveExperiment",'
         '"state":"paused","why":{"is":"NoSpace","error":"full"}}]}'
@@ -123,7 +123,7 @@ def test_full_disk_of_version_4_is_a_storage_that_failed() -> None:
     assert decode_entry(1.0, 4, text) == Entry(1.0, events.StorageFailed(0, 1, "full", events.FULL), (left,))
 
 
-def test_spec_without_rules_is_decided_by_rules_0() -> None:
+def test_spec_without_rules_has_rules_0() -> None:
     text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name != "rules"})
     assert decode_spec(text).rules == 0
     assert full_spec().rules == RULES > 0
@@ -133,17 +133,17 @@ def test_spec_without_rules_is_decided_by_rules_0() -> None:
     st.lists(all_entries, min_size=1, max_size=5),
     st.data(),
 )
-def test_damage_anywhere_is_found_and_what_came_before_is_read(entries: list[Entry], data: st.DataObject) -> None:
+def test_from_rows_yields_entries_before_damaged_row_and_raises(entries: list[Entry], data: st.DataObject) -> None:
     rows = [to_row(seq, entry) for seq, entry in enumerate(entries, start=1)]
-    place = data.draw(st.integers(0, len(rows) - 1))
-    row = rows[place]
+    damaged = data.draw(st.integers(0, len(rows) - 1))
+    row = rows[damaged]
     assert row.digest is not None
-    spoil = data.draw(st.integers(0, len(row.body) - 1))
-    rows[place] = data.draw(
+    at = data.draw(st.integers(0, len(row.body) - 1))
+    rows[damaged] = data.draw(
         st.sampled_from(
             [
-                row._replace(body=row.body[:spoil] + chr(ord(row.body[spoil]) ^ 1) + row.body[spoil + 1 :]),
-                row._replace(body=row.body[:spoil]),
+                row._replace(body=row.body[:at] + chr(ord(row.body[at]) ^ 1) + row.body[at + 1 :]),
+                row._replace(body=row.body[:at]),
                 row._replace(seq=row.seq + 1),
                 row._replace(at=math.nextafter(row.at, math.inf) if math.isfinite(row.at) else 0.0),
                 row._replace(version=VERSION + 1),
@@ -153,12 +153,12 @@ def test_damage_anywhere_is_found_and_what_came_before_is_read(entries: list[Ent
         )
     )
     reading = from_rows(rows)
-    assert repr([next(reading)[1] for _ in range(place)]) == repr(entries[:place])
+    assert repr([next(reading)[1] for _ in range(damaged)]) == repr(entries[:damaged])
     with pytest.raises(EventLogError):
         next(reading)
 
 
-def test_rows_without_a_digest_are_of_version_1() -> None:
+def test_rows_of_version_1_are_read_without_digests() -> None:
     entries = telling_entries()
     rows = [Row(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
     assert [repr(entry) for _, entry in from_rows(rows)] == [repr(entry) for entry in entries]
@@ -167,7 +167,7 @@ def test_rows_without_a_digest_are_of_version_1() -> None:
 @pytest.mark.parametrize(
     "body", ["", "[]", "{}", '{"is":"Unheard"}', '{"is":"DriverStopped"}', '{"is":"KillRequested","x":1}']
 )
-def test_a_damaged_request_is_said(body: str) -> None:
+def test_decode_request_rejects_damaged_text_and_newer_version(body: str) -> None:
     with pytest.raises(EventLogError, match="the record is damaged"):
         decode_request(VERSION, body)
     with pytest.raises(EventLogError, match="upgrade Ashwood"):

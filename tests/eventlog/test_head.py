@@ -1,4 +1,4 @@
-"""A head file names entries that a log has lost."""
+"""Head files: missing entries of a log are detected and named."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def backup(home: Home, to: Path) -> None:
-    """Copy the database as it is."""
+    """Copy the database of a home in its present state."""
     assert isinstance(home.store, SqliteStore)
     with closing(SqliteStore(to)) as copy:
         home.store._connection.backup(copy._connection)
@@ -44,16 +44,16 @@ def restore(home: Home, copy: Path) -> Home:
     return open_home(home.path)
 
 
-def test_log_that_has_the_head_passes(home: Home) -> None:
+def test_check_accepts_log_that_contains_the_head(home: Home) -> None:
     with home.log(1) as log:
         assert log.check() is None
         log.append(telling_entries())
     assert log.last() == LENGTH
-    noted = home.log(1).check()
-    assert noted is not None
-    assert noted.seq == LENGTH
-    home.store.log(1).append(telling_entries())  # A driver that dies has no time to note its last entries.
-    assert home.log(1).check() == noted
+    written = home.log(1).check()
+    assert written is not None
+    assert written.seq == LENGTH
+    home.store.log(1).append(telling_entries())  # A driver that is killed does not write the head for its last entries.
+    assert home.log(1).check() == written
     assert home.missing(1) is None
 
 
@@ -68,7 +68,7 @@ def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.M
         first, path = read_head(head_path(home.path, 1)), head_path(home.path, 1)
         assert first is not None
         assert first.seq == LENGTH
-        assert len(synced) == 2  # The directory, once, and the file.
+        assert len(synced) == 2  # The directory and the file, once each.
         now += head.PERIOD
         log.append(telling_entries())
         second = read_head(path)
@@ -81,7 +81,7 @@ def test_head_is_written_at_most_once_a_second(home: Home, monkeypatch: pytest.M
     assert len(synced) == 4
 
 
-def test_missing_entries_are_named(home: Home, tmp_path: Path) -> None:
+def test_check_names_missing_entries_of_restored_database(home: Home, tmp_path: Path) -> None:
     with home.log(1) as log:
         log.append(telling_entries()[:2])
         backup(home, tmp_path / "backup.db")
@@ -89,15 +89,15 @@ def test_missing_entries_are_named(home: Home, tmp_path: Path) -> None:
     with restore(home, tmp_path / "backup.db") as older:
         with pytest.raises(EventLogError, match=r"experiment 1: entries 3 to 6 are missing") as raised:
             older.log(1).check()
-        said = str(raised.value)
-        assert "ashwood export 1 --until 2 --out FILE.ashwood" in said
-        assert said == f"experiment 1: {older.missing(1)}"
+        message = str(raised.value)
+        assert "ashwood export 1 --until 2 --out FILE.ashwood" in message
+        assert message == f"experiment 1: {older.missing(1)}"
         assert older.damage(older.store.record(1)) == older.missing(1)
         head_path(older.path, 1).unlink()
         older.log(1).check()
 
 
-def test_older_log_that_was_continued_is_named(home: Home, tmp_path: Path) -> None:
+def test_check_rejects_older_log_that_was_continued(home: Home, tmp_path: Path) -> None:
     with home.log(1) as log:
         log.append(telling_entries()[:2])
         backup(home, tmp_path / "backup.db")
@@ -108,7 +108,7 @@ def test_older_log_that_was_continued_is_named(home: Home, tmp_path: Path) -> No
             older.log(1).check()
 
 
-def test_lost_database_is_named(home: Home, tmp_path: Path) -> None:
+def test_check_numbers_names_experiments_missing_from_database(home: Home, tmp_path: Path) -> None:
     backup(home, tmp_path / "backup.db")
     for number in (2, 3):
         home.directory(home.store.create(full_spec(), at=1.0))
@@ -134,19 +134,19 @@ def test_lost_database_is_named(home: Home, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\0" * 128, b"x", b"6 4.0 4 12 13\n", b"\xff" * 128, b"1 " * 64, b"9" * 500, b"1e400 1 1 1 1"]
 )
-def test_damaged_head_verifies_nothing(home: Home, content: bytes) -> None:
+def test_damaged_head_is_ignored(home: Home, content: bytes) -> None:
     with home.log(1) as log:
         log.append(telling_entries())
     head_path(home.path, 1).write_bytes(content)
     assert home.log(1).check() is None
     with home.log(1) as log:
         log.append(telling_entries())
-    noted = home.log(1).check()
-    assert noted is not None
-    assert noted.seq == 2 * LENGTH
+    written = home.log(1).check()
+    assert written is not None
+    assert written.seq == 2 * LENGTH
 
 
-def test_special_file_in_place_of_a_head_is_not_waited_for(home: Home, tmp_path: Path) -> None:
+def test_pipe_or_link_in_place_of_head_is_ignored(home: Home, tmp_path: Path) -> None:
     path = head_path(home.path, 1)
     os.mkfifo(path)
     with home.log(1) as log:
@@ -161,13 +161,13 @@ def test_special_file_in_place_of_a_head_is_not_waited_for(home: Home, tmp_path:
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 
-def test_head_that_cannot_be_written_costs_nothing(home: Home) -> None:
+def test_append_succeeds_if_head_cannot_be_written(home: Home) -> None:
     shutil.rmtree(home.path / "experiments")
     with home.log(1) as log:
         assert log.append(telling_entries()) == LENGTH
 
 
-def test_older_dump_of_postgres_is_named(
+def test_check_names_missing_entries_of_older_postgres_dump(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASHWOOD_FILES", str(tmp_path))
@@ -183,15 +183,16 @@ def test_older_dump_of_postgres_is_named(
         store._query("UPDATE logs SET head = 2 RETURNING 1")  # type: ignore[attr-defined]
         with pytest.raises(EventLogError, match="entries 3 to 6 are missing"):
             home.log(1).check()
-        store.delete(1)  # As a colleague does on another machine.
+        # Another machine deletes the experiment; its files here stay, and are no error.
+        store.delete(1)
         home.check_numbers()
 
 
 def test_head_of_another_codec_version_is_compared_by_time(home: Home) -> None:
     entry = telling_entries()[0]
-    noted = head.Head.of(1, entry)
-    assert noted.names(1, entry)
-    assert not noted._replace(digest=1).names(1, entry)
-    assert noted._replace(digest=1, version=noted.version - 1).names(1, entry)
-    assert not noted._replace(version=noted.version - 1).names(1, entry._replace(at=2.0))
+    written = head.Head.of(1, entry)
+    assert written.names(1, entry)
+    assert not written._replace(digest=1).names(1, entry)
+    assert written._replace(digest=1, version=written.version - 1).names(1, entry)
+    assert not written._replace(version=written.version - 1).names(1, entry._replace(at=2.0))
     assert isinstance(home.log(1), HeadedLog)

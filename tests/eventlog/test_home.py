@@ -1,4 +1,4 @@
-"""Where experiments live: in a directory, or in PostgreSQL with files on this machine."""
+"""Homes in a directory, and homes in PostgreSQL with files on this machine."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.mounts import small_disk
 from tests.postgres import PostgresServer
 
 
-def test_a_home_in_a_directory(tmp_path: Path) -> None:
+def test_open_home_makes_and_opens_directory(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="ashwood run FILE"):
         open_home(tmp_path / "home")
     with open_home(str(tmp_path / "home"), create=True) as home:
@@ -30,18 +30,18 @@ def test_a_home_in_a_directory(tmp_path: Path) -> None:
         pass
 
 
-def test_checkpoints_are_in_the_home_or_where_the_spec_says(tmp_path: Path) -> None:
+def test_checkpoints_are_in_home_or_in_storage_of_spec(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         inside = replace(full_spec(), checkpoint_storage=None)
         assert home.checkpoints(7, inside) == f"{home.path}/experiments/7/checkpoints"
         own = replace(full_spec(), checkpoint_storage="s3://bucket/x/toy-20260101-000000-abcdef")
         assert home.checkpoints(7, own) == "s3://bucket/x/toy-20260101-000000-abcdef"
-        # Version 1, which knew no policy, kept the experiments of all homes in one place.
+        # A spec of version 1 has no checkpoint policy, and its experiments shared one storage.
         old = replace(full_spec(), checkpoint_storage="/data", checkpoint_policy=None)
         assert home.checkpoints(7, old) == "/data/experiment-7"
 
 
-def test_every_experiment_has_a_folder_of_its_own() -> None:
+def test_with_own_storage_gives_each_experiment_a_new_folder() -> None:
     spec = replace(full_spec(), name="déjà vu: 2", checkpoint_storage="s3://bucket/x?endpoint_url=http://there")
     one, other = (with_own_storage(spec, 0.0).checkpoint_storage for _ in range(2))
     assert one is not None
@@ -49,19 +49,19 @@ def test_every_experiment_has_a_folder_of_its_own() -> None:
     assert one != other
     again = with_own_storage(replace(spec, checkpoint_storage=one), 0.0).checkpoint_storage
     assert again is not None
-    assert again.count("/") == one.count("/"), "beside the other's, not inside it"
+    assert again.count("/") == one.count("/"), "the new folder must not be inside the old one"
 
 
-def test_every_experiment_has_an_identity_of_its_own(tmp_path: Path) -> None:
+def test_create_gives_each_experiment_a_new_identity(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         first, second = (home.store.spec(home.create(full_spec(), at=1.0)).identity for _ in range(2))
         assert "" != first != second != ""
 
 
-def test_a_number_whose_directory_holds_files_is_not_used_again(tmp_path: Path) -> None:
+def test_create_skips_numbers_whose_directory_holds_files(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         (home.directory(home.create(full_spec(), at=1.0)) / "snapshot").write_text("")
-        home.directory(2)  # which is empty
+        home.directory(2)  # An empty directory.
         (tmp_path / "experiments" / "3").write_text("no directory")
     for file in tmp_path.glob("ashwood.db*"):
         file.unlink()
@@ -73,8 +73,8 @@ def test_a_number_whose_directory_holds_files_is_not_used_again(tmp_path: Path) 
         assert [record.id for record in home.store.experiments()] == [2, 4]
 
 
-def test_a_write_ahead_log_without_its_database_is_left_alone(tmp_path: Path) -> None:
-    # SQLite would delete it, and with it all that the database does not have yet.
+def test_open_home_refuses_write_ahead_log_without_database(tmp_path: Path) -> None:
+    # SQLite would delete the write-ahead log, which contains the latest entries.
     with open_home(tmp_path, create=True) as home:
         home.create(full_spec(), at=1.0)
         (tmp_path / "ashwood.db").rename(tmp_path / "elsewhere")
@@ -86,7 +86,7 @@ def test_a_write_ahead_log_without_its_database_is_left_alone(tmp_path: Path) ->
         assert (tmp_path / "ashwood.db-wal").stat().st_size > 0
 
 
-def test_nothing_is_recorded_in_a_database_that_was_deleted(tmp_path: Path) -> None:
+def test_append_fails_if_database_was_deleted(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.create(full_spec(), at=1.0)
         with home.lease(experiment) as lease:
@@ -101,7 +101,7 @@ def test_nothing_is_recorded_in_a_database_that_was_deleted(tmp_path: Path) -> N
                 log.append([Entry(1.0, DriverStarted(1), ())])
 
 
-def test_one_that_should_run_and_has_no_driver_is_interrupted(tmp_path: Path) -> None:
+def test_active_experiment_without_driver_is_interrupted(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.store.create(full_spec(), at=1.0)
         assert not home.is_interrupted(home.store.record(experiment))
@@ -118,7 +118,7 @@ def test_one_that_should_run_and_has_no_driver_is_interrupted(tmp_path: Path) ->
         assert home.is_interrupted(home.store.record(experiment))
 
 
-def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+def test_read_only_home_can_be_read(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "4m") as disk:
         with open_home(disk.path / "home", create=True) as home:
             home.store.create(full_spec(), at=1.0)
@@ -132,7 +132,9 @@ def test_a_home_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
                 home.directory(1)
 
 
-def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_in_postgresql_has_files_on_this_machine(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = postgres.fresh_database().replace("ashwood@", "ashwood:secret@")
     database = url.rpartition("/")[2]
     monkeypatch.setenv("ASHWOOD_FILES", str(tmp_path / "files"))
@@ -154,7 +156,7 @@ def test_a_home_in_postgresql(postgres: PostgresServer, tmp_path: Path, monkeypa
 # -- links --------------------------------------------------------------------------------------------
 
 
-def test_home_by_a_link_is_the_same_home(tmp_path: Path) -> None:
+def test_home_opened_by_link_is_the_same_home(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with open_home(tmp_path / "link" / "home", create=True) as home:
@@ -164,7 +166,7 @@ def test_home_by_a_link_is_the_same_home(tmp_path: Path) -> None:
             assert same.directory(experiment) == home.directory(experiment)
 
 
-def test_home_by_links_in_a_circle_is_an_error(tmp_path: Path) -> None:
+def test_circular_links_to_home_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to(tmp_path / "other")
     (tmp_path / "other").symlink_to(tmp_path / "one")
     with pytest.raises(EventLogError, match=r"symbolic links"):
@@ -172,7 +174,7 @@ def test_home_by_links_in_a_circle_is_an_error(tmp_path: Path) -> None:
 
 
 def test_write_ahead_log_is_found_if_the_database_is_a_link(tmp_path: Path) -> None:
-    """SQLite keeps it beside the file that the link leads to."""
+    """SQLite puts the write-ahead log beside the file that the link leads to."""
     (tmp_path / "home").mkdir()
     (tmp_path / "disk").mkdir()
     (tmp_path / "home" / "ashwood.db").symlink_to(tmp_path / "disk" / "db")
@@ -183,7 +185,7 @@ def test_write_ahead_log_is_found_if_the_database_is_a_link(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("deleted", [True, False])
-def test_one_that_ended_while_it_was_looked_at_is_not_interrupted(
+def test_experiment_that_ends_during_check_is_not_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: bool
 ) -> None:
     with open_home(tmp_path, create=True) as home:
@@ -192,7 +194,7 @@ def test_one_that_ended_while_it_was_looked_at_is_not_interrupted(
         record = home.store.record(experiment)
         assert home.is_interrupted(record)
 
-        def ends(_: int) -> bool:
+        def end_meanwhile(_: int) -> bool:
             if deleted:
                 home.store.delete(experiment)
             else:
@@ -200,5 +202,5 @@ def test_one_that_ended_while_it_was_looked_at_is_not_interrupted(
                 home.store.log(experiment).append([Entry(3.0, DriverStopped(), (ended,))])
             return False
 
-        monkeypatch.setattr(home, "is_driven", ends)
+        monkeypatch.setattr(home, "is_driven", end_meanwhile)
         assert not home.is_interrupted(record)

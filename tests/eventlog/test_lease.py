@@ -1,4 +1,4 @@
-"""Leases: real processes and real kills; the clocks are the tests' own."""
+"""Leases, tested with real processes that are killed and with fake clocks."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ sys.stdin.read()
 
 
 class Clock:
-    """Seconds that pass only while somebody sleeps."""
+    """A fake monotonic clock: time passes only in calls of `sleep`."""
 
     def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
         self.now = 100.0
@@ -47,7 +47,7 @@ class Clock:
 
 
 class WrongClock(MemoryStore):
-    """A store whose clock jumps."""
+    """A store with a wrong clock: the last heartbeat is always ``idle`` seconds old."""
 
     idle = 0.0
 
@@ -57,7 +57,7 @@ class WrongClock(MemoryStore):
 
 
 def no_sleep(seconds: float) -> None:
-    raise AssertionError("it should know at once")
+    raise AssertionError("the lease must be taken or refused without waiting")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def take(store: Store, clock: Clock) -> int:
         return lease.token
 
 
-def test_nobodys_is_taken_and_let_go_of(store: WrongClock) -> None:
+def test_free_lease_is_taken_and_released(store: WrongClock) -> None:
     with take_lease(store, 1, sleep=no_sleep) as lease:
         assert is_driven(store, 1)
         with pytest.raises(ExperimentBusy, match=f"process {os.getpid()} on .* is running this experiment"):
@@ -94,7 +94,7 @@ def test_nobodys_is_taken_and_let_go_of(store: WrongClock) -> None:
         take_lease(store, 2)
 
 
-def test_a_killed_owner_holds_nothing(tmp_path: Path) -> None:
+def test_lease_of_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
     path = tmp_path / "ashwood.db"
     with closing(SqliteStore(path)) as store:
         store.create(full_spec(), at=1.0)
@@ -107,20 +107,20 @@ def test_a_killed_owner_holds_nothing(tmp_path: Path) -> None:
                 take_lease(store, 1, sleep=no_sleep)
             assert is_driven(store, 1)
             owner.kill()
-            # Not waited for yet: dead, though the system still knows it.
+            # The process has ended, but its exit status is not collected, so it still has an entry in /proc.
             os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
             assert not is_driven(store, 1)
             take_lease(store, 1, sleep=no_sleep).release()
 
 
-def test_a_process_id_that_is_used_again_is_another_driver(store: WrongClock) -> None:
+def test_process_with_reused_id_is_not_the_owner(store: WrongClock) -> None:
     me = this_driver()
     store.take_lease(1, me._replace(started=me.started - 1))
     assert not is_driven(store, 1)
     take_lease(store, 1, sleep=no_sleep).release()
 
 
-def test_an_owner_on_another_machine_is_watched(store: WrongClock) -> None:
+def test_heartbeat_of_owner_on_another_machine_is_watched(store: WrongClock) -> None:
     token = store.take_lease(1, a_driver(7))
     assert is_alive(a_driver(7)) is None
     with pytest.raises(ExperimentBusy, match="process 7 on here"):
@@ -132,14 +132,14 @@ def test_an_owner_on_another_machine_is_watched(store: WrongClock) -> None:
         store.beat(1, token)
 
 
-def test_an_owner_that_lets_go_while_it_is_watched_isnt_waited_for(store: WrongClock) -> None:
+def test_watching_ends_when_owner_releases_the_lease(store: WrongClock) -> None:
     token = store.take_lease(1, a_driver(7))
     clock = Clock(lambda: store.release_lease(1, token))
     take(store, clock)
     assert clock.now - 100 < 1
 
 
-def test_an_owner_that_dies_while_it_is_watched_isnt_waited_for(store: WrongClock) -> None:
+def test_watching_ends_when_process_of_owner_dies(store: WrongClock) -> None:
     store.idle = 20
     with another_process() as (process, driver):
         store.take_lease(1, driver)
@@ -153,7 +153,7 @@ def test_an_owner_that_dies_while_it_is_watched_isnt_waited_for(store: WrongCloc
         assert clock.now - 100 < 1
 
 
-def test_of_two_that_take_over_one_wins(store: WrongClock) -> None:
+def test_only_one_of_two_processes_takes_over(store: WrongClock) -> None:
     token = store.take_lease(1, a_driver(7))
 
     def other_is_faster() -> None:
@@ -166,16 +166,16 @@ def test_of_two_that_take_over_one_wins(store: WrongClock) -> None:
 
 
 @pytest.mark.parametrize("idle", [-3600.0, 3600.0])
-def test_a_wall_clock_that_jumps_costs_time_and_nothing_else(store: WrongClock, idle: float) -> None:
+def test_wall_clock_jump_only_delays_taking_over(store: WrongClock, idle: float) -> None:
     with another_process() as (_, driver):
         token = store.take_lease(1, driver)
         store.idle = idle
         with pytest.raises(ExperimentBusy):
             take(store, Clock(lambda: store.beat(1, token)))
-        assert take(store, Clock()) > token  # alive, and stuck
+        assert take(store, Clock()) > token  # The process is alive, but there are no heartbeats.
 
 
-def test_a_living_owner_on_this_machine_is_believed(store: WrongClock) -> None:
+def test_living_owner_with_recent_heartbeat_is_busy_at_once(store: WrongClock) -> None:
     with another_process() as (_, driver):
         store.take_lease(1, driver)
         store.idle = 14.9
@@ -183,14 +183,14 @@ def test_a_living_owner_on_this_machine_is_believed(store: WrongClock) -> None:
             take_lease(store, 1, stale_after=15.0, sleep=no_sleep)
 
 
-def test_lists_believe_what_they_can_see(store: WrongClock) -> None:
+def test_is_driven_uses_age_of_heartbeat_of_unknown_process(store: WrongClock) -> None:
     store.take_lease(1, a_driver(7))
     assert is_driven(store, 1, stale_after=15)
     store.idle = 16
     assert not is_driven(store, 1, stale_after=15)
 
 
-def test_beats_are_cheap(store: WrongClock) -> None:
+def test_beat_writes_at_most_every_fifth_of_the_timeout(store: WrongClock) -> None:
     clock = Clock()
     lease = take_lease(store, 1, stale_after=15.0, clock=clock)
     beats = []
@@ -209,8 +209,8 @@ def test_beats_are_cheap(store: WrongClock) -> None:
     assert is_driven(store, 1)
 
 
-@pytest.mark.skipif(shutil.which("ps") is None, reason="ps isn't installed")
-def test_without_proc_ps_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
+def test_is_alive_uses_ps_without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(drivers, "_PROC", tmp_path)
     drivers._machine.cache_clear()
     try:
@@ -227,7 +227,7 @@ def test_without_proc_ps_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         drivers._machine.cache_clear()
 
 
-def test_a_process_that_is_hidden_may_be_alive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_is_alive_is_unknown_for_hidden_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     me = this_driver()
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "stat").touch()
@@ -235,8 +235,8 @@ def test_a_process_that_is_hidden_may_be_alive(monkeypatch: pytest.MonkeyPatch, 
     assert is_alive(me) is None
 
 
-def test_a_living_driver_is_not_taken_for_dead_in_another_time_namespace() -> None:
-    # Start times are in ticks since the boot, and such a namespace has another boot time.
+def test_is_alive_is_unknown_in_another_time_namespace() -> None:
+    # Start times are in ticks since the boot, and the boot time differs between time namespaces.
     command = ["unshare", "-T", "--boottime", "100000"]
     if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make a time namespace")
@@ -244,5 +244,5 @@ def test_a_living_driver_is_not_taken_for_dead_in_another_time_namespace() -> No
         "import sys; from ashwood.eventlog.driver import is_alive; from ashwood.eventlog.port import Driver; "
         f"print(is_alive(Driver(*{tuple(this_driver())!r})))"
     )
-    said = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "None\n"
+    process = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "None\n"

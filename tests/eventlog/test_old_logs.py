@@ -1,4 +1,4 @@
-"""Logs of every version stay readable, and replay as they were recorded."""
+"""Logs of every codec version can be read, and replay decides what was recorded."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ LOGS = Path(__file__).with_name("logs")
 STATES = {
     1: [State.COMPLETED, State.PAUSED, State.RUNNING],
     2: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
-    3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # by make_log.py, as are all later ones
+    3: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],  # make_log.py wrote this and all later logs.
     4: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
     5: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     6: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
-def test_there_is_one_of_each_version() -> None:
+def test_each_version_has_a_log() -> None:
     assert sorted(STATES) == list(range(1, VERSION + 1))
     assert {path.name for path in LOGS.iterdir()} == {f"version-{version}.db" for version in STATES}
 
 
 @pytest.mark.parametrize("version", STATES)
-def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> None:
+def test_old_log_replays_to_recorded_decisions_and_states(tmp_path: Path, version: int) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / f"version-{version}.db", path)
     with closing(SqliteStore(path)) as store:
@@ -58,7 +58,7 @@ def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> No
             }
 
 
-def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) -> None:
+def test_log_of_version_3_has_nodes_and_preemptions(tmp_path: Path) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / "version-3.db", path)
     with closing(SqliteStore(path)) as store:
@@ -68,7 +68,7 @@ def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) 
     assert all(event.node for event in events if isinstance(event, AttemptStarted))
 
 
-def test_that_of_version_5_has_a_storage_that_failed_and_trials_that_were_retried(tmp_path: Path) -> None:
+def test_log_of_version_5_has_storage_failure_and_retried_trials(tmp_path: Path) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / "version-5.db", path)
     with closing(SqliteStore(path)) as store:
@@ -78,7 +78,7 @@ def test_that_of_version_5_has_a_storage_that_failed_and_trials_that_were_retrie
 
 
 @pytest.mark.parametrize("version", STATES)
-def test_checkpoints_have_metrics_and_specs_have_rules_from_version_4_on(tmp_path: Path, version: int) -> None:
+def test_logs_from_version_4_on_have_checkpoint_metrics_and_rules(tmp_path: Path, version: int) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / f"version-{version}.db", path)
     with closing(SqliteStore(path)) as store:
@@ -90,7 +90,7 @@ def test_checkpoints_have_metrics_and_specs_have_rules_from_version_4_on(tmp_pat
     assert all((event.metrics is None) == (version < 4) for event in saved)
 
 
-def test_that_of_version_6_has_a_warning_of_training_code(tmp_path: Path) -> None:
+def test_log_of_version_6_has_warning_of_training_code(tmp_path: Path) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / "version-6.db", path)
     with closing(SqliteStore(path)) as store:

@@ -1,4 +1,4 @@
-"""What only PostgreSQL has to do: connections that go, and servers, databases and rights that aren't there."""
+"""PostgreSQL store: lost connections, old schemas, missing servers, databases and privileges, and full disks."""
 
 import signal
 import subprocess
@@ -28,7 +28,8 @@ from tests.postgres import PostgresServer, find_programs
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
-SECRET = "-".join(["a", "secret"])  # so that it isn't in the source lines that a traceback shows
+# Joined at run time, so that the source lines in a traceback do not contain it.
+SECRET = "-".join(["a", "secret"])
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def kill_connection(url: str, store: PostgresStore) -> None:
 
 
 def wait_for_lock(connection: psycopg.Connection[Any]) -> None:
-    """Wait until a connection to the database waits for a lock."""
+    """Wait until some connection to the database is blocked by a lock."""
     deadline = time.monotonic() + 60
     while connection.execute(WAITING).fetchone() == (0,):
         assert time.monotonic() < deadline
@@ -57,7 +58,7 @@ def wait_for_lock(connection: psycopg.Connection[Any]) -> None:
 
 
 def a_reader(url: str) -> str:
-    """Return the URL for a role that may only read what is there."""
+    """Return the URL for a role with read-only access to the present tables."""
     with psycopg.connect(url, autocommit=True) as admin:
         if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'reader'").fetchone():
             admin.execute("CREATE ROLE reader LOGIN")
@@ -69,20 +70,20 @@ def a_reader(url: str) -> str:
 # -- durability and concurrency -----------------------------------------------------------------
 
 
-def test_commits_survive_a_power_loss(store: PostgresStore) -> None:
+def test_commits_are_synchronous(store: PostgresStore) -> None:
     assert [store._query(f"SHOW {name}")[0][0] for name in ("synchronous_commit", "fsync")] == ["on", "on"]
 
 
-def test_many_that_open_it_at_once_make_one_schema(url: str) -> None:
+def test_stores_that_open_at_once_make_one_schema(url: str) -> None:
     numbers = list[int]()
-    line = threading.Barrier(6, timeout=60)
+    barrier = threading.Barrier(6, timeout=60)
 
-    def open_it() -> None:
-        line.wait()
+    def open_store() -> None:
+        barrier.wait()
         with closing(PostgresStore(url)) as store:
             numbers.append(store.create(full_spec(), at=1.0))
 
-    threads = [threading.Thread(target=open_it) for _ in range(6)]
+    threads = [threading.Thread(target=open_store) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -91,7 +92,7 @@ def test_many_that_open_it_at_once_make_one_schema(url: str) -> None:
 
 
 def make_old_schema(url: str, version: int) -> ExperimentRecord:
-    """Make a schema of an older Ashwood with one experiment, and return the record of that."""
+    """Make a schema of an older Ashwood with one experiment, and return the record of the experiment."""
     text, log_entries = encode_spec(full_spec()), telling_entries()
     with psycopg.connect(url, autocommit=True) as old:
         old.execute("CREATE SCHEMA ashwood")
@@ -114,7 +115,7 @@ def make_old_schema(url: str, version: int) -> ExperimentRecord:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_old_schema_is_migrated(url: str, version: int) -> None:
-    """Its rows have no digests, so they are read as they are."""
+    """The rows have no digests, so they are read without a check."""
     record, log_entries = make_old_schema(url, version), telling_entries()
     with closing(PostgresStore(url)) as store:
         assert store.record(1) == record
@@ -128,7 +129,7 @@ def test_old_schema_is_migrated(url: str, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [1, 2])
-def test_old_schema_is_read_by_a_role_that_may_not_upgrade_it(url: str, version: int) -> None:
+def test_old_schema_can_be_read_without_privilege_to_upgrade(url: str, version: int) -> None:
     record = make_old_schema(url, version)
     with closing(PostgresStore(a_reader(url))) as store:
         assert store.experiments() == [record]
@@ -140,13 +141,13 @@ def test_old_schema_is_read_by_a_role_that_may_not_upgrade_it(url: str, version:
         with pytest.raises(EventLogError, match=rf"can only read version {version} of the schema, .* ashwood list"):
             store.annotate(1, name="new")
         PostgresStore(url).close()
-        assert store.experiments() == [record], "also after its owner has upgraded it"
+        assert store.experiments() == [record], "the owner has upgraded the schema meanwhile"
     with closing(PostgresStore(a_reader(url))) as store:
         assert store.experiments() == [record]
         assert store.identity
 
 
-def test_identity_stays_with_a_database(url: str) -> None:
+def test_identity_is_the_same_for_all_urls_of_a_database(url: str) -> None:
     with closing(PostgresStore(url)) as one, closing(PostgresStore(url.replace("127.0.0.1", "localhost"))) as same:
         assert one.identity == same.identity != ""
         assert not one.upgraded
@@ -157,7 +158,7 @@ def test_identity_stays_with_a_database(url: str) -> None:
 
 
 def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) -> None:
-    """While one is in the middle of a commit, others commit."""
+    """Other experiments commit during a transaction of one experiment."""
     one, other = (store.create(full_spec(), at=1.0) for _ in range(2))
     with psycopg.connect(url) as busy:
         busy.execute("UPDATE ashwood.logs SET head = head WHERE experiment = %s", [one])
@@ -170,10 +171,10 @@ def test_experiments_do_not_wait_for_each_other(url: str, store: PostgresStore) 
         store.experiments()
 
 
-# -- connections that go ------------------------------------------------------------------------
+# -- lost connections ---------------------------------------------------------------------------
 
 
-def test_a_connection_that_went_is_made_again(url: str, store: PostgresStore) -> None:
+def test_lost_connection_is_opened_again(url: str, store: PostgresStore) -> None:
     log = store.log(store.create(full_spec(), at=1.0))
     kill_connection(url, store)
     assert log.append(telling_entries()) == len(telling_entries())
@@ -182,10 +183,10 @@ def test_a_connection_that_went_is_made_again(url: str, store: PostgresStore) ->
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_an_acknowledgement_that_was_lost_doubles_nothing(
+def test_transaction_is_committed_once_if_connection_is_lost_at_commit(
     url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch, arrives: bool
 ) -> None:
-    """The connection goes after the server has done a COMMIT, or right before it gets it."""
+    """The connection is lost after the server has committed, or before COMMIT arrives at the server."""
     lose = False
     commit = psycopg.Transaction.__exit__
 
@@ -197,7 +198,7 @@ def test_an_acknowledgement_that_was_lost_doubles_nothing(
         if arrives:
             commit(self, *error)
         kill_connection(url, store)
-        return self.connection.execute("SELECT 1")  # raises: it is gone
+        return self.connection.execute("SELECT 1")  # Raises the error of a lost connection.
 
     monkeypatch.setattr(psycopg.Transaction, "__exit__", commit_and_lose)
 
@@ -224,10 +225,10 @@ def test_an_acknowledgement_that_was_lost_doubles_nothing(
     assert store.experiments() == []
 
 
-def test_a_commit_that_the_server_still_works_on_is_waited_for(
+def test_repeated_transaction_waits_for_unfinished_commit(
     url: str, store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network went and the server didn't notice: the transaction is open when the next connection asks."""
+    """The network fails unnoticed by the server, so the transaction is still open when it is repeated."""
     experiment = store.create(full_spec(), at=1.0)
     token = store.take_lease(experiment, a_driver())
     commit = psycopg.Transaction.__exit__
@@ -238,7 +239,7 @@ def test_a_commit_that_the_server_still_works_on_is_waited_for(
             return commit(self, *error)
         lost.append(self.connection)
         store._connection = None
-        raise psycopg.OperationalError("the network is gone")
+        raise psycopg.OperationalError("the network has failed")
 
     def commit_late() -> None:
         with psycopg.connect(url, autocommit=True) as other:
@@ -256,7 +257,7 @@ def test_a_commit_that_the_server_still_works_on_is_waited_for(
     assert lease.beat == 1
 
 
-def test_a_server_that_restarts_is_waited_for(postgres: PostgresServer, store: PostgresStore) -> None:
+def test_append_continues_after_server_restart(postgres: PostgresServer, store: PostgresStore) -> None:
     log = store.log(store.create(full_spec(), at=1.0))
     appended = list[int]()
     restarted = threading.Event()
@@ -359,10 +360,12 @@ def test_hurry_ends_the_wait_for_a_server_that_is_down(store: PostgresStore, mon
     assert store.record(experiment).id == experiment
 
 
-# -- what isn't there ---------------------------------------------------------------------------
+# -- missing servers, databases and privileges --------------------------------------------------
 
 
-def test_a_server_that_is_not_there_is_said(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_unreachable_server_without_password(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(
         EventLogError, match=r"postgresql://127.0.0.1:1/db: .*check that the server is running"
     ) as raised:
@@ -378,12 +381,12 @@ def test_a_server_that_is_not_there_is_said(postgres: PostgresServer, monkeypatc
             store.experiments()
 
 
-def test_a_database_that_is_not_there_is_said(postgres: PostgresServer) -> None:
+def test_error_names_missing_database(postgres: PostgresServer) -> None:
     with pytest.raises(EventLogError, match=r'database "nowhere" does not exist; .*createdb nowhere'):
         PostgresStore(postgres.url("nowhere"))
 
 
-def test_a_url_that_cannot_be_read_is_said_without_its_password() -> None:
+def test_error_of_invalid_url_does_not_contain_password() -> None:
     with pytest.raises(EventLogError, match="expected postgresql://USER") as raised:
         PostgresStore(f"postgresql://me:{SECRET}%ZZ@127.0.0.1/db")
     assert SECRET not in "".join(traceback.format_exception(raised.value))
@@ -392,7 +395,7 @@ def test_a_url_that_cannot_be_read_is_said_without_its_password() -> None:
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
-def test_rights_that_are_missing_are_said(postgres: PostgresServer, url: str) -> None:
+def test_error_names_grants_for_missing_privileges(postgres: PostgresServer, url: str) -> None:
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("CREATE ROLE guest LOGIN")
     guest = url.replace("//ashwood@", "//guest@")
@@ -407,7 +410,7 @@ def test_rights_that_are_missing_are_said(postgres: PostgresServer, url: str) ->
         assert store.log(store.create(full_spec(), at=1.0)).append(telling_entries()) == len(telling_entries())
 
 
-def test_a_database_without_experiments_is_left_alone_by_who_only_looks(url: str) -> None:
+def test_store_without_create_does_not_make_schema(url: str) -> None:
     with pytest.raises(NotFound, match="there are no experiments in postgresql://127"):
         PostgresStore(url, create=False)
     with psycopg.connect(url) as connection:
@@ -416,19 +419,19 @@ def test_a_database_without_experiments_is_left_alone_by_who_only_looks(url: str
     PostgresStore(url, create=False).close()
 
 
-def test_stores_of_a_newer_ashwood_are_refused(url: str, store: PostgresStore) -> None:
+def test_schema_of_newer_ashwood_is_refused(url: str, store: PostgresStore) -> None:
     store._query("UPDATE schema_version SET version = 99 RETURNING 1")
     with pytest.raises(EventLogError, match="upgrade Ashwood"):
         PostgresStore(url)
 
 
-def test_schema_without_its_version_is_refused(url: str, store: PostgresStore) -> None:
+def test_schema_without_version_row_is_refused(url: str, store: PostgresStore) -> None:
     store._query("DELETE FROM schema_version RETURNING 1")
     with pytest.raises(EventLogError, match=r"schema_version has 0 rows, but must have one: .*backup"):
         PostgresStore(url)
 
 
-def test_role_that_may_only_read_is_told_what_it_lacks(url: str, store: PostgresStore) -> None:
+def test_error_names_grants_for_role_that_may_only_read(url: str, store: PostgresStore) -> None:
     experiment = store.create(full_spec(), at=1.0)
     with closing(PostgresStore(a_reader(url))) as reader:
         assert [record.id for record in reader.experiments()] == [experiment]
@@ -436,7 +439,7 @@ def test_role_that_may_only_read_is_told_what_it_lacks(url: str, store: Postgres
             reader.annotate(experiment, name="new")
 
 
-def test_role_that_may_not_use_an_empty_schema_is_told_what_it_lacks(url: str) -> None:
+def test_error_names_grants_for_empty_schema_of_administrator(url: str) -> None:
     a_guest = url.replace("//ashwood@", "//newcomer@")
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS newcomer")
@@ -450,18 +453,18 @@ def test_role_that_may_not_use_an_empty_schema_is_told_what_it_lacks(url: str) -
             admin.execute("REVOKE CREATE ON DATABASE postgres FROM newcomer")
 
 
-def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_says_how_to_install_missing_psycopg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(AshwoodError, match=r"pip install 'ashwood\[postgres\]'"):
         PostgresStore("postgresql://localhost/db")
 
 
-def test_its_driver_is_loaded_only_when_it_is_needed() -> None:
+def test_importing_engine_does_not_import_psycopg() -> None:
     code = "import sys, ashwood.engine; sys.exit('psycopg' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_full_disk_of_the_server_is_said(store: PostgresStore) -> None:
+def test_full_disk_of_server_raises_disk_full(store: PostgresStore) -> None:
     with pytest.raises(DiskFull, match="the server's disk is full"):
         store._query("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'could not extend file'; END $$")
 
@@ -471,7 +474,7 @@ def reserved(store: PostgresStore) -> int:
     return int(size)
 
 
-def test_room_is_reserved_once_and_without_rows(url: str, store: PostgresStore) -> None:
+def test_reserve_fills_table_once_and_leaves_no_rows(url: str, store: PostgresStore) -> None:
     for _ in range(2):
         store.reserve()
         assert reserved(store) == 4 << 20
@@ -481,7 +484,7 @@ def test_room_is_reserved_once_and_without_rows(url: str, store: PostgresStore) 
         assert reserved(store) == 0
 
 
-def test_role_that_could_write_before_an_upgrade_reserves_room(url: str) -> None:
+def test_role_with_grants_from_before_upgrade_can_reserve(url: str) -> None:
     make_old_schema(url, 2)
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS writer")
@@ -495,7 +498,7 @@ def test_role_that_could_write_before_an_upgrade_reserves_room(url: str) -> None
         assert reserved(store) == 0
 
 
-def test_full_disk_of_the_server_leaves_room_to_record_the_pause(tmp_path: Path, open_directory: Path) -> None:
+def test_released_reserve_makes_room_on_full_disk_of_server(tmp_path: Path, open_directory: Path) -> None:
     programs = find_programs()
     with small_disk(open_directory / "disk", "64m") as disk:
         server = PostgresServer(disk.path, programs)
@@ -503,20 +506,20 @@ def test_full_disk_of_the_server_leaves_room_to_record_the_pause(tmp_path: Path,
         try:
             with (
                 closing(PostgresStore(server.url())) as store,
-                ReserveFile(tmp_path / "ballast", also=store) as ballast,
+                ReserveFile(tmp_path / "ballast", also=store) as reserve,
             ):
                 log = store.log(store.create(full_spec(), at=1.0))
                 fill(disk.path / "filler")
                 with pytest.raises(DiskFull, match="the server's disk is full"):
                     log.append(telling_entries() * 1000)
                 fill(disk.path / "filler more")
-                ballast.release()
+                reserve.release()
                 assert log.append(telling_entries()) == len(telling_entries())
                 for name in ("filler", "filler more"):
                     (disk.path / name).unlink()
-                ballast.reserve()
+                reserve.reserve()
             with closing(PostgresStore(server.url())) as store:
-                assert reserved(store) == 4 << 20, "it stays for other drivers"
+                assert reserved(store) == 4 << 20, "other drivers share the reserve, so it must stay"
         finally:
             server.stop("immediate")
 
@@ -528,7 +531,7 @@ def fill(path: Path) -> None:
             file.write(bytes(1 << 12))
 
 
-def test_damage_is_named(store: PostgresStore) -> None:
+def test_read_names_damaged_and_missing_entries(store: PostgresStore) -> None:
     log = store.log(store.create(full_spec(), at=1.0))
     log.append(telling_entries())
     store._query("UPDATE entries SET body = body || ' ' WHERE seq = 3 RETURNING 1")

@@ -1,4 +1,4 @@
-"""Which directory holds the files of a database on a server."""
+"""Directories on this machine for the files of a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def names_of(postgres: PostgresServer, directory: Path) -> dict[str, str]:
     }
 
 
-def test_database_has_one_directory_by_whatever_name(
+def test_database_has_one_directory_for_all_its_urls(
     postgres: PostgresServer, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     postgres.fresh_database()
@@ -53,7 +53,7 @@ def test_database_has_one_directory_by_whatever_name(
     assert [path.name for path in files.iterdir()] == [f"postgresql-{identities.pop()}"]
 
 
-def test_database_that_was_made_anew_has_another_directory(postgres: PostgresServer, files: Path) -> None:
+def test_recreated_database_has_another_directory(postgres: PostgresServer, files: Path) -> None:
     directories = []
     for _ in range(2):
         with open_home(postgres.fresh_database(), create=True) as home:
@@ -82,11 +82,11 @@ def test_database_of_version_0_1_0_keeps_its_directory(postgres: PostgresServer,
             assert home.path == old
             assert home.directory(1) == old / "experiments" / "1"
     with open_home(postgres.fresh_database(), create=True) as home:
-        assert home.path != old, "it belongs to a database that is gone"
+        assert home.path != old, "the directory belongs to a database that was deleted"
 
 
 def test_database_of_version_0_1_0_keeps_all_of_its_directories(postgres: PostgresServer, files: Path) -> None:
-    """That version took the same database by another name for another one."""
+    """Version 0.1.0 used a different directory for each name of the server."""
     make_old_schema(postgres.fresh_database(), 2)
     with psycopg.connect(postgres.url(), autocommit=True) as admin:
         admin.execute(
@@ -109,7 +109,9 @@ def test_database_of_version_0_1_0_keeps_all_of_its_directories(postgres: Postgr
 
 
 @pytest.mark.parametrize("why", ["made anew", "number", "identity", "claimed"])
-def test_directory_that_is_not_of_a_database_is_not_taken_over(postgres: PostgresServer, files: Path, why: str) -> None:
+def test_directory_that_may_be_of_another_database_is_not_claimed(
+    postgres: PostgresServer, files: Path, why: str
+) -> None:
     url = postgres.fresh_database()
     if why == "made anew":
         with open_home(url, create=True) as home:
@@ -127,7 +129,9 @@ def test_directory_that_is_not_of_a_database_is_not_taken_over(postgres: Postgre
     assert sorted(old.rglob("*")) == before
 
 
-def test_role_that_may_not_upgrade_reads_the_files_of_version_0_1_0(postgres: PostgresServer, files: Path) -> None:
+def test_role_without_privilege_to_upgrade_uses_directory_of_version_0_1_0(
+    postgres: PostgresServer, files: Path
+) -> None:
     url = postgres.fresh_database()
     make_old_schema(url, 2)
     old = old_directory(files, f"127.0.0.1-{postgres.port}-postgres", 1)
@@ -136,11 +140,11 @@ def test_role_that_may_not_upgrade_reads_the_files_of_version_0_1_0(postgres: Po
     assert not (old / "database").exists()
 
 
-def test_claim_that_two_processes_make_at_once_is_one(tmp_path: Path) -> None:
-    line, outcomes = threading.Barrier(4, timeout=60), list[str]()
+def test_only_one_of_concurrent_claims_succeeds(tmp_path: Path) -> None:
+    barrier, outcomes = threading.Barrier(4, timeout=60), list[str]()
 
     def claim(identity: str) -> None:
-        line.wait()
+        barrier.wait()
         try:
             claim_directory(tmp_path / "directory", identity, "db")
         except EventLogError:
@@ -158,7 +162,7 @@ def test_claim_that_two_processes_make_at_once_is_one(tmp_path: Path) -> None:
 
 
 def old_directory(files: Path, name: str, *numbers: int) -> Path:
-    """Make a directory as version 0.1.0 made it for some experiments."""
+    """Make a directory as in version 0.1.0, with the directories of experiments ``numbers``."""
     for number in numbers:
         (files / name / "experiments" / str(number)).mkdir(parents=True)
     return files / name

@@ -1,4 +1,4 @@
-"""Homes that a group shares: two users work with the files of each other."""
+"""Homes that a group shares: two users work with each other's files."""
 
 from __future__ import annotations
 
@@ -36,17 +36,18 @@ CHECKPOINT = "trial-0/length-4-attempt-1"
 
 @pytest.fixture
 def home(open_directory: Path) -> Path:
-    """The directory of a home that Alice shares with a group, with nothing in it."""
+    """An empty directory for a home that Alice shares with a group."""
     return shared_directory(open_directory)
 
 
-def rights(path: Path) -> tuple[str, int, int]:
+def permissions(path: Path) -> tuple[str, int, int]:
+    """Return the mode, the user and the group of a file."""
     about = path.lstat()
     return oct(stat.S_IMODE(about.st_mode)), about.st_uid, about.st_gid
 
 
 def drive(home: Path, number: int | None = None) -> int:
-    """Write all kinds of files that a driver and its workers write, for a new experiment or an existing one."""
+    """Write every kind of file that a driver and its workers write, for a new experiment or experiment ``number``."""
     with open_home(home, create=True) as opened:
         experiment = opened.create(SPEC, at=1.0) if number is None else number
         directory = opened.directory(experiment)
@@ -66,7 +67,7 @@ def drive(home: Path, number: int | None = None) -> int:
             storage.save(f"trial-0/length-4-attempt-{attempt}", write_model)
             keep_source(opened, storage.locate(f"trial-0/length-4-attempt-{attempt}"))
             for name in ("ashwood.db", "ashwood.db-wal", "ashwood.db-shm", f"experiments/{experiment}/ballast"):
-                mode, _, group = rights(home / name)
+                mode, _, group = permissions(home / name)
                 assert (int(mode, 8) & 0o660, group) == (0o660, GROUP), name
     return experiment
 
@@ -77,9 +78,9 @@ def write_model(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])
-def test_files_have_the_rights_of_their_directory_whatever_the_umask(home: Path, umask: int) -> None:
+def test_files_in_shared_home_get_permissions_of_directory(home: Path, umask: int) -> None:
     as_user(ALICE, lambda: drive(home), umask=umask)
-    found = {str(path.relative_to(home)): rights(path) for path in home.rglob("*")}
+    found = {str(path.relative_to(home)): permissions(path) for path in home.rglob("*")}
     assert found.pop("experiments/1/snapshot")[0] == "0o600", "it contains pickles"
     assert {"ashwood.db", "experiments/1/head", "experiments/1/workers.lock", "sources/.lock"} < found.keys()
     assert f"experiments/1/checkpoints/{CHECKPOINT}/layers/model" in found
@@ -88,12 +89,12 @@ def test_files_have_the_rights_of_their_directory_whatever_the_umask(home: Path,
         assert (int(mode, 8) & 0o2770, user, group) == (wanted, ALICE, GROUP), name
 
 
-def test_files_stay_private_in_a_private_directory(open_directory: Path) -> None:
+def test_files_in_private_directory_stay_private(open_directory: Path) -> None:
     home = shared_directory(open_directory, 0o2750)
     as_user(ALICE, lambda: SqliteStore(home / "ashwood.db").close(), umask=0o077)
     as_user(ALICE, lambda: make_shared(home / "experiments" / "1"), umask=0o077)
-    assert rights(home / "ashwood.db")[0] == "0o600"
-    assert rights(home / "experiments" / "1")[0] == "0o2700"
+    assert permissions(home / "ashwood.db")[0] == "0o600"
+    assert permissions(home / "experiments" / "1")[0] == "0o2700"
 
 
 def test_files_get_the_group_of_a_directory_without_setgid(open_directory: Path) -> None:
@@ -104,20 +105,20 @@ def test_files_get_the_group_of_a_directory_without_setgid(open_directory: Path)
         make_shared(home / "experiments" / "1")
 
     as_user(ALICE, work, umask=0o077)
-    assert rights(home / "ashwood.db") == ("0o660", ALICE, GROUP)
-    assert rights(home / "experiments" / "1") == ("0o770", ALICE, GROUP)
+    assert permissions(home / "ashwood.db") == ("0o660", ALICE, GROUP)
+    assert permissions(home / "experiments" / "1") == ("0o770", ALICE, GROUP)
 
 
-def test_rights_are_not_given_to_another_group(open_directory: Path) -> None:
-    """The directory is a group's that the user is not in, and that anybody may write."""
+def test_files_are_not_shared_with_group_of_other_users(open_directory: Path) -> None:
+    """All users may write to the directory, but its group does not contain the user."""
     home = shared_directory(open_directory, 0o777)
     os.chown(home, 0, 0)
     as_user(ALICE, lambda: SqliteStore(home / "ashwood.db").close(), umask=0o077)
-    assert rights(home / "ashwood.db") == ("0o600", ALICE, ALICE)
+    assert permissions(home / "ashwood.db") == ("0o600", ALICE, ALICE)
 
 
 @pytest.mark.parametrize(("first", "second"), [(ALICE, BOB), (BOB, ALICE)])
-def test_one_user_continues_and_deletes_what_another_began(home: Path, first: int, second: int) -> None:
+def test_user_can_continue_and_delete_experiment_of_another(home: Path, first: int, second: int) -> None:
     def remove(number: int) -> None:
         with open_home(home) as opened:
             remove_experiment(opened, number)
@@ -129,25 +130,25 @@ def test_one_user_continues_and_deletes_what_another_began(home: Path, first: in
     assert list((home / "experiments").iterdir()) == []
 
 
-def test_reader_leaves_nothing_that_locks_the_owner_out(home: Path) -> None:
+def test_reading_shared_home_does_not_lock_out_owner(home: Path) -> None:
     as_user(ALICE, lambda: drive(home))
     assert as_user(BOB, lambda: names(home)) == [SPEC.name]
     as_user(ALICE, rename(home, "new"))
     assert as_user(BOB, lambda: names(home)) == ["new"]
 
 
-def test_reader_is_refused_if_it_would_lock_the_owner_out(home: Path) -> None:
+def test_reading_is_refused_if_it_would_lock_out_owner(home: Path) -> None:
     as_user(ALICE, lambda: drive(home))
-    (home / "ashwood.db").chmod(0o644)  # as version 0.1.0 made it
+    (home / "ashwood.db").chmod(0o644)  # The mode that version 0.1.0 used.
     before = sorted(home.iterdir())
     with pytest.raises(EventLogError, match=rf"you may write its directory .* user {ALICE} .* chmod -R g\+"):
         as_user(BOB, lambda: names(home))
     assert sorted(home.iterdir()) == before
     as_user(ALICE, rename(home, "new"))
-    assert as_user(BOB, lambda: names(home)) == ["new"], "its owner has shared the file by opening it"
+    assert as_user(BOB, lambda: names(home)) == ["new"], "opening the file as its owner must share it"
 
 
-def test_home_that_others_may_only_read_is_read(home: Path) -> None:
+def test_errors_name_owner_of_home_with_read_only_access(home: Path) -> None:
     home.chmod(0o2755)
     as_user(ALICE, lambda: drive_privately(home))
     assert as_user(BOB, lambda: names(home)) == [SPEC.name]
@@ -161,9 +162,9 @@ def test_home_that_others_may_only_read_is_read(home: Path) -> None:
         as_user(BOB, lambda: names(home))
 
 
-def test_directory_that_may_not_be_written_is_named_with_its_owner(home: Path) -> None:
+def test_error_names_owner_of_experiment_directory(home: Path) -> None:
     number = as_user(ALICE, lambda: drive(home))
-    (home / "experiments" / str(number)).chmod(0o755)  # as version 0.1.0 made it
+    (home / "experiments" / str(number)).chmod(0o755)  # The mode that version 0.1.0 used.
 
     def make() -> None:
         with open_home(home) as opened:
@@ -173,7 +174,7 @@ def test_directory_that_may_not_be_written_is_named_with_its_owner(home: Path) -
         as_user(BOB, make)
 
 
-def test_lock_of_workers_is_seen_by_another_user(home: Path) -> None:
+def test_worker_lock_is_seen_by_another_user(home: Path) -> None:
     number = as_user(ALICE, lambda: drive(home))
     lock = home / "experiments" / str(number) / "workers.lock"
     with held(lock):
@@ -181,7 +182,7 @@ def test_lock_of_workers_is_seen_by_another_user(home: Path) -> None:
     assert not as_user(BOB, lambda: is_held(lock))
 
 
-def test_links_are_left_alone(home: Path, open_directory: Path) -> None:
+def test_share_tree_does_not_follow_links(home: Path, open_directory: Path) -> None:
     def link() -> None:
         (home / "tree").mkdir()
         (home / "tree" / "link").symlink_to(open_directory / "private")
@@ -190,7 +191,7 @@ def test_links_are_left_alone(home: Path, open_directory: Path) -> None:
     (open_directory / "private").chmod(0o600)
     as_user(ALICE, link)
     share_tree(home / "tree")
-    assert rights(open_directory / "private")[0] == "0o600"
+    assert permissions(open_directory / "private")[0] == "0o600"
 
 
 def names(home: Path) -> list[str]:
@@ -211,9 +212,9 @@ def drive_privately(home: Path) -> None:
         store.log(1, lease.token).append([Entry(1.0, DriverStarted(1), ())])
 
 
-def test_fence_that_may_not_be_locked_is_named_with_its_owner(home: Path) -> None:
+def test_error_names_owner_of_worker_lock(home: Path) -> None:
     number = as_user(ALICE, lambda: drive(home))
-    (home / "experiments" / str(number) / "workers.lock").chmod(0o644)  # as version 0.1.0 made it
+    (home / "experiments" / str(number) / "workers.lock").chmod(0o644)  # The mode that version 0.1.0 used.
 
     def clear() -> None:
         with open_home(home) as opened:
@@ -223,7 +224,7 @@ def test_fence_that_may_not_be_locked_is_named_with_its_owner(home: Path) -> Non
         as_user(BOB, clear)
 
 
-def test_group_shares_the_directory_of_a_database_on_a_server(open_directory: Path) -> None:
+def test_group_can_share_directory_of_postgres_database(open_directory: Path) -> None:
     root = shared_directory(open_directory)
     path = root / "postgresql-1f"
 
@@ -235,4 +236,4 @@ def test_group_shares_the_directory_of_a_database_on_a_server(open_directory: Pa
 
     as_user(ALICE, lambda: use(1), umask=0o077)
     as_user(BOB, lambda: use(2), umask=0o077)
-    assert rights(path / "database") == ("0o660", ALICE, GROUP)
+    assert permissions(path / "database") == ("0o660", ALICE, GROUP)

@@ -1,4 +1,4 @@
-"""Snapshots are pickles: only one's own are read."""
+"""Snapshot files: reading and writing, and safety from files of other users."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from tests.engine.test_loop import SPEC, new_log, objective
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> tuple[Path, MemoryStore]:
+def saved(tmp_path: Path) -> tuple[Path, MemoryStore]:
+    """A snapshot file and the store with its log."""
     store, path = MemoryStore(), tmp_path / "snapshot"
     store.create(full_spec(), at=1.0)
     entry = Entry(2.0, DriverStarted(4), ())
@@ -34,16 +35,16 @@ def kept(tmp_path: Path) -> tuple[Path, MemoryStore]:
     return path, store
 
 
-def test_what_was_kept_is_found(kept: tuple[Path, MemoryStore]) -> None:
-    path, store = kept
+def test_read_snapshot_returns_requested_part(saved: tuple[Path, MemoryStore]) -> None:
+    path, store = saved
     found = read_snapshot(path, "me", store.log(1), ["a"])
     assert found is not None
     assert found.parts == {"a": 1}
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_each_part_is_found_without_the_others(kept: tuple[Path, MemoryStore]) -> None:
-    path, store = kept
+def test_parts_of_snapshot_can_be_read_separately(saved: tuple[Path, MemoryStore]) -> None:
+    path, store = saved
     for names, parts in (((), {}), (("b",), {"b": 2}), (("b", "a"), {"a": 1, "b": 2})):
         found = read_snapshot(path, "me", store.log(1), names)
         assert found is not None
@@ -51,13 +52,13 @@ def test_each_part_is_found_without_the_others(kept: tuple[Path, MemoryStore]) -
     assert read_snapshot(path, "me", store.log(1), ["c"]) is None
 
 
-def test_snapshot_of_another_experiment_is_none(kept: tuple[Path, MemoryStore]) -> None:
-    path, store = kept
+def test_snapshot_of_another_experiment_is_ignored(saved: tuple[Path, MemoryStore]) -> None:
+    path, store = saved
     assert read_snapshot(path, "another", store.log(1), ["a"]) is None
 
 
-def test_a_pipe_or_a_link_in_its_place_is_not_read(kept: tuple[Path, MemoryStore]) -> None:
-    path, store = kept
+def test_pipe_or_link_in_place_of_snapshot_is_ignored(saved: tuple[Path, MemoryStore]) -> None:
+    path, store = saved
     path.rename(path.with_name("moved"))
     path.symlink_to("moved")
     assert read_snapshot(path, "me", store.log(1), ["a"]) is None
@@ -66,8 +67,10 @@ def test_a_pipe_or_a_link_in_its_place_is_not_read(kept: tuple[Path, MemoryStore
     assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
-def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch) -> None:
-    path, store = kept
+def test_snapshot_that_other_users_could_write_is_not_unpickled(
+    saved: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = saved
     monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("read"))
     for mode in (0o666, 0o620, 0o602):
         path.chmod(mode)
@@ -77,8 +80,10 @@ def test_others_can_neither_put_nor_change_one(kept: tuple[Path, MemoryStore], m
     assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
-def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: tuple[Path, MemoryStore]) -> None:
-    path, store = kept
+def test_write_snapshot_is_private_for_any_umask_and_does_not_follow_links(
+    tmp_path: Path, saved: tuple[Path, MemoryStore]
+) -> None:
+    path, store = saved
     elsewhere = tmp_path / "elsewhere"
     path.with_name("snapshot.new").symlink_to(elsewhere)
     before = os.umask(0)
@@ -92,17 +97,17 @@ def test_one_is_nobody_elses_to_change_whatever_the_umask(tmp_path: Path, kept: 
     assert not elsewhere.exists()
 
 
-def test_one_of_other_code_is_not_even_unpickled(
-    kept: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch
+def test_snapshot_of_other_code_is_not_unpickled(
+    saved: tuple[Path, MemoryStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, store = kept
+    path, store = saved
     monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("read"))
     monkeypatch.setattr(snapshot, "_code_digest", lambda: b"other")
     assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 
 class _Classes(pickle.Unpickler):
-    """Notes the modules of the classes in a pickle."""
+    """An unpickler that collects the modules of all classes in a pickle."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
@@ -113,7 +118,7 @@ class _Classes(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def test_snapshot_is_bound_to_every_package_that_folds_its_state() -> None:
+def test_folding_packages_are_all_packages_that_snapshots_depend_on() -> None:
     log = new_log()
     progress, chronicle = Progress(SPEC), Chronicle(SPEC)
     experiment = Experiment(SPEC)
@@ -131,7 +136,7 @@ def test_snapshot_is_bound_to_every_package_that_folds_its_state() -> None:
     assert packages == set(FOLDING_PACKAGES)
 
 
-def test_large_snapshot_is_written_and_read_with_beats_in_between(tmp_path: Path) -> None:
+def test_large_snapshot_is_written_and_read_with_heartbeats(tmp_path: Path) -> None:
     store, path, entry = MemoryStore(), tmp_path / "snapshot", Entry(2.0, DriverStarted(4), ())
     store.create(full_spec(), at=1.0)
     store.log(1).append([entry])
@@ -141,7 +146,7 @@ def test_large_snapshot_is_written_and_read_with_beats_in_between(tmp_path: Path
     found = read_snapshot(path, "me", store.log(1), ["a"], beat=lambda: beats.append("read"))
     assert found is not None
     assert found.parts["a"] == state
-    pieces = path.stat().st_size // (1 << 18)
-    assert pieces > 10
-    assert beats.count("write") > pieces
-    assert beats.count("read") > pieces
+    chunks = path.stat().st_size // (1 << 18)
+    assert chunks > 10
+    assert beats.count("write") > chunks
+    assert beats.count("read") > chunks

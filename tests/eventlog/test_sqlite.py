@@ -1,4 +1,4 @@
-"""What only SQLite has to do: files, power, full and read-only disks, damage."""
+"""SQLite store: durability, damaged rows, old schemas, copies of the files, and full and read-only disks."""
 
 import errno
 import gc
@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ashwood.db"
 
 
-def test_commits_survive_a_power_loss(path: Path) -> None:
+def test_commits_use_wal_mode_and_synchronous_full(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         assert durability(store) == ["wal", 2]
         experiment = store.create(full_spec(), at=1.0)
@@ -56,8 +56,8 @@ def test_commits_survive_a_power_loss(path: Path) -> None:
         assert durability(store) == ["wal", 2]
 
 
-def test_a_request_is_durable_and_holds_no_driver_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While its fsync is under way, a driver commits."""
+def test_post_is_durable_and_does_not_block_the_driver(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver can commit during the fsync of `post`."""
     synced: list[int] = []
     with closing(SqliteStore(path)) as store, closing(SqliteStore(path)) as driver:
         log = driver.log(store.create(full_spec(), at=1.0))
@@ -74,16 +74,16 @@ def test_a_request_is_durable_and_holds_no_driver_up(path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.EIO, EventLogError), (errno.ENOSPC, DiskFull)])
-def test_a_request_that_cannot_be_made_durable_is_said(
+def test_post_fails_if_fsync_fails(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
 ) -> None:
     def fsync(file: int) -> None:
-        raise OSError(number, "so it is")
+        raise OSError(number, "fsync failed")
 
     monkeypatch.setattr(os, "fsync", fsync)
     with closing(SqliteStore(path)) as store:
         store.create(full_spec(), at=1.0)
-        with pytest.raises(kind, match="so it is"):
+        with pytest.raises(kind, match="fsync failed"):
             store.post(1, PauseRequested(), at=1.0)
 
 
@@ -91,7 +91,7 @@ def durability(store: SqliteStore) -> list[Any]:
     return [store._query(f"PRAGMA {name}")[0][0] for name in ("journal_mode", "synchronous")]
 
 
-def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> None:
+def test_reading_does_not_block_the_writer(path: Path) -> None:
     with closing(SqliteStore(path)) as writer, closing(SqliteStore(path)) as reader:
         log = writer.log(writer.create(full_spec(), at=1.0))
         log.append(telling_entries())
@@ -130,7 +130,7 @@ def test_readers_see_a_running_experiment_and_do_not_block_it(path: Path) -> Non
         ),
     ],
 )
-def test_a_damaged_log_is_named_and_what_came_before_is_read(path: Path, damage: str, message: str) -> None:
+def test_read_yields_entries_before_damage_and_names_damaged_entry(path: Path, damage: str, message: str) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
@@ -144,14 +144,14 @@ def test_a_damaged_log_is_named_and_what_came_before_is_read(path: Path, damage:
 
 
 def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
-    """The rows behind it have the right numbers, but the log must not be read with a gap."""
+    """The next rows have the right numbers, but the log must not be read with a gap."""
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
         query = store._query
 
         def wrong_number(sql: str, *values: object) -> list[Any]:
-            # A damaged key does not move the row: the scan returns it between its neighbors.
+            # A damaged key does not change the position of its row, so the row is returned between its neighbours.
             rows = query(sql, *values)
             return [(67, *row[1:]) if row[0] == 3 and len(row) == 5 else row for row in rows]
 
@@ -166,7 +166,7 @@ def test_read_stops_at_first_entry_with_a_wrong_number(path: Path) -> None:
 @pytest.mark.parametrize(
     "column", ["created_at", "name", "labels", "archived", "about_digest", "state", "summary", "state_digest"]
 )
-def test_column_of_any_value_does_not_break_the_list(path: Path, column: str, value: str) -> None:
+def test_damaged_experiment_column_does_not_break_the_list(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         for _ in range(2):
             store.log(store.create(full_spec(), at=1.0)).append(telling_entries(), summary={"fraction": 0.5})
@@ -180,7 +180,7 @@ def test_column_of_any_value_does_not_break_the_list(path: Path, column: str, va
 
 @pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
 @pytest.mark.parametrize("column", ["head", "beat", "driver", "driver_digest", "seen"])
-def test_column_of_any_value_does_not_break_the_lease(path: Path, column: str, value: str) -> None:
+def test_damaged_lease_column_does_not_break_the_log(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         token = store.take_lease(store.create(full_spec(), at=1.0), a_driver())
         log = store.log(1, token)
@@ -196,7 +196,7 @@ def test_column_of_any_value_does_not_break_the_lease(path: Path, column: str, v
 @pytest.mark.parametrize(
     "value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", "-1", "1e300", str(2**63 - 1)]
 )
-def test_damaged_token_is_replaced(path: Path, value: str) -> None:
+def test_damaged_token_is_replaced_by_a_new_one(path: Path, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         store.release_lease(1, store.take_lease(store.create(full_spec(), at=1.0), a_driver()))
         store._connection.execute(f"UPDATE logs SET token = {value}")
@@ -209,7 +209,7 @@ def test_damaged_token_is_replaced(path: Path, value: str) -> None:
 
 @pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''", str(2**63 - 1)])
 @pytest.mark.parametrize("column", ["at", "version", "body", "digest"])
-def test_request_column_of_any_value_is_refused(path: Path, column: str, value: str) -> None:
+def test_damaged_request_column_makes_request_unreadable(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         request = store.post(store.create(full_spec(), at=1.0), PauseRequested(), at=1.0)
         store._connection.execute(f"UPDATE requests SET {column} = {value}")
@@ -220,7 +220,7 @@ def test_request_column_of_any_value_is_refused(path: Path, column: str, value: 
 
 @pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
 @pytest.mark.parametrize("column", ["version", "spec", "digest"])
-def test_spec_column_of_any_value_is_named(path: Path, column: str, value: str) -> None:
+def test_damaged_spec_column_is_reported_with_experiment(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         store.create(full_spec(), at=1.0)
         store._connection.execute(f"UPDATE experiments SET {column} = {value}")
@@ -230,7 +230,7 @@ def test_spec_column_of_any_value_is_named(path: Path, column: str, value: str) 
 
 @pytest.mark.parametrize("value", ["'x'", "x'ff00'", "1.5", "cast(x'7bff' AS TEXT)", "''"])
 @pytest.mark.parametrize("column", ["seq", "at", "version", "body", "digest"])
-def test_entry_column_of_any_value_is_named(path: Path, column: str, value: str) -> None:
+def test_damaged_entry_column_is_reported_with_entry(path: Path, column: str, value: str) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
@@ -239,7 +239,7 @@ def test_entry_column_of_any_value_is_named(path: Path, column: str, value: str)
             list(log.read())
 
 
-def test_swapped_entries_are_noticed(path: Path) -> None:
+def test_swapped_entries_are_detected(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         log = store.log(store.create(full_spec(), at=1.0))
         log.append(telling_entries())
@@ -249,7 +249,7 @@ def test_swapped_entries_are_noticed(path: Path) -> None:
             list(log.read())
 
 
-def test_a_damaged_spec_is_named(path: Path) -> None:
+def test_changed_spec_is_reported_with_experiment(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         store.create(full_spec(), at=1.0)
         store._connection.execute("UPDATE experiments SET spec = replace(spec, '0.9', '0.8')")
@@ -260,24 +260,24 @@ def test_a_damaged_spec_is_named(path: Path) -> None:
             store.spec(1)
 
 
-def test_files_of_a_newer_ashwood_are_refused(path: Path) -> None:
+def test_file_of_newer_ashwood_is_refused(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         store._connection.execute("PRAGMA user_version = 99")
     with pytest.raises(EventLogError, match="upgrade Ashwood"):
         SqliteStore(path)
 
 
-def test_files_of_others_are_left_alone(path: Path) -> None:
+def test_file_of_another_program_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE theirs (x)")
     with pytest.raises(EventLogError, match="another program"):
         SqliteStore(path)
-    path.write_text("no database at all, but long enough to be looked at as one" * 20)
+    path.write_text("not a database, but long enough for the header of one" * 20)
     with pytest.raises(EventLogError, match="not an Ashwood store"):
         SqliteStore(path)
 
 
-def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_error_asks_to_check_missing_directory(tmp_path: Path) -> None:
     with pytest.raises(EventLogError, match="check that the directory exists and that you may write to it"):
         SqliteStore(tmp_path / "nowhere" / "ashwood.db")
 
@@ -285,7 +285,7 @@ def test_a_directory_that_is_not_there_is_said(tmp_path: Path) -> None:
 # -- old versions -----------------------------------------------------------------------------
 
 
-def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
+def test_store_of_version_1_is_migrated(path: Path) -> None:
     shutil.copy(LOGS / "version-1.db", path)
     with closing(SqliteStore(path)) as store:
         check_version_1(store)
@@ -302,7 +302,7 @@ def test_a_store_of_version_1_is_brought_up_to_date(path: Path) -> None:
 
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_home_of_schema_2_is_migrated(path: Path, version: int) -> None:
-    """Its rows have no digests, so they are read as they are; what is written from now on has one."""
+    """Old rows have no digests, so they are read without a check; new rows have digests."""
     shutil.copy(LOGS / f"version-{version}.db", path)
     with closing(sqlite3.connect(path)) as old:
         assert old.execute("PRAGMA user_version").fetchone() == (2,)
@@ -348,16 +348,16 @@ def check_version_1(store: SqliteStore) -> None:
         assert store.pending(record.id) == []
 
 
-def test_every_version_has_a_log_that_is_kept() -> None:
-    """Made by the Ashwood of that time: a change of a record's shape must not make it unreadable."""
-    kept = {int(file.stem.removeprefix("version-")) for file in LOGS.glob("version-*.db")}
-    assert set(range(1, VERSION)) <= kept
+def test_every_codec_version_has_a_log() -> None:
+    """Each log was written by the Ashwood of its time, to test that changes of record shapes do not break old logs."""
+    versions = {int(file.stem.removeprefix("version-")) for file in LOGS.glob("version-*.db")}
+    assert set(range(1, VERSION)) <= versions
 
 
 # -- copies -----------------------------------------------------------------------------------
 
 
-def test_a_copy_made_while_a_driver_writes_is_a_store_as_it_was_once(path: Path, tmp_path: Path) -> None:
+def test_copy_during_writes_is_a_consistent_store(path: Path, tmp_path: Path) -> None:
     orders = (("", "-wal"), ("-wal", ""), ("",))
     lengths: dict[tuple[str, ...], list[int]] = {order: [] for order in orders}
     with a_driver_that_appends(path), closing(SqliteStore(path)) as store:
@@ -366,7 +366,7 @@ def test_a_copy_made_while_a_driver_writes_is_a_store_as_it_was_once(path: Path,
                 target = tmp_path / f"copy-{number}{''.join(order)}.db"
                 for ending in order:
                     shutil.copy(f"{path}{ending}", f"{target}{ending}")
-                    wait_for_commits(store, 10)  # whoever copies may be slow
+                    wait_for_commits(store, 10)  # Simulates a slow copy program.
                 lengths[order].append(length_of(target))
     for order in orders[:2]:
         assert lengths[order] == sorted(lengths[order])
@@ -396,20 +396,20 @@ def wait_for_commits(store: SqliteStore, count: int) -> None:
 
 
 def length_of(path: Path) -> int:
-    """How many entries a store holds, which must be whole."""
+    """Return the number of entries in a store, and check that it is consistent."""
     with closing(SqliteStore(path)) as store:
         assert store._query("PRAGMA integrity_check") == [("ok",)]
         if not store.experiments():
             return 0
         length = sum(1 for _ in store.log(1).read())
-    assert length % len(telling_entries()) == 0  # commits are whole or not there
+    assert length % len(telling_entries()) == 0  # A commit is either complete or absent.
     return length
 
 
 # -- full disks -------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_said_and_harms_nothing(tmp_path: Path) -> None:
+def test_full_disk_raises_disk_full_and_loses_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk, closing(SqliteStore(disk.path / "ashwood.db")) as store:
         experiment = store.create(full_spec(), at=1.0)
         token = store.take_lease(experiment, a_driver())
@@ -425,17 +425,17 @@ def test_a_full_disk_is_said_and_harms_nothing(tmp_path: Path) -> None:
 
 
 def fill(write: Callable[[], object]) -> int:
-    """Write until the disk is full; returns how many times it went well."""
+    """Write until the disk is full, and return the number of successful calls."""
     for times in range(100_000):
         try:
             write()
         except DiskFull as error:
             assert "free some space" in str(error)  # noqa: PT017
             return times
-    raise AssertionError("the disk doesn't fill")
+    raise AssertionError("the disk did not become full")
 
 
-def test_no_store_is_made_on_a_full_disk(tmp_path: Path) -> None:
+def test_making_store_on_full_disk_raises_disk_full(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         filler = disk.path / "filler"
         with pytest.raises(OSError, match="No space"):
@@ -447,31 +447,31 @@ def test_no_store_is_made_on_a_full_disk(tmp_path: Path) -> None:
             assert store.create(full_spec(), at=1.0) == 1
 
 
-def test_ballast_makes_room_for_the_last_words(tmp_path: Path) -> None:
+def test_released_reserve_file_makes_room_for_entries(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk, closing(SqliteStore(disk.path / "ashwood.db")) as store:
-        ballast = ReserveFile(disk.path / "ballast", 256 << 10)
-        ballast.reserve()
+        reserve = ReserveFile(disk.path / "ballast", 256 << 10)
+        reserve.reserve()
         log = store.log(store.create(full_spec(), at=1.0))
         fill(lambda: log.append(telling_entries() * 5))
         fill(lambda: log.append(telling_entries()[:1]))
-        ballast.release()
+        reserve.release()
         log.append(telling_entries())
         fill(lambda: log.append(telling_entries() * 5))
         with pytest.raises(DiskFull, match=r"less than 0\.25 MiB of free space"):
-            ballast.reserve()
+            reserve.reserve()
         assert not (disk.path / "ballast").exists()
-        ballast.release()
+        reserve.release()
 
 
-def test_ballast_is_reserved_once(tmp_path: Path) -> None:
-    ballast = ReserveFile(tmp_path / "ballast", 1 << 16)
-    ballast.reserve()
+def test_reserve_writes_file_once_and_replaces_short_file(tmp_path: Path) -> None:
+    reserve = ReserveFile(tmp_path / "ballast", 1 << 16)
+    reserve.reserve()
     first = (tmp_path / "ballast").stat()
     assert first.st_blocks * 512 >= 1 << 16
-    ballast.reserve()
+    reserve.reserve()
     assert (tmp_path / "ballast").stat().st_mtime_ns == first.st_mtime_ns
-    (tmp_path / "ballast").write_bytes(b"cut off")
-    ballast.reserve()
+    (tmp_path / "ballast").write_bytes(b"too short")
+    reserve.reserve()
     assert (tmp_path / "ballast").stat().st_size == 1 << 16
     with pytest.raises(EventLogError, match="check that you may write to its directory"):
         ReserveFile(tmp_path / "nowhere" / "ballast").reserve()
@@ -480,7 +480,7 @@ def test_ballast_is_reserved_once(tmp_path: Path) -> None:
 # -- read-only disks --------------------------------------------------------------------------
 
 
-def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+def test_store_on_read_only_disk_can_be_read(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         with closing(SqliteStore(disk.path / "ashwood.db")) as store:
             store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
@@ -493,7 +493,7 @@ def test_a_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
             assert len(list(store.log(1).read())) == len(telling_entries())
 
 
-def test_an_old_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None:
+def test_old_store_on_read_only_disk_can_be_read(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk") as disk:
         shutil.copy(LOGS / "version-1.db", disk.path / "ashwood.db")
         disk.forbid_writing()
@@ -503,7 +503,7 @@ def test_an_old_store_that_cannot_be_written_can_be_read(tmp_path: Path) -> None
                 store.annotate(1, name="new")
 
 
-def test_what_a_read_only_disk_hides_is_said(tmp_path: Path) -> None:
+def test_write_ahead_log_on_read_only_disk_is_an_error(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path / "ashwood.db")) as store, small_disk(tmp_path / "disk") as disk:
         store.create(full_spec(), at=1.0)
         for ending in ("", "-wal"):
@@ -513,7 +513,7 @@ def test_what_a_read_only_disk_hides_is_said(tmp_path: Path) -> None:
             SqliteStore(disk.path / "ashwood.db")
 
 
-def test_store_that_is_no_longer_used_closes_its_connection(tmp_path: Path) -> None:
+def test_unreferenced_store_closes_its_connection(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "ashwood.db")
     connection = store._connection
     del store

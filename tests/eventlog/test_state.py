@@ -1,4 +1,4 @@
-"""The list's state follows the log."""
+"""State of an experiment after its latest entries."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def leave(state: S) -> LeaveExperiment:
     ("event", "decisions", "state"),
     [
         (DriverStarted(1), (), S.RUNNING),
-        (PauseRequested(), (), S.PAUSING),  # version 1
+        (PauseRequested(), (), S.PAUSING),  # As in version 1.
         (PauseRequested(), (leave(S.PAUSED),), S.PAUSING),
         (TimeRanOut(1.0), (leave(S.STOPPED),), S.STOPPING),
         (CancelRequested(), (leave(S.CANCELED),), S.STOPPING),
@@ -33,7 +33,9 @@ def leave(state: S) -> LeaveExperiment:
         (DriverStopped(), (), None),
     ],
 )
-def test_state(event: Event, decisions: tuple[Decision, ...], state: S | None) -> None:
+def test_state_after_returns_latest_state_or_none(
+    event: Event, decisions: tuple[Decision, ...], state: S | None
+) -> None:
     entry = Entry(1.0, event, decisions)
     assert state_after([entry]) == state
     assert state_after([entry, Entry(2.0, DriverStopped(), ())]) == state

@@ -1,3 +1,5 @@
+"""All stores: the contract of stores, and damaged rows in SQL databases."""
+
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -35,7 +37,7 @@ UNREADABLE_REQUESTS = [
 
 
 class SqlStoreContract(StoreContract):
-    """What a store in an SQL database must do if its rows are damaged."""
+    """The contract of stores in SQL databases: also with damaged rows."""
 
     @pytest.mark.parametrize(("version", "body", "why"), UNREADABLE_REQUESTS)
     def test_unreadable_request_does_not_hide_the_others(
@@ -61,7 +63,7 @@ class SqlStoreContract(StoreContract):
             assert store.pending(experiment) == [sound]
 
     def corrupt(self, store: SqlStore, change: str) -> None:
-        """Change rows in a way that the database allows."""
+        """Run an UPDATE statement that damages rows."""
         table = change.split()[1]
         store._query(f"{change} RETURNING {'id' if table in ('experiments', 'requests') else 'experiment'}")
 
@@ -108,7 +110,7 @@ class SqlStoreContract(StoreContract):
             ("UPDATE experiments SET created_at = -5, about_digest = NULL", {"created_at": 0.0}),
         ],
     )
-    def test_damaged_name_is_replaced_until_it_is_set_again(
+    def test_damaged_about_column_is_replaced_until_annotate(
         self, tmp_path: Path, change: str, shown: dict[str, Any]
     ) -> None:
         with self.open_store(tmp_path) as opened:
@@ -136,7 +138,7 @@ class SqlStoreContract(StoreContract):
             assert log.append(telling_entries()) == 2 * len(telling_entries())
             assert store._query("SELECT head FROM logs") == [(2 * len(telling_entries()),)]
 
-    def test_head_above_the_last_entry_is_named(self, tmp_path: Path) -> None:
+    def test_head_above_the_last_entry_is_reported_as_damage(self, tmp_path: Path) -> None:
         with self.open_store(tmp_path) as opened:
             store = cast("SqlStore", opened)
             store.log(store.create(full_spec(), at=1.0)).append(telling_entries())
@@ -151,7 +153,7 @@ class SqlStoreContract(StoreContract):
         "driver",
         ["", "{", "[]", '["a", "b", "c", "d"]', '["a", 1, "c", 2, 3]', '{"host": 1}', '["here", 2, "machine", 7]'],
     )
-    def test_damaged_driver_is_an_unknown_one(self, tmp_path: Path, driver: str) -> None:
+    def test_damaged_driver_becomes_an_unknown_driver(self, tmp_path: Path, driver: str) -> None:
         with self.open_store(tmp_path) as opened:
             store = cast("SqlStore", opened)
             token = store.take_lease(store.create(full_spec(), at=1.0), a_driver())

@@ -1,4 +1,4 @@
-"""Damage of SQLite's write-ahead log is named, and honest logs are not called damaged."""
+"""Check of SQLite's write-ahead log: damage is found, and undamaged logs are accepted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DIE = "os._exit(0)"
 
 
 class Killed(NamedTuple):
-    """The files of a store whose process was killed."""
+    """Contents of the database file and the write-ahead log of a store whose process was killed."""
 
     main: bytes
     wal: bytes
@@ -77,32 +77,32 @@ def test_log_of_killed_process_is_read(store: Killed, path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_flipped_bit_in_a_frame_is_named(store: Killed, path: Path, seed: int) -> None:
+def test_flipped_bit_in_a_frame_is_damage(store: Killed, path: Path, seed: int) -> None:
     draw = random.Random(seed)
     at = draw.randrange(32, len(store.wal) * 3 // 4)
     damaged = bytearray(store.wal)
     damaged[at] ^= 1 << draw.randrange(8)
-    check_is_named(store, path, bytes(damaged), frame_of(at))
+    check_is_damage(store, path, bytes(damaged), frame_of(at))
 
 
 @pytest.mark.parametrize("size", [8, 24, 4120, 3 * 4120])
 @pytest.mark.parametrize("number", [1, 50])
-def test_zeros_in_a_frame_are_named(store: Killed, path: Path, size: int, number: int) -> None:
+def test_zeros_in_a_frame_are_damage(store: Killed, path: Path, size: int, number: int) -> None:
     begin = 32 + (number - 1) * 4120
     damaged = store.wal[:begin] + bytes(size) + store.wal[begin + size :]
-    check_is_named(store, path, damaged, number)
+    check_is_damage(store, path, damaged, number)
 
 
 @pytest.mark.parametrize("at", [0, 3, 9, 13, 16, 23, 24, 31])
-def test_damaged_header_is_named(store: Killed, path: Path, at: int) -> None:
+def test_changed_header_is_damage(store: Killed, path: Path, at: int) -> None:
     damaged = bytearray(store.wal)
     damaged[at] ^= 1
-    check_is_named(store, path, bytes(damaged), 1)
+    check_is_damage(store, path, bytes(damaged), 1)
 
 
-def check_is_named(store: Killed, path: Path, damaged: bytes, number: int) -> None:
+def check_is_damage(store: Killed, path: Path, damaged: bytes, number: int) -> None:
     store.write(path, damaged)
-    for _ in range(2):  # Opening it again finds the same: nothing was changed.
+    for _ in range(2):  # The second time checks that the first one changed nothing.
         with pytest.raises(EventLogError, match=rf"ashwood\.db-wal: frame {number} of \d+ is damaged") as raised:
             SqliteStore(path)
         assert path.read_bytes() == store.main
@@ -115,13 +115,13 @@ def check_is_named(store: Killed, path: Path, damaged: bytes, number: int) -> No
 
 @pytest.mark.parametrize("cut", [1, 4000, 4120, 5000])
 def test_torn_tail_is_not_damage(store: Killed, path: Path, cut: int) -> None:
-    """A crash can tear the last commit, wherever it was."""
+    """A crash can leave the last commit incomplete at any byte."""
     store.write(path, store.wal[:-cut])
     assert length(path) == (COMMITS - 1) * len(telling_entries())
 
 
-def test_damaged_last_commit_is_unverified(store: Killed, path: Path) -> None:
-    """A crash while its frames are written can leave the same bytes."""
+def test_damaged_last_commit_is_reported_as_unverified(store: Killed, path: Path) -> None:
+    """A crash during the last commit can leave the same bytes, so this is not reported as damage."""
     damaged = bytearray(store.wal)
     damaged[-5000] ^= 1
     store.write(path, bytes(damaged))
@@ -135,16 +135,16 @@ def test_damaged_last_commit_is_unverified(store: Killed, path: Path) -> None:
 @pytest.mark.parametrize(
     "before",
     [
-        # Frames of a large transaction that was rolled back lie behind those of a short one.
+        # Frames of a large transaction that was rolled back follow those of a short one.
         "run('PRAGMA cache_size = 1'); run('BEGIN'); run('CREATE TABLE x (y)')\n"
         "for _ in range(100): run('INSERT INTO x VALUES (zeroblob(9000))')\n"
         "run('ROLLBACK')\n",
-        # Frames of an earlier generation lie behind those of the current one.
+        # Frames of an earlier generation follow those of the present one.
         f"{APPEND}{APPEND}assert run('PRAGMA wal_checkpoint(RESTART)').fetchone()[0] == 0\n",
     ],
-    ids=["rolled back", "started anew"],
+    ids=["rolled back", "restarted"],
 )
-def test_frames_left_behind_the_log_are_not_damage(tmp_path: Path, path: Path, before: str) -> None:
+def test_unused_frames_after_the_log_are_not_damage(tmp_path: Path, path: Path, before: str) -> None:
     files = killed(tmp_path, f"{before}log.append(telling_entries())\nassert log.last() % 6 == 0\n")
     assert len(files.wal) > 50 * 4120
     files.write(path)
@@ -152,8 +152,8 @@ def test_frames_left_behind_the_log_are_not_damage(tmp_path: Path, path: Path, b
     assert length(path) > 0
 
 
-def test_copy_torn_when_the_log_started_anew_is_not_damage(tmp_path: Path, path: Path) -> None:
-    """A copy can hold the new frames before and behind a stretch that was copied earlier."""
+def test_copy_made_while_the_log_was_restarted_is_not_damage(tmp_path: Path, path: Path) -> None:
+    """Such a copy can contain old frames between new ones."""
     both = killed(
         tmp_path,
         f"{APPEND}{APPEND}"
@@ -166,7 +166,7 @@ def test_copy_torn_when_the_log_started_anew_is_not_damage(tmp_path: Path, path:
     assert length(path) % len(telling_entries()) == 0
 
 
-def test_opening_while_others_write_finds_no_damage(path: Path) -> None:
+def test_opening_during_writes_of_another_process_finds_no_damage(path: Path) -> None:
     code = f"{PRELUDE}print('ready', flush=True)\nwhile True: log.append(telling_entries())\n"
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as writer:
         try:
@@ -181,7 +181,7 @@ def test_opening_while_others_write_finds_no_damage(path: Path) -> None:
     assert lengths == sorted(lengths)
 
 
-def test_wal_of_another_program_is_left_alone(path: Path) -> None:
+def test_wal_of_another_program_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("CREATE TABLE theirs (x)")
@@ -189,7 +189,7 @@ def test_wal_of_another_program_is_left_alone(path: Path) -> None:
             SqliteStore(path)
 
 
-def test_wal_that_is_no_write_ahead_log_is_named(store: Killed, path: Path) -> None:
+def test_file_that_is_not_a_write_ahead_log_is_damage(store: Killed, path: Path) -> None:
     for content in (b"x" * 100_000, bytes(100_000), random.Random(1).randbytes(100_000), store.main * 2):
         store.write(path, content)
         with pytest.raises(EventLogError, match=r"ashwood\.db-wal: frame 1 of \d+ is damaged"):
@@ -199,8 +199,8 @@ def test_wal_that_is_no_write_ahead_log_is_named(store: Killed, path: Path) -> N
         assert length(path) == 0
 
 
-def test_opening_keeps_the_locks_of_other_connections_of_the_process(path: Path) -> None:
-    """Closing a file releases all locks of the process on it, so the check must not close what SQLite locks."""
+def test_opening_keeps_locks_of_other_connections_of_the_process(path: Path) -> None:
+    """Closing a file releases all locks of the process on it, so the check must not close a file that SQLite locks."""
     code = (
         "import sqlite3, sys\n"
         "other = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
@@ -216,7 +216,7 @@ def test_opening_keeps_the_locks_of_other_connections_of_the_process(path: Path)
         opened._connection.execute("ROLLBACK")
 
 
-def test_files_that_sqlite_deleted_are_closed(tmp_path: Path) -> None:
+def test_descriptors_of_deleted_shm_files_are_closed(tmp_path: Path) -> None:
     before = open_files()
     for number in range(5):
         path = tmp_path / f"{number}.db"
