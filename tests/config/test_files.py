@@ -43,6 +43,7 @@ def test_minimal_file_gets_all_defaults(tmp_path: Path) -> None:
         seed=0,
         max_preemptions=20,
         max_common_failures=3,
+        max_log_size=100_000_000,
         checkpoint_policy=CheckpointPolicy(0, 1, 1),
         config_text=LEAST,
     )
