@@ -34,8 +34,8 @@ def test_a_search_from_a_few_lines(tmp_path: Path) -> None:
     assert len(frame) == 4
     best = experiment.best_trial
     assert best is not None
-    assert best.metric == frame["best_loss"].min()
-    assert best.hparams["x"] == frame.sort_values("best_loss")["hparams.x"].iloc[0]
+    assert best.metric == frame["best.loss"].min()
+    assert best.hparams["x"] == frame.sort_values("best.loss")["hparams.x"].iloc[0]
     assert ashwood.open_experiment(experiment.id, home=tmp_path / "home").trials().equals(frame)
     assert repr(experiment) == "<ashwood experiment 1 (objective): completed>"
 

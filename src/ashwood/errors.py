@@ -98,6 +98,10 @@ class BackendError(AshwoodError):
     """The backend can't run trials at all (as opposed to one trial failing)."""
 
 
+class MachineError(BackendError):
+    """This machine has no room for a trial, or its GPUs can't be reserved: no fault of the training code."""
+
+
 class ClusterError(BackendError):
     """The cluster can't be used, or has no room for a trial: no fault of the training code."""
 

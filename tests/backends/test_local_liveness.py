@@ -50,10 +50,25 @@ def test_saving_and_fetching_are_no_silence(phase: Phase) -> None:
 
 def test_waiting_for_the_search_is_no_silence() -> None:
     liveness = training(max_silence=60.0)
-    liveness.waits = True
+    liveness.wait(0.0)
     assert liveness.due == inf
     liveness.alive(1000.0)
     assert hung_from(liveness) == 1060.0
+
+
+def test_time_that_an_attempt_waits_saves_or_fetches_is_no_training() -> None:
+    liveness = Liveness(0.0)
+    assert liveness.trained_for(5.0) == inf, "it imports the training code"
+    liveness.enter(1.0, Phase.FETCHING)
+    liveness.begin(11.0)
+    assert liveness.trained(13.0) == 2.0
+    assert liveness.trained_for(5.0) == 16.0
+    liveness.wait(14.0)
+    assert liveness.trained_for(5.0) == inf
+    liveness.alive(24.0)
+    liveness.enter(24.5, Phase.WRITING)
+    liveness.enter(34.5, Phase.STORING)
+    assert liveness.trained(44.5) == 3.5
 
 
 def test_attempt_that_must_stop_has_the_limit_of_a_stop_alone() -> None:

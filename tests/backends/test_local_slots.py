@@ -15,14 +15,14 @@ def test_without_gpus_every_core_is_a_slot_with_one_thread() -> None:
     slots = plan(toy_spec(Path("/w")), LAPTOP, None, {})
     assert [slot.number for slot in slots] == list(range(8))
     assert {slot.environment["OMP_NUM_THREADS"] for slot in slots} == {"1"}
-    assert not any(slot.has_gpu or "CUDA_VISIBLE_DEVICES" in slot.environment for slot in slots)
+    assert not any(slot.gpus or "CUDA_VISIBLE_DEVICES" in slot.environment for slot in slots)
 
 
 def test_gpus_are_assigned_by_slot_and_share_the_cores() -> None:
     slots = plan(toy_spec(Path("/w")), SERVER, None, {})
     assert [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots] == ["0", "1", "2", "3"]
     assert slots[0].environment["OPENBLAS_NUM_THREADS"] == "16"
-    assert all(slot.has_gpu for slot in slots)
+    assert [slot.gpus for slot in slots] == [("0",), ("1",), ("2",), ("3",)]
 
 
 def test_asking_whether_there_is_a_gpu_spoils_no_fork_unless_somebody_wants_it_so() -> None:
@@ -79,6 +79,7 @@ def test_what_the_user_set_wins() -> None:
         ({"CUDA_VISIBLE_DEVICES": "2,GPU-abc"}, ("2", "GPU-abc")),
         ({"CUDA_VISIBLE_DEVICES": ""}, ()),
         ({"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ("0",)),
+        ({"CUDA_VISIBLE_DEVICES": "1,1,0"}, ("1", "0")),
         ({"PATH": ""}, ()),
     ],
 )
@@ -97,6 +98,33 @@ def test_gpus_are_listed_by_the_driver_tool(tmp_path: Path, listing: str, gpus: 
     assert survey({"PATH": str(tmp_path)}).gpus == gpus
     tool.write_text("#!/bin/sh\nexit 9\n")
     assert survey({"PATH": str(tmp_path)}).gpus == ()
+
+
+LISTING = """GPU 0: H200 (UUID: GPU-aa11)
+GPU 1: H200 (UUID: GPU-bb22)
+  MIG 3g.71gb     Device  0: (UUID: MIG-cc33)
+  MIG 3g.71gb     Device  1: (UUID: MIG-dd44)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, {"0": "GPU-aa11", "1": "MIG-cc33"}),
+        ("1,0", {"1": "MIG-cc33", "0": "GPU-aa11"}),
+        ("GPU-aa,MIG-dd44", {"GPU-aa": "GPU-aa11", "MIG-dd44": "MIG-dd44"}),
+        ("0,GPU-aa11,GPU-bb22,MIG-cc33", {"0": "GPU-aa11", "GPU-bb22": "MIG-cc33"}),
+        ("7", {"7": None}),
+    ],
+)
+def test_gpus_have_uuids_however_they_are_named(
+    tmp_path: Path, visible: str | None, uuids: dict[str, str | None]
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{LISTING}'\n")
+    tool.chmod(0o755)
+    machine = survey({"PATH": str(tmp_path)} | ({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}))
+    assert {gpu: machine.uuids.get(gpu) for gpu in machine.gpus} == uuids
 
 
 @pytest.mark.parametrize(

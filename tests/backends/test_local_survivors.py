@@ -23,7 +23,7 @@ from pathlib import Path
 from ashwood.backends.local import LocalBackend
 from ashwood.experiment.events import ValidationReported
 from ashwood.backends.port import StartAttempt
-from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, SaveOn, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Space
 
@@ -31,7 +31,7 @@ directory, kind, target, per_attempt, grace, goal, hparams, forks, deaf = json.l
 directory = Path(directory)
 search = SearchSettings(method=Method.RANDOM, max_length=100, max_trials=100)
 spec = ExperimentSpec(name="driver", space=Space({}), search=search, metric="loss", unit=Unit.EPOCHS, seed=0,
-                      entrypoint=Entrypoint(EntrypointKind(kind), target), workdir=str(directory))
+                      entrypoint=Entrypoint(EntrypointKind(kind), target), workdir=str(directory), save_on=SaveOn.NONE)
 backend = LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=1,
                        process_per_attempt=per_attempt, fence=directory / "workers.lock", grace=grace)
 backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint=None)])

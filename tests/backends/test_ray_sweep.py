@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.ray import node_worker
-from ashwood.backends.ray.node_worker import _LOCK, NodeFiles, _claimed, _sweep
+from ashwood.backends.ray.node_worker import _LOCK, NodeFiles, _claimed, _directories_of, _sweep
 from ashwood.backends.ray.staging import Staged, checkpoints_in
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.testing.backend import job
@@ -206,3 +206,20 @@ def test_clean_waits_for_workers_that_are_about_to_end(base: Path) -> None:
 def living_lock(worker: Path) -> Path:
     worker.mkdir(parents=True)
     return worker / _LOCK
+
+
+def test_trial_directories_stay_until_abandoned_or_cleaned(base: Path) -> None:
+    former, other = (_directories_of(key) / "3-0123abcd" for key in ("key", "other"))
+    for directory in (former, other):
+        directory.mkdir(parents=True)
+        (directory / "scratch").touch()
+    with _claimed(base / "key" / "node" / "0-0-mine"):
+        assert former.is_dir(), "the next attempt on this machine uses it"
+        age(base, days=8)
+        _sweep(base)
+        assert former.is_dir(), "a trial may use it now"
+        assert not other.exists()
+    NodeFiles("key", "node").clear()
+    assert former.is_dir()
+    NodeFiles("key", "another node").clean(0.0)
+    assert not former.exists()

@@ -176,6 +176,20 @@ def test_directory_round_trips_through_pack_and_unpack(
     assert there == content
 
 
+def test_pack_directory_keeps_inner_links_and_copies_outside_files(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for directory in (source / "step" / "empty", target):
+        directory.mkdir(parents=True)
+    (source / "step" / "model").write_text("weights")
+    (tmp_path / "elsewhere").write_text("words")
+    (source / "last").symlink_to("step")
+    (source / "words").symlink_to(tmp_path / "elsewhere")
+    unpack_directory(pack_directory(source), target)
+    assert (target / "last").readlink() == Path("step")
+    assert (target / "step" / "empty").is_dir()
+    assert ((target / "words").is_symlink(), (target / "words").read_text()) == (False, "words")
+
+
 def test_pack_directory_ends_if_reader_stops_early(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(1 << 25))
     chunks = pack_directory(tmp_path)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ashwood.backends.local.reservation import LOCKS
+
 TRAIN = """
 import json
 import ashwood
@@ -56,6 +58,11 @@ reproducibility: {experiment_seed: 5}
 """
 
 
+def _settings() -> list[str]:
+    """Variables of whoever runs the tests that commands of tests must not see."""
+    return [name for name in os.environ if name.startswith("ASHWOOD_") and name != LOCKS]
+
+
 class Workplace:
     """A directory with an experiment in it, and the command line."""
 
@@ -71,7 +78,7 @@ class Workplace:
             (self.path / "train.py").write_text(train)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
+        environment = {name: value for name, value in os.environ.items() if name not in _settings()}
         return subprocess.Popen(
             [sys.executable, "-P", "-c", "from ashwood.cli.main import main; main()", *arguments],
             cwd=self.path,
@@ -95,7 +102,7 @@ class Workplace:
         ended: object = 0
         with pytest.MonkeyPatch.context() as patch, contextlib.chdir(self.path):
             patch.setattr(sys, "argv", ["ashwood", *arguments])
-            for name in [name for name in os.environ if name.startswith("ASHWOOD_")]:
+            for name in _settings():
                 patch.delenv(name)
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 try:

@@ -11,7 +11,7 @@ import pytest
 
 from ashwood.engine import open_home
 from ashwood.trial.storage import MANIFEST, open_storage
-from tests.cli.conftest import EXPERIMENT, TRAIN, Workplace
+from tests.cli.conftest import EXPERIMENT, RANDOM, TRAIN, Workplace
 from tests.s3 import S3, serve_s3
 
 SMALL = EXPERIMENT.replace("max_trials: 24", "max_trials: 6").replace("epochs: 16", "epochs: 4")
@@ -57,6 +57,72 @@ def test_download_refuses_what_is_damaged_and_leaves_nothing(finished: Workplace
     assert not list((finished.path / "models").glob("*"))
 
 
+def test_download_leaves_out_damaged_checkpoints_and_takes_the_others(finished: Workplace) -> None:
+    best = finished.json("best", "1", "-n", "6")
+    damaged = best[2]["trial"]
+    (Path(best[2]["checkpoint"]) / "state.json").write_text("{}")
+    said = finished.ashwood("download", "1", "--best", "6", "--out", "models", code=1)
+    assert f"trial {damaged} is left out: the checkpoint" in said
+    assert "1 of 6 checkpoints are damaged or missing and were left out: those of trial" in said
+    others = {f"trial-{row['trial']}" for row in best} - {f"trial-{damaged}"}
+    assert {path.name for path in (finished.path / "models").iterdir()} == others
+
+
+# The lower x, the lower the loss at epoch 2, which is not saved, and the higher the loss at the end, which is.
+UNSAVED = """
+def train(trial):
+    x = trial.hparams.x
+    for epoch in trial.epochs():
+        save = lambda directory, length=epoch + 1: (directory / "length").write_text(str(length))
+        if epoch == 1:
+            trial.report(loss=0.1 * x, accuracy=0.5)
+        else:
+            trial.report(loss=2 - x, accuracy=0.6, checkpoint=save)
+"""
+FOUR_EPOCHS = RANDOM.replace("epochs: 2", "epochs: 4")
+
+
+@pytest.fixture
+def unsaved(workplace: Workplace) -> Workplace:
+    workplace.write(FOUR_EPOCHS, UNSAVED)
+    workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    return workplace
+
+
+def test_best_everywhere_is_the_trial_with_the_best_checkpoint(unsaved: Workplace) -> None:
+    trials = unsaved.json("trials", "1")
+    best, lowest = (choose(trials, key=lambda row: float(row["hparams.x"])) for choose in (max, min))
+    loss, seen = 2 - best["hparams.x"], 0.1 * lowest["hparams.x"]
+    line = f"lowest seen: {seen:.6g} at 2 epochs, trial {lowest['trial']} (not saved)"
+    [shown] = unsaved.json("best", "1")
+    assert (shown["trial"], shown["metric"]) == (best["trial"], loss)
+    assert shown["seen"] == {"metric": 0.1 * best["hparams.x"], "length": 2}
+    assert f"trial {best['trial']}, completed: loss {loss:.6g} at" in unsaved.ashwood("best", "1")
+    for command in (["best", "1"], ["describe", "1"], ["watch", "1", "--once"]):
+        assert line in unsaved.ashwood(*command), command
+    [listed] = unsaved.json("list")
+    assert (listed["summary"]["best"]["trial"], listed["summary"]["best"]["metric"]) == (best["trial"], loss)
+    assert listed["summary"]["seen"]["metric"] == seen
+    unsaved.ashwood("download", "1", "--out", "models")
+    [model] = (unsaved.path / "models").iterdir()
+    assert (model.name, (model / "length").read_text()) == (f"trial-{best['trial']}", str(shown["length"]))
+
+
+def test_best_and_last_are_columns_to_sort_and_filter_by(unsaved: Workplace) -> None:
+    trials = unsaved.json("trials", "1", "--sort", "loss")
+    assert [row["best.loss"] for row in trials] == sorted(2 - row["hparams.x"] for row in trials)
+    assert all(row["best.loss"] == row["last.loss"] and row["best_length"] in (1, 3, 4) for row in trials)
+    assert all(row["seen.loss"] == 0.1 * row["hparams.x"] and row["seen_length"] == 2 for row in trials)
+    limit = trials[2]["best.loss"]
+    assert [row["trial"] for row in unsaved.json("trials", "1", "--filter", f"loss<={limit!r}", "--sort", "best")] == [
+        row["trial"] for row in trials[:3]
+    ]
+    header = unsaved.ashwood("trials", "1").splitlines()[0]
+    assert "best loss" in header
+    assert "last loss" in header
+    assert "last accuracy" in header
+
+
 def test_gc_deletes_what_the_log_does_not_need(finished: Workplace) -> None:
     before = finished.json("checkpoints", "1")
     top = Path(before[0]["place"]).parent.parent
@@ -72,6 +138,66 @@ def test_gc_deletes_what_the_log_does_not_need(finished: Workplace) -> None:
     assert finished.json("checkpoints", "1") == before
     assert "Deleted 0" in finished.ashwood("gc", "1")
     assert (top / "notes.txt").exists()
+
+
+WRITES = TRAIN.replace(
+    "        start += 1\n", "        start += 1\n        (trial.directory / 'notes').write_text(str(start))\n"
+)
+
+
+def test_gc_deletes_directories_of_ended_trials(workplace: Workplace, tmp_path: Path) -> None:
+    workplace.write(SMALL, WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    top = workplace.path / ".ashwood" / "experiments" / "1" / "trials"
+    directories = sorted(top.iterdir())
+    assert len(directories) == 6
+    (directories[0] / "large").symlink_to(tmp_path)
+    (tmp_path / "kept").touch()
+    (top / "notes").mkdir()
+    assert "experiment 1: no problem" in workplace.ashwood("verify")
+    assert "Would delete 6 directories of trials that have ended." in workplace.ashwood("gc", "1", "--dry-run")
+    assert len(list(top.iterdir())) == 7
+    deleted = workplace.ashwood("gc", "1")
+    assert all(str(directory) in deleted for directory in directories)
+    assert list(top.iterdir()) == [top / "notes"]
+    assert (tmp_path / "kept").exists()
+    assert "directories" not in workplace.ashwood("gc", "1")
+
+
+def test_gc_keeps_directories_of_trials_that_may_continue(workplace: Workplace) -> None:
+    workplace.write(SMALL.replace("trials: 6", "trials: 6, stop_when: {metric_at: 100}"), WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    assert workplace.json("describe", "1")["state"] == "stopped"
+    top = workplace.path / ".ashwood" / "experiments" / "1" / "trials"
+    there = sorted(top.iterdir())
+    former = top / f"{there[0].name.partition('-')[0]}-01234567"  # of another draw, before a backup was restored
+    former.mkdir()
+    deleted = workplace.ashwood("gc", "1")
+    assert "Deleted 1 directory of a trial that has ended." in deleted
+    assert sorted(top.iterdir()) == there
+
+
+def test_download_and_export_take_directories_of_trials(workplace: Workplace) -> None:
+    workplace.write(SMALL, WRITES)
+    workplace.ashwood("run", "toy.yaml", "--workers", "2")
+    [best] = [row["trial"] for row in workplace.json("best", "1")]
+    workplace.ashwood("download", "1", "--out", "models", "--directories")
+    assert {path.name for path in (workplace.path / "models").iterdir()} == {f"trial-{best}", f"trial-{best}-directory"}
+    assert (workplace.path / "models" / f"trial-{best}-directory" / "notes").read_text() == "4"
+    (workplace.path / "models" / f"trial-{best}").rename(workplace.path / "elsewhere")
+    taken = workplace.ashwood("download", "1", "--out", "models", "--directories", code=1)
+    assert "nothing is overwritten" in taken
+    assert "no checkpoints and no logs and no directories: add --checkpoints --logs --directories" in workplace.ashwood(
+        "export", "1", "--out", "a.ashwood"
+    )
+    exported = workplace.ashwood("export", "1", "--out", "a.ashwood", "--directories", "--checkpoints")
+    assert "6 directories of trials" in exported
+    workplace.ashwood("import", "a.ashwood")
+    assert len(list((workplace.path / ".ashwood" / "experiments" / "2" / "trials").glob("*/notes"))) == 6
+    assert "experiment 2: no problem" in workplace.ashwood("verify")
+    assert "--directories is for a whole experiment" in workplace.ashwood(
+        "export", "1", "--out", "a.csv", "--directories", code=1
+    )
 
 
 def test_gc_leaves_a_running_experiment_alone(finished: Workplace) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ashwood.engine import open_home
+
 from .conftest import GATED, RANDOM, TRAIN, Workplace, go, wait_until
 
 
@@ -182,9 +184,10 @@ def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
     [
         ("max_trials=many", 'max_trials: must be a whole number of at least 1, not "many"'),
         ("max_trials=0", "of at least 1"),
+        ("max_invalid_trials=0", "of at least 1"),
         ("max_concurrent_trials=-1", "of at least 0"),
         ("maxtrials=4", "did you mean max_trials?"),
-        ("divisor=4", "it is max_concurrent_trials, max_trials, stop_when or max_time"),
+        ("divisor=4", "it is max_concurrent_trials, max_trials, max_invalid_trials, stop_when or max_time"),
         ("max_trials", "must read KEY=VALUE"),
         ("stop_when=high", "a number such as 0.98, or none"),
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
@@ -307,6 +310,34 @@ def train(trial):
 """
 
 
+def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
+    workplace.write(f"{RANDOM}\nmax_trial_time: 0.5\ngrace_period: 0.5\n", HANGS)
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1")
+    assert "the worker of trial 1 was killed" in said
+    assert "The trial's results stand" in said
+    assert "experiment 1 completed" in said
+    assert states(workplace)[1] == "stopped"
+    assert "a trial may train is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")
+
+
+def test_search_without_a_finite_metric_says_so_at_its_end(workplace: Workplace) -> None:
+    workplace.write(RANDOM, "def train(trial):\n    for epoch in trial.epochs(): trial.report(loss=float('nan'))\n")
+    for command in (("run", "toy.yaml", "--workers", "1"), ("describe", "1")):
+        assert "no trial has reported a loss that is a finite number" in workplace.ashwood(*command)
+
+
+def test_list_of_an_interrupted_experiment_is_as_new_as_its_log(gated: Workplace) -> None:
+    with gated.driving("run", "toy.yaml", "--workers", "1") as driver:
+        wait_until(lambda: "started" in gated.ashwood("events", "1"))
+        driver.kill()
+        driver.communicate()
+    with open_home(str(gated.path / ".ashwood")) as home, home.lease(1) as lease:
+        home.store.log(1, lease.token).append([], summary={"trials": {}, "reports": 7})
+    (listed,) = gated.json("list")
+    assert (listed["state"], listed["summary"]["reports"]) == ("interrupted", 0)
+    assert listed["summary"]["trials"] == gated.json("describe", "1")["trials"]
+
+
 def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Workplace) -> None:
     workplace.write(f"{RANDOM}\ngrace_period: 1h\n", HANGS)
     with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
@@ -317,6 +348,18 @@ def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Wor
         assert workplace.json("describe", "1")["waits_for"] == [1]
         workplace.ashwood("kill", "1")
         driver.communicate()
+
+
+def test_experiment_with_too_many_invalid_trials_resumes_with_a_higher_limit(workplace: Workplace) -> None:
+    begins = "def train(trial):\n"
+    code = TRAIN.replace(begins, f"{begins}    if trial.id == 1: trial.invalid_hparams('too wide')\n")
+    workplace.write(RANDOM + "max_invalid_trials: 1\n", code)
+    said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
+    assert "1 trial declared" in said
+    assert "raise the limit: ashwood set 1 max_invalid_trials=2" in said
+    assert "max_invalid_trials=2" in workplace.ashwood("resume", "1", code=1)
+    workplace.ashwood("set", "1", "max_invalid_trials=2")
+    assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "1")
 
 
 @pytest.mark.parametrize("way", ["pause", "max_time", "SIGTERM"])
@@ -334,6 +377,8 @@ def test_hung_trial_is_killed_and_keeps_its_job(workplace: Workplace, way: str) 
         _, err = driver.communicate()
     assert "the worker of trial 0 was killed: it finished no step and no save for 0.5 s" in err
     (trial,) = workplace.json("trials", "1")
-    assert (trial["state"], trial["failures"]) == ("running", 0)
+    assert (trial["state"], trial["failures"]) == ("paused", 0)
+    reason = {"pause": "paused on request", "SIGTERM": "paused by SIGTERM", "max_time": "it ran for"}[way]
+    assert reason in workplace.ashwood("describe", "1")
     workplace.ashwood("resume", "1", "--workers", "1", *["--stop-when", "max_time=none"][: 2 * (way == "max_time")])
     assert state(workplace) == "completed"

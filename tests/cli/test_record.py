@@ -93,7 +93,7 @@ def test_a_replay_that_does_not(finished: Workplace, tmp_path: Path) -> None:
 
 def outcome(workplace: Workplace, experiment: str) -> list[tuple[object, ...]]:
     return [
-        (trial["trial"], trial["state"], trial["hparams.x"], trial["seed"], trial["length"], trial["best_loss"])
+        (trial["trial"], trial["state"], trial["hparams.x"], trial["seed"], trial["length"], trial["best.loss"])
         for trial in workplace.json("trials", experiment)
     ]
 

@@ -20,13 +20,14 @@ from rich.console import Console
 
 from ashwood.cli import remote
 from ashwood.cli.ladder import promotions, render_ladder
+from ashwood.cli.progress import named_trials
 from ashwood.cli.watch import Following, Watcher, render
 from ashwood.engine import Home
 from ashwood.errors import NotFound
 from ashwood.eventlog.memory import MemoryStore
 from ashwood.eventlog.port import Entry, ExperimentId
-from ashwood.experiment.decisions import Warn
-from ashwood.experiment.events import AttemptFailed, DriverStarted
+from ashwood.experiment.decisions import Asked, LeaveExperiment, Warn
+from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.settings import Mode
@@ -94,7 +95,7 @@ def test_it_shows_how_far_it_is_the_ladder_the_best_and_what_happened_last() -> 
     for bracket in progress.ladder.brackets:
         assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in said
     first, second = progress.trials.best(2)
-    table = said[re.search(r"trial +loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
+    table = said[re.search(r"trial +best loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
     assert re.match(rf" *{first.id} +{first.metric:.6g} .*{first.hparams['lr']:.6g}$", table[1])
     assert re.match(rf" *{second.id} +{second.metric:.6g} ", table[2])
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
@@ -169,6 +170,17 @@ def test_who_is_paused_or_interrupted_is_told_how_to_go_on_and_who_goes_on_isnt(
     said = drawn(seen)
     assert "experiment 7  running  renamed" in said
     assert "resume" not in said
+
+
+def test_watch_names_the_trials_that_a_pause_waits_for() -> None:
+    died = simulated(stop_after=60, crash=True)
+    seen = watcher(died)
+    assert "waits for" not in drawn(seen)
+    leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
+    seen.observe([Entry(died.clock(), PauseRequested(), (leave,))])
+    said = drawn(seen)
+    assert "pausing on request" in said
+    assert f"waits for {named_trials(seen.progress.waits_for)} to finish a step and save" in said
 
 
 def test_warnings_stay_while_events_pass() -> None:

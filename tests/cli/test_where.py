@@ -27,9 +27,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, Cluster]]:
     """What sessions were asked to run on; none of them runs anything."""
     asked: list[tuple[int | None, Cluster]] = []
 
-    def run(
-        self: Session, audience: object, *, workers: int | None = None, cluster: Cluster = "recorded"
-    ) -> ExperimentState:
+    def run(self: Session, audience: object, *, workers: int | None, cluster: Cluster, share: bool) -> ExperimentState:
+        assert not share
         asked.append((workers, cluster))
         return ExperimentState.COMPLETED
 
@@ -124,8 +123,8 @@ def test_a_driver_in_the_background_is_told_too(
     with pytest.raises(KeyboardInterrupt):
         activate.activate_experiment(home, 1, workers=2, where=Where("ray", "a:1"))
     with pytest.raises(KeyboardInterrupt):
-        activate.activate_experiment(home, 1, workers=None, where=Where())
-    assert started == [["--workers", "2", "--backend", "ray", "--ray-address", "a:1"], []]
+        activate.activate_experiment(home, 1, workers=None, where=Where(), share=True)
+    assert started == [["--workers", "2", "--backend", "ray", "--ray-address", "a:1"], ["--share"]]
 
 
 def train(trial: Any) -> None:

@@ -205,3 +205,39 @@ def test_how_often_a_trial_may_lose_its_worker(tmp_path: Path) -> None:
     assert read(tmp_path, "max_preemptions: 0")[0].max_preemptions == 0
     (told,) = problems(tmp_path, "max_preemptions: -1")
     assert told == "max_preemptions: must be at least 0, not -1"
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("", 100_000_000),
+        ("max_log_size: null", 100_000_000),
+        ("max_log_size: 0", None),
+        ("max_log_size: 0 MB", None),
+        ("max_log_size: 100 kB", 100_000),
+        ("max_log_size: 1GiB", 2**30),
+        ("max_log_size: 250000", 250_000),
+    ],
+)
+def test_limit_of_logs(tmp_path: Path, size: str, expected: int | None) -> None:
+    spec, warnings = read(tmp_path, size)
+    assert (spec.max_log_size, warnings) == (expected, ())
+    if "null" not in size:
+        assert list(VALIDATOR.iter_errors(yaml.safe_load(LEAST + size))) == []
+
+
+@pytest.mark.parametrize(
+    ("size", "problem"),
+    [
+        ("99 kB", "max_log_size: must be at least 100 kB, or 0 for no limit, not 99 kB"),
+        ("-1", "max_log_size: must be a size such as 100 MB, in bytes, or 0 for no limit, not -1"),
+        ("true", "max_log_size: must be a size such as 100 MB"),
+        ("much", "max_log_size: must be a size such as 100 MB"),
+        (".nan", "max_log_size: must be a size such as 100 MB"),
+        ("[1]", "max_log_size: must be a size such as 100 MB"),
+    ],
+)
+def test_limit_of_logs_that_is_none(tmp_path: Path, size: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(tmp_path, f"max_log_size: {size}")
+    assert problem in str(raised.value).replace('"', "")

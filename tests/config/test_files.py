@@ -296,7 +296,11 @@ def test_period_of_zero_is_none(tmp_path: Path) -> None:
             "{lr: {type: log, minval: 0.0001, maxval: 0.1}}",
             "write minval: -4, maxval: -1",
         ),
-        ("name: random, max_trials: 9, max_length: 9", "{lr: 1}", "nothing varies, so all 9 trials"),
+        (
+            "name: random, max_trials: 9, max_length: 9",
+            "{lr: 1}",
+            "nothing varies (1 setting): all 9 trials",
+        ),
         (
             "name: adaptive_asha, max_trials: 9, max_length: 9, bracket_rungs: [1], mode: standard",
             "{n: {type: int, minval: 8, maxval: 64}}",

@@ -27,6 +27,7 @@ from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
 from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
 from ashwood.dashboard.routes import figures
+from ashwood.dashboard.routes.files import _read_log
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
@@ -39,7 +40,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
-from ashwood.trial.storage import MANIFEST
+from ashwood.trial.limited import trim
 from ashwood.views.chronicle import Chronicle, History, chronicle
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
@@ -72,7 +73,12 @@ def test_the_list_has_every_experiment(client: TestClient, told: Chronicle) -> N
 
 def test_an_experiment_is_told_as_its_record_tells_it(client: TestClient, told: Chronicle) -> None:
     page = get(client, "experiments/1")
-    assert page["best"]["metric"] == page["best_trial"]["best_loss"] == told.improvements[-1].metric
+    assert page["best"]["metric"] == page["best_trial"]["best.loss"] == told.improvements[-1].metric
+    saved = told.progress.trials.rows[page["best"]["trial"]].best_checkpoint
+    assert saved is not None
+    assert page["best_trial"]["checkpoint"] == saved.path
+    assert page["best_trial"]["download"].endswith(f"/checkpoints/{saved.path.rpartition('/')[2]}/download")
+    assert page["seen"] == (told.progress.seen and told.progress.seen._asdict())
     assert page["reports"] == told.progress.reports
     assert [bracket["created"] for bracket in page["brackets"]] == [b.created for b in told.progress.ladder.brackets]
     assert page["can"] == {"pause": False, "activate": False, "cancel": False, "kill": False, "set": False}
@@ -112,7 +118,7 @@ def test_pages_of_trials_are_the_table_in_order(client: TestClient, told: Chroni
             break
         rows += page["rows"]
     assert page["total"] == page["matching"] == len(rows) == len(told.progress.trials.rows)
-    with_metric = [row["trial"] for row in rows if row["best_loss"] is not None]
+    with_metric = [row["trial"] for row in rows if row["best.loss"] is not None]
     invalid = {row.id for row in told.progress.trials.rows.values() if row.state == "invalid"}
     ranked = [row.id for row in told.progress.trials.ranked() if row.metric is not None]
     assert [t for t in with_metric if t not in invalid] == [t for t in ranked if t not in invalid]
@@ -129,10 +135,16 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert all(0.001 < row["hparams.lr"] <= 0.1 and row["state"] != "completed" for row in few["rows"])
     assert "is no number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
     longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
-    ranks = [(-row["length"], row["best_loss"] is None, row["best_loss"]) for row in longest]
+    ranks = [(-row["length"], row["best.loss"] is None, row["best.loss"]) for row in longest]
     assert ranks == sorted(ranks), "the better first among those that trained equally long"
     assert get(client, "experiments/1/trials?q=script&limit=1")["matching"] > 0
-    assert {column["key"] for column in page["columns"]} >= {"trial", "rung", "loss", "hparams.lr", f"hparams.h{NASTY}"}
+    assert {column["key"] for column in page["columns"]} >= {
+        "trial",
+        "rung",
+        "last.loss",
+        "hparams.lr",
+        f"hparams.h{NASTY}",
+    }
     error = get(client, "experiments/1/trials?sort=learning", 400)["error"]
     assert "there is no column 'learning'" in error["what"]
     assert "KEY=VALUE" in get(client, "experiments/1/trials?where=completed", 400)["error"]["what"]
@@ -277,6 +289,34 @@ def test_a_log_is_read_backwards_to_its_beginning(client: TestClient, home: Path
     assert beyond == get(client, "experiments/1/trials/3/log?tail=8")
 
 
+def test_a_log_whose_middle_is_left_out_is_read_by_the_places_of_all_that_was_printed(tmp_path: Path) -> None:
+    path, limit = tmp_path / "trial-0.log", 100_000
+    lines = [f"{number:07}\n" for number in range(50_000)]
+    path.write_text("".join(lines[:30_000]))
+    known = _read_log(path, limit, None, 100)["end"]
+    assert known == 240_000
+    trim(path, limit)
+    with path.open("a") as file:
+        file.write("".join(lines[30_000:]))
+    trim(path, limit)
+    following = _read_log(path, limit, known + 8 * 19_000, 0)
+    assert following["text"] == "".join(lines[49_000:])
+    assert following["end"] == following["size"] == 400_000
+    pieces: list[str] = []
+    until = following["end"]
+    while until:
+        piece = _read_log(path, limit, None, 10_000, until)
+        assert piece["end"] == until
+        assert len(piece["text"]) <= 10_000 + 128
+        pieces.insert(0, piece["text"])
+        until = piece["begin"]
+    assert "".join(pieces) == path.read_text()
+    resumed = _read_log(path, limit, known, 0)  # What came next is left out.
+    assert resumed["begin"] < known
+    assert resumed["text"].startswith("\n[... ")
+    assert resumed["text"].endswith(lines[-1])
+
+
 def test_a_log_that_is_no_regular_file_is_not_read(client: TestClient, home: Path) -> None:
     logs = home / "experiments" / "1" / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -298,6 +338,7 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
         for name, data in files.items():
             (directory / name).write_bytes(data)
         (directory / "link").symlink_to(tmp_path / "vocabulary")
+        (directory / "last").symlink_to(directory / "model")
 
     (tmp_path / "vocabulary").write_bytes(b"words")
     with open_home(home) as opened:
@@ -307,8 +348,10 @@ def test_a_checkpoint_is_downloaded_whole(client: TestClient, home: Path, told: 
     answer = client.get(link)
     assert answer.headers["content-disposition"].endswith('.tar"')
     with tarfile.open(fileobj=io.BytesIO(answer.content)) as archive:
-        found = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
-    assert {name: data for name, data in found.items() if name != MANIFEST} == {**files, "link": b"words"}
+        archive.extractall(tmp_path / "out", filter="data")
+    found = {name: (tmp_path / "out" / name).read_bytes() for name in (*files, "link", "last/weights.bin")}
+    assert found == {**files, "link": b"words", "last/weights.bin": files["model/weights.bin"]}
+    assert (tmp_path / "out" / "last").readlink() == Path("model")
 
 
 def test_who_hangs_up_leaves_no_checkpoint_behind(
@@ -456,7 +499,7 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
     client.post("/api/v1/experiments/2/kill", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/activate", json={}).raise_for_status()
     client.post("/api/v1/experiments/2/trials/1/stop", json={}).raise_for_status()
-    client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30}).raise_for_status()
+    client.patch("/api/v1/experiments/2/settings", json={"max_trials": 30, "max_invalid_trials": 50}).raise_for_status()
     bounds = {"metric_at": 0.25, "max_seconds": 7200, "max_trials": None}
     client.patch("/api/v1/experiments/2/settings", json=bounds).raise_for_status()
     client.patch("/api/v1/experiments/2/settings", json={"metric_at": None, "max_seconds": None}).raise_for_status()
@@ -466,7 +509,7 @@ def test_what_a_page_asks_for_is_passed_on(client: TestClient, steered: Steered)
         (2, KillRequested()),
         (2, "activate"),
         (2, TrialStopRequested(1)),
-        (2, SettingsChanged({"max_trials": 30})),
+        (2, SettingsChanged({"max_trials": 30, "max_invalid_trials": 50})),
         (2, SettingsChanged({"stop_at": 0.25, "max_seconds": 7200.0})),
         (2, SettingsChanged({"stop_at": None, "max_seconds": None})),
         (2, None, ["a"], True),

@@ -17,7 +17,7 @@ from ashwood.dashboard.shapes import Card
 from ashwood.engine.snapshot import fold, save
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.events import ValidationReported
+from ashwood.experiment.events import CheckpointSaved, ValidationReported
 from ashwood.views.chronicle import STRETCH, chronicle
 from ashwood.views.descriptions import trials_of
 from tests.views.test_chronicle import views_of
@@ -70,6 +70,30 @@ def test_entries_are_found_while_more_come(tmp_path: Path) -> None:
                 assert followed.latest(limit=20)[0] == everything[-20:]
                 about = [each for each in everything if 3 in trials_of(each[1].event, each[1].decisions)]
                 assert followed.latest(limit=10**6, trial=3)[0] == about
+
+
+def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None:
+    workers = ran(60)
+    spec, saves = workers.experiment.spec, [e for e in workers.entries if isinstance(e.event, CheckpointSaved)]
+    reports = [entry for entry in workers.entries[:80] if not isinstance(entry.event, CheckpointSaved)]
+    entries, first = [*reports, saves[0]], len(reports)
+    with open_home(tmp_path, create=True) as home:
+        experiment = add(home, workers, until=0)
+        followed = Followed(home, experiment)
+        append(home, experiment, spec, entries[:first], before=[])
+        while not followed.advance():
+            pass
+        reported = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
+        assert len(reported) > 1
+        since = followed.seq
+        append(home, experiment, spec, entries[first : first + 1], before=entries[:first])
+        while not followed.advance():
+            pass
+        saved = [trial for trial in followed.find() if followed.record(trial)["best.loss"] is not None]
+        assert saved == [entries[first].event.trial]  # type: ignore[union-attr]
+        assert set(reported) <= set(followed.changed(since))
+        ranked = [row.id for row in followed.chronicle.progress.trials.ranked()]
+        assert list(followed.find()) == ranked
 
 
 def test_of_a_trial_that_isnt_there_nothing_is_found(followed: Followed) -> None:

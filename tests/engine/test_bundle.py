@@ -27,7 +27,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.trial.storage import About
+from ashwood.trial.storage import MANIFEST, About
 
 SPEC = ExperimentSpec(
     name="toy",
@@ -91,7 +91,7 @@ def read(home: Home, experiment: int) -> list[str]:
 def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
-    assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1, ())
+    assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1, (), 0)
     imported = import_bundle(elsewhere, out)
     spec = replace(SPEC, identity=imported.spec.identity, provenance={"imported": 3})
     assert imported == (2, spec, 3, 1)
@@ -109,6 +109,40 @@ def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> 
         assert (checkpoint / "empty").read_bytes() == b""
     assert (elsewhere.logs(2) / "trial-0.log").read_text() == "epoch 0\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "home", "toy.ashwood"]
+
+
+def test_directories_of_trials_travel_without_links(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+    experiment, out = record(home), tmp_path / "toy.ashwood"
+    directory = home.trial_directories(experiment) / "0-0123abcd"
+    (directory / "deep" / "empty").mkdir(parents=True)
+    (directory / "deep" / "notes").write_text("mine")
+    (directory / MANIFEST).write_text("a file of the user")
+    (tmp_path / "secret").write_text("secret")
+    (directory / "deep" / "link").symlink_to(tmp_path / "secret")
+    (directory / "home").symlink_to(tmp_path)
+    os.mkfifo(directory / "pipe")
+    (directory / "a:b").touch()
+    (directory.parent / "notes").mkdir()
+    (directory.parent / "notes" / "x").touch()
+    (directory.parent / "1-0123abcd").symlink_to(tmp_path)
+    exported = export_bundle(home, experiment, out, directories=True)
+    assert exported.directories == 1
+    [left_out] = exported.left_out
+    assert "4 of the files in" in left_out
+    with zipfile.ZipFile(out) as archive:
+        assert json.loads(archive.read("manifest.json"))["format"] == 2
+        assert b"secret" not in b"".join(map(archive.read, archive.namelist()))
+    import_bundle(elsewhere, out)
+    top = elsewhere.trial_directories(2)
+    assert {path.relative_to(top).as_posix() for path in top.rglob("*") if path.is_file()} == {
+        "0-0123abcd/deep/notes",
+        f"0-0123abcd/{MANIFEST}",
+    }
+    assert (top / "0-0123abcd" / "deep" / "notes").read_text() == "mine"
+    export_bundle(home, experiment, out)
+    with zipfile.ZipFile(out) as archive:
+        assert json.loads(archive.read("manifest.json"))["format"] == 1, "older versions can import it"
+        assert not [name for name in archive.namelist() if name.startswith("trials/")]
 
 
 def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: Path) -> None:
@@ -132,7 +166,7 @@ def test_a_damaged_checkpoint_is_left_out_and_named(home: Home, tmp_path: Path) 
 def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
-    assert export_bundle(home, experiment, out, until=2) == (2, 0, 0, ())
+    assert export_bundle(home, experiment, out, until=2) == (2, 0, 0, (), 0)
     import_bundle(elsewhere, out)
     assert read(elsewhere, 2) == read(home, experiment)[:2]
     assert elsewhere.store.record(2).state is ExperimentState.RUNNING
@@ -307,6 +341,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
     "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "name that no Ashwood gives"),
     "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "name that no Ashwood gives"),
     "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "name that no Ashwood gives"),
+    "trial": (lambda m: m.update({"trials/0-0123abcd/../../evil": b""}), True, "name that no Ashwood gives"),
+    "no trial": (lambda m: m.update({"trials/../x": b""}), True, "name that no Ashwood gives"),
+    "trial file": (lambda m: m.update({"trials/0-0123abcd": b""}), True, "name that no Ashwood gives"),
+    "clash": (lambda m: m.update({"trials/0-0123abcd/x": b"", "trials/0-0123abcd/x/y": b""}), True, "can't import"),
     "folder": (lambda m: m.update({"logs/": b""}), True, "name that no Ashwood gives"),
 }
 
@@ -487,14 +525,25 @@ def test_a_checkpoint_of_another_experiment_is_not_exported(home: Home, tmp_path
     assert "belongs to the experiment with identity another" in exported.left_out[0]
 
 
-def test_links_in_a_checkpoint_travel_with_their_targets(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_links_and_folders_of_a_checkpoint_are_exported_and_imported(
+    home: Home, elsewhere: Home, tmp_path: Path
+) -> None:
     (tmp_path / "weights").write_text("heavy")
+
+    def write(directory: Path) -> None:
+        (directory / "weights").symlink_to(tmp_path / "weights")
+        (directory / "step" / "empty").mkdir(parents=True)
+        (directory / "last").symlink_to(directory / "step")
+        (directory / "step" / "weights").symlink_to("../weights")
+
     experiment = home.create(SPEC, at=1.0)
     home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
-    home.storage(experiment, SPEC).save(NAME, lambda directory: (directory / "link").symlink_to(tmp_path / "weights"))
+    home.storage(experiment, SPEC).save(NAME, write)
     out = tmp_path / "toy.ashwood"
     assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 1
-    imported = import_bundle(elsewhere, out)
     (tmp_path / "weights").unlink()
+    imported = import_bundle(elsewhere, out)
     with elsewhere.storage(imported.experiment, imported.spec).fetch(NAME) as directory:
-        assert (directory / "link").read_text() == "heavy"
+        assert (directory / "last" / "weights").read_text() == "heavy"
+        assert (directory / "last").readlink() == Path("step")
+        assert (directory / "step" / "empty").is_dir()

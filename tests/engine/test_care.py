@@ -242,23 +242,32 @@ class _Hanging(InstantBackend):
         return [] if self.hangs and self._turns > 0 else super().next_events(timeout)
 
 
-def test_trials_that_a_pause_waits_for_are_named_and_listed() -> None:
+@pytest.mark.parametrize(
+    ("request_", "state", "resumes"),
+    [
+        (PauseRequested(), ExperimentState.PAUSED, "; its trial resumes from its latest checkpoint"),
+        (CancelRequested(), ExperimentState.CANCELED, ""),
+    ],
+)
+def test_trials_that_a_pause_or_an_end_waits_for_are_named_and_listed(
+    request_: Request, state: ExperimentState, resumes: str
+) -> None:
     said: list[str] = []
     listed: list[list[int]] = []
 
     def summarize() -> Mapping[str, Any]:
-        backend.hangs = life.experiment.state is ExperimentState.PAUSING
+        backend.hangs = life.experiment.state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         listed.append(sorted(life.engine._dispatcher.live) if backend.hangs else [])
         return {"waits_for": listed[-1]}
 
     clock = _TurnClock()
     backend = _Hanging(clock, turns=20)
     life = Life(say=said.append, summarize=summarize, clock=clock, backend=backend)
-    life.ask(5, PauseRequested())
-    assert life.engine.run() is ExperimentState.PAUSED
+    life.ask(5, request_)
+    assert life.engine.run() is state
     assert [0, 1] in listed
     assert said == [
         "waiting for trials 0, 1 to finish a step and save. A worker that finishes no step or save for 10 s, or for "
-        "twice its longest step, is killed; its trial resumes from its latest checkpoint"
+        f"twice its longest step, is killed{resumes}"
     ]
     assert life.store.record(life.id).summary == {"waits_for": []}

@@ -114,6 +114,20 @@ def test_a_link_in_place_of_the_checkpoints_is_removed_as_a_link(home: Home, tmp
     assert not (home.path / "experiments" / str(experiment)).exists()
 
 
+def test_directories_of_trials_are_removed_and_links_in_them_are_not_followed(home: Home, tmp_path: Path) -> None:
+    experiment = create(home)
+    large = tmp_path / "large disk"
+    large.mkdir()
+    (large / "kept").write_text("")
+    directory = home.trial_directories(experiment) / "0-0123abcd"
+    directory.mkdir(parents=True)
+    (directory / "data").symlink_to(large)
+    (directory.parent / "1-0123abcd").symlink_to(large)
+    remove_experiment(home, experiment)
+    assert (large / "kept").exists()
+    assert not home.files(experiment).exists()
+
+
 def test_only_its_own_checkpoints_are_deleted_in_a_storage_elsewhere(home: Home, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     spec = replace(SPEC, checkpoint_storage=str(place), checkpoint_policy=SPEC.checkpoint_policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from ashwood.backends.local.fence import held
 from ashwood.engine import Home, Session, open_home, places, session
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import ThisMachine
+from ashwood.engine.places import Room, ThisMachine
 from ashwood.engine.snapshot import Folded, fold
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
@@ -186,7 +187,7 @@ def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_p
         with held(lock), pytest.raises(BackendError, match="of the experiment with identity another"):
             place.clear(lambda _: None, lambda *_: None)
         place.clear(lambda _: None, lambda *_: None)
-        with place.backend(1):
+        with place.backend(1, Room(share=False, say=pytest.fail, on_wait=pytest.fail, sleep=time.sleep)):
             pass
         assert lock.read_text() == home.store.spec(experiment).identity
 

@@ -29,6 +29,7 @@ from ashwood.experiment.events import (
     SettingsChanged,
     StorageFailed,
     TrialKillRequested,
+    TrialTrained,
     TrialWarned,
 )
 from ashwood.experiment.experiment import Experiment
@@ -45,7 +46,8 @@ def main(path: Path) -> None:
     """Make a log that holds an experiment in each state that it can be left in."""
     with closing(SqliteStore(path)) as store:
         _run(store, _spec())
-        _run(store, replace(_spec(), stop_at=0.4), after={9: TrialWarned(0, 1, "it never reads trial.checkpoint")})
+        told: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
+        _run(store, replace(_spec(), stop_at=0.4, max_trial_time=2.0), after=told)
         _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
         _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
         _run_again(store, replace(_spec(), max_restarts=0))

@@ -11,7 +11,7 @@ import pytest
 from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.decisions import ReopenTrial, Warn
+from ashwood.experiment.decisions import CloseTrial, ReopenTrial, TrialTimeIsUp, Warn
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptPreempted,
@@ -19,9 +19,11 @@ from ashwood.experiment.events import (
     CapacityChanged,
     CheckpointSaved,
     StorageFailed,
+    TrialTrained,
     TrialWarned,
 )
 from ashwood.experiment.lifecycle import ExperimentState as State
+from ashwood.experiment.lifecycle import TrialState
 
 LOGS = Path(__file__).with_name("logs")
 STATES = {
@@ -31,6 +33,7 @@ STATES = {
     4: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING],
     5: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     6: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
+    7: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
@@ -53,9 +56,11 @@ def test_it_is_read_folded_and_decided_alike(tmp_path: Path, version: int) -> No
             folded = fold(spec, log)
             assert folded.progress.state is record.state
             assert folded.progress.trials.rows.keys() == experiment.trials.keys()
-            assert {row.state for row in folded.progress.trials.rows.values()} == {
-                trial.state for trial in experiment.trials.values()
-            }
+            rests = record.state in (State.PAUSED, State.STOPPED)
+            assert [row.state for row in folded.progress.trials.rows.values()] == [
+                TrialState.PAUSED if rests and trial.state is TrialState.RUNNING else trial.state
+                for trial in experiment.trials.values()
+            ]
 
 
 def test_that_of_version_3_has_nodes_and_workers_that_were_lost(tmp_path: Path) -> None:
@@ -83,7 +88,9 @@ def test_checkpoints_have_metrics_and_specs_have_rules_from_version_4_on(tmp_pat
     shutil.copy(LOGS / f"version-{version}.db", path)
     with closing(SqliteStore(path)) as store:
         numbers = [record.id for record in store.experiments()]
-        assert {store.spec(number).rules for number in numbers} == {{1: 0, 2: 0, 3: 0, 4: 1, 5: 1}.get(version, 2)}
+        assert {store.spec(number).rules for number in numbers} == {
+            {1: 0, 2: 0, 3: 0, 4: 1, 5: 1, 6: 2}.get(version, 3)
+        }
         events = [entry.event for number in numbers for _, entry in store.log(number).read()]
     saved = [event for event in events if isinstance(event, CheckpointSaved)]
     assert saved
@@ -97,3 +104,12 @@ def test_that_of_version_6_has_a_warning_of_training_code(tmp_path: Path) -> Non
         entries = [entry for _, entry in store.log(2).read()]
     warned = [entry for entry in entries if isinstance(entry.event, TrialWarned)]
     assert [entry.decisions for entry in warned] == [(Warn("trial 0: it never reads trial.checkpoint"),)]
+
+
+def test_that_of_version_7_has_a_trial_that_trained_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-7.db", path)
+    with closing(SqliteStore(path)) as store:
+        entries = [entry for _, entry in store.log(2).read()]
+    (trained,) = [entry for entry in entries if isinstance(entry.event, TrialTrained)]
+    assert CloseTrial(1, TrialState.STOPPED, TrialTimeIsUp(2.5, 2.0)) in trained.decisions

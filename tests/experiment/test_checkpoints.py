@@ -60,7 +60,7 @@ class Plain:
             self.kept = [c for c in self.kept if c not in over]
 
 
-@given(st.builds(CheckpointPolicy, *[st.integers(0, 2)] * 3), _steps)
+@given(st.builds(CheckpointPolicy, *[st.integers(0, 4)] * 3), _steps)
 def test_what_is_kept_is_what_is_needed(policy: CheckpointPolicy, steps: list[tuple[str, int, int, Any]]) -> None:
     plain = Plain(policy)
     book = Checkpoints(policy, lambda trial: trial in plain.ended)
@@ -109,6 +109,16 @@ def test_without_a_policy_all_are_kept() -> None:
     book = Checkpoints(None, lambda _: True)
     assert not any(book.add(Checkpoint(0, str(length), length, nan)) for length in range(9))
     assert len(list(book)) == 9
+
+
+@pytest.mark.parametrize(("rules", "kept"), [(2, [10, 50]), (3, [10, 20, 30, 40, 50])])
+def test_trial_keeps_as_many_latest_checkpoints_as_the_policy_says(begin: Begin, rules: int, kept: list[int]) -> None:
+    policy = CheckpointPolicy(save_trial_best=1, save_trial_latest=4)
+    world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=policy, rules=rules)
+    for length in (10, 20, 30, 40, 50):
+        world.report(world.processes[0], length, loss=float(length))
+        world.save(world.processes[0])
+    assert [c.length for c in world.experiment.checkpoints] == kept
 
 
 def test_a_trial_keeps_its_latest_and_its_best_checkpoint(begin: Begin) -> None:

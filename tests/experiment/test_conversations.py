@@ -9,6 +9,7 @@ import pytest
 
 from ashwood.errors import IllegalEvent
 from ashwood.experiment.decisions import (
+    Asked,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
@@ -447,8 +448,8 @@ def test_a_rejected_trial_is_replaced(begin: Begin) -> None:
     assert (created.trial, created.nth) == (1, 1)
 
 
-def test_rejecting_for_ever_is_an_error_that_says_so(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, method=Method.RANDOM)
+def test_too_many_invalid_trials_fail_an_experiment_of_older_rules(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, rules=2)
     for _ in range(20):
         world.reject(world.processes[min(world.processes)])
     assert not world.experiment.over
@@ -465,7 +466,7 @@ def test_rejecting_for_ever_is_an_error_that_says_so(begin: Begin) -> None:
 
 
 def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9)
+    world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])
     (left,) = world.processes.values()
@@ -505,13 +506,14 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
 
 def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
-    assert world.pause() == (SuspendTrial(0, 1), SuspendTrial(1, 1))
+    leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
+    assert world.pause() == (leave, SuspendTrial(0, 1), SuspendTrial(1, 1))
     with pytest.raises(IllegalEvent, match="isn't running: it is pausing"):
         world.pause()
     assert world.report(world.processes[0], 2, loss=0.5) == (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)
     world.save(world.processes[1])
     assert world.end(world.processes[1]) == ()
-    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "paused on request"),)
     recovered, created = world.start(2)
     assert recovered == TrainTrial(1, 2, 2, Recovered())
     assert isinstance(created, CreateTrial)

@@ -31,11 +31,11 @@ def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.Mo
         if any(trial.state is TrialState.ERRORED for trial in world.experiment.trials.values()):
             world.retry()
             play(world, Random(seed), slots=4)
-    # The experiment fails as a whole while trials train.
-    monkeypatch.setattr(experiment, "INVALID_LIMIT", 0)
-    world = World(make_spec(max_trials=4, max_concurrent_trials=3))
-    world.start(3)
-    world.reject(world.processes[0])
+    # An experiment of older rules fails as a whole while trials train.
+    world = World(make_spec(max_trials=2, max_concurrent_trials=2, rules=2))
+    world.start(2)
+    while not world.experiment.over:
+        world.reject(world.processes[max(world.processes)])
     world.stop()
     world.retry()
     assert seen == set(TRANSITIONS)

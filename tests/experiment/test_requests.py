@@ -31,7 +31,9 @@ from ashwood.experiment.decisions import (
     StoppedByUser,
     SuspendTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
 )
 from ashwood.experiment.events import AttemptFailed, PauseRequested
@@ -92,6 +94,66 @@ def test_a_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> Non
     assert world.cancel() == (CANCELED,)
 
 
+def test_too_many_invalid_trials_pause_an_experiment_until_the_limit_is_raised(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_invalid_trials=2)
+    world.report(world.processes[0], 2, loss=0.5)
+    assert isinstance(world.reject(world.processes[1])[-1], CreateTrial)
+    why = TooManyInvalid(2, 2, "too wide")
+    leave = LeaveExperiment(ExperimentState.PAUSED, why)
+    assert world.reject(world.processes[2])[1:] == (leave, SuspendTrial(3, 1))
+    assert str(why) == (
+        "2 trials declared their hyperparameters invalid, the limit is 2 (max_invalid_trials); "
+        "the latest said: too wide"
+    )
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, str(why)),)
+    assert world.experiment.trials[0].state is TrialState.PAUSED
+    assert world.set(max_trials=40) == (ChangeSettings(16, (40,), None, None, 2),)
+    assert world.experiment.too_many_invalid == why
+    assert world.set(max_invalid_trials=3) == (ChangeSettings(16, (40,), None, None, 3),)
+    assert world.experiment.too_many_invalid is None
+    world.start(2)
+    assert world.set(max_invalid_trials=1)[1] == LeaveExperiment(
+        ExperimentState.PAUSED, TooManyInvalid(2, 1, "too wide")
+    )
+
+
+def test_limit_of_invalid_trials_is_10_times_max_trials_by_default(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=2, num_rungs=1)
+    for _ in range(19):
+        world.reject(world.processes[max(world.processes)])
+    assert world.experiment.too_many_invalid is None
+    world.reject(world.processes[max(world.processes)])
+    assert world.experiment.too_many_invalid == TooManyInvalid(20, 20, "too wide")
+
+
+def test_reason_of_a_pause_names_the_signal_that_asked_for_it(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE)
+    world.handle(PauseRequested(by="Ctrl-C"))
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "paused by Ctrl-C"),)
+
+
+def test_pause_of_an_experiment_of_older_rules_has_no_reason_of_its_own(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=2)
+    assert world.pause() == (SuspendTrial(0, 1),)
+    assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
+
+
+def test_trial_without_a_validation_at_its_target_is_not_tried_again(begin: Begin) -> None:
+    for rules, state in ((2, TrialState.RUNNING), (3, TrialState.ERRORED)):
+        world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=rules, max_restarts=5)
+        world.fail(world.processes[0], cause="no validation at length 4")
+        assert world.experiment.trials[0].state is state
+
+
+def test_three_trials_without_a_validation_pause_an_experiment(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=9, method=Method.RANDOM, max_restarts=5, max_common_failures=3)
+    for trial in range(3):
+        world.fail(world.processes[trial], cause="no validation at length 4")
+    assert world.stop() == (
+        EndExperiment(ExperimentState.PAUSED, "3 trials failed in the same way before any reported anything: Boom"),
+    )
+
+
 # -- one trial ------------------------------------------------------------------------------------
 
 
@@ -123,6 +185,47 @@ def test_a_stopped_trial_saves_and_counts_as_finished(begin: Begin) -> None:
     assert world.stop() == (EndExperiment(ExperimentState.COMPLETED, "the search is done"),)
 
 
+def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_trial_time=10.0)
+    world.report(world.processes[0], 1, loss=0.1)
+    assert world.train(world.processes[0], 6.0) == ()
+    world.fail(world.processes[0])
+    suspended, closed, created = world.train(world.processes[0], 4.5)
+    why = TrialTimeIsUp(10.5, 10.0)
+    assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
+    assert str(why) == "trained for 10.5 s, the most that a trial may train is 10 s (max_trial_time); its results stand"
+    assert isinstance(created, CreateTrial)
+    # Its process finishes the step; the results of the checkpoint that it saves count.
+    assert world.report(world.processes[0], 2, loss=0.05) == ()
+    assert (world.experiment.trials[0].length, world.experiment.trials[0].best_loss) == (2, 0.05)
+    assert world.train(world.processes[0], 1.0) == ()
+    assert world.kill_hung(world.processes[0]) == (
+        Warn("the worker of trial 0 was killed: it finished no step. The trial's results stand"),
+    )
+
+
+def test_max_trial_time_stops_a_trial_that_waits_at_a_rung(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4, num_rungs=2, max_trial_time=10.0)
+    world.report(world.processes[0], 2, loss=0.1)
+    assert world.train(world.processes[0], 10.0)[0] == CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(10.0, 10.0))
+
+
+def test_training_time_survives_the_driver_and_a_retry_of_failed_trials(begin: Begin) -> None:
+    world = begin(slots=1, max_trials=1, method=Method.SINGLE, max_trial_time=10.0, max_restarts=0)
+    world.train(world.processes[0], 6.0)
+    world.start(1)
+    world.fail(world.processes[0])
+    world.retry()
+    assert CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(10.0, 10.0)) in world.train(world.processes[0], 4.0)
+
+
+def test_old_experiment_warns_about_the_last_report_of_a_stopped_trial(begin: Begin) -> None:
+    for rules, warnings in ((2, 1), (3, 0)):
+        world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=rules)
+        world.stop_trial(0)
+        assert len(world.report(world.processes[0], 1, loss=0.1)) == warnings
+
+
 def test_a_trial_that_is_not_there_can_not_be_killed(begin: Begin) -> None:
     world = begin(slots=1, max_trials=4)
     with pytest.raises(IllegalEvent, match="no trial 7"):
@@ -152,7 +255,10 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"divisor": 3}, "divisor can't be changed; what can: max_concurrent_trials, max_trials, stop_at, max_seconds"),
+        (
+            {"divisor": 3},
+            "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at",
+        ),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
         ({"max_concurrent_trials": 1.5}, "max_concurrent_trials must be a whole number of at least 0, not 1.5"),
@@ -413,8 +519,8 @@ def test_there_is_nothing_to_retry(begin: Begin) -> None:
         world.retry()
 
 
-def test_experiment_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
-    world = begin(slots=2, max_trials=2, num_rungs=2)
+def test_experiment_of_older_rules_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=2, num_rungs=2, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])
     ended = world.stop()[-1]

@@ -55,6 +55,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopped,
     TrialStopRequested,
+    TrialTrained,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
@@ -80,6 +81,8 @@ _OF_THE_EXPERIMENT = {
     "max_common_failures",
     "max_preemptions",
     "max_seconds",
+    "max_invalid_trials",
+    "max_trial_time",
     "min_validation_period",
     "rules",
     "stop_at",
@@ -194,6 +197,9 @@ class World:
 
     def fail(self, process: Process, cause: str = "") -> tuple[Decision, ...]:
         return self._dies(process, AttemptFailed(process.trial, process.attempt, "Boom\nTraceback …", cause))
+
+    def train(self, process: Process, seconds: float) -> tuple[Decision, ...]:
+        return self.handle(TrialTrained(process.trial, process.attempt, seconds))
 
     def preempt(self, process: Process) -> tuple[Decision, ...]:
         trial, most = self.experiment.trials[process.trial], self.spec.max_preemptions

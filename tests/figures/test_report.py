@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ashwood.errors import AshwoodError
+from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.figures import account, importance, report
 from ashwood.figures.extras import plotly_script
 from ashwood.figures.markup import Markup, h
@@ -181,6 +182,17 @@ def test_what_a_colleague_wants_to_know(page: Page, nasty: Chronicle) -> None:
     headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", render_report(nasty, about(nasty)))
     assert headings[:3] == ["Result", "What the search did", "Ladder"]
     assert headings[-1] == "Experiment file"
+
+
+def test_better_report_without_checkpoint_is_a_second_line() -> None:
+    spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
+    workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)
+    workers.run()
+    told = chronicle(workers.experiment.spec, workers.entries)
+    seen = told.progress.describe_seen()
+    assert seen is not None
+    assert seen.startswith("lowest seen: ")
+    assert seen in page_of(told).said
 
 
 def test_what_it_was_run_with() -> None:

@@ -137,10 +137,10 @@ def requested_workers(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     return requested
 
 
-def backend_on(cluster: FakeCluster, directory: Path, **more: Any) -> RayBackend:
+def backend_on(cluster: FakeCluster, directory: Path, *, max_log_size: int | None = None, **more: Any) -> RayBackend:
     """Return a backend on a fake cluster."""
     return RayBackend(
-        toy_spec(directory),
+        toy_spec(directory, max_log_size=max_log_size),
         cluster,
         key="test",
         checkpoints=directory / "checkpoints",

@@ -341,3 +341,17 @@ def test_next_driver_kills_waiting_actors_only_if_they_have_no_process(monkeypat
     monkeypatch.setattr("ray.kill", killed.append)
     FakeCluster()._end_waiting("mine")
     assert killed == ["mine-waits"]
+
+
+def test_driver_limits_size_of_received_logs(cluster: FakeCluster, requested: list[Worker], tmp_path: Path) -> None:
+    with backend_on(cluster, tmp_path, max_log_size=100_000) as backend:
+        worker = training_worker(backend, requested)
+        for _ in range(4):
+            worker.send(["log", "trial-0.log", "a line\n" * 10_000])
+        worker.send(["log", "trial-0.log", "the end\n"], packed(AttemptEnded(0, 1, 0)))
+        until(backend, ended)
+        close_fake_workers()
+    text = (tmp_path / "logs" / "trial-0.log").read_text()
+    assert len(text) <= 100_000
+    assert "bytes are left out here" in text
+    assert text.endswith("a line\nthe end\n")

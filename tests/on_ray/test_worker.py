@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import pytest
 
 from ashwood.backends.local.setup import ALONE
 from ashwood.backends.port import Abort, StartAttempt, Suspend
-from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig, _Service
+from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig, _Logs, _Service
 from ashwood.backends.ray.staging import Direct, Staged
 from ashwood.backends.ray.wire import Message, Wire, packed
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.spec import Length, Unit
 from ashwood.testing.backend import PATIENCE, endless, job, toy_spec
+from ashwood.trial.limited import trim
 from ashwood.trial.storage import open_storage
 
 from .fakes import connection
@@ -199,3 +201,25 @@ def test_interrupted_delivery_is_replaced_by_next_one(tmp_path: Path) -> None:
     worker.write("trial-0/length-1-attempt-1", None, first=False)
     with worker._staging.storage.fetch("trial-0/length-1-attempt-1") as there:
         assert (there / "model").read_text() == "weights"
+
+
+def test_worker_sends_output_once_if_its_log_is_trimmed(tmp_path: Path) -> None:
+    log, logs = tmp_path / "trial-0.log", _Logs(tmp_path, 5, 100_000)
+    lines = [f"{number:09}\n" for number in range(60_000)]
+    sent = ""
+    for first in range(0, 60_000, 6_000):
+        with log.open("a") as file:
+            file.writelines(lines[first : first + 6_000])
+        if first % 12_000:  # Otherwise it is trimmed before it is sent.
+            sent += "".join(text for _, text in logs.unread(0))
+        trim(log, 100_000)
+        unread = list(logs.unread(0))
+        assert {name for name, _ in unread} <= {"trial-0.log"}
+        sent += "".join(text for _, text in unread)
+    parts = re.split(r"\n\[\.\.\. \d+ bytes are left out .*\]\n", sent)
+    numbers = [int(line) for part in parts for line in part.split("\n")[1:-1]]
+    assert numbers == sorted(set(numbers)), "some output was sent twice"
+    assert len(parts) == 5
+    assert sent.endswith(lines[-1])
+    assert list(logs.unread(1)) == []
+    assert not log.exists()

@@ -112,7 +112,7 @@ def test_what_is_no_number_is_no_result(tmp_path: Path, returned: Any) -> None:
     outcome = run(lambda _: returned, make_job(tmp_path), ScriptedLink())
     assert isinstance(outcome, Failed)
     assert outcome.cause == "unfinished at length 0"
-    assert returned is None or f"it returned a {type(returned).__name__}, which is no number" in outcome.error
+    assert returned is None or f"it returned a {type(returned).__name__}, which is not a number" in outcome.error
 
 
 def test_several_reports_without_a_loop_are_a_loop_that_is_missing(tmp_path: Path) -> None:
@@ -296,6 +296,23 @@ def test_code_that_returns_too_early_is_told_what_was_expected(tmp_path: Path) -
         "the training code ended at length 2 epochs without reporting 'loss' at length 3 epochs, did you mean 'losss'?",
         "It reported 'losss' (last at length 2).",
     ]
+
+
+@pytest.mark.parametrize(
+    ("period", "cause"), [(None, "no validation at length 3"), ((3, "epochs"), "unfinished at length 6")]
+)
+def test_code_that_validates_at_other_lengths_is_told_of_min_validation_period(
+    tmp_path: Path, period: tuple[int, str] | None, cause: str
+) -> None:
+    def train(trial: Trial) -> None:
+        for epoch in trial.epochs():
+            trial.report({"loss" if epoch == 1 else "other": 1.0})
+
+    outcome = run(train, make_job(tmp_path, validation_period=period), ScriptedLink())
+    assert isinstance(outcome, Failed)
+    assert outcome.cause == cause
+    assert ("set min_validation_period" in outcome.error.splitlines()[0]) == (period is None)
+    assert ("min_validation_period: {epochs: n} in the experiment file" in outcome.error) == (period is None)
 
 
 def test_an_asynchronous_function_is_told_so(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +21,13 @@ from ashwood.trial.storage import (
     About,
     Storage,
     Stored,
+    Write,
     checkpoint_name,
     join_url,
     named_position,
     open_storage,
 )
+from ashwood.trial.storage.links import copy_contents
 from ashwood.trial.storage.port import Name, parsed
 from tests.s3 import S3
 from tests.trial.storages import NAME, Files, contents, writes
@@ -64,16 +69,115 @@ def test_what_is_saved_is_fetched(storage: Storage, files: Files) -> None:
     assert (manifest["trial"], manifest["length"], manifest["attempt"], manifest["size"]) == (3, 4, 1, 9)
 
 
-def test_folders_without_files_are_kept_and_links_to_files_count_as_files(storage: Storage) -> None:
-    def write(directory: Path) -> None:
-        (directory / "nothing" / "inside").mkdir(parents=True)
-        (directory / "model").write_text("weights")
-        (directory / "last").symlink_to("model")
-
-    storage.save(NAME, write)
+def test_folders_without_files_are_kept(storage: Storage) -> None:
+    storage.save(NAME, lambda directory: (directory / "nothing" / "inside").mkdir(parents=True))
     with storage.fetch(NAME) as directory:
         assert (directory / "nothing" / "inside").is_dir()
-        assert (directory / "last").read_text() == "weights"
+
+
+def writes_links(links: Mapping[str, str], outside: Path = Path()) -> Write:
+    """Return a checkpoint callable that writes two files and links; ``{here}`` in a target is its directory."""
+
+    def write(directory: Path) -> None:
+        for folder in ("step", "other"):
+            (directory / folder).mkdir()
+        (directory / "step" / "model").write_text("weights of a step")
+        (directory / "model").write_text("weights")
+        (outside / "back").unlink(missing_ok=True)
+        (outside / "back").symlink_to(directory)
+        for link, target in links.items():
+            (directory / link).symlink_to(target.format(here=directory, outside=outside))
+
+    return write
+
+
+KEPT_LINKS = {
+    "to a file": ({"last": "model"}, {"last": "model"}),
+    "absolute, to a file": ({"last": "{here}/model"}, {"last": "model"}),
+    "to a folder": ({"last": "step/"}, {"last": "step"}),
+    "absolute, to a folder": ({"last": "{here}/step"}, {"last": "step"}),
+    "from a folder": ({"step/last": "{here}/model"}, {"step/last": "../model"}),
+    "in a detour": ({"last": "step/.././step/../model"}, {"last": "model"}),
+    "in a chain": ({"first": "{here}/step", "last": "first"}, {"first": "step", "last": "first"}),
+    "through a link": ({"first": "step", "last": "first/model"}, {"first": "step", "last": "step/model"}),
+    "out and in again": ({"last": "{outside}/back/model"}, {"last": "model"}),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT_LINKS)
+def test_link_inside_a_checkpoint_is_kept_as_a_relative_link(storage: Storage, kind: str, tmp_path: Path) -> None:
+    links, kept = KEPT_LINKS[kind]
+    storage.save(NAME, writes_links(links, tmp_path))
+    with storage.fetch(NAME) as directory:
+        found = {str(p.relative_to(directory)): str(p.readlink()) for p in directory.rglob("*") if p.is_symlink()}
+        assert found == kept
+        (last,) = directory.rglob("last")
+        assert (last / "model" if last.is_dir() else last).read_text().startswith("weights")
+        copy = tmp_path / "copy"
+        copy_contents(directory, copy)
+        assert {path: str((copy / path).readlink()) for path in found} == kept
+    assert storage.manifest(NAME).size == len("weights" + "weights of a step")
+
+
+def test_link_to_a_file_elsewhere_is_replaced_by_a_copy(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "vocabulary").write_text("words")
+    storage.save(NAME, writes_links({"words": "{outside}/vocabulary", "last": "words"}, tmp_path))
+    (tmp_path / "vocabulary").unlink()
+    with storage.fetch(NAME) as directory:
+        assert ((directory / "words").is_symlink(), (directory / "last").is_symlink()) == (False, True)
+        assert (directory / "last").read_text() == "words"
+
+
+@pytest.mark.parametrize(
+    ("links", "named"),
+    [
+        ({"last": "nowhere"}, "'last' to 'nowhere'"),
+        ({"last": "model/x"}, "'last' to 'model/x'"),
+        ({"last": "{outside}"}, "'last' to '/"),
+        ({"a": "b", "b": "a"}, "'a' to 'b'"),
+        ({"last": "."}, "'last' to '.'"),
+        ({"step/up": "{here}"}, "'step/up' to '/"),
+        ({"step/there": "../other", "other/back": "../step"}, "' to '../"),
+    ],
+)
+def test_link_that_cannot_be_kept_is_refused_by_its_name_when_saving(
+    storage: Storage, files: Files, tmp_path: Path, links: dict[str, str], named: str
+) -> None:
+    with pytest.raises(TrainingCodeError, match=re.escape(named)):
+        storage.save(NAME, writes_links(links, tmp_path))
+    assert [path for path in files.list() if path != "back"] == []
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"last": "../step"},
+        {"last": "/etc"},
+        {"../last": "model"},
+        {"last": "gone"},
+        {"last": 5},
+        {"model": "step"},
+        {"link": "step", "link/up": "model"},
+        ["last"],
+    ],
+)
+def test_manifest_with_links_that_saving_never_writes_is_refused(
+    storage: Storage, files: Files, tmp_path: Path, links: Any
+) -> None:
+    storage.save(NAME, writes_links({}, tmp_path))
+    forged = storage.manifest(NAME)._replace(links=links)
+    files.write(f"{NAME}/{MANIFEST}", forged.encode())
+    with pytest.raises(CheckpointError), storage.fetch(NAME):
+        pass
+
+
+def test_link_that_was_changed_is_damage(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    storage.save(NAME, writes_links({"last": "model"}, tmp_path))
+    (tmp_path / NAME / "last").unlink()
+    (tmp_path / NAME / "last").symlink_to("step/model")
+    with pytest.raises(CheckpointError, match="the link last to model is missing"), storage.fetch(NAME):
+        pass
 
 
 def test_a_name_that_is_used_again_gets_the_new_content(storage: Storage) -> None:
@@ -82,16 +186,14 @@ def test_a_name_that_is_used_again_gets_the_new_content(storage: Storage) -> Non
     assert contents(storage, NAME) == {"model.pt": b"new"}
 
 
-@pytest.mark.parametrize("mistake", ["nothing", "a link to a folder", "a link to nowhere", "our name"])
+@pytest.mark.parametrize("mistake", ["nothing", "a pipe", "our name"])
 def test_what_a_checkpoint_can_not_hold_is_refused_and_nothing_stays(
     storage: Storage, files: Files, mistake: str
 ) -> None:
     def write(directory: Path) -> None:
         match mistake:
-            case "a link to a folder":
-                (directory / "x").symlink_to(directory.parent)
-            case "a link to nowhere":
-                (directory / "x").symlink_to("y")
+            case "a pipe":
+                os.mkfifo(directory / "x")
             case "our name":
                 (directory / MANIFEST).touch()
 
@@ -165,7 +267,7 @@ DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
         ),
         f"its {MANIFEST} can't be read",
     ),
-    "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 3}'), "newer Ashwood"),
+    "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 4}'), "newer Ashwood"),
 }
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.search.draw import bits
 from ashwood.search.settings import Method, Mode, SearchSettings
 from tests.views.simulate import Curve, Workers, power_law, spec_of
 
 NAN, INF = float("nan"), float("inf")
+POLICIES = (
+    None,
+    CheckpointPolicy(),
+    CheckpointPolicy(save_experiment_best=1, save_trial_best=0, save_trial_latest=0),
+    CheckpointPolicy(save_trial_best=0),
+    CheckpointPolicy(save_trial_best=0, save_trial_latest=0),
+    CheckpointPolicy(save_trial_best=2, save_trial_latest=2),
+)
 
 
 def telling(seed: int) -> Curve:
@@ -42,7 +51,7 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
     seed = draw(st.integers(0, 1_000_000))
     spec: ExperimentSpec = spec_of(draw(settings()), smaller_is_better=draw(st.booleans()))
     return Workers(
-        spec,
+        replace(spec, checkpoint_policy=draw(st.sampled_from(POLICIES))),
         draw(st.sampled_from([power_law(seed), telling(seed)])),
         workers=draw(st.integers(1, 6)),
         seed=seed,

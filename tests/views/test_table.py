@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.views.table import select
+from ashwood.errors import AshwoodError
+from ashwood.views.table import Record, heading, select
 
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
@@ -19,3 +20,45 @@ def test_what_has_no_number_is_last_and_disturbs_nobody(values: list[object], so
     numbers = [value for value in there if isinstance(value, float)]
     assert numbers == sorted(numbers, reverse=sort == "-loss")
     assert len(found) == len(values)
+
+
+TRIALS: list[Record] = [
+    {"trial": 0, "best.loss": 0.3, "last.loss": 0.4, "last.accuracy": 0.7, "hparams.lr": 1, "last.lr": 5},
+    {"trial": 1, "best.loss": 0.1, "last.loss": 0.9, "last.accuracy": 0.8, "hparams.lr": 2, "last.lr": 4},
+    {"trial": 2, "best.loss": 0.2, "last.loss": 0.2, "last.accuracy": 0.9, "hparams.lr": 3, "last.lr": 3},
+]
+
+
+@pytest.mark.parametrize(
+    ("sort", "trials"),
+    [
+        *[(name, [1, 2, 0]) for name in ("loss", "best", "best.loss", "best loss", "best_loss")],
+        *[(name, [2, 0, 1]) for name in ("last", "last.loss", "last loss", "last_loss")],
+        ("-accuracy", [2, 1, 0]),
+        ("hparams.lr", [0, 1, 2]),
+        ("last.lr", [2, 1, 0]),
+    ],
+)
+def test_metric_is_named_by_itself_or_as_best_or_last(sort: str, trials: list[int]) -> None:
+    assert [record["trial"] for record in select(TRIALS, (), sort)] == trials
+
+
+def test_filter_on_a_metric_is_on_the_best() -> None:
+    assert [record["trial"] for record in select(TRIALS, ["loss<=0.2"], "")] == [1, 2]
+    assert [record["trial"] for record in select(TRIALS, ["last<=0.4"], "")] == [0, 2]
+    with pytest.raises(AshwoodError, match=r"write hparams\.lr or last\.lr"):
+        select(TRIALS, ["lr<1"], "")
+    with pytest.raises(AshwoodError, match="no column 'acuracy', did you mean 'accuracy'"):
+        select(TRIALS, [], "acuracy")
+
+
+def test_columns_have_headings_that_name_them_apart() -> None:
+    columns = ["trial", "best.loss", "last.loss", "hparams.trial", "hparams.lr", "hparams.best.loss"]
+    assert [heading(column, columns) for column in columns] == [
+        "trial",
+        "best loss",
+        "last loss",
+        "hparams.trial",
+        "lr",
+        "hparams.best.loss",
+    ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ def check(
     metric: str | None = None,
     data: Mapping[str, Any] | None = None,
     seed: int = 0,
+    share: bool = False,
     **fields: Any,
 ) -> CheckResult:
     """Train one trial with and without pauses, and tell whether it reports the same.
@@ -50,6 +53,7 @@ def check(
         metric: the metric that the search would compare; by default, any.
         data: handed to the training code as ``trial.data``.
         seed: fixes the trial's seed, and what is drawn.
+        share: use a GPU also if another run has reserved it; otherwise wait for a free one.
         fields: other fields of an experiment file, such as ``records_per_epoch=1000``.
 
     Returns:
@@ -76,4 +80,4 @@ def check(
         }
         spec = build_experiment(tree, workdir=workdir_of(train), default_seed=seed).spec
         spec = replace(spec, metric=metric or "", arguments=arguments())
-        return check_spec(spec, length=spec.search.max_length)
+        return check_spec(spec, length=spec.search.max_length, share=share, warn=partial(warnings.warn, stacklevel=2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -27,13 +27,13 @@ from ashwood.api.callables import (
 )
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.cli.export import make_frame, read_trials, report_records
-from ashwood.cli.progress import make_reporter
-from ashwood.config import build_experiment, parse_backend, parse_stop_when
+from ashwood.cli.progress import Reporter, make_reporter
+from ashwood.cli.where import Where, check_room
+from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
 from ashwood.engine.provenance import collect, dirt, with_workdir
 from ashwood.engine.session import Cluster
-from ashwood.engine.snapshot import read_checkpoints
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.eventlog.port import LARGEST_ID, ExperimentId
 from ashwood.experiment.events import (
@@ -50,6 +50,7 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.storage.links import copy_contents
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 
@@ -80,6 +81,14 @@ class BestCheckpoint(NamedTuple):
     hparams: Mapping[str, Any]
 
 
+class _Quiet(Reporter):
+    """Shows nothing, but warns if the run does not start as expected, for example because it waits for GPUs."""
+
+    def warn(self, message: str) -> None:
+        if not self.running:
+            warnings.warn(message, stacklevel=2)
+
+
 class Experiment:
     """An experiment of a home, read from its record whenever it is asked.
 
@@ -104,12 +113,19 @@ class Experiment:
 
     @property
     def best_trial(self) -> TrialRow | None:
-        """The trial with the best value of the searcher's metric, or None if no trial has reported a number yet."""
+        """The trial with the best result, or None if no trial has reported a number yet.
+
+        If the experiment saves checkpoints, that is the trial of the best checkpoint; its ``metric`` is that of the
+        checkpoint, and its ``seen`` is the best metric that it reported.
+        """
         _, table = read_trials(self._home, self.id)
         return table.leader
 
     def trials(self) -> pd.DataFrame:
         """One row a trial: its state, lengths, metrics, and a column ``hparams.NAME`` for each hyperparameter.
+
+        ``best.NAME`` is the searcher's metric of the best result, which is that of ``checkpoint`` if the experiment
+        saves checkpoints; ``seen.NAME`` is the best report; ``last.NAME`` is the last report of each metric.
 
         Raises:
             AshwoodError: pandas is not installed.
@@ -134,20 +150,18 @@ class Experiment:
             NotFound: no checkpoint with a metric is kept.
             CheckpointError: it is damaged, or cannot be read.
         """
-        table = read_checkpoints(self._home, self.id)
-        sign = 1 if self.spec.smaller_is_better else -1
-        rated = [(sign * row.metric, row.length, row.name) for row in table.rows.values() if row.metric is not None]
-        if not rated:
+        _, table = read_trials(self._home, self.id)
+        row = table.leader
+        checkpoint = None if row is None else row.best_checkpoint
+        if row is None or checkpoint is None or checkpoint.metric is None:
             raise NotFound(f"experiment {self.id} has no checkpoint with a value of {self.spec.metric!r}")
-        row = table.rows[min(rated)[2]]
-        _, trials = read_trials(self._home, self.id)
         storage = self._home.storage(self.id, self.spec)
-        with storage.fetch(row.name) as directory:
-            if "://" in storage.locate(row.name):
+        with storage.fetch(checkpoint.path) as directory:
+            if "://" in storage.locate(checkpoint.path):
                 kept = Path(tempfile.mkdtemp(prefix="ashwood-best-"))
-                shutil.copytree(directory, kept, dirs_exist_ok=True)
+                copy_contents(directory, kept)
                 directory = kept
-        return BestCheckpoint(directory, row.metric or 0.0, row.length, row.trial, trials.rows[row.trial].hparams)
+        return BestCheckpoint(directory, checkpoint.metric, checkpoint.length, row.id, row.hparams)
 
     @property
     def figures(self) -> Figures:
@@ -174,6 +188,7 @@ class Experiment:
         train: Callable[..., Any] | None = None,
         workdir: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
+        share: bool = False,
     ) -> Experiment:
         """Continue to the end and return the experiment itself.
 
@@ -185,6 +200,7 @@ class Experiment:
             workdir: where its training code is now, if that was moved.
             retry_failed: whether to retry trials that failed, from their latest checkpoints. It also continues an
                 experiment that has ended.
+            share: use GPUs also if another driver has reserved them, as with `run`.
 
         Raises:
             ConfigError: that is no backend.
@@ -202,26 +218,26 @@ class Experiment:
                 self._change(with_workdir(self.spec, Path(workdir)))
             if retry_failed:
                 ask(self._home, self.id, RetryFailedRequested())
-            self._drive(workers, progress=progress, cluster=cluster)
+            self._drive(workers, progress=progress, cluster=cluster, share=share)
         except AshwoodError as error:
             error.experiment = self
             raise
         return self
 
-    def start(self, *, workers: int | None = None) -> Experiment:
+    def start(self, *, workers: int | None = None, share: bool = False) -> Experiment:
         """Continue in a process of its own, and return as soon as it runs; `wait` waits for its end.
 
         Args:
             workers: slots to use, as with `run`.
+            share: use GPUs also if another driver has reserved them, as with `run`.
 
         Raises:
             RequestRefused: it runs already, or has ended.
             AshwoodError: it could not be run.
         """
         from ashwood.cli.activate import start_driver  # It starts a command, so it needs much.
-        from ashwood.cli.where import Where
 
-        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where())
+        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where(), share=share)
         return self
 
     def wait(self, timeout: float | None = None) -> ExperimentState:
@@ -244,9 +260,9 @@ class Experiment:
             self._home.store.change_spec(self.id, spec)
         self.spec = spec
 
-    def _drive(self, workers: int | None, *, progress: bool, cluster: Cluster) -> None:
+    def _drive(self, workers: int | None, *, progress: bool, cluster: Cluster, share: bool) -> None:
         session = Session(self._home, self.id)
-        reporter = make_reporter("text" if progress else "quiet", self.id, self.spec)
+        reporter = make_reporter("text", self.id, self.spec) if progress else _Quiet(self.id, self.spec)
         for note in self._notes:
             if progress:
                 reporter.warn(note)
@@ -254,7 +270,7 @@ class Experiment:
                 warnings.warn(note, stacklevel=4)
         self._notes = ()
         with reporter:
-            state = session.run(reporter, workers=workers, cluster=cluster)
+            state = session.run(reporter, workers=workers, cluster=cluster, share=share)
         if state is not ExperimentState.ERRORED and not reporter.has_to_be_mended:
             return
         failed = state is ExperimentState.ERRORED
@@ -317,6 +333,7 @@ class Experiment:
         *,
         max_concurrent_trials: int | None = None,
         max_trials: int | None = None,
+        max_invalid_trials: int | None = None,
         stop_when: StopWhen | None = None,
     ) -> None:
         """Change settings, also while it runs; None leaves one as it is.
@@ -324,13 +341,18 @@ class Experiment:
         Args:
             max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
             max_trials: how many trials to create in all.
+            max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid.
             stop_when: the bounds that hold from now on, instead of those before; ``{}``: none.
 
         Raises:
             ConfigError: a bound is no number or duration.
             RequestRefused: it has ended, or so few trials would be fewer than there are.
         """
-        numbers = {"max_concurrent_trials": max_concurrent_trials, "max_trials": max_trials}
+        numbers = {
+            "max_concurrent_trials": max_concurrent_trials,
+            "max_trials": max_trials,
+            "max_invalid_trials": max_invalid_trials,
+        }
         changed: dict[str, float | None] = {name: value for name, value in numbers.items() if value is not None}
         if stop_when is not None:
             given = parse_stop_when([f"{key}={value}" for key, value in stop_when.items()], option="stop_when")
@@ -361,6 +383,34 @@ def create(
         ConfigError: the description is wrong; says everything that is.
         TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
     """
+    return _create(
+        lambda _: None,
+        train,
+        hparams=hparams,
+        searcher=searcher,
+        name=name,
+        data=data,
+        seed=seed,
+        home=home,
+        backend=backend,
+        fields=fields,
+    )
+
+
+def _create(
+    check: Callable[[Loaded], None],
+    train: Callable[..., Any] | str,
+    *,
+    hparams: Mapping[str, Any],
+    searcher: Searcher | Mapping[str, Any],
+    name: str | None,
+    data: Mapping[str, Any] | None,
+    seed: int | None,
+    home: str | os.PathLike[str] | None,
+    backend: BackendLike | None,
+    fields: Mapping[str, Any],
+) -> Experiment:
+    """Record an experiment, unless ``check`` raises an exception for it."""
     refuse_while_imported("starts a search", "run")
     share_main()
     notes: list[str] = []
@@ -382,6 +432,7 @@ def create(
     }
     workdir = workdir_of(train)
     loaded = build_experiment(tree, workdir=workdir, default_seed=int.from_bytes(os.urandom(4), "big") >> 1)
+    check(loaded)
     provenance = collect(workdir)
     spec = replace(loaded.spec, provenance=provenance, arguments=arguments())
     session = Session.create(opened, spec, at=time.time())
@@ -403,6 +454,7 @@ def run(
     workers: int | None = None,
     backend: BackendLike | None = None,
     progress: bool = True,
+    share: bool = False,
     **fields: Any,
 ) -> Experiment:
     """Run an experiment to its end and return it.
@@ -418,6 +470,8 @@ def run(
         workers: slots to use; by default, all GPUs, or all cores if there are none; on a cluster, all that it has.
         backend: where trials run: on this machine, or ``"ray"``, or a map as in a file.
         progress: whether to show how it goes; if not, warnings go to `warnings`.
+        share: use all GPUs of this machine also if other drivers have reserved some of them; by default, take the free
+            ones, or wait for one.
         fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.
 
     Raises:
@@ -425,7 +479,8 @@ def run(
         AshwoodError: the experiment could not be run, or its trials failed; or a disk is full.  ``experiment`` of the
             error is the experiment if there is one already.
     """
-    experiment = create(
+    experiment = _create(
+        partial(check_room, workers=workers),
         train,
         hparams=hparams,
         searcher=searcher,
@@ -434,9 +489,9 @@ def run(
         seed=seed,
         home=home,
         backend=backend,
-        **fields,
+        fields=fields,
     )
-    return experiment.resume(workers=workers, progress=progress)
+    return experiment.resume(workers=workers, progress=progress, share=share)
 
 
 def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | None = None) -> Experiment:

@@ -25,7 +25,9 @@ _START_SECONDS = 60.0
 _LAST_LINES = 20
 
 
-def activate_experiment(home: str | None, experiment: int, *, workers: int | None, where: Where) -> str:
+def activate_experiment(
+    home: str | None, experiment: int, *, workers: int | None, where: Where, share: bool = False
+) -> str:
     """Start a driver that outlives this terminal, and return a line that says so.
 
     Raises:
@@ -34,13 +36,16 @@ def activate_experiment(home: str | None, experiment: int, *, workers: int | Non
     if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
         with open_home(home) as opened:
             _check_can_start(opened, experiment)
-        raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where)))
-    driver, log = start_driver(home, experiment, workers=workers, where=where)
-    return f"experiment {experiment} runs in the background, process {driver.pid}; its output is in {log}"
+        raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where, share=share)))
+    driver, log = start_driver(home, experiment, workers=workers, where=where, share=share)
+    with open_home(home) as opened:
+        waits = opened.waits_for(opened.store.record(experiment))
+    does = "runs in the background" if waits is None else f"waits in the background for {waits}"
+    return f"experiment {experiment} {does}, process {driver.pid}; its output is in {log}"
 
 
 def start_driver(
-    home: str | None, experiment: int, *, workers: int | None, where: Where
+    home: str | None, experiment: int, *, workers: int | None, where: Where, share: bool = False
 ) -> tuple[subprocess.Popen[bytes], Path]:
     """Start a driver that outlives this process; return it and the file of its output.
 
@@ -52,7 +57,7 @@ def start_driver(
         _check_can_start(opened, experiment)
         log = opened.directory(experiment) / "driver.log"
         slots = [] if workers is None else ["--workers", str(workers)]
-        driver = _start(home, experiment, [*slots, *where.options], log)
+        driver = _start(home, experiment, [*slots, *where.options, *["--share"] * share], log)
         _wait_until_it_drives(opened, experiment, driver, log)
     return driver, log
 
@@ -101,7 +106,7 @@ _DRIVER = "from ashwood.cli.main import main; main()"
 
 
 def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the process owns the experiment, or has brought it to an end already."""
+    """Return when the process runs the experiment, waits for GPUs, or has brought the experiment to an end already."""
     start = log.stat().st_size
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -116,8 +121,10 @@ def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[
 
 
 def _drives(home: Home, experiment: int, driver: subprocess.Popen[bytes]) -> bool:
-    lease, state = home.store.lease(experiment), home.store.record(experiment).state
-    return lease is not None and lease.driver.process == driver.pid and state is ExperimentState.RUNNING
+    lease, record = home.store.lease(experiment), home.store.record(experiment)
+    if lease is None or lease.driver.process != driver.pid:
+        return False
+    return record.state is ExperimentState.RUNNING or home.waits_for(record) is not None
 
 
 def _last_lines(log: Path, start: int) -> str:

@@ -11,21 +11,27 @@ from ashwood.engine.bundle import export_bundle, import_bundle
 
 
 def export_whole(
-    home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, until: int | None
+    home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, directories: bool, until: int | None
 ) -> None:
     """``ashwood export`` to one file."""
     # What is saved up to an entry may be all that can be read of a damaged home.
     with open_home(home, salvage=until is not None) as opened:
         if until is None:
             opened.log(experiment).check()
-        exported = export_bundle(opened, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+        exported = export_bundle(
+            opened, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until
+        )
+        has_directories = any(opened.trial_directories(experiment).glob("*/*"))
     for why in exported.left_out:
         say(f"warning: left out: {why}", err=True)
     parts = [format_length(exported.entries, "events")]
     parts += [format_length(exported.checkpoints, "checkpoints")] * checkpoints
     parts += [format_length(exported.logs, "logs")] * logs
+    parts += [f"{exported.directories} director{'y' if exported.directories == 1 else 'ies'} of trials"] * directories
     say(f"Wrote experiment {experiment} ({', '.join(parts)}) to {out}.")
     absent = [name for name, packed in (("checkpoints", checkpoints), ("logs", logs)) if not packed]
+    if has_directories and not directories:
+        absent.append("directories")
     if absent:
         options = " ".join(f"--{name}" for name in absent)
         say(f"It has no {' and no '.join(absent)}: add {options} to include them.", err=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ashwood.cli.output import make_console, make_table, print_json
-from ashwood.cli.text import brief, say
+from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.engine.check import CheckResult, check
 from ashwood.errors import AshwoodError
@@ -26,15 +27,16 @@ _MEANING = {
 }
 
 
-def check_file(file: Path, *, length: int | None, overrides: Sequence[str], json: bool) -> bool:
+def check_file(file: Path, *, length: int | None, overrides: Sequence[str], share: bool, json: bool) -> bool:
     """Check the training code of an experiment file, print what was found, and return whether it is all right."""
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
-        say(f"warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     if length is not None and not 1 <= length <= spec.search.max_length:
         raise AshwoodError(f"--length must be from 1 to max_length, which is {spec.search.max_length}, not {length}")
-    result = check(spec, length=length, say=(lambda _: None) if json else lambda line: say(line, err=True))
+    tell = (lambda _: None) if json else partial(say, err=True)
+    result = check(spec, length=length, share=share, say=tell, warn=warn)
     if json:
         print_json({"name": spec.name, "ok": result.ok, **plain(result)})
     else:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_size, format_time, print_json, print_table
+from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
+from ashwood.cli.progress import named_trials
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
 from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
-from ashwood.errors import AshwoodError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import directory_name, trial_of_directory
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
-from ashwood.trial.storage.trees import remove_tree
-from ashwood.views.checkpoints import CheckpointRow, CheckpointTable
+from ashwood.trial.storage.links import copy_contents
+from ashwood.trial.storage.trees import remove_tree, size_of_tree
+from ashwood.views.checkpoints import CheckpointTable
+from ashwood.views.progress import Progress
+from ashwood.views.trials import Checkpoint, TrialRow
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
@@ -89,42 +98,92 @@ def _size_of(place: str, there: dict[str, int]) -> str:
     return "foreign" if (Path(place) / MANIFEST).exists() else "–"
 
 
-def download(home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path) -> None:
+def download(
+    home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path, directories: bool
+) -> None:
     """``ashwood download``."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
         warn_of_damage(opened, experiment)
-        progress = read_progress(opened, experiment, ["checkpoints"])
-    trials, table = progress.trials, progress.checkpoints
+        trials = read_progress(opened, experiment).trials
+        folder = opened.trial_directories(experiment)
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
     wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
-    rows = [row for number in wanted for row in table.of(number)[:1]]
-    if not rows:
+    found = {number: saved for number in wanted if (saved := trials.rows[number].best_checkpoint) is not None}
+    own = {number: folder / _directory_of(trials.rows[number]) for number in wanted} if directories else {}
+    copied = {number: directory for number, directory in own.items() if directory.is_dir()}
+    if not found and not copied:
         raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
-    taken = [str(place) for row in rows if (place := out / f"trial-{row.trial}").exists()]
+    places = [out / f"trial-{number}" for number in found] + [out / f"trial-{number}-directory" for number in copied]
+    taken = [str(place) for place in places if place.exists()]
     if taken:
         raise AshwoodError(f"{', '.join(taken)} is there already, and nothing is overwritten: choose another --out")
-    for row in rows:
-        place = out / f"trial-{row.trial}"
-        _copy(storage, row, place)
-        say(f"trial {row.trial} at length {row.length}: {place}")
+    damaged = _copy_all(storage, found, spec, out)
+    for number, directory in copied.items():
+        place = out / f"trial-{number}-directory"
+        with _published(place) as partial:
+            shutil.copytree(directory, partial, symlinks=True, ignore=_special)
+        say(f"directory of trial {number}: {place}")
+    for number in own.keys() - copied.keys():
+        say(f"trial {number} has no directory in {folder}", err=True)
     for number in wanted:
-        if not any(row.trial == number for row in rows):
+        if number not in found:
             say(f"trial {number} has no checkpoint", err=True)
+    if damaged:
+        raise CheckpointError(
+            f"{len(damaged)} of {len(found)} checkpoints are damaged or missing and were left out: those of "
+            f"{named_trials(damaged)}; all that are recorded: ashwood checkpoints {experiment}"
+        )
+
+
+def _copy_all(storage: Storage, checkpoints: Mapping[int, Checkpoint], spec: ExperimentSpec, out: Path) -> list[int]:
+    """Copy the checkpoints of some trials; return the trials whose checkpoint is damaged, unless it is the only one."""
+    damaged: list[int] = []
+    for trial, checkpoint in checkpoints.items():
+        place = out / f"trial-{trial}"
+        try:
+            _copy(storage, checkpoint.path, place)
+        except StorageUnreachable:
+            raise  # It cannot be reached for the others, either.
+        except CheckpointError as error:
+            if len(checkpoints) == 1:
+                raise
+            damaged.append(trial)
+            say(f"trial {trial} is left out: {error}", err=True)
+            continue
+        metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
+        say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
+    return damaged
 
 
 def _of(trials: Sequence[int]) -> str:
     return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a number"
 
 
-def _copy(storage: Storage, row: CheckpointRow, place: Path) -> None:
+def _copy(storage: Storage, name: str, place: Path) -> None:
+    with _published(place) as partial, storage.fetch(name) as directory:
+        copy_contents(directory, partial, skip=MANIFEST)
+
+
+def _directory_of(row: TrialRow) -> str:
+    return directory_name(row.id, row.hparams, row.seed)
+
+
+def _special(folder: str, names: list[str]) -> set[str]:
+    """Return the names of pipes, sockets and devices, which cannot be copied."""
+    modes = {name: Path(folder, name).lstat().st_mode for name in names}
+    return {name for name, mode in modes.items() if not (S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode))}
+
+
+@contextmanager
+def _published(place: Path) -> Iterator[Path]:
+    """Yield a path to write a directory to, which becomes ``place`` at the end."""
     partial = place.with_name(f".{place.name}.partial")
     try:
-        with storage.fetch(row.name) as directory:
-            remove_tree(place.parent, partial.name, ignore_errors=True)
-            shutil.copytree(directory, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        remove_tree(place.parent, partial.name, ignore_errors=True)
+        yield partial
         partial.rename(place)
     except OSError as error:
         raise AshwoodError(f"can't write {place}: {error.strerror or error}") from error
@@ -148,7 +207,8 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
         with opened.lease(experiment) as lease:
             clear_former_workers(opened.directory(experiment) / "workers.lock")
             warn_of_damage(opened, experiment)
-            table = read_checkpoints(opened, experiment)
+            progress = read_progress(opened, experiment, ["checkpoints"])
+            table = progress.checkpoints
             # What a process saved after its driver had died is for the next driver to take up.
             unheard = set() if record.state.ended else _unheard(opened, experiment, storage, lease.beat)
             found = while_beating(lambda: list(_garbage(storage, table)), lease.beat)
@@ -159,10 +219,40 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
                     while_beating(partial(storage.delete, item.name), lease.beat)
                 say(f"{format_size(item.size):>9}  {storage.locate(item.name)}")
             _abort_uploads(storage, lease.beat, dry_run)
+            unneeded = list(_unneeded_directories(opened.trial_directories(experiment), progress, record.state))
+            for directory in unneeded:
+                size = while_beating(partial(size_of_tree, directory), lease.beat)
+                if not dry_run:
+                    while_beating(partial(_remove_directory, directory), lease.beat)
+                say(f"{format_size(size):>9}  {directory}")
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
     noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
     say(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
+    if unneeded:
+        noun = "directory of a trial that has ended" if len(unneeded) == 1 else "directories of trials that have ended"
+        say(f"{verb} {len(unneeded)} {noun}.")
+
+
+def _unneeded_directories(top: Path, progress: Progress, state: ExperimentState) -> Iterator[Path]:
+    """Yield the directories of trials, except those of trials that may continue."""
+    if top.is_symlink() or not top.is_dir():
+        return
+    rows = () if state.ended else progress.trials.rows.values()
+    may_continue = {TrialState.RUNNING, TrialState.PAUSED}
+    if state is ExperimentState.STOPPED:  # Trials that ended only with the experiment continue when it is resumed.
+        may_continue.add(TrialState.STOPPED)
+    needed = {_directory_of(row) for row in rows if row.state in may_continue}
+    for path in sorted(top.iterdir()):
+        if trial_of_directory(path.name) is not None and path.name not in needed:
+            yield path
+
+
+def _remove_directory(directory: Path) -> None:
+    try:
+        remove_tree(directory.parent, directory.name)
+    except OSError as error:
+        raise AshwoodError(f"Cannot delete {directory}: {error.filename or directory}: {error.strerror}") from error
 
 
 def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool) -> None:

@@ -36,6 +36,7 @@ class Known:
         checkpoint_size: the size of a checkpoint.
         like: an experiment whose log tells what training takes.
         measure: train a few short trials to learn it.
+        share: whether these use GPUs that other drivers have reserved.
         home: where that experiment lives.
     """
 
@@ -48,6 +49,7 @@ class Known:
     checkpoint_size: str | None = None
     like: int | None = None
     measure: bool = False
+    share: bool = False
     home: str | None = None
 
     @property

@@ -130,6 +130,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max_concurrent_trials": ("max_concurrent_trials", _whole(0, MOST_WHOLE)),
     "max_trials": ("max_trials", _whole(1, MOST_TRIALS)),
+    "max_invalid_trials": ("max_invalid_trials", _whole(1, MOST_WHOLE)),
     "stop_when": ("stop_at", parse_metric),
     "max_time": ("max_seconds", parse_max_time),
 }

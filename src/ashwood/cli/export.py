@@ -16,7 +16,7 @@ from ashwood.errors import AshwoodError
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.views.table import Record, metric_columns, trial_records
+from ashwood.views.table import Record, trial_records
 from ashwood.views.trials import TrialTable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 WHOLE = ".ashwood"
 """The ending of a file that holds a whole experiment."""
+_REPORT_COLUMNS = frozenset(("trial", "length", "attempt", "at"))
 
 
 def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, TrialTable]:
@@ -40,7 +41,7 @@ def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
 
 
 def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
-    """A flat record a report, in the order in which they arrived."""
+    """A flat record a report, in the order in which they arrived; a metric called like a column is ``metrics.NAME``."""
     for at, event, _ in entries:
         if isinstance(event, ValidationReported):
             yield {
@@ -48,8 +49,13 @@ def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
                 "length": event.length,
                 "attempt": event.attempt,
                 "at": at,
-                **metric_columns(event.metrics, ("trial", "length", "attempt", "at").__contains__),
+                **{_report_column(name): value for name, value in event.metrics.items()},
             }
+
+
+def _report_column(metric: str) -> str:
+    is_taken = metric in _REPORT_COLUMNS or metric.startswith("metrics.")
+    return f"metrics.{metric}" if is_taken else metric
 
 
 def make_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -66,18 +72,32 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def export_experiment(
-    home: str | None, experiment: int, out: Path, *, metrics: bool, checkpoints: bool, logs: bool, until: int | None
+    home: str | None,
+    experiment: int,
+    out: Path,
+    *,
+    metrics: bool,
+    checkpoints: bool,
+    logs: bool,
+    directories: bool,
+    until: int | None,
 ) -> None:
     """Write a file whose ending says its format."""
     whole = out.suffix.lower() == WHOLE
-    options = {"--metrics": metrics, "--checkpoints": checkpoints, "--logs": logs, "--until": until is not None}
+    options = {
+        "--metrics": metrics,
+        "--checkpoints": checkpoints,
+        "--logs": logs,
+        "--directories": directories,
+        "--until": until is not None,
+    }
     for option in [option for option, given in options.items() if given and (option == "--metrics") is whole]:
         fit = "a table: .csv, .parquet or .json" if whole else f"a whole experiment: {WHOLE}"
         raise AshwoodError(f"{option} is for {fit}, not for {out.name}")
     if whole:
         from ashwood.cli.bundle import export_whole
 
-        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, until=until)
+        export_whole(home, experiment, out, checkpoints=checkpoints, logs=logs, directories=directories, until=until)
     else:
         _export_table(home, experiment, out, metrics=metrics)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ashwood.cli.conditions import Known
 from ashwood.cli.output import format_length, format_moment, format_size
+from ashwood.cli.text import warn
 from ashwood.engine import open_home
 from ashwood.engine.measure import Findings, measure, recall
 from ashwood.errors import AshwoodError
@@ -19,7 +20,7 @@ def find_out(known: Known, unit: Unit, spec: ExperimentSpec | None) -> Findings:
     if known.like is None:
         if spec is None:
             raise AshwoodError("there is no training code to measure")
-        return measure(spec, workers=known.workers)
+        return measure(spec, workers=known.workers, share=known.share, warn=warn)
     with open_home(known.home) as home:
         other = home.store.spec(known.like)
         if other.unit is not unit:

@@ -62,6 +62,12 @@ WorkersOption = Annotated[
         show_default="all GPUs, or all cores where there are none",
     ),
 ]
+ShareOption = Annotated[
+    bool,
+    typer.Option(
+        "--share", help="Use all GPUs of this machine, also those that other Ashwood runs have reserved; don't wait."
+    ),
+]
 
 
 class Backend(StrEnum):
@@ -239,6 +245,7 @@ def run(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="With --submit: print what the driver prints, until Ctrl-C.")
     ] = False,
+    share: ShareOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Run the experiment that FILE describes, to its end.
@@ -249,10 +256,10 @@ def run(
     from ashwood.cli.where import Where
 
     if (url := submit or ctx.obj) is not None:
-        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address is not None:
+        if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address or share:
             raise typer.BadParameter(
                 "what is submitted is FILE, to the cluster at the URL: without --from, --resume-latest, "
-                "--backend local and --ray-address"
+                "--backend local, --ray-address and --share"
             )
         from ashwood.cli import remote
 
@@ -268,7 +275,15 @@ def run(
     if follow:
         raise typer.BadParameter("--follow goes with --submit: what runs here is shown anyway")
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, overrides=set_ or [], stop_when=stop_when or [], json=json)
+    wanted = Run(
+        home=home,
+        workers=workers,
+        where=where,
+        overrides=set_ or [],
+        stop_when=stop_when or [],
+        share=share,
+        json=json,
+    )
     match file, source, resume_latest:
         case _, None, True if not checkout:
             code = resume_latest_or_run(file, wanted)
@@ -302,6 +317,7 @@ def resume(
             help="Retry trials that failed, from their latest checkpoints, also after the search ended.",
         ),
     ] = False,
+    share: ShareOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
 ) -> None:
     """Continue an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
@@ -309,7 +325,15 @@ def resume(
     from ashwood.cli.where import Where
 
     where = Where(backend, ray_address)
-    wanted = Run(home=home, workers=workers, where=where, stop_when=stop_when or [], workdir=workdir, json=json)
+    wanted = Run(
+        home=home,
+        workers=workers,
+        where=where,
+        stop_when=stop_when or [],
+        workdir=workdir,
+        share=share,
+        json=json,
+    )
     raise typer.Exit(resume_experiment(experiment, wanted, retry_failed=retry_failed))
 
 
@@ -320,12 +344,13 @@ def activate(
     workers: WorkersOption = None,
     backend: BackendOption = None,
     ray_address: RayAddressOption = None,
+    share: ShareOption = False,
 ) -> None:
     """Go on with an experiment in the background."""
     from ashwood.cli.activate import activate_experiment
     from ashwood.cli.where import Where
 
-    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address)))
+    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address), share=share))
 
 
 @app.command()
@@ -375,7 +400,8 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="max_concurrent_trials=8, max_trials=200, stop_when=0.98 or max_time=2h; the last two also none.",
+            help="max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, stop_when=0.98 or max_time=2h; the "
+            "last two also none.",
         ),
     ],
     home: HomeOption = None,
@@ -445,6 +471,7 @@ def preview_search(
     checkpoint_size: CheckpointSizeOption = None,
     like: LikeOption = None,
     measure: MeasureOption = False,
+    share: ShareOption = False,
     home: HomeOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
@@ -467,6 +494,7 @@ def preview_search(
         checkpoint_size=checkpoint_size,
         like=like,
         measure=measure,
+        share=share,
         home=home,
     )
     preview_file(file, known, overrides=set_ or [], json=json)
@@ -486,6 +514,7 @@ def check(
         ),
     ] = None,
     set_: SetOption = None,
+    share: ShareOption = False,
     json: JsonOption = False,
 ) -> None:
     """Train one short trial with and without pauses, and tell whether it restores all of its state.
@@ -498,7 +527,7 @@ def check(
     """
     from ashwood.cli.check import check_file
 
-    if not check_file(file, length=length, overrides=set_ or [], json=json):
+    if not check_file(file, length=length, overrides=set_ or [], share=share, json=json):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -536,6 +565,7 @@ def plan(
     cost_per_worker_hour: CostOption = None,
     like: LikeOption = None,
     measure: MeasureOption = False,
+    share: ShareOption = False,
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -555,6 +585,7 @@ def plan(
         cost_per_worker_hour=cost_per_worker_hour,
         like=like,
         measure=measure,
+        share=share,
         home=home,
     )
     wanted = Wanted(
@@ -596,14 +627,18 @@ def trials(
     experiment: IdArgument,
     home: HomeOption = None,
     sort: Annotated[
-        str, typer.Option(help="A column, or a hyperparameter such as optimizer.lr; with a leading - the other way.")
+        str,
+        typer.Option(
+            help="A metric (the best result), a hyperparameter such as optimizer.lr, or a column such as last.loss; "
+            "with a leading - the other way."
+        ),
     ] = "trial",
     where: Annotated[
         list[str] | None,
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="Only trials where a column or hyperparameter is VALUE; also !=, <, <=, > and >=.",
+            help="Only trials where a metric, hyperparameter or column is VALUE; also !=, <, <=, > and >=.",
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")] = 0,
@@ -622,7 +657,10 @@ def best(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show the best trials: metric, hyperparameters ready to paste, and where the checkpoint is."""
+    """Show the trials with the best checkpoints: metric, hyperparameters ready to paste, where the checkpoint is.
+
+    If the experiment saves no checkpoints, the trials with the best reports.
+    """
     from ashwood.cli.show import show_best
 
     show_best(home, experiment, n=n, json=json)
@@ -838,6 +876,9 @@ def export(
     metrics: Annotated[bool, typer.Option("--metrics", help="A row a report instead of a row a trial.")] = False,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: with the checkpoints.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help=".ashwood: with what trials printed.")] = False,
+    directories: Annotated[
+        bool, typer.Option("--directories", help=".ashwood: with the directories of its trials (trial.directory).")
+    ] = False,
     until: Annotated[
         int | None,
         typer.Option("--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: only the events up to this one."),
@@ -846,7 +887,16 @@ def export(
     """Write the trials of an experiment, or all their reports, as a table; or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
-    export_experiment(home, experiment, out, metrics=metrics, checkpoints=checkpoints, logs=logs, until=until)
+    export_experiment(
+        home,
+        experiment,
+        out,
+        metrics=metrics,
+        checkpoints=checkpoints,
+        logs=logs,
+        directories=directories,
+        until=until,
+    )
 
 
 @app.command(name="import")
@@ -881,11 +931,18 @@ def download(
     trial: Annotated[
         int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="That of this trial instead.")
     ] = None,
+    directories: Annotated[
+        bool,
+        typer.Option("--directories", help="Also copy the directories of these trials, as DIR/trial-N-directory."),
+    ] = False,
 ) -> None:
-    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole."""
+    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole.
+
+    Damaged ones are left out, and the exit code is 1 then.
+    """
     from ashwood.cli.checkpoints import download as download_checkpoints
 
-    download_checkpoints(home, experiment, best=best, trial=trial, out=out)
+    download_checkpoints(home, experiment, best=best, trial=trial, out=out, directories=directories)
 
 
 @app.command()
@@ -894,9 +951,10 @@ def gc(
     home: HomeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
 ) -> None:
-    """Delete checkpoints that nobody needs, and what interrupted saves have left.
+    """Delete checkpoints that nobody needs, what interrupted saves have left, and directories of ended trials.
 
-    A running experiment does that itself; this is for what it left when it was killed, or its storage was away.
+    A running experiment deletes checkpoints itself; this is for what it left when it was killed, or its storage was
+    away. The directories of trials (trial.directory) are kept until then.
     """
     from ashwood.cli.checkpoints import collect_garbage
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value
-from ashwood.cli.progress import to_go
+from ashwood.cli.progress import no_best, to_go
 from ashwood.cli.text import brief
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.space import Const
@@ -64,9 +64,9 @@ def _workers(progress: Progress, now: float | None) -> str:
 
 def render_best(progress: Progress) -> Text:
     """The best trial so far."""
-    best, spec = progress.best, progress.spec
+    best, spec, seen = progress.best, progress.spec, progress.describe_seen()
     if best is None:
-        return Text(f"best: no trial has reported {brief(spec.metric, _LONGEST_NAME)} yet", style="dim")
+        return Text(no_best(progress), style="dim")
     hparams = list(flatten(progress.trials.rows[best.trial].hparams).items())[:_MOST_HPARAMS]
     metric = brief(spec.metric, _LONGEST_NAME)
     values = (f"{brief(name, _LONGEST_NAME)}={brief(format_value(value), _LONGEST_NAME)}" for name, value in hparams)
@@ -74,12 +74,16 @@ def render_best(progress: Progress) -> Text:
         "best: ",
         (f"{metric} {format_value(best.metric)}", "green bold"),
         f" at {format_length(best.length, spec.unit)}, trial {best.trial}\n",
+        *([(f"{seen}\n", "dim")] if seen is not None else []),
         ("  ".join(values), "dim"),
     )
 
 
 def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
-    """The best ``n`` trials, a line each: where they are, and the hyperparameters that there is room for."""
+    """The best ``n`` trials, a line each: where they are, and the hyperparameters that there is room for.
+
+    If a better metric was reported than the best result, one more line says so.
+    """
     spec = progress.spec
     rows = progress.trials.best(n)
     if not rows:
@@ -91,7 +95,7 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
         return Text(none, style="dim", no_wrap=True, overflow="ellipsis")
     columns = [
         ("trial", [str(row.id) for row in rows]),
-        (brief(spec.metric, _LONGEST_NAME), [format_value(row.metric) for row in rows]),
+        (brief(f"best {spec.metric}", _LONGEST_NAME), [format_value(row.metric) for row in rows]),
         ("where", [_where(row, progress, brief=width < NARROW) for row in rows]),
         *_hparams(rows, progress),
     ]
@@ -105,7 +109,9 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
         table.columns[-1].header = f"{shown[-1][0]}  … {more} more"
     for place in range(len(rows)):
         table.add_row(*(Text(values[place]) for _, values in shown))
-    return table
+    if (seen := progress.describe_seen()) is None:
+        return table
+    return Group(table, Text(seen, style="dim", no_wrap=True, overflow="ellipsis"))
 
 
 def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, list[str]]]:
@@ -154,7 +160,7 @@ def _where(row: TrialRow, progress: Progress, *, brief: bool) -> str:
         str(each) if brief else format_length(each, progress.spec.unit) for each in (row.length, row.target)
     )
     match row.state:
-        case TrialState.RUNNING:
+        case _ if row.has_job:
             verb = "trains" if row.id in progress.trials.spending.live else "is to train"
             return f"{verb} to {target}{bracket}"
         case TrialState.PAUSED:

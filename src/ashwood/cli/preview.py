@@ -18,9 +18,9 @@ from ashwood.cli.conditions import (
     read_given,
 )
 from ashwood.cli.outlook import outlook_lines, outlook_table
-from ashwood.cli.output import make_console, make_table, print_json
+from ashwood.cli.output import format_length, make_console, make_table, print_json
 from ashwood.cli.quantities import Options
-from ashwood.cli.text import brief, say
+from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
@@ -48,7 +48,7 @@ def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bo
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
-        say(f"warning: {warning}", fg="yellow", err=True)
+        warn(warning)
     if spec.search.max_trials >= _LONG_SIMULATION and not json:
         say(f"simulating {_count(spec.search.max_trials, 'trial')}, which can take minutes", err=True)
     findings = find_out(known, spec.unit, spec, say=not json)
@@ -87,6 +87,13 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
     console.print()
     for line in _totals(shown, spec.unit):
         console.print(line, markup=False)
+    if (period := spec.min_validation_period) is not None and len(shown.lengths) > 1:
+        console.print(
+            f"If a trial reports no {brief(spec.metric, _LONGEST_NAME)} at a rung, it trains on to its next report, "
+            f"at most {format_length(period.count, period.unit)} further and never past "
+            f"{format_length(spec.search.max_length, spec.unit)}.",
+            markup=False,
+        )
     if shown.outlook is not None:
         here = "" if workers_given else f" ({_whose_workers(spec)}; others with --workers)"
         console.print()

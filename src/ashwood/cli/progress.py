@@ -22,6 +22,7 @@ from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.decisions import (
+    Asked,
     CloseTrial,
     CommonFailure,
     GaveUp,
@@ -30,6 +31,7 @@ from ashwood.experiment.decisions import (
     NoSpace,
     NoStorage,
     TimeIsUp,
+    TooManyInvalid,
     Warn,
     WhyLeave,
 )
@@ -39,6 +41,8 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Forecast, Progress
 
+_CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
+"""Why an experiment paused that would pause again at once."""
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
 _MOST_TRIALS = 10
@@ -135,7 +139,7 @@ class Reporter:
         """Whether the experiment paused because of something that it would meet again at once."""
         leaving = self.progress.leaving
         paused = self.progress.state is ExperimentState.PAUSED
-        return paused and leaving is not None and isinstance(leaving.why, CommonFailure | NoSpace | NoStorage)
+        return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
 
     def _tell(self, entry: Entry) -> None:
         for decision in entry.decisions:
@@ -144,7 +148,8 @@ class Reporter:
                     self.warn(message)
                 case CloseTrial(trial, _, GaveUp() as why):
                     self._tell_given_up(trial, why)
-                case LeaveExperiment(state, reason):
+                # After a signal, `interrupted` has said so.
+                case LeaveExperiment(state, reason) if not (isinstance(reason, Asked) and reason.by):
                     self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
             self._tell_failure(entry.event)
@@ -232,6 +237,7 @@ class PlainReporter(Reporter):
             self.writer.echo(
                 f"{clock_time(entry.at)}  best so far: trial {best.trial}, {brief(self.spec.metric, _LONGEST_NAME)} "
                 f"{format_value(best.metric)} at {format_length(best.length, self.spec.unit)}"
+                f"{'' if (seen := self.progress.describe_seen()) is None else f'; {seen}'}"
             )
         if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + self.seconds_between_lines
@@ -308,7 +314,7 @@ def named_trials(trials: Sequence[TrialId]) -> str:
 def leaving(state: ExperimentState, why: WhyLeave) -> str:
     """That no trial gets a job any more, and why."""
     if state is ExperimentState.PAUSED:
-        return f"pausing: {why}"
+        return f"pausing {str(why).removeprefix('paused ')}" if isinstance(why, Asked) else f"pausing: {why}"
     return f"coming to an end: {why}"
 
 
@@ -319,7 +325,9 @@ def closing(experiment: ExperimentId, progress: Progress) -> str:
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     """Why it ended or paused, and what went wrong on the way."""
-    yield f"experiment {experiment} {progress.state}: {brief(progress.why_ended, LONGEST_ERROR)}"
+    why = brief(progress.why_ended, LONGEST_ERROR).removeprefix(f"{progress.state} ")
+    colon = "" if progress.why_ended.startswith(f"{progress.state} ") else ":"
+    yield f"experiment {experiment} {progress.state}{colon} {why}"
     if failed := progress.trials.states[TrialState.ERRORED]:
         see = f"{called()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
@@ -332,10 +340,20 @@ def _best(progress: Progress) -> Iterator[str]:
             f"best: trial {best.trial}, {brief(spec.metric, _LONGEST_NAME)} {format_value(best.metric)} "
             f"at {format_length(best.length, spec.unit)}"
         )
+        if (seen := progress.describe_seen()) is not None:
+            yield seen
         for name, value in flatten(progress.trials.rows[best.trial].hparams).items():
             yield f"  {brief(name, _LONGEST_NAME)}: {brief(format_value(value), _LONGEST_VALUE)}"
     elif progress.reports:
-        yield f"no trial has reported a {brief(spec.metric, _LONGEST_NAME)} that is a finite number"
+        yield no_best(progress)
+
+
+def no_best(progress: Progress) -> str:
+    """Return why there is no best result."""
+    metric = brief(progress.spec.metric, _LONGEST_NAME)
+    if (seen := progress.describe_seen()) is not None:
+        return f"best: no checkpoint with a {metric}; {seen}"
+    return f"best: no trial has reported a {metric} that is a finite number{'' if progress.state.ended else ' yet'}"
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
@@ -345,7 +363,7 @@ def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
     if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
         yield f"to retry failed trials, fix the cause, then: {called()} resume {experiment} --retry-failed"
-    if progress.best is not None and progress.state is not ExperimentState.PAUSED:
+    if progress.trials.leader is not None and progress.state is not ExperimentState.PAUSED:
         more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
         yield f"more: {' · '.join(more)}"
 
@@ -357,6 +375,9 @@ def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
         case CommonFailure():
             yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
             yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
+        case TooManyInvalid(trials=trials):
+            yield f"To continue, raise the limit: {called()} set {experiment} max_invalid_trials={2 * trials}"
+            yield f"then resume: {resume}"
         case NoSpace():
             yield f"make room, then go on with: {resume}"
         case NoStorage():

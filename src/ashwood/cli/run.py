@@ -13,7 +13,7 @@ from typing import Any
 from ashwood.cli import job
 from ashwood.cli.progress import make_reporter
 from ashwood.cli.text import brief, say
-from ashwood.cli.where import Where
+from ashwood.cli.where import Where, check_room
 from ashwood.config import Loaded, bound_overrides, parse_stop_when, read_experiment, reread_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -25,6 +25,7 @@ from ashwood.errors import (
     ClusterError,
     EventLogError,
     ExperimentBusy,
+    MachineError,
     NotFound,
     StorageUnreachable,
 )
@@ -54,6 +55,7 @@ class Run:
         overrides: values that go over those of the file.
         stop_when: bounds that go over those of the file, or of the recorded experiment.
         workdir: where the training code of a recorded experiment is from now on.
+        share: whether to use GPUs of this machine that other drivers have reserved.
         json: whether to print every event as a line of JSON.
     """
 
@@ -63,6 +65,7 @@ class Run:
     overrides: Sequence[str] = ()
     stop_when: Sequence[str] = ()
     workdir: Path | None = None
+    share: bool = False
     json: bool = False
 
     @property
@@ -141,7 +144,7 @@ def rerun(source: int, wanted: Run, *, checkout: bool) -> int:
         warnings = [f"unlike experiment {source}: {line}" for line in differences(then.provenance, now)]
         if (unrecorded := dirt(now)) is not None:
             warnings.append(unrecorded)
-        return _run_new(opened, Loaded(spec, tuple(warnings)), wanted)
+        return _run_new(opened, replace(loaded, spec=spec, warnings=tuple(warnings)), wanted)
 
 
 # -- what is to run ---------------------------------------------------------------------------------
@@ -157,7 +160,7 @@ def _with_provenance(loaded: Loaded, overrides: Sequence[str], submission: Mappi
         provenance.update(git=submission["git"], submitted_from=submission["workdir"])
     unrecorded = dirt(provenance)
     warnings = loaded.warnings if unrecorded is None else (*loaded.warnings, unrecorded)
-    return Loaded(replace(loaded.spec, provenance=provenance), warnings)
+    return replace(loaded, spec=replace(loaded.spec, provenance=provenance), warnings=warnings)
 
 
 def _once_more(source: int, then: ExperimentSpec, overrides: Sequence[str], wanted: Run) -> Loaded:
@@ -198,6 +201,7 @@ def _alike(home: Home, record: ExperimentRecord, like: Loaded) -> bool:
 
 
 def _run_new(home: Home, loaded: Loaded, wanted: Run) -> int:
+    check_room(loaded, wanted.workers)
     session = Session.create(home, loaded.spec, at=time.time())
     return _drive(session, wanted, loaded.warnings)
 
@@ -221,9 +225,14 @@ def _drive(session: Session, wanted: Run, warnings: Sequence[str]) -> int:
         reporter.warn(warning)
     try:
         with reporter:
-            state = session.run(reporter, workers=wanted.workers, cluster=wanted.where.cluster(session.spec.ray))
-    except ClusterError as error:
-        raise ClusterError(f"{error}\nThen go on with: {job.called()} resume {session.id}") from error
+            cluster = wanted.where.cluster(session.spec.ray)
+            state = session.run(reporter, workers=wanted.workers, cluster=cluster, share=wanted.share)
+    except KeyboardInterrupt:
+        if not reporter.running:
+            say(f"No trial was started. To continue: {job.called()} resume {session.id}", err=True)
+        raise
+    except (ClusterError, MachineError) as error:
+        raise type(error)(f"{error}\nThen continue with: {job.called()} resume {session.id}") from error
     except StorageUnreachable as error:
         raise StorageUnreachable(
             f"{error}\nNo trial was started or failed. When the storage can be used, continue with: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import codecs
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ashwood.cli.export import read_trials
+from ashwood.cli.export import read_trials, warn_of_damage
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
     format_duration,
@@ -25,7 +25,7 @@ from ashwood.cli.output import (
     print_json,
     print_table,
 )
-from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, to_go
+from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, no_best, to_go
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -35,6 +35,7 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
@@ -42,7 +43,8 @@ from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
 from ashwood.views.table import TRIAL_COLUMNS, heading, select, trial_records
-from ashwood.views.trials import TrialRow
+from ashwood.views.trials import TrialRow, TrialTable
+from ashwood.views.wording import describe_seen
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -72,9 +74,16 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
             _state(opened, record) if damage is None else "damaged"
             for record, damage in zip(records, damages, strict=True)
         ]
+        waits = [opened.waits_for(record) for record in records]
+        records = [
+            _with_summary(opened, record) if state == "interrupted" else record
+            for record, state in zip(records, states, strict=True)
+        ]
     if json:
-        found = zip(records, states, damages, strict=True)
-        print_json([{**record._asdict(), "state": state, "damage": damage} for record, state, damage in found])
+        found = zip(records, states, damages, waits, strict=True)
+        print_json(
+            [{**r._asdict(), "state": state, "damage": damage, "driver_waits": w} for r, state, damage, w in found]
+        )
         return
     rows = [
         (
@@ -94,6 +103,9 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
     for record, state in zip(records, states, strict=True):
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
             say(f"experiment {record.id} is {state}: it waits for {named_trials(trials)}")
+    for record, what in zip(records, waits, strict=True):
+        if what is not None:
+            say(f"experiment {record.id} waits for {brief(what, LONGEST_ERROR)}")
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
@@ -104,7 +116,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         record = record._replace(damage=opened.damage(record))
-        state = _state(opened, record)
+        state, waits = _state(opened, record), opened.waits_for(record)
         # Only what runs has an end to foretell, from where its search stands.
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
@@ -115,6 +127,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         progress.forecast(now, patience=_PATIENCE)
     stop_when = _stop_when(spec, progress.settings)
     best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
+    seen = progress.describe_seen()
     if json:
         summary = {
             "id": record.id,
@@ -133,6 +146,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
                 **summary,
                 **progress.summary(now),
                 "state": state,
+                "driver_waits": waits,
                 "why_ended": progress.why_ended,
                 "backend": "local" if spec.ray is None else "ray",
                 **capacity,
@@ -158,16 +172,10 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
-    if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
-        console.print(f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save", markup=False)
-    if progress.why_ended:
-        console.print(f"ended: {brief(progress.why_ended, LONGEST_ERROR)}", markup=False)
-    if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
-        why = None if progress.leaving is None or state == "interrupted" else progress.leaving.why
-        for line in going_on(record.id, why):
-            console.print(line, markup=False)
-    for request in pending:
-        console.print(f"asked for, and not done yet: {_describe_request(request, spec.unit)}", markup=False)
+    requests = [f"asked for, and not done yet: {_describe_request(request, spec.unit)}" for request in pending]
+    without = [no_best(progress)] if best is None and progress.reports else []
+    for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *without):
+        console.print(line, markup=False)
     for warning in progress.recent_warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)
     console.print(f"logs: {logs}", markup=False, soft_wrap=True)
@@ -175,7 +183,18 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     console.print(render_ladder(spec, progress.ladder, width=console.width))
     console.print()
     if best is not None:
-        _print_trial(best, spec, storage)
+        _print_trial(best, spec, storage, seen)
+
+
+def _ends(experiment: ExperimentId, state: str, progress: Progress) -> Iterator[str]:
+    """Yield why an experiment ended or paused, and how to continue it."""
+    if progress.why_ended:
+        label = "reason" if progress.state is ExperimentState.PAUSED else "ended"
+        yield f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}"
+    if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
+        yield from going_on(
+            experiment, None if progress.leaving is None or state == "interrupted" else progress.leaving.why
+        )
 
 
 def _read(home: Home, experiment: ExperimentId, spec: ExperimentSpec, *, runs: bool) -> Progress:
@@ -200,6 +219,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         say(f"No trial of experiment {experiment} {'matches' if where else 'exists yet'}.")
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
+    hidden |= {f"seen.{spec.metric}", "seen_length"}
     # Only a cluster has these.
     hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
@@ -217,7 +237,7 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
 
 def _those_that_count(columns: Sequence[str]) -> list[str]:
     """As many columns as a person can look at: those of every trial, hyperparameters, then metrics."""
-    own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best_")]
+    own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best.")]
     hparams = [column for column in columns if column.startswith("hparams.")]
     kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
     return [column for column in columns if column in kept]
@@ -226,7 +246,9 @@ def _those_that_count(columns: Sequence[str]) -> list[str]:
 def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     """``ashwood best``."""
     with open_home(home) as opened:
-        spec, table = read_trials(opened, experiment)
+        warn_of_damage(opened, experiment)
+        progress = read_progress(opened, experiment)
+        spec, table = progress.spec, progress.trials
         storage = opened.storage(experiment, spec)
     best = table.best(n)
     if json:
@@ -238,13 +260,20 @@ def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
     for position, row in enumerate(best):
         if position:
             say()
-        _print_trial(row, spec, storage)
+        _print_trial(row, spec, storage, _seen(row, spec, table) if position else progress.describe_seen())
+
+
+def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
+    """Return the line about a report of a trial that is better than its result, or None if there is none."""
+    if not table.has_seen_better(row):
+        return None
+    return describe_seen(row.seen or 0.0, row.seen_length or 0, spec.unit, smaller_is_better=spec.smaller_is_better)
 
 
 def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
     """``ashwood logs``."""
     with open_home(home) as opened:
-        _, table = read_trials(opened, experiment)
+        spec, table = read_trials(opened, experiment)
         path = opened.logs(experiment) / f"trial-{trial}.log"
     if trial not in table.rows:
         there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
@@ -260,18 +289,24 @@ def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) ->
     except OSError as error:
         raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
     is_terminal = sys.stdout.isatty()
-    with io.TextIOWrapper(log, encoding="utf-8", errors="replace", newline="\n") as file:
-        try:
-            while True:
-                # Read by lines, so that no sequence of control characters is cut in two.
-                while text := file.readline(1 << 16):
-                    sys.stdout.write(without_sequences(text) if is_terminal else text)
-                    sys.stdout.flush()
-                if not follow:
-                    break
-                time.sleep(_FOLLOW_SECONDS)
-        except KeyboardInterrupt:
-            pass
+    decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
+    with log, suppress(KeyboardInterrupt):
+        while True:
+            for data, end in read_pieces(log, spec.max_log_size, position):
+                position = end
+                # Written by lines, so that no sequence of control characters is cut in two.
+                lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
+                _write(lines + newline, is_terminal)
+            _write(rest, is_terminal)
+            rest = ""
+            if not follow:
+                break
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def _write(text: str, is_terminal: bool) -> None:
+    sys.stdout.write(without_sequences(text) if is_terminal else text)
+    sys.stdout.flush()
 
 
 def _status(progress: Progress, now: float | None) -> str:
@@ -364,6 +399,25 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
         yield f"damaged: {record.damage}"
 
 
+def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
+    """What the driver waits for: ``before`` it starts trials, or while it pauses or stops."""
+    if before is not None:
+        yield f"waits for {brief(before, LONGEST_ERROR)}"
+    if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
+        yield f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save"
+
+
+def _with_summary(home: Home, record: ExperimentRecord) -> ExperimentRecord:
+    """Return the record of an interrupted experiment with a summary of its whole log.
+
+    The driver writes the summary at most once a second, so one that was killed leaves an older one.
+    """
+    try:
+        return record._replace(summary=read_progress(home, record.id).summary())
+    except EventLogError:
+        return record
+
+
 def _state(home: Home, record: ExperimentRecord) -> str:
     return "interrupted" if home.is_interrupted(record) else str(record.state)
 
@@ -375,6 +429,7 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
         "state": row.state,
         "metric": row.metric,
         "length": row.metric_length,
+        "seen": None if row.seen is None else {"metric": row.seen, "length": row.seen_length},
         "unit": spec.unit,
         "hyperparameters": row.hparams,
         "checkpoint": None if checkpoint is None else storage.locate(checkpoint.path),
@@ -383,19 +438,20 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
     }
 
 
-def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> None:
-    """Lines that are comments of the YAML below them, so that all of it can be pasted."""
+def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None) -> None:
+    """Lines that are comments of the YAML below them, so that all of it can be pasted; ``seen`` is one of them."""
     import yaml  # a list of experiments should not wait for it
 
-    metric = (
-        "no number yet"
-        if row.metric is None
-        else f"{row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
-    )
-    say(f"# trial {row.id}, {row.state}: {brief(spec.metric, _LONGEST_NAME)} {metric}")
-    checkpoint = row.best_checkpoint
+    metric, checkpoint = brief(spec.metric, _LONGEST_NAME), row.best_checkpoint
+    if row.metric is not None:
+        result = f"{metric} {row.metric:.6g} at {format_length(row.metric_length or 0, spec.unit)}"
+    else:
+        result = f"no checkpoint with a {metric}" if checkpoint is None else f"{metric} of its checkpoint is unknown"
+    say(f"# trial {row.id}, {row.state}: {result}")
+    if seen is not None:
+        say(f"# {seen}")
     if checkpoint is None:
-        say("# no checkpoint was saved")
+        say("# it has no checkpoint")
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"

@@ -82,6 +82,11 @@ def say(
     typer.echo(typer.style(shown, fg=fg, bold=bold or None) if fg or bold else shown, out, nl=nl)
 
 
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    say(f"warning: {message}", fg="yellow", err=True)
+
+
 class OutputLost(Exception):
     """Standard output can't be written. The text says why, and is empty if its reader, such as ``head``, is gone."""
 

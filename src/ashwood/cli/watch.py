@@ -19,7 +19,7 @@ from ashwood.cli.keys import Keys
 from ashwood.cli.ladder import Promotions, promotions, render_ladder
 from ashwood.cli.output import make_console
 from ashwood.cli.picture import NARROW, render_bar, render_trials
-from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, what_next
+from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, named_trials, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import load, load_progress
@@ -260,7 +260,8 @@ def render(
     left = height - sum(len(console.render_lines(part)) for part in (head, ladder)) - 3 * len(gap)
     # Who asks for so many trials is shown fewer events for it.
     kept = left // 3 if best is None else min(_FEWEST_LATEST, left // 3)
-    rows = max(1, min(wanted, left - 1 - kept))
+    seen_line = progress.describe_seen() is not None
+    rows = max(1, min(wanted, left - 1 - seen_line - kept))
     trials = render_trials(progress, rows, width)
     left -= len(console.render_lines(trials))
     return Group(*_joined([head, ladder, trials, Group(*_latest(seen, max(0, left), brief=brief))], gap))
@@ -316,6 +317,8 @@ def _matters(seen: Watcher) -> Iterator[str]:
             ExperimentState.PAUSED if progress.state is ExperimentState.PAUSING else progress.state,
             progress.leaving.why,
         )
+        if trials := progress.waits_for:
+            yield f"waits for {named_trials(trials)} to finish a step and save"
     elif not progress.trials.spending.slots:
         yield "waiting for workers"
 

@@ -1,13 +1,15 @@
-"""``--backend`` and ``--ray-address``: where trials are to run."""
+"""``--backend`` and ``--ray-address``: where trials run."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 
-from ashwood.config import parse_backend
+from ashwood.backends.local.slots import plan, survey
+from ashwood.config import Loaded, parse_backend
 from ashwood.engine.session import Cluster
-from ashwood.errors import ConfigError, Problem
+from ashwood.errors import ConfigError, MachineError, Problem
 from ashwood.experiment.spec import RayCluster
 
 
@@ -55,3 +57,23 @@ class Where:
             return "local"
         cluster = recorded or RayCluster()
         return cluster if self.ray_address is None else replace(cluster, address=self.ray_address)
+
+
+def check_room(loaded: Loaded, workers: int | None = None) -> None:
+    """Check that a trial fits this machine, if the experiment runs on it.
+
+    Args:
+        loaded: the experiment.
+        workers: number of workers, or None for as many as fit.
+
+    Raises:
+        ConfigError: no trial fits.
+    """
+    spec = loaded.spec
+    if spec.ray is not None or spec.slots_per_trial == 1:  # A node that joins a cluster may have room.
+        return
+    environment = dict(os.environ)
+    try:
+        plan(spec, survey(environment | dict(spec.environment)), workers, environment)
+    except MachineError as error:
+        raise loaded.refuse_slots(str(error)) from None

@@ -1,7 +1,13 @@
 """The experiment file: YAML, compatible with Determined AI's, to an experiment's spec."""
 
 from ashwood.config.backend import parse_backend
-from ashwood.config.reader import Loaded, build_experiment, parse_experiment, read_experiment, reread_experiment
+from ashwood.config.reader import (
+    Loaded,
+    build_experiment,
+    parse_experiment,
+    read_experiment,
+    reread_experiment,
+)
 from ashwood.config.resources import parse_size
 from ashwood.config.rewriting import parse_length, replace_searcher, searcher_of, section_text, with_search
 from ashwood.config.schema import experiment_schema

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from ashwood.config.hyperparameters import read_space
 from ashwood.config.lengths import check_conversions, read_length, read_max_length, warn_of_unfair_batches
 from ashwood.config.plain import plain, report_not_finite
 from ashwood.config.report import Report, Source
-from ashwood.config.resources import read_demand, read_slots
+from ashwood.config.resources import SLOTS, read_demand, read_log_size, read_slots
 from ashwood.config.runtime import absolute, read_variables
 from ashwood.config.searcher import is_printed_checkpoint, read_search, read_source
 from ashwood.config.shape import ExperimentFile
 from ashwood.config.stop_when import read_duration, read_stop_when, take_out_misplaced_time
 from ashwood.config.storage import read_policy, read_storage
 from ashwood.config.store import read_store
+from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
@@ -41,11 +42,19 @@ class Loaded:
         spec: the experiment, every default filled in.
         warnings: what the user should know, a line each.
         store: the database that the file wants it recorded in; None: it names none.
+        source: where its values come from.
     """
 
     spec: ExperimentSpec
     warnings: tuple[str, ...]
     store: str | None = None
+    source: Source = field(default_factory=Source)
+
+    def refuse_slots(self, why: str) -> ConfigError:
+        """Return the error that ``resources.slots_per_trial`` is wrong, with the place at which it is set."""
+        lines, overridden = self.source.lines, self.source.overridden
+        path = next((path for path in SLOTS if path in lines or path in overridden), SLOTS[0])
+        return ConfigError([Problem(dotted(path), why.removeprefix(f"{dotted(SLOTS[0])} "), *self.source.place(path))])
 
 
 def read_experiment(path: Path, *, overrides: Sequence[str] = (), default_seed: int = 0) -> Loaded:
@@ -139,6 +148,8 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
     stop_at, max_seconds = read_stop_when(file.searcher, report)
     grace_period = read_duration(file.grace_period, ("grace_period",), report)
     max_silence = read_duration(file.max_silence, ("max_silence",), report)
+    max_log_size = read_log_size(file.max_log_size, report)
+    max_trial_time = read_duration(file.max_trial_time, ("max_trial_time",), report)
     source = read_source(file.searcher, report)
     seed = file.reproducibility.experiment_seed
     ray = read_backend(file.backend, report)
@@ -174,6 +185,9 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         reuse_workers=file.reuse_workers,
         grace_period=grace_period,
         max_silence=max_silence,
+        max_log_size=max_log_size,
+        max_trial_time=max_trial_time,
+        max_invalid_trials=file.max_invalid_trials,
         max_common_failures=file.max_common_failures,
         stop_at=stop_at,
         max_seconds=max_seconds,
@@ -187,7 +201,7 @@ def _load(tree: dict[str, Any], workdir: Path, name: str, default_seed: int, tex
         environment=variables,
         config_text=text,
     )
-    return Loaded(spec, report.warnings, store)
+    return Loaded(spec, report.warnings, store, report.source)
 
 
 def _read_period(file: ExperimentFile, what: str, report: Report) -> Length | None:

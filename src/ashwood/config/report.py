@@ -40,10 +40,14 @@ class Source:
 
 
 class Report:
-    """Collects problems and warnings, so that a user learns all of them at once."""
+    """Collects problems and warnings, so that a user learns all of them at once.
+
+    Attributes:
+        source: where the values come from.
+    """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self._problems: list[Problem] = []
         self._warnings: list[Problem] = []
         self._paths: set[Path] = set()
@@ -66,7 +70,7 @@ class Report:
     @property
     def is_python(self) -> bool:
         """Whether the experiment is described in Python, and not in a file."""
-        return self._source.file is None
+        return self.source.file is None
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +110,7 @@ class Report:
             raise ConfigError([*sorted(self._problems, key=_by_line), *more])
 
     def _placed(self, path: Path, message: str, line: int | None) -> Problem:
-        file, nearest_line = self._source.place(path)
+        file, nearest_line = self.source.place(path)
         return Problem(dotted(path), shorten(message, _LONGEST_MESSAGE), file, line or nearest_line)
 
 

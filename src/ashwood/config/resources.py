@@ -10,8 +10,11 @@ from ashwood.config.report import Report
 from ashwood.config.shape import MOST_WHOLE, Resources
 from ashwood.config.wording import Path, number, shown
 from ashwood.experiment.spec import Demand
+from ashwood.trial.limited import LEAST_LIMIT
 
 _RESOURCES: Path = ("resources",)
+SLOTS: tuple[Path, ...] = tuple((*_RESOURCES, f"{what}_per_trial") for what in ("slots", "gpus", "cpus"))
+"""The keys that say how many slots a trial takes."""
 _ONLY_RAY = "is for backend: ray alone"
 _BUILT_IN = {
     "cpu": "cpus_per_trial",
@@ -21,6 +24,7 @@ _BUILT_IN = {
 }
 """Resources that Ray has names for, and the keys that say how much of them a trial takes."""
 
+_ZERO = re.compile(r"\s*0+(\.0+)?\s*([kmgt]?i?b?)\s*$", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE)
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -99,6 +103,21 @@ def _memory(value: Any, report: Report) -> int | None:
         report.error((*_RESOURCES, "memory_per_trial"), f"must be bytes, or text such as 8GB or 512MiB, not {wrong}")
         return None
     return int(size)
+
+
+def read_log_size(value: Any, report: Report) -> int | None:
+    """Return the bytes of max_log_size, or None if there is no limit."""
+    if value is None or (type(value) in (int, float) and value == 0) or (isinstance(value, str) and _ZERO.match(value)):
+        return None
+    size = parse_size(value) if isinstance(value, str) else value
+    if isinstance(value, bool) or not isinstance(size, int | float) or not _is_size(size):
+        wrong = f"must be a size such as 100 MB, in bytes, or 0 for no limit, not {shown(value)}"
+    elif size < LEAST_LIMIT:
+        wrong = f"must be at least {LEAST_LIMIT // 1000} kB, or 0 for no limit, not {shown(value)}"
+    else:
+        return int(size)
+    report.error(("max_log_size",), wrong)
+    return None
 
 
 def parse_size(text: str) -> int | None:

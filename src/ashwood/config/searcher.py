@@ -123,7 +123,9 @@ def _read_max_trials(searcher: Searcher, method: Method, tree: Tree, report: Rep
     if given is None and not report.known_bad(_key("max_trials")):
         report.error(_key("max_trials"), f"is missing: how many trials {method} shall create")
     if given is not None and given > 1 and not varying and not report.known_bad_within(HYPERPARAMETERS):
-        report.warn(HYPERPARAMETERS, f"nothing varies, so all {counted(given, 'trial')} will have the same values")
+        report.warn(
+            HYPERPARAMETERS, f"nothing varies (1 setting): all {counted(given, 'trial')} will have the same values"
+        )
     elif given is not None and varying and (settings := count_settings(tree)) < given:
         report.warn(
             _key("max_trials"),

@@ -118,6 +118,9 @@ Duration = Annotated[
 Memory = Annotated[
     Any, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\s*\d"}]})
 ]
+LogSize = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\s*\d"}]})
+]
 Backend = Annotated[Any, WithJsonSchema(_BACKEND_SCHEMA)]
 SourceTrial = Annotated[Any, WithJsonSchema({"type": "string", "pattern": r"^\w+/\d+$"})]
 Hyperparameters = Annotated[
@@ -345,6 +348,23 @@ class ExperimentFile(Section):
         default=None,
         description="Fail and retry an attempt that trains for so long without finishing a step or saving: seconds, "
         "or text such as 90s or 15min; by default there is no limit.",
+    )
+    max_log_size: LogSize = Field(
+        default="100 MB",
+        description="Limit of each trial's log: bytes, or text such as 100 MB, at least 100 kB; the beginning and the "
+        "end are kept; 0: no limit.",
+    )
+    max_trial_time: Duration = Field(
+        default=None,
+        description="Stop a trial that has trained for so long in all its attempts; its results stand: seconds, or "
+        "text such as 90s or 2h; by default there is no limit.",
+    )
+    max_invalid_trials: int | None = Field(
+        default=None,
+        ge=1,
+        le=MOST_WHOLE,
+        description="The experiment pauses when so many trials have declared their hyperparameters invalid; by "
+        "default 10 times max_trials.",
     )
     max_common_failures: int = Field(
         default=3,

@@ -32,7 +32,6 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage.port import is_foreign
-from ashwood.views.checkpoints import CheckpointRow
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import TrialRow
@@ -121,7 +120,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
     runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
     spending = progress.trials.spending
     forecast = progress.forecast()
-    best = progress.best
+    best, seen = progress.best, progress.seen
     states = progress.trials.states
     return {
         **listed,
@@ -131,6 +130,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
         "trials_created": len(progress.trials.rows),
         "trials_planned": progress.trials_planned,
         "best": None if best is None else Best(trial=best.trial, metric=best.metric, length=best.length, at=best.at),
+        "seen": None if seen is None else Best(trial=seen.trial, metric=seen.metric, length=seen.length, at=seen.at),
         "seconds": spending.driven(now) if runs else spending.driver_seconds,
         "why_ended": progress.why_ended,
         "utilisation": spending.utilisation(now if runs else None),
@@ -178,6 +178,7 @@ def _settings(followed: Followed) -> Settings:
     return {
         "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
         "max_trials": followed.chronicle.progress.trials_planned,
+        "max_invalid_trials": followed.chronicle.progress.max_invalid_trials,
         "metric_at": followed.spec.stop_at if changed is None else changed.stop_at,
         "max_seconds": followed.spec.max_seconds if changed is None else changed.max_seconds,
     }
@@ -207,9 +208,13 @@ def description(followed: Followed) -> Description:
 
 
 def best_trial(followed: Followed) -> Row | None:
-    """The best trial, with its hyperparameters to copy; None: none has reported a number."""
+    """Return the best trial with its hyperparameters and its best checkpoint, or None if none has reported a number."""
     row = followed.chronicle.progress.trials.leader
-    return None if row is None else {**followed.record(row.id), **copies(row)}
+    if row is None:
+        return None
+    saved = row.best_checkpoint
+    download = None if saved is None or is_foreign(saved.path) else _download(followed.id, row.id, saved.path)
+    return {**followed.record(row.id), **copies(row), "download": download}
 
 
 def copies(row: TrialRow) -> Copies:
@@ -263,7 +268,7 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
                 "saved_at": each.saved_at,
                 "kept_as": list(kept.get(each.name, ())),
                 "place": each.name if is_foreign(each.name) else f"{root}/{each.name}",
-                "download": None if is_foreign(each.name) else _download(followed.id, each),
+                "download": None if is_foreign(each.name) else _download(followed.id, trial, each.name),
             }
             for each in told.checkpoints.of(trial)
         ],
@@ -272,9 +277,9 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
     }
 
 
-def _download(experiment: ExperimentId, checkpoint: CheckpointRow) -> str:
-    name = checkpoint.name.rpartition("/")[2]
-    return f"/api/v1/experiments/{experiment}/trials/{checkpoint.trial}/checkpoints/{name}/download"
+def _download(experiment: ExperimentId, trial: TrialId, checkpoint: str) -> str:
+    name = checkpoint.rpartition("/")[2]
+    return f"/api/v1/experiments/{experiment}/trials/{trial}/checkpoints/{name}/download"
 
 
 def _is_happening(event: e.Event, trial: TrialId) -> bool:

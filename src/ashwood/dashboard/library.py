@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from array import array
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -17,13 +18,14 @@ from typing import Generic, NamedTuple, TypeVar
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import Kept, find, keep
+from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress
-from ashwood.views.table import Record, select, trial_record
+from ashwood.views.table import Record, columns_in, select, trial_record
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -113,9 +115,7 @@ class Followed:
         # At which entry each trial changed last, in that order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
-        self._records: dict[TrialId, tuple[Seq, Record]] = {}
-        self._ranked: tuple[Seq, list[Record]] = (-1, [])
-        self._texts: dict[TrialId, str] = {}
+        self._found: tuple[Hashable, Sequence[TrialId]] = (None, ())
         # Entries that were asked for last: some hold thousands of decisions, and each takes long to decode.
         self._known: Remembered[Seq, Entry] = Remembered(_MOST_REMEMBERED)
         self._about_trials: Remembered[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = Remembered(_MOST_REMEMBERED)
@@ -176,7 +176,11 @@ class Followed:
             _spare_collector()
 
     def _take(self, seq: Seq, entry: Entry) -> None:
+        table = self.chronicle.progress.trials
+        by_checkpoint = table.by_checkpoint
         self.chronicle.progress.apply(*entry)
+        if table.by_checkpoint != by_checkpoint:  # The first checkpoint changes the results of all trials.
+            self._touched = OrderedDict.fromkeys(table.rows, seq)
         self._touch(seq, entry)
         self.seq, self._last = seq, entry
         if self._history_seq == seq - 1 and self._behind.is_done:
@@ -206,42 +210,41 @@ class Followed:
 
     def record(self, trial: TrialId) -> Record:
         """A trial as a row of a table, with the rung that it trains towards, or waits or ended at."""
-        seq = self._touched.get(trial, 0)
-        known = self._records.get(trial)
-        if known is None or known[0] != seq:
-            table = self.chronicle.progress.trials
-            record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
-            record["rung"] = self.chronicle.timeline.paths[trial].rung
-            known = self._records[trial] = (seq, record)
-            self._texts.pop(trial, None)
-            for name, value in record.items():
-                if self.columns.get(name) is None:
-                    self.columns[name] = value
-        return known[1]
+        table = self.chronicle.progress.trials
+        record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
+        record["rung"] = self.chronicle.timeline.paths.rung(trial)
+        return record
 
     @property
     def best_first(self) -> str:
-        """The order of the table of trials that puts the best first, as `select` takes it."""
-        best = f"best_{self.spec.metric}"
+        """The column by which `records` is sorted, as `select` takes it."""
+        best = f"best.{self.spec.metric}"
         return best if self.spec.smaller_is_better else f"-{best}"
 
-    def records(self) -> Sequence[Record]:
-        """All trials as rows of a table, the best first."""
-        seq, records = self._ranked
-        if seq != self.seq:
-            found = [self.record(trial) for trial in self.chronicle.progress.trials.rows]
-            records = select(found, (), self.best_first, self.columns)
-            self._ranked = (self.seq, records)
-        return records
+    def find(self, where: Sequence[str] = (), sort: str = "", text: str = "") -> Sequence[TrialId]:
+        """Return the trials that fit all conditions and contain a text in small letters, in order.
 
-    def contains(self, record: Record, text: str) -> bool:
-        """Whether one of a trial's values contains a text in small letters."""
-        trial = record["trial"]
-        if (known := self._texts.get(trial)) is None:
-            told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
-            known = "\0".join(told)
-            self._texts[trial] = known
-        return text in known
+        Among equals, and without ``sort``, the best comes first.  Records of all trials would need more memory than
+        all the rest, so they are made again for each question, and only what it needs of them is held.
+
+        Raises:
+            AshwoodError: a condition is none, or there is no such column.
+        """
+        asked = (self.seq, tuple(where), sort, text)
+        if self._found[0] != asked:
+            held = {"trial", *columns_in((*where, sort, self.best_first))}
+            records = list[Record]()
+            for trial in self.chronicle.progress.trials.rows:
+                record = self.record(trial)
+                for name, value in record.items():
+                    if self.columns.get(name) is None:
+                        self.columns[name] = value
+                if not text or _contains(record, text):
+                    records.append({name: record[name] for name in held if name in record})
+            if records:
+                records = select(select(records, (), self.best_first, self.columns), where, sort, self.columns)
+            self._found = (asked, array("q", [record["trial"] for record in records]))
+        return self._found[1]
 
     def latest(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
@@ -312,6 +315,10 @@ class Followed:
     def _touch(self, seq: Seq, entry: Entry) -> None:
         if entry.decisions:
             trials: Collection[TrialId] = trials_of(entry.event, entry.decisions)
+            if isinstance(entry.decisions[-1], EndExperiment):
+                # Trials that continue with the experiment are shown as paused now.
+                rows = self.chronicle.progress.trials.rows.values()
+                trials = {*trials, *(row.id for row in rows if row.has_job)}
         else:  # as of nearly every entry
             about = getattr(entry.event, "trial", None)
             trials = () if about is None else (about,)
@@ -321,6 +328,12 @@ class Followed:
 
 
 _KEPT = "chronicle"
+
+
+def _contains(record: Record, text: str) -> bool:
+    """Return whether one of a trial's values contains a text in small letters."""
+    told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
+    return text in "\0".join(told)
 
 
 class _Reader:

@@ -1,6 +1,7 @@
 """The shapes of the API's answers, for the schema and for readers; times are seconds since 1970, durations seconds.
 
-A trial as a row of a table is flat: fixed names, its metrics by theirs, and ``hparams.NAME`` for each hyperparameter.
+A trial as a row of a table is flat: fixed names; ``best.NAME`` and ``seen.NAME`` of the searcher's metric, the best
+result and the best report; ``last.NAME``, the last report of each metric; and ``hparams.NAME`` for each hyperparameter.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Home(TypedDict):
 
 
 class Best(TypedDict):
-    """The best metric so far."""
+    """A metric, and where and when it came from."""
 
     trial: int
     metric: float
@@ -106,6 +107,7 @@ class Settings(TypedDict):
 
     max_concurrent_trials: int
     max_trials: int
+    max_invalid_trials: int
     metric_at: float | None
     max_seconds: float | None
 
@@ -121,7 +123,12 @@ class Possible(TypedDict):
 
 
 class Header(Card):
-    """Where an experiment stands; ``read``: how much of its record that takes into account."""
+    """Where an experiment stands; ``read``: how much of its record that takes into account.
+
+    ``seen``: the best report, if it is better than the best result because it has no checkpoint.
+    """
+
+    seen: Best | None
 
     why_ended: str
     utilisation: float
@@ -155,7 +162,7 @@ class Description(TypedDict):
 
 
 class ExperimentPage(Header, Description):
-    """One experiment; its best trial is a row with ``hyperparameters``, ``as_yaml`` and ``as_python``."""
+    """One experiment; its best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``."""
 
     best_trial: Row | None
 

@@ -4,8 +4,9 @@ A zip archive, written under another name until it is complete::
 
     spec.json        what the experiment is, as the log's codec writes it
     entries.jsonl    its log: a line an entry, {"at": …, "version": …, "body": …}
-    checkpoints/     optional: trial-12/length-16-attempt-2/…
+    checkpoints/     optional: trial-12/length-16-attempt-2/…; only files, as links are in their manifests
     logs/            optional: trial-12.log
+    trials/          optional: 12-1f0c9a7e/…, the directories of trials
     manifest.json    written last: format, counts, the record; size and digest of each member
 
 Nothing of a file is imported unless all of it is as it was written.  Entries are streamed both
@@ -42,18 +43,23 @@ from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
+from ashwood.trial.directory import FOLDER, trial_of_directory
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.sharing import make_shared, share
 from ashwood.trial.storage import Storage, is_remote, open_storage
-from ashwood.trial.storage.manifest import MANIFEST, decode
+from ashwood.trial.storage.links import restore_links
+from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest
 from ashwood.trial.storage.port import is_foreign, parse_name
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""Newest format that is read.  Format 2 has directories of trials; a file without them is written in format 1."""
 
 _CONTENTS: Final = "manifest.json"
 _SPEC: Final = "spec.json"
 _ENTRIES: Final = "entries.jsonl"
 _LOG: Final = re.compile(r"trial-[0-9]+\.log")
+_DEPTH: Final = f"checkpoints/trial-0/name/{MANIFEST}".count("/")
 _COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LATEST: Final = 253_402_300_800.0
 """The year 10,000, in seconds since 1970: Python cannot show a later time."""
@@ -68,13 +74,14 @@ class Exported(NamedTuple):
     """What a bundle holds.
 
     Attributes:
-        left_out: why checkpoints that the log names, or logs, could not be packed, a line each.
+        left_out: why checkpoints that the log names, logs, or files of trials could not be packed, a line each.
     """
 
     entries: int
     checkpoints: int
     logs: int
     left_out: tuple[str, ...] = ()
+    directories: int = 0
 
 
 class Imported(NamedTuple):
@@ -100,6 +107,7 @@ def export_bundle(
     *,
     checkpoints: bool = False,
     logs: bool = False,
+    directories: bool = False,
     until: Seq | None = None,
 ) -> Exported:
     """Write an experiment into one file; that of a running experiment holds what is recorded by then.
@@ -110,6 +118,7 @@ def export_bundle(
         out: the file, which is replaced as a whole or not at all.
         checkpoints: whether to pack its checkpoints.
         logs: whether to pack what its trials printed.
+        directories: whether to pack the directories of its trials; see `ashwood.trial.directory`.
         until: the last entry to take; None: all there are.
 
     Raises:
@@ -129,9 +138,10 @@ def export_bundle(
         writer.add(_ENTRIES, _lines(passed))
         kept = passed.checkpoints if checkpoints else ()
         packed, left_out = _pack_checkpoints(writer, home.storage(experiment, spec), kept)
-        printed, unprinted = _pack_logs(writer, home.logs(experiment)) if logs else (0, [])
+        printed, unprinted = _pack_logs(writer, home.logs(experiment), spec.max_log_size) if logs else (0, [])
+        trees, unpacked = _pack_directories(writer, home.trial_directories(experiment)) if directories else (0, [])
         manifest = {
-            "format": FORMAT,
+            "format": FORMAT if trees else 1,
             "ashwood": __version__,
             "codec": VERSION,
             "entries": passed.count,
@@ -147,7 +157,7 @@ def export_bundle(
             "members": writer.members,
         }
         archive.writestr(_CONTENTS, json.dumps(manifest, indent=1))
-    return Exported(passed.count, packed, printed, (*left_out, *unprinted))
+    return Exported(passed.count, packed, printed, (*left_out, *unprinted, *unpacked), trees)
 
 
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
@@ -261,17 +271,18 @@ def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -
             try:
                 top = opened.enter_context(storage.fetch(name))
                 # Open, they stay readable even if a driver deletes the checkpoint now.
-                files = [(path.relative_to(top), opened.enter_context(path.open("rb"))) for path in _files(top)]
+                paths = sorted([*decode(read_manifest(top) or b"", str(top)).files, MANIFEST])
+                files = [(path, opened.enter_context((top / path).open("rb"))) for path in paths]
             except (CheckpointError, FileNotFoundError) as error:
                 left_out.append(str(error))
                 continue
             for path, file in files:
-                writer.add(f"checkpoints/{name}/{path.as_posix()}", _chunks(file), stored=True)  # they hardly shrink
+                writer.add(f"checkpoints/{name}/{path}", _chunks(file), stored=True)  # they hardly shrink
             packed += 1
     return packed, left_out
 
 
-def _pack_logs(writer: _Writer, top: Path) -> tuple[int, list[str]]:
+def _pack_logs(writer: _Writer, top: Path, limit: int | None) -> tuple[int, list[str]]:
     """Pack logs, and return how many, and why others were left out: training code can put anything in their place."""
     packed = 0
     left_out = list[str]()
@@ -282,14 +293,48 @@ def _pack_logs(writer: _Writer, top: Path) -> tuple[int, list[str]]:
             left_out.append(f"{path}: {error.strerror}")
             continue
         with file:
-            writer.add(f"logs/{path.name}", _chunks(file))
+            writer.add(f"logs/{path.name}", (data for data, _ in read_pieces(file, limit)))
         packed += 1
     return packed, left_out
 
 
-def _files(top: Path) -> list[Path]:
-    # A link to a file counts as the file, as in a manifest.
-    return sorted(path for path in top.rglob("*") if path.is_file())
+def _pack_directories(writer: _Writer, top: Path) -> tuple[int, list[str]]:
+    """Pack the directories of trials, and return how many, and what was left out.
+
+    Links are left out: training code can make them lead anywhere.
+    """
+    packed, left_out = 0, list[str]()
+    if top.is_symlink() or not top.is_dir():
+        return 0, []
+    for directory in sorted(top.iterdir()):
+        if trial_of_directory(directory.name) is None or directory.is_symlink():
+            continue
+        skipped, is_empty = list[str](), True
+        for folder, folders, names in os.walk(directory):
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            for name in sorted((*names, *links)):
+                path = Path(folder, name)
+                inside = path.relative_to(top).as_posix()
+                try:
+                    inside.encode()
+                    if not all(map(_is_harmless, inside.split("/"))):
+                        raise ValueError(name)
+                    file = open_to_read(path)
+                except FileNotFoundError:  # It was deleted meanwhile.
+                    continue
+                except (OSError, ValueError):
+                    skipped.append(ascii(inside)[1:-1])
+                    continue
+                with file:
+                    writer.add(f"{FOLDER}/{inside}", _chunks(file))
+                is_empty = False
+        packed += not is_empty
+        if skipped:
+            left_out.append(
+                f"{len(skipped)} of the files in {directory}, such as {skipped[0]}: links, files that are not regular "
+                "or cannot be read, and names that are not UTF-8 or contain a backslash or a colon"
+            )
+    return packed, left_out
 
 
 def _chunks(file: IO[bytes]) -> Iterator[bytes]:
@@ -385,6 +430,8 @@ def _check_name(name: str) -> None:
             good = _LOG.fullmatch(log) is not None
         case ["checkpoints", trial, checkpoint, *inside]:
             good = parse_name(f"{trial}/{checkpoint}") is not None and bool(inside) and all(map(_is_harmless, inside))
+        case [folder, directory, *inside] if folder == FOLDER:
+            good = trial_of_directory(directory) is not None and bool(inside) and all(map(_is_harmless, inside))
         case _:
             good = False
     if not good:
@@ -407,7 +454,10 @@ def _is_known(home: Home, identity: str) -> bool:
 def _unpack(
     archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease, former: str, identity: str
 ) -> None:
-    """Write checkpoints and logs; checkpoints of the experiment with one identity become those of the other."""
+    """Write checkpoints, logs and directories of trials.
+
+    Checkpoints of the experiment with the identity ``former`` become those of ``identity``.
+    """
     folders: set[Path] = set()
     for name in members:
         if name in (_SPEC, _ENTRIES):
@@ -417,16 +467,29 @@ def _unpack(
         folders.update(path.parents)
         with archive.open(name) as member, path.open("xb") as file:
             chunks = _chunks(member)
-            if former != identity and name.endswith(f"/{MANIFEST}"):
+            if former != identity and name.startswith("checkpoints/") and name.endswith(f"/{MANIFEST}"):
                 chunks = iter([_renamed(b"".join(chunks), former, identity)])
             for chunk in chunks:
                 file.write(chunk)
                 lease.beat()
             _flush(file)
         share(path)
+    for name in members:
+        if name.endswith(f"/{MANIFEST}") and name.count("/") == _DEPTH:
+            _restore_links((into / name).parent, folders)
     for folder in folders:
         if folder.is_relative_to(into):
             _sync(folder)
+
+
+def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
+    """Make the folders and links that a checkpoint's manifest lists, and add the folders to those to sync."""
+    with contextlib.suppress(CheckpointError):  # A damaged one stays as it is.
+        manifest = decode(read_manifest(checkpoint) or b"", MANIFEST)
+        restore_links(checkpoint, manifest.folders, manifest.links)
+        for folder in map(checkpoint.joinpath, manifest.folders):
+            share(folder)
+            folders.add(folder)
 
 
 def _renamed(content: bytes, former: str, identity: str) -> bytes:

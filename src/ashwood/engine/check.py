@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, Finish, GoOn, StartAttempt
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
@@ -95,7 +97,12 @@ class _Failed(AshwoodError):
 
 
 def check(
-    spec: ExperimentSpec, *, length: int | None = None, say: Callable[[str], None] = lambda _: None
+    spec: ExperimentSpec,
+    *,
+    length: int | None = None,
+    share: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> CheckResult:
     """Train one trial of an experiment three times and compare what it reports, and leave nothing behind.
 
@@ -105,7 +112,9 @@ def check(
     Args:
         spec: the experiment; an empty metric stands for any.
         length: total length to train to; by default the first rung, but at least three validations.
+        share: use a GPU also if another driver has reserved it.
         say: called with what begins.
+        warn: called with what the user should know, for example that it waits for a GPU.
 
     Raises:
         AshwoodError: no hyperparameters were found that the training code accepts.
@@ -115,19 +124,30 @@ def check(
     if not 1 <= wanted <= spec.search.max_length:
         raise AshwoodError(f"the length must be from 1 to max_length, which is {spec.search.max_length}, not {wanted}")
     spec = replace(spec, checkpoint_storage=None)
-    with tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory:
+    who = f"ashwood check of {spec.name}, process {os.getpid()}"
+    with (
+        tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory,
+        reserve(spec, 1, who, share=share, say=warn, on_wait=lambda what: warn(f"waiting for {what}")) as reservation,
+    ):
         fewest = _FEWEST_STRETCHES if length is None else 1
-        return _Check(spec, wanted, fewest, Path(directory), say).result()
+        return _Check(spec, wanted, fewest, Path(directory), reservation, say).result()
 
 
 class _Check:
     def __init__(
-        self, spec: ExperimentSpec, length: int, fewest: int, directory: Path, say: Callable[[str], None]
+        self,
+        spec: ExperimentSpec,
+        length: int,
+        fewest: int,
+        directory: Path,
+        reservation: Reservation,
+        say: Callable[[str], None],
     ) -> None:
         self._spec = spec
         self._length = length
         self._fewest = fewest
         self._directory = directory
+        self._reservation = reservation
         self._say = say
         self._hparams: Mapping[str, Any] = {}
         self._seed = 0
@@ -188,6 +208,8 @@ class _Check:
                 checkpoints=self._directory / name / "checkpoints",
                 logs=self._directory / name / "logs",
                 workers=1,
+                machine=self._reservation.machine,
+                locks=self._reservation.inherited,
             ) as backend:
                 self._attempt(backend, start, run, stops, pauses=pauses)
             if run.rejected or run.ended or len(run.judged) == before:

@@ -89,7 +89,7 @@ class Engine:
         self._say = say
         self._leaving_since: float | None = None
         self._listed: tuple[TrialId, ...] = ()
-        self._pause_wanted = False
+        self._pause_wanted: str | None = None
         self._abandon_wanted = False
 
     def run(self) -> ExperimentState:
@@ -113,9 +113,12 @@ class Engine:
         self._stop()
         return self._experiment.state
 
-    def pause(self) -> None:
-        """Save and let go of what runs, then return from `run`.  Safe in a signal handler or another thread."""
-        self._pause_wanted = True
+    def pause(self, by: str = "") -> None:
+        """Save and let go of what runs, then return from `run`.  Safe in a signal handler or another thread.
+
+        ``by`` is the signal that asks for it, as people call it; empty: none.
+        """
+        self._pause_wanted = by
         self._backend.wake()
 
     def abandon(self) -> None:
@@ -182,8 +185,8 @@ class Engine:
 
     def _take_care(self) -> None:
         running = self._experiment.state is ExperimentState.RUNNING
-        if running and self._pause_wanted:
-            self._turn([PauseRequested()])
+        if running and self._pause_wanted is not None:
+            self._turn([PauseRequested(by=self._pause_wanted)])
         elif running and self._recorder.ran_out_of_room is not None:
             self._turn([PauseRequested(self._recorder.ran_out_of_room)])
         if (now := self._clock.elapsed()) >= self._time_is_up_at:
@@ -217,14 +220,16 @@ class Engine:
         if self._leaving_since is None:
             self._leaving_since = now
         elif now >= self._leaving_since + _WAIT_SECONDS and self._say is not None:
-            self._say(_waiting(trials, self._experiment.spec.grace_period))
+            resumes = not self._experiment.ends_for_good
+            self._say(_waiting(trials, self._experiment.spec.grace_period, resumes=resumes))
             self._leaving_since = inf
 
 
-def _waiting(trials: Sequence[TrialId], grace: float | None) -> str:
+def _waiting(trials: Sequence[TrialId], grace: float | None, *, resumes: bool) -> str:
     named = ", ".join(map(str, trials[:_MOST_NAMED])) + (", …" if len(trials) > _MOST_NAMED else "")
     limit = "10 s, or for twice its longest step," if grace is None else f"{grace:g} s"
     return (
         f"waiting for trial{'' if len(trials) == 1 else 's'} {named} to finish a step and save. A worker that "
-        f"finishes no step or save for {limit} is killed; its trial resumes from its latest checkpoint"
+        f"finishes no step or save for {limit} is killed"
+        f"{'; its trial resumes from its latest checkpoint' if resumes else ''}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +39,13 @@ class Findings(NamedTuple):
     checkpoint_bytes: float | None
 
 
-def measure(spec: ExperimentSpec, *, workers: int | None = None) -> Findings:
+def measure(
+    spec: ExperimentSpec,
+    *,
+    workers: int | None = None,
+    share: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
+) -> Findings:
     """Train a few trials of an experiment for as long as its first rung at most, and leave nothing behind.
 
     Ctrl-C ends it early; what was measured by then counts.
@@ -47,6 +53,8 @@ def measure(spec: ExperimentSpec, *, workers: int | None = None) -> Findings:
     Args:
         spec: the experiment.
         workers: how many trials to train at once; None: as many as this machine has room for.
+        share: use GPUs also if another driver has reserved them.
+        warn: called with what the user should know, for example that it waits for GPUs.
 
     Raises:
         AshwoodError: nothing could be measured; says why.
@@ -56,9 +64,9 @@ def measure(spec: ExperimentSpec, *, workers: int | None = None) -> Findings:
         open_home(Path(directory, "home"), create=True) as home,
     ):
         session = Session.create(home, _short(spec, workers), at=time.time())
-        listener = _Listener(session.spec)
+        listener = _Listener(session.spec, warn)
         try:
-            session.run(listener, workers=workers)
+            session.run(listener, workers=workers, share=share)
             measured = listener.measuring.result()
             size = checkpoint_size(home, session.id)
         finally:
@@ -118,15 +126,17 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
         max_restarts=0,
         stop_at=None,
         max_seconds=None,
+        max_trial_time=None,
         source_checkpoint=source,
         name="measuring",
     )
 
 
 class _Listener:
-    """Follows the run and says nothing; see `ashwood.engine.session.Audience`."""
+    """Follows the run and passes warnings on; see `ashwood.engine.session.Audience`."""
 
-    def __init__(self, spec: ExperimentSpec) -> None:
+    def __init__(self, spec: ExperimentSpec, warn: Callable[[str], None]) -> None:
+        self.warn = warn
         self.measuring = Measuring()
         self.progress = Progress(spec)
 
@@ -145,7 +155,4 @@ class _Listener:
         return {}
 
     def interrupted(self, count: int) -> None:
-        pass
-
-    def warn(self, message: str) -> None:
         pass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.local.fence import is_held
+from ashwood.backends.local.reservation import reserve
 from ashwood.backends.port import Backend
 from ashwood.errors import BackendError
 from ashwood.eventlog.home import Home
@@ -23,6 +25,15 @@ if TYPE_CHECKING:
 
 Sleep = Callable[[float], None]
 OnWait = Callable[[int, float], None]
+
+
+class Room(NamedTuple):
+    """How a driver gets GPUs of this machine; see `ashwood.backends.local.reservation.reserve`."""
+
+    share: bool
+    say: Callable[[str], None]
+    on_wait: Callable[[str], None]
+    sleep: Sleep
 
 
 class Place(Protocol):
@@ -55,7 +66,7 @@ class Place(Protocol):
         """Remove what workers left on their machines; call it when the experiment has ended and no worker is left."""
         ...
 
-    def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
+    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:
         """What runs trials there, with so many workers at most; None: as many as there is room for.
 
         Raises:
@@ -121,19 +132,27 @@ class ThisMachine:
     def clean(self) -> None:
         """Do nothing: workers keep all files in the experiment's directory."""
 
-    def backend(self, workers: int | None) -> LocalBackend:
-        """One worker process a slot."""
+    @contextmanager
+    def backend(self, workers: int | None, room: Room) -> Iterator[LocalBackend]:
+        """One worker process a slot, on GPUs that no other driver has reserved."""
         with suppress(OSError):
             self._fence.write_text(self.spec.identity)
             share(self._fence)
-        return LocalBackend(
-            self.spec,
-            checkpoints=self.home.checkpoints(self.experiment, self.spec),
-            logs=self.home.logs(self.experiment),
-            workers=workers,
-            fence=self._fence,
-            number=self.experiment,
-        )
+        who = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
+        with (
+            reserve(self.spec, workers, who, **room._asdict()) as reservation,
+            LocalBackend(
+                self.spec,
+                checkpoints=self.home.checkpoints(self.experiment, self.spec),
+                logs=self.home.logs(self.experiment),
+                workers=reservation.workers,
+                fence=self._fence,
+                machine=reservation.machine,
+                locks=reservation.inherited,
+                number=self.experiment,
+            ) as backend,
+        ):
+            yield backend
 
 
 class OnRay:
@@ -173,8 +192,8 @@ class OnRay:
             with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
                 self._cluster.clean(self._key)
 
-    def backend(self, workers: int | None) -> AbstractContextManager[Backend]:
-        """Workers where Ray finds room for them."""
+    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:  # noqa: ARG002
+        """Workers where Ray finds room for them.  Ray assigns GPUs, so none is reserved here."""
         from ashwood.backends.ray import RayBackend
 
         self._backend = RayBackend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.janitor import Janitor
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import Place, place_of
+from ashwood.engine.places import Place, Room, place_of
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.snapshot import Folded, check_imported, fold
@@ -34,7 +35,7 @@ from ashwood.errors import (
     StorageUnreachable,
 )
 from ashwood.eventlog.ballast import Ballast
-from ashwood.eventlog.home import Home, with_own_storage
+from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
 from ashwood.experiment.events import (
@@ -118,7 +119,14 @@ class Session:
         session._left_out = left_out
         return session
 
-    def run(self, audience: Audience, *, workers: int | None = None, cluster: Cluster = "recorded") -> ExperimentState:
+    def run(
+        self,
+        audience: Audience,
+        *,
+        workers: int | None = None,
+        cluster: Cluster = "recorded",
+        share: bool = False,
+    ) -> ExperimentState:
         """Run the experiment from where its log ends until it ends or is paused.
 
         The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it, the second ends everything at once.
@@ -127,6 +135,7 @@ class Session:
             audience: who follows it.
             workers: how many slots to use; None: all GPUs, or all cores where there are none.
             cluster: where to run this time.
+            share: use GPUs of this machine also if another driver has reserved them.
 
         Raises:
             ExperimentBusy: another process drives it.
@@ -167,7 +176,9 @@ class Session:
             state = folded.experiment.state
             if not state.ended:  # Its last driver may have died when only the end was not recorded.
                 self._check_bounds(folded)
-                state = self._drive(folded, log, lease, ballast, clock, audience, partial(place.backend, workers))
+                room = Room(share, audience.warn, partial(start.waits_for_gpus, log), start.sleep)
+                make_backend = partial(place.backend, workers, room)
+                state = self._drive(folded, log, lease, ballast, clock, audience, make_backend)
             if state.ended:
                 with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
                     while_beating(place.clean, lease.beat)
@@ -247,6 +258,11 @@ class Session:
                 f"experiment {self.id} is where it was to get: {goal}. To go on, give it a better one, or none: "
                 f"ashwood resume {self.id} --stop-when metric_at=METRIC (or none)"
             )
+        if (invalid := experiment.too_many_invalid) is not None:
+            raise RequestRefused(
+                f"experiment {self.id} is paused: {invalid}. To continue, raise the limit, then resume: "
+                f"ashwood set {self.id} max_invalid_trials={2 * invalid.trials}"
+            )
         ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
         if limit is not None and ran >= limit:
             raise RequestRefused(
@@ -320,6 +336,18 @@ class _Start:
         """Note what the next steps wait for."""
         self._what, self._beats = what, 0
 
+    def waits_for_gpus(self, log: EventLog, what: str) -> None:
+        """Say at once which GPUs the driver waits for, also in lists."""
+        self._what, self._beats = what, _SLOW_BEATS
+        self._audience.warn(f"waiting for {what}. To use all GPUs nevertheless: --share")
+        with suppress(EventLogError):
+            log.append([], summary={**self._audience.summary(), WAITS: {"process": os.getpid(), "for": what}})
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, and give a sign of life."""
+        self.beat()
+        time.sleep(seconds)
+
     def beat(self) -> None:
         """Give a sign of life.
 
@@ -370,6 +398,10 @@ class _SnapshotKeeper:
             self._lease.beat()
 
 
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the loss of its terminal (SIGHUP)"}
+"""Signals that pause an experiment, as people call them."""
+
+
 @contextmanager
 def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
     """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
@@ -378,10 +410,13 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: C
         return
     count = 0
 
-    def interrupt(_signal: int, _frame: object) -> None:
+    def interrupt(number: int, _frame: object) -> None:
         nonlocal count
         count += 1
-        (engine.pause if count == 1 else engine.abandon)()
+        if count == 1:
+            engine.pause(by=_SIGNALS[signal.Signals(number)])
+        else:
+            engine.abandon()
         on_interrupt(count)
         if count > 1:
             hurry()

@@ -23,6 +23,7 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.trial.sharing import make_shared, share
+from ashwood.trial.storage.links import copy_contents
 from ashwood.trial.storage.local import LocalStorage
 from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifest
 from ashwood.trial.storage.port import parse_name
@@ -103,12 +104,10 @@ def _storage(home: Home, experiment: str) -> LocalStorage:
 
 
 def _link(source: Path, directory: Path) -> None:
-    shutil.copytree(
-        source, directory, copy_function=_link_file, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True
-    )
+    copy_contents(source, directory, skip=MANIFEST, copy=_link_file)
 
 
-def _link_file(source: str, target: str) -> None:
+def _link_file(source: str, target: Path) -> None:
     try:
         os.link(os.path.realpath(source), target)
     except OSError:  # on another file system, or on one without links

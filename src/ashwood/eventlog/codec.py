@@ -14,6 +14,7 @@ a digest stands beside each record too, so that a damaged one is never silently 
 | 4 | a checkpoint has its own metrics; a spec has the number of its rules |
 | 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; failed trials can be retried on request |
 | 6 | ``TrialWarned`` |
+| 7 | ``TrialTrained``; ``max_invalid_trials`` among the settings |
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 6
+VERSION: Final = 7
 
 _EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
@@ -338,8 +339,8 @@ def _check_fields(request: Request) -> None:
     match request:
         case events.TrialKillRequested(trial) | events.TrialStopRequested(trial):
             fits = type(trial) is int
-        case events.PauseRequested(why):
-            fits = isinstance(why, str)
+        case events.PauseRequested():
+            fits = all(isinstance(field, str) for field in request)
         case events.SettingsChanged(settings):
             fits = isinstance(settings, dict)
         case _:

@@ -6,6 +6,7 @@
       ashwood.db                    the record of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
+      experiments/7/trials/         12-1f0c9a7e/, the directory of a trial; see `ashwood.trial.directory`
       experiments/7/head            the last entry that the driver noted, see `ashwood.eventlog.head`
 
 A home in PostgreSQL keeps its record there and its files on each machine that drives, in
@@ -34,6 +35,7 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Store, Token
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import has_wal, wal_of
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import FOLDER
 from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from ashwood.eventlog.postgres import PostgresStore
 
 DEFAULT_HOME = ".ashwood"
+WAITS = "driver_waits"
+"""Key of a summary, see `Home.waits_for`."""
 _DATABASE = "ashwood.db"
 _POSTGRES = ("postgresql://", "postgres://")
 _OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
@@ -177,6 +181,10 @@ class Home:
         """Where the output of an experiment's trials is."""
         return self.files(experiment) / "logs"
 
+    def trial_directories(self, experiment: ExperimentId) -> Path:
+        """Return where the directories of an experiment's trials are; see `ashwood.trial.directory`."""
+        return self.files(experiment) / FOLDER
+
     def ballast(self, experiment: ExperimentId) -> Ballast:
         """Return the reserve for recording that a disk is full, of this machine or of the database server."""
         also = self.store if isinstance(self.store, Reserve) else None
@@ -201,6 +209,15 @@ class Home:
         with suppress(NotFound):
             return self.store.record(record.id).state.active
         return False
+
+    def waits_for(self, record: ExperimentRecord) -> str | None:
+        """Return what a driver waits for before it starts a trial, or None if it does not wait."""
+        match record.summary.get(WAITS):
+            case {"process": process, "for": str(what)} if self.is_driven(record.id):
+                lease = self.store.lease(record.id)
+                # A driver that was killed while it waited has left the summary as it was.
+                return what if lease is not None and lease.driver.process == process else None
+        return None
 
     def log(self, experiment: ExperimentId, token: Token | None = None) -> HeadedLog:
         """Return an experiment's log with its head file; see `ashwood.eventlog.port.Store.log`.

@@ -9,10 +9,18 @@ from typing import Any
 _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "max_concurrent_trials": (lambda value: _is_whole(value, 0), "a whole number of at least 0"),
     "max_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
+    "max_invalid_trials": (lambda value: _is_whole(value, 1), "a whole number of at least 1"),
     "stop_at": (lambda value: _is_number(value), "a finite number"),
     "max_seconds": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
 }
 """What can be changed while an experiment runs: whether a value is right, and what is."""
+
+_INVALID_PER_TRIAL = 10
+
+
+def invalid_limit(given: int | None, max_trials: int) -> int:
+    """Return how many trials may have invalid hyperparameters: ``given``, or by default 10 times max_trials."""
+    return _INVALID_PER_TRIAL * max_trials if given is None else given
 
 
 def problem_of(settings: Mapping[str, Any]) -> str | None:

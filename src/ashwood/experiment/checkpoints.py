@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from sortedcontainers import SortedList
 
-from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.experiment.spec import RULES, CheckpointPolicy
 from ashwood.search.rung import Key, ranking_key
 from ashwood.search.vocabulary import TrialId
 
@@ -40,9 +40,12 @@ class Checkpoint(NamedTuple):
 class Checkpoints:
     """The checkpoints of an experiment, as far as they are kept.  A checkpoint costs O(log n)."""
 
-    def __init__(self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool]) -> None:
-        """None kept yet; without a policy all are."""
+    def __init__(
+        self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool], *, rules: int = RULES
+    ) -> None:
+        """None kept yet; without a policy all are.  ``rules``: those of the experiment."""
         self._policy = policy
+        self._rules = rules
         self._has_ended = has_ended
         self._trials: dict[TrialId, list[Checkpoint]] = {}
         # Names of those that were deleted or damaged: the storage may still hold them, and recovery must not take them
@@ -118,7 +121,9 @@ class Checkpoints:
         if policy is None or not kept:
             return []
         latest = policy.save_trial_latest if self._has_ended(trial) else max(1, policy.save_trial_latest)
-        needed = {checkpoint.name for checkpoint in kept[len(kept) - latest :]} if latest else set()
+        # By older rules a trial with fewer checkpoints kept too few of them.
+        first = len(kept) - latest if self._rules < 3 else max(0, len(kept) - latest)
+        needed = {checkpoint.name for checkpoint in kept[first:]} if latest else set()
         rated = sorted((c for c in kept if c.loss is not None), key=lambda c: c.rank)
         needed.update(checkpoint.name for checkpoint in rated[: policy.save_trial_best])
         needed.update(name for key, _, name in islice(self._best, policy.save_experiment_best) if key[2] == trial)

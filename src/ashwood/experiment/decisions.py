@@ -71,6 +71,19 @@ class StoppedByUser(NamedTuple):
         return "stopped on request, its results stand"
 
 
+class TrialTimeIsUp(NamedTuple):
+    """The trial has trained for as long as a trial may."""
+
+    seconds: float
+    limit: float
+
+    def __str__(self) -> str:
+        return (
+            f"trained for {round(self.seconds, 1):g} s, the most that a trial may train is {self.limit:g} s "
+            "(max_trial_time); its results stand"
+        )
+
+
 class KilledByUser(NamedTuple):
     """Somebody asked for it with ``ashwood kill-trial``."""
 
@@ -111,20 +124,35 @@ class BracketReopened(NamedTuple):
 WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened
 WhyTrained: TypeAlias = Reason | Retried | Preempted | Recovered | FellBack
 WhyClosed: TypeAlias = (
-    BracketFinished | ExperimentEnded | GaveUp | RejectedHparams | StoppedItself | StoppedByUser | KilledByUser
+    BracketFinished
+    | ExperimentEnded
+    | GaveUp
+    | RejectedHparams
+    | StoppedItself
+    | StoppedByUser
+    | TrialTimeIsUp
+    | KilledByUser
 )
+
+
+FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
+"""Why a trial is closed whose process finishes a step, reports and saves before it leaves."""
 
 
 # -- why an experiment gives no more jobs ----------------------------------------------------
 
 
 class Asked(NamedTuple):
-    """Somebody asked for it; ``what`` says for what: canceled or killed."""
+    """Somebody asked for it; ``what`` says for what: paused, canceled or killed.
+
+    ``by`` is the signal that asked for it, as people call it; empty: it was a request.
+    """
 
     what: str
+    by: str = ""
 
     def __str__(self) -> str:
-        return f"{self.what} on request"
+        return f"{self.what} by {self.by}" if self.by else f"{self.what} on request"
 
 
 class GoalReached(NamedTuple):
@@ -146,6 +174,21 @@ class TimeIsUp(NamedTuple):
 
     def __str__(self) -> str:
         return f"it ran for {self.seconds:.0f} s, the most it may run is {self.limit:.0f} s"
+
+
+class TooManyInvalid(NamedTuple):
+    """So many trials declared their hyperparameters invalid; ``latest`` is what the latest of them said."""
+
+    trials: int
+    limit: int
+    latest: str
+
+    def __str__(self) -> str:
+        trials = "1 trial" if self.trials == 1 else f"{self.trials} trials"
+        return (
+            f"{trials} declared their hyperparameters invalid, the limit is {self.limit} (max_invalid_trials); "
+            f"the latest said: {self.latest}"
+        )
 
 
 class CommonFailure(NamedTuple):
@@ -176,7 +219,7 @@ class NoStorage(NamedTuple):
         return f"the checkpoint storage cannot be used: {self.error}"
 
 
-WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | CommonFailure | NoSpace | NoStorage
+WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | TooManyInvalid | CommonFailure | NoSpace | NoStorage
 
 
 # -- what is to be done ------------------------------------------------------------------------
@@ -285,6 +328,7 @@ class ChangeSettings(NamedTuple):
     bracket_trials: tuple[int, ...]
     stop_at: float | None
     max_seconds: float | None
+    max_invalid_trials: int | None = None
 
 
 class LeaveExperiment(NamedTuple):

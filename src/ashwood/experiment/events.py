@@ -79,6 +79,18 @@ class TrialWarned(NamedTuple):
     message: str
 
 
+class TrialTrained(NamedTuple):
+    """An attempt has trained for ``seconds`` since the last event of this kind about it.
+
+    Importing the training code, waiting, saving and fetching a checkpoint are no training.  Backends tell this only if
+    ``max_trial_time`` limits the training of a trial.
+    """
+
+    trial: TrialId
+    attempt: int
+    seconds: float
+
+
 class AttemptEnded(NamedTuple):
     """A process finished its work on a trial in good order, at a total length of ``length``."""
 
@@ -86,6 +98,9 @@ class AttemptEnded(NamedTuple):
     attempt: int
     length: int
 
+
+NO_VALIDATION = "no validation at length "
+"""How the cause of `AttemptFailed` begins if the code trained to its target and did not report the metric there."""
 
 ABORTED = "killed on request"
 """The error of an attempt that was ended on request."""
@@ -172,10 +187,12 @@ class TrialStopped(NamedTuple):
 class PauseRequested(NamedTuple):
     """Somebody wants the experiment to pause: running trials save and let go of their workers.
 
-    ``why`` tells what for, where it wasn't simply asked for.
+    ``why`` is the error because of which the driver asks for it itself; empty: somebody asked for it.  ``by`` is the
+    signal that asked for it, as people call it; empty: it was a request.
     """
 
     why: str = ""
+    by: str = ""
 
 
 class CancelRequested(NamedTuple):
@@ -201,7 +218,8 @@ class TrialStopRequested(NamedTuple):
 class SettingsChanged(NamedTuple):
     """Somebody changed settings of the experiment; those that are absent stay.
 
-    Keys: ``max_concurrent_trials``, ``max_trials``, ``stop_at`` (a metric or None), ``max_seconds`` (or None).
+    Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``stop_at`` (a metric or None),
+    ``max_seconds`` (or None).
     """
 
     settings: Mapping[str, Any]
@@ -228,6 +246,7 @@ Event: TypeAlias = (
     | ValidationReported
     | CheckpointSaved
     | TrialWarned
+    | TrialTrained
     | AttemptEnded
     | AttemptFailed
     | AttemptPreempted

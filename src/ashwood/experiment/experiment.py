@@ -11,7 +11,7 @@ from math import inf, isfinite
 from typing import Any
 
 from ashwood.errors import IllegalEvent, SearchError
-from ashwood.experiment.changes import problem_of
+from ashwood.experiment.changes import invalid_limit, problem_of
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -45,7 +45,9 @@ from ashwood.experiment.decisions import (
     StopTrial,
     SuspendTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
     WhyClosed,
     WhyLeave,
@@ -53,6 +55,7 @@ from ashwood.experiment.decisions import (
     WhyTrained,
 )
 from ashwood.experiment.events import (
+    NO_VALIDATION,
     TRAINING,
     UNREACHABLE,
     AttemptEnded,
@@ -77,6 +80,7 @@ from ashwood.experiment.events import (
     TrialKillRequested,
     TrialStopped,
     TrialStopRequested,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -91,9 +95,6 @@ from ashwood.search.settings import Method, Sampler
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, RetriedOnRequest, Stop, TrialId
 
-INVALID_LIMIT = 10
-"""An experiment fails when more than this many times max_trials declared their hyperparameters invalid."""
-
 
 class Experiment:
     """An experiment's state, and the decisions that events cause.
@@ -105,6 +106,8 @@ class Experiment:
         best_saved: lowest loss of all checkpoints that were saved, or infinity.
         stop_at: it stops when a trial reports this metric or a better one; None: never.
         max_seconds: it stops when drivers have run it for so long; None: never.
+        max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid; None: 10 times
+            max_trials.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -113,10 +116,11 @@ class Experiment:
         self.trials: dict[TrialId, Trial] = {}
         self.search = Tournament(spec.search)
         self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
-        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended)
+        self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
         self.best_saved = inf
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
+        self.max_invalid_trials = spec.max_invalid_trials
         self._sign = 1 if spec.smaller_is_better else -1
         self._best: tuple[float, TrialId] | None = None
         self._leaving: LeaveExperiment | None = None
@@ -126,6 +130,7 @@ class Experiment:
         # Latest attempt of each trial that may have saved more than is recorded.
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
+        self._last_invalid = ""
         self._warned_of_lost_work = False
         self._passed_on: set[str] = set()
         self._failure: str | None = None
@@ -137,6 +142,7 @@ class Experiment:
             ValidationReported: self._validation_reported,
             CheckpointSaved: self._checkpoint_saved,
             TrialWarned: self._trial_warned,
+            TrialTrained: self._trial_trained,
             AttemptEnded: self._attempt_ended,
             AttemptFailed: self._attempt_failed,
             AttemptPreempted: self._attempt_preempted,
@@ -213,7 +219,7 @@ class Experiment:
     def _driver_started(self, event: DriverStarted) -> Iterable[Decision]:
         self._slots = event.slots
         self._common_failures.restart()
-        if not self._ends_for_good:
+        if not self.ends_for_good:
             self.state, self._leaving = ExperimentState.RUNNING, None
         self._open.clear()
         for trial in self.outstanding() if self._gives_jobs else ():
@@ -235,7 +241,7 @@ class Experiment:
     def _final_state(self) -> tuple[ExperimentState, str]:
         if self._failure is not None:
             return ExperimentState.ERRORED, self._failure
-        if self._leaving is not None and self._ends_for_good:
+        if self._leaving is not None and self.ends_for_good:
             return self._leaving.state, str(self._leaving.why)
         if not self.search.done:
             if self._leaving is not None:
@@ -258,7 +264,8 @@ class Experiment:
     # -- leaving ------------------------------------------------------------------------------
 
     @property
-    def _ends_for_good(self) -> bool:
+    def ends_for_good(self) -> bool:
+        """Whether it is being canceled, so that no trial resumes."""
         return self._leaving is not None and self._leaving.state is ExperimentState.CANCELED
 
     @property
@@ -268,6 +275,14 @@ class Experiment:
             return None
         loss, trial = self._best
         return GoalReached(trial, self._sign * loss, self.stop_at)
+
+    @property
+    def too_many_invalid(self) -> TooManyInvalid | None:
+        """How many trials declared their hyperparameters invalid if they are too many to continue, else None."""
+        limit = invalid_limit(self.max_invalid_trials, self.search.max_trials)
+        if self.spec.rules < 3 or self._invalid < limit:
+            return None
+        return TooManyInvalid(self._invalid, limit, self._last_invalid)
 
     def _leave(self, state: ExperimentState, why: WhyLeave) -> LeaveExperiment:
         """Give no more jobs; who trains is told by the caller."""
@@ -287,10 +302,12 @@ class Experiment:
         self.state = ExperimentState.PAUSING
         if event.why:
             yield self._leave(ExperimentState.PAUSED, NoSpace(event.why))
+        elif self.spec.rules >= 3:
+            yield self._leave(ExperimentState.PAUSED, Asked("paused", event.by))
         yield from self._suspend_all()
 
     def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:
-        if self._ends_for_good:
+        if self.ends_for_good:
             raise IllegalEvent("the experiment is being canceled already")
         suspended = self.state is not ExperimentState.RUNNING
         yield self._leave(ExperimentState.CANCELED, Asked("canceled"))
@@ -319,11 +336,15 @@ class Experiment:
         yield from self._pull()
 
     def _trial_stop_requested(self, event: TrialStopRequested) -> Iterable[Decision]:
-        trial = self._living(event.trial)
+        return self._stop_trial(self._living(event.trial), StoppedByUser())
+
+    def _stop_trial(self, trial: Trial, why: WhyClosed) -> Iterable[Decision]:
+        """Let a trial count as finished where it is; its process saves it."""
         if trial.state is TrialState.RUNNING:
+            trial.finishing = trial.attempt
             yield SuspendTrial(trial.id, trial.attempt)
         self.search.exited(trial.id, Exit.STOPPED)
-        yield from self._close(trial, Step.DROPPED, StoppedByUser())
+        yield from self._close(trial, Step.DROPPED, why)
         yield from self._pull()
 
     def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
@@ -333,14 +354,16 @@ class Experiment:
         worker is free.  If its bracket had finished, the trials that waited then wait again: with another result the
         best of a rung may be others.  What was decided before stands.
         """
-        if self._ends_for_good or self.state is ExperimentState.CANCELED:
+        if self.ends_for_good or self.state is ExperimentState.CANCELED:
             raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
         failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
         # Those that had a job when the experiment failed as a whole.
         cut_off = [t for t in self.trials.values() if t.state is TrialState.STOPPED and self.search.trains(t.id)]
         if not failed and not cut_off and self._failure is None:
             raise IllegalEvent("no trial has failed, so there is none to retry")
-        self._failure, self._invalid = None, 0
+        self._failure = None
+        if self.spec.rules < 3:
+            self._invalid = 0
         for trial in cut_off:
             yield self._reopen(trial, Step.CONTINUED, RetriedOnRequest(self._rung_of(trial)))
         waiting = [again for trial in failed for again in self.search.retry(trial.id)]
@@ -384,11 +407,15 @@ class Experiment:
             self.search.limit(concurrency)
         self.stop_at = settings.get("stop_at", self.stop_at)
         self.max_seconds = settings.get("max_seconds", self.max_seconds)
+        self.max_invalid_trials = settings.get("max_invalid_trials", self.max_invalid_trials)
         planned = tuple(bracket.planned for bracket in self.search.brackets)
-        yield ChangeSettings(self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds)
+        yield ChangeSettings(
+            self.search.max_concurrent_trials, planned, self.stop_at, self.max_seconds, self.max_invalid_trials
+        )
         if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
             yield self._leave(ExperimentState.STOPPED, goal)
             yield from self._suspend_all()
+        yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
 
     # -- reports ------------------------------------------------------------------------------
@@ -396,6 +423,9 @@ class Experiment:
     def _validation_reported(self, event: ValidationReported) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if trial.state is not TrialState.RUNNING or event.attempt != trial.attempt:
+            if self.spec.rules >= 3 and event.attempt == trial.finishing:
+                self._note_last_report(trial, event)
+                return ()
             return (Warn(f"trial {trial.id} reported at length {event.length}, but it is {_standing(trial, event)}"),)
         metric = event.metrics.get(self.spec.metric)
         if event.length > trial.length:
@@ -423,6 +453,16 @@ class Experiment:
                 Warn(f"trial {trial.id} reported {reported} at length {event.length}, without {self.spec.metric!r}"),
             )
         return self._judge(trial, event.length, trial.loss)
+
+    def _note_last_report(self, trial: Trial, event: ValidationReported) -> None:
+        """Take the report of the step that a process finished after its trial was stopped: a checkpoint follows."""
+        trial.length = max(trial.length, event.length)
+        metric = event.metrics.get(self.spec.metric)
+        if metric is not None and isfinite(metric):
+            trial.loss = self._sign * metric
+            trial.best_loss = min(trial.best_loss, trial.loss)
+            if self._best is None or trial.loss < self._best[0]:
+                self._best = (trial.loss, trial.id)
 
     def _needs_no_metric(self, metrics: Mapping[str, float]) -> bool:
         """Return whether a report at or past the target may lack the metric of the search."""
@@ -534,6 +574,13 @@ class Experiment:
             self._passed_on.add(about)
             yield Warn(f"trial {event.trial}: {event.message}")
 
+    def _trial_trained(self, event: TrialTrained) -> Iterable[Decision]:
+        trial, limit = self.trials[event.trial], self.spec.max_trial_time
+        trial.trained += event.seconds
+        if limit is None or trial.ended or trial.trained < limit:
+            return ()
+        return self._stop_trial(trial, TrialTimeIsUp(trial.trained, limit))
+
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
         # Also from an attempt that is over: a trial may be promoted while its last process still saves.
         trial = self.trials[event.trial]
@@ -600,7 +647,7 @@ class Experiment:
     def _attempt_failed(self, event: AttemptFailed) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
-        if trial.state is TrialState.KILLED or self._ends_for_good:
+        if trial.state is TrialState.KILLED or self.ends_for_good:
             return ()  # it was ended on request
         if self._works(trial, event):
             self._last_error = headline
@@ -610,12 +657,16 @@ class Experiment:
     def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
-        alike = self._common_failures.note(trial.id, error) if self.state is ExperimentState.RUNNING else None
+        # Code that validates at other lengths does so again.
+        is_final = self.spec.rules >= 3 and cause.startswith(NO_VALIDATION)
+        alike = None
+        if self.state is ExperimentState.RUNNING:
+            alike = self._common_failures.note(trial.id, error, is_final=is_final)
         if alike is not None:
             yield self._leave(ExperimentState.PAUSED, CommonFailure(alike, error))
             yield from self._suspend_all(besides=trial.id)
         # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
-        if trial.failures <= self.spec.max_restarts and not (is_same and alike is None):
+        if trial.failures <= self.spec.max_restarts and not ((is_same or is_final) and alike is None):
             self._step(trial, Step.RETRIED)
             # While the experiment pauses no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
@@ -629,7 +680,7 @@ class Experiment:
 
     def _attempt_preempted(self, event: AttemptPreempted) -> Iterable[Decision]:
         trial = self.trials[event.trial]
-        works = self._works(trial, event) and not self._ends_for_good
+        works = self._works(trial, event) and not self.ends_for_good
         if event.hung:
             yield Warn(_killed_as_hung(trial, event, resumes=works))
         if not works:
@@ -669,17 +720,23 @@ class Experiment:
         if self._sampler is not None:
             self._sampler.note(trial.id)
         self.search.exited(trial.id, Exit.INVALID)
-        self._invalid += 1
-        if self._invalid > INVALID_LIMIT * self.search.max_trials:
+        self._invalid, self._last_invalid = self._invalid + 1, event.why.partition("\n")[0]
+        if self.spec.rules < 3 and self._invalid > invalid_limit(None, self.search.max_trials):
             self._failure = (
-                f"{self._invalid} trials declared their hyperparameters invalid, more than {INVALID_LIMIT} times "
+                f"{self._invalid} trials declared their hyperparameters invalid, more than 10 times "
                 f"max_trials ({self.search.max_trials}); the latest said: {event.why}"
             )
         if self.spec.rules >= 1:
             self._discount(trial)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
         self.best_saved = self._lowest_saved()
+        yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
+
+    def _pause_if_too_many_are_invalid(self) -> Iterable[Decision]:
+        if self.state is ExperimentState.RUNNING and not self.search.done and (why := self.too_many_invalid):
+            yield self._leave(ExperimentState.PAUSED, why)
+            yield from self._suspend_all()
 
     def _discount(self, trial: Trial) -> None:
         """Ignore the results of a trial with invalid hyperparameters for the goal and the best checkpoints."""

@@ -37,12 +37,15 @@ class CommonFailures:
             self._code_works = True
             self._counts.clear()
 
-    def note(self, trial: TrialId, error: str) -> int | None:
-        """A trial failed; returns how many did in this way, once those are as many as it takes."""
+    def note(self, trial: TrialId, error: str, *, is_final: bool = False) -> int | None:
+        """A trial failed; returns how many did in this way, once those are as many as it takes.
+
+        ``is_final``: starting it again would not help.
+        """
         if self._code_works or not self._limit:
             return None
         trials = self._counts[_VARIES.sub("#", error)]
-        trials[trial] += 1
+        trials[trial] += self._needed if is_final else 1
         alike = sum(times >= self._needed for times in trials.values())
         return alike if alike >= self._limit else None
 

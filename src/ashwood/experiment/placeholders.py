@@ -10,5 +10,5 @@ ESCAPED = re.compile(r"\{(\{[A-Za-z_][\w.-]*\})\}")
 """``{{lr}}``, which stands for a literal ``{lr}``."""
 ARGS = "args"
 """Stands for all hyperparameters, as command-line options."""
-OTHERS = (ARGS, "trial.id", "trial.seed", "experiment.id", "experiment.name")
+OTHERS = (ARGS, "trial.id", "trial.seed", "trial.directory", "experiment.id", "experiment.name")
 """Placeholders that stand for no hyperparameter, unless a hyperparameter has this name."""

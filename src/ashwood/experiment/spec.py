@@ -125,7 +125,11 @@ replay as they were recorded. What each number changed:
    towards ``save_experiment_best``.
 2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
    or the experiment has a ``min_validation_period``.
-3. Each warning of a trial's process is repeated once for the experiment; before, only the first of all was.
+3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial keeps
+   as many of its latest checkpoints as ``save_trial_latest`` says, also if it has fewer.  An experiment in which too
+   many trials declare their hyperparameters invalid pauses instead of failing.  A pause that a user asked for has that
+   as its reason.  A trial whose code trains to its target without reporting the metric there is not retried.  Each
+   warning of a trial's process is repeated once for the experiment; before, only the first of all was.
 """
 
 
@@ -155,6 +159,10 @@ class ExperimentSpec:
         grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
             or twice the longest step of its attempt if that is more.
         max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
+        max_log_size: bytes that the log of a trial may have; its middle is left out if it has more; None: any number.
+        max_trial_time: seconds of training, in all its attempts, after which a trial is stopped; None: any number.
+        max_invalid_trials: the experiment pauses when so many trials have declared their hyperparameters invalid;
+            None: 10 times max_trials.
         max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
             reported anything; 0: never.
         stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
@@ -197,6 +205,9 @@ class ExperimentSpec:
     reuse_workers: bool = True
     grace_period: float | None = None
     max_silence: float | None = None
+    max_log_size: int | None = None
+    max_trial_time: float | None = None
+    max_invalid_trials: int | None = None
     max_common_failures: int = 0
     stop_at: float | None = None
     max_seconds: float | None = None

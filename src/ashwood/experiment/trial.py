@@ -27,6 +27,8 @@ class Trial:
         failures: how many attempts failed.
         cause: `AttemptFailed.cause` of the last of them.
         preemptions: how many attempts in a row lost their worker before they got the trial any further.
+        trained: for how many seconds it has trained in all its attempts, as far as that was told.
+        finishing: the attempt that finishes a step and saves after its trial was stopped; 0: none.
     """
 
     id: TrialId
@@ -44,6 +46,8 @@ class Trial:
     failures: int = 0
     cause: str = ""
     preemptions: int = 0
+    trained: float = 0.0
+    finishing: int = 0
 
     @property
     def ended(self) -> bool:

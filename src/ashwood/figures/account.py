@@ -97,7 +97,11 @@ def _unfinished(told: Chronicle, about: About) -> str:
         ExperimentState.PAUSED: "It is paused",
         _INTERRUPTED: "Nobody drives it: its driver is gone, and it can be resumed",
     }.get(about.state, "It is still running")
-    why = f" ({progress.why_ended})" if about.state == ExperimentState.PAUSED and progress.why_ended else ""
+    why = (
+        f" ({progress.why_ended.removeprefix('paused ')})"
+        if about.state == ExperimentState.PAUSED and progress.why_ended
+        else ""
+    )
     return (
         f"It has not ended. {how}{why}; about {done:.0%} of the training to be expected was done when this was made, "
         f"on {made}. What follows may change."
@@ -154,17 +158,22 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
 def result(told: Chronicle) -> Child:
     """The best trial and its hyperparameters."""
     best, spec = told.progress.trials.leader, told.spec
-    if best is None or best.metric is None:
+    if best is None:
         return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
-    length = best.metric_length or 0
-    where = f"trial {best.id}, after {_count(length, spec.unit)}"
-    if length < spec.search.max_length:
-        where += f" of {spec.search.max_length:,}"
+    where = f"trial {best.id}"
+    if best.metric is not None:
+        length = best.metric_length or 0
+        where += f", after {_count(length, spec.unit)}"
+        if length < spec.search.max_length:
+            where += f" of {spec.search.max_length:,}"
+    value = f"{spec.metric} {format_value(best.metric)}" if best.metric is not None else "no checkpoint"
+    seen = told.progress.describe_seen()
     text = yaml.safe_dump({"hyperparameters": plain(best.hparams)}, sort_keys=False, allow_unicode=True)
     return _section(
         "Result",
-        h("p", f"{spec.metric} {format_value(best.metric)}", class_="best"),
+        h("p", value, class_="best"),
         h("p", f"{where}; {best.state}", class_="muted"),
+        None if seen is None else h("p", seen, class_="muted"),
         h(
             "div",
             _table(
@@ -311,7 +320,7 @@ def trials(told: Chronicle) -> Child:
             str(place),
             str(row.id),
             format_value(row.metric),
-            f"{row.metric_length:,}",
+            "–" if row.metric_length is None else f"{row.metric_length:,}",
             f"{row.length:,}",
             str(row.state),
             str(row.bracket),
@@ -319,7 +328,7 @@ def trials(told: Chronicle) -> Child:
         )
         for place, row in enumerate(best, 1)
     ]
-    names = ("", "trial", told.spec.metric, f"at ({unit})", f"trained ({unit})", "state", "bracket")
+    names = ("", "trial", f"best {told.spec.metric}", f"at ({unit})", f"trained ({unit})", "state", "bracket")
     title = "The best trial" if len(best) == 1 else f"The best {len(best)} trials"
     left_out = (
         f"The first {len(columns)} of {len(shown)} hyperparameters are shown." if len(shown) > len(columns) else ""

@@ -7,6 +7,7 @@ promoted (one trace, a point has its trial's id); many are packed arrays, for a 
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,10 +81,6 @@ class _Dot(NamedTuple):
     length: int
 
 
-_Dots: TypeAlias = Mapping[str, Sequence[_Dot]]
-"""By how they look."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Shelf:
     """Where a step is, in the figure's coordinates: one unit a step upwards, pixels sideways."""
@@ -150,15 +147,14 @@ def draw_ladder(told: Chronicle, *, theme: Theme = LIGHT) -> Figure:
         return blank(theme, TITLE, "No trial has been created yet.")
     brackets = steps(told.timeline)
     places = _places(told, brackets)
-    dots = _dots(told, brackets, places)
-    many = sum(map(len, dots.values())) > MANY
+    many = sum(len(step.stands) + len(step.dropped_out) + len(step.risers) for step, _ in _all(brackets, places)) > MANY
     teller = _Teller(told, many=many)
     heights = {shelf.y: step.length for step, shelf in _all(brackets, places)}
     return compose(
         [
             *_bands(brackets, places, theme),
             *_shelves(brackets, places, theme),
-            *(_many(dots, teller, theme) if many else _few(dots, brackets, places, teller, theme)),
+            *(_many if many else _few)(told, brackets, places, teller, theme),
         ],
         theme,
         TITLE,
@@ -217,24 +213,23 @@ def _places(told: Chronicle, brackets: Brackets) -> list[list[_Shelf]]:
 # -- trials --------------------------------------------------------------------------------------
 
 
-def _dots(told: Chronicle, brackets: Brackets, places: Places) -> _Dots:
-    dots: defaultdict[str, list[_Dot]] = defaultdict(list)
+def _dots(told: Chronicle, brackets: Brackets, places: Places) -> Iterator[tuple[str, _Dot]]:
+    """Yield each trial at each of its places, and how it looks there."""
     rows = told.progress.trials.rows
     for step, shelf in _all(brackets, places):
         of, length, size = len(step.stands) + len(step.dropped_out), step.length, shelf.size
         for rank, (trial, standing, metric) in enumerate(step.stands, 1):
-            dots[standing].append(_Dot(trial, *shelf.seat(rank - 1), size, metric, rank, of, length))
+            yield standing, _Dot(trial, *shelf.seat(rank - 1), size, metric, rank, of, length)
         for rank, trial in enumerate(step.dropped_out, len(step.stands) + 1):
             look = _DROPPED_OUT.get(rows[trial].state, "left")
-            dots[look].append(_Dot(trial, *shelf.seat(rank - 1), size, nan, rank, of, length))
+            yield look, _Dot(trial, *shelf.seat(rank - 1), size, nan, rank, of, length)
         # Side by side, by the order in which they were created.
         pitch = min((shelf.right - shelf.left) / max(len(step.risers), 1), 1.4 * _PITCH)
         size = min(max(0.8 * pitch, 3.0), 9.0)
         for lane, riser in enumerate(step.risers):
             x, y = shelf.left + (lane + 0.5) * pitch, shelf.bottom + riser.progress * _CLIMB / _STEP
             metric = nan if riser.metric is None else riser.metric
-            dots["training" if riser.works else "queued"].append(_Dot(riser.trial, x, y, size, metric, 0, 0, length))
-    return dots
+            yield "training" if riser.works else "queued", _Dot(riser.trial, x, y, size, metric, 0, 0, length)
 
 
 class _Teller:
@@ -265,8 +260,11 @@ class _Teller:
             yield f"{text_of(each.name)} = {text_of(each.value(row.hparams))}"
 
 
-def _few(dots: _Dots, brackets: Brackets, places: Places, teller: _Teller, theme: Theme) -> Iterator[Trace]:
+def _few(told: Chronicle, brackets: Brackets, places: Places, teller: _Teller, theme: Theme) -> Iterator[Trace]:
     looks = _looks(theme)
+    dots: defaultdict[str, list[_Dot]] = defaultdict(list)
+    for name, each in _dots(told, brackets, places):
+        dots[name].append(each)
     if "training" in dots:
         yield _ways(dots["training"], brackets, places, theme)
     if went_on := dots.get(Standing.WENT_ON):
@@ -315,17 +313,20 @@ def _entry(look: _Look) -> Trace:
     }
 
 
-def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
+def _many(told: Chronicle, brackets: Brackets, places: Places, teller: _Teller, theme: Theme) -> Iterator[Trace]:
     import numpy as np
 
+    dots: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    for name, dot in _dots(told, brackets, places):
+        dots[name].extend(dot)
     where = f"%{{customdata[4]}} {teller.unit}"
     result = f"{teller.metric} %{{customdata[1]:.5~g}} at {where}: rank %{{customdata[2]}} of %{{customdata[3]}}"
     for name, look in _looks(theme).items():
         if name not in dots:
             continue
-        told = f"on its way to {where}" if name in _RISING else result
+        words = f"on its way to {where}" if name in _RISING else result
         # Each number is exact up to 16 million.
-        trials, x, y, sizes, *facts = narrow(dots[name]).T
+        trials, x, y, sizes, *facts = narrow(np.frombuffer(dots.pop(name)).reshape(-1, len(_Dot._fields))).T
         yield {
             "type": "scattergl",
             "name": look.words,
@@ -333,7 +334,7 @@ def _many(dots: _Dots, teller: _Teller, theme: Theme) -> Iterator[Trace]:
             "x": x,
             "y": y,
             "customdata": np.stack([trials, *facts], axis=1),
-            "hovertemplate": f"<b>trial %{{customdata[0]}}</b> · {look.words}<br>{told}<extra></extra>",
+            "hovertemplate": f"<b>trial %{{customdata[0]}}</b> · {look.words}<br>{words}<extra></extra>",
             # A page moves a trial from where it was last; those that it left behind stay.
             "meta": {"moves": name != Standing.WENT_ON},
             "marker": {

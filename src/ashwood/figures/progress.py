@@ -1,4 +1,7 @@
-"""How good the best was, and when: of one experiment, or of several beside each other."""
+"""How good the best was, and when: of one experiment, or of several beside each other.
+
+What is best is defined in `ashwood.views.trials`: results are those of checkpoints if the experiment saves any.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
     """
     check_against(against)
     if not told.improvements:
-        return blank(theme, TITLE, NOTHING)
+        is_unsaved = told.progress.seen is not None
+        words = f"No checkpoint has a {text_of(told.spec.metric)} yet." if is_unsaved else NOTHING
+        return blank(theme, TITLE, words)
     import numpy as np
 
     unit = _unit([told])
@@ -203,11 +208,14 @@ def _results(
         return None
     import numpy as np
 
-    rows = told.progress.trials.best(len(told.progress.trials.rows))
+    table = told.progress.trials
+    rows = [row for row in table.best(len(table.rows)) if row.metric is not None and row.metric_at is not None]
+    if not rows:
+        return None
     at = np.array([row.metric_at for row in rows])
     metrics = np.array([row.metric for row in rows])
     if against == "trials":
-        created = np.array([row.created_at for row in told.progress.trials.rows.values()])
+        created = np.array([row.created_at for row in table.rows.values()])
         x = np.searchsorted(np.sort(created), at, side="right").astype(np.float64)
     else:
         shifts = np.array(told.timeline.shifts)

@@ -114,7 +114,7 @@ def events_of(backend: Backend) -> Iterator[Event]:
             deadline = time.monotonic() + PATIENCE
 
 
-def _until_last_word(backend: Backend) -> list[Event]:
+def until_last_word(backend: Backend) -> list[Event]:
     """Return the events up to the end of the only attempt."""
     events: list[Event] = []
     while not (events and isinstance(events[-1], LastWord)):
@@ -247,7 +247,7 @@ class BackendContract(ABC):
         for start in (job(), job(trial=1)):
             backend.dispatch([start, Abort(start.trial, 1)])
             backend.dispatch([start])
-            assert _until_last_word(backend) == [AttemptFailed(start.trial, 1, ABORTED)]
+            assert until_last_word(backend) == [AttemptFailed(start.trial, 1, ABORTED)]
             assert drive(backend, [job(trial=2), job(trial=3)])
 
     def test_attempt_that_one_batch_starts_and_suspends_trains_nothing(self, backend: Backend) -> None:
@@ -258,7 +258,7 @@ class BackendContract(ABC):
         for start in (resumed, job(trial=1)):
             backend.dispatch([start, Suspend(start.trial, start.attempt)])
             backend.dispatch([start])
-            *events, ended = _until_last_word(backend)
+            *events, ended = until_last_word(backend)
             assert ended == AttemptEnded(start.trial, start.attempt, start.length)
             assert not any(isinstance(event, ValidationReported | CheckpointSaved) for event in events)
 

@@ -33,6 +33,7 @@ from ashwood.experiment.events import (
     LastWord,
     StorageFailed,
     TrialStopped,
+    TrialTrained,
     ValidationReported,
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, SaveOn
@@ -48,6 +49,7 @@ from ashwood.testing.backend import (
     reported,
     say_nothing,
     toy_spec,
+    until_last_word,
 )
 from ashwood.trial.storage import open_storage
 
@@ -130,6 +132,25 @@ class ProcessBackendContract(BackendContract):
             assert failed.error.startswith("it finished no step and no save for 3 s (max_silence)")
             wait_for_end(wait_for_number(tmp_path / "pid"))
             assert AttemptEnded(0, 2, 1) in drive(backend, [job(attempt=2), job(trial=1)])
+        finally:
+            backend.close()
+
+    def test_training_time_is_reported_while_code_hangs_and_before_the_end(self, tmp_path: Path) -> None:
+        """This holds if ``max_trial_time`` is set, so that the engine can stop the trial in time."""
+        backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
+        try:
+            *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
+            assert isinstance(trained, TrialTrained)
+            assert isinstance(ended, AttemptEnded)
+            assert trained.seconds > 0.01
+            hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
+            backend.dispatch([job(trial=1, target=5, hparams=hangs)])
+            trained = next(event for event in events_of(backend) if isinstance(event, TrialTrained))
+            backend.dispatch([Suspend(1, 1)])
+            *_, last, killed = until_last_word(backend)
+            assert isinstance(killed, AttemptPreempted)
+            assert isinstance(last, TrialTrained)
+            assert min(trained.seconds, last.seconds) > 0.25
         finally:
             backend.close()
 

@@ -25,7 +25,9 @@ from ashwood.experiment.decisions import (
     Preempted,
     ReopenTrial,
     TimeIsUp,
+    TooManyInvalid,
     TrainTrial,
+    TrialTimeIsUp,
     Warn,
 )
 from ashwood.experiment.events import (
@@ -39,6 +41,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
+    HparamsRejected,
     KillRequested,
     PauseRequested,
     Request,
@@ -48,6 +51,7 @@ from ashwood.experiment.events import (
     TimeRanOut,
     TrialKillRequested,
     TrialStopRequested,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -101,6 +105,8 @@ def full_spec() -> ExperimentSpec:
         min_validation_period=Length(2, Unit.EPOCHS),
         min_checkpoint_period=Length(500, Unit.BATCHES),
         max_restarts=1,
+        max_trial_time=7200.5,
+        max_invalid_trials=9,
         max_common_failures=3,
         stop_at=0.98,
         max_seconds=3600.5,
@@ -137,7 +143,7 @@ def telling_entries() -> list[Entry]:
 def telling_requests() -> list[Request]:
     """Return a request of each kind."""
     return [
-        PauseRequested("dinner ☃"),
+        PauseRequested("dinner ☃", "SIGTERM"),
         CancelRequested(),
         KillRequested(),
         TrialKillRequested(3),
@@ -152,7 +158,8 @@ def entries_of_control() -> list[Entry]:
     paused, stopped = ExperimentState.PAUSED, ExperimentState.STOPPED
     return [
         *(Entry(1.0, request, ()) for request in telling_requests()),
-        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause")),)),
+        Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause", "☃")),)),
+        Entry(1.0, HparamsRejected(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
         Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
         Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
         Entry(1.0, StorageFailed(0, 1, "silent", UNREACHABLE), (LeaveExperiment(paused, NoStorage("silent")),)),
@@ -162,12 +169,13 @@ def entries_of_control() -> list[Entry]:
         Entry(1.0, CapacityChanged(7, {"10.0.0.5/3fa9c1": 4, "here ☃": 3}, "node 10.0.0.5/3fa9c1 joined"), ()),
         Entry(1.0, AttemptStarted(0, 2, 6, 0, "here ☃"), ()),
         Entry(1.0, TrialWarned(0, 2, "it never reads ☃"), (Warn("trial 0: it never reads ☃"),)),
+        Entry(1.0, TrialTrained(0, 2, 0.1), (CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(0.3, 0.3)),)),
         Entry(1.0, CheckpointDamaged(0, 1, "trial-0/length-1-attempt-1", "gone"), (DeleteCheckpoint(0, "x"),)),
         Entry(1.0, TrialKillRequested(0), (CloseTrial(0, TrialState.KILLED, KilledByUser()),)),
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(0, TrialState.PAUSED, 1, 4, RetriedOnRequest(2)),)),
         Entry(1.0, RetryFailedRequested(), (ReopenTrial(1, TrialState.PAUSED, 1, 4, BracketReopened(1)),)),
         Entry(1.0, DriverStarted(1), (TrainTrial(0, 2, 4, RetriedOnRequest(2)),)),
-        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1),)),
+        Entry(1.0, SettingsChanged({}), (ChangeSettings(4, (1, 2), None, 0.1, 7),)),
     ]
 
 

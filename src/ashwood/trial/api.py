@@ -11,6 +11,7 @@ from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import TRAINING, Attempt, Rejected, Save, Stopped
 from ashwood.trial.channel import Link
 from ashwood.trial.job import Job
+from ashwood.trial.sharing import make_shared
 from ashwood.trial.values import Values
 
 _T = TypeVar("_T")
@@ -73,6 +74,7 @@ class Trial:
         self.data = Values(job.data)
         self.seed = job.seed
         self._checkpoint = Path(job.directory) if job.directory is not None else None
+        self._directory = Path(job.trial_directory)
         self.id = job.trial
         self.experiment = ExperimentInfo(job.experiment_id, job.experiment_name) if job.experiment_id else None
         self.unit = job.unit
@@ -114,6 +116,23 @@ class Trial:
         """
         self._attempt.restored = True
         return self._checkpoint
+
+    @property
+    def directory(self) -> Path:
+        """Directory of this trial alone, for scratch files and artifacts.
+
+        All attempts and all processes of the trial on one machine share it, and its path is also in the environment
+        variable ``ASHWOOD_TRIAL_DIRECTORY``.  It can hold files that were written after the checkpoint, or lack them if
+        the trial continues on another machine, so what the trial continues from belongs in the checkpoint::
+
+            (trial.directory / "samples").mkdir(exist_ok=True)
+            model.save(trial.directory / "model.pt")
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        make_shared(self._directory)
+        return self._directory
 
     # -- how far ------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The rules of one attempt: how far to train, when to ask, when to save, how it ended."""
+"""One attempt in a worker: how far to train, when to ask the search, when to save, and how it ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ from ashwood.trial.values import nearest
 
 Save = Write
 Place = tuple[str, int]
-"""The unit of a loop and the position in it; outside any loop an empty unit and the total length."""
+"""Where training is: the unit of a loop and the position in it, or an empty unit and the total length outside loops."""
+
+NO_VALIDATION = "no validation at length "
+"""How the cause of `Failed` begins if the code trained to its target and did not report the metric there."""
 
 TRAINING = "training."
 """How the names of training metrics begin. The search never compares them."""
@@ -37,7 +40,7 @@ TRAINING = "training."
 class Leave(SystemExit):
     """The training code asked to end the trial.
 
-    No `Exception`, so that handlers in training code let it pass; and a script of its own ends quietly.
+    It is not an `Exception`, so handlers in training code do not catch it, and a script ends without a traceback.
     """
 
     def __init__(self) -> None:
@@ -45,13 +48,13 @@ class Leave(SystemExit):
 
 
 class Ended(NamedTuple):
-    """The trial was let go in good order."""
+    """The attempt ended as the search asked."""
 
     length: int
 
 
 class Failed(NamedTuple):
-    """The training code did something wrong; ``error`` begins with one line for people.
+    """The training code failed; the first line of ``error`` is a summary.
 
     Attributes:
         cause: where the error arose if it comes again whenever the code gets there, and otherwise empty; see
@@ -65,19 +68,19 @@ class Failed(NamedTuple):
 
 
 class Unusable(NamedTuple):
-    """No trial of this search can train with this code; ``why`` begins with one line for people."""
+    """No trial of this search can train with this code; the first line of ``why`` is a summary."""
 
     why: str
 
 
 class NoSpace(NamedTuple):
-    """There was no room for what the trial writes; ``error`` is as that of `Failed`."""
+    """A disk or quota was full when the trial wrote something; ``error`` is as that of `Failed`."""
 
     error: str
 
 
 class NoStorage(NamedTuple):
-    """The storage of checkpoints could not be used; ``error`` is as that of `Failed`."""
+    """The checkpoint storage could not be used; ``error`` is as that of `Failed`."""
 
     error: str
 
@@ -93,33 +96,33 @@ class Stopped(NamedTuple):
 
 
 class Again(NamedTuple):
-    """The training code returned although the search wants more: call it again with this job."""
+    """The training code returned but the search continues the trial: call the code again with this job."""
 
     job: Job
 
 
 class Damaged(NamedTuple):
-    """The training code wasn't called: the checkpoint that it was to start from is damaged or missing."""
+    """The training code was not called, because its checkpoint is damaged or missing."""
 
     checkpoint: str
     why: str
 
 
 _LAST_TRIES_SECONDS = 10.0
-"""Seconds for which at least a save is tried that the trial cannot do without."""
+"""Seconds for which a required save is tried at least."""
 _NEXT_TRY_SECONDS = 2.0
-"""Seconds between two tries of a save that may wait."""
+"""Seconds between two tries of a save that is not required."""
 
 _MOST_EXTRA = 0.2
 """Share of the training time that saves because of `Job.save_on` may take before a warning says so."""
 _LEAST_EXTRA_SECONDS = 5.0
 
 _MOST_UNSAVED = 100_000
-"""Most lengths of which reports are kept for the next checkpoint: code may report every batch and save once."""
+"""Number of lengths whose reports are kept for the next checkpoint; code can report every batch and save once."""
 
 
 def _number_of(returned: Any) -> float | None:
-    """Return what training code returned as a number, or None if it is none: NumPy has types of its own."""
+    """Return the return value of training code as a number, also one of NumPy, or None if it is not a number."""
     if isinstance(returned, (bool, str, bytes)) or not hasattr(type(returned), "__float__"):
         return None
     try:
@@ -132,7 +135,7 @@ Outcome = Ended | Failed | Unusable | NoSpace | NoStorage | Rejected | Stopped |
 
 
 def draw_of(job: Job) -> str:
-    """The digest by which checkpoints know the trial of a job."""
+    """Return the digest that identifies the trial of a job in the manifests of its checkpoints."""
     return digest_of_draw(job.hparams, job.seed)
 
 
@@ -140,25 +143,25 @@ class Attempt:
     """One call of the training code.
 
     Attributes:
-        job: what it is to do.
+        job: the stretch of training that the attempt was started for.
         target: total length at which a report asks the search what to do.
-        loop: where the training code's latest loop stands; None: it has begun none.
-        restored: whether the training code read its checkpoint; True if it has none.
+        loop: the latest loop of the training code, or None if it has begun none.
+        restored: whether the training code read its checkpoint; True if the job has no checkpoint.
     """
 
     def __init__(self, job: Job, link: Link) -> None:
         self.job = job
-        # A checkpoint at the target has no verdict any more, so it takes a step further to get one.
+        # The search has already answered for a checkpoint at the target, so the trial trains one step further.
         self.target = max(job.target, job.length + 1)
         self._link = link
-        # The target that was reached without the metric of the search, and the length to which loops go on for it.
+        # The target that was reached without the metric of the search, and the length to which loops continue for it.
         self._lengthened_at = self._lengthened_to = 0
         self._signs = Signs(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
-        # Length that the code named last; None: it has named none, and counts by a loop of the trial or not at all.
+        # Length that the code named last, or None if it has named none.
         self._named: int | None = None
-        # Whether the code looks at `should_stop`: then it does not return after each report.
+        # Whether the code reads `should_stop`.  If it does, it does not return after each report.
         self._looks = False
         # Whether a report came after the request to suspend was noticed.
         self._reported_since = False
@@ -166,20 +169,20 @@ class Attempt:
         self._verdict: Verdict | None = None
         self._went_on_at: int | None = None
         self._reported: dict[str, int] = {}
-        # The last report of code that has begun no loop.
+        # Metrics of the last report of code that has begun no loop.
         self._last: dict[str, float] = {}
         self._reports_without_loop = 0
-        # What no checkpoint of this attempt holds yet: metrics by length, in the order of the reports.
+        # Metrics that no checkpoint of this attempt contains, by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
         self._saver: tuple[Place, Save] | None = None
         self._saved_at: Place | None = None
-        # A place that the code wanted to save at by itself, but where the search must answer first.
+        # Place at which the code called `Trial.save`, but where the search must answer before it is saved.
         self._save_later_at: Place | None = None
         self._began_at: Place = ("", job.length)
         self._saved_position = job.length
         self._checkpoint = (job.length, job.checkpoint)
-        # Since when saves that may wait have failed, and how many seconds after that the next one is tried.
+        # When saves that are not required began to fail, and how many seconds later the next one is tried.
         self._failing_since: float | None = None
         self._next_try_at_age = 0.0
         # Lowest loss that this attempt knows to be saved, and seconds that it has spent on saves because of `save_on`.
@@ -192,7 +195,7 @@ class Attempt:
 
     @property
     def has_reported(self) -> bool:
-        """Whether anything was reported."""
+        """Whether the attempt has reported any metrics."""
         return bool(self._reported)
 
     @property
@@ -206,7 +209,7 @@ class Attempt:
     # -- loops --------------------------------------------------------------------------------
 
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
-        """The steps of a loop, in chunks, up to what the search wants."""
+        """Yield the steps of a loop in chunks, up to the target."""
         loop = self._enter(unit, step)
         self._notice()
         try:
@@ -225,7 +228,7 @@ class Attempt:
             loop.active = False
 
     def goal(self, unit: str) -> int:
-        """The position at which a loop over ``unit`` ends for now."""
+        """Return the position at which a loop over ``unit`` ends for now."""
         return Scale(self.job, unit).position(self._goal)
 
     @property
@@ -234,10 +237,10 @@ class Attempt:
         return max(self.target, self._lengthened_to)
 
     def _lengthen(self, loop: Loop) -> None:
-        """Let a loop that reached its target without the metric of the search train on to the next validation.
+        """Let a loop that reached its target without the metric of the search continue to the next validation.
 
-        It is at most one validation period further and not past max_length.  Processes that train a trial together
-        don't know of each other's reports, so they do not.
+        That is at most one validation period further, and never past max_length.  Several processes that train a trial
+        together do not do this, because they do not know each other's reports.
         """
         period = self.job.validation_period
         if period is None or self.job.world_size > 1:
@@ -273,7 +276,7 @@ class Attempt:
         return self.loop
 
     def _due(self, loop: Loop) -> int:
-        """The next position at which a report is wanted."""
+        """Return the next position at which a report is due."""
         position = loop.position
         if self._suspended:
             return position + 1
@@ -285,17 +288,17 @@ class Attempt:
         return min(dues)
 
     def _leaves(self) -> bool:
-        """Whether the trial lets go here, between two steps."""
+        """Return whether the loop ends here, between two steps."""
         if self._verdict is not None:
             return True
         if not self._suspended:
             return False
-        # A callable from this very position still saves this very state.
+        # Nothing was trained since the last report, so its callable saves the state of that report.
         self._save_if(True)
         return self._may_leave()
 
     def _may_leave(self) -> bool:
-        """Whether leaving here loses nothing that the next report would save."""
+        """Return whether nothing is lost that the next report would save if the attempt ends here."""
         return self._place() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
     # -- lengths that the code names ----------------------------------------------------------
@@ -309,13 +312,13 @@ class Attempt:
         self._notice()
         if not self._suspended:
             return False
-        # Outside a loop of the trial nothing is saved here: training may have gone on since the length was named.
+        # Nothing is saved here outside a loop of the trial: training may have continued since the last report.
         return self._leaves() if self.loop is not None else self._may_leave()
 
     def _advance(self, length: int) -> None:
-        """Note the total length that the training code names.
+        """Note the total length that the training code passed.
 
-        Code that trains on though the trial is over is ended here, so that it can't hold its worker until its end.
+        If the code continues although the trial is over, it is ended here; otherwise it would hold its worker.
         """
         if self.loop is not None:
             raise TrainingCodeError(
@@ -337,14 +340,14 @@ class Attempt:
     # -- reports ------------------------------------------------------------------------------
 
     def report(self, metrics: dict[str, float], save: Save | None, length: int | None = None) -> None:
-        """Pass metrics on; at the target, learn what the search wants; save where that is due."""
+        """Send metrics to the driver, wait for the answer of the search at the target, and save if that is due."""
         if length is not None:
             self._advance(length)
         if not self.restored:
             self._warn_of_restoring()
         self._signs.note(self._place())
         if self._suspended and self._place() == self._began_at:
-            return  # no step was trained: this is the state that the attempt began with
+            return  # No step was trained, so this is the state with which the attempt began.
         length = self.length
         if save is not None:
             self._saves = True
@@ -356,10 +359,10 @@ class Attempt:
             if self.loop is None:
                 self._last = metrics
                 self._reports_without_loop += self.job.metric in metrics
-            # What is reported at one length belongs together, also if the code calls report() once for each metric.
+            # Reports at one length belong together: code may call report() once for each metric.
             self._unsaved.setdefault(length, {}).update(metrics)
             if len(self._unsaved) > _MOST_UNSAVED:
-                # Many at once: finding the first of a dictionary takes the longer, the more were deleted before it.
+                # Many are deleted at once: finding the first key of a dictionary takes longer after many deletions.
                 for oldest in list(islice(self._unsaved, _MOST_UNSAVED // 10)):
                     del self._unsaved[oldest]
         if length >= self.target and not self._over and self._answers(metrics):
@@ -372,12 +375,12 @@ class Attempt:
         self._reported_since = self._suspended
 
     def save(self, save: Save, length: int | None = None) -> None:
-        """Save a checkpoint, or note that it is wanted if the search must answer first."""
+        """Save a checkpoint, or note to save it later if the search must answer first."""
         if length is not None:
             self._advance(length)
         self._saves = True
         self._saver = (self._place(), save)
-        # A process that saved at its target would lose the report that the search waits for if it died now.
+        # If the process saved at its target and died, the trial could not repeat the report that the search waits for.
         if self.length >= self.target and not self._over:
             self._save_later_at = self._place()
         else:
@@ -385,7 +388,7 @@ class Attempt:
         self._reported_since = self._suspended
 
     def _warn_of_restoring(self) -> None:
-        """Warn that the training code has trained without a look at the checkpoint that it must continue from."""
+        """Warn that the training code has trained without reading the checkpoint that it must continue from."""
         self.restored = True
         if self._follows:
             return
@@ -401,20 +404,20 @@ class Attempt:
         self._link.warned(message)
 
     def _notice(self) -> None:
-        """Notice a request to suspend; the loop then ends with the step in work, not with its chunk."""
+        """Look for a request to suspend; the loop then ends with its present step instead of its chunk."""
         if not self._suspended and self._link.suspended():
             self._suspended = True
             if self.loop is not None:
                 self.loop.cut()
 
     def _answers(self, metrics: dict[str, float]) -> bool:
-        """Whether these are the metrics that the search decides by."""
+        """Return whether the metrics include the one that the search compares."""
         if self.job.metric is not None:
             return self.job.metric in metrics
         return any(not name.startswith(TRAINING) for name in metrics)
 
     def _save_stands(self) -> bool:
-        """Whether the trial is being let go of and has to be saved first."""
+        """Return whether the attempt ends and must save first."""
         return self._suspended or (self._verdict is not None and self._verdict.save)
 
     @property
@@ -437,7 +440,7 @@ class Attempt:
         else:
             self.target = max(verdict.target, length + 1)
             self._went_on_at = length
-            # Outside a loop the code is about to return, and to be called again from its checkpoint.
+            # Outside a loop the code is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active
             wanted = not inside or self._save_later_at == self._place() or self._period_passed()
             self._save_if(wanted, required=not inside)
@@ -492,22 +495,22 @@ class Attempt:
         return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
-        """Save what the training code last offered, if that was here and isn't saved yet.
+        """Save this place with the callable of its report, unless it is saved or has none.
 
-        If it is not ``required``, training goes on while the storage fails, and the next report tries again.
+        If the save is not ``required``, training continues while the storage fails, and the next report tries again.
         """
         place = self._place()
         if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
             return
         if place == ("", self.job.length) and self.job.length > 0:
-            return  # it is the state that the attempt began with, and has the name of the checkpoint that holds it
+            return  # It is the state with which the attempt began, so its checkpoint already has this name.
         length = self.length
         if self._follows:
             self._join_in(self._saver[1])
             self._saved_at = place
             self._saved_position = place[1]
             return
-        # Where several positions have one length, the position is told apart by the name.
+        # If several positions have the same length, the name contains the position.
         position = None if self.loop is None or self.loop.scale.same else place
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
         metrics = self._unsaved.pop(length, {})
@@ -515,7 +518,7 @@ class Attempt:
         if not self._save(name, self._saver[1], about, required):
             self._unsaved |= {length: metrics} if metrics else {}
             return
-        # The driver may already have heard of them. If not, the next checkpoint need not repeat what this one holds.
+        # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
         self._unsaved = {length: metrics} if metrics else {}
         self._saved_at = place
         self._saved_position = place[1]
@@ -551,14 +554,14 @@ class Attempt:
         return True
 
     def _hurries(self) -> bool:
-        """Return whether the trial has to stop, so that a storage that fails is given up soon."""
+        """Return whether the trial must stop, so that a failing storage is given up soon."""
         self._signs.transferring()
         self._notice()
         return self._suspended
 
     def _join_in(self, save: Save) -> None:
-        """Saving may take all processes; what counts is what the one of rank 0 writes."""
-        from ashwood.trial.storage.scratch import scratch  # who trains alone has no use for it
+        """Call the saver with a temporary directory: saving can take all processes, but only rank 0 publishes."""
+        from ashwood.trial.storage.scratch import scratch  # Most trials train alone and do not need it.
 
         with scratch() as directory:
             save(directory)
@@ -571,7 +574,7 @@ class Attempt:
         raise Leave
 
     def outcome(self, returned: Any = None) -> Outcome:
-        """How the attempt ended, now that the training code has returned."""
+        """Return how the attempt ended, after the training code has returned."""
         if self._departure is not None:
             return self._departure
         if hasattr(returned, "__await__"):
@@ -582,7 +585,9 @@ class Attempt:
             return Ended(self.length)
         if self._went_on_at is not None and self._went_on_at == self.length:
             if self._follows:
-                return Failed("a trial that trains on several machines has to go on inside its loop, not to return")
+                return Failed(
+                    "a trial on several machines must continue inside its loop, but the training code returned"
+                )
             length, checkpoint = self._checkpoint
             if checkpoint is None:
                 length = 0
@@ -594,8 +599,14 @@ class Attempt:
         why, said = self._unfinished(), type(returned).__name__
         if returned is not None:
             headline, _, details = why.partition("\n")
-            why = f"{headline} (it returned a {said}, which is no number)\n{details}"
-        return Failed(why, f"unfinished at length {self.length}", bool(self._reported))
+            why = f"{headline} (it returned a {said}, which is not a number)\n{details}"
+        cause = NO_VALIDATION if self._lacks_validation else "unfinished at length "
+        return Failed(why, f"{cause}{self.length}", bool(self._reported))
+
+    @property
+    def _lacks_validation(self) -> bool:
+        """Whether the code trained to its target, and probably validates at other lengths only."""
+        return self.length >= self.target and self.job.validation_period is None and bool(self._reported)
 
     def _single_result(self, returned: Any) -> dict[str, float]:
         """Return the metrics of training code without a loop: the number that it returned, or its last report."""
@@ -607,7 +618,7 @@ class Attempt:
         return self._last if metric in self._last and self._reports_without_loop == 1 else {}
 
     def _end_after_one_step(self, metrics: dict[str, float]) -> Outcome:
-        """End a trial whose training is one step, which is all that searches without early stopping need."""
+        """End a trial whose training is a single step, which is enough for searches without early stopping."""
         if self.job.halving:
             unit, metric = self.job.unit, self.job.metric
             one = unit.removesuffix("s")
@@ -625,10 +636,18 @@ class Attempt:
         metric, unit = self.job.metric, "" if self.job.unit == STEPS else f" {self.job.unit}"
         said = ", ".join(f"{name!r} (last at length {length})" for name, length in self._reported.items())
         hint = nearest(metric, self._reported) if metric not in self._reported else ""
+        advice = ""
+        if self._lacks_validation and not hint:
+            hint = "; set min_validation_period if it validates less often"
+            period = "n" if self.job.unit == STEPS else f"{{{self.job.unit}: n}}"
+            advice = (
+                f"With min_validation_period: {period} in the experiment file, a trial trains on to its next "
+                "validation, at most one period further.\n"
+            )
         return (
             f"the training code ended at length {self.length}{unit} without reporting {metric!r} at length "
             f"{self.target}{unit}{hint}\n"
-            f"It reported {said or 'nothing'}.\n"
+            f"It reported {said or 'nothing'}.\n{advice}"
             "It must loop over trial.epochs(), trial.batches(), trial.records() or trial.steps() until the loop ends, "
             f"and report {metric!r} at its end; or train until trial.should_stop is True, and report {metric!r} with "
             "length=. To end a trial early, call trial.stop()."

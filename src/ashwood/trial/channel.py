@@ -1,14 +1,14 @@
-"""The wire between a driver and a worker: JSON, a message a line, over one socket.
+"""The protocol between a driver and a worker: JSON messages, one on each line of a socket.
 
-A message is an array: its kind, then its arguments.  NaN and infinities are legal numbers.
+A message is an array: its kind, then its arguments.  Numbers may be NaN or infinite.
 
 ====================  ================================================================
 driver to worker
 ====================  ================================================================
 job JOB               train; JOB holds the fields of `ashwood.trial.job.Job`
-go TARGET             answer to a report at the target: train on to TARGET
-finish SAVE           answer to a report at the target: save if SAVE, then let go
-suspend               at any time: save as soon as the code can, then let go
+go TARGET             answer to a report at the target: continue to TARGET
+finish SAVE           answer to a report at the target: save if SAVE, then end the attempt
+suspend               at any time: save as soon as the code can, then end the attempt
 best LOSS             at any time: the lowest loss of the experiment's checkpoints
 ====================  ================================================================
 
@@ -16,19 +16,19 @@ best LOSS             at any time: the lowest loss of the experiment's checkpoin
 worker to driver
 ===============================  =====================================================
 ready                            the training code is loaded
-cannot_load ERROR                it can't be loaded: a user's mistake
+cannot_load ERROR                the training code can't be loaded
 group GROUP                      this job runs in a process group of its own
 joined GROUP                     a process of this job runs in another process group
 started LENGTH                   training begins
-report LENGTH METRICS            never answered, except at the target with the search's metric
+report LENGTH METRICS            answered only at the target, if the search's metric is included
 alive LONGEST                    steps were finished since the last of these, or a transfer made
                                  progress; LONGEST: seconds of the longest step so far
-phase PHASE DIRECTORY            what the trial does from now on, a `Phase`; DIRECTORY: where
-                                 training code writes a checkpoint to
-checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: what
-                                 was reported at LENGTH
+phase PHASE DIRECTORY            the trial's activity from now on, a `Phase`; DIRECTORY: the
+                                 directory to which training code writes a checkpoint
+checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: those
+                                 reported at LENGTH
 warning MESSAGE                  the training code probably has a mistake
-ended LENGTH                     the last of a job is one of these
+ended LENGTH                     the last message of a job is this or one of the following
 failed ERROR CAUSE               CAUSE: see `ashwood.experiment.events.AttemptFailed`; may be missing
 unusable ERROR                   no trial of this search can train with this code
 no_space ERROR                   a disk is full, or a quota is used up
@@ -38,10 +38,10 @@ stopped
 damaged NAME WHY                 the checkpoint to start from is damaged or missing; nothing was trained
 ===============================  =====================================================
 
-Only the last message of a job frees the worker for another, and the driver sends no job
-before; so whatever comes between them is a late word about the old job, and is dropped.
+Only the last message of a job frees the worker, and the driver sends no other job before it.
+So a message that arrives between two jobs belongs to the former one and is dropped.
 
-The processes of a command speak to their worker, which passes messages on; see `ashwood.trial.command`.
+The processes of a command connect to their worker, which passes messages on; see `ashwood.trial.command`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ _CHUNK = 1 << 16
 
 
 class Channel:
-    """The worker's end.  Reads only when asked to; a driver that is gone reads as silence and ``gone``."""
+    """The worker's end of the connection.  It reads only when it is asked to.
+
+    Attributes:
+        gone: whether the driver has closed the connection or died.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -74,25 +78,25 @@ class Channel:
         return self._socket.fileno()
 
     def send(self, *message: Any) -> None:
-        """Send one message; waits only while the driver is far behind."""
+        """Send a message; wait only if the driver has many messages to read."""
         self._send(encode(message).encode() + b"\n")
 
     def forward(self, lines: bytes) -> None:
-        """Send messages that are encoded already, each with its line end."""
+        """Send messages that are already encoded, each with its line end."""
         self._send(lines)
 
     def end_line(self) -> None:
-        """End what a child may have left half-said when it died."""
+        """End the line of a message that a child may have sent only partly when it died."""
         self._send(b"\n")
 
     def receive(self) -> Message | None:
-        """The next message, waiting for it; None: the driver is gone."""
+        """Wait for the next message and return it, or None if the driver is gone."""
         while not self._inbox and not self.gone:
             self._read(0)
         return self._inbox.popleft() if self._inbox else None
 
     def poll(self) -> Message | None:
-        """The next message that is there already."""
+        """Return the next message if one has arrived, otherwise None."""
         if not self._inbox and not self.gone:
             self._read(socket.MSG_DONTWAIT)
         return self._inbox.popleft() if self._inbox else None
@@ -121,23 +125,23 @@ class Channel:
 
 
 class Phase(StrEnum):
-    """What a trial does, as far as that tells how long it may show no progress."""
+    """Activity of a trial, which determines for how long it may show no progress."""
 
     FETCHING = "fetching"
-    """The checkpoint to start from is fetched and verified."""
+    """The checkpoint that the trial starts from is fetched and verified."""
     TRAINING = "training"
     WRITING = "writing"
     """Training code writes a checkpoint."""
     STORING = "storing"
-    """A checkpoint that is written is put into the storage."""
+    """A written checkpoint is moved to the storage."""
 
 
 class Verdict(NamedTuple):
-    """What the search answers to a report at the target.
+    """The answer of the search to a report at the target.
 
     Attributes:
-        target: train on to this total length; None: let go of the trial.
-        save: save the trial before letting go of it.
+        target: total length to which the trial continues, or None if the attempt ends.
+        save: whether to save a checkpoint before the attempt ends.
     """
 
     target: int | None
@@ -145,22 +149,22 @@ class Verdict(NamedTuple):
 
 
 class Link(Protocol):
-    """What a trial needs of the driver."""
+    """The connection of a trial with its driver."""
 
     def started(self, length: int) -> None:
-        """Training begins at a total length."""
+        """Tell that training begins at a total length."""
         ...
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Training code reported metrics."""
+        """Tell the metrics that training code reported."""
         ...
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
+        """Tell that a complete checkpoint is in the storage; ``metrics`` were reported at its length."""
         ...
 
     def warned(self, message: str) -> None:
-        """The training code probably has a mistake."""
+        """Tell that the training code probably has a mistake."""
         ...
 
     def alive(self, longest: float) -> None:
@@ -168,11 +172,11 @@ class Link(Protocol):
         ...
 
     def phase(self, phase: Phase, directory: str = "") -> None:
-        """Tell what the trial does from now on; ``directory``: where training code writes a checkpoint to."""
+        """Tell the trial's activity from now on, and the directory to which training code writes a checkpoint."""
         ...
 
     def suspended(self) -> bool:
-        """Whether the trial is to be saved and let go of as soon as it can; doesn't wait."""
+        """Return whether the trial must save and end as soon as it can, without waiting."""
         ...
 
     def best(self) -> float:
@@ -180,7 +184,7 @@ class Link(Protocol):
         ...
 
     def verdict(self) -> Verdict | None:
-        """The answer to the report at the target, waiting for it; None: the trial is suspended."""
+        """Wait for the answer to the report at the target, and return it, or None if the trial is suspended."""
         ...
 
 
@@ -188,7 +192,7 @@ class DriverLink:
     """A link to a driver at the other end of a channel.
 
     Attributes:
-        answers: how many answers to reports at the target were used.
+        answers: number of answers to reports at the target so far.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -199,19 +203,19 @@ class DriverLink:
         self._best = inf
 
     def started(self, length: int) -> None:
-        """Training begins at a total length."""
+        """Tell that training begins at a total length."""
         self._channel.send("started", length)
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Training code reported metrics."""
+        """Tell the metrics that training code reported."""
         self._channel.send("report", length, metrics)
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:
-        """A complete checkpoint is in the storage; ``metrics`` were reported at its length."""
+        """Tell that a complete checkpoint is in the storage; ``metrics`` were reported at its length."""
         self._channel.send("checkpoint", length, name, metrics)
 
     def warned(self, message: str) -> None:
-        """The training code probably has a mistake."""
+        """Tell that the training code probably has a mistake."""
         self._channel.send("warning", message)
 
     def alive(self, longest: float) -> None:
@@ -219,18 +223,18 @@ class DriverLink:
         self._channel.send("alive", longest)
 
     def phase(self, phase: Phase, directory: str = "") -> None:
-        """Tell what the trial does from now on; ``directory``: where training code writes a checkpoint to."""
+        """Tell the trial's activity from now on, and the directory to which training code writes a checkpoint."""
         self._channel.send("phase", phase, directory)
 
     def suspended(self) -> bool:
-        """Return whether the trial was told to suspend, now or before, or the driver is gone."""
+        """Return whether a request to suspend has arrived, now or before, or the driver is gone."""
         while not self._suspended and (message := self._channel.poll()):
             if message[0] == "suspend":
                 self._suspended = True
             elif message[0] == "best":
                 self._best = message[1]
             else:
-                self._early.append(message)  # where several train together, another may have asked before
+                self._early.append(message)  # An answer: if several processes train together, another may have asked.
         return self._suspended or self._channel.gone
 
     def best(self) -> float:
@@ -239,7 +243,7 @@ class DriverLink:
         return self._best
 
     def verdict(self) -> Verdict | None:
-        """The answer to the report at the target, waiting for it; None: the trial is suspended."""
+        """Wait for the answer to the report at the target, and return it, or None if the trial is suspended."""
         if self._suspended:
             return None
         while True:

@@ -56,7 +56,8 @@ RANKS = ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK")
 _CHUNK = 1 << 16
-_MOST_DESCRIPTORS = 8
+_MOST_DESCRIPTORS = 253
+"""As many as Linux sends with one message: of the fence and of the locks of GPUs."""
 
 
 class _Connection(Channel):

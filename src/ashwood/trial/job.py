@@ -31,6 +31,7 @@ class Job(NamedTuple):
         experiment_id: number of the experiment in its home; 0: there is no experiment.
         experiment_name: name of the experiment.
         pulse: seconds after which the driver is told again that steps were finished.
+        trial_directory: the trial's directory on this machine; see `ashwood.trial.directory`.
     """
 
     trial: int
@@ -57,6 +58,7 @@ class Job(NamedTuple):
     experiment_id: int = 0
     experiment_name: str = ""
     pulse: float = 1.0
+    trial_directory: str = ""
     save_on: str = "none"
     best: float | None = None
     smaller_is_better: bool = True

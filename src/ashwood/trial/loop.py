@@ -1,9 +1,8 @@
-"""A loop over training steps that costs nothing a step.
+"""A loop over training steps that adds no cost to a step.
 
-Steps are handed out in chunks, each a plain iterator over a range.  How far training is
-follows from how much of the chunk is left, which the iterator itself knows.  A chunk ends
-where something is due, and after a moment at the latest, so that a request to suspend is
-noticed soon.
+Steps come in chunks, each a plain iterator over a range.  The position follows from how many
+steps of the chunk are left, which the iterator itself knows.  A chunk ends when something is
+due, and after about `_MOMENT` seconds, so that a request to suspend is noticed soon.
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ _MOMENT = 0.02
 
 
 class Loop:
-    """Where one loop of the training code stands.
+    """The state of a loop of the training code.
 
     Attributes:
-        unit: what its positions count.
-        step: how many units one step takes.
-        scale: relates its positions to the experiment's lengths.
+        unit: unit of its positions.
+        step: units in a step.
+        scale: conversion between its positions and the experiment's lengths.
         due: whether something is due on the last step of the present chunk.
-        left: what is left of the present chunk; `operator.length_hint` counts it.
+        left: the steps of the present chunk that are left; `operator.length_hint` counts them.
         active: whether the training code is inside the loop.
     """
 
@@ -45,11 +44,11 @@ class Loop:
 
     @property
     def position(self) -> int:
-        """How many units are trained, counting the step that the training code is in."""
+        """Number of units that are trained, including the present step."""
         return min(self._stop, self._start + self.step * (self._steps - length_hint(self.left)))
 
     def chunk(self, due: int, goal: int) -> Iterator[int]:
-        """The next steps: up to position ``due``, or fewer.  The last step of all ends at ``goal``."""
+        """Return the next steps, at most up to position ``due``.  The last step of the loop ends at ``goal``."""
         start = self._stop
         steps = -(-(due - start) // self.step)
         self.due = steps <= self._size
@@ -74,13 +73,13 @@ class Loop:
         return self._stop
 
     def cut(self) -> None:
-        """End the chunk with the step in work."""
+        """End the chunk with the present step."""
         self._start = self._stop = self.position
         self._steps = 0
         deque(self.left, maxlen=0)  # uses the rest up
 
     def adapt(self) -> None:
-        """After a chunk: fit the size of the next to the time this one took."""
+        """Adapt the size of the next chunk to the time that this one took."""
         took = perf_counter() - self._began
         if took < _MOMENT / 2 and self._steps == self._size:
             self._size *= 2

@@ -1,11 +1,11 @@
 """Attempts of processes that train a trial together under a launcher such as torchrun.
 
-Training code on several processes computes together, so every process must take the same steps.  The process of rank 0
-announces how far its loop goes before it takes those steps, and what it learns from the search; the others wait for
-that and do the same.  So all processes leave their loops at the same step, and save together where saving takes all.
+The processes compute together, so all of them must take the same steps.  The process of rank 0 announces how far its
+loop goes before it takes those steps, and each answer of the search.  The other processes wait for announcements and do
+the same.  So all processes leave their loops at the same step, and save together, as saving can take all of them.
 
-Code that owns its loop asks `should_stop` equally often in every process, and reports at the same lengths everywhere.
-Rank 0 announces each answer.
+Code that owns its loop reads `should_stop` equally often in every process, and reports at the same lengths in each.
+Rank 0 announces each value.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LeadingAttempt(Attempt):
         super().__init__(job, link)
 
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
-        """The steps of a loop, in chunks that are announced before they begin."""
+        """Yield the steps of a loop in chunks, each of which is announced before it begins."""
         try:
             for chunk in super().chunks(unit, step):
                 if self.loop is not None:
@@ -43,10 +43,10 @@ class LeadingAttempt(Attempt):
 
     @property
     def should_stop(self) -> bool:
-        """Whether the trial must end now; outside a loop of the trial the answer is announced."""
+        """Whether the trial must end now.  Outside a loop of the trial, the value is announced."""
         if self.loop is not None:
             return super().should_stop
-        # A request to suspend is noticed here alone, because the other processes learn of it here.
+        # A request to suspend is noticed only here, because the other processes learn of it here.
         self._in_chunk = False
         self._save_best_together()
         stops = super().should_stop
@@ -59,7 +59,7 @@ class LeadingAttempt(Attempt):
         self._in_chunk = True
 
     def _notice(self) -> None:
-        """Notice a request to suspend between two chunks: the other processes take all steps that were announced."""
+        """Look for a request to suspend, but only between two chunks: announced steps are taken by all processes."""
         if self._suspended or self._in_chunk:
             return
         super()._notice()
@@ -67,11 +67,11 @@ class LeadingAttempt(Attempt):
             self._announce("suspend")
 
     def _hurries(self) -> bool:
-        """Return whether the trial has to stop, also if that is not announced yet."""
+        """Return whether the trial must stop, also if that was not announced yet."""
         return self._suspended or self._link.suspended()
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:  # noqa: ARG002
-        """Save, waiting for a storage that fails: a later try would call the saver of this process alone."""
+        """Save, and wait if the storage fails: a later try would call the saver in this process alone."""
         super()._save_if(wanted)
 
     def _save_best(self) -> None:
@@ -83,7 +83,7 @@ class LeadingAttempt(Attempt):
             super()._save_best()
 
     def _obey(self, verdict: Verdict | None, length: int) -> None:
-        # Saving may take all processes, so they must know of it first.
+        # Saving can take all processes, so the answer is announced first.
         if verdict is None:
             self._announce("suspend")
         elif verdict.target is None:
@@ -94,14 +94,14 @@ class LeadingAttempt(Attempt):
 
 
 class Announcements(Protocol):
-    """What the process of rank 0 announced, for one other process."""
+    """The announcements of rank 0 for one other process."""
 
     def next(self) -> Message | None:
-        """Return the next announcement, waiting for it, or None if rank 0 has ended."""
+        """Wait for the next announcement and return it, or None if rank 0 has ended."""
         ...
 
     def put_back(self, announcement: Message) -> None:
-        """Return an announcement from the following call of `next`."""
+        """Let the following call of `next` return this announcement."""
         ...
 
 
@@ -113,7 +113,7 @@ class FollowingAttempt(Attempt):
         super().__init__(job, link)
 
     def chunks(self, unit: str, step: int = 1) -> Iterator[Iterator[int]]:
-        """The steps of a loop, in the chunks that rank 0 announced.
+        """Yield the steps of a loop in the chunks that rank 0 announced.
 
         Raises:
             TrainingCodeError: the loop of rank 0 counts another unit.
@@ -143,10 +143,10 @@ class FollowingAttempt(Attempt):
 
     @property
     def should_stop(self) -> bool:
-        """What rank 0 was answered at this point.
+        """The value of `should_stop` in rank 0 at this point.
 
         Raises:
-            TrainingCodeError: rank 0 loops over something.
+            TrainingCodeError: rank 0 uses a loop of the trial.
         """
         if self.loop is not None:
             return super().should_stop
@@ -170,14 +170,14 @@ class FollowingAttempt(Attempt):
     def _next(self) -> Message:
         announcement = self._announcements.next()
         if announcement is None:
-            raise Leave  # rank 0 has stopped the trial, or is gone
+            raise Leave  # Rank 0 has ended the trial, or is gone.
         return announcement
 
     def _notice(self) -> None:
-        """Do nothing: requests to suspend come from rank 0."""
+        """Do nothing: rank 0 announces requests to suspend."""
 
     def _ask(self, length: int) -> None:  # noqa: ARG002
-        """Do what the search answered to rank 0 at this report.  If rank 0 has not asked there, do nothing."""
+        """Obey the answer that rank 0 got at this report.  If rank 0 did not ask there, do nothing."""
         announcement = self._next()
         if announcement[0] in ("to", "left", "stops", "save"):
             self._announcements.put_back(announcement)

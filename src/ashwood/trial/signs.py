@@ -1,7 +1,7 @@
-"""Signs of life: how the driver knows that a trial makes progress.
+"""Signs of life, by which the driver knows that a trial makes progress.
 
-A step costs nanoseconds, so it sends nothing.  Between two chunks of a loop, and at reports, the driver is told that
-steps were finished, at most once per `ashwood.trial.job.Job.pulse` seconds.
+A step of a loop must cost only nanoseconds, so it sends nothing.  Between two chunks of a loop, and at reports, a
+message says that steps were finished, at most once per `ashwood.trial.job.Job.pulse` seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ashwood.trial.channel import Link, Phase
 
 
 class Signs:
-    """Tells the driver which progress a trial makes.
+    """Sends signs of life to the driver, and measures steps.
 
     Attributes:
         trained: seconds of all steps that were finished, without saves and waits for the search.
@@ -27,7 +27,7 @@ class Signs:
         self._pulse = pulse
         self._clock = clock
         self._place: object = None
-        # Start of the step in work: the last progress, or the end of a save or of a wait for the search since.
+        # When the present step began: at the last progress, or at the end of a save or a wait for the search since.
         self._since = clock()
         self._told_at = -inf
         self._longest = 0.0
@@ -35,7 +35,7 @@ class Signs:
         self._has_news = False
 
     def note(self, place: object) -> None:
-        """Note where the training is: if that has changed, a step was finished."""
+        """Note the place of the training; if it has changed, a step was finished."""
         now = self._clock()
         if place != self._place:
             if self._place is not None:
@@ -47,16 +47,16 @@ class Signs:
             self._tell(now)
 
     def wait_over(self) -> None:
-        """Begin to measure the step in work anew: what has just ended was no training."""
+        """Measure the present step from now on, because a wait or a save has just ended."""
         self._since = self._clock()
 
     def transferring(self) -> None:
-        """Note that a transfer, which has time limits of its own, goes on."""
+        """Note that a transfer makes progress; it has its own time limits."""
         self._tell(self._clock())
 
     @contextmanager
     def saving(self, save: Callable[[Path], object]) -> Iterator[Callable[[Path], object]]:
-        """Give a function that saves as ``save`` does; the driver is told what saving has come to."""
+        """Yield a function that calls ``save`` and sends the phases of the save to the driver."""
 
         def write(directory: Path) -> object:
             self._link.phase(Phase.WRITING, str(directory))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,16 @@ from typing import Any
 from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Phase, Verdict
+from ashwood.trial.directory import FOLDER, VARIABLE, directory_name
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.storage import MANIFEST, open_storage
+from ashwood.trial.sharing import make_shared
+from ashwood.trial.storage import MANIFEST, is_remote, open_storage
 from ashwood.trial.storage.manifest import Manifest, decode, read_manifest, verify
 from ashwood.trial.storage.trees import remove_tree
+
+_made: set[str] = set()
+"""Directories of trials of this process."""
 
 
 class PrintingLink:
@@ -73,7 +80,7 @@ def standalone(
 ) -> Trial:
     """Return a trial that trains to ``length`` by itself, from the checkpoint in the directory ``start`` if given.
 
-    Without a place for checkpoints they are tried out all the same, and thrown away.
+    Without a place for checkpoints they are tried out all the same, and thrown away, and so is the trial's directory.
 
     Raises:
         TrainingCodeError: the checkpoint has that length already.
@@ -85,27 +92,45 @@ def standalone(
             f"the checkpoint {start} has length {begins.length} already, so a total of {length} leaves nothing to "
             "train: ask for more"
         )
-    directory = checkpoints
-    if directory is None:
-        import tempfile  # It takes long to import, and workers have no use for it.
-
-        directory = tempfile.mkdtemp(prefix="ashwood-")
-        atexit.register(remove_tree, Path(directory).parent, Path(directory).name, ignore_errors=True)
+    storage = checkpoints or _temporary()
+    directory = os.environ.get(VARIABLE)
+    if not directory or directory in _made:  # Otherwise the user, or the trial that started this process, names one.
+        top = Path(_temporary() if is_remote(storage) else storage)
+        directory = os.environ[VARIABLE] = str(top / FOLDER / directory_name(0, hparams, seed))
+        _made.add(directory)
+        atexit.register(_remove_empty, Path(directory))
+    make_shared(Path(directory))
     job = Job(
         trial=0,
         attempt=1,
         target=length,
         hparams=hparams,
         seed=seed,
-        checkpoints=directory,
+        checkpoints=storage,
         data=data,
         unit=unit,
         max_length=length,
+        trial_directory=directory,
     )
     if begins is not None:
         place = str(start)
         job = job._replace(attempt=begins.attempt + 1, length=begins.length, checkpoint=place, directory=place)
     return Trial(job, PrintingLink(unit, checkpoints))
+
+
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):  # It holds files, or is gone.
+        directory.rmdir()
+        directory.parent.rmdir()
+
+
+def _temporary() -> str:
+    """Return a new directory that is removed when this process exits."""
+    import tempfile  # It takes long to import, and workers have no use for it.
+
+    directory = Path(tempfile.mkdtemp(prefix="ashwood-"))
+    atexit.register(remove_tree, directory.parent, directory.name, ignore_errors=True)
+    return str(directory)
 
 
 def _manifest(directory: Path) -> Manifest:

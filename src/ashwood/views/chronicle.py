@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ashwood.experiment.decisions import (
+    FINISHES_A_STEP,
     CloseTrial,
     CompleteTrial,
     ContinueTrial,
@@ -75,6 +76,8 @@ class History:
                 self._attempts[trial] = 1
             case TrainTrial(trial, attempt) | ContinueTrial(trial, attempt):
                 self._attempts[trial] = attempt
+            case CloseTrial(why=why) if isinstance(why, FINISHES_A_STEP) and self.spec.rules >= 3:
+                pass  # Its process reports once more.
             case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) | CloseTrial(trial):
                 self._attempts.pop(trial, None)
 

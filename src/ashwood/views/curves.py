@@ -88,5 +88,5 @@ def leading(table: TrialTable, top: int, by: By) -> list[TrialRow]:
     """The first trials by their best metric, or those that trained furthest; equally far ones by their metric."""
     if by == "metric":
         return table.best(top)
-    known = (row for row in table.rows.values() if row.metric is not None)
+    known = (row for row in table.rows.values() if row.seen is not None)
     return nsmallest(top, known, key=lambda row: (-row.length, table.ranking_key(row)))

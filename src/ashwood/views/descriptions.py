@@ -9,7 +9,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import Unit
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.wording import format_capacity, format_length, format_value
+from ashwood.views.wording import format_capacity, format_duration, format_length, format_value
 
 _MOST_METRICS = 20
 _LONGEST_HEADLINE = 1_000
@@ -63,10 +63,12 @@ def _describe_request(event: e.Event) -> str:
             return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
         case e.TrialWarned(trial, attempt, message):
             return f"trial {trial} has a warning, attempt {attempt}: {_headline(message)}"
+        case e.TrialTrained(trial, attempt, seconds):
+            return f"trial {trial} has trained for {format_duration(seconds)} more, attempt {attempt}"
         case e.TrialStopped(trial):
             return f"trial {trial} stopped itself"
-        case e.PauseRequested(why):
-            return f"pause requested: {why}" if why else "pause requested"
+        case e.PauseRequested(why, by):
+            return f"pause requested: {why}" if why else f"pause requested{f' by {by}' if by else ''}"
         case e.TrialKillRequested(trial):
             return f"trial {trial} is to be killed"
         case e.TrialStopRequested(trial):
@@ -122,8 +124,9 @@ def _describe_the_rest(decision: d.Decision) -> str:
     match decision:
         case d.DeleteCheckpoint(_, path):
             return f"delete checkpoint {path}"
-        case d.ChangeSettings(concurrent, trials, stop_at, seconds):
+        case d.ChangeSettings(concurrent, trials, stop_at, seconds, invalid):
             bounds = f"stop at {format_value(stop_at)}, at most {format_value(seconds)} s"
+            bounds += "" if invalid is None else f", at most {invalid} invalid trials"
             return f"{concurrent} trials at once, {' + '.join(map(str, trials))} in all, {bounds}"
         case d.LeaveExperiment(state, why):
             return f"no more jobs, the experiment will be {state} ({why})"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from math import inf
+from math import inf, nan
 from typing import Any, NamedTuple
 
+from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
 from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -24,6 +25,7 @@ from ashwood.views.measured import Measuring
 from ashwood.views.remaining import MOMENT, AtWork, Picture, Remaining, TimeLeft
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialTable
+from ashwood.views.wording import describe_seen
 
 VIEWS = ("timeline", "checkpoints")
 """Attributes of `Progress` that few readers need, so that they are parts of a snapshot."""
@@ -33,7 +35,7 @@ _MOST_IMPROVEMENTS = 2_000
 
 
 class Best(NamedTuple):
-    """The best value of the searcher's metric so far, and where and when it came from."""
+    """A value of the searcher's metric, and where and when it came from."""
 
     trial: TrialId
     metric: float
@@ -140,8 +142,9 @@ class Progress:
                 self.state = ExperimentState.PAUSING
         if decisions:
             self._take(decisions)
-        if (leader := self.trials.leader) is not None and leader.metric != self._noted:
-            self._noted = leader.metric
+        leader = self.trials.leader
+        if (metric := None if leader is None else leader.metric) != self._noted:
+            self._noted = metric
             self._note_best(at)
 
     def _take(self, decisions: Sequence[Decision]) -> None:
@@ -161,10 +164,13 @@ class Progress:
                 case CloseTrial(trial, TrialState.INVALID):
                     # What it had reported counts no more.
                     self.improvements = [each for each in self.improvements if each.trial != trial]
-                    self._noted = None
+                    self._noted = nan  # which differs from any metric and from None
 
     def _note_best(self, at: float) -> None:
         best, known = self.best, self.improvements
+        # The best gets worse when its checkpoint is deleted or damaged, and with the first checkpoint of all.
+        while known and (best is None or self.trials.improves(known[-1].metric, best.metric)):
+            known.pop()
         if best is None or (known and known[-1].metric == best.metric):
             return
         created, spending = len(self.trials.rows), self.trials.spending
@@ -176,11 +182,30 @@ class Progress:
 
     @property
     def best(self) -> Best | None:
-        """The best so far; None: no trial has reported a number."""
+        """The best result so far, or None if there is none: see `ashwood.views.trials` for what is best."""
         row = self.trials.leader
         if row is None or row.metric is None or row.metric_length is None or row.metric_at is None:
             return None
         return Best(row.id, row.metric, row.metric_length, row.metric_at)
+
+    @property
+    def seen(self) -> Best | None:
+        """The best report so far if it is better than the best result, so that it has no checkpoint; otherwise None."""
+        row, best = self.trials.best_seen, self.best
+        if row is None or row.seen is None or row.seen_length is None or row.seen_at is None:
+            return None
+        if best is not None and not self.trials.improves(row.seen, best.metric):
+            return None
+        return Best(row.id, row.seen, row.seen_length, row.seen_at)
+
+    def describe_seen(self) -> str | None:
+        """Return the line about `seen`, with its trial if that is not the best one, or None."""
+        seen, best = self.seen, self.best
+        if seen is None:
+            return None
+        trial = None if best is not None and best.trial == seen.trial else seen.trial
+        smaller = self.spec.smaller_is_better
+        return describe_seen(seen.metric, seen.length, self.spec.unit, smaller_is_better=smaller, trial=trial)
 
     @property
     def waits_for(self) -> list[TrialId]:
@@ -192,6 +217,12 @@ class Progress:
     def trials_planned(self) -> int:
         """How many trials the search creates in all, as it was set last."""
         return sum(bracket.planned for bracket in self.ladder.brackets)
+
+    @property
+    def max_invalid_trials(self) -> int:
+        """How many trials may declare their hyperparameters invalid, as it was set last."""
+        bounds = self.spec if self.settings is None else self.settings
+        return invalid_limit(bounds.max_invalid_trials, self.trials_planned)
 
     @property
     def length_trained(self) -> int:
@@ -274,12 +305,13 @@ class Progress:
     def summary(self, now: float | None = None) -> dict[str, Any]:
         """The essence as JSON-able data; ``now``: with the time that is left."""
         total, fraction, seconds, left = self.forecast(now)
-        best = self.best
+        best, seen = self.best, self.seen
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
             "waits_for": self.waits_for,
             "best": None if best is None else best._asdict(),
+            "seen": None if seen is None else seen._asdict(),
             "improvements": [
                 [round(each.driven, 3), float(f"{each.metric:.6g}")] for each in thinned(self.improvements, POINTS)
             ],

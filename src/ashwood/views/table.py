@@ -26,7 +26,8 @@ def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) 
 def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str]) -> Record:
     """Return a trial's state, lengths and times, its metrics, and ``hparams.NAME`` for each hyperparameter.
 
-    A metric with the name of another column or of a hyperparameter is ``metrics.NAME``.
+    ``best.NAME`` is the searcher's metric of the best result, and ``checkpoint`` is that result's.  ``seen.NAME`` is
+    the best report, and ``last.NAME`` is the last report of each metric.
 
     Args:
         row: the trial.
@@ -34,17 +35,18 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
         metric: the searcher's metric.
         locate: says where a checkpoint is, by its name.
     """
-    hparams = flatten(row.hparams, "hparams.")
-    best = f"best_{metric}"
+    checkpoint = row.best_checkpoint
     return {
         "trial": row.id,
         "state": str(row.state),
         "bracket": row.bracket,
         "length": row.length,
-        best: row.metric,
+        f"best.{metric}": row.metric,
         "best_length": row.metric_length,
-        **metric_columns(row.metrics, lambda name: name in _FIXED or name == best or f"hparams.{name}" in hparams),
-        **hparams,
+        f"seen.{metric}": row.seen,
+        "seen_length": row.seen_length,
+        **{f"last.{name}": value for name, value in row.metrics.items()},
+        **flatten(row.hparams, "hparams."),
         "seed": row.seed,
         "attempts": row.attempt,
         "failures": len(row.errors),
@@ -53,29 +55,25 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
         "seconds": row.seconds,
         "created_at": row.created_at,
         "ended_at": row.ended_at,
-        "checkpoint": None if row.checkpoint is None else locate(row.checkpoint.path),
-        "checkpoint_length": None if row.checkpoint is None else row.checkpoint.length,
-    }
-
-
-def metric_columns(metrics: Mapping[str, float], is_taken: Callable[[str], bool]) -> Mapping[str, float]:
-    """Return metrics by the names of their columns: ``metrics.NAME`` if another column has that name already."""
-    return {
-        f"metrics.{name}" if is_taken(name) or name.startswith(("hparams.", "metrics.")) else name: value
-        for name, value in metrics.items()
+        "checkpoint": None if checkpoint is None else locate(checkpoint.path),
+        "checkpoint_length": None if checkpoint is None else checkpoint.length,
     }
 
 
 def heading(column: str, columns: Collection[str]) -> str:
-    """Return what a table calls a column: a hyperparameter by its own name, if nothing else has that."""
+    """Return a column's heading: ``best loss``, ``last loss``, a hyperparameter by its name if that is free."""
+    kind, _, name = column.partition(".")
+    if kind in _HEADINGS and name:
+        return f"{_HEADINGS[kind]} {name}"
     name = column.removeprefix("hparams.")
-    return column if name != column and (name in columns or f"metrics.{name}" in columns) else name
+    return column if name != column and name in columns else name
 
 
 _MOST_NAMES = 50
-_FIXED = frozenset(
-    ("trial", "state", "bracket", "length", "best_length", "seed", "attempts", "failures", "preempted", "node")
-) | {"seconds", "created_at", "ended_at", "checkpoint", "checkpoint_length", "rung"}
+_HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
+"""What tables call columns of metrics, by the beginnings of their names."""
+_SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
+"""How people may begin the name of such a column, too: as a table shows it, or with an underscore."""
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
 """Columns of a record that every trial has, and that a table shows."""
 
@@ -105,8 +103,17 @@ def select(
     return records
 
 
+def columns_in(asked: Iterable[str]) -> set[str]:
+    """Return all columns that conditions and orders, as `select` takes them, can mean."""
+    names = {found[1] if (found := _CONDITION.fullmatch(each)) else each.removeprefix("-") for each in asked}
+    return {f"{prefix}{name}" for name in names for prefix in ("", "hparams.", "metrics.")}
+
+
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
-    """Return the column that a user means: by its name, or a hyperparameter without its prefix.
+    """Return the column that a user means.
+
+    That is the one of this name; ``best`` or ``last``, of the searcher's metric; a hyperparameter without its prefix;
+    or a metric by its own name: the best result of the searcher's, the last report of any other.
 
     Raises:
         AshwoodError: there is none, or more than one.
@@ -116,7 +123,16 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
         columns = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, records)))))
     if key in columns:
         return key
-    found = [column for column in (f"hparams.{key}", f"metrics.{key}") if column in columns]
+    metric = next((column.removeprefix("best.") for column in columns if column.startswith("best.")), "")
+    spelled = _SPELLED.match(key)
+    kinds = {words: kind for kind, words in _HEADINGS.items()}
+    named = [f"best.{key}", f"last.{key}"]
+    if key in _HEADINGS:
+        named = [f"{key}.{metric}"]
+    elif spelled:
+        named.insert(0, f"{kinds[spelled[1]]}.{key[spelled.end() :]}")
+    of_metric = [column for column in named if column in columns][:1]
+    found = [column for column in (f"hparams.{key}", *of_metric) if column in columns]
     if len(found) > 1:
         raise AshwoodError(f"{key[:200]!r} is a hyperparameter and a metric: write {' or '.join(found)}")
     if found:
@@ -124,7 +140,8 @@ def _column(records: Sequence[Record], key: str, columns: Collection[str] | None
     if not records:
         return key
     names = [column.removeprefix("hparams.") for column in columns]
-    near = get_close_matches(key, names, n=1)
+    metrics = [column.removeprefix("last.") for column in columns]
+    near = get_close_matches(key, [*names, *metrics], n=1)
     hint = f", did you mean {near[0]!r}?" if near else ""
     more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
     raise AshwoodError(f"there is no column {key[:200]!r}{hint}; there are: {', '.join(names[:_MOST_NAMES])}{more}")

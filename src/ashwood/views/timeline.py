@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ashwood.experiment.decisions import (
     AbortTrial,
@@ -41,10 +41,10 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.vocabulary import BracketFinished, TrialId
+from ashwood.views.rows import Rows, Tuples
 
 Slot = int
 """Slots are numbered 0, 1, 2, …; they are called workers where people read it."""
@@ -144,6 +144,55 @@ class TrialPath:
         return len(self.promotions)
 
 
+class Paths(Mapping[TrialId, TrialPath]):
+    """The way of each trial, in the order in which they were created.
+
+    Those of trials that train are objects, which the timeline changes.  Of the others there are the values alone.
+    """
+
+    def __init__(self) -> None:
+        self._promotions = Tuples()
+        codes = ("h", "d", Tuples(_arrival, len(Arrival._fields)), self._promotions, "", "?d", "")
+        self._rows: Rows[TrialPath] = Rows(TrialPath, codes)
+        self._indices: dict[TrialId, int] = {}
+
+    def add(self, trial: TrialId, path: TrialPath) -> None:
+        """Add the way of a trial that begins to train."""
+        self._indices[trial] = self._rows.add(path)
+
+    def change(self, trial: TrialId) -> TrialPath:
+        """Return the way of a trial, to be changed and then settled."""
+        return self._rows.change(self._indices[trial])
+
+    def settle(self, trial: TrialId) -> None:
+        """Keep the values of a trial's way, unless it trains."""
+        if self[trial].state is not TrialState.RUNNING:
+            self._rows.settle(self._indices[trial])
+
+    def rung(self, trial: TrialId) -> int:
+        """Return the rung that a trial trains towards, or waits or ended at."""
+        index = self._indices[trial]
+        path = self._rows.changing.get(index)
+        return self._promotions.size(index) if path is None else path.rung
+
+    def __getitem__(self, trial: TrialId) -> TrialPath:
+        return self._rows[self._indices[trial]]
+
+    def __iter__(self) -> Iterator[TrialId]:
+        return iter(self._indices)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+
+def _arrival(at: float, rung: float, length: float, metric: float) -> Arrival:
+    return Arrival(at, int(rung), int(length), metric)
+
+
+_SPAN = ("q", "q", "q", "h", "h", "q", "q", "d", "q", "", "?d", "")
+"""Types of the columns of spans."""
+
+
 class Timeline:
     """A fold over the entries of one or several driver runs, O(1) each.
 
@@ -162,11 +211,12 @@ class Timeline:
     def __init__(self, spec: ExperimentSpec) -> None:
         self.spec = spec
         self.lengths = tuple(bracket.lengths for bracket in plan_search(spec.search).brackets)
-        self.spans: list[Span] = []
-        self.paths: dict[TrialId, TrialPath] = {}
+        self.spans: Rows[Span] = Rows(Span, _SPAN)
+        self.paths = Paths()
         self.until = 0.0
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
+        self._indices: dict[TrialId, int] = {}
         # How processes that haven't had their last word will end, as it was decided.
         self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
         # Since when each slot has been there, and when those that are gone were.
@@ -176,25 +226,6 @@ class Timeline:
         # When drivers ran that are gone, and since when one runs.
         self._shifts: list[tuple[float, float]] = []
         self._shift_began: float | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        unended = {id(span): index for index, span in enumerate(self.spans) if span.end is None}
-        return {
-            **self.__dict__,
-            "spans": pack(Span, self.spans),
-            "_live": [unended[id(span)] for span in self._live.values()],
-            "paths": (list(self.paths), pack(TrialPath, self.paths.values())),
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        spans = unpack(Span, state["spans"])
-        trials, paths = state["paths"]
-        self.__dict__ |= {
-            **state,
-            "spans": spans,
-            "_live": {spans[index].trial: spans[index] for index in state["_live"]},
-            "paths": dict(zip(trials, unpack(TrialPath, paths), strict=True)),
-        }
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
         """Take an entry."""
@@ -213,6 +244,8 @@ class Timeline:
             self._resize(event.slots)
         for decision in decisions:
             self._decide(event, decision)
+            if isinstance(decision, PauseTrial | CompleteTrial | StopTrial | CloseTrial | ReopenTrial):
+                self.paths.settle(decision.trial)
 
     @property
     def shifts(self) -> list[tuple[float, float]]:
@@ -279,10 +312,10 @@ class Timeline:
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
         if slot not in self._there and self._there:  # another had left than was thought
             self._there[slot] = self._there.pop(self._who_left())
-        path = self.paths[trial]
+        path = self.paths.change(trial)
         target = self.lengths[path.bracket][path.rung]
         span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
-        self.spans.append(span)
+        self._indices[trial] = self.spans.add(span)
         self._live[trial] = span
 
     def _note(self, event: ValidationReported) -> None:
@@ -307,6 +340,7 @@ class Timeline:
 
     def _close(self, span: Span, how: SpanEnd) -> None:
         span.end, span.how = self.until, how
+        self.spans.settle(self._indices.pop(span.trial))
 
     def _leave(self) -> None:
         for span in self._live.values():
@@ -344,9 +378,9 @@ class Timeline:
         match decision:
             case CreateTrial(trial, bracket, target=target):
                 skipped = self.lengths[bracket].index(target)
-                self.paths[trial] = TrialPath(bracket, self.until, promotions=(self.until,) * skipped)
+                self.paths.add(trial, TrialPath(bracket, self.until, promotions=(self.until,) * skipped))
             case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
-                path = self.paths[trial]
+                path = self.paths.change(trial)
                 path.state = TrialState.RUNNING
                 self._climb(path, self.lengths[path.bracket].index(target), event)
                 if isinstance(decision, ContinueTrial):
@@ -354,29 +388,29 @@ class Timeline:
             case SuspendTrial(trial, attempt):
                 if isinstance(event, ValidationReported) and trial == event.trial:
                     # Just promoted, but the experiment is pausing: its target will be told when it resumes.
-                    path = self.paths[trial]
+                    path = self.paths.change(trial)
                     self._climb(path, bisect_right(self.lengths[path.bracket], event.length), event)
                 self._fates[trial, attempt] = SpanEnd.PREEMPTED
             case PauseTrial(trial, attempt):
-                path = self.paths[trial]
+                path = self.paths.change(trial)
                 path.state = TrialState.PAUSED
                 self._arrive(path, path.rung, event)
                 self._fates[trial, attempt] = SpanEnd.PAUSED
             case CompleteTrial(trial, attempt):
-                path = self.paths[trial]
+                path = self.paths.change(trial)
                 self._climb(path, len(self.lengths[path.bracket]) - 1, event)
                 self._arrive(path, path.rung, event)
                 self._finish(path, TrialState.COMPLETED)
                 self._fates[trial, attempt] = SpanEnd.COMPLETED
             case StopTrial(trial, attempt):
-                self._drop(self.paths[trial], event)
+                self._drop(self.paths.change(trial), event)
                 self._fates[trial, attempt] = SpanEnd.STOPPED
             case AbortTrial(trial, attempt):
                 self._fates[trial, attempt] = SpanEnd.KILLED
             case CloseTrial():
                 self._close_trial(decision)
             case ReopenTrial(trial, state):
-                path = self.paths[trial]
+                path = self.paths.change(trial)
                 path.state, path.ended, path.dropped_out = state, None, False
 
     def _climb(self, path: TrialPath, to: int, event: Event) -> None:
@@ -407,7 +441,7 @@ class Timeline:
         path.state, path.ended = state, self.until
 
     def _close_trial(self, decision: CloseTrial) -> None:
-        path = self.paths[decision.trial]
+        path = self.paths.change(decision.trial)
         self._finish(path, decision.state)
         path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
         span = self._live.get(decision.trial)

@@ -39,6 +39,13 @@ def format_length(length: int, unit: str) -> str:
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
 
 
+def describe_seen(metric: float, length: int, unit: str, *, smaller_is_better: bool, trial: int | None = None) -> str:
+    """Return the line beside the best result about a better report that has no checkpoint."""
+    which = "lowest" if smaller_is_better else "highest"
+    whose = "" if trial is None else f", trial {trial}"
+    return f"{which} seen: {format_value(metric)} at {format_length(length, unit)}{whose} (not saved)"
+
+
 def format_capacity(slots: int, nodes: int, why: str) -> str:
     """How many workers there are, where there are several nodes also on how many, and what changed that."""
     workers = format_length(slots, "workers")

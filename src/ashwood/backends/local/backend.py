@@ -7,7 +7,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -23,6 +23,7 @@ from ashwood.backends.local.process import WardenProcess, WorkerProcess
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
+from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
@@ -40,6 +41,7 @@ from ashwood.experiment.events import (
     HparamsRejected,
     StorageFailed,
     TrialStopped,
+    TrialTrained,
     TrialWarned,
     ValidationReported,
 )
@@ -47,6 +49,7 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message, Phase
+from ashwood.trial.directory import FOLDER, directory_name
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
@@ -54,6 +57,9 @@ _PULSE = 1.0
 _BURIAL_SECONDS = 5.0
 """Seconds after which a killed worker is given up, though the kernel has not ended it: a disk may not answer."""
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
+_TRAINED_SECONDS = (0.5, 60.0)
+"""Shortest and longest training time after which it is told how long an attempt has trained, if that is limited."""
+_ROUNDING = 1e-3
 _FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 """Exits that training code doesn't take by itself."""
 
@@ -70,6 +76,9 @@ class _Place:
         buried_at: when a worker that was killed is given up, though its process has not ended.
         liveness: the signs of life of the attempt.
         target: total length at which the attempt waits for the search.
+        directory: the directory of the trial.
+        told: for how many seconds the attempt has trained as far as that was told.
+        tells_every: seconds of training after which that is told again; infinite: never.
     """
 
     slot: Slot
@@ -80,6 +89,9 @@ class _Place:
     buried_at: float = inf
     liveness: Liveness | None = None
     target: int = 0
+    directory: Path = Path()
+    told: float = 0.0
+    tells_every: float = inf
 
     @property
     def is_killed(self) -> bool:
@@ -88,7 +100,20 @@ class _Place:
     @property
     def due(self) -> float:
         """When the attempt must be looked at, whatever it says by then."""
-        return self.buried_at if self.liveness is None or self.is_killed else self.liveness.due
+        if self.liveness is None or self.is_killed:
+            return self.buried_at
+        return min(self.liveness.due, self.liveness.trained_for(self.told + self.tells_every))
+
+    def tell_training(self, now: float, at_least: float = 0.0) -> Iterator[TrialTrained]:
+        """Yield for how long the attempt has trained since that was told last, if it is longer than ``at_least``.
+
+        An attempt that was killed on request has only its last word left to tell.
+        """
+        if self.attempt is None or self.liveness is None or self.tells_every == inf or self.aborted:
+            return
+        if (seconds := self.liveness.trained(now) - self.told) > at_least:
+            self.told += seconds
+            yield TrialTrained(*self.attempt, seconds)
 
 
 class LocalBackend:
@@ -104,10 +129,12 @@ class LocalBackend:
         *,
         checkpoints: str | Path,
         logs: Path,
+        directories: Path | None = None,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
         fence: Path | None = None,
         machine: Machine | None = None,
+        locks: Callable[[Sequence[str]], Sequence[int]] = lambda _: (),
         grace: float = GRACE,
         team: Team = ALONE,
         number: int = 0,
@@ -118,12 +145,15 @@ class LocalBackend:
             spec: the experiment.
             checkpoints: storage of the checkpoints, an absolute directory or a URL.
             logs: directory for what trials and workers print.
+            directories: folder for the directories of trials; None: the folder ``trials`` beside ``logs``.
             workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
             process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
                 held is surely free afterwards; by default, on GPUs and if the experiment says so.
             fence: file that every process of an attempt holds locked for as long as it lives, so that the next
                 driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
             machine: what of this machine there is to run on; None: all of it.
+            locks: returns the descriptors that a worker holds as long as it lives, given its GPUs; see
+                `ashwood.backends.local.reservation`.
             grace: seconds that workers get to save their trials should this process die.
             team: which of the processes that train a trial together this backend has.
             number: number of the experiment in its home.
@@ -133,16 +163,19 @@ class LocalBackend:
         """
         self._spec = spec
         self._logs = logs.absolute()
+        self._locks = locks
+        self._directories = (directories or logs.with_name(FOLDER)).absolute()
         self._fence = None if fence is None else fence.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
         if process_per_attempt is None:
-            process_per_attempt = slots[0].has_gpu or not spec.reuse_workers
+            process_per_attempt = bool(slots[0].gpus) or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
         self._untold: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
+        self._is_alone = team.world_size == 1
         self._broken: str | None = None
         self._closed = False
         check_command(spec)
@@ -163,6 +196,7 @@ class LocalBackend:
         self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._grace = grace
         self._warden: WardenProcess | None = None
+        self._trimmer = LogTrimmer(spec.max_log_size)
 
     def __enter__(self) -> Self:
         return self
@@ -224,8 +258,11 @@ class LocalBackend:
             pulse=_pulse(self._spec),
         )
         place.target = command.target
+        place.told, place.tells_every = 0.0, _tells_every(self._spec) if self._leads else inf
         self._live[attempt] = place
-        worker.send("job", command._asdict())
+        self._trimmer.keep(trial_log(self._logs, command.trial))
+        place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
+        worker.send("job", {**command._asdict(), "trial_directory": str(place.directory)})
 
     def _kill(self, place: _Place, worker: WorkerProcess) -> None:
         worker.kill_job()
@@ -237,11 +274,13 @@ class LocalBackend:
         try:
             if self._warden is None:
                 self._warden = WardenProcess(self._grace)
-            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence)
+            locks = self._locks(slot.gpus)
+            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence, locks)
             self._warden.watch(worker.pid)
         except OSError as error:
             raise BackendError(f"can't start a worker process: {error}") from error
         place.worker = worker
+        self._trimmer.keep(log)
         for source, tells_end in worker.sources.items():
             self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
         return worker
@@ -278,7 +317,9 @@ class LocalBackend:
                 continue
             if place.is_killed:
                 yield from self._bury(place, worker)
-            elif liveness.is_hung(now, _size_of):
+                continue
+            yield from place.tell_training(now, at_least=place.tells_every - _ROUNDING)
+            if liveness.is_hung(now, _size_of):
                 # What it has sent and the driver has not read may be a sign of life, or its last message.
                 yield from self._hear(place, exited=False)
                 if place.liveness is liveness and liveness.is_hung(now, _size_of):
@@ -338,6 +379,7 @@ class LocalBackend:
         elif place.ending is not None and kind == "failed":
             event = place.ending
         if kind in _LAST:
+            yield from place.tell_training(time.monotonic())
             self._free(place, worker)
         yield event
 
@@ -364,8 +406,12 @@ class LocalBackend:
     def _free(self, place: _Place, worker: WorkerProcess) -> None:
         if place.attempt is not None:
             del self._live[place.attempt]
+            self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
             place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
+            if self._is_alone:  # Otherwise another process of the trial may be about to write into it.
+                with suppress(OSError):  # It is not empty, so it is kept.
+                    place.directory.rmdir()
         if worker.group is not None:
             self._note_group(place, worker, None)
 
@@ -376,9 +422,11 @@ class LocalBackend:
         code, last_words = worker.bury()
         yield from self._translate(last_words, place, worker)
         place.worker = None
+        self._trimmer.release(worker_log(self._logs, place.slot.number))
         if self._warden is not None:
             self._warden.forget(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
+        yield from place.tell_training(time.monotonic())
         self._free(place, worker)
         if attempt is None:
             return
@@ -428,6 +476,7 @@ class LocalBackend:
             for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
                 self._warden.forget(group)
             self._warden.close()
+        self._trimmer.close()
         self._selector.close()
         self._waker.close()
         self._setup.close()
@@ -471,6 +520,15 @@ def _pulse(spec: ExperimentSpec) -> float:
     return min([_PULSE, *limits])
 
 
+def _tells_every(spec: ExperimentSpec) -> float:
+    """Return after how many seconds of training it is told how long an attempt has trained; infinite: never.
+
+    A trial may train for so much longer than it may, and so much is not counted if the driver is killed.
+    """
+    shortest, longest = _TRAINED_SECONDS
+    return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
+
+
 def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) -> None:
     if place.liveness is None or isinstance(command, NoteBest):
         return
@@ -493,11 +551,11 @@ def _note_progress(place: _Place, message: Message, metric: str) -> None:
         case ["phase", phase, directory]:
             place.liveness.enter(now, Phase(phase), directory)
         case ["started", *_]:
-            place.liveness.enter(now, Phase.TRAINING)
+            place.liveness.begin(now)
         case ["checkpoint", *_]:
             place.liveness.alive(now)
         case ["report", length, metrics] if length >= place.target and metric in metrics:
-            place.liveness.waits = True
+            place.liveness.wait(now)
 
 
 def _size_of(directory: str) -> object:

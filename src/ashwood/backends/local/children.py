@@ -25,7 +25,8 @@ from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Ou
 from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
-from ashwood.trial.run import describe, message_of, with_checkpoint
+from ashwood.trial.run import describe, lacks_space, message_of, with_checkpoint
+from ashwood.trial.sharing import make_shared
 
 
 class Forked:
@@ -101,10 +102,19 @@ class Command:
             if suspended():
                 return message_of(Ended(job.length))
             try:
-                others = {**self._others, "trial.id": job.trial, "trial.seed": job.seed}
+                others = {
+                    **self._others,
+                    "trial.id": job.trial,
+                    "trial.seed": job.seed,
+                    "trial.directory": job.trial_directory,
+                }
                 command = fill_in(self._command, job.hparams, others)
+                make_shared(Path(job.trial_directory))
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
+            except OSError as error:
+                why = f"Cannot make the directory of the trial: {describe(error)}"
+                return message_of(NoSpace(why) if lacks_space(error) else Failed(why))
             if job.checkpoint is not None:
                 channel.send("phase", Phase.FETCHING, "")
             match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):

@@ -1,4 +1,4 @@
-"""When an attempt is taken to hang.
+"""When an attempt is taken to hang, and how long it has trained.
 
 Pure: it is told the time and how much a checkpoint has grown.
 """
@@ -28,9 +28,6 @@ class Liveness:
 
     Finished steps, saves and progress of saves are signs of life.  From the request to stop on, the attempt may be
     without any for `limit` seconds.  Before, it may train for ``max_silence`` seconds without any.
-
-    Attributes:
-        waits: whether the attempt has reported at its target and waits for the search.
     """
 
     def __init__(
@@ -48,8 +45,10 @@ class Liveness:
         self._grace = grace
         self._max_silence = inf if max_silence is None else max_silence
         self._pulse = pulse
-        self.waits = False
+        self._waits = False
         self._phase = Phase.TRAINING
+        self._has_begun = False
+        self._trained, self._counted_at = 0.0, now
         self._directory = ""
         self._sign = self._phase_began = now
         self._longest_step = self._longest_save = 0.0
@@ -59,18 +58,53 @@ class Liveness:
 
     def alive(self, now: float, longest: float = 0.0) -> None:
         """Take note of a sign of life; ``longest``: seconds of the longest step so far."""
+        self._count(now)
         self._sign = now
-        self.waits = False
+        self._waits = False
         self._longest_step = max(self._longest_step, longest)
 
     def enter(self, now: float, phase: Phase, directory: str = "") -> None:
         """Take note of what the attempt does from now on, which is a sign of life."""
+        self._count(now)
         self._sign = now
-        self.waits = False
+        self._waits = False
         if self._phase is Phase.WRITING:
             self._longest_save = max(self._longest_save, now - self._phase_began)
         self._phase, self._directory, self._phase_began = phase, directory, now
         self._size, self._look_at = None, now
+
+    def begin(self, now: float) -> None:
+        """Take note that the training code was imported and begins, which is a sign of life."""
+        self.enter(now, Phase.TRAINING)
+        self._has_begun = True
+
+    def wait(self, now: float) -> None:
+        """Take note that the attempt has reported at its target and waits for the search."""
+        self._count(now)
+        self._waits = True
+
+    @property
+    def waits(self) -> bool:
+        """Whether the attempt waits for the search."""
+        return self._waits
+
+    def _count(self, now: float) -> None:
+        if self._trains and self._has_begun:
+            self._trained += now - self._counted_at
+        self._counted_at = now
+
+    @property
+    def _trains(self) -> bool:
+        return self._phase is Phase.TRAINING and not self._waits
+
+    def trained(self, now: float) -> float:
+        """Return for how many seconds the attempt has trained since it began, without waiting and saving."""
+        self._count(now)
+        return self._trained
+
+    def trained_for(self, seconds: float) -> float:
+        """Return when the attempt will have trained for ``seconds``; infinite if it does not train now."""
+        return self._counted_at + seconds - self._trained if self._trains and self._has_begun else inf
 
     def ask_to_stop(self, now: float) -> None:
         """Take note of the request to stop; the first one counts."""
@@ -99,7 +133,7 @@ class Liveness:
     def _end(self) -> float:
         if self._asked is not None:
             return max(self._asked, self._sign) + self.limit + self._pulse
-        return inf if self.waits or self._phase is not Phase.TRAINING else self._sign + self._max_silence + self._pulse
+        return self._sign + self._max_silence + self._pulse if self._trains else inf
 
     @property
     def must_stop(self) -> bool:

@@ -92,8 +92,12 @@ def _exceptions(lines: Iterable[str]) -> Iterator[str]:
 def _last_lines(log: Path, size: int = _TAIL_BYTES, count: int = _TAIL_LINES) -> list[str]:
     try:
         with open_to_read(log) as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
-            lines = file.read().decode(errors="replace").splitlines()
+            data, end = b"", 1
+            while len(data) < min(size, end):  # It was trimmed between both calls if there is less than it should be.
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - size))
+                data = file.read()
+            lines = data.decode(errors="replace").splitlines()
     except OSError:
         return []
     begins = max((number for number, line in enumerate(lines, start=1) if _HEADER.match(line)), default=0)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -36,9 +36,18 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, setup: IO[bytes], environment: Mapping[str, str], workdir: str, log: Path, fence: Path | None = None
+        self,
+        setup: IO[bytes],
+        environment: Mapping[str, str],
+        workdir: str,
+        log: Path,
+        fence: Path | None = None,
+        locks: Sequence[int] = (),
     ) -> None:
-        """Start it; returns long before it is ready, and it can be spoken to at once."""
+        """Start it; returns long before it is ready, and it can be spoken to at once.
+
+        It holds the descriptors ``locks`` for as long as it lives, as it holds the fence.
+        """
         self.loaded = False
         self.complaint: str | None = None
         self.group: int | None = None
@@ -49,7 +58,7 @@ class WorkerProcess:
         with theirs, _append(log) as output:
             try:
                 with held(fence) as fences:
-                    inherited = (theirs.fileno(), *fences)
+                    inherited = (theirs.fileno(), *fences, *locks)
                     self._process = subprocess.Popen(  # noqa: S603
                         [sys.executable, "-P", "-c", _START, *map(str, inherited)],
                         stdin=setup,

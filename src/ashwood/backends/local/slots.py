@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
-from ashwood.errors import BackendError
+from ashwood.errors import BackendError, MachineError
 from ashwood.experiment.spec import ExperimentSpec
 
 _THREADS = (
@@ -21,6 +23,7 @@ _THREADS = (
 )
 # PyTorch asks then what GPUs there are without beginning to compute on them, after which no fork could.
 _FORKABLE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+_UUID = re.compile(r"\(UUID: ([^)]+)\)")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -30,10 +33,12 @@ class Machine(NamedTuple):
     Attributes:
         cores: how many CPU cores this process may use.
         gpus: the GPUs, by the names that CUDA_VISIBLE_DEVICES takes.
+        uuids: the UUID of each GPU, or of the part of one (MIG) that its name stands for, by that name if it is known.
     """
 
     cores: int
     gpus: tuple[str, ...] = ()
+    uuids: Mapping[str, str] = MappingProxyType({})
 
 
 class Slot(NamedTuple):
@@ -42,17 +47,27 @@ class Slot(NamedTuple):
     Attributes:
         number: which of the slots it is, counted from 0.
         environment: the whole environment of its worker.
-        has_gpu: whether a GPU belongs to it.
+        gpus: the GPUs that its worker uses, by their names.
     """
 
     number: int
     environment: Mapping[str, str]
-    has_gpu: bool
+    gpus: tuple[str, ...] = ()
 
 
 def survey(environment: Mapping[str, str]) -> Machine:
     """The machine, as far as this process, with this environment, may use it."""
-    return Machine(_cores(), tuple(_gpus(environment)))
+    listed = _listed_gpus(environment)
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return Machine(_cores(), tuple(name for name in listed if name.isdecimal()), listed)
+    gpus = list(visible_gpus(visible))
+    # CUDA takes the beginning of a UUID, too.
+    uuids = {gpu: uuid for gpu in gpus for name, uuid in listed.items() if name == gpu or _begins(gpu, name)}
+    different: dict[str, str] = {}
+    for gpu in gpus:
+        different.setdefault(uuids.get(gpu, gpu), gpu)
+    return Machine(_cores(), tuple(different.values()), uuids)
 
 
 def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapping[str, str]) -> list[Slot]:
@@ -65,14 +80,15 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
         base: the environment of the driver.
 
     Raises:
-        BackendError: not even one trial fits.
+        MachineError: not even one trial fits.
+        BackendError: ``workers`` is less than 1.
     """
     share = spec.slots_per_trial
     kind, there = ("GPU", len(machine.gpus)) if machine.gpus else ("CPU core", machine.cores)
     if workers is not None and workers < 1:
         raise BackendError(f"workers is {workers}, but at least 1 is needed")
     if there < share and (machine.gpus or workers is None):
-        raise BackendError(
+        raise MachineError(
             f"resources.slots_per_trial is {share}, but this machine has {there} {kind}{'' if there == 1 else 's'}: "
             f"set it to at most {there}"
         )
@@ -81,11 +97,13 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
     slots = []
     for index in range(count):
         environment = dict.fromkeys(_THREADS, threads) | dict(base) | dict(spec.environment)
+        gpus: tuple[str, ...] = ()
         if machine.gpus:
             environment = _FORKABLE | environment
             first = index % (there // share) * share
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(machine.gpus[first : first + share])
-        slots.append(Slot(index, environment, bool(machine.gpus)))
+            gpus = machine.gpus[first : first + share]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+        slots.append(Slot(index, environment, gpus))
     return slots
 
 
@@ -97,19 +115,35 @@ def visible_gpus(names: str) -> Iterator[str]:
         yield name
 
 
-def _gpus(environment: Mapping[str, str]) -> Iterator[str]:
-    visible = environment.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        yield from visible_gpus(visible)
-        return
+def _listed_gpus(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the UUID behind each name of a GPU that NVIDIA's driver lists: its number, and the UUID itself."""
+    if environment.get("CUDA_VISIBLE_DEVICES") == "":
+        return {}
     command = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if command is None:
-        return
+        return {}
     try:
         listing = subprocess.run([command, "-L"], capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603
     except (OSError, subprocess.SubprocessError):
-        return
-    yield from (line.split(":")[0].removeprefix("GPU ") for line in listing.splitlines() if line.startswith("GPU "))
+        return {}
+    uuids: dict[str, str] = {}
+    whole: list[str] = []
+    for line in listing.splitlines():
+        found = _UUID.search(line)
+        uuid = found[1] if found else ""
+        if line.startswith("GPU "):
+            number = line.split(":")[0].removeprefix("GPU ")
+            whole = [number, *([uuid] if uuid else [])]
+            uuids |= dict.fromkeys(whole, uuid or number)
+        elif uuid and line.lstrip().startswith("MIG "):
+            # CUDA computes on the first part of a GPU that is divided, if it is given the whole of it.
+            uuids |= dict.fromkeys((*whole, uuid), uuid)
+            whole = []
+    return uuids
+
+
+def _begins(gpu: str, name: str) -> bool:
+    return gpu.startswith(("GPU-", "MIG-")) and name.startswith(gpu)
 
 
 def _cores() -> int:

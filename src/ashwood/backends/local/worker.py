@@ -24,8 +24,10 @@ from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.channel import Channel
+from ashwood.trial.directory import VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe
+from ashwood.trial.sharing import make_shared
 
 _OOM_SCORE = "500"
 _ANEW = "ASHWOOD_IMPORT_ANEW"
@@ -35,8 +37,8 @@ _ANEW = "ASHWOOD_IMPORT_ANEW"
 def main() -> None:
     """Run a worker.
 
-    Its setup is on standard input; on the command line are the descriptors of its socket and, where there is
-    one, of the fence.  Both stay with this process and its forks: no program that training code starts has them.
+    Its setup is on standard input; on the command line are the descriptors of its socket and, if there are any, of the
+    fence and of locks.  All stay with this process and its forks: no program that training code starts has them.
     """
     environment, own_setup = dict(os.environ), os.dup(0)
     setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
@@ -133,9 +135,17 @@ def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: C
     begins = f", from length {job.length}" if job.length else ""
     whose = f"experiment {job.experiment}, " if job.experiment else ""
     output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
+    former = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = job.trial_directory
+    with contextlib.suppress(OSError):  # `Trial.directory` and commands try again, and say why it can't be made.
+        make_shared(Path(job.trial_directory))
     try:
         return runner(job, channel, log)
     finally:
         output.leave()
         gc.collect()
         os.chdir(setup.workdir)
+        if former is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = former

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from ashwood import __version__
 from ashwood.backends.local.backend import check_command
+from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray import fleet
 from ashwood.backends.ray.cluster import Cluster, receive
@@ -95,6 +96,7 @@ class RayBackend:
         shape = cluster.shape_for(spec)
         self._logs = logs.absolute()
         make_shared(self._logs)
+        self._trimmer = LogTrimmer(spec.max_log_size)
         self._checkpoints = str(checkpoints)
         self._storage: Storage = open_storage(self._checkpoints)
         token = secrets.token_hex(16)
@@ -330,15 +332,18 @@ class RayBackend:
     def _handle(self, process: Process, message: Message) -> None:
         match message:
             case ["log", name, text]:
-                with suppress(OSError), open_to_append(self._logs / Path(name).name) as file:
+                log = self._logs / Path(name).name
+                with suppress(OSError), open_to_append(log) as file:
                     file.write(text.encode("latin-1"))
+                self._trimmer.look_at(log)
             case ["offer", name, text]:
                 self._checkpoint_offered(process, name, text)
             case ["need", name]:
                 self._transfer_pool.submit(process, partial(self._deliver, process, name))
             case ["broken", error]:
                 self._cannot_train(process, error)
-            case ["gone"]:
+            case ["gone", leaves_files]:
+                self._fleet.left_files |= leaves_files
                 process.worker.left_cleanly = len(process.worker.processes) == 1
                 self._remove(process.worker)
             case _:
@@ -571,6 +576,7 @@ class RayBackend:
         for wire in self._unidentified:
             wire.close()
         self._transfer_pool.close()
+        self._trimmer.close()
         self._selector.close()
         self._listener.close()
         self._waker.close()

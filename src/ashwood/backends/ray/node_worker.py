@@ -44,6 +44,8 @@ from ashwood.experiment.events import (
     StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.trial.directory import FOLDER
+from ashwood.trial.limited import read_pieces
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.run import blame
 from ashwood.trial.storage import Storage, open_storage
@@ -52,7 +54,6 @@ from ashwood.trial.storage.trees import remove_tree
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0
 _SHIP_SECONDS = 0.5
-_LOG_CHUNK = 1 << 16
 _ABANDONED_SECONDS = 7 * 24 * 3600
 _LOOK_AGAIN_SECONDS = 0.05
 _MOST_KEPT = 4
@@ -196,7 +197,15 @@ class NodeWorker:
                 claim.enter_context(_claimed(self._directory))
                 self._staging.check(self._config.marker)
                 team, inbox = _team(self._config, wire)
-                service = _Service(self._config, team, wire, inbox, self._staging, self._directory / "logs")
+                service = _Service(
+                    self._config,
+                    team,
+                    wire,
+                    inbox,
+                    self._staging,
+                    self._directory / "logs",
+                    _directories_of(self._config.key),
+                )
             except (AshwoodError, OSError) as error:
                 wire.send(["broken", str(error)])
                 while wire.receive(wait=True):
@@ -206,7 +215,7 @@ class NodeWorker:
             if not self._staging.has_only_copies:
                 remove_tree(self._directory.parent, self._directory.name, ignore_errors=True)
         driver_alive = not wire.gone
-        wire.send(["gone"])
+        wire.send(["gone", any(_directories_of(self._config.key).glob("*"))])
         return driver_alive
 
 
@@ -265,6 +274,11 @@ def _home_of(key: str, node_id: str) -> Path:
     return _base() / key / node_id
 
 
+def _directories_of(key: str) -> Path:
+    """Return the parent of an experiment's trial directories on this machine, which all of its workers share."""
+    return _base() / key / FOLDER
+
+
 def _own_base() -> Path:
     """Create the directory for all workers of this user, if it does not exist, and return it.
 
@@ -310,6 +324,8 @@ def _clear_dead(experiment: Path) -> None:
     """
     with_only_copies = []
     for directory in experiment.glob("*/*"):
+        if directory.parent.name == FOLDER:
+            continue
         with suppress(OSError):
             if is_held(directory / _LOCK):
                 continue
@@ -322,14 +338,17 @@ def _clear_dead(experiment: Path) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Delete the directories of dead workers in which no file has changed for a week.
+    """Delete the directories of dead workers and of trials in which no file has changed for a week.
 
-    Until then, a driver may be started again and collect the checkpoints in them.
+    Until then, a driver may be started again and collect the checkpoints in them.  A trial's directory stays as long as
+    a worker of its experiment lives.
     """
     oldest = time.time() - _ABANDONED_SECONDS
     for directory in base.glob("*/*/*"):
         with suppress(OSError):
-            if not is_held(directory / _LOCK) and _changed_at(directory) < oldest:
+            is_of_trial = directory.parent.name == FOLDER
+            locks = directory.parent.parent.glob(f"*/*/{_LOCK}") if is_of_trial else [directory / _LOCK]
+            if _changed_at(directory) < oldest and not any(map(is_held, locks)):
                 remove_tree(directory.parent, directory.name, ignore_errors=True)
     for parent in (*base.glob("*/*"), *base.glob("*")):
         with suppress(OSError):  # it is not empty
@@ -393,16 +412,24 @@ class _Service:
     """
 
     def __init__(
-        self, config: WorkerConfig, team: Team, wire: Wire, inbox: Inbox, staging: Staging, logs: Path
+        self,
+        config: WorkerConfig,
+        team: Team,
+        wire: Wire,
+        inbox: Inbox,
+        staging: Staging,
+        logs: Path,
+        directories: Path | None = None,
     ) -> None:
         self._config = config
         self._wire = wire
         self._staging = staging
-        self._logs = _Logs(logs, config.worker)
+        self._logs = _Logs(logs, config.worker, config.spec.max_log_size)
         self._backend = LocalBackend(
             _spec_here(config.spec, team),
             checkpoints=staging.root,
             logs=logs,
+            directories=directories,
             workers=1,
             machine=Machine(config.cores, _gpus()),
             process_per_attempt=config.process_per_attempt,
@@ -611,9 +638,10 @@ def _failed(attempt: tuple[int, int], why: str, cause: str) -> AttemptFailed | S
 class _Logs:
     """The log files of trials and of the worker on this machine, and how far each was sent to the driver."""
 
-    def __init__(self, directory: Path, worker: int) -> None:
+    def __init__(self, directory: Path, worker: int, limit: int | None) -> None:
         self.directory = directory
         self._worker = worker
+        self._limit = limit
         self._read: dict[Path, int] = {}
 
     def unread(self, trial: int | None) -> Iterator[tuple[str, str]]:
@@ -623,11 +651,10 @@ class _Logs:
         """
         for file in sorted(self.directory.glob("*.log")):
             with suppress(OSError), open_to_read(file) as stream:
-                stream.seek(self._read.get(file, 0))
-                while data := stream.read(_LOG_CHUNK):
-                    name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                name = f"worker-{self._worker}.log" if file.stem.startswith("worker-") else file.name
+                for data, end in read_pieces(stream, self._limit, self._read.get(file, 0)):
+                    self._read[file] = end
                     yield name, data.decode("latin-1")
-                self._read[file] = stream.tell()
             if file.stem.startswith("trial-") and file.stem != f"trial-{trial}":
                 file.unlink()
                 self._read.pop(file, None)

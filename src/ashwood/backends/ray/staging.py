@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import queue
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.run import blame
 from ashwood.trial.storage import MANIFEST, Patience, Storage, open_storage
+from ashwood.trial.storage.links import copy_contents
 from ashwood.trial.storage.trees import remove_tree
 
 Inbox = queue.SimpleQueue[Message]
@@ -232,7 +232,7 @@ class Staged(Staging):
             self._failed = None
             with self.storage.fetch(name) as source:
                 about = self.storage.manifest(name).about
-                remote.save(name, lambda target: _copy(source, target), lambda: about)
+                remote.save(name, lambda target: copy_contents(source, target, skip=MANIFEST), lambda: about)
         except Exception as error:  # noqa: BLE001 - no error of a storage may end the worker
             self._failed = error if isinstance(error, StorageUnreachable) else None
             inbox.put(["refused", name, f"the checkpoint {name} can't be stored: {error}", blame(error)])
@@ -244,7 +244,7 @@ class Staged(Staging):
     def _download(self, remote: Storage, name: str, inbox: Inbox, wake: Wake) -> None:
         try:
             with remote.fetch(name) as source, atomic_directory(self.path_of(name)) as directory:
-                shutil.copytree(source, directory, dirs_exist_ok=True)
+                copy_contents(source, directory)
         except CheckpointError as error:
             inbox.put(["missing", name, str(error), blame(error) or "damaged"])
         except OSError as error:
@@ -252,7 +252,3 @@ class Staged(Staging):
         else:
             inbox.put(["delivered", name, None])
         wake()
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ashwood.trial.storage.links import contents, inner_target
 from ashwood.trial.storage.trees import remove_tree
 
 SMALL = 1 << 16
@@ -40,9 +41,11 @@ def pack_directory(directory: Path) -> Iterator[bytes]:
 
     def fill() -> None:
         try:
-            with os.fdopen(write, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|", dereference=True) as tar:
-                for path in sorted(directory.iterdir()):
-                    tar.add(path, path.name)
+            with os.fdopen(write, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|") as tar:
+                for path, entry in contents(directory):
+                    # Checkpoints of version 0.1.0 can contain links to files outside, which are packed as files.
+                    tar.dereference = entry.is_symlink() and inner_target(directory, path) is None
+                    tar.add(entry.path, path, recursive=False)
         except BrokenPipeError:  # the caller stopped reading
             return
         except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread

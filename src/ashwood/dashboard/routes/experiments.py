@@ -15,7 +15,7 @@ from ashwood.dashboard.library import Followed, Library
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.views.curves import telling as telling_points
 from ashwood.views.improvements import POINTS, thinned
-from ashwood.views.table import Record, heading, select
+from ashwood.views.table import Record, heading
 
 router = APIRouter(default_response_class=Json)
 
@@ -104,16 +104,14 @@ async def trials(
     """A page of the table of trials; without ``sort``, and among equals, the best first."""
 
     def page(followed: Followed) -> shapes.Trials:
-        records = followed.records()
-        found = [record for record in records if followed.contains(record, q.lower())] if q else list(records)
-        found = select(found, where, sort, followed.columns) if found else []
+        found = followed.find(where, sort, q.lower())
         return {
-            "total": len(records),
+            "total": len(followed.chronicle.progress.trials.rows),
             "matching": len(found),
             "seq": followed.seq,
             "sort": sort or followed.best_first,
             "columns": _columns(followed.columns),
-            "rows": found[offset : offset + limit],
+            "rows": [followed.record(trial) for trial in found[offset : offset + limit]],
         }
 
     return Json(await context.desk.ask(experiment, page))

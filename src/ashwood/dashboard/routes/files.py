@@ -29,8 +29,10 @@ from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import TrialId
+from ashwood.trial.limited import find_gap, read_piece
 from ashwood.trial.regular import open_to_read
 from ashwood.trial.storage import Storage
+from ashwood.trial.storage.links import contents, inner_target, link_text
 from ashwood.trial.storage.port import parse_name
 
 router = APIRouter(default_response_class=Json)
@@ -50,9 +52,9 @@ async def log(
     after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
     until: Annotated[int | None, Query(ge=0, le=LARGEST, description="Of what is before this byte.")] = None,
 ) -> Json:
-    """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes."""
-    path = await _log_of(context, experiment, trial)
-    return Json(await run_sync(_read_log, path, after, tail, until))
+    """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes of all that was printed."""
+    path, limit = await _log_of(context, experiment, trial)
+    return Json(await run_sync(_read_log, path, limit, after, tail, until))
 
 
 @router.get(
@@ -68,8 +70,8 @@ async def live_log(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
     """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
-    path = await _log_of(context, experiment, trial)
-    events = _follow(context, experiment, trial, path, goes_on_at(last_event_id, after))
+    path, limit = await _log_of(context, experiment, trial)
+    events = _follow(context, experiment, trial, path, limit, goes_on_at(last_event_id, after))
     return stream(events)
 
 
@@ -111,36 +113,40 @@ class _Download(StreamingResponse):
                 await run_sync(self._stack.close)
 
 
-async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> Path:
-    def logs(library: Library, followed: Followed) -> Path:
+async def _log_of(context: Dashboard, experiment: ExperimentId, trial: TrialId) -> tuple[Path, int | None]:
+    """Return the log of a trial, and its limit."""
+
+    def logs(library: Library, followed: Followed) -> tuple[Path, int | None]:
         answers.find_trial(followed, trial)
-        return library.home.logs(experiment)
+        return library.home.logs(experiment) / f"trial-{trial}.log", followed.spec.max_log_size
 
-    return await context.desk.consult(experiment, logs) / f"trial-{trial}.log"
+    return await context.desk.consult(experiment, logs)
 
 
-def _read_log(path: Path, after: int | None, tail: int, until: int | None = None) -> Output:
+def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until: int | None = None) -> Output:
     try:
         with open_to_read(path) as file:
-            size = os.fstat(file.fileno()).st_size
+            gap = find_gap(file.fileno(), limit)
+            size = gap.position(os.fstat(file.fileno()).st_size)
             end = size if until is None else min(until, size)
             begin = max(0, end - tail) if after is None else min(after, end)
-            file.seek(begin)
-            data = file.read(min(end - begin, _LONGEST_TEXT))
+            most = min(gap.place(end) - gap.place(begin), _LONGEST_TEXT)
+            begin, data, _ = read_piece(file.fileno(), limit, begin, most)
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
     except OSError as error:
         raise NotFound(f"the log can't be read: {path.name} {error.strerror}") from None
     # A character isn't cut in two: its rest comes with what follows, its beginning with what is before.
-    if begin + len(data) != until:
+    place = gap.place(begin)
+    if gap.position(place + len(data)) != until:
         data = _whole(data)
     if after is None and begin:
         cut = _rest(data)
-        begin, data = begin + cut, data[cut:]
+        place, data = place + cut, data[cut:]
     return {
         "text": data.decode(errors="replace"),
-        "begin": begin,
-        "end": begin + len(data),
+        "begin": gap.position(place),
+        "end": gap.position(place + len(data)),
         "size": size,
         "exists": True,
     }
@@ -163,7 +169,7 @@ def _whole(data: bytes) -> bytes:
 
 
 async def _follow(
-    context: Dashboard, experiment: ExperimentId, trial: TrialId, path: Path, known: int
+    context: Dashboard, experiment: ExperimentId, trial: TrialId, path: Path, limit: int | None, known: int
 ) -> AsyncIterator[bytes]:
     quiet = 0
     yield b"retry: 1000\n\n"
@@ -176,7 +182,7 @@ async def _follow(
                 and trial not in followed.chronicle.progress.trials.spending.live
             ),
         )
-        piece = await run_sync(_read_log, path, known, 0)
+        piece = await run_sync(_read_log, path, limit, known, 0)
         if piece["end"] > known or piece["begin"] < known:
             known, quiet = piece["end"], 0
             yield message("text", piece, id=str(known))
@@ -192,11 +198,16 @@ async def _follow(
 
 def _tar(directory: Path) -> Generator[bytes]:
     """A directory as a tar archive, a piece at a time."""
-    for path in sorted(directory.rglob("*")):
-        if not path.is_file():  # A link to a file counts as the file, as in a manifest.
+    for path, entry in contents(directory):
+        info = tarfile.TarInfo(path)
+        if entry.is_symlink() and (target := inner_target(directory, path)) is not None:
+            info.type, info.linkname = tarfile.SYMTYPE, link_text(path, target)
+        elif entry.is_dir():
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+        if info.type != tarfile.REGTYPE:
+            yield info.tobuf(tarfile.PAX_FORMAT)
             continue
-        with path.open("rb") as file:
-            info = tarfile.TarInfo(str(path.relative_to(directory)))
+        with open(entry.path, "rb") as file:  # noqa: PTH123
             info.size = left = os.fstat(file.fileno()).st_size
             yield info.tobuf(tarfile.PAX_FORMAT)
             while left and (piece := file.read(min(left, _PIECE))):

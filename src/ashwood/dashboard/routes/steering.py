@@ -43,6 +43,9 @@ class Settings(_Changes):
 
     max_concurrent_trials: int | None = Field(None, ge=0, le=_MOST, description="0: as many as there is room for.")
     max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
+    max_invalid_trials: int | None = Field(
+        None, ge=1, le=_MOST, description="It pauses when so many trials have declared their hyperparameters invalid."
+    )
     metric_at: float | None = Field(None, allow_inf_nan=False, description="A metric that is enough; null: none is.")
     max_seconds: float | None = Field(
         None, gt=0, le=_MOST, allow_inf_nan=False, description="How long drivers may run it in all; null: for ever."

@@ -69,8 +69,8 @@ export class Model {
           const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
           if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
-          // The best trial's hyperparameters come with the whole of it alone; among many, it may have changed.
-          if (delta.many || best?.trial !== this.data.best?.trial) this.reload();
+          // Hyperparameters and checkpoint of the best trial come with the whole of it; among many, it may have changed.
+          if (delta.many || JSON.stringify(best) !== JSON.stringify(this.data.best)) this.reload();
         },
       },
     });

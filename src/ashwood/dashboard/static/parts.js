@@ -100,13 +100,26 @@ export class Fact {
     this.value = h("dd");
     this.note = h("span", { class: "note" });
     this.element = h("div", { class: "fact", title }, h("dt", null, label), this.value);
-    this.value.append((this.text = h("b")), this.note);
+    this.more = h("span", { class: "note" });
+    this.value.append((this.text = h("b")), this.note, this.more);
   }
 
-  set(text, note = "") {
+  set(text, note = "", more = "") {
     write(this.text, text);
     write(this.note, note);
+    write(this.more, more);
   }
+}
+
+/**
+ * The line beside a best result about a better report that has no checkpoint; empty if there is none.
+ * @param {{metric: number, length: number, trial?: number}|null} seen
+ */
+export function seenLine(seen, { smaller_is_better: smaller, unit }, best = null) {
+  if (!seen) return "";
+  const whose = seen.trial === undefined || seen.trial === best?.trial ? "" : `, trial ${seen.trial}`;
+  const at = format.length(seen.length, unit);
+  return `${smaller ? "lowest" : "highest"} seen: ${format.number(seen.metric)} at ${at}${whose} (not saved)`;
 }
 
 /** A line of best metrics so far, as steps. */

@@ -282,7 +282,7 @@ def _size(directory: Path) -> int:
 
 
 def _sync_all(directory: Path, manifest: Manifest) -> None:
-    files = [path for path in map(directory.joinpath, (*manifest.files, MANIFEST)) if not path.is_symlink()]
+    files = list(map(directory.joinpath, (*manifest.files, MANIFEST)))
     for path in files:
         _begin_to_write(path)
     for path in (*files, *map(directory.joinpath, manifest.folders), directory):

@@ -2,13 +2,15 @@
 
 ``ashwood-checkpoint.json`` lies beside the files that training code wrote::
 
-    {"format": 2, "trial": 3, "length": 4, "attempt": 1,
-     "metrics": {"loss": 0.5}, "size": 1024, "files": {"model.pt": [1024, "5b3c…"]}, "folders": [],
-     "experiment": "0c9be1…", "draw": "77ad…", "reports": [[3, {"loss": 0.6}]], "digest": "91d0…"}
+    {"format": 3, "trial": 3, "length": 4, "attempt": 1,
+     "metrics": {"loss": 0.5}, "size": 1024, "files": {"step/model.pt": [1024, "5b3c…"]}, "folders": ["step"],
+     "experiment": "0c9be1…", "draw": "77ad…", "reports": [[3, {"loss": 0.6}]], "links": {"last": "step"},
+     "digest": "91d0…"}
 
 Each file has its size in bytes and its blake2b digest of 16 bytes; the last digest is that of the
-manifest without it, as Python's json writes it.  Links to files count as the files.  Format 1 did
-not have ``experiment``, ``draw`` and ``reports``.
+manifest without it, as Python's json writes it.  A link has the path in the checkpoint that it
+leads to.  Format 1 did not have ``experiment``, ``draw`` and ``reports``.  Formats 1 and 2 did not
+have ``links``: links to files were listed as files.
 """
 
 from __future__ import annotations
@@ -16,15 +18,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
 from ashwood.trial.regular import open_to_read
+from ashwood.trial.storage.links import contents, inner_target, link_text
 
 MANIFEST = "ashwood-checkpoint.json"
-FORMAT = 2
+FORMAT = 3
 
 _DIGEST_BYTES = 16
 _DIGEST_KEY = b', "digest": "'
@@ -73,6 +76,7 @@ class Manifest(NamedTuple):
         size: of all files, in bytes.
         files: size and digest, by path inside the checkpoint.
         folders: paths inside it, those that hold no file too.
+        links: path that a link leads to, by the path of the link; both inside the checkpoint.
     """
 
     trial: int
@@ -85,6 +89,7 @@ class Manifest(NamedTuple):
     experiment: str = ""
     draw: str = ""
     reports: Sequence[tuple[int, Mapping[str, float]]] = ()
+    links: Mapping[str, str] = {}
 
     @property
     def about(self) -> About:
@@ -98,28 +103,30 @@ class Manifest(NamedTuple):
 
 
 def describe(directory: Path, trial: int, length: int, attempt: int, about: About) -> Manifest:
-    """The manifest of what training code wrote into a directory.
+    """The manifest of what training code wrote into a directory, after `settle_links`.
 
     Raises:
         TrainingCodeError: there is something that a checkpoint can't hold.
     """
-    files, folders = {}, []
-    for path, entry in _contents(directory):
+    files, folders, links = {}, [], {}
+    for path, entry in contents(directory):
         if not _is_utf8(path):
             raise TrainingCodeError(f"the checkpoint callable wrote {path!a}, a name that is not UTF-8: use another")
         if path == MANIFEST:
             raise TrainingCodeError(f"the checkpoint callable wrote {MANIFEST}, a name that Ashwood needs: use another")
-        if entry.is_dir(follow_symlinks=False):
+        if entry.is_symlink() and (target := inner_target(directory, path)) is not None:
+            links[path] = target
+        elif entry.is_dir(follow_symlinks=False):
             folders.append(path)
         elif entry.is_file():
             files[path] = (entry.stat().st_size, _digest(entry.path))
         else:
             raise TrainingCodeError(
-                f"the checkpoint callable wrote {path}, which is neither a file nor a folder nor a link to a file: "
-                "a checkpoint can hold nothing else"
+                f"the checkpoint callable wrote {path}, which is neither a file nor a folder nor a link: a "
+                "checkpoint can hold nothing else"
             )
     size = sum(size for size, _ in files.values())
-    return Manifest(trial, length, attempt, size=size, files=files, folders=folders, **about._asdict())
+    return Manifest(trial, length, attempt, size=size, files=files, folders=folders, links=links, **about._asdict())
 
 
 def decode(data: bytes, where: str) -> Manifest:
@@ -185,7 +192,7 @@ def check(directory: Path, manifest: Manifest, where: str | None = None) -> None
         CheckpointError: they differ; names the file.
     """
     where = where or str(directory)
-    there = {path: entry for path, entry in _contents(directory) if path != MANIFEST}
+    there = {path: entry for path, entry in contents(directory) if path != MANIFEST}
     for path, (size, digest) in manifest.files.items():
         entry = there.pop(path, None)
         if entry is None or not entry.is_file():
@@ -198,17 +205,12 @@ def check(directory: Path, manifest: Manifest, where: str | None = None) -> None
     for path in manifest.folders:
         if there.pop(path, None) is None:
             raise CheckpointError(f"the checkpoint {where} is damaged: the folder {path} is missing")
+    for path, target in manifest.links.items():
+        entry = there.pop(path, None)
+        if entry is None or not entry.is_symlink() or str(Path(entry).readlink()) != link_text(path, target):
+            raise CheckpointError(f"the checkpoint {where} is damaged: the link {path} to {target} is missing")
     for path in there:
         raise CheckpointError(f"the checkpoint {where} has changed: {path} wasn't saved with it; move it elsewhere")
-
-
-def _contents(directory: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything below a directory, by its path inside, in the order of names."""
-    with os.scandir(directory) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            yield prefix + entry.name, entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _contents(entry.path, f"{prefix}{entry.name}/")
 
 
 def _checked(manifest: Manifest) -> Manifest:
@@ -224,7 +226,11 @@ def _checked(manifest: Manifest) -> Manifest:
     if not (
         all(map(_is_count, (*counts, *(length for length, _ in reports))))
         and all(isinstance(text, str) for text in texts)
-        and all(map(_is_inside, (*files, *manifest.folders)))
+        and all(map(_is_inside, (*files, *manifest.folders, *manifest.links)))
+        # A link in a linked folder could lead out of the checkpoint.
+        and {os.path.dirname(path) for path in manifest.links} <= {"", *manifest.folders}  # noqa: PTH120
+        and set(manifest.links.values()) <= {*files, *manifest.folders, *manifest.links}
+        and not manifest.links.keys() & {*files, *manifest.folders}
         and all(map(_are_metrics, (manifest.metrics, *(metrics for _, metrics in reports))))
     ):
         raise ValueError("fields")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ashwood.errors import CheckpointError, TrainingCodeError
+from ashwood.trial.storage.links import settle_links
 from ashwood.trial.storage.manifest import About, Manifest, decode, read_manifest, verify
 
 Write = Callable[[Path], object]
@@ -214,10 +215,10 @@ def parsed(name: str) -> Name:
 
 
 def fill(directory: Path, write: Write) -> None:
-    """Let training code write a checkpoint into an empty directory.
+    """Let training code write a checkpoint into an empty directory, and settle the links that it wrote.
 
     Raises:
-        TrainingCodeError: it is asynchronous, or wrote nothing.
+        TrainingCodeError: it is asynchronous, wrote nothing, or a link that cannot be kept.
     """
     result = write(directory)
     if hasattr(result, "__await__"):
@@ -230,3 +231,4 @@ def fill(directory: Path, write: Write) -> None:
         raise TrainingCodeError(
             "the checkpoint callable wrote nothing: it gets a directory (a pathlib.Path) and has to write files into it"
         )
+    settle_links(directory)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
 from ashwood.errors import CheckpointError, StorageUnreachable
+from ashwood.trial.storage.links import restore_links
 from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, check, decode, describe
 from ashwood.trial.storage.patience import BRIEF, Patience, Progress, persist
 from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
@@ -124,12 +125,11 @@ class RemoteStorage(Storage):
             raise CheckpointError(f"the checkpoint {where} is incomplete or damaged: it has no {MANIFEST}")
         with scratch() as directory:
             manifest = self.manifest(name)
-            for folder in manifest.folders:
-                (directory / folder).mkdir(parents=True, exist_ok=True)
             for path, size in there.items():
                 if path != MANIFEST:
                     (directory / path).parent.mkdir(parents=True, exist_ok=True)
                     self._download(f"{name}/{path}", directory / path, size)
+            restore_links(directory, manifest.folders, manifest.links)
             check(directory, manifest, where)
             (directory / MANIFEST).write_bytes(manifest.encode())  # so that a copy of it is a checkpoint too
             yield directory

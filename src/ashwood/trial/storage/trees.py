@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -33,6 +35,16 @@ def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
     except OSError:
         if not ignore_errors:
             raise
+
+
+def size_of_tree(directory: Path) -> int:
+    """Return the bytes of all files below a directory; links are not followed."""
+    size = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with suppress(OSError):  # It is deleted meanwhile.
+                size += Path(folder, name).lstat().st_size
+    return size
 
 
 def name_below(top: Path, path: Path) -> str | None:

@@ -5,7 +5,7 @@ import { h, put } from "../dom.js";
 import { chosen, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { follow } from "../live.js";
-import { badge, copyButton, empty, moment } from "../parts.js";
+import { badge, copyButton, empty, moment, seenLine } from "../parts.js";
 
 /** @param {import("../router.js").Place} place */
 export default async function comparePage(place) {
@@ -107,10 +107,12 @@ function heading(each) {
 function rows(all) {
   const lines = [
     [
-      "Best metric",
-      (e) => (
-        e.best ? `${format.number(e.best.metric)} ${e.metric}, at ${format.length(e.best.length, e.unit)}` : format.NONE
-      ),
+      "Best",
+      (e) => {
+        const at = e.best ? `, at ${format.length(e.best.length, e.unit)}` : "";
+        const seen = seenLine(e.seen, e, e.best);
+        return `${e.best ? format.number(e.best.metric) : format.NONE} ${e.metric}${at}${seen ? `\n${seen}` : ""}`;
+      },
     ],
     ["Progress", (e) => format.percent(e.fraction)],
     ["Trials", (e) => `${format.count(e.trials_created)} of ${format.count(e.trials_planned)}`],

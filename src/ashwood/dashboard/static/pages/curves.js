@@ -28,10 +28,10 @@ export default async function curves({ model, signal, figure, openTrial }) {
       load();
     },
   });
-  const best = `best_${data.metric}`;
+  const best = `best.${data.metric}`;
   table.setColumns([
     { key: "trial", label: "Trial", kind: "number", width: "4rem" },
-    { key: best, label: data.metric, kind: "number" },
+    { key: best, label: `best ${data.metric}`, kind: "number" },
     { key: "length", label: data.unit || "length", kind: "number" },
     { key: "state", label: "State", kind: "state", render: (row) => badge(row.state) },
   ]);

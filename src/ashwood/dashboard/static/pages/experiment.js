@@ -7,7 +7,7 @@ import { chosen, controlsOf, Figure } from "../figure.js";
 import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Model } from "../model.js";
-import { badge, commandLine, Fact, failure, Progress, rebadge, tabs } from "../parts.js";
+import { badge, commandLine, Fact, failure, Progress, rebadge, seenLine, tabs } from "../parts.js";
 import { go } from "../router.js";
 import { budget, timeline } from "./charts.js";
 import config from "./config.js";
@@ -200,7 +200,8 @@ class Header {
       best ? format.number(best.metric) : format.NONE,
       best
         ? `${data.metric}, trial ${best.trial} at ${format.length(best.length, data.unit)}`
-        : `no ${data.metric} yet`,
+        : data.seen ? `no checkpoint with a ${data.metric}` : `no ${data.metric} yet`,
+      seenLine(data.seen, data, best),
     );
     const states = Object.entries(data.trials ?? {}).filter(([, number]) => number);
     this.trials.set(
@@ -322,6 +323,7 @@ class Header {
     });
     const atOnce = number("max_concurrent_trials", 0);
     const trials = number("max_trials", 1);
+    const invalid = number("max_invalid_trials", 1);
     const bound = (name, value, least) =>
       h("input", { type: "number", step: "any", min: least, name, value: value ?? "" });
     const metric = bound("metric_at", now.metric_at, null);
@@ -348,6 +350,13 @@ class Header {
         h(
           "label",
           { class: "field" },
+          h("span", null, "max_invalid_trials"),
+          invalid,
+          h("small", null, "It pauses when so many trials have declared their hyperparameters invalid."),
+        ),
+        h(
+          "label",
+          { class: "field" },
           h("span", null, "stop_when: metric_at"),
           metric,
           h("small", null, `A ${data.metric} that is enough: it ends then. Empty: none is.`),
@@ -365,6 +374,7 @@ class Header {
         const wanted = {
           max_concurrent_trials: Number(atOnce.value),
           max_trials: Number(trials.value),
+          max_invalid_trials: Number(invalid.value),
           metric_at: metric.value === "" ? null : Number(metric.value),
           max_seconds: hours.value === "" ? null : Number(hours.value) * HOUR,
         };
@@ -432,7 +442,7 @@ class Header {
       data.state === "paused" || data.state === "stopped"
         ? notice(
           "",
-          h("b", null, `It is ${data.state}${data.why_ended ? `: ${data.why_ended}` : ""}. `),
+          h("b", null, `It is ${standing(data.state, data.why_ended)}. `),
           "It goes on where it stands.",
           commandLine(`ashwood resume ${data.id}`),
         )
@@ -447,6 +457,12 @@ class Header {
         : null,
     );
   }
+}
+
+/** Why it paused or stopped; a reason such as "paused on request" says the state itself. */
+function standing(state, why) {
+  if (!why) return state;
+  return why.startsWith(`${state} `) ? why : `${state}: ${why}`;
 }
 
 function setTo(name, value) {

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h, put } from "../dom.js";
 import * as format from "../format.js";
-import { card, copyButton, empty, hyperparameters, moment } from "../parts.js";
+import { card, copyButton, empty, hyperparameters, moment, seenLine } from "../parts.js";
 import { linked } from "./events.js";
 
 const LINES = 8;
@@ -21,12 +21,13 @@ export default async function overview({ model, signal, figure, openTrial }) {
 
   const showBest = () => {
     const { data } = model;
-    const key = JSON.stringify([data.best_trial?.trial, data.best_trial?.state, data.best]);
+    const { trial, state, download } = data.best_trial ?? {};
+    const key = JSON.stringify([trial, state, download, data.best, data.seen]);
     if (winner.dataset.shown === key) return;
     winner.dataset.shown = key;
     put(
       winner,
-      data.best
+      data.best_trial
         ? bestTrial(model.id, data)
         : h("p", { class: "muted" }, `No trial has reported a ${data.metric} that is a number yet.`),
     );
@@ -109,29 +110,36 @@ function told({ text, decided }) {
 }
 
 function bestTrial(id, data) {
-  const { best } = data;
+  const { best, best_trial: trial } = data;
+  const seen = seenLine(data.seen, data, best);
   return h(
     "div",
     { class: "winner" },
     h(
       "p",
       null,
-      h("a", { href: `/experiments/${id}/trials/${best.trial}`, class: "strong" }, `Trial ${best.trial}`),
-      h("span", { class: "muted" }, ` · ${data.best_trial?.state ?? ""}`),
+      h("a", { href: `/experiments/${id}/trials/${trial.trial}`, class: "strong" }, `Trial ${trial.trial}`),
+      h("span", { class: "muted" }, ` · ${trial.state}`),
     ),
     h(
       "p",
       { class: "metric" },
-      h("b", null, format.number(best.metric)),
-      h("span", { class: "muted" }, ` ${data.metric} at ${format.length(best.length, data.unit)}`),
+      h("b", null, best ? format.number(best.metric) : format.NONE),
+      h(
+        "span",
+        { class: "muted" },
+        best ? ` ${data.metric} at ${format.length(best.length, data.unit)}` : ` no checkpoint with a ${data.metric}`,
+      ),
     ),
-    data.best_trial ? hyperparameters(data.best_trial.hyperparameters) : null,
+    seen ? h("p", { class: "muted" }, seen) : null,
+    hyperparameters(trial.hyperparameters),
     h(
       "div",
       { class: "copies" },
-      data.best_trial ? copyButton(() => data.best_trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML") : null,
-      data.best_trial
-        ? copyButton(() => data.best_trial.as_python, "Hyperparameters as Python", "Copy as Python")
+      copyButton(() => trial.as_yaml, "Hyperparameters as YAML", "Copy as YAML"),
+      copyButton(() => trial.as_python, "Hyperparameters as Python", "Copy as Python"),
+      trial.download
+        ? h("a", { href: trial.download, class: "button small", download: "" }, "Download checkpoint")
         : null,
     ),
   );

@@ -8,7 +8,7 @@ import * as format from "../format.js";
 import { bind } from "../keys.js";
 import { Log } from "../log.js";
 import { Model } from "../model.js";
-import { badge, card, copyButton, Fact, failure, hyperparameters, moment, rebadge } from "../parts.js";
+import { badge, card, copyButton, Fact, failure, hyperparameters, moment, rebadge, seenLine } from "../parts.js";
 import { go } from "../router.js";
 
 const AGAIN = 1_500;
@@ -53,12 +53,16 @@ export default async function trialPage(place) {
     const { unit, metric } = data;
     if (state.dataset.state !== trial.state) announce(`Trial ${number} is ${trial.state}.`);
     rebadge(state, trial.state);
-    const value = trial[`best_${metric}`];
+    const [value, seen] = [trial[`best.${metric}`] ?? null, trial[`seen.${metric}`] ?? null];
+    const isBetter = seen !== null && (value === null || (data.smaller_is_better ? seen < value : seen > value));
     best.set(
       format.value(value),
-      value === null || value === undefined
-        ? `no ${metric}${trial.length ? " that is a finite number" : " yet"}`
-        : `${metric} at ${format.length(trial.best_length, unit)}`,
+      value !== null
+        ? `${metric} at ${format.length(trial.best_length, unit)}`
+        : seen !== null
+        ? `no checkpoint with a ${metric}`
+        : `no ${metric}${trial.length ? " that is a finite number" : " yet"}`,
+      isBetter ? seenLine({ metric: seen, length: trial.seen_length }, data) : "",
     );
     length.set(format.length(trial.length, unit), `of ${format.length(data.max_length, unit)}`);
     where.set(

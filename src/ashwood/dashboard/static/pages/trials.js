@@ -12,6 +12,7 @@ const HIDDEN = new Set([
   "seed",
   "attempts",
   "best_length",
+  "seen_length",
   "preempted",
   "node",
   "checkpoint",
@@ -26,6 +27,7 @@ const NAMES = {
   rung: "Rung",
   length: "Length",
   best_length: "Best at",
+  seen_length: "Best seen at",
   seed: "Seed",
   attempts: "Attempts",
   failures: "Failures",
@@ -50,7 +52,6 @@ export function conditions(text) {
 /** A column of trials as a table shows it. */
 function trialColumn(column) {
   const shown = { ...column, label: column.label ?? column.key.replace(/^hparams\./, ""), sortable: true };
-  if (column.key.startsWith("best_")) shown.label = column.label.replace("_", " ");
   if (column.key in NAMES) shown.label = NAMES[column.key];
   if (column.key === "state") return { ...shown, kind: "state", render: (row) => badge(row.state) };
   if (column.kind === "time") return { ...shown, render: (row) => moment(row[column.key]) };
@@ -116,7 +117,7 @@ export default async function trials({ model, signal, place }) {
   });
 
   const hidden = () => new Set(
-    kept.get(name) ?? columns.filter((column) => HIDDEN.has(column.key)).map((column) => column.key),
+    kept.get(name) ?? columns.map(({ key }) => key).filter((key) => HIDDEN.has(key) || key.startsWith("seen.")),
   );
   const shown = () => {
     const without = hidden();

@@ -1,0 +1,124 @@
+"""Rows in columns: 100,000 of them fit into memory, and into a file at once."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import chain, starmap
+from math import isnan, nan
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, overload
+
+Row = TypeVar("Row")
+
+
+class Tuples:
+    """A column of tuples of numbers, or of records that consist of numbers, in one array."""
+
+    def __init__(self, make: Callable[..., Any] | None = None, width: int = 1) -> None:
+        """Hold numbers; or records that ``make`` makes of ``width`` numbers each."""
+        self._make = make
+        self._width = width
+        self._numbers = array("d")
+        self._begins = array("q")
+        self._sizes = array("H")
+
+    def append(self, value: None) -> None:  # noqa: ARG002 - as to a list
+        """Add an empty tuple."""
+        self._begins.append(0)
+        self._sizes.append(0)
+
+    def __setitem__(self, index: int, value: Iterable[Any]) -> None:
+        # What was there stays in the array: a row is settled a few times at most.
+        self._begins[index] = begin = len(self._numbers)
+        self._numbers.extend(value if self._make is None else chain.from_iterable(value))
+        self._sizes[index] = len(self._numbers) - begin
+
+    def size(self, index: int) -> int:
+        """Return how many numbers a tuple has."""
+        return self._sizes[index]
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        begin, size = self._begins[index], self._sizes[index]
+        numbers = self._numbers[begin : begin + size]
+        if self._make is None or not size:
+            return tuple(numbers)
+        return tuple(starmap(self._make, zip(*[iter(numbers)] * self._width, strict=True)))
+
+
+class Rows(Sequence[Row], Generic[Row]):
+    """Rows of a dataclass.  Those that change now are objects; of the others there are the values alone.
+
+    Attributes:
+        changing: the rows that change now, by index.
+    """
+
+    def __init__(self, kind: Any, codes: Sequence[str | Tuples]) -> None:
+        """Begin with none.
+
+        Args:
+            kind: the dataclass.
+            codes: for each of its fields the type of an array; or ``?d`` for a float that can be None and is never NaN;
+                or a column of tuples; or an empty text for other values.
+        """
+        self._kind = kind
+        names = (field.name for field in fields(kind))
+        self._values: Callable[[Row], tuple[Any, ...]] = attrgetter(*names)
+        self._optional = [number for number, code in enumerate(codes) if code == _OPTIONAL]
+        self._columns: list[Any] = [_column(code) for code in codes]
+        self.changing: dict[int, Row] = {}
+
+    def add(self, row: Row) -> int:
+        """Add a row that can change until it is settled, and return its index."""
+        index = len(self)
+        for column in self._columns:
+            column.append(0 if isinstance(column, array) else None)
+        self.changing[index] = row
+        return index
+
+    def change(self, index: int) -> Row:
+        """Return a row that can change until it is settled."""
+        if (row := self.changing.get(index)) is None:
+            row = self.changing[index] = self[index]
+        return row
+
+    def settle(self, index: int) -> None:
+        """Keep the values of a row that does not change now."""
+        row = self.changing.pop(index)
+        for column, value in zip(self._columns, self._values(row), strict=True):
+            column[index] = nan if value is None and isinstance(column, array) else value
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | Sequence[Row]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        if (row := self.changing.get(index)) is not None:
+            return row
+        return self._made([column[index] for column in self._columns])
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self.__getitem__, range(len(self)))
+
+    def _made(self, values: list[Any]) -> Row:
+        for number in self._optional:
+            if isnan(values[number]):
+                values[number] = None
+        made: Row = self._kind(*values)
+        return made
+
+
+_OPTIONAL = "?d"
+
+
+def _column(code: str | Tuples) -> Any:
+    if isinstance(code, Tuples):
+        return code
+    return array(code.removeprefix("?")) if code else []
