@@ -80,7 +80,7 @@ def test_replay_rebuilds_state_and_summary(damaged: Workplace) -> None:
     said = damaged.ashwood("best", "2")
     assert "warning: experiment 2 is damaged" in said
     assert said.endswith(best)
-    assert "rebuilt from the log" in damaged.ashwood("replay", "2")
+    assert "rebuilt from the event log" in damaged.ashwood("replay", "2")
     after = damaged.json("list")
     for record in (*before, *after):  # These depend on the time.
         record["summary"] = {
