@@ -43,7 +43,7 @@ def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("state", "step"), sorted(set(product(TrialState, Step)) - set(TRANSITIONS)))
 def test_what_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> None:
-    with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't be: {re.escape(step)}"):
+    with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't take the step '{re.escape(step)}'"):
         after(state, step)
 
 
@@ -56,8 +56,9 @@ def test_every_state_is_reached_and_the_ends_are_final_unless_failed_trials_are_
 def test_the_picture_shows_every_step_of_the_table() -> None:
     assert lifecycle.__doc__ is not None
     pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
-    for step in ("promoted", "waits at a rung", "bracket finished", "goes on", "retried", "reached max_length",
-                 "dropped", "failed too often", "rejected", "killed by a user", "reopened", "continued"):  # fmt: skip
+    for step in ("promoted", "paused at a rung", "bracket finished", "continued at once", "retried",
+                 "reached max_length", "stopped early", "failed too often", "rejected", "killed by a user", "reopened",
+                 "continued with the experiment"):  # fmt: skip
         assert step in pictured
         assert Step(step) in {step for _, step in TRANSITIONS}
     assert len(Step) == 12

@@ -145,7 +145,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         trial = self.living()[pick % len(self.living())]
         getattr(self.world, how)(trial)
         assert self.world.experiment.trials[trial].ended
-        with pytest.raises(IllegalEvent, match=f"trial {trial} has ended already"):
+        with pytest.raises(IllegalEvent, match=f"trial {trial} has already ended"):
             getattr(self.world, how)(trial)
 
     @rule()

@@ -54,7 +54,7 @@ def test_cancelling_saves_what_trains_and_ends_for_good(begin: Begin) -> None:
     world.report(world.processes[0], 2, loss=0.5)
     assert world.cancel() == (CANCELED, SuspendTrial(1, 1), SuspendTrial(2, 1))
     assert world.experiment.state is ExperimentState.STOPPING
-    with pytest.raises(IllegalEvent, match="being canceled already"):
+    with pytest.raises(IllegalEvent, match="already being canceled"):
         world.cancel()
     world.end(world.processes[1])
     assert world.stop() == (
@@ -166,7 +166,7 @@ def test_a_killed_trial_is_the_worst_of_its_rung_and_its_slot_is_free_at_once(be
     assert world.handle(AttemptFailed(0, process.attempt, "killed on request")) == ()
     # Two results, of which the killed one is the worse: one goes on.
     assert isinstance(world.report(world.processes[1], 2, loss=9.0)[0], ContinueTrial)
-    with pytest.raises(IllegalEvent, match="trial 0 has ended already: it is killed"):
+    with pytest.raises(IllegalEvent, match="trial 0 has already ended: it is killed"):
         world.stop_trial(0)
 
 
@@ -193,7 +193,7 @@ def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(
     suspended, closed, created = world.train(world.processes[0], 4.5)
     why = TrialTimeIsUp(10.5, 10.0)
     assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
-    assert str(why) == "trained for 10.5 s, the most that a trial may train is 10 s (max_trial_time); its results stand"
+    assert str(why) == "trained for 10.5 s; the limit is 10 s (max_trial_time); its results count"
     assert isinstance(created, CreateTrial)
     # Its process finishes the step; the results of the checkpoint that it saves count.
     assert world.report(world.processes[0], 2, loss=0.05) == ()
@@ -257,7 +257,8 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
     [
         (
             {"divisor": 3},
-            "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at",
+            "divisor can't be changed; settings that can be changed: max_concurrent_trials, max_trials, "
+            "max_invalid_trials, stop_at",
         ),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
