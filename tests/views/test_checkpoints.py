@@ -91,4 +91,4 @@ def test_why_each_is_kept(spec: ExperimentSpec) -> None:
     for trial in range(4):
         of_it = {row.name for row in fold(spec, events).of(trial)}
         assert fold(spec, events).kept_as(trial) == {name: why for name, why in kept.items() if name in of_it}
-    assert set(fold(replace(spec, checkpoint_policy=None), events).kept_as().values()) == {("every one is kept",)}
+    assert set(fold(replace(spec, checkpoint_policy=None), events).kept_as().values()) == {("all are kept",)}

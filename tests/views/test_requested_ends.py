@@ -30,7 +30,5 @@ def test_an_attempt_that_was_ended_on_request_is_no_failure() -> None:
 
 
 def test_it_is_told_as_what_it_is() -> None:
-    assert (
-        describe_event(AttemptFailed(3, 1, ABORTED), Unit.EPOCHS) == "trial 3 was ended, attempt 1: killed on request"
-    )
+    assert describe_event(AttemptFailed(3, 1, ABORTED), Unit.EPOCHS) == "trial 3 was killed on request, attempt 1"
     assert describe_event(AttemptFailed(3, 1, "oh\nno"), Unit.EPOCHS) == "trial 3 failed, attempt 1: oh"
