@@ -208,7 +208,7 @@ def living_lock(worker: Path) -> Path:
     return worker / _LOCK
 
 
-def test_directories_of_trials_stay_until_they_are_abandoned_or_cleaned(base: Path) -> None:
+def test_trial_directories_stay_until_abandoned_or_cleaned(base: Path) -> None:
     former, other = (_directories_of(key) / "3-0123abcd" for key in ("key", "other"))
     for directory in (former, other):
         directory.mkdir(parents=True)

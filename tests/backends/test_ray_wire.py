@@ -176,7 +176,7 @@ def test_directory_round_trips_through_pack_and_unpack(
     assert there == content
 
 
-def test_links_of_a_checkpoint_arrive_as_links_and_files_elsewhere_as_files(tmp_path: Path) -> None:
+def test_pack_directory_keeps_inner_links_and_copies_outside_files(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     for directory in (source / "step" / "empty", target):
         directory.mkdir(parents=True)

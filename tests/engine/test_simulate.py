@@ -209,7 +209,7 @@ def test_time_is_up_to_the_second_however_long_nothing_happens() -> None:
     ("workers", "faults", "why"),
     [
         (Workers(((0.0, 2), (50.0, 0))), NO_FAULTS, "standstill"),
-        (4, Faults(preemptions=inf), "gets nowhere"),
+        (4, Faults(preemptions=inf), "makes no progress"),
     ],
 )
 def test_an_experiment_that_can_not_go_on_says_so_and_is_paused(

@@ -47,8 +47,8 @@ def main(path: Path) -> None:
     """Write a store with one experiment for each state in which a driver can leave one."""
     with closing(SqliteStore(path)) as store:
         _run(store, _spec())
-        told: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
-        _run(store, replace(_spec(), stop_at=0.4, max_trial_time=2.0), after=told)
+        asked: dict[int, Event] = {9: TrialWarned(0, 1, "it never reads trial.checkpoint"), 12: TrialTrained(1, 1, 2.5)}
+        _run(store, replace(_spec(), stop_at=0.4, max_trial_time=2.0), after=asked)
         _run(store, _spec(mode=Mode.AUTO), after={20: CancelRequested(), 10: SettingsChanged({"max_trials": 12})})
         _run(store, _spec(method=Method.ASYNC_HALVING), after={8: TrialKillRequested(1)}, dies_after=60)
         _run_again(store, replace(_spec(), max_restarts=0))

@@ -106,7 +106,7 @@ def test_log_of_version_6_has_warning_of_training_code(tmp_path: Path) -> None:
     assert [entry.decisions for entry in warned] == [(Warn("trial 0: it never reads trial.checkpoint"),)]
 
 
-def test_that_of_version_7_has_a_trial_that_trained_too_long(tmp_path: Path) -> None:
+def test_log_of_version_7_has_trial_stopped_by_max_trial_time(tmp_path: Path) -> None:
     path = tmp_path / "ashwood.db"
     shutil.copy(LOGS / "version-7.db", path)
     with closing(SqliteStore(path)) as store:

@@ -343,7 +343,7 @@ def test_next_driver_kills_waiting_actors_only_if_they_have_no_process(monkeypat
     assert killed == ["mine-waits"]
 
 
-def test_driver_limits_logs_that_workers_send(cluster: FakeCluster, requested: list[Worker], tmp_path: Path) -> None:
+def test_driver_limits_size_of_received_logs(cluster: FakeCluster, requested: list[Worker], tmp_path: Path) -> None:
     with backend_on(cluster, tmp_path, max_log_size=100_000) as backend:
         worker = training_worker(backend, requested)
         for _ in range(4):

@@ -203,23 +203,23 @@ def test_interrupted_delivery_is_replaced_by_next_one(tmp_path: Path) -> None:
         assert (there / "model").read_text() == "weights"
 
 
-def test_worker_ships_what_is_printed_once_also_if_its_log_is_trimmed(tmp_path: Path) -> None:
+def test_worker_sends_output_once_if_its_log_is_trimmed(tmp_path: Path) -> None:
     log, logs = tmp_path / "trial-0.log", _Logs(tmp_path, 5, 100_000)
     lines = [f"{number:09}\n" for number in range(60_000)]
-    shipped = ""
+    sent = ""
     for first in range(0, 60_000, 6_000):
         with log.open("a") as file:
             file.writelines(lines[first : first + 6_000])
-        if first % 12_000:  # Otherwise it is trimmed before it is shipped.
-            shipped += "".join(text for _, text in logs.unread(0))
+        if first % 12_000:  # Otherwise it is trimmed before it is sent.
+            sent += "".join(text for _, text in logs.unread(0))
         trim(log, 100_000)
-        news = list(logs.unread(0))
-        assert {name for name, _ in news} <= {"trial-0.log"}
-        shipped += "".join(text for _, text in news)
-    parts = re.split(r"\n\[\.\.\. \d+ bytes are left out .*\]\n", shipped)
+        unread = list(logs.unread(0))
+        assert {name for name, _ in unread} <= {"trial-0.log"}
+        sent += "".join(text for _, text in unread)
+    parts = re.split(r"\n\[\.\.\. \d+ bytes are left out .*\]\n", sent)
     numbers = [int(line) for part in parts for line in part.split("\n")[1:-1]]
-    assert numbers == sorted(set(numbers)), "nothing is shipped twice"
+    assert numbers == sorted(set(numbers)), "some output was sent twice"
     assert len(parts) == 5
-    assert shipped.endswith(lines[-1])
+    assert sent.endswith(lines[-1])
     assert list(logs.unread(1)) == []
     assert not log.exists()

@@ -92,8 +92,8 @@ def views_of(told: Chronicle) -> list[str]:
             [bracket.planned, bracket.created, *(vars_of(rung) for rung in bracket.rungs)]
             for bracket in progress.ladder.brackets
         ],
-        timeline.spans,
-        timeline.paths,
+        list(timeline.spans),
+        dict(timeline.paths),
         timeline.live,
         timeline.presences(),
         told.checkpoints.rows,

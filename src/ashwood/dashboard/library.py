@@ -7,7 +7,7 @@ import time
 from array import array
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from math import ceil
@@ -26,6 +26,7 @@ from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress
 from ashwood.views.table import Record, columns_in, select, trial_record
+from ashwood.views.trials import TrialRow
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -40,6 +41,8 @@ _MOST_REMEMBERED = 200_000
 """Entries and decisions, of those that were asked for last."""
 _WORTH_KEEPING = 20_000
 """So many entries are folded in a second or so."""
+_EXAMPLES = 200
+"""Number of records of which all columns are noted."""
 _UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
 """Numbers that nobody looks for by their digits."""
 
@@ -225,26 +228,37 @@ class Followed:
         """Return the trials that fit all conditions and contain a text in small letters, in order.
 
         Among equals, and without ``sort``, the best comes first.  Records of all trials would need more memory than
-        all the rest, so they are made again for each question, and only what it needs of them is held.
+        all the rest, so they are made again for each question that needs them, and only the columns in it are held.
 
         Raises:
             AshwoodError: a condition is none, or there is no such column.
         """
         asked = (self.seq, tuple(where), sort, text)
         if self._found[0] != asked:
-            held = {"trial", *columns_in((*where, sort, self.best_first))}
-            records = list[Record]()
-            for trial in self.chronicle.progress.trials.rows:
-                record = self.record(trial)
-                for name, value in record.items():
+            rows = self.chronicle.progress.trials.ranked()
+            self._note_columns(rows)
+            if rows and (where or sort or text):
+                held = {"trial", *columns_in(where, sort, self.columns)}
+                records = [
+                    {name: record[name] for name in held if name in record}
+                    for record in (self.record(row.id) for row in rows)
+                    if not text or _contains(record, text)
+                ]
+                found = [record["trial"] for record in select(records, where, sort, self.columns)]
+            else:
+                found = [row.id for row in rows]
+            self._found = (asked, array("q", found))
+        return self._found[1]
+
+    def _note_columns(self, rows: Iterable[TrialRow]) -> None:
+        """Note the columns of the table, which are known from a few records: trials differ only in their metrics."""
+        metrics = set[str]()
+        for place, row in enumerate(rows):
+            if place < _EXAMPLES or not row.metrics.keys() <= metrics:
+                metrics |= row.metrics.keys()
+                for name, value in self.record(row.id).items():
                     if self.columns.get(name) is None:
                         self.columns[name] = value
-                if not text or _contains(record, text):
-                    records.append({name: record[name] for name in held if name in record})
-            if records:
-                records = select(select(records, (), self.best_first, self.columns), where, sort, self.columns)
-            self._found = (asked, array("q", [record["trial"] for record in records]))
-        return self._found[1]
 
     def latest(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 DEFAULT_HOME = ".ashwood"
 WAITS = "driver_waits"
-"""Key of a summary, see `Home.waits_for`."""
+"""Key in the summary of an experiment for what its driver waits for; see `Home.waits_for`."""
 _DATABASE = "ashwood.db"
 _POSTGRES = ("postgresql://", "postgres://")
 _OWN_FOLDER = re.compile(r"/[A-Za-z0-9._-]+-\d{8}-\d{6}-[0-9a-f]{6}(?=$|\?)")
@@ -220,7 +220,7 @@ class Home:
         match record.summary.get(WAITS):
             case {"process": process, "for": str(what)} if self.is_driven(record.id):
                 lease = self.store.lease(record.id)
-                # A driver that was killed while it waited has left the summary as it was.
+                # A driver that was killed while it waited cannot remove the key, so the owner must be the same process.
                 return what if lease is not None and lease.driver.process == process else None
         return None
 

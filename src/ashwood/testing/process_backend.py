@@ -135,8 +135,8 @@ class ProcessBackendContract(BackendContract):
         finally:
             backend.close()
 
-    def test_training_time_is_reported_while_code_hangs_and_before_the_last_word(self, tmp_path: Path) -> None:
-        """If ``max_trial_time`` limits it, however short an attempt is; the engine stops the trial."""
+    def test_training_time_is_reported_while_code_hangs_and_before_the_end(self, tmp_path: Path) -> None:
+        """This holds if ``max_trial_time`` is set, so that the engine can stop the trial in time."""
         backend = self.make(toy_spec(tmp_path, max_trial_time=1.0, grace_period=0.3), tmp_path)
         try:
             *_, trained, ended = drive(backend, [job(hparams={"seconds": 0.01})])
@@ -145,12 +145,12 @@ class ProcessBackendContract(BackendContract):
             assert trained.seconds > 0.01
             hangs = {"do": "hang", "at": 1, "pid_file": str(tmp_path / "pid")}
             backend.dispatch([job(trial=1, target=5, hparams=hangs)])
-            told = next(event for event in events_of(backend) if isinstance(event, TrialTrained))
+            trained = next(event for event in events_of(backend) if isinstance(event, TrialTrained))
             backend.dispatch([Suspend(1, 1)])
             *_, last, killed = until_last_word(backend)
             assert isinstance(killed, AttemptPreempted)
             assert isinstance(last, TrialTrained)
-            assert min(told.seconds, last.seconds) > 0.25
+            assert min(trained.seconds, last.seconds) > 0.25
         finally:
             backend.close()
 

@@ -108,10 +108,14 @@ def select(
     return records
 
 
-def columns_in(asked: Iterable[str]) -> set[str]:
-    """Return the names of all columns that conditions and sort orders for `select` can refer to."""
-    names = {found[1] if (found := _CONDITION.fullmatch(each)) else each.removeprefix("-") for each in asked}
-    return {f"{prefix}{name}" for name in names for prefix in ("", "hparams.", "metrics.")}
+def columns_in(where: Iterable[str], sort: str, columns: Record) -> set[str]:
+    """Return the names of the columns to which conditions and a sort order for `select` refer.
+
+    Raises:
+        AshwoodError: there is no such column.
+    """
+    keys = [found[1] for condition in where if (found := _CONDITION.fullmatch(condition))]
+    return {_column([columns], key, columns) for key in (*keys, sort.removeprefix("-")) if key}
 
 
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:

@@ -275,7 +275,7 @@ def _home_of(key: str, node_id: str) -> Path:
 
 
 def _directories_of(key: str) -> Path:
-    """Return the folder of the directories of an experiment's trials on this machine, which all its workers share."""
+    """Return the parent of an experiment's trial directories on this machine, which all of its workers share."""
     return _base() / key / FOLDER
 
 
@@ -340,8 +340,8 @@ def _clear_dead(experiment: Path) -> None:
 def _sweep(base: Path) -> None:
     """Delete the directories of dead workers and of trials in which no file has changed for a week.
 
-    Until then, a driver may be started again and collect the checkpoints in them.  The directory of a trial stays as
-    long as a worker of its experiment lives.
+    Until then, a driver may be started again and collect the checkpoints in them.  A trial's directory stays as long as
+    a worker of its experiment lives.
     """
     oldest = time.time() - _ABANDONED_SECONDS
     for directory in base.glob("*/*/*"):

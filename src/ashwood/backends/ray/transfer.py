@@ -43,7 +43,7 @@ def pack_directory(directory: Path) -> Iterator[bytes]:
         try:
             with os.fdopen(write, "wb") as pipe, tarfile.open(fileobj=pipe, mode="w|") as tar:
                 for path, entry in contents(directory):
-                    # Checkpoints of version 0.1.0 can hold links to files elsewhere: those travel as files.
+                    # Checkpoints of version 0.1.0 can contain links to files outside, which are packed as files.
                     tar.dereference = entry.is_symlink() and inner_target(directory, path) is None
                     tar.add(entry.path, path, recursive=False)
         except BrokenPipeError:  # the caller stopped reading

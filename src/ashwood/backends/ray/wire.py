@@ -12,7 +12,7 @@ broken ERROR                the training code can't run on this node at all
 log FILE TEXT               TEXT, one character per byte, is appended to a file of the experiment's logs
 offer NAME TEXT             a checkpoint is complete; TEXT is its content, or null if the driver must fetch it
 need NAME                   the worker needs a checkpoint
-gone LEAVES                 the last message: the worker ends; LEAVES: whether it leaves files on its node
+gone LEAVES                 the last message: the worker ends; LEAVES is whether files of it stay on its node
 ==========================  ===========================================================
 
 ==========================  ===========================================================

@@ -69,7 +69,7 @@ export class Model {
           const row = delta.trials?.find((each) => each.trial === this.data.best_trial?.trial);
           if (row) this.data.best_trial = { ...this.data.best_trial, ...row };
           this.tell(delta);
-          // Hyperparameters and checkpoint of the best trial come with the whole of it; among many, it may have changed.
+          // Hyperparameters and checkpoint of the best trial come only with the whole, and many changes can replace it.
           if (delta.many || JSON.stringify(best) !== JSON.stringify(this.data.best)) this.reload();
         },
       },
