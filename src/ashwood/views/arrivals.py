@@ -17,7 +17,7 @@ from ashwood.views.simulation import simulate
 MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
 """Mean number of trials that reach each rung, for each bracket."""
 
-# These are enough for an expectation: so many trials make rounding errors small, so many searches random errors.
+# These are enough for a mean: many trials make rounding errors small, and many searches make random errors small.
 _SAMPLE_TRIALS = 2_000
 _SAMPLE_SEARCHES = 30
 

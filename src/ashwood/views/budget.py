@@ -65,10 +65,10 @@ class Budget:
         return sum(share.expected for bracket in self.shares for share in bracket)
 
 
-def budget(told: Chronicle) -> Budget:
+def budget(views: Chronicle) -> Budget:
     """Return what an experiment took according to reports, in O(n) time for n spans of work."""
-    timeline, spending = told.timeline, told.progress.trials.spending
-    shares = _expectations(told)
+    timeline, spending = views.timeline, views.progress.trials.spending
+    shares = _expectations(views)
     furthest: defaultdict[TrialId, int] = defaultdict(int)
     for span in timeline.spans:
         share = shares[span.bracket][span.rung]
@@ -81,8 +81,8 @@ def budget(told: Chronicle) -> Budget:
     return Budget(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
 
 
-def _expectations(told: Chronicle) -> list[list[Share]]:
-    plan = plan_search(told.spec.search)
+def _expectations(views: Chronicle) -> list[list[Share]]:
+    plan = plan_search(views.spec.search)
     return [
         [
             # A user may have changed the number of trials since the search was planned.
@@ -90,7 +90,7 @@ def _expectations(told: Chronicle) -> list[list[Share]]:
             for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
         ]
         for view, bracket, means in zip(
-            told.progress.ladder.brackets, plan.brackets, _means(told.spec.search), strict=True
+            views.progress.ladder.brackets, plan.brackets, _means(views.spec.search), strict=True
         )
     ]
 

@@ -123,7 +123,7 @@ class Chronicle:
 
 def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:
     """Fold the entries of a log, in order, and return the views."""
-    told = Chronicle(spec)
+    views = Chronicle(spec)
     for at, event, decisions in record:
-        told.apply(at, event, decisions)
-    return told
+        views.apply(at, event, decisions)
+    return views

@@ -189,7 +189,7 @@ class Measuring:
         )
 
     def paces(self) -> Mapping[TrialId, float]:
-        """Return the seconds for one unit of length, for each trial that was measured."""
+        """Return the seconds per unit of length of each measured trial."""
         return self._all_paces(*self._starts())
 
     # -- entries ------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ class Measuring:
         return max(0.0, fmean(known) if known else _intercept(stretches))
 
     def _all_paces(self, start: float, restore: float) -> dict[TrialId, float]:
-        """Return the seconds for one unit of length, for each trial."""
+        """Return the seconds per unit of length of each trial."""
         pure = self._pure_paces()
         totals = dict(pure)
         for trial, length, seconds, restored in self._firsts:

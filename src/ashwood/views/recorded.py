@@ -12,7 +12,7 @@ from ashwood.views.reports import Report
 from ashwood.views.trials import TrialRow
 
 
-def recorded(told: Chronicle) -> Recorded:
+def recorded(views: Chronicle) -> Recorded:
     """Return the learning curves of an experiment, in the order of its trials.
 
     Trials without a finite metric are left out.
@@ -20,11 +20,11 @@ def recorded(told: Chronicle) -> Recorded:
     Raises:
         ValueError: no trial has reported a finite metric.
     """
-    spec = told.spec
+    spec = views.spec
     sign = 1 if spec.smaller_is_better else -1
     curves = []
-    for row in told.progress.trials.rows.values():
-        reports = told.history.reports.of(row.id)
+    for row in views.progress.trials.rows.values():
+        reports = views.history.reports.of(row.id)
         losses = {
             report.length: sign * value
             for report in reports
