@@ -317,7 +317,7 @@ def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
     assert "The trial's results stand" in said
     assert "experiment 1 completed" in said
     assert states(workplace)[1] == "stopped"
-    assert "a trial may train is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")
+    assert "the limit is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")
 
 
 def test_search_without_a_finite_metric_says_so_at_its_end(workplace: Workplace) -> None:

@@ -193,7 +193,7 @@ def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(
     suspended, closed, created = world.train(world.processes[0], 4.5)
     why = TrialTimeIsUp(10.5, 10.0)
     assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
-    assert str(why) == "trained for 10.5 s; the limit is 10 s (max_trial_time); its results count"
+    assert str(why) == "trained for 10.5 s; the limit is 10 s (max_trial_time); its results stand"
     assert isinstance(created, CreateTrial)
     # Its process finishes the step; the results of the checkpoint that it saves count.
     assert world.report(world.processes[0], 2, loss=0.05) == ()

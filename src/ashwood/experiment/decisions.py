@@ -68,7 +68,7 @@ class StoppedByUser(NamedTuple):
     """A user stopped the trial with ``ashwood stop-trial``."""
 
     def __str__(self) -> str:
-        return "stopped on request; its results count"
+        return "stopped on request; its results stand"
 
 
 class TrialTimeIsUp(NamedTuple):
@@ -80,7 +80,7 @@ class TrialTimeIsUp(NamedTuple):
     def __str__(self) -> str:
         return (
             f"trained for {round(self.seconds, 1):g} s; the limit is {self.limit:g} s (max_trial_time); "
-            "its results count"
+            "its results stand"
         )
 
 
@@ -106,7 +106,7 @@ class GaveUp(NamedTuple):
 
     def __str__(self) -> str:
         times = "failed once" if self.failures == 1 else f"failed {self.failures} times"
-        return f"{times}; the last two errors are the same, at the same place" if self.is_same else times
+        return f"{times}, the last two times with the same error at the same place" if self.is_same else times
 
 
 class ExperimentEnded(NamedTuple):

@@ -229,7 +229,7 @@ class TrialKillRequested(NamedTuple):
 
 
 class TrialStopRequested(NamedTuple):
-    """A user asked to stop a trial, which ends it at its current length; its results count."""
+    """A user asked to stop a trial, which ends it at its current length; its results stand."""
 
     trial: TrialId
 
