@@ -104,7 +104,7 @@ def test_all_output_of_a_trial_goes_to_its_log(tmp_path: Path, make: Make) -> No
 def test_a_crash_tells_the_last_lines_of_the_log(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_crash.py", "print('almost there')\nos.abort()")
     events = drive(make("code_crash:train"), [job()])
-    assert error(events).startswith("the worker process was killed by SIGABRT: native code gave up\n")
+    assert error(events).startswith("the worker process was killed by SIGABRT: native code called abort()\n")
     assert "almost there" in error(events)
     assert "Fatal Python error: Aborted" in error(events)  # faulthandler's traceback
     assert "code_crash.py" in error(events)
@@ -148,9 +148,9 @@ def test_a_failure_is_of_bounded_size(tmp_path: Path, make: Make) -> None:
     [
         ("import nonexistent_library", "code:train", "No module named 'nonexistent_library'"),
         ("def trian(trial): ...", "code:train", r"code has no function 'train', did you mean 'trian'\?"),
-        ("train = 3", "code:train", "code:train is a int, but has to be a function"),
+        ("train = 3", "code:train", "code:train is a int, but must be a function"),
         ("", "cod:train", r"there is no module 'cod', did you mean 'code'\?"),
-        ("", "code", "names no function"),
+        ("", "code", "contains no function name"),
         ("def train(: ...", "code:train", "SyntaxError"),
         ("import sys; sys.exit('no')", "code:train", "SystemExit: no"),
         ("import os; os._exit(4)", "code:train", "exit code 4 while it imported the training code"),

@@ -153,5 +153,5 @@ def test_an_exception_that_is_its_own_context_is_looked_at_once() -> None:
 
 def test_logs_that_can_not_be_kept_anywhere_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
-    with pytest.raises(Exception, match=f"can't make {tmp_path}/logs"):
+    with pytest.raises(Exception, match=f"Cannot create {tmp_path}/logs"):
         backend(tmp_path, TOY)

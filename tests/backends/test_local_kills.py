@@ -154,7 +154,7 @@ def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: 
 
 
 class Sabotage(RandomKills):
-    """A storm that hits workers too, whatever they do, and the warden."""
+    """A storm that hits workers too, whatever they do, and the worker reaper."""
 
     def _send_random(self, trial: int, attempt: int) -> None:
         super()._send_random(trial, attempt)
@@ -163,5 +163,5 @@ class Sabotage(RandomKills):
         workers = [place.worker for place in backend._places if place.worker is not None]
         if workers and self._random.random() < 0.3:
             os.kill(self._random.choice(workers).pid, signal.SIGKILL)
-        if backend._warden is not None and self._random.random() < 0.1:
-            os.kill(backend._warden.pid, signal.SIGKILL)
+        if backend._reaper is not None and self._random.random() < 0.1:
+            os.kill(backend._reaper.pid, signal.SIGKILL)

@@ -159,7 +159,7 @@ with (
 ):
     backend.dispatch([job(target=100, hparams=hparams)])
     (directory / "worker").write_text(str(backend._places[0].worker.pid))
-    (directory / "warden").write_text(str(backend._warden.pid))
+    (directory / "reaper").write_text(str(backend._reaper.pid))
     while True:
         backend.next_events(None)
 """
@@ -182,7 +182,7 @@ def test_gpu_stays_reserved_while_a_worker_of_a_killed_driver_trains(
     arguments = json.dumps([str(tmp_path), *mode, hparams])
     with subprocess.Popen([sys.executable, "-c", DRIVER, arguments]) as driver:
         trial = wait_for_number(tmp_path / "pid")
-        numbers = [wait_for_number(tmp_path / name) for name in ("warden", "worker")]
+        numbers = [wait_for_number(tmp_path / name) for name in ("reaper", "worker")]
         driver.send_signal(signal.SIGSTOP)
         # A worker that runs the trial itself must live. Without one, processes of a command hold the lock themselves.
         for number in (numbers[0], driver.pid, *(numbers[1:] if mode[0] == "command" else [])):

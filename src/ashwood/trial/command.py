@@ -57,7 +57,7 @@ _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK")
 _CHUNK = 1 << 16
 _MOST_DESCRIPTORS = 253
-"""As many as Linux sends with one message: of the fence and of the locks of GPUs."""
+"""Most descriptors that Linux sends with one message, for the worker lock and the locks of GPUs."""
 
 
 class _Connection(Channel):
