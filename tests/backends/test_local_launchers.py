@@ -188,7 +188,7 @@ def test_launcher_may_read_hyperparameters_itself(tmp_path: Path, make: Make) ->
 def test_second_process_without_a_rank_is_refused(launch: Callable[..., LocalBackend]) -> None:
     body = "train()\nimport subprocess\nif 'CHILD' not in os.environ:\n    os.environ['CHILD'] = '1'\n"
     body += "    sys.exit(subprocess.run([sys.executable, *sys.argv]).returncode)"
-    assert "trains the trial as rank 0 already. If several processes" in error(drive(launch(body, count=1), [job()]))
+    assert "already trains the trial as rank 0. If several processes" in error(drive(launch(body, count=1), [job()]))
 
 
 def test_children_of_multiprocessing_train_as_ranks(tmp_path: Path, make: Make) -> None:
@@ -215,7 +215,7 @@ def test_rank_beside_a_process_without_a_number_is_refused(tmp_path: Path, make:
     (tmp_path / "train.py").write_text(TRAIN + body)
     python = f"{sys.executable} train.py"
     backend = make(f"{first} {python} 1 & {second} {python} 2; kill $!; exit 1", EntrypointKind.COMMAND)
-    assert "number all of them from 0 in RANK" in error(drive(backend, [job(target=3)]))
+    assert "set RANK in each, from 0" in error(drive(backend, [job(target=3)]))
 
 
 # -- processes that die -----------------------------------------------------------------------

@@ -65,8 +65,8 @@ def _filled(command: str, values: Mapping[str, Any], hparams: Mapping[str, Any])
 def _unknown(name: str, values: Mapping[str, Any]) -> str:
     there = ", ".join(dict.fromkeys((*(name for name in values if name not in OTHERS), *OTHERS)))
     return (
-        f"the command contains {{{name}}}, but there is no such hyperparameter{nearest(name, values)}. "
-        f"Known names: {there}. Write {{{{{name}}}}} for a literal {{{name}}}"
+        f"the command contains {{{name}}}, but there is no such hyperparameter{nearest(name, values)}; "
+        f"known names: {there}. Write {{{{{name}}}}} for a literal {{{name}}}"
     )
 
 
