@@ -254,18 +254,18 @@ DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
         r"the content of model\.pt has changed",
     ),
     "missing": (lambda f: f.remove(f"{NAME}/a/b.pt"), r"a/b\.pt is missing"),
-    "extra": (lambda f: f.write(f"{NAME}/model-2.pt", b"x"), r"model-2\.pt wasn't saved with it"),
+    "extra": (lambda f: f.write(f"{NAME}/model-2.pt", b"x"), r"model-2\.pt was not saved with it"),
     "no manifest": (lambda f: f.remove(f"{NAME}/{MANIFEST}"), f"has no {MANIFEST}"),
-    "empty manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b""), f"its {MANIFEST} can't be read"),
-    "garbage manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"\xff[]{"), f"its {MANIFEST} can't be read"),
-    "half a manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 1}'), f"its {MANIFEST} can't be read"),
-    "a manifest that is a list": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"[]"), f"its {MANIFEST} can't be read"),
+    "empty manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b""), f"its {MANIFEST} cannot be read"),
+    "garbage manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"\xff[]{"), f"its {MANIFEST} cannot be read"),
+    "half a manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 1}'), f"its {MANIFEST} cannot be read"),
+    "a manifest that is a list": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"[]"), f"its {MANIFEST} cannot be read"),
     "a manifest that leads outside": (
         lambda f: f.write(
             f"{NAME}/{MANIFEST}",
             f.read(f"{NAME}/{MANIFEST}").replace(b'"a/b.pt"', b'"../b.pt"'),
         ),
-        f"its {MANIFEST} can't be read",
+        f"its {MANIFEST} cannot be read",
     ),
     "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 4}'), "newer Ashwood"),
 }
@@ -373,7 +373,7 @@ def test_delete_removes_a_checkpoint_and_may_be_repeated(storage: Storage, files
 def test_delete_touches_nothing_but_checkpoints_of_its_own(storage: Storage, files: Files, name: str) -> None:
     storage.save(NAME, writes(model="weights"))
     before = files.list()
-    with pytest.raises(CheckpointError, match="isn't deleted"):
+    with pytest.raises(CheckpointError, match="is not deleted"):
         storage.delete(name)
     assert files.list() == before
 
@@ -424,5 +424,5 @@ def test_a_package_that_is_not_installed_is_named() -> None:
     for name, extra in {"gs://b/p": r"ashwood\[gcs\]", "abfs://c/p": r"ashwood\[azure\]"}.items():
         with pytest.raises(StorageUnreachable, match=extra):
             open_storage(name).probe()
-    with pytest.raises(StorageUnreachable, match="can't use nonsense://"):
+    with pytest.raises(StorageUnreachable, match="cannot use nonsense://"):
         open_storage("nonsense://x").probe()
