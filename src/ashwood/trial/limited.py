@@ -52,7 +52,7 @@ class Gap(NamedTuple):
         return max(self.begin, position - self.size + _MARK_BYTES)
 
     def position(self, place: int) -> int:
-        """Return the position of an offset in the file."""
+        """Return the position in the log for an offset in the file."""
         return place + self.size - _MARK_BYTES if self.size and place > self.begin else place
 
 

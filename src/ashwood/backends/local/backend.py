@@ -533,7 +533,7 @@ def _pulse(spec: ExperimentSpec) -> float:
 
 
 def _report_every(spec: ExperimentSpec) -> float:
-    """Return the seconds of training time between two events about it, or infinity if training time is not limited.
+    """Return the interval between two events with training time, or infinity if training time is not limited.
 
     A trial can exceed its limit by this interval.  If the driver is killed, up to this much training time is not
     counted.

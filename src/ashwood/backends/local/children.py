@@ -203,7 +203,7 @@ def _read(outcome: IO[bytes]) -> Message | None:
 
 
 def _announce(channel: Channel) -> None:
-    """Report to the driver that this process leads a process group of its own.  It exits if the driver is gone.
+    """Report this process, which leads a process group of its own, to the driver, and exit if the driver is gone.
 
     The child calls this before it does anything else.  If the worker called it, the worker could be killed between the
     fork and the report.  Then the driver would not know of a process group that still runs.

@@ -150,7 +150,7 @@ def _holders(file: int, path: Path) -> list[int]:
 
 
 def _holds(process: int, file: int, path: Path) -> bool:
-    """Whether the process has that very file open by a description that is locked; a mere reader is none of ours."""
+    """Return whether a process has the file open with a lock on it.  Processes that only read the file do not count."""
     try:
         links = list((_PROCESSES / str(process) / "fd").iterdir())
     except OSError:  # It has ended, or belongs to another user.

@@ -61,17 +61,17 @@ def settle_links(top: Path) -> None:
     """
     written = {path: os.readlink(entry.path) for path, entry in contents(top) if entry.is_symlink()}  # noqa: PTH115
     folders = dict[str, str]()
-    for path, told in written.items():
+    for path, destination in written.items():
         link = top / path
         try:
             end = Path(os.path.realpath(link, strict=True))
         except OSError as error:
-            raise _refusal(path, told, f"cannot be followed ({error.strerror})") from None
+            raise _refusal(path, destination, f"cannot be followed ({error.strerror})") from None
         target = inner_target(top, path)
         if target is not None:
             if end.is_dir():
                 folders[path] = os.path.relpath(end, os.path.realpath(top))
-            if told != (text := link_text(path, target)):
+            if destination != (text := link_text(path, target)):
                 link.unlink()
                 link.symlink_to(text)
         elif end.is_file():
@@ -80,7 +80,7 @@ def settle_links(top: Path) -> None:
             link.unlink()
             shutil.copy(end, link)
         else:
-            raise _refusal(path, told, "leads out of the checkpoint to something that is not a file")
+            raise _refusal(path, destination, "leads out of the checkpoint to something that is not a file")
     if (circular := _find_circle(top, folders)) is not None:
         raise _refusal(circular, written[circular], "leads to a folder that contains the link or leads back to it")
 

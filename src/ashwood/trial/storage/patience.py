@@ -146,7 +146,7 @@ def _watched(
             raise Stalled(f"no answer for {silent:.0f} s")
         # A transfer that makes progress is not given up, no matter how long it takes.
         if haste.is_over and (failed or silent >= HURRY_SECONDS + expected_seconds):
-            raise Stalled(f"no answer for {silent:.0f} s, and the trial has to stop")
+            raise Stalled(f"no answer for {silent:.0f} s, and the trial must stop")
     if raised:
         raise raised[0]
     return result[0]
