@@ -160,7 +160,7 @@ def test_follower_that_never_reports_follows(tmp_path: Path, launch: Callable[..
     assert steps(tmp_path, 1) == ["0", "1", "2", "3", "4"]
 
 
-def test_ranks_that_never_call_get_trial_are_fine(launch: Callable[..., LocalBackend], tmp_path: Path) -> None:
+def test_ranks_need_not_call_get_trial(launch: Callable[..., LocalBackend], tmp_path: Path) -> None:
     backend = launch()
     (tmp_path / "train.py").write_text(
         "import os\nif os.environ['RANK'] == '1': raise SystemExit\n" + TRAIN + "train()"
@@ -371,7 +371,7 @@ def test_socket_goes_elsewhere_if_its_directory_cannot_be_used(
     assert not Path(path).is_relative_to(directory.parent)
 
 
-def test_sweep_deletes_sockets_of_dead_workers_alone(directory: Path) -> None:
+def test_sweep_deletes_only_sockets_of_dead_workers(directory: Path) -> None:
     listener, path = sockets.listen()
     dead, stale = sockets.listen()
     starting, young = sockets.listen()  # may not listen yet

@@ -44,7 +44,7 @@ def test_second_driver_takes_free_gpus_and_says_so() -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_driver_waits_until_a_gpu_is_free() -> None:
+def test_driver_waits_until_gpu_is_free() -> None:
     waits: list[str] = []
     first = ExitStack()
     first.enter_context(take(None, "experiment 3"))
@@ -115,13 +115,13 @@ def test_sharing_driver_takes_all_and_others_avoid_it() -> None:
         assert len(waits) == 1
 
 
-def test_what_never_fits_is_not_waited_for(gpus: list[str]) -> None:
+def test_trial_that_never_fits_is_error_without_wait(gpus: list[str]) -> None:
     spec = toy_spec(Path("/w"), slots_per_trial=5)
     with take(None), pytest.raises(MachineError, match="is 5, but this machine has 4 GPUs"):
         take(None, spec=spec)
 
 
-def test_drivers_that_use_the_cores_are_told_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drivers_that_use_cores_warn_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said: list[str] = []
     first = ExitStack()

@@ -107,7 +107,7 @@ def saved(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("victims", [[], ["reaper"]], ids=["driver", "driver and reaper"])
-def test_a_trial_in_a_long_step_saves_when_it_is_done(
+def test_trial_in_long_step_saves_after_driver_died(
     tmp_path: Path, drive: Drive, mode: Mode, victims: list[str]
 ) -> None:
     driver = drive(mode, do="tell", at=1, until=str(tmp_path / "go"))
@@ -122,7 +122,7 @@ def test_a_trial_in_a_long_step_saves_when_it_is_done(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_trial_that_waits_for_a_verdict_saves(tmp_path: Path, drive: Drive, mode: Mode) -> None:
+def test_trial_that_waits_for_command_saves_after_driver_died(tmp_path: Path, drive: Drive, mode: Mode) -> None:
     driver = drive(mode, target=1, do="tell")
     driver.number("reported")
     driver.kill("reaper")
@@ -132,7 +132,7 @@ def test_a_trial_that_waits_for_a_verdict_saves(tmp_path: Path, drive: Drive, mo
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_trial_started_vanishes_with_it(drive: Drive, mode: Mode) -> None:
+def test_children_of_trial_are_killed_after_driver_died(drive: Drive, mode: Mode) -> None:
     driver = drive(mode, do="fork", seconds=0.01)
     child = driver.number("pid")
     driver.kill()
@@ -143,7 +143,7 @@ LAUNCHED = ("command", f"exec {sys.executable} launch.py 2 -m ashwood.testing.tr
 
 
 @pytest.mark.parametrize("victims", [[], ["reaper"]], ids=["driver", "driver and reaper"])
-def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
+def test_ranks_in_own_sessions_save_and_exit(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, do="tell", at=1, until=str(tmp_path / "go"))
     driver.number("reported")
@@ -156,7 +156,7 @@ def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Dr
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
 
-def test_ranks_in_sessions_of_their_own_vanish_if_they_hang(tmp_path: Path, drive: Drive) -> None:
+def test_ranks_in_own_sessions_are_killed_if_they_hang(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, grace=0.1, do="tell", at=1, until="doomsday")
     driver.number("reported")
@@ -176,7 +176,7 @@ def train(trial):
 
 
 @pytest.mark.parametrize("reaper_dies", [False, True])
-def test_a_worker_that_imports_trains_nothing_any_more(tmp_path: Path, drive: Drive, reaper_dies: bool) -> None:
+def test_worker_that_imports_when_driver_dies_never_trains(tmp_path: Path, drive: Drive, reaper_dies: bool) -> None:
     (tmp_path / "code_imports.py").write_text(IMPORTS)
     driver = drive(("function", "code_imports:train", False), grace=0.1)
     worker = driver.number("importing")
@@ -188,7 +188,7 @@ def test_a_worker_that_imports_trains_nothing_any_more(tmp_path: Path, drive: Dr
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["", "before the driver heard of it"])
-def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive, deaf: bool) -> None:
+def test_command_that_never_connects_is_killed_after_driver_died(drive: Drive, deaf: bool) -> None:
     command = "trap '' TERM INT HUP; echo $$ > pid; sleep 1000 & wait; wait"
     driver = drive(("command", command, False), grace=0.1, deaf=deaf)
     shell = driver.number("pid")
@@ -196,7 +196,7 @@ def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive, deaf: bool)
     wait_for_end(shell, patience=5)
 
 
-def test_a_fork_of_the_driver_that_holds_its_sockets_keeps_nobody_alive(drive: Drive) -> None:
+def test_fork_of_driver_that_holds_sockets_keeps_no_worker_alive(drive: Drive) -> None:
     driver = drive(MODES[0].values[0], target=1, grace=0.1, forks=True)
     fork = driver.number("fork")
     driver.number("reported")
@@ -219,14 +219,14 @@ def forbid(processes: int, seconds: float) -> None:
     raise AssertionError(f"waits {seconds} s for {processes} processes")
 
 
-def test_there_may_be_nobody_to_wait_for(tmp_path: Path) -> None:
+def test_clear_former_workers_returns_at_once_if_there_are_none(tmp_path: Path) -> None:
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
     with worker_lock.held(tmp_path / "workers.lock"):
         pass
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
 
-def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, drive: Drive) -> None:
+def test_clear_former_workers_waits_for_saves(tmp_path: Path, drive: Drive) -> None:
     driver = drive(MODES[0].values[0], do="tell", at=1, until=str(tmp_path / "go"))
     driver.number("pid")
     driver.kill("reaper")
@@ -248,7 +248,7 @@ def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, dr
     [(MODES[0].values[0], True), (MODES[1].values[0], True), (MODES[2].values[0], False)],
     ids=["inline, stopped", "forked, stopped", "command"],
 )
-def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive, mode: Mode, stopped: bool) -> None:
+def test_workers_are_killed_after_grace_period(tmp_path: Path, drive: Drive, mode: Mode, stopped: bool) -> None:
     driver = drive(mode, do="tell", at=1, until="doomsday")
     trial, worker = driver.number("pid"), driver.number("worker")
     driver.kill("reaper")
@@ -263,7 +263,7 @@ def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive,
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Drive) -> None:
+def test_ranks_in_own_sessions_hold_worker_lock(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, do="tell", at=1, until="doomsday")
     driver.number("reported")
@@ -277,7 +277,7 @@ def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Dri
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_the_workers_of_a_stopped_driver_are_evicted_and_it_is_left_alone(tmp_path: Path, drive: Drive) -> None:
+def test_workers_of_stopped_driver_are_killed_but_not_driver(tmp_path: Path, drive: Drive) -> None:
     driver = drive(MODES[1].values[0], do="tell", at=1, until="doomsday")
     trial = driver.number("pid")
     driver.process.send_signal(signal.SIGSTOP)
@@ -288,7 +288,7 @@ def test_the_workers_of_a_stopped_driver_are_evicted_and_it_is_left_alone(tmp_pa
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_only_who_holds_the_lock_is_killed(tmp_path: Path) -> None:
+def test_only_processes_that_hold_worker_lock_are_killed(tmp_path: Path) -> None:
     path = tmp_path / "workers.lock"
     with worker_lock.held(path) as descriptors:
         holder = subprocess.Popen(["sleep", "600"], pass_fds=descriptors)
@@ -308,7 +308,7 @@ def test_only_who_holds_the_lock_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_a_holder_that_can_not_be_found_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_holder_that_cannot_be_found_is_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_lock, "_PROCESSES", tmp_path / "nothing")
     monkeypatch.setattr(worker_lock, "_UNSEEN_SECONDS", 0.0)
     path = tmp_path / "workers.lock"
@@ -329,7 +329,7 @@ def train(trial):
 """
 
 
-def test_programs_that_training_code_starts_do_not_hold_the_worker_lock(tmp_path: Path, drive: Drive) -> None:
+def test_programs_of_training_code_do_not_hold_worker_lock(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "code_starts.py").write_text(STARTS)
     driver = drive(("function", "code_starts:train", False), target=1)
     child = driver.number("pid")

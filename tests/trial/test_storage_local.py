@@ -159,7 +159,7 @@ def test_absolute_names_of_old_logs_are_deleted_only_inside(storage: Storage, tm
     assert not inside.parent.exists()
 
 
-def test_a_storage_that_is_not_mounted_damages_nothing(tmp_path: Path) -> None:
+def test_unmounted_storage_is_unreachable_not_damaged(tmp_path: Path) -> None:
     with pytest.raises(StorageUnreachable, match="is mounted"):
         contents(open_storage(tmp_path / "gone"), NAME)
 
