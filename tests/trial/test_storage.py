@@ -62,7 +62,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- saving and fetching ----------------------------------------------------------------------
 
 
-def test_what_is_saved_is_fetched(storage: Storage, files: Files) -> None:
+def test_saved_checkpoint_is_fetched(storage: Storage, files: Files) -> None:
     storage.save(NAME, writes(model="weights", optimizer__state=b"\0\xff", empty=""))
     assert contents(storage, NAME) == {"model.pt": b"weights", "optimizer/state.pt": b"\0\xff", "empty.pt": b""}
     manifest = json.loads(files.read(f"{NAME}/{MANIFEST}"))
@@ -180,16 +180,14 @@ def test_link_that_was_changed_is_damage(tmp_path: Path) -> None:
         pass
 
 
-def test_a_name_that_is_used_again_gets_the_new_content(storage: Storage) -> None:
+def test_second_save_of_a_name_replaces_content(storage: Storage) -> None:
     storage.save(NAME, writes(model="old", more="x"))
     storage.save(NAME, writes(model="new"))
     assert contents(storage, NAME) == {"model.pt": b"new"}
 
 
 @pytest.mark.parametrize("mistake", ["nothing", "a pipe", "our name"])
-def test_what_a_checkpoint_can_not_hold_is_refused_and_nothing_stays(
-    storage: Storage, files: Files, mistake: str
-) -> None:
+def test_unsupported_file_is_refused_and_leaves_no_files(storage: Storage, files: Files, mistake: str) -> None:
     def write(directory: Path) -> None:
         match mistake:
             case "a pipe":
@@ -202,7 +200,7 @@ def test_what_a_checkpoint_can_not_hold_is_refused_and_nothing_stays(
     assert files.list() == []
 
 
-def test_an_error_of_the_training_code_passes_and_nothing_stays(storage: Storage, files: Files) -> None:
+def test_error_of_training_code_is_raised_and_leaves_no_files(storage: Storage, files: Files) -> None:
     def write(directory: Path) -> None:
         (directory / "model").write_text("half")
         raise KeyError("weights")
@@ -232,7 +230,7 @@ def test_an_absolute_directory_needs_no_manifest_but_is_held_to_the_one_it_has(
         pass
 
 
-def test_a_checkpoint_of_another_storage_is_fetched_by_its_url(storage: Storage) -> None:
+def test_checkpoint_of_another_storage_is_fetched_by_url(storage: Storage) -> None:
     other = open_storage(f"memory://{uuid.uuid4()}/place")
     other.save(NAME, writes(model="weights"))
     assert contents(storage, other.locate(NAME)) == {"model.pt": b"weights"}
