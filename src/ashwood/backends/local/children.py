@@ -30,7 +30,7 @@ from ashwood.trial.sharing import make_shared
 
 
 class Forked:
-    """Runs each attempt in a fork of the worker, whose memory and GPU are free again when it ends."""
+    """Runs each attempt in a fork of the worker.  When the fork ends, its memory and GPU are free again."""
 
     def __init__(self, load: Callable[[], TrainingCode]) -> None:
         """Make the runner; ``load`` is called in each child and returns the training code."""

@@ -224,7 +224,7 @@ def check(directory: Path, manifest: Manifest, where: str | None = None) -> None
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    """Return a manifest with checked fields.
+    """Check the fields of a manifest, and return it with pairs as tuples.
 
     The digest protects against damage, but not against manipulation, because a new digest can be computed.
     So the fields of a manifest can have any value, and paths could lead out of the checkpoint.
