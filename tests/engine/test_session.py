@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local.fence import held
+from ashwood.backends.local.worker_lock import held
 from ashwood.engine import Home, Session, open_home, places, session
 from ashwood.engine.loop import Engine
 from ashwood.engine.places import Room, ThisMachine

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local.fence import held, is_held
+from ashwood.backends.local.worker_lock import held, is_held
 from ashwood.engine import open_home
 from ashwood.engine.places import ThisMachine
 from ashwood.engine.removal import remove_experiment

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ashwood.backends.local import LocalBackend, clear_former_workers
-from ashwood.backends.local.fence import is_held
 from ashwood.backends.local.reservation import reserve
+from ashwood.backends.local.worker_lock import is_held
 from ashwood.backends.port import Backend
 from ashwood.errors import BackendError
 from ashwood.eventlog.home import Home
@@ -106,23 +106,23 @@ class ThisMachine:
         self.home = home
         self.experiment = experiment
         self.spec = spec
-        self._fence = home.directory(experiment) / "workers.lock"
+        self._lock = home.directory(experiment) / "workers.lock"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Wait for the processes that hold the experiment's lock file."""
         with suppress(OSError):
-            holder = self._fence.read_text().strip()
-            if holder not in ("", self.spec.identity) and is_held(self._fence):
+            holder = self._lock.read_text().strip()
+            if holder not in ("", self.spec.identity) and is_held(self._lock):
                 raise BackendError(
-                    f"{self._fence} is locked by workers of the experiment with identity {holder}, not of this one, "
+                    f"{self._lock} is locked by workers of the experiment with identity {holder}, not of this one, "
                     f"which has identity {self.spec.identity}: was the directory of another experiment moved here? "
                     "Wait until those workers have ended"
                 )
         try:
-            clear_former_workers(self._fence, on_wait=on_wait, sleep=sleep)
+            clear_former_workers(self._lock, on_wait=on_wait, sleep=sleep)
         except PermissionError as error:
             raise BackendError(
-                f"you may not write {self._fence}, which workers lock: {how_to_share(self._fence, self.home.path)}"
+                f"you may not write {self._lock}, which workers lock: {how_to_share(self._lock, self.home.path)}"
             ) from error
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
@@ -136,8 +136,8 @@ class ThisMachine:
     def backend(self, workers: int | None, room: Room) -> Iterator[LocalBackend]:
         """One worker process a slot, on GPUs that no other driver has reserved."""
         with suppress(OSError):
-            self._fence.write_text(self.spec.identity)
-            share(self._fence)
+            self._lock.write_text(self.spec.identity)
+            share(self._lock)
         who = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
         with (
             reserve(self.spec, workers, who, **room._asdict()) as reservation,
@@ -146,7 +146,7 @@ class ThisMachine:
                 checkpoints=self.home.checkpoints(self.experiment, self.spec),
                 logs=self.home.logs(self.experiment),
                 workers=reservation.workers,
-                fence=self._fence,
+                worker_lock=self._lock,
                 machine=reservation.machine,
                 locks=reservation.inherited,
                 number=self.experiment,

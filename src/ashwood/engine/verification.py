@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ashwood.backends.local.fence import is_held
 from ashwood.backends.local.logs import logged_experiment
+from ashwood.backends.local.worker_lock import is_held
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import WallClock
 from ashwood.engine.recorder import Recorder
@@ -226,14 +226,14 @@ class ExperimentCheck:
                 partial(_set_aside, snapshot, directory / ASIDE),
                 is_harmless=True,
             )
-        fence = directory / "workers.lock"
+        lock = directory / "workers.lock"
         with suppress(OSError):
-            holder = fence.read_text(errors="replace").strip()
-            if holder not in ("", spec.identity) and not is_held(fence):
+            holder = lock.read_text(errors="replace").strip()
+            if holder not in ("", spec.identity) and not is_held(lock):
                 yield Finding(
-                    f"{fence} is of the experiment with identity {holder[:64]}, not of this one, which has identity "
+                    f"{lock} is of the experiment with identity {holder[:64]}, not of this one, which has identity "
                     f"{spec.identity}",
-                    partial(_set_aside, fence, directory / ASIDE),
+                    partial(_set_aside, lock, directory / ASIDE),
                 )
         code = name_below(self._home.path / CODE, Path(spec.workdir))
         if code is not None and not folded.experiment.state.ended and not Path(spec.workdir).is_dir():
