@@ -1,4 +1,4 @@
-"""A backend whose trials train in no time: what the engine says comes back as events at once; and an audience."""
+"""A backend whose trials train in no time: what the engine says comes back as events at once; and an observer."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +98,7 @@ class InstantBackend:
 
 
 class Quiet:
-    """Audience of a run that prints nothing; see `ashwood.engine.session.Audience`.
+    """RunObserver of a run that prints nothing; see `ashwood.engine.session.RunObserver`.
 
     Attributes:
         progress: the progress of the experiment; there is none before the session has read the event log.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ashwood.engine import Home, Session, loop, open_home, places, session
+from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
@@ -331,7 +331,7 @@ def test_driver_beats_and_answers_requests_while_remote_storage_is_silent(
     monkeypatch.setattr(Lease, "beat", beat)
     monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
     backend = AllFail(objective, crash=lambda trial, attempt: trial in (0, 1) and attempt == 1)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(backend))
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     assert silent.answer.is_set(), f"{len(beats)} beats while the storage was silent"
 
@@ -351,7 +351,7 @@ def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monk
 
     monkeypatch.setattr(Lease, "beat", beat)
     backend = InstantBackend(objective)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(backend))
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     assert silent.answer.is_set(), "no beat while the storage was silent"
     events = [entry.event for _, entry in home.store.log(experiment).read()]
@@ -402,7 +402,7 @@ def test_resume_aborts_unfinished_uploads(home: Home, monkeypatch: pytest.Monkey
     spec = replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}")
     for experiment in (home.store.create(spec, at=0.0), interrupted(home, spec)):
         backend = InstantBackend(objective)
-        monkeypatch.setattr(places, "LocalBackend", lambda _spec, _backend=backend, **_: Closing(_backend))
+        monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, _backend=backend, **_: Closing(_backend))
         Session(home, experiment).run(Quiet())
     assert aborted == [f"{spec.checkpoint_storage}/"]
 
@@ -433,7 +433,7 @@ def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, m
 
     class StopTheTest(Exception): ...
 
-    monkeypatch.setattr(places, "LocalBackend", begin)
+    monkeypatch.setattr(worker_hosts, "LocalBackend", begin)
     with pytest.raises(StopTheTest):
         Session(home, experiment).run(Quiet())
 

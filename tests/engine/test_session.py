@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ashwood.backends.local.fence import held
-from ashwood.engine import Home, Session, open_home, places, session
+from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import Room, ThisMachine
 from ashwood.engine.snapshot import Folded, fold
+from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
@@ -59,11 +59,11 @@ def recorded(home: Home, *, until: int | None = None) -> int:
 def test_a_driver_that_died_when_all_was_done_but_to_say_so_is_spoken_for(home: Home) -> None:
     experiment = recorded(home, until=-1)
     assert home.store.record(experiment).state is ExperimentState.RUNNING
-    audience = Quiet()
-    assert Session(home, experiment).run(audience) is ExperimentState.COMPLETED
+    observer = Quiet()
+    assert Session(home, experiment).run(observer) is ExperimentState.COMPLETED
     assert home.store.record(experiment).state is ExperimentState.COMPLETED
-    assert audience.progress.state is ExperimentState.COMPLETED
-    assert not audience.is_ready, "nothing was left to run"
+    assert observer.progress.state is ExperimentState.COMPLETED
+    assert not observer.is_ready, "nothing was left to run"
 
 
 def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
@@ -111,7 +111,7 @@ def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home
 
 def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = home.store.create(SPEC, at=0.0)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     monkeypatch.setattr(session, "_SNAPSHOT_ENTRIES", 5)
     monkeypatch.setattr(session, "_SNAPSHOT_SHARE", 0)
     saved, writing, beats = list[int](), False, list[bool]()
@@ -140,7 +140,7 @@ def test_what_could_not_be_recorded_is_in_no_snapshot(
     home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int
 ) -> None:
     experiment = home.store.create(SPEC, at=0.0)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     append, appends = SqlLog.append, iter(range(recorded))
 
     def fail_at_last(*args: Any, **options: Any) -> int:
@@ -183,11 +183,11 @@ def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_p
         experiment = home.create(SPEC, at=0.0)
         lock = home.directory(experiment) / "workers.lock"
         lock.write_text("another")
-        place = ThisMachine(home, experiment, home.store.spec(experiment))
+        host = LocalHost(home, experiment, home.store.spec(experiment))
         with held(lock), pytest.raises(BackendError, match="of the experiment with identity another"):
-            place.clear(lambda _: None, lambda *_: None)
-        place.clear(lambda _: None, lambda *_: None)
-        with place.backend(1, Room(share=False, say=pytest.fail, on_wait=pytest.fail, sleep=time.sleep)):
+            host.clear(lambda _: None, lambda *_: None)
+        host.clear(lambda _: None, lambda *_: None)
+        with host.backend(1, ReservationOptions(share=False, say=pytest.fail, on_wait=pytest.fail, sleep=time.sleep)):
             pass
         assert lock.read_text() == home.store.spec(experiment).identity
 
@@ -202,6 +202,6 @@ def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypa
     assert isinstance(home.store, SqlStore)
     home.store._query("DELETE FROM entries WHERE seq = 2 RETURNING 1")
     home.store._query("UPDATE logs SET head = 1 RETURNING 1")
-    monkeypatch.setattr(ThisMachine, "clear", lambda *_: pytest.fail("it looked for workers"))
+    monkeypatch.setattr(LocalHost, "clear", lambda *_: pytest.fail("it looked for workers"))
     with pytest.raises(EventLogError, match="entry 2 is missing"):
         Session(home, experiment).run(Quiet())

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 
 from ashwood.engine.clock import WallClock
-from ashwood.engine.janitor import Janitor
+from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
@@ -83,6 +83,6 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         for entry in entries:
             folded.progress.apply(*entry)
         recorder.summarize(folded.progress.summary())
-        with Janitor(home.storage(experiment, spec)) as janitor:
-            janitor.observe(entries)
+        with CheckpointDeletion(home.storage(experiment, spec)) as deletion:
+            deletion.observe(entries)
     return True

@@ -133,7 +133,7 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
 
 
 class _Listener:
-    """Follows the run and passes warnings on; see `ashwood.engine.session.Audience`."""
+    """Follows the run and passes warnings on; see `ashwood.engine.session.RunObserver`."""
 
     def __init__(self, spec: ExperimentSpec, warn: Callable[[str], None]) -> None:
         self.warn = warn

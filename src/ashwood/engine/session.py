@@ -16,14 +16,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 from ashwood.backends.port import Backend
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
-from ashwood.engine.janitor import Janitor
+from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import Place, Room, place_of
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.snapshot import Folded, check_imported, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
+from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost, worker_host
 from ashwood.errors import (
     CheckpointError,
     ConfigError,
@@ -64,7 +64,7 @@ _SLOW_BEATS = 10
 """Beats after which a driver that has not begun says what it waits for: about 5 seconds."""
 
 
-class Audience(Protocol):
+class RunObserver(Protocol):
     """Who follows a run."""
 
     def folded(self, progress: Progress) -> None:
@@ -121,7 +121,7 @@ class Session:
 
     def run(
         self,
-        audience: Audience,
+        observer: RunObserver,
         *,
         workers: int | None = None,
         cluster: Cluster = "recorded",
@@ -132,7 +132,7 @@ class Session:
         The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it, the second ends everything at once.
 
         Args:
-            audience: who follows it.
+            observer: who follows it.
             workers: how many slots to use; None: all GPUs, or all cores where there are none.
             cluster: where to run this time.
             share: use GPUs of this machine also if another driver has reserved them.
@@ -150,12 +150,12 @@ class Session:
         directory = self._home.directory(self.id)
         self._home.store.hurry(on=False)
         for number in self._left_out:
-            audience.warn(
+            observer.warn(
                 f"{directory.with_name(str(number))} holds files of an experiment that is not in the database, so "
                 f"number {number} was not used"
             )
         with (
-            place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
+            worker_host(self._home, self.id, self.spec, self._cluster(cluster)) as host,
             self._home.lease(self.id) as lease,
             self._home.reserve_file(self.id) as reserve,
             ExitStack() as opened,
@@ -163,25 +163,25 @@ class Session:
             log = opened.enter_context(self._home.log(self.id, lease.token))
             # First, because workers may be of another driver if the database is an older copy.
             log.check()
-            self._await_former_workers(place, lease, audience)
+            self._await_former_workers(host, lease, observer)
             check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
-            audience.folded(folded.progress)
+            observer.folded(folded.progress)
             if folded.experiment.state.ended:
                 raise RequestRefused(f"experiment {self.id} {_why_over(folded.experiment, self.id)}")
-            start = _Start(self._home, self.id, lease, audience)
+            start = _Start(self._home, self.id, lease, observer)
             self._prepare_storage(start, resumed=folded.last is not None)
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), observer, host, start)
             state = folded.experiment.state
             if not state.ended:  # Its last driver may have died when only the end was not recorded.
                 self._check_bounds(folded)
-                room = Room(share, audience.warn, partial(start.waits_for_gpus, log), start.sleep)
-                make_backend = partial(place.backend, workers, room)
-                state = self._drive(folded, log, lease, reserve, clock, audience, make_backend)
+                room = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
+                make_backend = partial(host.backend, workers, room)
+                state = self._drive(folded, log, lease, reserve, clock, observer, make_backend)
             if state.ended:
                 with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
-                    while_beating(place.clean, lease.beat)
+                    while_beating(host.clean, lease.beat)
             return state
 
     @property
@@ -193,16 +193,16 @@ class Session:
             return cluster
         return self.spec.ray if cluster == "recorded" else None
 
-    def _await_former_workers(self, place: Place, lease: Lease, audience: Audience) -> None:
+    def _await_former_workers(self, host: WorkerHost, lease: Lease, observer: RunObserver) -> None:
         def say(processes: int, seconds: float) -> None:
             who = f"{processes or 'the'} process{'' if processes == 1 else 'es'} of the former driver"
-            audience.warn(f"waiting: up to {seconds:.0f} s for {who} to save and leave")
+            observer.warn(f"waiting: up to {seconds:.0f} s for {who} to save and leave")
 
         def sleep(seconds: float) -> None:
             lease.beat()
             time.sleep(seconds)
 
-        place.clear(sleep, say)
+        host.clear(sleep, say)
 
     def _prepare_storage(self, start: _Start, *, resumed: bool) -> None:
         """Make sure that checkpoints can be kept, before anything that takes longer if they cannot."""
@@ -214,7 +214,9 @@ class Session:
             with suppress(StorageUnreachable):
                 while_beating(storage.abort_uploads, start.beat)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, start: _Start) -> Folded:
+    def _catch_up(
+        self, folded: Folded, recorder: Recorder, observer: RunObserver, host: WorkerHost, start: _Start
+    ) -> Folded:
         """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec, Patience())
@@ -227,13 +229,13 @@ class Session:
 
         # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
         start.waits_for("the nodes of the cluster, which may hold checkpoints")
-        collected = place.collect_checkpoints(partial(is_wanted, experiment))
+        collected = host.collect_checkpoints(partial(is_wanted, experiment))
         while (name := while_beating(partial(next, collected, None), start.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
         start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
         if folded.last is not None and (moved := set_aside_foreign(experiment, storage, start.beat)):
             names = ", ".join(name for name, _ in moved[:_MOST_NAMED])
-            audience.warn(
+            observer.warn(
                 f"{len(moved)} of the checkpoints in the experiment's directory are not of this experiment as its "
                 f"log tells it, and are not used: {names}{', …' if len(moved) > _MOST_NAMED else ''}. They are "
                 f"kept, the first as {moved[0][1]}"
@@ -243,12 +245,12 @@ class Session:
             entries += recorder.take([DriverStopped()])
         if not entries:
             return folded
-        audience.observe(entries)
-        with Janitor(storage) as janitor:
-            janitor.observe(entries)
+        observer.observe(entries)
+        with CheckpointDeletion(storage) as deletion:
+            deletion.observe(entries)
         # If the experiment ends here, or may not run, no engine follows that would update the summary.
         with suppress(EventLogError):  # it can be rebuilt from the log
-            recorder.summarize(audience.summary())
+            recorder.summarize(observer.summary())
         return folded._replace(seq=folded.seq + len(entries), last=entries[-1])
 
     def _check_bounds(self, folded: Folded) -> None:
@@ -277,31 +279,31 @@ class Session:
         lease: Lease,
         reserve: ReserveFile,
         clock: Clock,
-        audience: Audience,
+        observer: RunObserver,
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
         storage = self._home.storage(self.id, self.spec, Patience())
         keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
         with (
-            Janitor(storage) as janitor,
+            CheckpointDeletion(storage) as deletion,
             make_backend() as backend,
         ):
-            audience.ready(backend.slots)
+            observer.ready(backend.slots)
             engine = Engine(
                 folded.experiment,
                 log,
                 backend,
-                observers=[audience.observe, janitor.observe, keeper.observe],
-                summarize=audience.summary,
+                observers=[observer.observe, deletion.observe, keeper.observe],
+                summarize=observer.summary,
                 clock=clock,
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
                 make_room=reserve.release,
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
-                say=audience.warn,
+                say=observer.warn,
             )
-            with _interruptible(engine, audience.interrupted, self._home.store.hurry):
+            with _interruptible(engine, observer.interrupted, self._home.store.hurry):
                 state = engine.run()
             # Not after an error: what could not be recorded must not be in a snapshot either.
             keeper.save()
@@ -324,11 +326,11 @@ class _Start:
     When there is no driver, the command that sent a request carries it out, so no request waits for a storage.
     """
 
-    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, audience: Audience) -> None:
+    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, observer: RunObserver) -> None:
         self._home = home
         self._experiment = experiment
         self._lease = lease
-        self._audience = audience
+        self._observer = observer
         self._what = ""
         self._beats = 0
 
@@ -339,9 +341,9 @@ class _Start:
     def waits_for_gpus(self, log: EventLog, what: str) -> None:
         """Say at once which GPUs the driver waits for, also in lists."""
         self._what, self._beats = what, _SLOW_BEATS
-        self._audience.warn(f"waiting for {what}. To use all GPUs nevertheless: --share")
+        self._observer.warn(f"waiting for {what}. To use all GPUs nevertheless: --share")
         with suppress(EventLogError):
-            log.append([], summary={**self._audience.summary(), WAITS: {"process": os.getpid(), "for": what}})
+            log.append([], summary={**self._observer.summary(), WAITS: {"process": os.getpid(), "for": what}})
 
     def sleep(self, seconds: float) -> None:
         """Wait, and give a sign of life."""
@@ -357,7 +359,7 @@ class _Start:
         self._lease.beat()
         self._beats += 1
         if self._beats == _SLOW_BEATS:
-            self._audience.warn(f"waiting for {self._what}")
+            self._observer.warn(f"waiting for {self._what}")
         for _, request in self._home.store.pending(self._experiment):
             if isinstance(request, PauseRequested | CancelRequested | KillRequested):
                 raise RequestRefused(

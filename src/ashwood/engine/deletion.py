@@ -19,7 +19,7 @@ _SILENT_SECONDS = 2.0
 """Seconds without a deletion after which the storage is taken for unreachable at the end of a run."""
 
 
-class Janitor:
+class CheckpointDeletion:
     """A thread that deletes what entries say is to be deleted: a slow storage must not slow the search down.
 
     What it doesn't get done, because the storage can't be reached or the driver dies, ``ashwood gc`` finds.
@@ -30,7 +30,7 @@ class Janitor:
         self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._deleted = 0
-        self._thread = threading.Thread(target=self._work, name="ashwood-janitor", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="ashwood-deletion", daemon=True)
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take the durable entries of a turn."""
@@ -45,7 +45,7 @@ class Janitor:
                 self._storage.delete(name)
             self._deleted += 1
 
-    def __enter__(self) -> Janitor:
+    def __enter__(self) -> CheckpointDeletion:
         self._thread.start()
         return self
 

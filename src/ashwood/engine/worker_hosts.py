@@ -27,7 +27,7 @@ Sleep = Callable[[float], None]
 OnWait = Callable[[int, float], None]
 
 
-class Room(NamedTuple):
+class ReservationOptions(NamedTuple):
     """How a driver gets GPUs of this machine; see `ashwood.backends.local.reservation.reserve`."""
 
     share: bool
@@ -36,8 +36,8 @@ class Room(NamedTuple):
     sleep: Sleep
 
 
-class Place(Protocol):
-    """A place where trials of one experiment run."""
+class WorkerHost(Protocol):
+    """A host where trials of one experiment run."""
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
         """Wait until no worker of a former driver is left.
@@ -66,8 +66,8 @@ class Place(Protocol):
         """Remove what workers left on their machines; call it when the experiment has ended and no worker is left."""
         ...
 
-    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:
-        """What runs trials there, with so many workers at most; None: as many as there is room for.
+    def backend(self, workers: int | None, reservation: ReservationOptions) -> AbstractContextManager[Backend]:
+        """What runs trials there, with so many workers at most; None: as many as there is reservation for.
 
         Raises:
             BackendError: no trial can run there.
@@ -76,13 +76,15 @@ class Place(Protocol):
 
 
 @contextmanager
-def place_of(home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None) -> Iterator[Place]:
-    """The place of an experiment's trials: a cluster, or this machine.
+def worker_host(
+    home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None
+) -> Iterator[WorkerHost]:
+    """The host of an experiment's trials: a cluster, or this machine.
 
     Raises:
         ClusterError: the cluster can't be used.
     """
-    here = ThisMachine(home, experiment, spec)
+    here = LocalHost(home, experiment, spec)
     if cluster is None:
         yield here
         return
@@ -90,10 +92,10 @@ def place_of(home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster
     from ashwood.backends.ray.cluster import connected
 
     with connected(cluster, spec) as connection:
-        yield OnRay(here, connection)
+        yield RayHost(here, connection)
 
 
-class ThisMachine:
+class LocalHost:
     """Processes on this machine.
 
     Attributes:
@@ -125,7 +127,7 @@ class ThisMachine:
                 f"you may not write {self._fence}, which workers lock: {how_to_share(self._fence, self.home.path)}"
             ) from error
 
-    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `WorkerHost` has it
         """Yield nothing: workers save to where the driver reads."""
         return iter(())
 
@@ -133,14 +135,14 @@ class ThisMachine:
         """Do nothing: workers keep all files in the experiment's directory."""
 
     @contextmanager
-    def backend(self, workers: int | None, room: Room) -> Iterator[LocalBackend]:
+    def backend(self, workers: int | None, reservation: ReservationOptions) -> Iterator[LocalBackend]:
         """One worker process a slot, on GPUs that no other driver has reserved."""
         with suppress(OSError):
             self._fence.write_text(self.spec.identity)
             share(self._fence)
         who = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
         with (
-            reserve(self.spec, workers, who, **room._asdict()) as reservation,
+            reserve(self.spec, workers, who, **reservation._asdict()) as reservation,
             LocalBackend(
                 self.spec,
                 checkpoints=self.home.checkpoints(self.experiment, self.spec),
@@ -155,10 +157,10 @@ class ThisMachine:
             yield backend
 
 
-class OnRay:
+class RayHost:
     """Actors of a Ray cluster."""
 
-    def __init__(self, here: ThisMachine, cluster: Cluster) -> None:
+    def __init__(self, here: LocalHost, cluster: Cluster) -> None:
         self._here = here
         self._cluster = cluster
         self._backend: RayBackend | None = None
@@ -192,8 +194,8 @@ class OnRay:
             with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
                 self._cluster.clean(self._key)
 
-    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:  # noqa: ARG002
-        """Workers where Ray finds room for them.  Ray assigns GPUs, so none is reserved here."""
+    def backend(self, workers: int | None, reservation: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
+        """Workers where Ray finds reservation for them.  Ray assigns GPUs, so none is reserved here."""
         from ashwood.backends.ray import RayBackend
 
         self._backend = RayBackend(
