@@ -146,7 +146,7 @@ def test_options_fit_the_kind_of_file(finished: Workplace) -> None:
     )
     assert "--metrics is for a table" in finished.ashwood("export", "1", "--out", "whole.ashwood", "--metrics", code=1)
     (finished.path / "broken.ashwood").write_bytes(b"PK\x03\x04")
-    assert "nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
+    assert "Nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
     assert len(finished.json("list")) == 1
 
 

@@ -229,14 +229,14 @@ def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path, monkeyp
     with pytest.raises(NotFound):
         export_bundle(home, 99, out)
     experiment = record(home)
-    with pytest.raises(EventLogError, match=r"can't write .*nowhere"):
+    with pytest.raises(EventLogError, match=r"cannot write .*nowhere"):
         export_bundle(home, experiment, tmp_path / "nowhere" / "toy.ashwood")
 
     def fill_the_disk(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ashwood.engine.bundle._pack_logs", fill_the_disk)
-    with pytest.raises(EventLogError, match=r"can't write .*No space left"):
+    with pytest.raises(EventLogError, match=r"cannot write .*No space left"):
         export_bundle(home, experiment, out, logs=True)
     assert out.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "toy.ashwood"]
@@ -258,7 +258,7 @@ def refused(elsewhere: Home, path: Path) -> str:
         import_bundle(elsewhere, path)
     assert [record.id for record in elsewhere.store.experiments()] == [1]
     assert [p.name for p in elsewhere.path.glob("experiments/*") if p.name != "1"] == []
-    assert "nothing was imported" in str(raised.value) or "no such file" in str(raised.value)
+    assert "Nothing was imported" in str(raised.value) or "no such file" in str(raised.value)
     return str(raised.value)
 
 
@@ -287,7 +287,7 @@ def test_a_file_that_is_cut_off_anywhere(packed: Path, elsewhere: Home) -> None:
     whole = packed.read_bytes()
     for size in range(0, len(whole), max(1, len(whole) // 40)):
         packed.write_bytes(whole[:size])
-        assert "cut off, damaged or no file of 'ashwood export'" in refused(elsewhere, packed)
+        assert "truncated, damaged, or not a file of 'ashwood export'" in refused(elsewhere, packed)
 
 
 def test_a_file_with_any_byte_flipped(packed: Path, elsewhere: Home) -> None:
@@ -306,14 +306,14 @@ def test_a_file_with_any_byte_flipped(packed: Path, elsewhere: Home) -> None:
 
 def test_foreign_and_newer_files(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
     assert "there is no such file" in refused(elsewhere, tmp_path / "nowhere.ashwood")
-    assert "can't import" in refused(elsewhere, tmp_path)
+    assert "cannot import" in refused(elsewhere, tmp_path)
     text = tmp_path / "text.ashwood"
     text.write_text("name: toy\n")
-    assert "no file of 'ashwood export'" in refused(elsewhere, text)
+    assert "not a file of 'ashwood export'" in refused(elsewhere, text)
     foreign = tmp_path / "foreign.ashwood"
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
-    assert "has no manifest" in refused(elsewhere, foreign)
+    assert "has no manifest.json" in refused(elsewhere, foreign)
 
     def newer(key: str) -> Callable[[dict[str, bytes]], None]:
         def change(members: dict[str, bytes]) -> None:
@@ -324,28 +324,28 @@ def test_foreign_and_newer_files(packed: Path, elsewhere: Home, tmp_path: Path) 
 
     for key in ("format", "codec"):
         rewrite(packed, newer(key))
-        assert "written by Ashwood 9.0, which is newer than this: upgrade Ashwood" in refused(elsewhere, packed)
+        assert "written by Ashwood 9.0, which is newer than" in refused(elsewhere, packed)
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
-    "changed": (lambda m: m.update({"spec.json": m["spec.json"].replace(b"toy", b"boy")}), False, "what was written"),
-    "longer": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), False, "size that it was written with"),
+    "changed": (lambda m: m.update({"spec.json": m["spec.json"].replace(b"toy", b"boy")}), False, "has changed"),
+    "longer": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), False, "bytes instead of"),
     "doubled": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), True, "6 entries instead of 3"),
-    "missing": (lambda m: m.pop("entries.jsonl"), False, "other files than its manifest names"),
-    "extra": (lambda m: m.update({"logs/trial-9.log": b""}), False, "other files than its manifest names"),
-    "no log": (lambda m: m.pop("entries.jsonl"), True, "names no log"),
+    "missing": (lambda m: m.pop("entries.jsonl"), False, "not those that its manifest lists"),
+    "extra": (lambda m: m.update({"logs/trial-9.log": b""}), False, "not those that its manifest lists"),
+    "no log": (lambda m: m.pop("entries.jsonl"), True, "lists no event log"),
     "no manifest": (lambda m: m.update({"manifest.json": b"{"}), False, "is damaged"),
-    "no entry": (lambda m: m.update({"entries.jsonl": b"{}\n"}), True, "line 1 of entries.jsonl is no entry"),
+    "no entry": (lambda m: m.update({"entries.jsonl": b"{}\n"}), True, "line 1 of entries.jsonl is not an entry"),
     "no spec": (lambda m: m.update({"spec.json": b"{}"}), True, "is damaged"),
-    "up": (lambda m: m.update({"logs/../../../evil": b""}), True, "name that no Ashwood gives"),
-    "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "name that no Ashwood gives"),
-    "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "name that no Ashwood gives"),
-    "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "name that no Ashwood gives"),
-    "trial": (lambda m: m.update({"trials/0-0123abcd/../../evil": b""}), True, "name that no Ashwood gives"),
-    "no trial": (lambda m: m.update({"trials/../x": b""}), True, "name that no Ashwood gives"),
-    "trial file": (lambda m: m.update({"trials/0-0123abcd": b""}), True, "name that no Ashwood gives"),
-    "clash": (lambda m: m.update({"trials/0-0123abcd/x": b"", "trials/0-0123abcd/x/y": b""}), True, "can't import"),
-    "folder": (lambda m: m.update({"logs/": b""}), True, "name that no Ashwood gives"),
+    "up": (lambda m: m.update({"logs/../../../evil": b""}), True, "which 'ashwood export' never writes"),
+    "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "which 'ashwood export' never writes"),
+    "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "which 'ashwood export' never writes"),
+    "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "which 'ashwood export' never writes"),
+    "trial": (lambda m: m.update({"trials/0-0123abcd/../../evil": b""}), True, "which 'ashwood export' never writes"),
+    "no trial": (lambda m: m.update({"trials/../x": b""}), True, "which 'ashwood export' never writes"),
+    "trial file": (lambda m: m.update({"trials/0-0123abcd": b""}), True, "which 'ashwood export' never writes"),
+    "clash": (lambda m: m.update({"trials/0-0123abcd/x": b"", "trials/0-0123abcd/x/y": b""}), True, "cannot import"),
+    "folder": (lambda m: m.update({"logs/": b""}), True, "which 'ashwood export' never writes"),
 }
 
 
@@ -455,7 +455,7 @@ def test_a_file_that_is_compressed_otherwise(packed: Path, elsewhere: Home) -> N
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert "compressed in a way that no Ashwood uses" in refused(elsewhere, packed)
+    assert "compressed with a method that 'ashwood export' does not use" in refused(elsewhere, packed)
 
 
 def test_an_import_that_fails_removes_only_what_it_made(packed: Path, elsewhere: Home, tmp_path: Path) -> None:

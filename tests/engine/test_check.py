@@ -173,7 +173,7 @@ def test_invalid_hyperparameters_are_replaced(place: Path) -> None:
     seeds = [seed for seed in range(9) if training_seed(seed, 0, 0) % 2 and not training_seed(seed, 0, 1) % 2]
     # The other seed of the second draw is odd or even; the run with it is cut short if it is rejected.
     assert check(place, train="checked_code:picky", seed=seeds[0]).verdict is Verdict.EQUAL
-    with pytest.raises(AshwoodError, match="declared 20 draws of hyperparameters invalid"):
+    with pytest.raises(AshwoodError, match="declared each of 20 samples of hyperparameters invalid"):
         check(place, train="checked_code:never")
 
 

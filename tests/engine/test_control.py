@@ -170,7 +170,7 @@ def test_the_living_driver_answers(home: Home, tmp_path: Path) -> None:
 
 def test_a_driver_that_does_not_answer_is_said(home: Home) -> None:
     experiment = paused(home)
-    with take_lease(home.store, experiment), pytest.raises(AshwoodError, match=r"hasn't answered for 0\.05 s"):
+    with take_lease(home.store, experiment), pytest.raises(AshwoodError, match=r"has not answered for 0\.05 s"):
         ask(home, experiment, CancelRequested(), wait=0.05)
     # It stays recorded, and is done at the next occasion.
     with pytest.raises(RequestRefused):

@@ -79,5 +79,5 @@ def test_code_that_fails_is_quoted(spec: ExperimentSpec) -> None:
 def test_a_past_experiment_tells_too_unless_nothing_happened_in_it(spec: ExperimentSpec, tmp_path: Path) -> None:
     with open_home(tmp_path / "home", create=True) as home:
         number = home.store.create(spec, at=1.0)
-        with pytest.raises(AshwoodError, match=f"experiment {number} tells nothing"):
+        with pytest.raises(AshwoodError, match=f"cannot measure training from experiment {number}"):
             recall(home, number)

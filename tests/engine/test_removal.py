@@ -80,7 +80,7 @@ def test_no_path_in_a_spec_makes_deleting_it_remove_anything_else(
         before = below(top)
         remove_experiment(home, create(home, spec))
         lost = before - below(top)
-    # Deleting an experiment removes the code that was laid out for it, which is one directory.
+    # Deleting an experiment removes the code that was checked out for it, which is one directory.
     allowed = (
         {"home/code/x", "home/code/x/train.py"} if name_below(home.path / CODE, Path(spec.workdir)) == "x" else set()
     )
