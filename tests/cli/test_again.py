@@ -119,7 +119,7 @@ def test_a_goal_ends_a_search_and_a_higher_one_goes_on(workplace: Workplace) -> 
     assert described["stop_when"] == {"metric_at": 5.0, "max_time": None}
     assert "stops when loss is 5 or better" in workplace.ashwood("describe", "1")
 
-    assert "is where it was to get" in workplace.ashwood("resume", "1", code=1)
+    assert "has already reached its goal" in workplace.ashwood("resume", "1", code=1)
     said = workplace.ashwood("resume", "1", "--workers", "2", "--stop-when", "none")
     assert "experiment 1 completed" in said
     assert workplace.json("replay", "1")["state"] == "completed"

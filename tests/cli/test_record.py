@@ -85,7 +85,7 @@ def test_a_replay_that_does_not(finished: Workplace, tmp_path: Path) -> None:
     with open_home(tmp_path / ".ashwood") as home:
         home.store.log(1).append([Entry(1.0, CapacityChanged(2), (Warn("made up"),))])
     said = elsewhere.ashwood("replay", "1", code=1)
-    assert "entry 5 of the log records other decisions than this version of Ashwood takes" in said
+    assert "entry 5 of the event log has other decisions than this version of Ashwood makes" in said
 
 
 # -- elsewhere -----------------------------------------------------------------------------------

@@ -372,7 +372,7 @@ def test_driver_that_waits_for_a_silent_storage_gives_way_to_a_request(
     experiment = interrupted(home, replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}"))
     silent = Silent(monkeypatch)
     monkeypatch.setattr(Lease, "beat", lambda _: home.store.post(experiment, PauseRequested(), at=0.0))
-    with pytest.raises(RequestRefused, match="was not started: somebody asked for it to pause"):
+    with pytest.raises(RequestRefused, match="was not started: it was asked to pause"):
         Session(home, experiment).run(Quiet())
     silent.answer.set()
     monkeypatch.undo()

@@ -250,7 +250,8 @@ def code_elsewhere(spec: ExperimentSpec, directory: Path) -> str | None:
     if not here.is_file() or (file.exists() and here.samefile(file)):
         return None
     return (
-        f"the training code is {file}, where the experiment was created, and not {here}. To use the latter, add --workdir ."
+        f"the training code is {file}, where the experiment was created, and not {here}. To use the latter, add "
+        "--workdir ."
     )
 
 
