@@ -204,10 +204,10 @@ def two_arguments(data: Any, trial: ashwood.Trial) -> None: ...
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (lambda x: x, r"is called with the trial, not with hyperparameters: .* read trial.hparams.x"),
+        (lambda x: x, r"is called with the trial, not with hyperparameters\. .* read trial.hparams.x"),
         (two_arguments, "two_arguments.data: .*, trial: .* must take one argument, the trial"),
         (3, "train must be a function that takes a trial, not 3"),
-        (partial(two_arguments, Lock()), "'two_arguments' can't be sent to worker processes"),
+        (partial(two_arguments, Lock()), "cannot pickle 'two_arguments' for worker processes"),
     ],
 )
 def test_what_cannot_be_training_code_is_refused_before_there_is_an_experiment(
@@ -229,7 +229,7 @@ def test_large_closure_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             trial.report(loss=len(table))
 
     searcher = ashwood.Single(metric="loss", max_length=1)
-    with pytest.warns(UserWarning, match="'train' carries 0 MB of data along"):
+    with pytest.warns(UserWarning, match="'train' is pickled with 0 MB of data"):
         ashwood.run(train, hparams={"x": 1}, searcher=searcher, home=tmp_path / "home", workers=1, progress=False)
 
 
