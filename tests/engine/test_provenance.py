@@ -1,4 +1,4 @@
-"""What an experiment was started with, on real repositories."""
+"""Provenance of experiments, in real repositories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.repositories import git
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """One commit, with the training code in ``code/``."""
+    """A repository with one commit and the training code in ``code/``."""
     root = tmp_path / "repository"
     (root / "code").mkdir(parents=True)
     (root / "code" / "train.py").write_text("first\n")
@@ -26,7 +26,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_clean_repository(repository: Path) -> None:
+def test_provenance_of_clean_repository(repository: Path) -> None:
     provenance = collect(repository / "code")
     assert provenance["git"] == {
         "root": str(repository),
@@ -40,7 +40,7 @@ def test_a_clean_repository(repository: Path) -> None:
     assert json.loads(json.dumps(provenance)) == provenance
 
 
-def test_files_that_no_commit_holds_are_counted(repository: Path) -> None:
+def test_files_that_are_not_committed_are_counted(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
     (repository / "code" / "train.py").write_text("changed\n")
     assert dirt(collect(repository)) == f"1 file differs from commit {commit[:10]}; its content is not recorded"
@@ -54,7 +54,7 @@ def test_bytecode_caches_do_not_count_as_changes(repository: Path) -> None:
     assert dirt(collect(repository)) is None
 
 
-def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_without_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert collect(tmp_path)["git"] is None
     git(tmp_path, "init", "--quiet")
     assert collect(tmp_path)["git"] is None
@@ -64,7 +64,7 @@ def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch:
     assert collect(repository)["git"] is None
 
 
-def test_what_differs_is_told() -> None:
+def test_differences_lists_each_change() -> None:
     then: dict[str, Any] = {
         "ashwood": "0.1.0",
         "python": "3.11.2",
@@ -91,7 +91,7 @@ def test_what_differs_is_told() -> None:
     assert differences({**many, "packages": {}}, many)[-1] == "and 12 more packages have changed"
 
 
-def test_a_commit_is_laid_out_as_it_was(repository: Path, tmp_path: Path) -> None:
+def test_check_out_restores_files_of_commit(repository: Path, tmp_path: Path) -> None:
     then = collect(repository / "code")
     (repository / "code" / "train.py").write_text("second\n")
     (repository / "code" / "later.py").write_text("later\n")
@@ -109,7 +109,7 @@ def test_a_commit_is_laid_out_as_it_was(repository: Path, tmp_path: Path) -> Non
     assert again != workdir
 
 
-def test_a_commit_that_is_gone_is_said(repository: Path, tmp_path: Path) -> None:
+def test_check_out_reports_missing_commit(repository: Path, tmp_path: Path) -> None:
     then = collect(repository)
     lost = {**then, "git": {**then["git"], "commit": "0123456789" * 4}}
     with pytest.raises(NotFound, match=r"commit 0123456789 is not in the repository .*git fetch"):

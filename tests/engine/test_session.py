@@ -1,4 +1,4 @@
-"""A driver takes an experiment on wherever the last one left it."""
+"""A driver continues an experiment from any state that the last driver left."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .test_loop import SPEC, entries, new_log, objective
 
 
 class Closing(AbstractContextManager["Closing"]):
-    """A backend as `LocalBackend` is one: a context manager."""
+    """A backend that is a context manager, like `LocalBackend`."""
 
     def __init__(self, backend: InstantBackend) -> None:
         self._backend = backend
@@ -56,7 +56,7 @@ def recorded(home: Home, *, until: int | None = None) -> int:
     return experiment
 
 
-def test_a_driver_that_died_when_all_was_done_but_to_say_so_is_spoken_for(home: Home) -> None:
+def test_end_is_recorded_if_driver_died_before_recording_it(home: Home) -> None:
     experiment = recorded(home, until=-1)
     assert home.store.record(experiment).state is ExperimentState.RUNNING
     observer = Quiet()
@@ -66,7 +66,7 @@ def test_a_driver_that_died_when_all_was_done_but_to_say_so_is_spoken_for(home: 
     assert not observer.is_ready, "nothing was left to run"
 
 
-def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
+def test_cancel_is_completed_if_driver_died_meanwhile(home: Home) -> None:
     experiment = recorded(home, until=20)
     folded = Experiment(SPEC)
     for _, entry in home.store.log(experiment).read():
@@ -96,7 +96,7 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
     assert "running" not in record.summary["trials"]
 
 
-def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home) -> None:
+def test_refused_resume_updates_summary(home: Home) -> None:
     experiment = recorded(home, until=20)
     log, folded = home.store.log(experiment), Experiment(SPEC)
     for _, entry in log.read():
@@ -109,7 +109,7 @@ def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home
     assert home.store.record(experiment).summary["trials"]
 
 
-def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_renews_lease_while_it_writes_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = home.store.create(SPEC, at=0.0)
     monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     monkeypatch.setattr(session, "_SNAPSHOT_ENTRIES", 5)
@@ -136,9 +136,7 @@ def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("recorded", range(3, 12))
-def test_what_could_not_be_recorded_is_in_no_snapshot(
-    home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int
-) -> None:
+def test_snapshot_has_no_unrecorded_events(home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int) -> None:
     experiment = home.store.create(SPEC, at=0.0)
     monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     append, appends = SqlLog.append, iter(range(recorded))
@@ -156,7 +154,7 @@ def test_what_could_not_be_recorded_is_in_no_snapshot(
     fold(SPEC, home.store.log(experiment))
 
 
-def test_what_has_ended_is_not_run(home: Home) -> None:
+def test_ended_experiment_is_not_run(home: Home) -> None:
     experiment = recorded(home)
     with pytest.raises(RequestRefused, match="is completed: there is nothing left to run"):
         Session(home, experiment).run(Quiet())
@@ -166,7 +164,7 @@ def test_what_has_ended_is_not_run(home: Home) -> None:
     ("bound", "message"),
     [({"stop_at": 100.0}, "--stop-when metric_at=METRIC"), ({"max_seconds": 1e-9}, "--stop-when max_time=TIME")],
 )
-def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[str, float], message: str) -> None:
+def test_refused_resume_says_how_to_change_bound(home: Home, bound: dict[str, float], message: str) -> None:
     experiment = recorded(home, until=20)
     folded = Experiment(SPEC)
     for _, entry in home.store.log(experiment).read():
@@ -178,7 +176,7 @@ def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[st
         Session(home, experiment).run(Quiet())
 
 
-def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_path: Path) -> None:
+def test_workers_of_other_experiment_in_directory_are_refused(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.create(SPEC, at=0.0)
         lock = home.directory(experiment) / "workers.lock"
@@ -193,7 +191,7 @@ def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_p
 
 
 def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They can be those of the driver that uses the newer database."""
+    """The workers can be those of the driver that uses the newer database."""
     experiment = home.create(SPEC, at=0.0)
     home.directory(experiment)
     events: list[Event] = [DriverStopped(), CancelRequested()]

@@ -124,10 +124,10 @@ def check(
     if not 1 <= wanted <= spec.search.max_length:
         raise AshwoodError(f"length must be from 1 to {spec.search.max_length} (max_length), not {wanted}")
     spec = replace(spec, checkpoint_storage=None)
-    who = f"ashwood check of {spec.name}, process {os.getpid()}"
+    user = f"ashwood check of {spec.name}, process {os.getpid()}"
     with (
         tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory,
-        reserve(spec, 1, who, share=share, say=warn, on_wait=lambda what: warn(f"waiting for {what}")) as reservation,
+        reserve(spec, 1, user, share=share, say=warn, on_wait=lambda what: warn(f"waiting for {what}")) as reservation,
     ):
         fewest = _FEWEST_STRETCHES if length is None else 1
         return _Check(spec, wanted, fewest, Path(directory), reservation, say).result()

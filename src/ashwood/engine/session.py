@@ -184,8 +184,8 @@ class Session:
             state = folded.experiment.state
             if not state.ended:  # It may have ended just now, if the last driver died before it recorded that.
                 self._check_bounds(folded)
-                room = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
-                make_backend = partial(host.backend, workers, room)
+                options = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
+                make_backend = partial(host.backend, workers, options)
                 state = self._drive(folded, log, lease, reserve, clock, observer, make_backend)
             if state.ended:
                 with suppress(EventLogError):  # Everything is recorded, so losing the lease does no harm.

@@ -70,12 +70,12 @@ class WorkerHost(Protocol):
         """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
         ...
 
-    def backend(self, workers: int | None, reservation: ReservationOptions) -> AbstractContextManager[Backend]:
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
         """Return a context manager for the backend that runs trials here.
 
         Args:
             workers: maximum number of workers, or None for one in each slot.
-            reservation: options for reserving GPUs.
+            options: options for reserving GPUs.
 
         Raises:
             BackendError: no trial can run here.
@@ -143,14 +143,14 @@ class LocalHost:
         """Do nothing, because local workers write all files to the experiment's directory."""
 
     @contextmanager
-    def backend(self, workers: int | None, reservation: ReservationOptions) -> Iterator[LocalBackend]:
+    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[LocalBackend]:
         """Reserve GPUs or cores of this machine, and start one worker process for each slot."""
         with suppress(OSError):
             self._fence.write_text(self.spec.identity)
             share(self._fence)
-        who = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
+        user = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
         with (
-            reserve(self.spec, workers, who, **reservation._asdict()) as reservation,
+            reserve(self.spec, workers, user, **options._asdict()) as reservation,
             LocalBackend(
                 self.spec,
                 checkpoints=self.home.checkpoints(self.experiment, self.spec),
@@ -202,7 +202,7 @@ class RayHost:
             with suppress(Exception):  # The experiment has ended, and these files are not needed, so it must not fail.
                 self._cluster.clean(self._key)
 
-    def backend(self, workers: int | None, reservation: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
         """Return the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
         from ashwood.backends.ray import RayBackend
 
