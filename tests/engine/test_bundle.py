@@ -489,7 +489,7 @@ def test_killed_import_cannot_be_used(
     with pytest.raises(Killed):
         import_bundle(elsewhere, packed)
     spec, log = elsewhere.store.spec(2), elsewhere.store.log(2)
-    with pytest.raises(RequestRefused, match="was not imported completely: 0 of 3 entries"):
+    with pytest.raises(RequestRefused, match="was not imported completely: its event log has 0 of 3 entries"):
         check_imported(2, spec, log)
     with pytest.raises(RequestRefused, match="ashwood delete 2"):
         export_bundle(elsewhere, 2, tmp_path / "again.ashwood")

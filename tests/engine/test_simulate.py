@@ -209,10 +209,10 @@ def test_time_limit_is_exact_without_events() -> None:
     ("workers", "faults", "why"),
     [
         (Workers(((0.0, 2), (50.0, 0))), NO_FAULTS, "standstill"),
-        (4, Faults(preemptions=inf), "gets nowhere"),
+        (4, Faults(preemptions=inf), "makes no progress"),
     ],
 )
-def test_experiment_without_workers_is_paused_with_error(workers: Workers | int, faults: Faults, why: str) -> None:
+def test_experiment_without_progress_is_paused_with_error(workers: Workers | int, faults: Faults, why: str) -> None:
     log, experiment = new_log(ASHA), Experiment(ASHA)
     backend = SimulatedBackend(ASHA, TRAINING, workers, faults=faults)
     with pytest.raises(BackendError, match=why):

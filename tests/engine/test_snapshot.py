@@ -89,7 +89,7 @@ def test_snapshot_of_other_code_is_ignored(whole: list[Entry], tmp_path: Path, m
         fold(SPEC, log_of(tampered), path)
 
 
-def test_rules_digest_covers_folding_code() -> None:
+def test_code_digest_has_16_bytes_and_experiments_can_be_pickled() -> None:
     assert len(snapshot._code_digest()) == 16
     assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
 

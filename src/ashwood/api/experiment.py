@@ -325,7 +325,7 @@ class Experiment:
         raise AshwoodError(message if progress else message + self._last_failure())
 
     def _last_failure(self) -> str:
-        """Return the error of the last attempt that failed, with the traceback of the training code, for a message."""
+        """Return a paragraph for a message: the error of the last failed attempt, with its traceback."""
         failures = (e.event for _, e in self._home.store.log(self.id).read() if isinstance(e.event, AttemptFailed))
         last = deque(failures, maxlen=1)
         return f"\n\nLast failure, of trial {last[0].trial}:\n{last[0].error}" if last else ""

@@ -182,7 +182,7 @@ def _is_bytecode(line: str) -> bool:
 
 
 def _without_status(workdir: Path, root: str, prefix: str) -> dict[str, Any] | None:
-    """Return the provenance of a repository that is so large that ``git status`` takes too long, or None."""
+    """Return git's part of the provenance without ``dirty``, for a repository whose status takes too long, or None."""
     commit = _run(workdir, ["rev-parse", "--verify", "HEAD"])
     if commit is None:
         return None

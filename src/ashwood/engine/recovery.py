@@ -195,7 +195,7 @@ class Recovery:
 
 
 def _look_up_of(trial: Trial, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
-    """Return a call of `_look_up` that may run in any thread, because it does not use the experiment itself."""
+    """Return a function that looks up a trial's unrecorded checkpoints; it may be called in any thread."""
     known, wanted = experiment.checkpoints.names(trial.id), owner(trial, experiment)
     return partial(_look_up, storage, trial.id, known, trial.checkpoint_length, wanted)
 

@@ -348,7 +348,7 @@ class _Start:
         self._beats = 0
 
     def waits_for(self, what: str) -> None:
-        """Note what the next steps wait for, for messages."""
+        """Set what messages say that the driver waits for."""
         self._what, self._beats = what, 0
 
     def waits_for_gpus(self, log: EventLog, what: str) -> None:
@@ -392,7 +392,7 @@ class _SnapshotSaver:
         self._not_before = 0.0
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Count the entries of a turn."""
+        """Count new entries of the event log, and save a snapshot if it is time for one."""
         self._folded = self._folded._replace(seq=self._folded.seq + len(entries), last=entries[-1])
         if self._folded.seq - self._saved >= _SNAPSHOT_ENTRIES and elapsed() >= self._not_before:
             self.save()

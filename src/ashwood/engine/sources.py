@@ -34,7 +34,7 @@ _SOURCES = "sources"
 
 
 def keep_source(home: Home, location: str) -> str:
-    """Keep a checkpoint although the experiment that saved it may delete it, and return its new path.
+    """Link a checkpoint into the home, so that it outlives the experiment that saved it, and return its new path.
 
     A checkpoint outside of the home's experiment directories is not copied; its location is returned unchanged.
 
