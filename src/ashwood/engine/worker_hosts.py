@@ -1,4 +1,4 @@
-"""Where the trials of an experiment run: on this machine, or on a cluster."""
+"""Worker hosts: where the trials of an experiment run, on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from ashwood.backends.ray.cluster import Cluster
 
 Sleep = Callable[[float], None]
+"""Sleeps for a number of seconds; it may also renew a lease."""
+
 OnWait = Callable[[int, float], None]
+"""Called with the number of workers that are waited for, and the maximum number of seconds."""
 
 
-class Room(NamedTuple):
-    """How a driver gets GPUs of this machine; see `ashwood.backends.local.reservation.reserve`."""
+class ReservationOptions(NamedTuple):
+    """Options for reserving GPUs of this machine; see `ashwood.backends.local.reservation.reserve`."""
 
     share: bool
     say: Callable[[str], None]
@@ -36,70 +39,77 @@ class Room(NamedTuple):
     sleep: Sleep
 
 
-class Place(Protocol):
-    """A place where trials of one experiment run."""
+class WorkerHost(Protocol):
+    """A machine or a cluster on which the workers of one experiment run."""
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Wait until no worker of a former driver is left.
+        """Wait until all workers of former drivers have ended.
 
         Args:
-            sleep: called with a moment's seconds while it waits.
-            on_wait: called once if there is somebody to wait for, with how many, and for how many seconds at most.
+            sleep: called again and again to wait for a short time.
+            on_wait: called once if there are such workers.
 
         Raises:
-            BackendError: somebody is left who can't be ended.
+            BackendError: a worker cannot be ended.
         """
         ...
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
-        """Receive checkpoints that workers could not hand to a former driver, and yield the name of each.
+        """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
 
-        Call `clear` before.  What a node holds is removed from it only after the caller asked for the next name:
-        a driver that dies before it has recorded a checkpoint leaves it for the next driver.
+        Call `clear` first, because a worker may still write a checkpoint.  The caller records each checkpoint before
+        it asks for the next name, and only then is the checkpoint deleted from its node.  So if this driver dies
+        before it has recorded a checkpoint, the next driver can still receive it.
 
         Args:
-            wanted: tells by its name whether a checkpoint is received.
+            wanted: returns whether the checkpoint with a name is needed.
         """
         ...
 
     def clean(self) -> None:
-        """Remove what workers left on their machines; call it when the experiment has ended and no worker is left."""
+        """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
         ...
 
-    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:
-        """What runs trials there, with so many workers at most; None: as many as there is room for.
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
+        """Return a context manager for the backend that runs trials here.
+
+        Args:
+            workers: maximum number of workers, or None for one in each slot.
+            options: options for reserving GPUs.
 
         Raises:
-            BackendError: no trial can run there.
+            BackendError: no trial can run here.
         """
         ...
 
 
 @contextmanager
-def place_of(home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None) -> Iterator[Place]:
-    """The place of an experiment's trials: a cluster, or this machine.
+def worker_host(
+    home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None
+) -> Iterator[WorkerHost]:
+    """Connect to the worker host of an experiment: to a cluster, or to this machine if ``cluster`` is None.
 
     Raises:
-        ClusterError: the cluster can't be used.
+        ClusterError: the cluster cannot be used.
     """
-    here = ThisMachine(home, experiment, spec)
+    here = LocalHost(home, experiment, spec)
     if cluster is None:
         yield here
         return
-    # Only who uses a cluster needs Ray, and waits for it.
+    # Importing Ray takes seconds, and it may not be installed, so it is imported only if a cluster is used.
     from ashwood.backends.ray.cluster import connected
 
     with connected(cluster, spec) as connection:
-        yield OnRay(here, connection)
+        yield RayHost(here, connection)
 
 
-class ThisMachine:
-    """Processes on this machine.
+class LocalHost:
+    """A worker host whose workers are processes on this machine.
 
     Attributes:
-        home: where the experiment lives.
-        experiment: which it is.
-        spec: what it is.
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        spec: the spec of the experiment.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
@@ -109,38 +119,38 @@ class ThisMachine:
         self._lock = home.directory(experiment) / "workers.lock"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Wait for the processes that hold the experiment's lock file."""
+        """Wait for the processes that hold the lock file of the experiment's workers."""
         with suppress(OSError):
             holder = self._lock.read_text().strip()
             if holder not in ("", self.spec.identity) and is_held(self._lock):
                 raise BackendError(
                     f"{self._lock} is locked by workers of the experiment with identity {holder}, not of this one, "
-                    f"which has identity {self.spec.identity}: was the directory of another experiment moved here? "
-                    "Wait until those workers have ended"
+                    f"which has identity {self.spec.identity}. Was the directory of another experiment moved here? "
+                    "Wait until those workers have ended, then try again"
                 )
         try:
             clear_former_workers(self._lock, on_wait=on_wait, sleep=sleep)
         except PermissionError as error:
             raise BackendError(
-                f"you may not write {self._lock}, which workers lock: {how_to_share(self._lock, self.home.path)}"
+                f"no permission to write {self._lock}, which workers lock: {how_to_share(self._lock, self.home.path)}"
             ) from error
 
-    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - as `Place` has it
-        """Yield nothing: workers save to where the driver reads."""
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - required by `WorkerHost`
+        """Yield nothing, because local workers save checkpoints directly to the storage."""
         return iter(())
 
     def clean(self) -> None:
-        """Do nothing: workers keep all files in the experiment's directory."""
+        """Do nothing, because local workers write all files to the experiment's directory."""
 
     @contextmanager
-    def backend(self, workers: int | None, room: Room) -> Iterator[LocalBackend]:
-        """One worker process a slot, on GPUs that no other driver has reserved."""
+    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[LocalBackend]:
+        """Reserve GPUs or cores of this machine, and start one worker process for each slot."""
         with suppress(OSError):
             self._lock.write_text(self.spec.identity)
             share(self._lock)
-        who = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
+        user = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
         with (
-            reserve(self.spec, workers, who, **room._asdict()) as reservation,
+            reserve(self.spec, workers, user, **options._asdict()) as reservation,
             LocalBackend(
                 self.spec,
                 checkpoints=self.home.checkpoints(self.experiment, self.spec),
@@ -155,45 +165,45 @@ class ThisMachine:
             yield backend
 
 
-class OnRay:
-    """Actors of a Ray cluster."""
+class RayHost:
+    """A worker host whose workers are actors of a Ray cluster."""
 
-    def __init__(self, here: ThisMachine, cluster: Cluster) -> None:
+    def __init__(self, here: LocalHost, cluster: Cluster) -> None:
         self._here = here
         self._cluster = cluster
         self._backend: RayBackend | None = None
         record = here.home.store.record(here.experiment)
         self._state = record.state
-        # The same for each driver, on any machine and by whatever name the home is opened; not so for an experiment of
-        # another home.
+        # The key must be the same for each driver of the experiment, on any machine and for any path of its home, so
+        # that a driver finds the actors and files of a former one.  It must differ for experiments of other homes.
         identity = here.spec.identity
         text = f"{here.home.identity}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
         self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
 
     def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
-        """Those of the cluster, and any on this machine."""
+        """Wait for former workers on this machine, then for those on the cluster."""
         if self._state is not ExperimentState.CREATED and not self._state.ended:
-            self._cluster.shape_for(self._here.spec)  # Without a node for a trial, nothing is worth waiting for.
+            self._cluster.shape_for(self._here.spec)  # It raises an error if no node can run a trial.
         self._here.clear(sleep, on_wait)
         if self._state is not ExperimentState.CREATED:
             self._cluster.dismiss_former(self._key, sleep, on_wait)
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
-        """From every node of the cluster, if checkpoints travel to the driver."""
-        # Also if it was paused: its driver could not fetch what lies beside a worker that had died.
+        """Receive checkpoints from all nodes of the cluster, unless nodes save to a shared storage."""
+        # This is needed after a pause, too: if a worker dies, its driver cannot fetch the checkpoints on its node.
         if self._state is ExperimentState.CREATED or self._shared:
             return iter(())
         storage = self._here.home.storage(self._here.experiment, self._here.spec)
         return self._cluster.collect_checkpoints(self._key, storage, wanted)
 
     def clean(self) -> None:
-        """Remove directories of workers that could not do so themselves, of this driver or a former one."""
+        """Delete directories that workers of this driver or a former one could not delete themselves."""
         if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.left_files):
-            with suppress(Exception):  # whatever Ray has against it: the experiment has ended, and nothing is lost
+            with suppress(Exception):  # The experiment has ended, and these files are not needed, so it must not fail.
                 self._cluster.clean(self._key)
 
-    def backend(self, workers: int | None, room: Room) -> AbstractContextManager[Backend]:  # noqa: ARG002
-        """Workers where Ray finds room for them.  Ray assigns GPUs, so none is reserved here."""
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
+        """Return the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
         from ashwood.backends.ray import RayBackend
 
         self._backend = RayBackend(
@@ -210,5 +220,5 @@ class OnRay:
 
     @property
     def _shared(self) -> bool:
-        """Whether checkpoints are where nodes reach them: a home is on this machine alone."""
+        """Whether nodes save checkpoints to a shared storage; they cannot reach the home on this machine."""
         return self._here.spec.checkpoint_storage is not None
