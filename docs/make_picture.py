@@ -31,7 +31,7 @@ def main() -> None:
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=124, file=nowhere, force_terminal=True, highlight=False)
         console.print("$ ashwood run digits.yaml", style="bold")
-        console.print(opening(experiment, spec, progress.trials.spending.slots))
+        console.print(opening(experiment, progress, progress.trials.spending.slots))
         console.print(render_progress(progress, shown[-1].at))
     console.save_svg(str(out), title="ashwood")
 

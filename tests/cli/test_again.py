@@ -1,4 +1,4 @@
-"""Running once more, going on with the latest, and stopping when it is enough."""
+"""Repeating an experiment, resuming the latest one, and stopping at a goal or time limit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def draws(workplace: Workplace, experiment: int) -> list[tuple[float, int]]:
 # -- once more ------------------------------------------------------------------------------------
 
 
-def test_an_experiment_once_more(repository: Workplace) -> None:
+def test_run_from_repeats_experiment(repository: Workplace) -> None:
     commit = git(repository.path, "rev-parse", "HEAD")
     said = repository.ashwood("run", "toy.yaml", *QUICK)
     assert "warning" not in said
@@ -68,7 +68,7 @@ def test_an_experiment_once_more(repository: Workplace) -> None:
     assert "warning: unlike experiment 2: at that time, 2 files differ from commit" in said
 
 
-def test_what_can_not_be_run_once_more(workplace: Workplace) -> None:
+def test_run_from_refuses_experiment_without_file_or_commit(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     workplace.ashwood("run", "toy.yaml", *QUICK)
     assert "outside of a git repository" in workplace.ashwood("run", "--from", "1", "--checkout", code=1)
@@ -83,7 +83,7 @@ def test_what_can_not_be_run_once_more(workplace: Workplace) -> None:
 # -- the latest -----------------------------------------------------------------------------------
 
 
-def test_the_latest_unfinished_goes_on(workplace: Workplace) -> None:
+def test_resume_latest_resumes_latest_unfinished_experiment(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     assert "no experiments in" in workplace.ashwood("run", "--resume-latest", code=1)
     with workplace.driving("run", "--resume-latest", "toy.yaml", "--workers", "1"):
@@ -98,8 +98,8 @@ def test_the_latest_unfinished_goes_on(workplace: Workplace) -> None:
 
     workplace.write(RANDOM + "# changed\n")
     said = workplace.ashwood("run", "--resume-latest", "toy.yaml", *QUICK)
-    assert "warning: toy.yaml has changed since: experiment 1 goes on as it was described" in said
-    assert "warning: --set has no effect on experiment 1" in said
+    assert "warning: toy.yaml has changed: experiment 1 continues with its recorded configuration" in said
+    assert "warning: --set has no effect: experiment 1" in said
     assert "experiment 1 completed" in said
     assert "experiment 3 completed" in workplace.ashwood("run", "--resume-latest", "toy.yaml", *QUICK)
     assert "no experiment is unfinished" in workplace.ashwood("run", "--resume-latest", code=1)
@@ -108,10 +108,10 @@ def test_the_latest_unfinished_goes_on(workplace: Workplace) -> None:
 # -- enough ---------------------------------------------------------------------------------------
 
 
-def test_a_goal_ends_a_search_and_a_higher_one_goes_on(workplace: Workplace) -> None:
+def test_goal_stops_search_and_better_goal_resumes_it(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1", "--stop-when", "metric_at=5")
-    assert "coming to an end: trial 0 reached 1" in said
+    assert "ending: trial 0 reached 1" in said
     assert "experiment 1 stopped: trial 0 reached" in said
     assert "ashwood resume 1 --stop-when metric_at=METRIC" in said
     described = workplace.json("describe", "1")
@@ -125,7 +125,7 @@ def test_a_goal_ends_a_search_and_a_higher_one_goes_on(workplace: Workplace) -> 
     assert workplace.json("replay", "1")["state"] == "completed"
 
 
-def test_time_ends_a_search_and_more_of_it_goes_on(workplace: Workplace) -> None:
+def test_max_time_stops_search_and_longer_time_resumes_it(workplace: Workplace) -> None:
     workplace.write(RANDOM.replace("max_trials: 6", "max_trials: 6, stop_when: {max_time: 0.2}"), GATED)
     with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
         # An attempt that has not begun its first step ends at once, so the experiment may have stopped already.
@@ -137,18 +137,18 @@ def test_time_ends_a_search_and_more_of_it_goes_on(workplace: Workplace) -> None
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2", "--stop-when", "max_time=1h")
 
 
-def test_a_common_failure_is_told_with_what_to_do(workplace: Workplace) -> None:
+def test_common_failure_pauses_run_and_says_how_to_continue(workplace: Workplace) -> None:
     failing = "def train(trial):\n    print('loading')\n    raise ValueError('no such thing')\n"
     workplace.write(RANDOM + "max_restarts: 0\n", failing)
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1", code=1)
     assert "pausing: 3 trials failed in the same way before any reported anything: ValueError: no such thing" in said
-    assert "Correct the error, then continue with: ashwood resume 1" in said
+    assert "Fix the error, then continue with: ashwood resume 1" in said
     assert "--set max_common_failures=0" in said
     # Once, with the traceback and what was printed.
-    assert said.count("warning: trial 0 failed once and is given up: ValueError: no such thing") == 1
-    assert said.count("is given up") == 1
+    assert said.count("warning: trial 0 failed once and will not be retried: ValueError: no such thing") == 1
+    assert said.count("will not be retried") == 1
     assert "  | loading" in said
-    assert "Correct the error" in workplace.ashwood("describe", "1")
+    assert "Fix the error" in workplace.ashwood("describe", "1")
     workplace.write(train=TRAIN)
     assert "experiment 1 completed" in workplace.ashwood("resume", "1", "--workers", "2")
 

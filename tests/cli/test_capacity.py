@@ -1,4 +1,4 @@
-"""Workers and nodes that come and go, as people hear of them."""
+"""User-facing messages about workers and nodes that join or leave."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.cli.capacity import CapacityNews
+from ashwood.cli.capacity import CapacityMessages
 from ashwood.cli.progress import PlainReporter
 from ashwood.engine import open_home
 from ashwood.eventlog.port import Entry
@@ -30,7 +30,7 @@ A, B = "10.0.0.5/3fa9c1", "10.0.0.6/77b0e2"
 
 def heard(*events: tuple[float, CapacityChanged | None]) -> list[tuple[float, str]]:
     """What is said when, of changes and of moments in which other things happen."""
-    news, said = CapacityNews(), list[tuple[float, str]]()
+    news, said = CapacityMessages(), list[tuple[float, str]]()
     news.began(0)
     for at, event in events:
         if event is not None:
@@ -40,12 +40,12 @@ def heard(*events: tuple[float, CapacityChanged | None]) -> list[tuple[float, st
     return said
 
 
-def test_a_node_that_brings_its_workers_one_by_one_is_one_line() -> None:
+def test_workers_of_a_joining_node_are_one_message() -> None:
     joins = [(0.1 * n, CapacityChanged(n, {A: n}, f"node {A} joined")) for n in range(1, 5)]
     assert heard(*joins, (1.0, None), (3.0, None), (9.0, None)) == [(3.0, f"4 workers on 1 node: node {A} joined")]
 
 
-def test_nodes_that_join_together_share_a_line() -> None:
+def test_nodes_that_join_together_are_one_message() -> None:
     joins = [
         (0.1 * n, CapacityChanged(n, {str(node): 1 for node in range(n)}, f"node {n} joined")) for n in range(1, 6)
     ]
@@ -54,7 +54,7 @@ def test_nodes_that_join_together_share_a_line() -> None:
     ]
 
 
-def test_a_node_that_is_gone_is_told_at_once() -> None:
+def test_lost_node_is_reported_at_once() -> None:
     both = CapacityChanged(5, {A: 3, B: 2}, "")
     gone = CapacityChanged(3, {A: 3}, f"node {B} died")
     assert heard((0.0, both), (5.0, None), (6.0, gone)) == [
@@ -66,14 +66,14 @@ def test_a_node_that_is_gone_is_told_at_once() -> None:
     assert heard((0.0, CapacityChanged(1)), (3.0, None), (4.0, none))[-1] == (4.0, "0 workers: nobody is left")
 
 
-def test_a_worker_that_is_replaced_is_no_news() -> None:
+def test_replaced_worker_is_not_reported() -> None:
     full = CapacityChanged(2, {A: 2}, "")
     lost = CapacityChanged(1, {A: 1}, "a worker died")
     said = heard((0.0, full), (3.0, None), (4.0, lost), (4.5, full), (7.0, None))
     assert said == [(3.0, "2 workers on 1 node")]
 
 
-def test_plain_output_has_a_line_for_a_change_of_capacity(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_output_reports_change_of_capacity(capsys: pytest.CaptureFixture[str]) -> None:
     spec = full_spec()
     experiment = Experiment(spec)
 
@@ -117,7 +117,7 @@ def spec() -> ExperimentSpec:
     return replace(full_spec(), ray=RayCluster("10.0.0.1:6379"), checkpoint_storage=None, provenance={})
 
 
-def test_describe_shows_nodes_slots_and_who_trains_where(workplace: Workplace, spec: ExperimentSpec) -> None:
+def test_describe_shows_nodes_slots_and_their_trials(workplace: Workplace, spec: ExperimentSpec) -> None:
     home = workplace.path / ".ashwood"
     a_cluster(home, spec)
     with open_home(home) as opened, opened.lease(1):
@@ -137,7 +137,7 @@ def test_describe_shows_nodes_slots_and_who_trains_where(workplace: Workplace, s
     assert {"node", "preempted"} <= set(table.splitlines()[0].split())
 
 
-def test_what_a_driver_that_died_had_is_not_there_any_more(workplace: Workplace, spec: ExperimentSpec) -> None:
+def test_describe_shows_no_nodes_of_a_dead_driver(workplace: Workplace, spec: ExperimentSpec) -> None:
     a_cluster(workplace.path / ".ashwood", spec)
     described = workplace.json("describe", "1")
     assert described["state"] == "interrupted"
@@ -152,7 +152,7 @@ def test_one_machine_has_no_nodes(workplace: Workplace) -> None:
     assert not {"node", "preempted"} & set(header)
 
 
-def test_the_log_says_what_happened_where(workplace: Workplace, spec: ExperimentSpec) -> None:
+def test_events_name_the_node(workplace: Workplace, spec: ExperimentSpec) -> None:
     a_cluster(workplace.path / ".ashwood", spec)
     text = workplace.ashwood("events", "1")
     assert f"capacity changed, 3 workers on 2 nodes: node {B} joined" in text

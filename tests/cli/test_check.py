@@ -31,7 +31,7 @@ def test_check_says_that_pauses_change_nothing(short: Workplace) -> None:
 def test_check_fails_if_a_trial_does_not_restore_its_state(short: Workplace) -> None:
     (short.path / "train.py").write_text(FORGETFUL)
     said = short.ashwood("check", "toy.yaml", "--length", "4", code=1)
-    assert "different: a trial that is paused and resumed reports other metrics" in said
+    assert "different: a trial that is paused and resumed reports different metrics" in said
     assert "- Model: after the pause at length 1 the metrics are those of a new trial." in said
 
 

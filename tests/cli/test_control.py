@@ -1,4 +1,4 @@
-"""Steering experiments: while a driver runs, and while none does."""
+"""Commands that control experiments, with and without a running driver."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def states(workplace: Workplace) -> list[str]:
 # -- while a driver runs -------------------------------------------------------------------------
 
 
-def test_pause_lets_the_driver_go_and_resume_goes_on(gated: Workplace) -> None:
+def test_pause_ends_driver_and_resume_continues(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
-        assert gated.ashwood("pause", "1") == ("experiment 1 is pausing: running trials save a checkpoint and let go\n")
+        assert gated.ashwood("pause", "1") == (
+            "experiment 1 is pausing: running trials save a checkpoint and release their workers\n"
+        )
         assert "experiment 1 is pausing already" in gated.ashwood("pause", "1", code=1)
         go(gated)
         driver.communicate()
@@ -48,7 +50,7 @@ def test_pause_lets_the_driver_go_and_resume_goes_on(gated: Workplace) -> None:
         assert "completed" in gated.ashwood(command, "1", code=1)
 
 
-def test_cancel_saves_first_and_ends_for_good(gated: Workplace) -> None:
+def test_cancel_saves_checkpoints_and_stops_permanently(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         assert "experiment 1 is being canceled: running trials save" in gated.ashwood("cancel", "1")
         assert "already being canceled" in gated.ashwood("cancel", "1", code=1)
@@ -60,7 +62,7 @@ def test_cancel_saves_first_and_ends_for_good(gated: Workplace) -> None:
     assert "there is nothing left to run" in gated.ashwood("resume", "1", code=1)
 
 
-def test_kill_ends_at_once(gated: Workplace) -> None:
+def test_kill_stops_immediately(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "2") as driver:
         assert gated.ashwood("kill", "1") in ("experiment 1 is being killed\n", "experiment 1 is canceled\n")
         driver.communicate()
@@ -74,7 +76,7 @@ def test_trials_are_killed_and_stopped(gated: Workplace) -> None:
         assert "trial 0 of experiment 1 is killed" in gated.ashwood("kill-trial", "1", "0")
         assert "trial 0 has already ended" in gated.ashwood("stop-trial", "1", "0", code=1)
         assert "there is no trial 99" in gated.ashwood("kill-trial", "1", "99", code=1)
-        assert "trial 1 of experiment 1 is stopped where it is" in gated.ashwood("stop-trial", "1", "1")
+        assert "trial 1 of experiment 1 is stopped; its results still count" in gated.ashwood("stop-trial", "1", "1")
         go(gated)
         driver.communicate()
     assert driver.returncode == 0
@@ -86,7 +88,7 @@ def test_settings_change_live(gated: Workplace) -> None:
         wait_until(lambda: len(states(gated)) == 2)
         said = gated.ashwood("set", "1", "max_trials=3", "max_concurrent_trials=1", "max_time=2h")
         assert said == (
-            "experiment 1: max_trials is 3 now, max_concurrent_trials is 1 now, it may run for 2 h 00 min now\n"
+            "experiment 1: max_trials is now 3, max_concurrent_trials is now 1, it now stops after 2 h 00 min\n"
         )
         assert gated.json("describe", "1")["stop_when"] == {"metric_at": None, "max_time": 7200.0}
         assert "max_trials can't become 1" in gated.ashwood("set", "1", "max_trials=1", code=1)
@@ -112,7 +114,7 @@ def test_errored_experiment_says_how_to_retry_and_is_retried(workplace: Workplac
     (workplace.path / "fixed").touch()
     assert "completed" in workplace.ashwood("resume", "1", "--retry-failed", "--workers", "2")
     assert states(workplace) == ["completed"] * 6
-    assert "every decision is what the search decides" in workplace.ashwood("replay", "1")
+    assert "every decision matches the event log" in workplace.ashwood("replay", "1")
     assert "no trial has failed" in workplace.ashwood("resume", "1", "--retry-failed", code=1)
 
 
@@ -139,21 +141,21 @@ def paused(gated: Workplace) -> Workplace:
     return gated
 
 
-def test_what_is_paused_can_be_steered(paused: Workplace) -> None:
-    assert "stopped where it is" in paused.ashwood("stop-trial", "1", "0")
+def test_paused_experiment_takes_requests(paused: Workplace) -> None:
+    assert "is stopped; its results still count" in paused.ashwood("stop-trial", "1", "0")
     assert states(paused)[0] == "stopped"
-    assert "max_trials is 4 now" in paused.ashwood("set", "1", "max_trials=4")
+    assert "max_trials is now 4" in paused.ashwood("set", "1", "max_trials=4")
     assert "experiment 1 is canceled" in paused.ashwood("cancel", "1")
     assert state(paused) == "canceled"
     assert "canceled" in paused.ashwood("cancel", "1", code=1)
     assert paused.json("replay", "1")["state"] == "canceled"
 
 
-def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
+def test_activate_resumes_in_the_background(paused: Workplace) -> None:
     (paused.path / "go").unlink()
     said = paused.ashwood("activate", "1", "--workers", "2")
-    assert "experiment 1 runs in the background, process" in said
-    pid = int(said.partition("process ")[2].partition(";")[0])
+    assert "experiment 1 resumed in the background (pid " in said
+    pid = int(said.partition("(pid ")[2].partition(")")[0])
     try:
         assert os.getsid(pid) == pid
         assert "experiment 1 is running already" in paused.ashwood("activate", "1", code=1)
@@ -166,13 +168,13 @@ def test_an_experiment_goes_on_in_the_background(paused: Workplace) -> None:
     assert "experiment 1 completed" in log.read_text()
 
 
-def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
+def test_activate_shows_why_driver_did_not_start(paused: Workplace) -> None:
     home = paused.path / ".ashwood"
     with contextlib.closing(sqlite3.connect(home / "ashwood.db")) as connection, connection:
         connection.execute("UPDATE entries SET body = '{}' WHERE seq = 2")
     (home / "experiments" / "1" / "snapshot").unlink()
     said = paused.ashwood("activate", "1", code=1)
-    assert "experiment 1 could not go on:" in said
+    assert "experiment 1 could not be resumed:" in said
     assert "entry 2 of experiment 1" in said
 
 
@@ -187,13 +189,13 @@ def test_a_driver_that_can_not_start_is_said(paused: Workplace) -> None:
         ("max_invalid_trials=0", "of at least 1"),
         ("max_concurrent_trials=-1", "of at least 0"),
         ("maxtrials=4", "did you mean max_trials?"),
-        ("divisor=4", "it is max_concurrent_trials, max_trials, max_invalid_trials, stop_when or max_time"),
+        ("divisor=4", "settings are max_concurrent_trials, max_trials, max_invalid_trials, stop_when or max_time"),
         ("max_trials", "must read KEY=VALUE"),
         ("stop_when=high", "a number such as 0.98, or none"),
         ("max_time=2 weeks", "15min, 2h, 1.5h or 3d"),
     ],
 )
-def test_settings_that_make_no_sense_are_wrong_usage(workplace: Workplace, change: str, said: str) -> None:
+def test_set_refuses_invalid_settings(workplace: Workplace, change: str, said: str) -> None:
     answer = workplace.ashwood("set", "1", change, "max_time=soon", code=2)
     assert said in answer
     assert "soon" in answer
@@ -218,7 +220,7 @@ def listed(workplace: Workplace, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_names_labels_and_the_archive(two: Workplace) -> None:
-    assert two.ashwood("rename", "1", "first try") == "experiment 1 is called first try now\n"
+    assert two.ashwood("rename", "1", "first try") == "experiment 1 is now called first try\n"
     assert [row["name"] for row in listed(two)] == ["first try", "toy"]
     assert "must not be empty" in two.ashwood("rename", "1", " ", code=1)
 
@@ -229,11 +231,11 @@ def test_names_labels_and_the_archive(two: Workplace) -> None:
     assert [row["id"] for row in listed(two, "--label", "vision")] == [2]
     assert [row["labels"] for row in listed(two)] == [["good", "fast"], ["vision"]]
 
-    assert "hides it" in two.ashwood("archive", "2")
+    assert "list --all shows it" in two.ashwood("archive", "2")
     assert [row["id"] for row in listed(two)] == [1]
     assert [(row["id"], row["archived"]) for row in listed(two, "--all")] == [(1, False), (2, True)]
     assert "vision (archived)" in two.ashwood("list", "--all")
-    assert "archived; ashwood archive 2 --undo" in two.ashwood("describe", "2")
+    assert "archived; to undo: ashwood archive 2 --undo" in two.ashwood("describe", "2")
     assert "shows it again" in two.ashwood("archive", "2", "--undo")
     assert [row["id"] for row in listed(two)] == [1, 2]
 
@@ -272,9 +274,11 @@ def test_delete_asks_and_removes_everything(gated: Workplace, tmp_path: Path) ->
     assert [row["id"] for row in listed(gated)] == [2, 4]
 
 
-def test_what_runs_is_not_deleted(gated: Workplace) -> None:
+def test_delete_refuses_running_experiment(gated: Workplace) -> None:
     with gated.driving("run", "toy.yaml", "--workers", "1"):
-        assert "experiment 1 is running; first: ashwood kill 1" in gated.ashwood("delete", "1", "--yes", code=1)
+        assert "experiment 1 is running, nothing was deleted. First stop it: ashwood kill 1" in gated.ashwood(
+            "delete", "1", "--yes", code=1
+        )
         assert len(listed(gated)) == 1
 
 
@@ -343,8 +347,8 @@ def test_list_and_describe_name_the_trials_that_a_pause_waits_for(workplace: Wor
     with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
         wait_until((workplace.path / "hangs").exists)
         workplace.ashwood("pause", "1")
-        wait_until(lambda: "experiment 1 is pausing: it waits for trial 1" in workplace.ashwood("list"))
-        assert "pausing: waits for trial 1 to finish a step and save" in workplace.ashwood("describe", "1")
+        wait_until(lambda: "experiment 1 is pausing: waiting for trial 1" in workplace.ashwood("list"))
+        assert "pausing: waiting for trial 1 to finish a step and save" in workplace.ashwood("describe", "1")
         assert workplace.json("describe", "1")["waits_for"] == [1]
         workplace.ashwood("kill", "1")
         driver.communicate()

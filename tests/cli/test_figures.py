@@ -1,4 +1,4 @@
-"""Figures and films from the command line."""
+"""Figures and animations from the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     return workplace
 
 
-def test_a_timeline_is_a_page_that_needs_no_network(finished: Workplace) -> None:
+def test_timeline_is_self_contained_page(finished: Workplace) -> None:
     assert "Wrote timeline.html." in finished.ashwood("timeline", "1", "--out", "timeline.html")
     page = (finished.path / "timeline.html").read_text()
     assert "<script src=" not in page
@@ -38,20 +38,20 @@ def test_an_experiment_has_figures(finished: Workplace) -> None:
     assert experiment.figures.timeline().data[0].name == "idle"
 
 
-def test_a_film_of_synchronous_beside_asynchronous_halving(workplace: Workplace) -> None:
+def test_animate_simulates_synchronous_and_asynchronous_halving(workplace: Workplace) -> None:
     small = ("--workers", "2", "--trials", "9", "--seconds", "0.5", "--fps", "6")
     assert "Wrote asha.gif (" in workplace.ashwood("animate", "--out", "asha.gif", *small)
     assert (workplace.path / "asha.gif").read_bytes()[:6] == b"GIF89a"
 
 
-def test_a_film_of_a_recorded_experiment(finished: Workplace) -> None:
-    assert "Wrote film.gif (" in finished.ashwood("animate", "1", "--out", "film.gif", "--seconds", "0.5")
-    assert (finished.path / "film.gif").stat().st_size > 10_000
+def test_animate_draws_recorded_experiment(finished: Workplace) -> None:
+    assert "Wrote search.gif (" in finished.ashwood("animate", "1", "--out", "search.gif", "--seconds", "0.5")
+    assert (finished.path / "search.gif").stat().st_size > 10_000
 
 
 def test_a_recorded_experiment_has_the_workers_that_it_had(finished: Workplace) -> None:
-    said = finished.ashwood("animate", "1", "--out", "film.gif", "--workers", "3", code=2)
-    assert "are for a simulated film" in said
+    said = finished.ashwood("animate", "1", "--out", "search.gif", "--workers", "3", code=2)
+    assert "are for a simulated search" in said
 
 
 def test_simulated_searches_are_the_same_trials() -> None:

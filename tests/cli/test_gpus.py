@@ -1,4 +1,4 @@
-"""Runs that share a machine: one GPU is for one of them."""
+"""Runs that share the GPUs of a machine."""
 
 import signal
 import subprocess
@@ -37,7 +37,7 @@ def test_run_waits_for_a_gpu_and_says_so(workplace: Workplace, holder: ExitStack
     workplace.write(RANDOM)
     with workplace.start("run", "toy.yaml") as process:
         assert read_warning(process) == f"warning: {WAITS}. To use all GPUs without waiting, add --share\n"
-        wait_until(lambda: f"experiment 1 {WAITS.replace('waiting', 'waits')}\n" in workplace.ashwood("list"))
+        wait_until(lambda: f"experiment 1 is {WAITS}\n" in workplace.ashwood("list"))
         assert workplace.json("describe", "1")["driver_waits"] == WAITS.removeprefix("waiting for ")
         holder.close()
         assert process.wait(60) == 0
@@ -50,7 +50,7 @@ def test_run_that_waits_for_a_gpu_can_be_ended(workplace: Workplace) -> None:
         read_warning(process)
         process.send_signal(signal.SIGINT)
         assert "No trial was started. To continue: ashwood resume 1\n" in process.communicate()[1]
-    assert "waits for" not in workplace.ashwood("list")
+    assert "is waiting for" not in workplace.ashwood("list")
     said = workplace.ashwood("activate", "1")
     assert said.startswith("experiment 1 waits in the background for a free GPU (in use: GPUs 0, 1, 2, 3 by exp")
     workplace.ashwood("cancel", "1")

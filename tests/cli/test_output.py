@@ -4,7 +4,7 @@ import math
 import pytest
 
 from ashwood.cli.output import flatten, format_duration, format_moment, format_value, print_json
-from ashwood.cli.progress import to_go
+from ashwood.cli.progress import time_left
 from ashwood.views.progress import Forecast
 from ashwood.views.remaining import TimeLeft
 
@@ -53,15 +53,15 @@ def test_flatten() -> None:
 @pytest.mark.parametrize(
     ("forecast", "words"),
     [
-        (Forecast(10.0, 0.5, None), "– to go"),
-        (Forecast(10.0, 0.5, 90.0), "1 min 30 s to go"),
-        (Forecast(10.0, 0.5, 90.0, TimeLeft(60.0, 90.0, 200.0)), "1 min 30 s to go (1 min 00 s–3 min 20 s)"),
-        (Forecast(10.0, 0.5, 90.0, TimeLeft(88.0, 90.0, 91.0)), "1 min 30 s to go"),
-        (Forecast(10.0, 0.5, 3.0, TimeLeft(1.0, 3.0, 9.0)), "3.0 s to go"),
+        (Forecast(10.0, 0.5, None), "estimating…"),
+        (Forecast(10.0, 0.5, 90.0), "1 min 30 s left"),
+        (Forecast(10.0, 0.5, 90.0, TimeLeft(60.0, 90.0, 200.0)), "1 min 30 s left (1 min 00 s–3 min 20 s)"),
+        (Forecast(10.0, 0.5, 90.0, TimeLeft(88.0, 90.0, 91.0)), "1 min 30 s left"),
+        (Forecast(10.0, 0.5, 3.0, TimeLeft(1.0, 3.0, 9.0)), "3.0 s left"),
     ],
 )
-def test_the_time_to_go_has_a_range_where_that_says_something(forecast: Forecast, words: str) -> None:
-    assert to_go(forecast) == words
+def test_time_left_has_range_if_it_is_wide(forecast: Forecast, words: str) -> None:
+    assert time_left(forecast) == words
 
 
 @pytest.mark.parametrize(

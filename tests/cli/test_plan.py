@@ -1,4 +1,4 @@
-"""``ashwood plan``: a proposal that can be run."""
+"""``ashwood plan``: proposals, and the files that it writes."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"ashwood.views.{constant}", value)
 
 
-def test_a_plan_says_why_and_what_else_would_fit(workplace: Workplace) -> None:
+def test_plan_prints_reasons_and_alternatives(workplace: Workplace) -> None:
     said = workplace.ashwood("plan", *TRAINING, *BUDGET, "--divisor", "2", "--cost-per-worker-hour", "2")
     lines = said.splitlines()
     assert lines[0].startswith("adaptive_asha ")
     row = next(number for number, line in enumerate(lines) if line.startswith("search "))
     assert [line.split("  ")[0] for line in lines[row + 1 : row + 6]][-1] == "random"
-    assert "What bounds it is the deadline of 30 min 00 s" in said
-    assert "each to the end" in said
+    assert "The limit is the deadline of 30 min 00 s" in said
+    assert "each to full length" in said
     assert "searcher:\n  name: adaptive_asha\n" in said
     assert not (workplace.path / ".ashwood").exists()
 
 
-def test_a_plan_writes_a_file_that_runs(workplace: Workplace) -> None:
+def test_plan_writes_file_that_runs(workplace: Workplace) -> None:
     workplace.ashwood("init", "mine")
     (workplace.path / "mine" / "experiment.yaml").unlink()
     said = workplace.ashwood("plan", *TRAINING, *BUDGET, "--metric", "validation_loss", "--out", "mine/search.yaml")
-    assert "stand for yours" in said
+    assert "are examples: replace them" in said
     spec = read_experiment(workplace.path / "mine" / "search.yaml").spec
     assert spec.search.max_length == 8
     assert spec.name == "search"
@@ -72,7 +72,7 @@ def test_a_plan_in_json(workplace: Workplace) -> None:
     assert planned["reasons"]
 
 
-def test_the_file_says_what_was_planned_in_any_mode(workplace: Workplace) -> None:
+def test_planned_file_has_the_planned_search_in_any_mode(workplace: Workplace) -> None:
     training = ("--file", "toy.yaml", "--unit-time", "60s", "--workers", "4", "--deadline", "30min")
     planned = workplace.json("plan", *training, "--mode", "auto", "--out", "auto.yaml")
     search = read_experiment(workplace.path / "auto.yaml").spec.search
@@ -81,27 +81,27 @@ def test_the_file_says_what_was_planned_in_any_mode(workplace: Workplace) -> Non
     assert (float(search.divisor), search.max_trials) == (settings["divisor"], settings["max_trials"])
 
 
-def test_a_budget_that_is_too_small_says_what_the_least_is(workplace: Workplace) -> None:
+def test_too_small_budget_names_smallest_one(workplace: Workplace) -> None:
     said = workplace.ashwood("plan", *TRAINING, "--deadline", "4min", code=1)
-    assert "nothing fits into the deadline of 4 min 00 s: a single trial trained to 8 epochs takes" in said
-    assert "train no longer than about" in said
+    assert "no search fits the deadline of 4 min 00 s: in nine of ten cases a single trial of 8 epochs takes" in said
+    assert "train at most about" in said
     said = workplace.ashwood("plan", *TRAINING, "--worker-hours", "0.01", code=1)
-    assert "nothing fits into 0.01 worker-hours" in said
-    assert "keep fewer workers" in said
+    assert "no search fits 0.01 worker-hours" in said
+    assert "use fewer workers" in said
 
 
 def test_nothing_is_overwritten(workplace: Workplace) -> None:
     before = workplace.file.read_text()
-    assert "is there already" in workplace.ashwood("plan", *TRAINING, *BUDGET, "--out", "toy.yaml", code=1)
+    assert "already exists" in workplace.ashwood("plan", *TRAINING, *BUDGET, "--out", "toy.yaml", code=1)
     assert workplace.file.read_text() == before
 
 
-def test_a_grid_has_nothing_to_fit(workplace: Workplace) -> None:
+def test_plan_refuses_grid_search(workplace: Workplace) -> None:
     workplace.write(
         "entrypoint: train:train\nhyperparameters: {x: {type: double, minval: 0, maxval: 1, count: 3}}\n"
         "searcher: {name: grid, metric: loss, max_length: 3}\n"
     )
-    assert "nothing to fit" in workplace.ashwood("plan", "--file", "toy.yaml", *TRAINING, *BUDGET, code=1)
+    assert "nothing to plan" in workplace.ashwood("plan", "--file", "toy.yaml", *TRAINING, *BUDGET, code=1)
 
 
 @pytest.mark.parametrize(
@@ -120,5 +120,5 @@ def test_a_grid_has_nothing_to_fit(workplace: Workplace) -> None:
         (("--measure",), "--measure: needs training code"),
     ],
 )
-def test_what_is_wrong_or_missing_is_said(workplace: Workplace, arguments: tuple[str, ...], said: str) -> None:
+def test_plan_names_all_wrong_and_missing_options(workplace: Workplace, arguments: tuple[str, ...], said: str) -> None:
     assert said in workplace.ashwood("plan", *arguments, code=2)

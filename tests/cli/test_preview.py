@@ -1,4 +1,4 @@
-"""``ashwood preview-search`` where it is known what a unit of training takes."""
+"""``ashwood preview-search`` with and without training times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small(workplace: Workplace) -> Workplace:
     return workplace
 
 
-def test_it_says_what_the_search_takes_beside_others(small: Workplace) -> None:
+def test_preview_compares_time_and_cost_with_other_searches(small: Workplace) -> None:
     said = small.ashwood("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
     lines = said.splitlines()
     row = next(line for line in lines if line.startswith("search "))
@@ -42,7 +42,7 @@ def test_it_says_what_the_search_takes_beside_others(small: Workplace) -> None:
     assert len(lines) < 40
 
 
-def test_it_says_so_in_json(small: Workplace) -> None:
+def test_preview_prints_json(small: Workplace) -> None:
     shown = small.json("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
     outlook = shown["outlook"]
     assert outlook["seconds"]["low"] <= outlook["seconds"]["middle"] <= outlook["seconds"]["high"]
@@ -53,24 +53,24 @@ def test_it_says_so_in_json(small: Workplace) -> None:
     assert [each["settings"]["method"] for each in shown["beside"]][-2:] == ["sync_halving", "random"]
 
 
-def test_without_a_unit_time_nothing_is_said_of_time(small: Workplace) -> None:
+def test_preview_without_unit_time_shows_no_times(small: Workplace) -> None:
     shown = small.json("preview-search", "toy.yaml", "--workers", "4")
     assert shown["outlook"] is None
     assert "conditions" not in shown
     assert "hours" not in small.ashwood("preview-search", "toy.yaml")
 
 
-def test_the_number_of_workers_is_that_of_this_machine_unless_it_is_given(small: Workplace) -> None:
+def test_preview_uses_workers_of_this_machine_by_default(small: Workplace) -> None:
     said = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s")
-    assert "as many as this machine has room for" in said
+    assert "as many as fit this machine" in said
 
 
-def test_workers_that_the_search_has_no_use_for_are_named(small: Workplace) -> None:
+def test_preview_names_workers_that_max_concurrent_trials_leaves_idle(small: Workplace) -> None:
     said = small.ashwood("preview-search", "toy.yaml", "--unit-time", "1s", "--workers", "20")
     assert "max_concurrent_trials lets only 16 of the 20 workers train" in said
 
 
-def test_a_grid_is_compared_with_nothing(workplace: Workplace) -> None:
+def test_preview_compares_grid_with_no_other_search(workplace: Workplace) -> None:
     workplace.file.write_text(
         workplace.file.read_text()
         .replace("name: adaptive_asha", "name: grid")
@@ -82,7 +82,7 @@ def test_a_grid_is_compared_with_nothing(workplace: Workplace) -> None:
     assert shown["beside"] == []
 
 
-def test_what_is_wrong_with_options_is_said_with_an_example(small: Workplace) -> None:
+def test_wrong_options_are_refused_with_an_example(small: Workplace) -> None:
     said = small.ashwood(
         "preview-search", "toy.yaml", "--unit-time", "soon", "--unit-time-spread", "0.5", "--checkpoint-size", "big",
         code=2,
@@ -92,24 +92,24 @@ def test_what_is_wrong_with_options_is_said_with_an_example(small: Workplace) ->
     assert "--checkpoint-size: must be a size above 0, such as 300MB" in said
 
 
-def test_options_that_mean_nothing_without_a_unit_time_say_so(small: Workplace) -> None:
+def test_options_that_need_a_unit_time_are_refused_without_it(small: Workplace) -> None:
     said = small.ashwood("preview-search", "toy.yaml", "--cost-per-worker-hour", "2", code=2)
-    assert "--cost-per-worker-hour: says nothing while it is unknown" in said
+    assert "--cost-per-worker-hour: has no effect without the time" in said
     assert "--unit-time 40s" in said
 
 
 # -- what training takes, found out ----------------------------------------------------------------
 
 
-def test_what_training_takes_can_be_measured(small: Workplace) -> None:
+def test_measure_finds_training_times(small: Workplace) -> None:
     said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--measure")
     assert re.search(r"^Measured: \d+ trials took ", said)
-    assert "a checkpoint." in said
+    assert "per checkpoint." in said
     assert "random search would train" in said
     assert not (small.path / ".ashwood").exists()
 
 
-def test_what_training_takes_can_be_looked_up(small: Workplace) -> None:
+def test_like_takes_training_times_of_experiment(small: Workplace) -> None:
     small.ashwood("run", "toy.yaml", "--workers", "2")
     shown = small.json("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
     measured, assumed = shown["findings"]["measured"], shown["conditions"]
@@ -123,7 +123,7 @@ def test_what_training_takes_can_be_looked_up(small: Workplace) -> None:
     assert planned["conditions"]["unit_seconds"] == measured["unit_seconds"]
 
 
-def test_what_is_said_goes_before_what_was_measured(small: Workplace) -> None:
+def test_options_override_findings(small: Workplace) -> None:
     small.ashwood("run", "toy.yaml", "--workers", "2")
     options = ("--unit-time", "40s", "--start-time", "5s", "--checkpoint-size", "1MB", "--unit-time-spread", "1x")
     shown = small.json("preview-search", "toy.yaml", "--workers", "2", "--like", "1", *options)
@@ -135,34 +135,34 @@ def test_what_is_said_goes_before_what_was_measured(small: Workplace) -> None:
     assert shown["outlook"]["disk_bytes"]["high"] == 1e6 * shown["outlook"]["checkpoints"]["high"]
 
 
-def test_another_unit_tells_nothing(small: Workplace) -> None:
+def test_like_refuses_experiment_with_another_unit(small: Workplace) -> None:
     small.ashwood("run", "toy.yaml", "--workers", "2")
     small.write(small.file.read_text().replace("{epochs: 16}", "{batches: 16}"))
     said = small.ashwood("preview-search", "toy.yaml", "--like", "1", code=1)
-    assert "experiment 1 counts epochs and this one batches" in said
+    assert "--like 1: lengths of that experiment are in epochs and here in batches" in said
 
 
-def test_one_source_is_enough(small: Workplace) -> None:
-    assert "keep one of them" in small.ashwood("preview-search", "toy.yaml", "--like", "1", "--measure", code=2)
+def test_measure_and_like_exclude_each_other(small: Workplace) -> None:
+    assert "remove one of them" in small.ashwood("preview-search", "toy.yaml", "--like", "1", "--measure", code=2)
 
 
-def test_a_period_of_checkpoints_takes_its_time(small: Workplace) -> None:
+def test_preview_counts_time_of_periodic_checkpoints(small: Workplace) -> None:
     small.file.write_text(small.file.read_text() + "min_checkpoint_period: {epochs: 4}\n")
     options = ("--workers", "2", "--unit-time", "40s", "--save-time", "8s")
     assert small.json("preview-search", "toy.yaml", *options)["conditions"]["unit_seconds"] == 42
 
 
-def test_on_a_cluster_it_goes_by_how_many_may_train_at_once(small: Workplace) -> None:
+def test_preview_on_cluster_uses_max_concurrent_trials(small: Workplace) -> None:
     text = small.file.read_text()
     small.write(f"{text}backend: ray\n")
     command = ("preview-search", "toy.yaml", "--unit-time", "40s")
-    assert "On 16 workers (as many as can train at once, if the Ray cluster has room" in small.ashwood(*command)
+    assert "On 16 workers (as many as can train at once, if the Ray cluster has" in small.ashwood(*command)
     assert "On 3 workers, with" in small.ashwood(*command, "--workers", "3")
     assert small.json(*command, "--set", "searcher.max_concurrent_trials=5")["conditions"]["workers"] == 5
     assert small.json("preview-search", "toy.yaml")["outlook"] is None
     small.write(text.replace("name: adaptive_asha", "name: adaptive_asha, max_concurrent_trials: 0") + "backend: ray")
     said = small.ashwood(*command, code=2)
-    assert "--workers: is missing: how many workers the Ray cluster will have isn't known here" in said
+    assert "--workers: is missing: the number of workers of the Ray cluster is not known here" in said
     plan = ("plan", "--file", "toy.yaml", "--unit-time", "40s", "--workers", "4", "--deadline", "2h")
     assert "On 4 workers" in small.ashwood(*plan, "--out", str(small.path / "fitted.yaml"))
     assert "backend: ray" in (small.path / "fitted.yaml").read_text()

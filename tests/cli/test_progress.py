@@ -1,4 +1,4 @@
-"""Output of a running experiment: nothing that reads it, and no signal, can halt the driver."""
+"""Output of a running experiment: neither a slow reader nor a signal can block the driver."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_reporter_returns_at_once_while_its_output_is_blocked(make: Make, monkey
 
 
 @REPORTERS
-def test_reporter_says_everything_in_order_before_it_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reporter_writes_everything_in_order_before_it_ends(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     with reporting(make, monkeypatch, lambda: None) as reporter:
         output = sys.stdout
         reporter.ready(2)
@@ -141,7 +141,10 @@ def test_reporter_says_everything_in_order_before_it_ends(make: Make, monkeypatc
         reporter.interrupted(1)
     assert isinstance(output, Output)
     said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
-    places = [said.index("warning: odd"), said.index("trial 0 failed once and is given up: ValueError: diverged\n  | ")]
+    places = [
+        said.index("warning: odd"),
+        said.index("trial 0 failed once and will not be retried: ValueError: diverged\n  | "),
+    ]
     if make is JsonReporter:
         json_lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
         assert [line["event"]["is"] for line in json_lines[1:]] == [

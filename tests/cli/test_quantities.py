@@ -1,4 +1,4 @@
-"""Quantities as people write them."""
+"""Parsers of quantities on the command line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ashwood.cli.quantities import Options, amount, duration, duration_or_none, factor, money, size
+from ashwood.cli.quantities import OptionParser, amount, duration, duration_or_none, factor, money, size
 from ashwood.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ from ashwood.errors import ConfigError
         (amount, "40", 40.0),
     ],
 )
-def test_what_people_write(parse: Callable[[str], float], text: str, value: float) -> None:
+def test_parsers_accept_common_notations(parse: Callable[[str], float], text: str, value: float) -> None:
     assert parse(text) == value
 
 
@@ -58,14 +58,14 @@ def test_what_people_write(parse: Callable[[str], float], text: str, value: floa
         (amount, "0"),
     ],
 )
-def test_what_is_wrong_is_quoted_with_an_example_of_what_is_right(parse: Callable[[str], float], text: str) -> None:
+def test_parsers_quote_wrong_text_with_an_example(parse: Callable[[str], float], text: str) -> None:
     with pytest.raises(ValueError, match="such as") as caught:
         parse(text)
     assert repr(text) in str(caught.value)
 
 
-def test_everything_that_is_wrong_is_said_at_once() -> None:
-    options = Options()
+def test_option_parser_raises_all_problems_together() -> None:
+    options = OptionParser()
     assert options.read("--unit-time", None, duration) is None
     assert options.read("--unit-time", "soon", duration) is None
     assert options.read("--start-time", "3s", duration) == 3.0

@@ -1,4 +1,4 @@
-"""The log of an experiment: shown, checked, and taken elsewhere."""
+"""``ashwood events``, ``replay``, ``export`` and ``import``."""
 
 from __future__ import annotations
 
@@ -70,15 +70,15 @@ def test_following_ends_with_the_experiment(workplace: Workplace) -> None:
     assert lines == workplace.ashwood("events", "1", "--follow").splitlines(keepends=True)
 
 
-def test_a_replay_that_agrees(finished: Workplace) -> None:
+def test_replay_accepts_sound_log(finished: Workplace) -> None:
     said = finished.json("replay", "1")
     assert said["state"] == "completed"
     assert said["events"] == len(finished.ashwood("events", "1").splitlines())
     assert f"{said['events']} events replayed in" in finished.ashwood("replay", "1")
-    assert "every decision is what the search decides" in finished.ashwood("replay", "1")
+    assert "every decision matches the event log" in finished.ashwood("replay", "1")
 
 
-def test_a_replay_that_does_not(finished: Workplace, tmp_path: Path) -> None:
+def test_replay_names_entry_that_differs(finished: Workplace, tmp_path: Path) -> None:
     finished.ashwood("export", "1", "--out", str(tmp_path / "whole.ashwood"), "--until", "4")
     elsewhere = Workplace(tmp_path)
     elsewhere.ashwood("import", "whole.ashwood")
@@ -98,7 +98,7 @@ def outcome(workplace: Workplace, experiment: str) -> list[tuple[object, ...]]:
     ]
 
 
-def test_an_experiment_goes_on_elsewhere(workplace: Workplace, tmp_path: Path) -> None:
+def test_imported_experiment_can_be_resumed(workplace: Workplace, tmp_path: Path) -> None:
     slow = TRAIN.replace('print("epoch", epoch)', "import time; time.sleep(0.02)")
     workplace.write(train=slow)
     with workplace.driving("run", "toy.yaml", "--workers", "1") as driver:
@@ -116,10 +116,10 @@ def test_an_experiment_goes_on_elsewhere(workplace: Workplace, tmp_path: Path) -
     (there.path / "code").mkdir()
     shutil.copy(workplace.path / "train.py", there.path / "code")
     (there.path / "train.py").unlink()
-    assert "which isn't here" not in there.ashwood("import", str(workplace.path / "whole.ashwood"))
+    assert "which does not exist here" not in there.ashwood("import", str(workplace.path / "whole.ashwood"))
     said = there.ashwood("import", str(workplace.path / "whole.ashwood"), "--workdir", "code")
     assert "is experiment 2 here (toy)" in said
-    assert "go on with: ashwood resume 2" in said
+    assert "To continue: ashwood resume 2" in said
     [_, row] = there.json("list")
     assert (row["name"], row["labels"], row["state"]) == ("toy", ["moved"], "paused")
     assert "completed" in there.ashwood("resume", "2", "--workers", "1")
@@ -136,7 +136,7 @@ def test_the_experiment_of_a_dead_driver_shows_as_interrupted(workplace: Workpla
     there = Workplace(tmp_path / "there")
     said = there.ashwood("import", str(workplace.path / "whole.ashwood"))
     assert "not finished" in said
-    assert "it came without checkpoints, so trials start anew" in said
+    assert "the file has no checkpoints, so trials restart from 0" in said
     assert [row["state"] for row in there.json("list")] == ["interrupted"]
 
 

@@ -1,4 +1,4 @@
-"""``--on`` and ``--submit``, with a client that only says what Ray's would."""
+"""``--on`` and ``--submit``, with a fake of Ray's job client."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.cli import job, remote
-from ashwood.cli.job import CALLED, SUBMISSION, Frames, frame, settle
+from ashwood.cli.job import COMMAND, SUBMISSION, FrameParser, copy_work_directory, frame
 from ashwood.cli.main import app
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
@@ -89,10 +89,10 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
 @given(
     st.lists(st.tuples(st.sampled_from(["out", "err", "experiment", "begin"]), st.text(min_size=1))), st.integers(1, 9)
 )
-def test_output_is_taken_apart_in_pieces_of_any_size(parts: list[tuple[Any, str]], size: int) -> None:
+def test_frame_parser_takes_pieces_of_any_size(parts: list[tuple[Any, str]], size: int) -> None:
     parts = [(kind, text.replace("\x1b", "")) for kind, text in parts]
     sent = "".join(text if kind == "out" else frame(kind, text) for kind, text in parts)
-    frames, got = Frames(), list[tuple[Any, str]]()
+    frames, got = FrameParser(), list[tuple[Any, str]]()
     for start in range(0, len(sent), size):
         got += frames.feed(sent[start : start + size])
     for kind in ("out", "err", "experiment"):
@@ -100,14 +100,14 @@ def test_output_is_taken_apart_in_pieces_of_any_size(parts: list[tuple[Any, str]
     assert [text for k, text in got if k == "begin"] == [text for k, text in parts if k == "begin"]
 
 
-def test_colours_are_no_frames() -> None:
-    assert list(Frames().feed("\x1b[1mbold\x1b[0m\n")) == [("out", "\x1b[1mbold\x1b[0m\n")]
+def test_frame_parser_passes_on_colours() -> None:
+    assert list(FrameParser().feed("\x1b[1mbold\x1b[0m\n")) == [("out", "\x1b[1mbold\x1b[0m\n")]
 
 
 # -- looking and steering -----------------------------------------------------------------------------
 
 
-def test_a_command_is_run_there_word_by_word(
+def test_on_passes_arguments_unchanged(
     workplace: Workplace, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client.log += "a table\n" + frame("err", "warning: odd\n") + "its end\n"
@@ -119,25 +119,25 @@ def test_a_command_is_run_there_word_by_word(
     assert client.stopped == []
 
 
-def test_its_exit_code_and_its_errors_are_the_commands(workplace: Workplace, client: Client) -> None:
+def test_on_returns_exit_code_and_errors_of_the_command(workplace: Workplace, client: Client) -> None:
     client.log += frame("err", "error: there is no experiment 7\n")
     client.code = 1
     assert workplace.ashwood("--on", URL, "describe", "7", code=1) == "error: there is no experiment 7\n"
 
 
-def test_wrong_usage_is_told_before_anything_is_sent(workplace: Workplace, client: Client) -> None:
+def test_wrong_usage_is_refused_before_a_job_is_submitted(workplace: Workplace, client: Client) -> None:
     assert "Invalid value" in workplace.ashwood("--on", URL, "describe", "x", code=2)
     assert client.jobs == []
 
 
-def test_following_ends_by_ctrl_c_and_so_does_its_job(workplace: Workplace, client: Client) -> None:
+def test_ctrl_c_ends_follow_and_its_job(workplace: Workplace, client: Client) -> None:
     client.log += "line\n"
     client.interrupt, client.ended = True, False
     assert workplace.ashwood("--on", URL, "logs", "1", "0", "--follow") == "line\n"
     assert client.stopped == [client.jobs[0]["submission_id"]]
 
 
-def test_what_fits_the_readers_terminal_goes_along(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_job_gets_variables_of_the_terminal(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "77")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
@@ -148,10 +148,10 @@ def test_what_fits_the_readers_terminal_goes_along(client: Client, monkeypatch: 
     assert remote.look(URL, ["list"], follow=False) == 0
     assert client.variables["NO_COLOR"] == "1"
     assert "FORCE_COLOR" not in client.variables
-    assert client.variables[CALLED] == f"ashwood --on {URL}"
+    assert client.variables[COMMAND] == f"ashwood --on {URL}"
 
 
-def test_every_command_has_its_place() -> None:
+def test_every_command_is_classified_for_on() -> None:
     names = {
         (each.name or each.callback.__name__).replace("_", "-") for each in app.registered_commands if each.callback
     }
@@ -161,15 +161,15 @@ def test_every_command_has_its_place() -> None:
     assert names == set().union(*places)
 
 
-def test_files_of_the_head_are_out_of_reach(workplace: Workplace, client: Client) -> None:
+def test_on_refuses_commands_with_local_files(workplace: Workplace, client: Client) -> None:
     said = workplace.ashwood("--on", URL, "export", "1", "--out", "x.csv", code=1)
     assert "files of the machine that it runs on" in said
     assert client.jobs == []
 
 
-def test_what_looks_at_no_experiment_is_done_here(workplace: Workplace, client: Client) -> None:
+def test_commands_without_experiment_run_here(workplace: Workplace, client: Client) -> None:
     assert "24 trials" in workplace.ashwood("--on", URL, "preview-search", "toy.yaml")
-    assert "--on can't" in workplace.ashwood("--on", URL, "preview-search", "toy.yaml", "--like", "1", code=1)
+    assert "--on cannot" in workplace.ashwood("--on", URL, "preview-search", "toy.yaml", "--like", "1", code=1)
     assert client.jobs == []
 
 
@@ -199,7 +199,7 @@ def test_with_json_its_number_can_be_read(workplace: Workplace, client: Client) 
     assert "--json" not in client.command
 
 
-def test_code_that_is_everywhere_is_not_sent(workplace: Workplace, client: Client) -> None:
+def test_submit_without_ship_code_sends_no_code(workplace: Workplace, client: Client) -> None:
     client.log += frame("experiment", "1")
     workplace.ashwood("run", "toy.yaml", "--submit", URL, "--set", "backend.ship_code=false")
     assert client.command[:2] == ["run", str(workplace.file)]
@@ -207,23 +207,23 @@ def test_code_that_is_everywhere_is_not_sent(workplace: Workplace, client: Clien
     assert SUBMISSION not in client.variables
 
 
-def test_followed_it_is_left_alone_by_ctrl_c(workplace: Workplace, client: Client) -> None:
+def test_ctrl_c_ends_followed_output_but_not_the_driver(workplace: Workplace, client: Client) -> None:
     client.log += frame("experiment", "4") + "best so far\n"
     client.interrupt, client.ended = True, False
     said = workplace.ashwood("run", "toy.yaml", "--submit", URL, "--follow")
     assert "best so far" in said
-    assert said.endswith("experiment 4 goes on on the cluster\n")
+    assert said.endswith("experiment 4 continues on the cluster\n")
     assert client.stopped == []
 
 
-def test_followed_to_its_end_it_has_the_drivers_exit_code(workplace: Workplace, client: Client) -> None:
+def test_submit_follow_returns_exit_code_of_driver(workplace: Workplace, client: Client) -> None:
     client.log += frame("experiment", "4") + "a line\n"
     client.code = 3
     assert "a line\n" in workplace.ashwood("--on", URL, "resume", "4", "--json", code=3)
     assert client.command == ["resume", "4", "--json"]
 
 
-def test_a_driver_that_could_not_start_says_why(workplace: Workplace, client: Client) -> None:
+def test_submit_shows_why_driver_did_not_start(workplace: Workplace, client: Client) -> None:
     client.log += frame("err", "error: experiment 4 is completed\n")
     client.code = 1
     assert workplace.ashwood("--on", URL, "activate", "4", code=1) == "error: experiment 4 is completed\n"
@@ -232,19 +232,19 @@ def test_a_driver_that_could_not_start_says_why(workplace: Workplace, client: Cl
 @pytest.mark.parametrize(
     "options", [["--from", "1"], ["--resume-latest"], ["--backend", "local"], ["--ray-address", "a:1"]]
 )
-def test_only_a_file_is_submitted(workplace: Workplace, client: Client, options: list[str]) -> None:
+def test_submit_refuses_options_other_than_file(workplace: Workplace, client: Client, options: list[str]) -> None:
     file = [] if "--from" in options else ["toy.yaml"]
-    assert "what is submitted is FILE" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
+    assert "--submit and --on need FILE" in workplace.ashwood("run", *file, "--submit", URL, *options, code=2)
     assert client.jobs == []
 
 
-def test_a_wrong_file_is_told_before_anything_is_sent(workplace: Workplace, client: Client) -> None:
+def test_wrong_file_is_refused_before_a_job_is_submitted(workplace: Workplace, client: Client) -> None:
     workplace.write("name: toy\n")
     assert "entrypoint" in workplace.ashwood("run", "toy.yaml", "--submit", URL, code=2)
     assert client.jobs == []
 
 
-def test_passwords_stay_out_of_jobs(workplace: Workplace, client: Client) -> None:
+def test_on_refuses_home_with_password(workplace: Workplace, client: Client) -> None:
     home = ["--home", "postgresql://me:secret@host/db"]
     for command in (["list"], ["run", "toy.yaml"]):
         said = workplace.ashwood("--on", URL, *command, *home, code=2)
@@ -258,7 +258,7 @@ def test_the_home_of_this_machine_is_not_that_of_the_head(
 ) -> None:
     monkeypatch.setenv("ASHWOOD_HOME", "/here")
     client.log += frame("experiment", "1")
-    wanted = remote.Wanted()
+    wanted = remote.SubmitOptions()
     assert remote.submit(URL, workplace.file, wanted) == 0
     assert "--home" not in client.command
 
@@ -267,21 +267,21 @@ def test_the_home_of_this_machine_is_not_that_of_the_head(
 
 
 @pytest.mark.parametrize("noise", ["python: No module named ashwood", "ModuleNotFoundError: No module named 'typer'"])
-def test_a_head_without_ashwood(workplace: Workplace, client: Client, noise: str) -> None:
+def test_head_without_ashwood_is_reported(workplace: Workplace, client: Client, noise: str) -> None:
     client.log, client.code = NOISE + noise, 1
     said = workplace.ashwood("--on", URL, "list", code=1)
     assert "pip install 'ashwood[ray]'" in said
     assert noise in said
 
 
-def test_a_job_that_never_ran(workplace: Workplace, client: Client) -> None:
+def test_job_that_did_not_start_is_reported(workplace: Workplace, client: Client) -> None:
     client.log, client.code, client.message = "", None, "runtime_env setup failed"
     said = workplace.ashwood("--on", URL, "list", code=1)
-    assert "did not begin" in said
+    assert "did not start" in said
     assert "runtime_env setup failed" in said
 
 
-def test_a_job_that_was_ended(workplace: Workplace, client: Client) -> None:
+def test_stopped_job_is_reported(workplace: Workplace, client: Client) -> None:
     client.log += "line\n"
     client.code, client.message = None, "Job was intentionally stopped."
     said = workplace.ashwood("--on", URL, "list", code=1)
@@ -289,7 +289,7 @@ def test_a_job_that_was_ended(workplace: Workplace, client: Client) -> None:
     assert "intentionally stopped" in said
 
 
-def test_nobody_at_the_url(workplace: Workplace) -> None:
+def test_url_without_dashboard_is_reported(workplace: Workplace) -> None:
     assert "no Ray dashboard answers at http://127.0.0.1:1" in workplace.ashwood(
         "--on", "http://127.0.0.1:1/", "list", code=1
     )
@@ -309,10 +309,10 @@ def inside(directory: Path, home: Path, *arguments: str, **variables: str) -> tu
         text=True,
         check=False,
     )
-    return done.returncode, list(Frames().feed(done.stdout))
+    return done.returncode, list(FrameParser().feed(done.stdout))
 
 
-def test_inside_everything_but_output_is_framed(tmp_path: Path) -> None:
+def test_job_frames_everything_but_standard_output(tmp_path: Path) -> None:
     code, said = inside(tmp_path, tmp_path, "list")
     assert code == 1
     assert said[0] == ("begin", "")
@@ -320,14 +320,14 @@ def test_inside_everything_but_output_is_framed(tmp_path: Path) -> None:
     assert "".join(text for _, text in said).startswith(f"error: there are no experiments in {tmp_path}/.ashwood")
 
 
-def test_inside_the_code_is_kept_and_where_it_came_from(tmp_path: Path) -> None:
+def test_job_copies_code_and_records_its_source(tmp_path: Path) -> None:
     home, sent = tmp_path / "home", tmp_path / "sent"
     home.mkdir()
     sent.mkdir()
     (sent / "toy.yaml").write_text(RANDOM + "backend: local\ncheckpoint_storage: kept\n")
     (sent / "train.py").write_text(TRAIN)
     git = {"root": "/mine", "commit": "0" * 40, "branch": None, "prefix": "", "dirty": 1}
-    told = {SUBMISSION: json.dumps({"git": git, "workdir": "/mine"}), CALLED: f"ashwood --on {URL}"}
+    told = {SUBMISSION: json.dumps({"git": git, "workdir": "/mine"}), COMMAND: f"ashwood --on {URL}"}
     code, said = inside(sent, home, "run", "toy.yaml", **told)
     assert code == 0, said
     assert ("experiment", "1") in said
@@ -343,7 +343,7 @@ def test_inside_the_code_is_kept_and_where_it_came_from(tmp_path: Path) -> None:
     assert spec.provenance["submitted_from"] == "/mine"
 
 
-def test_a_work_directory_that_cannot_be_kept(tmp_path: Path) -> None:
+def test_work_directory_that_cannot_be_copied_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
-    with pytest.raises(AshwoodError, match="can't be kept"):
-        settle(tmp_path / "toy.yaml", tmp_path / "taken")
+    with pytest.raises(AshwoodError, match="cannot copy the work directory"):
+        copy_work_directory(tmp_path / "toy.yaml", tmp_path / "taken")

@@ -1,4 +1,4 @@
-"""``ashwood report``: pages, and what a real browser makes of them."""
+"""``ashwood report``: the page, and its PDF and PNG from a real browser."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def test_an_experiment_reports(finished: Workplace) -> None:
     assert out.read_text().startswith("<!doctype html>")
 
 
-def test_one_that_ends_while_its_record_is_read_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workers = ran()
     half = len(workers.entries) // 2
     with open_home(tmp_path, create=True) as home:
@@ -88,7 +90,7 @@ def test_what_cannot_be_written_is_refused(finished: Workplace) -> None:
     assert not (finished.path / "report7.html").exists()
 
 
-def test_without_a_browser_it_says_what_to_do(finished: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_without_browser_says_what_to_do(finished: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(finished.path))
     monkeypatch.setattr(browser, "_APPLICATIONS", ())
     said = finished.ashwood("report", "1", "--out", "report.pdf", code=1)
@@ -114,7 +116,7 @@ def _program(directory: Path, script: str) -> Path:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("exit 0", "without having written the file"),
+        ("exit 0", "without writing the file"),
         ("echo starting >&2; echo no display >&2; exit 3", r"failed \(exit code 3\): no display"),
     ],
 )
@@ -133,9 +135,9 @@ def test_a_browser_that_hangs_is_ended_with_all_its_processes(tmp_path: Path, mo
         Browser(str(program)).print_page("<p>", tmp_path / "report.pdf")
 
 
-def test_a_page_whose_figures_are_not_drawn_is_no_picture(tmp_path: Path) -> None:
+def test_picture_without_drawn_figures_is_an_error(tmp_path: Path) -> None:
     program = _program(tmp_path, """echo '<html data-height="100"><p>'""")
-    with pytest.raises(AshwoodError, match="figures were not drawn"):
+    with pytest.raises(AshwoodError, match="did not draw its figures"):
         Browser(str(program)).take_picture("<p>", tmp_path / "report.png")
 
 

@@ -1,4 +1,4 @@
-"""Whatever users and training code call things, output is plain text, in any locale and wherever it goes."""
+"""Output is plain text without control characters, in any locale and on any stream."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ _OTHERS = (["events", "1"], ["list", "--json"])
 def test_a_full_or_closed_output_ends_a_command_without_a_traceback(nasty: Workplace, command: list[str]) -> None:
     run = f"{sys.executable} -P -m ashwood {' '.join(command)}"
     for redirection, code, said in [
-        ("> /dev/full", 1, "error: standard output can't be written: No space left on device\n"),
+        ("> /dev/full", 1, "error: cannot write to standard output: No space left on device\n"),
         (">&-", 0, ""),
         (">&- 2>&- <&-", 0, ""),
         ("2> /dev/full > /dev/null", 0, ""),

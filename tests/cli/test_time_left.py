@@ -1,4 +1,4 @@
-"""How much longer a running experiment takes, as other commands see it."""
+"""Time left of a running experiment, as other commands show it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ HELD = TRAIN.replace(
 """Trials from the eighth on train only when there is a file ``go``."""
 
 
-def test_describe_foretells_the_end_of_what_runs(workplace: Workplace) -> None:
+def test_describe_shows_time_left_of_running_experiment(workplace: Workplace) -> None:
     workplace.write(train=HELD)
     with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
         wait_until(lambda: bool(workplace.json("describe", "1")["reports"] >= 8))
         described = workplace.json("describe", "1")
         low, high = described["seconds_left_range"]
         assert 0 <= low <= described["seconds_left"] <= high
-        assert "to go" in workplace.ashwood("describe", "1")
+        assert "left" in workplace.ashwood("describe", "1")
         go(workplace)
         driver.communicate()
     described = workplace.json("describe", "1")

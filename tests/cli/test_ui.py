@@ -1,4 +1,4 @@
-"""``ashwood ui`` as a process of its own, asked as a browser asks."""
+"""``ashwood ui`` as a separate process, with requests like those of a browser."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def dashboard(workplace: Workplace, *options: str) -> Iterator[Ui]:
             process.kill()
 
 
-def test_it_serves_the_page_and_what_the_page_asks_for(workplace: Workplace) -> None:
+def test_ui_serves_page_and_api(workplace: Workplace) -> None:
     with dashboard(workplace) as ui:
         status, page = ui.ask("/")
         assert (status, "<script" in page) == (200, True)
@@ -64,7 +64,7 @@ def test_it_serves_the_page_and_what_the_page_asks_for(workplace: Workplace) -> 
 
 
 @pytest.mark.slow
-def test_it_shows_and_steers_a_home_in_postgresql(workplace: Workplace, postgres: PostgresServer) -> None:
+def test_ui_controls_home_in_postgresql(workplace: Workplace, postgres: PostgresServer) -> None:
     home = postgres.fresh_database()
     workplace.write(RANDOM, GATED)
     with workplace.driving("run", "toy.yaml", "--home", home) as driver, dashboard(workplace, home) as ui:
@@ -81,7 +81,7 @@ def test_it_shows_and_steers_a_home_in_postgresql(workplace: Workplace, postgres
         assert ui.ask("/api/v1/experiments/1/figures/ladder")[0] == 200
 
 
-def test_it_steers_an_experiment_that_runs(workplace: Workplace) -> None:
+def test_ui_controls_running_experiment(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with workplace.driving("run", "toy.yaml") as driver, dashboard(workplace) as ui:
         assert ui.ask("/api/v1/experiments/1")[1]["can"]["pause"]
@@ -98,7 +98,7 @@ def test_it_steers_an_experiment_that_runs(workplace: Workplace) -> None:
         assert "completed" in answer["error"]["what"]
 
 
-def test_it_ends_at_once_and_quietly_while_a_page_listens(workplace: Workplace) -> None:
+def test_ui_ends_on_ctrl_c_while_a_page_listens(workplace: Workplace) -> None:
     workplace.ashwood("run", "toy.yaml")
     with workplace.start("ui", "--port", "0", "--no-open") as process:
         try:
@@ -115,13 +115,13 @@ def test_it_ends_at_once_and_quietly_while_a_page_listens(workplace: Workplace) 
             process.kill()
 
 
-def test_who_only_looks_can_change_nothing(workplace: Workplace) -> None:
+def test_read_only_ui_refuses_changes(workplace: Workplace) -> None:
     with dashboard(workplace, "--read-only") as ui:
         assert ui.ask("/api/v1/home")[1]["read_only"]
         assert ui.ask("/api/v1/experiments/1/kill", {})[0] == 403
 
 
-def test_a_token_lets_in_who_has_it(workplace: Workplace) -> None:
+def test_ui_with_token_refuses_requests_without_it(workplace: Workplace) -> None:
     with dashboard(workplace, "--token") as ui:
         token = ui.url.query.removeprefix("token=")
         assert len(token) > 30
@@ -138,6 +138,6 @@ def test_a_token_lets_in_who_has_it(workplace: Workplace) -> None:
         (["--port", "70000"], "--port"),
     ],
 )
-def test_what_cant_be_served_is_said(workplace: Workplace, options: list[str], said: str) -> None:
+def test_ui_names_home_or_address_that_cannot_be_served(workplace: Workplace, options: list[str], said: str) -> None:
     code = 2 if "70000" in options else 1
     assert said in workplace.apart("ui", "--no-open", *options, code=code)

@@ -1,4 +1,4 @@
-"""``ashwood verify``: what it finds in damaged homes, and what it repairs."""
+"""``ashwood verify``: findings in damaged homes, and repairs."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def assert_losses_are_right(workplace: Workplace, number: int) -> None:
         assert report.metrics["loss"] == pytest.approx(abs(x - 0.3) + 1 / report.length)
 
 
-def test_what_cannot_be_repaired_is_left_as_it_is(copied: Workplace) -> None:
+def test_verify_leaves_unrepairable_damage_unchanged(copied: Workplace) -> None:
     change(copied, "UPDATE entries SET body = '{}' WHERE experiment = 1 AND seq = 20")
     said = copied.ashwood("verify", "--repair", code=1)
     assert "entry 20 of experiment 1 cannot be read" in said

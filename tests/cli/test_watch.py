@@ -1,4 +1,4 @@
-"""``ashwood watch``: what it draws of any record, and on a real terminal beside a real run."""
+"""``ashwood watch``: its display of any experiment, and of a real run on a real terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rich.console import Console
 from ashwood.cli import remote
 from ashwood.cli.ladder import promotions, render_ladder
 from ashwood.cli.progress import named_trials
-from ashwood.cli.watch import Following, Watcher, render
+from ashwood.cli.watch import LogFollower, Watcher, render
 from ashwood.engine import Home
 from ashwood.errors import NotFound
 from ashwood.eventlog.memory import MemoryStore
@@ -49,7 +49,7 @@ def watcher(ran: Workers, *, driven: bool = True, entries: Sequence[Entry] | Non
     seen = Watcher(7, ran.experiment.spec)
     if observed := ran.entries if entries is None else entries:
         seen.observe(observed)
-    seen.stands(ran.experiment.spec.name, driven=driven, complete=True, at=ran.clock())
+    seen.set_state(ran.experiment.spec.name, driven=driven, complete=True, at=ran.clock())
     return seen
 
 
@@ -66,7 +66,7 @@ def drawn(seen: Watcher, *, width: int = 140, height: int | None = 40, best: int
 
 @examples(max_examples=25)
 @given(ran=runs(), width=st.integers(40, 200), height=st.integers(20, 60), driven=st.booleans())
-def test_any_record_fits_the_screen(ran: Workers, width: int, height: int, driven: bool) -> None:
+def test_watch_fits_any_experiment_to_the_screen(ran: Workers, width: int, height: int, driven: bool) -> None:
     lines = drawn(watcher(ran, driven=driven), width=width, height=height).splitlines()
     assert len(lines) <= height
     assert all(len(line) <= width for line in lines)
@@ -74,16 +74,16 @@ def test_any_record_fits_the_screen(ran: Workers, width: int, height: int, drive
 
 @examples(max_examples=25)
 @given(ran=runs(), data=st.data())
-def test_in_how_many_pieces_it_was_read_makes_no_difference(ran: Workers, data: st.DataObject) -> None:
+def test_watch_shows_the_same_for_any_split_of_the_log(ran: Workers, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(ran.entries)), max_size=5)) | {0, len(ran.entries)})
-    # The time to go is a matter of when somebody looked.
+    # The time left is a matter of when somebody looked.
     seen = watcher(ran, entries=(), driven=False)
     for start, end in pairwise(cuts):
         seen.observe(ran.entries[start:end])
     assert drawn(seen, height=None) == drawn(watcher(ran, driven=False), height=None)
 
 
-def test_it_shows_how_far_it_is_the_ladder_the_best_and_what_happened_last() -> None:
+def test_watch_shows_progress_rungs_best_trials_and_latest_events() -> None:
     ran = simulated(stop_after=150, crash=True)
     seen = watcher(ran)
     said = drawn(seen)
@@ -91,17 +91,17 @@ def test_it_shows_how_far_it_is_the_ladder_the_best_and_what_happened_last() -> 
     assert re.search(r"experiment 7  running  simulated +q: leave", said)
     assert f"{len(progress.trials.rows)} trials, {progress.reports} reports" in said
     assert re.search(r"\d of 4 workers busy", said)
-    assert re.search(r"\d% .* to go", said)
+    assert re.search(r"\d% .* left", said)
     for bracket in progress.ladder.brackets:
         assert f"bracket {bracket.number}: {bracket.created}/{bracket.planned} trials" in said
     first, second = progress.trials.best(2)
-    table = said[re.search(r"trial +best loss +where", said).start() :].splitlines()  # type: ignore[union-attr]
+    table = said[re.search(r"trial +best loss +state", said).start() :].splitlines()  # type: ignore[union-attr]
     assert re.match(rf" *{first.id} +{first.metric:.6g} .*{first.hparams['lr']:.6g}$", table[1])
     assert re.match(rf" *{second.id} +{second.metric:.6g} ", table[2])
     assert re.search(r"trial \d+ reported at \d+ epochs?: loss .* → ", table[-1])
 
 
-def test_still_pictures_take_the_lines_that_they_need() -> None:
+def test_watch_once_prints_as_many_lines_as_needed() -> None:
     seen = watcher(simulated())
     said = drawn(seen, height=None, best=12)
     assert len(re.findall(r"^ *\d+ +\d\.\d+ +(?:completed|stopped at)", said, re.MULTILINE)) == 12
@@ -109,7 +109,7 @@ def test_still_pictures_take_the_lines_that_they_need() -> None:
     assert "more: ashwood best 7" in said.splitlines()[-1]
 
 
-def test_on_a_small_terminal_there_is_something_of_everything() -> None:
+def test_watch_shows_every_part_on_a_small_terminal() -> None:
     seen = watcher(simulated(stop_after=150, crash=True))
     said = drawn(seen, width=50, height=15)
     assert len(said.splitlines()) == 15
@@ -120,7 +120,7 @@ def test_on_a_small_terminal_there_is_something_of_everything() -> None:
     assert re.search(r"^\d\d:\d\d:\d\d  (?:create|pause|train|trial)", said, re.MULTILINE)
 
 
-def test_the_ladder_leaves_brackets_out_where_signs_are_too_wide_as_well() -> None:
+def test_rung_table_leaves_out_brackets_on_narrow_terminal() -> None:
     ladder = Ladder(settings := asha(40, mode=Mode.CONSERVATIVE))
     console = Console(width=30)
     lines = console.render_lines(render_ladder(spec_of(settings), ladder, width=30), pad=False)
@@ -129,7 +129,7 @@ def test_the_ladder_leaves_brackets_out_where_signs_are_too_wide_as_well() -> No
     assert re.fullmatch(r"epochs  #0 0/\d+  … 2 more", title)
 
 
-def test_who_was_promoted_since_the_last_look_stands_out_for_a_moment() -> None:
+def test_watch_highlights_recent_promotions() -> None:
     ran = simulated()
     seen = watcher(ran, entries=ran.entries[:100])
     assert "↑" not in drawn(seen, at=100.0)
@@ -143,9 +143,9 @@ def test_who_was_promoted_since_the_last_look_stands_out_for_a_moment() -> None:
     assert "↑" not in drawn(seen, at=105.0)
 
 
-def test_before_the_first_trial_it_says_what_it_waits_for() -> None:
+def test_watch_before_first_trial_shows_what_it_waits_for() -> None:
     ran = Workers(spec_of(asha(40)), power_law(3))
-    assert "it hasn't begun; begin with: ashwood resume 7" in drawn(watcher(ran, driven=False))
+    assert "Not started yet. To start: ashwood resume 7" in drawn(watcher(ran, driven=False))
     seen = watcher(ran)
     assert "created" in drawn(seen)
     assert "no trial yet" in drawn(seen)
@@ -153,20 +153,20 @@ def test_before_the_first_trial_it_says_what_it_waits_for() -> None:
     assert "waiting for workers" in drawn(seen)
 
 
-def test_who_is_paused_or_interrupted_is_told_how_to_go_on_and_who_goes_on_isnt() -> None:
+def test_watch_shows_how_to_resume_paused_or_interrupted_experiment() -> None:
     paused = simulated(stop_after=60)
     said = drawn(watcher(paused, driven=False))
     assert "experiment 7  paused" in said
-    assert "go on with: ashwood resume 7" in said
+    assert "To continue: ashwood resume 7" in said
 
     died = simulated(stop_after=60, crash=True)
     seen = watcher(died, driven=False)
     said = drawn(seen)
     assert "experiment 7  interrupted" in said
-    assert "go on with: ashwood resume 7" in said
-    assert "to go" not in said
+    assert "To continue: ashwood resume 7" in said
+    assert " left" not in said
     seen.observe([Entry(died.clock(), DriverStarted(4), ())])
-    seen.stands("renamed", driven=True, complete=True, at=died.clock())
+    seen.set_state("renamed", driven=True, complete=True, at=died.clock())
     said = drawn(seen)
     assert "experiment 7  running  renamed" in said
     assert "resume" not in said
@@ -175,12 +175,12 @@ def test_who_is_paused_or_interrupted_is_told_how_to_go_on_and_who_goes_on_isnt(
 def test_watch_names_the_trials_that_a_pause_waits_for() -> None:
     died = simulated(stop_after=60, crash=True)
     seen = watcher(died)
-    assert "waits for" not in drawn(seen)
+    assert "waiting for" not in drawn(seen)
     leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
     seen.observe([Entry(died.clock(), PauseRequested(), (leave,))])
     said = drawn(seen)
     assert "pausing on request" in said
-    assert f"waits for {named_trials(seen.progress.waits_for)} to finish a step and save" in said
+    assert f"waiting for {named_trials(seen.progress.waits_for)} to finish a step and save" in said
 
 
 def test_warnings_stay_while_events_pass() -> None:
@@ -192,12 +192,12 @@ def test_warnings_stay_while_events_pass() -> None:
     assert "\x1b" not in said
 
 
-def test_failures_are_news_once() -> None:
+def test_watch_shows_each_failure_once() -> None:
     ran = simulated(stop_after=100, crash=True)
     trial = next(iter(watcher(ran).progress.trials.spending.live))
     failed = [Entry(ran.clock(), AttemptFailed(trial, 1, "ValueError: no"), ()) for _ in range(3)]
     seen = watcher(ran, entries=[*ran.entries, *failed])
-    assert [said.message for said in seen.said] == [
+    assert [said.message for said in seen.notices] == [
         f"warning: trial {trial} failed: ValueError: no (see: ashwood logs 7 {trial})"
     ]
 
@@ -229,10 +229,10 @@ def recorded(store: MemoryStore, spec: ExperimentSpec, entries: Sequence[Entry])
     return experiment
 
 
-def test_nothing_is_read_twice(tmp_path: Path) -> None:
+def test_log_follower_reads_each_entry_once(tmp_path: Path) -> None:
     ran, store = simulated(), Recording()
     experiment = recorded(store, ran.experiment.spec, ran.entries[:100])
-    following = Following(Home(tmp_path, store), experiment)
+    following = LogFollower(Home(tmp_path, store), experiment)
     following.catch_up()
     assert not following.is_over
     assert not following.take(1.0)
@@ -247,10 +247,10 @@ def test_nothing_is_read_twice(tmp_path: Path) -> None:
     )
 
 
-def test_a_long_record_is_read_in_slices(tmp_path: Path) -> None:
+def test_log_follower_reads_long_log_in_slices(tmp_path: Path) -> None:
     ran, store = simulated(200), MemoryStore()
     assert len(ran.entries) > 1000
-    following = Following(Home(tmp_path, store), recorded(store, ran.experiment.spec, ran.entries))
+    following = LogFollower(Home(tmp_path, store), recorded(store, ran.experiment.spec, ran.entries))
     slices = 1
     while following.take(0.0):
         assert not following.seen.complete
@@ -259,19 +259,19 @@ def test_a_long_record_is_read_in_slices(tmp_path: Path) -> None:
     assert following.seen.complete
 
 
-def test_while_the_record_is_read_it_says_so() -> None:
+def test_watch_says_that_the_log_is_being_read() -> None:
     seen = watcher(simulated(stop_after=60, crash=True), driven=False)
-    seen.stands("simulated", driven=False, complete=False, at=1.0)
+    seen.set_state("simulated", driven=False, complete=False, at=1.0)
     said = drawn(seen)
-    assert "reading what was recorded" in said
+    assert "reading the event log" in said
     assert "experiment 7  running" in said
-    assert "driver is gone" not in said
+    assert "driver process has stopped" not in said
 
 
-def test_an_experiment_that_is_deleted_is_an_error(tmp_path: Path) -> None:
+def test_watch_of_deleted_experiment_is_an_error(tmp_path: Path) -> None:
     ran, store = simulated(stop_after=60), MemoryStore()
     experiment = recorded(store, ran.experiment.spec, ran.entries)
-    following = Following(Home(tmp_path, store), experiment)
+    following = LogFollower(Home(tmp_path, store), experiment)
     following.catch_up()
     store.delete(experiment)
     with pytest.raises(NotFound):
@@ -281,7 +281,7 @@ def test_an_experiment_that_is_deleted_is_an_error(tmp_path: Path) -> None:
 # -- the command --------------------------------------------------------------------------------------------
 
 
-def test_where_nobody_could_leave_it_prints_one_picture(workplace: Workplace) -> None:
+def test_watch_prints_once_if_output_is_not_a_terminal(workplace: Workplace) -> None:
     workplace.write(RANDOM)
     workplace.ashwood("run", "toy.yaml")
     said = workplace.ashwood("watch", "1")
@@ -293,9 +293,7 @@ def test_where_nobody_could_leave_it_prints_one_picture(workplace: Workplace) ->
     assert "there is no experiment 2" in workplace.ashwood("watch", "2", code=1)
 
 
-def test_through_the_head_of_a_cluster_it_prints_one_picture(
-    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_watch_prints_once_on_cluster_head(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Sequence[str]] = []
 
     def look(url: str, arguments: Sequence[str], *, follow: bool) -> int:
@@ -314,7 +312,7 @@ def watching(workplace: Workplace, *arguments: str, **more: Any) -> AbstractCont
     return on_terminal(workplace, "watch", *arguments, **more)
 
 
-def test_it_is_watched_while_it_runs_until_somebody_leaves_or_it_ends(workplace: Workplace) -> None:
+def test_watch_runs_until_user_leaves_or_experiment_ends(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with workplace.driving("run", "toy.yaml", "--workers", "2") as driver:
         with watching(workplace, "1", "--interval", "60", NO_COLOR="1") as screen:
@@ -347,7 +345,7 @@ def test_it_is_watched_while_it_runs_until_somebody_leaves_or_it_ends(workplace:
             assert "more: ashwood best 1" in last
 
 
-def test_watch_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace) -> None:
+def test_watch_ends_on_ctrl_c_if_sigint_was_ignored(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with (
         workplace.driving("run", "toy.yaml", "--workers", "2"),
@@ -359,7 +357,7 @@ def test_watch_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace) -> 
 
 
 @pytest.mark.parametrize("command", ["events", "logs"])
-def test_follower_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace, command: str) -> None:
+def test_logs_follow_ends_on_ctrl_c_if_sigint_was_ignored(workplace: Workplace, command: str) -> None:
     workplace.write(RANDOM, GATED.replace("import pathlib", "print('gate'); import pathlib"))
     arguments = ["events", "1", "-f"] if command == "events" else ["logs", "1", "0", "-f"]
     with (
@@ -371,7 +369,7 @@ def test_follower_ends_on_ctrl_c_where_sigint_was_ignored(workplace: Workplace, 
         screen.left()
 
 
-def test_it_is_watched_through_the_death_of_its_driver(workplace: Workplace) -> None:
+def test_watch_continues_after_death_of_driver(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with (
         workplace.driving("run", "toy.yaml", "--workers", "2") as driver,
@@ -380,14 +378,14 @@ def test_it_is_watched_through_the_death_of_its_driver(workplace: Workplace) -> 
         screen.wait_for(lambda shown: "experiment 1  running" in shown)
         driver.kill()
         driver.communicate()
-        shown = screen.wait_for(lambda shown: "experiment 1  interrupted" in shown and "go on with" in shown)
+        shown = screen.wait_for(lambda shown: "experiment 1  interrupted" in shown and "To continue" in shown)
         assert "ashwood resume 1" in shown
         go(workplace)
         workplace.apart("resume", "1", "--workers", "2")
         assert "experiment 1  completed  toy" in screen.left()
 
 
-def test_it_is_watched_while_it_is_paused(workplace: Workplace) -> None:
+def test_watch_continues_while_experiment_is_paused(workplace: Workplace) -> None:
     workplace.write(RANDOM, GATED)
     with (
         workplace.driving("run", "toy.yaml", "--workers", "2") as driver,
@@ -396,7 +394,7 @@ def test_it_is_watched_while_it_is_paused(workplace: Workplace) -> None:
         workplace.ashwood("pause", "1")
         go(workplace)
         driver.communicate()
-        screen.wait_for(lambda shown: "experiment 1  paused" in shown and "go on with: ashwood resume 1" in shown)
+        screen.wait_for(lambda shown: "experiment 1  paused" in shown and "To continue: ashwood resume 1" in shown)
         screen.press("q")
         screen.left()
     wait_until(lambda: bool(workplace.json("list")[0]["state"] == "paused"))

@@ -1,4 +1,4 @@
-"""``--backend`` and ``--ray-address``: over the file for a new experiment, for this time with a recorded one."""
+"""``--backend`` and ``--ray-address``: they replace the file's or the recorded backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import ashwood
 from ashwood.cli import activate
-from ashwood.cli.where import Where
+from ashwood.cli.where import BackendOptions
 from ashwood.engine import Session, open_home
 from ashwood.engine.session import Cluster
 from ashwood.errors import ConfigError
@@ -57,7 +57,7 @@ Runs = list[tuple[int | None, Cluster]]
         (FULL, ["--backend", "local"], None),
     ],
 )
-def test_a_new_experiment_is_recorded_with_it(
+def test_backend_options_are_recorded_with_new_experiment(
     workplace: Workplace, runs: Runs, text: str, options: list[str], ray: RayCluster | None
 ) -> None:
     workplace.write(EXPERIMENT + text)
@@ -82,7 +82,7 @@ def test_a_new_experiment_is_recorded_with_it(
         (FULL, ["--ray-address", "b:2"], RayCluster("b:2", ship_code=False)),
     ],
 )
-def test_a_recorded_one_goes_on_there_for_this_time(
+def test_backend_options_apply_to_one_resumed_run(
     workplace: Workplace, runs: Runs, text: str, options: list[str], cluster: Cluster
 ) -> None:
     workplace.write(EXPERIMENT + text)
@@ -99,16 +99,18 @@ def test_a_recorded_one_goes_on_there_for_this_time(
     ("options", "told"),
     [
         (["--backend", "dask"], "Invalid value for '--backend'"),
-        (["--backend", "local", "--ray-address", "a:1"], "--ray-address: is for --backend ray, not for local"),
+        (["--backend", "local", "--ray-address", "a:1"], "--ray-address: needs --backend ray, not local"),
         (["--ray-address", "http://a:8265"], "must be that of the cluster's head"),
         (["--ray-address", ""], "backend.address: must not be empty"),
     ],
 )
-def test_what_makes_no_sense_is_told(workplace: Workplace, command: list[str], options: list[str], told: str) -> None:
+def test_invalid_backend_options_are_refused(
+    workplace: Workplace, command: list[str], options: list[str], told: str
+) -> None:
     assert told in workplace.ashwood(*command, *options, code=2)
 
 
-def test_a_driver_in_the_background_is_told_too(
+def test_activate_passes_backend_options_to_driver(
     workplace: Workplace, runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[list[str]] = []
@@ -121,9 +123,9 @@ def test_a_driver_in_the_background_is_told_too(
     monkeypatch.setattr(activate, "_start", start)
     home = str(workplace.path / ".ashwood")
     with pytest.raises(KeyboardInterrupt):
-        activate.activate_experiment(home, 1, workers=2, where=Where("ray", "a:1"))
+        activate.activate_experiment(home, 1, workers=2, where=BackendOptions("ray", "a:1"))
     with pytest.raises(KeyboardInterrupt):
-        activate.activate_experiment(home, 1, workers=None, where=Where(), share=True)
+        activate.activate_experiment(home, 1, workers=None, where=BackendOptions(), share=True)
     assert started == [["--workers", "2", "--backend", "ray", "--ray-address", "a:1"], ["--share"]]
 
 
@@ -136,7 +138,7 @@ def describe(home: Path, **options: Any) -> ashwood.Experiment:
     return ashwood.run(train, hparams={"x": Double(0, 1)}, searcher=searcher, home=home, progress=False, **options)
 
 
-def test_from_python(tmp_path: Path, runs: Runs) -> None:
+def test_backend_options_from_python(tmp_path: Path, runs: Runs) -> None:
     assert describe(tmp_path).spec.ray is None
     assert describe(tmp_path, backend="ray").spec.ray == RayCluster()
     experiment = describe(tmp_path, backend={"type": "ray", "address": "a:1", "autoscales": True})
@@ -152,10 +154,10 @@ def test_from_python(tmp_path: Path, runs: Runs) -> None:
         experiment.resume(backend="rya")  # type: ignore[arg-type]
 
 
-def test_what_was_described_in_python_runs_once_more_elsewhere(workplace: Workplace, runs: Runs) -> None:
+def test_run_from_python_experiment_on_another_backend(workplace: Workplace, runs: Runs) -> None:
     describe(workplace.path / ".ashwood")
     workplace.ashwood("run", "--from", "1", "--ray-address", "a:1")
     assert recorded(workplace, 2).ray == RayCluster("a:1")
     workplace.ashwood("run", "--from", "2", "--backend", "local")
     assert recorded(workplace, 3).ray is None
-    assert "described in Python" in workplace.ashwood("run", "--from", "3", "--set", "name=x", code=1)
+    assert "defined in Python" in workplace.ashwood("run", "--from", "3", "--set", "name=x", code=1)

@@ -28,7 +28,7 @@ from ashwood.api.callables import (
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.cli.export import make_frame, read_trials, report_records
 from ashwood.cli.progress import Reporter, make_reporter
-from ashwood.cli.where import Where, check_room
+from ashwood.cli.where import BackendOptions, check_room
 from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -277,7 +277,7 @@ class Experiment:
         """
         from ashwood.cli.activate import start_driver  # This imports the command line, which takes time.
 
-        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=Where(), share=share)
+        self._driver, _ = start_driver(self._address, self.id, workers=workers, where=BackendOptions(), share=share)
         return self
 
     def wait(self, timeout: float | None = None) -> ExperimentState:
@@ -315,7 +315,7 @@ class Experiment:
         self._notes = ()
         with reporter:
             state = session.run(reporter, workers=workers, cluster=cluster, share=share)
-        if state is not ExperimentState.ERRORED and not reporter.has_to_be_mended:
+        if state is not ExperimentState.ERRORED and not reporter.needs_fix:
             return
         failed = state is ExperimentState.ERRORED
         message = f"experiment {self.id} {'failed' if failed else 'paused'}: {reporter.why_it_ended}"

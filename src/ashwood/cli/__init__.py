@@ -1,1 +1,1 @@
-"""The ``ashwood`` command.  Commands are declared in `main`; each imports what it needs when it runs."""
+"""The ``ashwood`` command.  All commands are declared in `main`; each imports its own module when it is called."""

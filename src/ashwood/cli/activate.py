@@ -1,4 +1,4 @@
-"""``ashwood activate``: an experiment goes on in the background."""
+"""``ashwood activate``: start a driver in the background."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ from pathlib import Path
 import typer
 
 from ashwood.cli import job
-from ashwood.cli.run import Run, resume_experiment
-from ashwood.cli.where import Where
+from ashwood.cli.run import RunOptions, resume_experiment
+from ashwood.cli.where import BackendOptions
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.trial.regular import open_to_append, open_to_read
 
 _POLL_SECONDS = 0.05
-_LET_GO_SECONDS = 30.0
+_RELEASE_SECONDS = 30.0
 _START_SECONDS = 60.0
 _LAST_LINES = 20
 
 
 def activate_experiment(
-    home: str | None, experiment: int, *, workers: int | None, where: Where, share: bool = False
+    home: str | None, experiment: int, *, workers: int | None, where: BackendOptions, share: bool = False
 ) -> str:
-    """Start a driver that outlives this terminal, and return a line that says so.
+    """Start a driver that outlives this terminal, and return a line about it for the user.
 
     Raises:
         RequestRefused, AshwoodError: see `start_driver`.
     """
-    if job.is_in_a_job():  # which is in the background already, and takes its children along when it ends
+    # A job of a Ray cluster is in the background already.  Ray kills the children of a job that ends, so the driver
+    # must be this process.
+    if job.is_in_a_job():
         with open_home(home) as opened:
             _check_can_start(opened, experiment)
-        raise typer.Exit(resume_experiment(experiment, Run(home=home, workers=workers, where=where, share=share)))
+        raise typer.Exit(
+            resume_experiment(experiment, RunOptions(home=home, workers=workers, where=where, share=share))
+        )
     driver, log = start_driver(home, experiment, workers=workers, where=where, share=share)
     with open_home(home) as opened:
         waits = opened.waits_for(opened.store.record(experiment))
-    does = "runs in the background" if waits is None else f"waits in the background for {waits}"
-    return f"experiment {experiment} {does}, process {driver.pid}; its output is in {log}"
+    does = "resumed in the background" if waits is None else f"waits in the background for {waits}"
+    return f"experiment {experiment} {does} (pid {driver.pid}); output: {log}"
 
 
 def start_driver(
-    home: str | None, experiment: int, *, workers: int | None, where: Where, share: bool = False
+    home: str | None, experiment: int, *, workers: int | None, where: BackendOptions, share: bool = False
 ) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start a driver that outlives this process; return it and the file of its output.
+    """Start a driver that outlives this process; return its process and the file with its output.
 
     Raises:
-        RequestRefused: it runs already, has ended, or its driver is still letting go of trials.
-        AshwoodError: the driver ended at once.
+        RequestRefused: the experiment is running or has ended, or trials of its former driver are still running.
+        AshwoodError: the driver ended without having started the experiment.
     """
     with open_home(home) as opened:
         _check_can_start(opened, experiment)
@@ -73,24 +77,25 @@ def _check_can_start(home: Home, experiment: int) -> None:
 
 
 def _wait_for_former_driver(home: Home, experiment: int) -> None:
-    deadline = time.monotonic() + _LET_GO_SECONDS
+    deadline = time.monotonic() + _RELEASE_SECONDS
     while (state := home.store.record(experiment).state, home.is_driven(experiment))[1]:
         if state in (ExperimentState.CREATED, ExperimentState.RUNNING):
             raise RequestRefused(f"experiment {experiment} is running already")
         if time.monotonic() > deadline:
             raise RequestRefused(
-                f"experiment {experiment} is still {state}: its running trials have not let go yet; activate it later"
+                f"experiment {experiment} is still {state}: some trials have not released their workers yet; try again "
+                "later"
             )
         time.sleep(_POLL_SECONDS)
 
 
 def _start(home: str | None, experiment: int, options: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-    # The home may be a URL with a password, which other users could read from a command line.
+    # Passed in the environment: the home may be a URL with a password, and all users can read command lines.
     environment = {**os.environ, **({} if home is None else {"ASHWOOD_HOME": home})}
     try:
         out = open_to_append(log)
     except OSError as error:
-        raise AshwoodError(f"the driver's output can't be written: {log} {error.strerror}; remove it") from None
+        raise AshwoodError(f"cannot write the driver's output: {log} {error.strerror}; remove it") from None
     with out:
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-c", _DRIVER, "resume", str(experiment), *options],
@@ -106,7 +111,7 @@ _DRIVER = "from ashwood.cli.main import main; main()"
 
 
 def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the process runs the experiment, waits for GPUs, or has brought the experiment to an end already."""
+    """Wait until the driver runs the experiment, waits for GPUs, or has already finished the experiment."""
     start = log.stat().st_size
     deadline = time.monotonic() + _START_SECONDS
     while True:
@@ -114,9 +119,9 @@ def _wait_until_it_drives(home: Home, experiment: int, driver: subprocess.Popen[
         if code == 0 or (code is None and _drives(home, experiment, driver)):
             return
         if code is not None:
-            raise AshwoodError(f"experiment {experiment} could not go on:\n{_last_lines(log, start)}")
+            raise AshwoodError(f"experiment {experiment} could not be resumed:\n{_last_lines(log, start)}")
         if time.monotonic() > deadline:
-            raise AshwoodError(f"process {driver.pid} hasn't taken experiment {experiment} on yet; see {log}")
+            raise AshwoodError(f"the driver of experiment {experiment} (pid {driver.pid}) has not started; see {log}")
         time.sleep(_POLL_SECONDS)
 
 
@@ -131,4 +136,4 @@ def _last_lines(log: Path, start: int) -> str:
     with open_to_read(log) as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()
-    return "\n".join(lines[-_LAST_LINES:]) or f"it said nothing; see {log}"
+    return "\n".join(lines[-_LAST_LINES:]) or f"the driver printed nothing; see {log}"

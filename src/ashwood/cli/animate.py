@@ -1,4 +1,4 @@
-"""``ashwood animate``: a film of a recorded search, or of synchronous beside asynchronous halving."""
+"""``ashwood animate``: an animation of a recorded search, or of synchronous and asynchronous halving."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _TRAINING = PowerLaw(max_length=_MAX_LENGTH, base=_DIVISOR, unit_seconds=60.0, s
 _COSTS = Costs(straggling=0.8)
 
 TYPICAL_SEED = 87
-"""Of the first hundred, that of the search nearest to the medians of all: idle time, first and last trial."""
+"""Seed below 100 whose search is nearest to the medians of idle time and of the ends of the first and last trial."""
 
 
 def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds: float, fps: int) -> None:
-    """A film of a recorded experiment."""
+    """Write an animation of a recorded experiment."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         timeline = fold_timeline(spec, (entry for _, entry in opened.store.log(experiment).read()))
@@ -46,22 +46,22 @@ def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds:
 
 
 def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds: float, fps: int) -> None:
-    """A film of synchronous beside asynchronous halving: the same trials, on as many workers, in virtual time."""
+    """Write an animation of simulated synchronous and asynchronous halving, with the same trials and workers."""
     parts = [
         Part(
             Film(simulated(Method.SYNC_HALVING, workers, trials, seed)),
             "Synchronous halving",
-            "Every rung waits until the slowest trial of the one below is there.",
+            "Each rung waits for the slowest trial of the rung below.",
         ),
         Part(
             Film(simulated(Method.ASYNC_HALVING, workers, trials, seed)),
             "Asynchronous halving (ASHA)",
-            "Nobody waits: the best so far train on at once.",
+            "No worker waits: the best trials so far are promoted at once.",
         ),
     ]
     headline = (
         f"The same {format_length(trials, 'trials')} on {format_length(workers, 'workers')}: "
-        "of each rung, the best third train on"
+        "the best third of each rung are promoted"
     )
     _write(parts, out, headline, seconds, fps)
 
@@ -72,7 +72,7 @@ def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int
 
 
 def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
-    """A search in virtual time; for the same seed the same trials, whatever the method."""
+    """Return the timeline of a search in virtual time; the trials depend only on the seed, not on the method."""
     spec = replace(_SPEC, search=replace(_SPEC.search, method=method, max_trials=trials), seed=seed)
     timeline = Timeline(spec)
 

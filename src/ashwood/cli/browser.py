@@ -1,4 +1,4 @@
-"""A browser without a window, to print pages and to take pictures of them."""
+"""A headless browser that prints pages as PDF and takes pictures of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Final
 from ashwood.errors import AshwoodError
 
 VARIABLE: Final = "ASHWOOD_BROWSER"
-"""Names the browser to use: a command or a path."""
+"""Environment variable with the browser to use, a command or a path."""
 
 COMMANDS: Final = (
     "chromium",
@@ -44,24 +44,24 @@ _FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
-    # Figures of many points are drawn by a graphics card, or what stands for one.
+    # Figures with many points are drawn with WebGL, which needs a graphics card or this software renderer.
     "--enable-unsafe-swiftshader",
     "--disable-dev-shm-usage",
     "--mute-audio",
     "--metrics-recording-only",
     "--password-store=basic",
     "--use-mock-keychain",
-    # A page that says what it needs asks nobody; neither does the browser.
+    # The page is self-contained.  A dead proxy and no name resolution keep the browser off the network, too.
     "--proxy-server=http://127.0.0.1:9",
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
 SECONDS: Final = 120.0
-"""How long a page may take."""
+"""Time limit of one page."""
 
-# Of the page's own time, which runs ahead while it waits for nothing but a clock.
+# In the page's virtual time, which the browser advances at once while the page only waits for timers.
 _VIRTUAL_MILLISECONDS: Final = 30_000
 _PICTURE_WIDTH: Final = 1_120
-# Larger pictures are cut by browsers.
+# Browsers cut off larger pictures.
 _MOST_PIXELS: Final = 16_384
 _READY: Final = re.compile(r"<html[^>]* data-ready")
 _HEIGHT: Final = re.compile(r'<html[^>]* data-height="(\d+)"')
@@ -71,62 +71,65 @@ class Browser:
     """A browser of the Chromium family.
 
     Attributes:
-        path: the command.
+        path: path of its program.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
     def print_page(self, page: str, out: Path) -> None:
-        """Write a page as a PDF; its address ends in ``#paper``, so that it knows.
+        """Write a page as a PDF.  It is opened with the fragment ``#paper``, so that it can use a layout for print.
 
         Raises:
-            AshwoodError: the browser failed, or took too long.
+            AshwoodError: the browser failed or took too long.
         """
-        with _Desk(self.path, page) as desk:
-            desk.run("#paper", "--no-pdf-header-footer", f"--print-to-pdf={desk.path / 'out.pdf'}")
-            desk.keep("out.pdf", b"%PDF-", out)
+        with _PageDirectory(self.path, page) as directory:
+            directory.run("#paper", "--no-pdf-header-footer", f"--print-to-pdf={directory.path / 'out.pdf'}")
+            directory.publish("out.pdf", b"%PDF-", out)
 
     def take_picture(self, page: str, out: Path) -> None:
-        """Write all of a page as a PNG; its address ends in ``#picture``, and it says how high it is.
+        """Write a whole page as a PNG.
+
+        It is opened with the fragment ``#picture`` twice: first to read its height from an attribute that it sets,
+        then to take the picture in a window of that height.
 
         Raises:
-            AshwoodError: the browser failed, or took too long.
+            AshwoodError: the browser failed or took too long.
         """
-        with _Desk(self.path, page) as desk:
-            said = desk.run("#picture", f"--window-size={_PICTURE_WIDTH},900", "--dump-dom")
-            height = _HEIGHT.search(said)
-            if _READY.search(said) is None or height is None:
-                raise AshwoodError(f"{self.path} opened the report, but its figures were not drawn")
+        with _PageDirectory(self.path, page) as directory:
+            dom = directory.run("#picture", f"--window-size={_PICTURE_WIDTH},900", "--dump-dom")
+            height = _HEIGHT.search(dom)
+            if _READY.search(dom) is None or height is None:
+                raise AshwoodError(f"{self.path} opened the report, but did not draw its figures")
             pixels = int(height[1])
             scale = 2 if 2 * pixels <= _MOST_PIXELS else 1
-            desk.run(
+            directory.run(
                 "#picture",
                 f"--window-size={_PICTURE_WIDTH},{min(pixels, _MOST_PIXELS)}",
                 f"--force-device-scale-factor={scale}",
-                f"--screenshot={desk.path / 'out.png'}",
+                f"--screenshot={directory.path / 'out.png'}",
             )
-            desk.keep("out.png", b"\x89PNG", out)
+            directory.publish("out.png", b"\x89PNG", out)
 
 
 def find_browser() -> Browser:
-    """The browser that ``ASHWOOD_BROWSER`` names, or the first that is installed.
+    """Return the browser that ``ASHWOOD_BROWSER`` names, or the first one that is installed.
 
     Raises:
-        AshwoodError: there is none.
+        AshwoodError: no browser is found.
     """
-    wanted = os.environ.get(VARIABLE)
-    if wanted:
-        path = shutil.which(wanted)
+    command = os.environ.get(VARIABLE)
+    if command:
+        path = shutil.which(command)
         if path is None:
-            raise AshwoodError(f"{VARIABLE}: there is no program {wanted!r}; it names a browser of the Chromium family")
+            raise AshwoodError(f"{VARIABLE}: there is no program {command!r}; set it to a Chromium-based browser")
         return Browser(path)
     for candidate in _candidates():
         if (path := shutil.which(candidate)) is not None:
             return Browser(path)
     raise AshwoodError(
-        f"a PDF or a picture takes a browser, and there is none here: looked for {', '.join(COMMANDS)}"
-        f"{' and in /Applications' if sys.platform == 'darwin' else ''}. Install one, name yours in {VARIABLE}, or "
+        f"a PDF or a picture needs a browser, and none was found: looked for {', '.join(COMMANDS)}"
+        f"{' and in /Applications' if sys.platform == 'darwin' else ''}. Install one, set {VARIABLE} to yours, or "
         "write --out report.html and print that from any browser"
     )
 
@@ -138,8 +141,8 @@ def _candidates() -> Iterator[str]:
         yield from (str(Path.home()) + path for path in _APPLICATIONS)
 
 
-class _Desk:
-    """A directory for a page, a browser's profile and what it makes; gone afterwards."""
+class _PageDirectory:
+    """A temporary directory for a page, the profile of the browser, and the file that the browser writes."""
 
     def __init__(self, browser: str, page: str) -> None:
         self._browser = browser
@@ -148,18 +151,18 @@ class _Desk:
         self._page = self.path / "report.html"
         self._page.write_text(page, encoding="utf-8")
 
-    def __enter__(self) -> _Desk:
+    def __enter__(self) -> _PageDirectory:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._directory.cleanup()
 
     def run(self, fragment: str, *flags: str) -> str:
-        """Open the page; returns what the browser printed."""
+        """Open the page with a fragment and flags, and return the standard output of the browser."""
         command = [
             self._browser,
             *_FLAGS,
-            # As root Chromium refuses to run in its own sandbox; the page is ours, and can't reach out of itself.
+            # Chromium refuses to run as root in its sandbox.  Without it is safe here: the page is our own.
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
             f"--user-data-dir={self.path / 'profile'}",
             f"--virtual-time-budget={_VIRTUAL_MILLISECONDS}",
@@ -168,12 +171,16 @@ class _Desk:
         ]
         return _run(command)
 
-    def keep(self, name: str, magic: bytes, out: Path) -> None:
-        """Move what was made to its place, if it is what it should be."""
+    def publish(self, name: str, magic: bytes, out: Path) -> None:
+        """Write the browser's file ``name`` to ``out``, if it begins with ``magic``.
+
+        Raises:
+            AshwoodError: the browser wrote no such file, or ``out`` cannot be written.
+        """
         made = self.path / name
         content = made.read_bytes() if made.exists() else b""
         if not content.startswith(magic):
-            raise AshwoodError(f"{self._browser} ended without having written the file; is it a Chromium?")
+            raise AshwoodError(f"{self._browser} exited without writing the file; is it a Chromium-based browser?")
         write_whole(out, content)
 
 
@@ -184,13 +191,13 @@ def _run(command: Sequence[str]) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A browser is many processes; they end together.
+            # A browser is many processes.  In a session of their own they can be killed together.
             start_new_session=True,
         )
     except OSError as error:
-        raise AshwoodError(f"{command[0]} can't be run: {error.strerror}") from error
+        raise AshwoodError(f"cannot run {command[0]}: {error.strerror}") from error
     try:
-        out, said = process.communicate(timeout=SECONDS)
+        out, errors = process.communicate(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         raise AshwoodError(f"{command[0]} did not finish the report in {SECONDS:.0f} s") from None
     finally:
@@ -198,16 +205,16 @@ def _run(command: Sequence[str]) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     if process.returncode:
-        lines = said.decode(errors="replace").strip().splitlines() or ["it didn't say why"]
+        lines = errors.decode(errors="replace").strip().splitlines() or ["no error message"]
         raise AshwoodError(f"{command[0]} failed (exit code {process.returncode}): {lines[-1]}")
     return out.decode(errors="replace")
 
 
 def write_whole(out: Path, content: bytes) -> None:
-    """Write a file so that no reader ever sees a part of it.
+    """Write a file atomically, so that no reader ever sees a part of it.
 
     Raises:
-        AshwoodError: it can't be written.
+        AshwoodError: the file cannot be written.
     """
     beside = out.with_name(f".{out.name}.{os.urandom(8).hex()}.part")
     try:
@@ -215,4 +222,4 @@ def write_whole(out: Path, content: bytes) -> None:
         beside.replace(out)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise AshwoodError(f"can't write {out}: {error.strerror}") from error
+        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error

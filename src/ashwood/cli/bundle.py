@@ -1,4 +1,4 @@
-"""Whole experiments to one file and back."""
+"""``ashwood export`` to a file of a whole experiment, and ``ashwood import``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ashwood.engine.bundle import export_bundle, import_bundle
 def export_whole(
     home: str | None, experiment: int, out: Path, *, checkpoints: bool, logs: bool, directories: bool, until: int | None
 ) -> None:
-    """``ashwood export`` to one file."""
-    # What is saved up to an entry may be all that can be read of a damaged home.
+    """Run ``ashwood export`` to a file of the whole experiment."""
+    # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
     with open_home(home, salvage=until is not None) as opened:
         if until is None:
             opened.log(experiment).check()
@@ -34,26 +34,26 @@ def export_whole(
         absent.append("directories")
     if absent:
         options = " ".join(f"--{name}" for name in absent)
-        say(f"It has no {' and no '.join(absent)}: add {options} to include them.", err=True)
+        say(f"The file has no {' and no '.join(absent)}: add {options} to include them.", err=True)
 
 
 def import_experiment(home: str | None, file: Path, *, workdir: Path | None) -> None:
-    """``ashwood import``."""
+    """Run ``ashwood import``."""
     with open_home(home, create=True) as opened:
         imported = import_bundle(opened, file, workdir=workdir)
         record = opened.store.record(imported.experiment)
-        going_on = opened.is_interrupted(record) or not record.state.ended
+        unfinished = opened.is_interrupted(record) or not record.state.ended
     say(
         f"{file} is experiment {record.id} here ({record.name}), {format_length(imported.entries, 'events')}, "
-        f"{'not finished' if going_on else record.state}"
+        f"{'not finished' if unfinished else record.state}"
     )
-    if going_on and not Path(imported.spec.workdir).is_dir():
+    if unfinished and not Path(imported.spec.workdir).is_dir():
         say(
-            f"its training code was in {imported.spec.workdir}, which isn't here: to go on with it, import it with "
-            "--workdir DIR",
+            f"its training code was in {imported.spec.workdir}, which does not exist here: to resume the experiment, "
+            "import it with --workdir DIR",
             err=True,
         )
-    elif going_on:
-        say(f"go on with: ashwood resume {record.id}")
-    if going_on and imported.entries and not imported.checkpoints:
-        say("it came without checkpoints, so trials start anew (ashwood export --checkpoints packs them)", err=True)
+    elif unfinished:
+        say(f"To continue: ashwood resume {record.id}")
+    if unfinished and imported.entries and not imported.checkpoints:
+        say("the file has no checkpoints, so trials restart from 0 (ashwood export --checkpoints adds them)", err=True)

@@ -21,22 +21,22 @@ _MOST_ROWS = 24
 _LONGEST_HPARAMS = 200
 _MEANING = {
     Verdict.EQUAL: "a trial that is paused and resumed reports the same metrics",
-    Verdict.WITHIN_NOISE: "pauses change the metrics no more than another seed does",
-    Verdict.DIFFERENT: "a trial that is paused and resumed reports other metrics",
+    Verdict.WITHIN_NOISE: "pauses change the metrics at most as much as another seed does",
+    Verdict.DIFFERENT: "a trial that is paused and resumed reports different metrics",
     Verdict.FAILED: "the trial failed",
 }
 
 
 def check_file(file: Path, *, length: int | None, overrides: Sequence[str], share: bool, json: bool) -> bool:
-    """Check the training code of an experiment file, print what was found, and return whether it is all right."""
+    """Check the training code of an experiment file, print the result, and return whether the check passed."""
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
         warn(warning)
     if length is not None and not 1 <= length <= spec.search.max_length:
         raise AshwoodError(f"--length must be from 1 to max_length, which is {spec.search.max_length}, not {length}")
-    tell = (lambda _: None) if json else partial(say, err=True)
-    result = check(spec, length=length, share=share, say=tell, warn=warn)
+    show = (lambda _: None) if json else partial(say, err=True)
+    result = check(spec, length=length, share=share, say=show, warn=warn)
     if json:
         print_json({"name": spec.name, "ok": result.ok, **plain(result)})
     else:
@@ -59,7 +59,7 @@ def _lines(result: CheckResult, spec: ExperimentSpec) -> Iterator[str]:
 
 
 def _print_rows(result: CheckResult, spec: ExperimentSpec) -> None:
-    """Print the metrics of the search at every length and the others that differ, if there are not too many."""
+    """Print the metric of the search at each length, and the metrics that differ, up to a number of rows."""
     shown = [row for row in result.rows if row.metric == spec.metric or row.verdict is not Verdict.EQUAL]
     shown = shown or list(result.rows)
     make_console().print(

@@ -33,20 +33,20 @@ from ashwood.views.trials import Checkpoint, TrialRow
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
-    """``ashwood checkpoints``."""
+    """Run ``ashwood checkpoints``."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
         warn_of_damage(opened, experiment)
         table = read_checkpoints(opened, experiment)
     stored = storage.complete()
-    # What another experiment saved is in the place of a checkpoint, and is not the checkpoint.
+    # A directory that another experiment saved at the path of a checkpoint is not that checkpoint.
     there = {storage.locate(each.name): each.size for each in stored if each.experiment in ("", spec.identity)}
     foreign = [each.name for each in stored if each.experiment not in ("", spec.identity)]
     if foreign:
         say(
-            f"warning: experiment {experiment} is damaged: {len(foreign)} of the checkpoints in its directory are of "
-            f"another experiment, such as {foreign[0]}; see: ashwood verify {experiment}",
+            f"warning: experiment {experiment} is damaged: {len(foreign)} of the checkpoints in its directory belong "
+            f"to another experiment, such as {foreign[0]}; see: ashwood verify {experiment}",
             err=True,
         )
     reasons = table.kept_as()
@@ -73,7 +73,7 @@ def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) 
     if not rows:
         say(f"Experiment {experiment} has no checkpoints.")
         return
-    columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "where")
+    columns = ("trial", "length", spec.metric, "size", "saved", "kept as", "path")
     cells = [
         (
             row.trial,
@@ -94,14 +94,14 @@ def _size_of(place: str, there: dict[str, int]) -> str:
         return format_size(there[place])
     if not Path(place).is_dir():
         return "missing"
-    # Version 1 wrote no manifests.
+    # Version 1 wrote no manifests, so a directory without one has an unknown size.
     return "foreign" if (Path(place) / MANIFEST).exists() else "–"
 
 
 def download(
     home: str | None, experiment: ExperimentId, *, best: int, trial: int | None, out: Path, directories: bool
 ) -> None:
-    """``ashwood download``."""
+    """Run ``ashwood download``."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
         storage = opened.storage(experiment, spec)
@@ -119,7 +119,7 @@ def download(
     places = [out / f"trial-{number}" for number in found] + [out / f"trial-{number}-directory" for number in copied]
     taken = [str(place) for place in places if place.exists()]
     if taken:
-        raise AshwoodError(f"{', '.join(taken)} is there already, and nothing is overwritten: choose another --out")
+        raise AshwoodError(f"{', '.join(taken)} already exists, and nothing is overwritten: choose another --out")
     damaged = _copy_all(storage, found, spec, out)
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
@@ -133,25 +133,30 @@ def download(
             say(f"trial {number} has no checkpoint", err=True)
     if damaged:
         raise CheckpointError(
-            f"{len(damaged)} of {len(found)} checkpoints are damaged or missing and were left out: those of "
-            f"{named_trials(damaged)}; all that are recorded: ashwood checkpoints {experiment}"
+            f"{len(damaged)} of {len(found)} checkpoints are damaged or missing and were skipped: those of "
+            f"{named_trials(damaged)}; to list all checkpoints: ashwood checkpoints {experiment}"
         )
 
 
 def _copy_all(storage: Storage, checkpoints: Mapping[int, Checkpoint], spec: ExperimentSpec, out: Path) -> list[int]:
-    """Copy the checkpoints of some trials; return the trials whose checkpoint is damaged, unless it is the only one."""
+    """Copy the checkpoints of trials, and return the trials with a damaged one.
+
+    Raises:
+        CheckpointError: the only checkpoint is damaged.
+        StorageUnreachable: the storage cannot be reached.
+    """
     damaged: list[int] = []
     for trial, checkpoint in checkpoints.items():
         place = out / f"trial-{trial}"
         try:
             _copy(storage, checkpoint.path, place)
         except StorageUnreachable:
-            raise  # It cannot be reached for the others, either.
+            raise  # The other checkpoints are in the same storage.
         except CheckpointError as error:
             if len(checkpoints) == 1:
                 raise
             damaged.append(trial)
-            say(f"trial {trial} is left out: {error}", err=True)
+            say(f"trial {trial} is skipped: {error}", err=True)
             continue
         metric = "" if checkpoint.metric is None else f", {spec.metric} {format_value(checkpoint.metric)}"
         say(f"trial {trial} at {format_length(checkpoint.length, spec.unit)}{metric}: {place}")
@@ -159,7 +164,7 @@ def _copy_all(storage: Storage, checkpoints: Mapping[int, Checkpoint], spec: Exp
 
 
 def _of(trials: Sequence[int]) -> str:
-    return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a number"
+    return f"trial {', '.join(map(str, trials))}" if trials else "any trial that reported a finite metric"
 
 
 def _copy(storage: Storage, name: str, place: Path) -> None:
@@ -179,40 +184,40 @@ def _special(folder: str, names: list[str]) -> set[str]:
 
 @contextmanager
 def _published(place: Path) -> Iterator[Path]:
-    """Yield a path to write a directory to, which becomes ``place`` at the end."""
+    """Yield a temporary path for a directory that is renamed to ``place`` at the end, so that it is never partial."""
     partial = place.with_name(f".{place.name}.partial")
     try:
         remove_tree(place.parent, partial.name, ignore_errors=True)
         yield partial
         partial.rename(place)
     except OSError as error:
-        raise AshwoodError(f"can't write {place}: {error.strerror or error}") from error
+        raise AshwoodError(f"cannot write {place}: {error.strerror or error}") from error
     finally:
         remove_tree(place.parent, partial.name, ignore_errors=True)
 
 
 def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:
-    """``ashwood gc``."""
+    """Run ``ashwood gc``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         if opened.is_driven(experiment):
-            raise ExperimentBusy(f"experiment {experiment} is running, and its driver deletes what nobody needs itself")
+            raise ExperimentBusy(f"experiment {experiment} is running: its driver deletes unneeded checkpoints itself")
         if opened.is_interrupted(record):
             raise ExperimentBusy(
-                f"experiment {experiment} was interrupted, and what its trials saved last isn't in its log yet; go on "
-                f"with it first: ashwood resume {experiment}"
+                f"experiment {experiment} was interrupted, and its latest checkpoints are not in its event log yet. "
+                f"First resume it: ashwood resume {experiment}"
             )
         storage = opened.storage(experiment, spec)
-        # Nobody may begin to drive it now: a process that saves would look like one that died.
+        # The lease keeps drivers away.  Otherwise a checkpoint that is being saved would look like a leftover.
         with opened.lease(experiment) as lease:
             clear_former_workers(opened.directory(experiment) / "workers.lock")
             warn_of_damage(opened, experiment)
             progress = read_progress(opened, experiment, ["checkpoints"])
             table = progress.checkpoints
-            # What a process saved after its driver had died is for the next driver to take up.
-            unheard = set() if record.state.ended else _unheard(opened, experiment, storage, lease.beat)
+            # The next driver records the checkpoints that trials saved after the last driver had died.
+            unrecorded_names = set() if record.state.ended else _unrecorded(opened, experiment, storage, lease.beat)
             found = while_beating(lambda: list(_garbage(storage, table)), lease.beat)
-            garbage = [item for item in found if item.name not in unheard]
+            garbage = [item for item in found if item.name not in unrecorded_names]
             for item in garbage:
                 lease.beat()
                 if not dry_run:
@@ -227,8 +232,9 @@ def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool
                 say(f"{format_size(size):>9}  {directory}")
     total = format_size(sum(item.size for item in garbage))
     verb = "Would delete" if dry_run else "Deleted"
-    noun = "checkpoint or remains of one" if len(garbage) == 1 else "checkpoints and remains of some"
-    say(f"{verb} {len(garbage)} {noun}, {total}; {len(table.rows)} are kept.")
+    noun = "checkpoint or leftover of one" if len(garbage) == 1 else "checkpoints or leftovers of some"
+    deleted = f"{verb} {len(garbage)} {noun}, {total}" if garbage else "No checkpoint to delete"
+    say(f"{deleted}; {format_length(len(table.rows), 'checkpoints')} kept.")
     if unneeded:
         noun = "directory of a trial that has ended" if len(unneeded) == 1 else "directories of trials that have ended"
         say(f"{verb} {len(unneeded)} {noun}.")
@@ -252,27 +258,28 @@ def _remove_directory(directory: Path) -> None:
     try:
         remove_tree(directory.parent, directory.name)
     except OSError as error:
-        raise AshwoodError(f"Cannot delete {directory}: {error.filename or directory}: {error.strerror}") from error
+        raise AshwoodError(f"cannot delete {directory}: {error.filename or directory}: {error.strerror}") from error
 
 
 def _abort_uploads(storage: Storage, beat: Callable[[], None], dry_run: bool) -> None:
     try:
         uploads = while_beating(partial(storage.abort_uploads, dry_run=dry_run), beat)
     except StorageUnreachable as error:
-        say(f"Unfinished uploads were not looked for: {error}", err=True)
+        say(f"Unfinished uploads were not checked: {error}", err=True)
         return
     if uploads:
         say(f"{'Would abort' if dry_run else 'Aborted'} {uploads} unfinished upload{'' if uploads == 1 else 's'}.")
 
 
-def _unheard(home: Home, experiment: ExperimentId, storage: Storage, beat: Callable[[], None]) -> set[str]:
+def _unrecorded(home: Home, experiment: ExperimentId, storage: Storage, beat: Callable[[], None]) -> set[str]:
+    """Return the names of checkpoints that the next driver will add to the event log."""
     folded = fold(home.store.spec(experiment), home.store.log(experiment)).experiment
     events = unrecorded(folded, storage, folded.unsettled(), beat)
     return {event.path for event in events if isinstance(event, CheckpointSaved)}
 
 
 def _garbage(storage: Storage, table: CheckpointTable) -> Iterator[Leftover]:
-    """What the log doesn't need."""
+    """Yield the checkpoints and leftovers that are not in the table of checkpoints."""
     needed = {storage.locate(name) for name in table.rows}
     for stored in storage.complete():
         if storage.locate(stored.name) not in needed:

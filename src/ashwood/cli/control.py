@@ -1,4 +1,4 @@
-"""Commands that steer an experiment from anywhere, whether a driver lives or not."""
+"""Commands that control an experiment, whether or not a driver is running."""
 
 from __future__ import annotations
 
@@ -31,56 +31,56 @@ from ashwood.search.settings import MOST_TRIALS
 
 _LONGEST_NAME = 60
 _LONGEST_LABELS = 200
-_LETTING_GO = "running trials save a checkpoint and let go"
+_RELEASING = "running trials save a checkpoint and release their workers"
 
 
 def pause_experiment(home: str | None, experiment: int) -> None:
-    """``ashwood pause``."""
+    """Run ``ashwood pause``."""
     with open_home(home) as opened:
         state = opened.store.record(experiment).state
         if state in (ExperimentState.PAUSING, ExperimentState.PAUSED, ExperimentState.STOPPED):
             raise RequestRefused(f"experiment {experiment} is {state} already")
-        _steer(opened, experiment, PauseRequested(), f"is pausing: {_LETTING_GO}")
+        _steer(opened, experiment, PauseRequested(), f"is pausing: {_RELEASING}")
 
 
 def cancel_experiment(home: str | None, experiment: int) -> None:
-    """``ashwood cancel``."""
+    """Run ``ashwood cancel``."""
     with open_home(home) as opened:
-        _steer(opened, experiment, CancelRequested(), f"is being canceled: {_LETTING_GO}")
+        _steer(opened, experiment, CancelRequested(), f"is being canceled: {_RELEASING}")
 
 
 def kill_experiment(home: str | None, experiment: int) -> None:
-    """``ashwood kill``."""
+    """Run ``ashwood kill``."""
     with open_home(home) as opened:
         _steer(opened, experiment, KillRequested(), "is being killed")
 
 
 def _steer(home: Home, experiment: int, request: Request, under_way: str) -> None:
-    """Have a request carried out, and say where the experiment stands then."""
+    """Carry out a request, and print the state of the experiment; ``under_way`` is for a state that will change."""
     ask(home, experiment, request)
     state = home.store.record(experiment).state
     say(f"experiment {experiment} {under_way if state.active else f'is {state}'}")
 
 
 def kill_trial(home: str | None, experiment: int, trial: int) -> None:
-    """``ashwood kill-trial``."""
+    """Run ``ashwood kill-trial``."""
     with open_home(home) as opened:
         ask(opened, experiment, TrialKillRequested(trial))
-    say(f"trial {trial} of experiment {experiment} is killed; it counts as the worst in its rung")
+    say(f"trial {trial} of experiment {experiment} is killed; it is ranked last in its rung")
 
 
 def stop_trial(home: str | None, experiment: int, trial: int) -> None:
-    """``ashwood stop-trial``."""
+    """Run ``ashwood stop-trial``."""
     with open_home(home) as opened:
         ask(opened, experiment, TrialStopRequested(trial))
-    say(f"trial {trial} of experiment {experiment} is stopped where it is; its results stand")
+    say(f"trial {trial} of experiment {experiment} is stopped; its results still count")
 
 
 # -- settings -----------------------------------------------------------------------------------------
 
 
 def change_settings(home: str | None, experiment: int, changes: Sequence[str]) -> None:
-    """``ashwood set``."""
+    """Run ``ashwood set``."""
     settings = read_settings(changes)
     with open_home(home) as opened:
         ask(opened, experiment, SettingsChanged(settings))
@@ -88,10 +88,10 @@ def change_settings(home: str | None, experiment: int, changes: Sequence[str]) -
 
 
 def read_settings(changes: Sequence[str]) -> dict[str, Any]:
-    """``max_trials=200 max_time=2h`` as `SettingsChanged` has it.
+    """Parse changes such as ``max_trials=200`` and ``max_time=2h`` into the fields of `SettingsChanged`.
 
     Raises:
-        ConfigError: with everything that is wrong with them.
+        ConfigError: with all problems of the changes.
     """
     settings: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -99,8 +99,8 @@ def read_settings(changes: Sequence[str]) -> dict[str, Any]:
         key, equals, text = (part.strip() for part in change.partition("="))
         if not equals or key not in _SETTINGS:
             close = nearest(key, _SETTINGS)
-            hint = f"did you mean {close}?" if close and key not in _SETTINGS else f"it is {any_of(_SETTINGS)}"
-            expected = "is no setting that can change" if equals else "must read KEY=VALUE"
+            hint = f"did you mean {close}?" if close and key not in _SETTINGS else f"settings are {any_of(_SETTINGS)}"
+            expected = "is not a setting that can be changed" if equals else "must read KEY=VALUE"
             problems.append(Problem("", f"{shown(change)} {expected}; {hint}", "set"))
             continue
         name, read = _SETTINGS[key]
@@ -134,37 +134,37 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "stop_when": ("stop_at", parse_metric),
     "max_time": ("max_seconds", parse_max_time),
 }
-"""What can change while an experiment runs: by what people write, the name in the record and how to read it."""
+"""Settings that can change while an experiment runs: for each key its name in the event and its parser."""
 
 
 def _words(name: str, value: Any) -> str:
     match name, value:
         case "stop_at", None:
-            return "it stops at no metric now"
+            return "goal removed"
         case "stop_at", _:
-            return f"it stops when {format_value(value)} is reached now"
+            return f"it now stops when the metric reaches {format_value(value)}"
         case "max_seconds", None:
-            return "it may run for any time now"
+            return "time limit removed"
         case "max_seconds", _:
-            return f"it may run for {format_duration(value)} now"
-    return f"{name} is {value} now"
+            return f"it now stops after {format_duration(value)}"
+    return f"{name} is now {value}"
 
 
-# -- what people call it ------------------------------------------------------------------------------
+# -- names and labels ---------------------------------------------------------------------------------
 
 
 def rename_experiment(home: str | None, experiment: int, name: str) -> None:
-    """``ashwood rename``."""
+    """Run ``ashwood rename``."""
     name = from_argument(name)
     if not name.strip():
-        raise AshwoodError("the name must not be empty")
+        raise AshwoodError("the name must not be empty or blank")
     with open_home(home) as opened:
         opened.store.annotate(experiment, name=name)
-    say(f"experiment {experiment} is called {brief(name, _LONGEST_NAME)} now")
+    say(f"experiment {experiment} is now called {brief(name, _LONGEST_NAME)}")
 
 
 def label_experiment(home: str | None, experiment: int, add: Sequence[str], remove: Sequence[str]) -> None:
-    """``ashwood label``."""
+    """Run ``ashwood label``."""
     add, remove = [from_argument(label) for label in add], [from_argument(label) for label in remove]
     with open_home(home) as opened:
         before = opened.store.record(experiment).labels
@@ -180,10 +180,10 @@ def label_experiment(home: str | None, experiment: int, add: Sequence[str], remo
 
 
 def archive_experiment(home: str | None, experiment: int, *, archived: bool) -> None:
-    """``ashwood archive``."""
+    """Run ``ashwood archive``."""
     with open_home(home) as opened:
         opened.store.annotate(experiment, archived=archived)
-    listed = "ashwood list hides it, ashwood list --all doesn't" if archived else "ashwood list shows it again"
+    listed = "ashwood list --all shows it" if archived else "ashwood list shows it again"
     say(f"experiment {experiment} is {'archived' if archived else 'no longer archived'}: {listed}")
 
 
@@ -195,14 +195,14 @@ def _labels(labels: Sequence[str]) -> str:
 
 
 def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: bool) -> None:
-    """``ashwood delete``."""
+    """Run ``ashwood delete``."""
     with open_home(home) as opened:
-        # All are checked before the first is gone.
+        # All experiments are checked before the first one is deleted, so that an error deletes nothing.
         records = [opened.store.record(experiment) for experiment in dict.fromkeys(experiments)]
         for record in records:
             if opened.is_driven(record.id):
                 raise ExperimentBusy(
-                    f"experiment {record.id} is running; first: ashwood kill {record.id} (nothing was deleted)"
+                    f"experiment {record.id} is running, nothing was deleted. First stop it: ashwood kill {record.id}"
                 )
         if not yes:
             for record in records:
@@ -211,7 +211,7 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
                     f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}), {record.state}, {trials} trials",
                     err=True,
                 )
-            _confirm("Delete for good, with all checkpoints and logs?")
+            _confirm("Delete permanently, with all checkpoints and logs?")
         for record in records:
             remove_experiment(opened, record.id)
             say(f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}) is deleted")
@@ -219,5 +219,5 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
 
 def _confirm(question: str) -> None:
     if not sys.stdin.isatty():
-        raise AshwoodError(f"{question} Say so with --yes; nothing was done")
+        raise AshwoodError(f"{question} Nothing was done, because there is no terminal to ask on; confirm with --yes")
     typer.confirm(question, abort=True, err=True)

@@ -1,4 +1,4 @@
-"""``ashwood events`` and ``ashwood replay``: the log, and the check that the search decides what it holds."""
+"""``ashwood events`` and ``ashwood replay``: the event log, and the check of its decisions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FOLLOW_SECONDS = 0.2
 
 
 def show_events(home: str | None, experiment: int, *, follow: bool, trial: int | None, after: int, json: bool) -> None:
-    """``ashwood events``."""
+    """Run ``ashwood events``."""
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
@@ -42,7 +42,7 @@ def show_events(home: str | None, experiment: int, *, follow: bool, trial: int |
 
 
 def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
-    """``ashwood replay``."""
+    """Run ``ashwood replay``."""
     with open_home(home) as opened:
         unverified = opened.unverified(experiment)
         start = time.perf_counter()
@@ -56,20 +56,21 @@ def check_replay(home: str | None, experiment: int, *, json: bool) -> None:
         print_json({"experiment": experiment, "events": count, "state": state, "seconds": seconds})
         return
     say(
-        f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s, "
-        "every decision is what the search decides"
+        f"experiment {experiment}: {format_length(count, 'events')} replayed in {seconds:.2f} s; "
+        "every decision matches the event log"
     )
     if unverified is not None:
         say(f"warning: {unverified}", err=True)
     if is_rebuilt:
-        say(f"experiment {experiment}: its state and summary in the list are rebuilt from the log")
+        say(f"experiment {experiment}: its state and summary were rebuilt from the event log")
 
 
 def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool) -> Iterator[tuple[Seq, Entry]]:
-    """Entries of the log; with ``follow`` also those to come, until the experiment ends."""
+    """Yield the entries after ``after``; with ``follow`` also new ones, until the experiment ends or stops."""
     log = store.log(experiment)
     while True:
-        # Asked before reading: what leads to a state is recorded together with it.
+        # The state is read before the log.  The entry that ended the experiment was committed with the state, so
+        # the read below is sure to include it.
         state = store.record(experiment).state
         for seq, entry in log.read(after=after):
             after = seq
@@ -80,12 +81,12 @@ def _entries(store: Store, experiment: ExperimentId, after: Seq, *, follow: bool
 
 
 def is_over(state: ExperimentState) -> bool:
-    """Whether an experiment goes on with nothing, unless somebody resumes it for more than was wanted."""
+    """Return whether an experiment has ended, or has stopped at its goal or time limit."""
     return state.ended or state is ExperimentState.STOPPED
 
 
 def follow(experiment: Experiment, entry: Entry) -> Experiment | None:
-    """The experiment after an entry; None: this version of Ashwood can't follow its log."""
+    """Return the experiment after an entry, or None if this version of Ashwood cannot replay its event log."""
     try:
         experiment.handle(entry.event)
     except IllegalEvent:
@@ -94,17 +95,17 @@ def follow(experiment: Experiment, entry: Entry) -> Experiment | None:
 
 
 def concerns(entry: Entry, trial: TrialId) -> bool:
-    """Whether an entry is about a trial, or decides something about it."""
+    """Return whether the event or a decision of an entry is about a trial."""
     return trial in trials_of(entry.event, entry.decisions)
 
 
 def entry_json(seq: Seq, entry: Entry) -> str:
-    """An entry as a line of strict JSON."""
+    """Return an entry as one line of strict JSON."""
     return json.dumps({"seq": seq, "at": entry.at, **to_json(json.loads(encode_entry(entry)))})
 
 
 def entry_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> str:
-    """An entry as a line for people: number, time, what happened, what was decided and why."""
+    """Return an entry as one line of text: sequence number, time, event, decisions and their reasons."""
     at = datetime.fromtimestamp(entry.at, UTC).astimezone()
     happened = describe_event(entry.event, spec.unit)
     decided = describe_decisions(entry.decisions, spec.unit)

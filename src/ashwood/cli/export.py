@@ -1,4 +1,4 @@
-"""Trials and reports as tables for other programs."""
+"""``ashwood export``: trials and reports as tables for other programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WHOLE = ".ashwood"
-"""The ending of a file that holds a whole experiment."""
+"""Suffix of a file with a whole experiment."""
 _REPORT_COLUMNS = frozenset(("trial", "length", "attempt", "at"))
 
 
@@ -35,13 +35,16 @@ def read_trials(home: Home, experiment: ExperimentId) -> tuple[ExperimentSpec, T
 
 
 def warn_of_damage(home: Home, experiment: ExperimentId) -> None:
-    """Print a warning if what a command is about to show of an experiment is not all of it."""
+    """Print a warning if an experiment is damaged, so that a command shows only a part of it."""
     if (damage := home.damage(home.store.record(experiment))) is not None:
         say(f"warning: experiment {experiment} is damaged: {damage}", err=True)
 
 
 def report_records(entries: Iterable[Entry]) -> Iterator[Record]:
-    """A flat record a report, in the order in which they arrived; a metric called like a column is ``metrics.NAME``."""
+    """Yield one flat record per report, in order of arrival.
+
+    A metric with the name of another column gets the column ``metrics.NAME``.
+    """
     for at, event, _ in entries:
         if isinstance(event, ValidationReported):
             yield {
@@ -59,7 +62,7 @@ def _report_column(metric: str) -> str:
 
 
 def make_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """A data frame with a row a record.
+    """Return a data frame with one row per record.
 
     Raises:
         AshwoodError: pandas is not installed.
@@ -67,7 +70,7 @@ def make_frame(records: Iterable[Record]) -> pd.DataFrame:
     try:
         import pandas as pd
     except ImportError as error:
-        raise AshwoodError("this needs pandas: pip install 'ashwood[pandas]'") from error
+        raise AshwoodError("pandas is not installed: pip install 'ashwood[pandas]'") from error
     return pd.DataFrame.from_records(list(records))
 
 
@@ -82,7 +85,7 @@ def export_experiment(
     directories: bool,
     until: int | None,
 ) -> None:
-    """Write a file whose ending says its format."""
+    """Run ``ashwood export``; the suffix of the file sets the format."""
     whole = out.suffix.lower() == WHOLE
     options = {
         "--metrics": metrics,
@@ -105,7 +108,9 @@ def export_experiment(
 def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool) -> None:
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".json": _write_json}.get(out.suffix.lower())
     if write is None:
-        raise AshwoodError(f"--out {out}: the file must end in .csv, .parquet or .json, or in {WHOLE} for all of it")
+        raise AshwoodError(
+            f"--out {out}: the file must end in .csv, .parquet or .json, or in {WHOLE} for the whole experiment"
+        )
     with open_home(home) as opened:
         if metrics:
             records = list(report_records(entry for _, entry in opened.store.log(experiment).read()))
@@ -116,7 +121,7 @@ def _export_table(home: str | None, experiment: int, out: Path, *, metrics: bool
     try:
         write(records, out)
     except OSError as error:
-        raise AshwoodError(f"can't write {out}: {error.strerror}") from error
+        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
     say(f"Wrote {len(records)} {'reports' if metrics else 'trials'} to {out}.")
 
 
@@ -134,7 +139,8 @@ def _write_json(records: list[Record], out: Path) -> None:
 
 def _write_parquet(records: list[Record], out: Path) -> None:
     frame = make_frame(records)
-    # Parquet columns have one type; a hyperparameter may be a number in one trial and a word in the next.
+    # A Parquet column has one type, but a hyperparameter can be a number in one trial and a string in another.
+    # Such a column is written as strings.
     mixed = [c for c in frame.columns if frame[c].dtype == object and frame[c].map(type).nunique() > 1]
     for column in mixed:
         frame[column] = frame[column].map(lambda value: None if value is None else str(value))

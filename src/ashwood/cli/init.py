@@ -1,4 +1,4 @@
-"""A starter: files that run as they are and ask to be changed."""
+"""``ashwood init``: a working example to adapt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ashwood.errors import AshwoodError
 
 EXPERIMENT = """\
 # Run this search:             ashwood run experiment.yaml
-# See first what it would do:  ashwood preview-search experiment.yaml
+# Preview it first:            ashwood preview-search experiment.yaml
 name: {name}
 entrypoint: train:train # the function `train` in train.py
 
@@ -24,11 +24,11 @@ searcher:
   smaller_is_better: true
   max_length: {{epochs: 27}} # how long the best trials train
   max_trials: 60
-  divisor: 3 # one in three goes on to a training three times as long
+  divisor: 3 # the best third is promoted to a training three times as long
 """
 
 _TRAIN = '''\
-"""Fit a noisy sine with a tiny neural network, in plain Python: replace this by your own model."""
+"""Fit a noisy sine with a tiny neural network, in plain Python: replace this with your own model."""
 
 import json
 import math
@@ -77,17 +77,17 @@ def train(trial: ashwood.Trial):
     # Values that the search chose; a typo here is an error that names the nearest one.
     rate, width, activation = trial.hparams.learning_rate, trial.hparams.width, trial.hparams.activation
     network = Network(width, activation, trial.seed)
-    if trial.checkpoint:  # left by an earlier stretch of this trial
+    if trial.checkpoint:  # saved when this trial was paused or interrupted
         network.__dict__ = json.loads((trial.checkpoint / "network.json").read_text())
 
-    # From where the trial stopped, up to what the search wants next.
+    # From the checkpoint's epoch up to the length that the search assigned.
     for epoch in trial.epochs():
         for x, y in train_data:
             network.fit_one(x, y, rate / width)
         loss = sum((network.predict(x) - y) ** 2 for x, y in valid_data) / len(valid_data)
         trial.report(
             validation_loss=loss,
-            # Called only when a checkpoint is due.
+            # Called only if the search needs a checkpoint.
             checkpoint=lambda directory: (directory / "network.json").write_text(json.dumps(network.__dict__)),
         )
 
@@ -99,25 +99,25 @@ if __name__ == "__main__":
 
 
 def make_starter(directory: Path) -> None:
-    """Write the starter's files.
+    """Write the files of the example.
 
     Raises:
-        AshwoodError: a file is there already, or the directory can't be written to.
+        AshwoodError: a file already exists, or the directory cannot be written to.
     """
     name = directory.absolute().name
     files = {directory / "experiment.yaml": EXPERIMENT.format(name=name), directory / "train.py": _TRAIN}
     for path in files:
         if path.exists():
-            raise AshwoodError(f"{path} is there already; nothing was written. Choose another directory.")
+            raise AshwoodError(f"{path} already exists; nothing was written. Choose another directory.")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
             path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise AshwoodError(f"can't write to {directory}: {error.strerror}") from error
-    say(f"Made {' and '.join(str(path) for path in files)}.")
+        raise AshwoodError(f"cannot write to {directory}: {error.strerror}") from error
+    say(f"Created {' and '.join(str(path) for path in files)}.")
     say("Next:")
     if directory.absolute() != Path.cwd():
         say(f"  cd {directory}")
-    say("  ashwood preview-search experiment.yaml   # what the search will do")
-    say("  ashwood run experiment.yaml              # do it")
+    say("  ashwood preview-search experiment.yaml   # show what the search will do")
+    say("  ashwood run experiment.yaml              # run it")

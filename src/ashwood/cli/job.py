@@ -1,7 +1,7 @@
-"""The command line inside a job of a Ray cluster: what `ashwood.cli.remote` has sent for.
+"""The command line inside a job of a Ray cluster, which `ashwood.cli.remote` submits and reads.
 
-A job has one output. So that the other end can tell what is what, everything but standard output is framed, and what
-stands before the first frame is not ours.
+A job has one output stream. Everything except standard output is framed by escape sequences, so that the reader can
+separate it. Output before the first frame is that of Ray or of Python and not of the command.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ashwood.errors import AshwoodError
 from ashwood.trial.sharing import make_shared, share_tree
 
 SUBMISSION: Final = "ASHWOOD_SUBMISSION"
-"""The variable that says that the work directory came with the job; its value tells what stayed behind."""
+"""Environment variable that is set if the work directory came with the job; a JSON object describes its source."""
 
-CALLED: Final = "ASHWOOD_CALLED"
-"""The variable that says what stands before a command where this job was asked for."""
+COMMAND: Final = "ASHWOOD_CALLED"
+"""Environment variable with the command by which the user reaches this cluster, such as ``ashwood --on URL``."""
 
 Kind = Literal["begin", "out", "err", "experiment"]
 
@@ -36,18 +36,18 @@ _in_a_job = False
 
 
 def frame(kind: Kind, text: str = "") -> str:
-    """Text that isn't standard output, for the other end."""
+    """Return the framed text of something other than standard output."""
     return f"{_OPEN}{kind} {text}{_CLOSE}"
 
 
-class Frames:
-    """Takes the output of a job apart, in pieces of any size."""
+class FrameParser:
+    """A parser that separates the output of a job, in pieces of any size, into frames and standard output."""
 
     def __init__(self) -> None:
         self._rest = ""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
-        """What is complete now."""
+        """Add a piece, and yield each part that is complete now with its kind."""
         text = self._rest + text
         at = 0
         for found in _FRAME.finditer(text):
@@ -64,7 +64,7 @@ class Frames:
 
 
 def _start_of_frame(text: str) -> int:
-    """Where a frame starts that has not ended yet; else where the text ends."""
+    """Return the position at which an incomplete frame begins, or the length of the text if there is none."""
     start = text.find(_OPEN)
     if start >= 0:
         return start
@@ -73,7 +73,7 @@ def _start_of_frame(text: str) -> int:
 
 
 class _Framed(io.TextIOBase):
-    """Standard error, on standard output."""
+    """Standard error, framed and written to standard output."""
 
     encoding = "utf-8"
     errors = "replace"
@@ -82,7 +82,7 @@ class _Framed(io.TextIOBase):
         return True
 
     def write(self, text: str, /) -> int:
-        if not isinstance(text, str):  # who prints tries whether this is a stream of bytes
+        if not isinstance(text, str):  # click tries whether a stream takes bytes
             raise TypeError(f"text, not {type(text).__name__}")
         if text:
             sys.stdout.write(frame("err", text))
@@ -91,36 +91,36 @@ class _Framed(io.TextIOBase):
 
 
 def is_in_a_job() -> bool:
-    """Whether this process is a job that a command line elsewhere waits for."""
+    """Return whether this process is a job that runs a command for a command line on another machine."""
     return _in_a_job
 
 
-def called() -> str:
-    """What a person types before a command that comes next: with ``--on URL``, where the cluster is elsewhere."""
-    return os.environ.get(CALLED, "ashwood")
+def command_prefix() -> str:
+    """Return how the user starts the next command: ``ashwood``, or ``ashwood --on URL`` in a job of a cluster."""
+    return os.environ.get(COMMAND, "ashwood")
 
 
 def announce(experiment: int) -> None:
-    """Tell who waits for it which experiment this job drives."""
+    """Print the number of the experiment that this job drives, as a frame for the command line that waits for it."""
     if _in_a_job:
         sys.stdout.write(frame("experiment", str(experiment)))
         sys.stdout.flush()
 
 
 def submission() -> dict[str, Any] | None:
-    """What is told of the work directory that came with this job; None: none did."""
-    told = os.environ.get(SUBMISSION)
-    return None if told is None else dict(json.loads(told))
+    """Return the description of the work directory that came with this job, or None if none came."""
+    text = os.environ.get(SUBMISSION)
+    return None if text is None else dict(json.loads(text))
 
 
-def settle(file: Path, code: Path) -> Path:
-    """Copy the work directory to where it stays: Ray removes its own when it needs the room, or with the cluster.
+def copy_work_directory(file: Path, code: Path) -> Path:
+    """Copy the work directory of the job to ``code``, because Ray may delete its own copy at any time.
 
     Returns:
-        the experiment file, there.
+        the path of the experiment file in the copy.
 
     Raises:
-        AshwoodError: it can't be copied.
+        AshwoodError: the directory cannot be copied.
     """
     try:
         make_shared(code)
@@ -128,20 +128,20 @@ def settle(file: Path, code: Path) -> Path:
         shutil.copytree(file.parent, target, symlinks=True, dirs_exist_ok=True)
         share_tree(target)
     except OSError as error:
-        raise AshwoodError(f"the work directory can't be kept in {code}: {error}") from error
+        raise AshwoodError(f"cannot copy the work directory to {code}: {error}") from error
     return target / file.name
 
 
 def main() -> None:
-    """Run the command line in the home directory, so that experiments live in ``~/.ashwood`` there."""
+    """Run the command line in the user's home directory, so that the default home is ``~/.ashwood``."""
     global _in_a_job
     from ashwood.cli.main import main as ashwood
 
     arguments = sys.argv[1:]
     if arguments[0] == "run":
-        arguments[1] = os.path.abspath(arguments[1])  # noqa: PTH100 as it is written, links and all
+        arguments[1] = os.path.abspath(arguments[1])  # noqa: PTH100 Path.resolve would follow links
     os.chdir(Path.home())
-    os.environ.pop("ASHWOOD_ON", None)  # it is here already
+    os.environ.pop("ASHWOOD_ON", None)  # The command already runs on the cluster.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace", line_buffering=True)
     _in_a_job = True
@@ -152,7 +152,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # As a module that others import too, so that there is one of it.
+    # As __main__ this file would be a second module, with its own _in_a_job.  Other modules import the first one.
     from ashwood.cli import job
 
     job.main()

@@ -1,4 +1,4 @@
-"""Keys of a terminal: single ones, without Enter, and Ctrl-C."""
+"""Keys of a terminal: single key presses without Enter, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SIGNALS: Final = (signal.SIGWINCH, signal.SIGTERM)
 
 
 class Keys:
-    """What is pressed, as a context manager; there is nothing to press where standard input is no terminal.
+    """A context manager that reads key presses, if standard input is a terminal.
 
-    Whoever waits for a key also wakes up when the terminal's size changes.
+    A wait for a key also ends when the size of the terminal changes.
     """
 
     def __init__(self) -> None:
         self._terminal = sys.stdin.fileno() if sys.stdin.isatty() else None
-        self._as_it_was: list[Any] = []
+        self._saved_mode: list[Any] = []
         self._handlers: list[Any] = []
         self._wakeup = -1
 
@@ -33,14 +33,14 @@ class Keys:
         for end in (self._awake, self._signalled):
             os.set_blocking(end, False)
         self._wakeup = signal.set_wakeup_fd(self._signalled, warn_on_full_buffer=False)
-        self._handlers = [signal.signal(each, _terminated if each == signal.SIGTERM else _noted) for each in _SIGNALS]
-        self._take()
+        self._handlers = [signal.signal(each, _terminated if each == signal.SIGTERM else _ignored) for each in _SIGNALS]
+        self._set_mode()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._give_back()
+        self._restore_mode()
         for each, handler in zip(_SIGNALS, self._handlers, strict=True):
             signal.signal(each, handler)
         signal.set_wakeup_fd(self._wakeup)
@@ -48,35 +48,36 @@ class Keys:
         os.close(self._signalled)
 
     def wait(self, seconds: float) -> str:
-        """What is pressed within so many seconds; empty: nothing, or the terminal has another size now."""
+        """Return the keys that are pressed within ``seconds``; empty if there are none or the terminal was resized."""
         sources = [self._awake] if self._terminal is None else [self._awake, self._terminal]
         ready, _, _ = select.select(sources, [], [], seconds)
         if self._awake in ready:
             os.read(self._awake, 1024)
         if self._terminal is None or self._terminal not in ready:
             return ""
-        # Nothing at all can be read where the terminal is gone.
+        # An empty read means that the terminal is gone.  It is treated like Ctrl-D, which leaves.
         return os.read(self._terminal, 1024).decode(errors="replace") or "\x04"
 
     def suspend(self) -> None:
-        """Stop this process, as Ctrl-Z does, until its shell goes on with it."""
-        self._give_back()
+        """Stop this process, as Ctrl-Z does, until its shell continues it."""
+        self._restore_mode()
         os.kill(0, signal.SIGTSTP)
-        self._take()
+        self._set_mode()
 
-    def _take(self) -> None:
+    def _set_mode(self) -> None:
+        """Let the terminal deliver keys at once, without Enter."""
         if self._terminal is None:
             return
-        self._as_it_was = termios.tcgetattr(self._terminal)
+        self._saved_mode = termios.tcgetattr(self._terminal)
         tty.setcbreak(self._terminal)
-        # Ctrl-Z as a key: whoever draws has to clear the screen first.
+        # Ctrl-Z is read as a key instead of stopping the process, because the screen must be restored first.
         changed = termios.tcgetattr(self._terminal)
         changed[6][termios.VSUSP] = bytes([os.fpathconf(self._terminal, "PC_VDISABLE")])
         termios.tcsetattr(self._terminal, termios.TCSANOW, changed)
 
-    def _give_back(self) -> None:
+    def _restore_mode(self) -> None:
         if self._terminal is not None:
-            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._as_it_was)
+            termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._saved_mode)
 
 
 @contextmanager
@@ -98,8 +99,8 @@ def ending_on_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _noted(number: int, frame: FrameType | None) -> None:
-    """The wake-up is all."""
+def _ignored(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the signal has already written to the wake-up descriptor."""
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 a handler's arguments

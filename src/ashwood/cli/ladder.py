@@ -1,4 +1,4 @@
-"""The ladder in text: brackets side by side, rungs as steps, how many arrived and how many went on."""
+"""The rungs of all brackets as a text table: how many trials reached each rung and how many were promoted."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ _MOST_COLUMNS = 6
 _WIDE_GAP, _CLOSE_GAP = 3, 2
 
 Promotions: TypeAlias = Mapping[tuple[int, int], int]
-"""How many trials were promoted, by the number of their bracket and the length of the rung that they left."""
+"""Number of promoted trials, by the number of their bracket and the length of the rung that they left."""
 
 
 def promotions(ladder: Ladder) -> Promotions:
-    """How many have been promoted until now."""
+    """Return how many trials of each rung have been promoted so far."""
     return {(bracket.number, rung.length): rung.promoted for bracket in ladder.brackets for rung in bracket.rungs}
 
 
 def render_ladder(
     spec: ExperimentSpec, ladder: Ladder, *, width: int | None = None, moved: Promotions | None = None
 ) -> Table:
-    """A table with a row a length, the longest on top, and a column a bracket.
+    """Return a table with one row per length, the longest first, and one column per bracket.
 
     Args:
-        spec: of the experiment.
-        ladder: who is where.
-        width: how wide it may be: first its words become signs, then brackets are left out; None: as wide as it is.
-        moved: what is to stand out: who has just been promoted; the room for it is kept.
+        spec: spec of the experiment.
+        ladder: trials at each rung.
+        width: width of the table at most, or None for no limit. If it is too small, signs replace words, and if that
+            is not enough, brackets are left out.
+        moved: recent promotions to highlight, or None to leave no space for them.
     """
     for wide, most in _ways(min(_MOST_COLUMNS, len(ladder.brackets))):
         table, needed = _lay_out(spec, ladder, ladder.brackets[:most], moved, wide=wide)
@@ -42,14 +43,14 @@ def render_ladder(
 
 
 def _ways(most: int) -> Iterable[tuple[bool, int]]:
-    """Ways to lay it out, the widest first: whether in words, and how many brackets."""
+    """Return the possible layouts, the widest first: whether with words, and the number of brackets."""
     return [(True, most), *((False, count) for count in range(most, 0, -1))]
 
 
 def _lay_out(
     spec: ExperimentSpec, ladder: Ladder, shown: Sequence[BracketView], moved: Promotions | None, *, wide: bool
 ) -> tuple[Table, int]:
-    """The table and its width."""
+    """Return the table and its width."""
     gap = _WIDE_GAP if wide else _CLOSE_GAP
     lengths = sorted({length for bracket in shown for length in bracket.lengths}, reverse=True)
     columns = [[Text(str(spec.unit), "bold"), *(Text(str(length)) for length in lengths)]]
@@ -88,7 +89,7 @@ def _step(rung: RungView, just: int | None, *, last: bool, wide: bool) -> Text:
         text.append(" → " if wide else "→", style="dim")
         text.append(f"{promoted:<{3 if just is None else 6}}", style="yellow bold" if just else "dim")
     if rung.training:
-        text.append(f" {len(rung.training)}{' on the way' if wide else '▸'}", style="cyan")
+        text.append(f" {len(rung.training)}{' training' if wide else '▸'}", style="cyan")
     if rung.failed:
-        text.append(f" {rung.failed}{' dropped out' if wide else '✗'}", style="red")
+        text.append(f" {rung.failed}{' failed' if wide else '✗'}", style="red")
     return text

@@ -22,7 +22,7 @@ WIDE = 120
 
 
 class LiveReporter(Reporter):
-    """Redraws one screenful a few times a second."""
+    """A reporter that redraws the state of the experiment a few times per second."""
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec, console: Console) -> None:
         super().__init__(experiment, spec)
@@ -64,7 +64,7 @@ class LiveReporter(Reporter):
 
 
 def render_progress(progress: Progress, now: float, width: int = WIDE) -> RenderableType:
-    """The whole display: how far, who is where, the best so far."""
+    """Return the whole display: progress, rungs and the best trial so far."""
     return Group(
         Text(),
         render_bar(progress, now, width),
@@ -79,4 +79,4 @@ def render_progress(progress: Progress, now: float, width: int = WIDE) -> Render
 def _render_waits(progress: Progress) -> list[Text]:
     if not (trials := progress.waits_for):
         return []
-    return [Text(f"{progress.state}: waits for {named_trials(trials)} to finish a step and save", style="yellow")]
+    return [Text(f"{progress.state}: waiting for {named_trials(trials)} to finish a step and save", style="yellow")]

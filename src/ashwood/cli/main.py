@@ -1,7 +1,8 @@
-"""Every command and its options, on one page."""
+"""All commands and their options."""
 
-# Typer reads annotations at run time, and each command imports its room when it is called: the
-# command line answers in a tenth of a second, and a trial starts within the first one.
+# Typer reads annotations at run time, so this module does not postpone their evaluation.  Each
+# command imports its own module when it is called, so that ``--help`` and shell completion answer
+# within a tenth of a second.
 
 import sys
 from enum import StrEnum
@@ -16,7 +17,7 @@ from ashwood.cli.text import OutputLost, abandon, prepare_streams, say
 from ashwood.errors import AshwoodError, ConfigError
 
 LARGEST_ID = 2**63 - 1
-"""What a store can look up."""
+"""Largest number that a store can look up: SQLite and PostgreSQL have 64-bit signed integers."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -27,7 +28,7 @@ app = typer.Typer(
     name="ashwood",
     help="Find good hyperparameters fast, with adaptive ASHA.",
     epilog="Start with: ashwood init DIR. Exit codes: 0 done (an experiment: completed, or stopped by stop_when); "
-    "1 failed, refused, or paused because something has to be mended; 2 wrong usage or file; 3 paused; 4 canceled.",
+    "1 failed, refused, or paused: needs a fix; 2 wrong usage or file; 3 paused; 4 canceled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -39,39 +40,42 @@ HomeOption = Annotated[
         "--home",
         metavar="DIR|URL",
         envvar="ASHWOOD_HOME",
-        help="Where experiments live: a directory, or postgresql://USER@HOST/DATABASE.",
+        help="Home of the experiments: a directory, or postgresql://USER@HOST/DATABASE.",
         show_default=".ashwood",
     ),
 ]
-FileArgument = Annotated[Path, typer.Argument(help="The experiment file.", metavar="FILE")]
-IdsArgument = Annotated[list[int], typer.Argument(help="The experiments' numbers.", metavar="ID...", max=LARGEST_ID)]
+FileArgument = Annotated[Path, typer.Argument(help="Experiment file.", metavar="FILE")]
+IdsArgument = Annotated[list[int], typer.Argument(help="Numbers of the experiments.", metavar="ID...", max=LARGEST_ID)]
 IdArgument = Annotated[
-    int, typer.Argument(help="The experiment's number; see: ashwood list.", metavar="ID", max=LARGEST_ID)
+    int, typer.Argument(help="Number of the experiment; see: ashwood list.", metavar="ID", max=LARGEST_ID)
 ]
-TrialArgument = Annotated[int, typer.Argument(help="The trial's number.", metavar="TRIAL", max=LARGEST_ID)]
+TrialArgument = Annotated[int, typer.Argument(help="Number of the trial.", metavar="TRIAL", max=LARGEST_ID)]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the file, e.g. searcher.max_trials=50."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Value that replaces one of the file, e.g. searcher.max_trials=50."
+    ),
 ]
 WorkersOption = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=1,
-        help="Slots to use; on a Ray cluster, at most so many workers.",
-        show_default="all GPUs, or all cores where there are none",
+        metavar="N",
+        help="Number of slots; on a Ray cluster, largest number of workers.",
+        show_default="all GPUs, or all cores if there are none",
     ),
 ]
 ShareOption = Annotated[
     bool,
     typer.Option(
-        "--share", help="Use all GPUs of this machine, also those that other Ashwood runs have reserved; don't wait."
+        "--share", help="Use of all GPUs of this machine without waiting, even if other runs have reserved them."
     ),
 ]
 
 
 class Backend(StrEnum):
-    """Where trials run."""
+    """A kind of backend: where trials run."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -81,8 +85,8 @@ BackendOption = Annotated[
     Backend | None,
     typer.Option(
         "--backend",
-        help="Where trials run: on this machine, or on a Ray cluster.",
-        show_default="as the file, or the record, says",
+        help="Place where trials run: this machine, or a Ray cluster.",
+        show_default="that of the file or the recorded experiment",
     ),
 ]
 RayAddressOption = Annotated[
@@ -90,7 +94,7 @@ RayAddressOption = Annotated[
     typer.Option(
         "--ray-address",
         metavar="ADDRESS",
-        help="The head of the Ray cluster, e.g. 10.0.0.1:6379; implies --backend ray.",
+        help="Address of the head of the Ray cluster, e.g. 10.0.0.1:6379; implies --backend ray.",
         show_default="RAY_ADDRESS, or the cluster of this machine",
     ),
 ]
@@ -99,49 +103,49 @@ StopWhenOption = Annotated[
     typer.Option(
         "--stop-when",
         metavar="metric_at=METRIC|max_time=TIME",
-        help="What is enough, e.g. metric_at=0.98 (or 0.98) or max_time=2h; none: no bound. May be given for both.",
+        help="Goal or time limit at which the experiment stops, e.g. metric_at=0.98 (or 0.98), max_time=2h, or none. "
+        "Can be given twice.",
     ),
 ]
 UnitTimeOption = Annotated[
     str | None,
-    typer.Option(
-        "--unit-time", metavar="TIME", help="What one unit of max_length takes to train on average, e.g. 40s."
-    ),
+    typer.Option("--unit-time", metavar="TIME", help="Average time to train one unit of max_length, e.g. 40s."),
 ]
 UnitTimeSpreadOption = Annotated[
     str | None,
     typer.Option(
         "--unit-time-spread",
         metavar="FACTOR",
-        help="Two thirds of the trials take between 1/FACTOR and FACTOR times as long as the median, e.g. 1.5x.",
+        help="Spread of the training time, e.g. 1.5x: two thirds of the trials take between 1/FACTOR and FACTOR times "
+        "the median.",
         show_default="anything up to 2x",
     ),
 ]
 StartTimeOption = Annotated[
     str | None,
-    typer.Option("--start-time", metavar="TIME", help="What it takes to start or resume a trial.", show_default="0"),
+    typer.Option("--start-time", metavar="TIME", help="Time to start or resume a trial.", show_default="0"),
 ]
 SaveTimeOption = Annotated[
     str | None,
-    typer.Option("--save-time", metavar="TIME", help="What it takes to save a checkpoint.", show_default="0"),
+    typer.Option("--save-time", metavar="TIME", help="Time to save a checkpoint.", show_default="0"),
 ]
 CostOption = Annotated[
     str | None,
-    typer.Option("--cost-per-worker-hour", metavar="MONEY", help="What a worker costs an hour, e.g. 2.10."),
+    typer.Option("--cost-per-worker-hour", metavar="MONEY", help="Cost per worker-hour, e.g. 2.10."),
 ]
 CheckpointSizeOption = Annotated[
-    str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="The size of a checkpoint, e.g. 300MB.")
+    str | None, typer.Option("--checkpoint-size", metavar="SIZE", help="Size of a checkpoint, e.g. 300MB.")
 ]
 LikeOption = Annotated[
     int | None,
     typer.Option(
-        "--like", metavar="ID", max=LARGEST_ID, help="Take what training takes from the log of this experiment."
+        "--like", metavar="ID", max=LARGEST_ID, help="Experiment whose event log supplies the training times."
     ),
 ]
 MeasureOption = Annotated[
-    bool, typer.Option("--measure", help="Train a few short trials first, to learn what training takes.")
+    bool, typer.Option("--measure", help="Measurement of the training times with a few short trials.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON output instead of text.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -153,7 +157,7 @@ def _print_version(wanted: bool) -> None:
 
 
 class _Command(TyperCommand):
-    """A command that runs here or, after ``--on``, on the head of a cluster."""
+    """A command that runs on this machine or, after ``--on``, on the head of a cluster."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_ARGUMENTS] = list(args)
@@ -161,9 +165,9 @@ class _Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         if ctx.obj is not None:
-            from ashwood.cli.remote import elsewhere
+            from ashwood.cli.remote import run_on_cluster
 
-            code = elsewhere(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _said(ctx))
+            code = run_on_cluster(ctx.obj, ctx.info_name, ctx.meta[_ARGUMENTS], _given_options(ctx))
             if code is not None:
                 raise typer.Exit(code)
         return super().invoke(ctx)
@@ -172,8 +176,11 @@ class _Command(TyperCommand):
 _ARGUMENTS = "ashwood.arguments"
 
 
-def _said(ctx: typer.Context) -> dict[str, Any]:
-    """What the command line says: variables of this machine are for this machine."""
+def _given_options(ctx: typer.Context) -> dict[str, Any]:
+    """Return the options that were given on the command line.
+
+    Those from environment variables are left out, because they describe this machine and not the cluster.
+    """
     return {
         name: value
         for name, value in ctx.params.items()
@@ -190,13 +197,13 @@ def _ashwood(
             "--on",
             metavar="URL",
             envvar="ASHWOOD_ON",
-            help="Run the command on the head of a Ray cluster, where experiments were submitted to: the URL of its "
-            "dashboard, e.g. http://HEAD:8265.",
+            help="URL of the dashboard of a Ray cluster, e.g. http://HEAD:8265, on whose head the command runs and "
+            "experiments were submitted.",
             show_default=False,
         ),
     ] = None,
-    version: Annotated[  # noqa: ARG001 it has been printed
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    version: Annotated[  # noqa: ARG001 the callback has printed it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Version of Ashwood.")
     ] = False,
 ) -> None:
     ctx.obj = on
@@ -205,9 +212,7 @@ def _ashwood(
 @app.command()
 def run(
     ctx: typer.Context,
-    file: Annotated[
-        Path | None, typer.Argument(help="The experiment file.", metavar="FILE", show_default=False)
-    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="Experiment file.", metavar="FILE", show_default=False)] = None,
     home: HomeOption = None,
     workers: WorkersOption = None,
     backend: BackendOption = None,
@@ -220,16 +225,15 @@ def run(
             "--from",
             metavar="ID",
             max=LARGEST_ID,
-            help="Instead of FILE: run what an experiment ran, with the same seed.",
+            help="Experiment to run again with the same seed, instead of FILE.",
         ),
     ] = None,
-    checkout: Annotated[
-        bool, typer.Option("--checkout", help="With --from: with the code of the commit that was recorded.")
-    ] = False,
+    checkout: Annotated[bool, typer.Option("--checkout", help="With --from: code of the recorded commit.")] = False,
     resume_latest: Annotated[
         bool,
         typer.Option(
-            "--resume-latest", help="Go on with the latest unfinished experiment (of FILE); a new one if there is none."
+            "--resume-latest",
+            help="Latest unfinished experiment (of FILE) instead of a new one, if there is one.",
         ),
     ] = False,
     submit: Annotated[
@@ -237,45 +241,46 @@ def run(
         typer.Option(
             "--submit",
             metavar="URL",
-            help="Have a job of a Ray cluster drive it, with this directory's code; URL: of its dashboard, "
-            "http://HEAD:8265.",
+            help="URL of the dashboard of a Ray cluster, http://HEAD:8265, where a job with this directory's code "
+            "becomes the driver.",
             show_default=False,
         ),
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="With --submit: print what the driver prints, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="With --submit: output of the driver, until Ctrl-C.")
     ] = False,
     share: ShareOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
-    """Run the experiment that FILE describes, to its end.
+    """Run the experiment of FILE until it ends.
 
-    Ctrl-C pauses it: running trials save a checkpoint, and `ashwood resume` goes on. A second Ctrl-C ends at once.
+    Ctrl-C pauses it: running trials save a checkpoint, and `ashwood resume` continues. A second Ctrl-C stops
+    immediately.
     """
-    from ashwood.cli.run import Run, rerun, resume_latest_or_run, run_file
-    from ashwood.cli.where import Where
+    from ashwood.cli.run import RunOptions, rerun, resume_latest_or_run, run_file
+    from ashwood.cli.where import BackendOptions
 
     if (url := submit or ctx.obj) is not None:
         if file is None or source is not None or resume_latest or backend is Backend.LOCAL or ray_address or share:
             raise typer.BadParameter(
-                "what is submitted is FILE, to the cluster at the URL: without --from, --resume-latest, "
-                "--backend local, --ray-address and --share"
+                "--submit and --on need FILE, and can't be combined with --from, --resume-latest, --backend local, "
+                "--ray-address or --share"
             )
         from ashwood.cli import remote
 
-        to_submit = remote.Wanted(
-            home=_said(ctx).get("home"),
+        submit_options = remote.SubmitOptions(
+            home=_given_options(ctx).get("home"),
             workers=workers,
             set_=set_ or [],
             stop_when=stop_when or [],
             json=json,
             follow=follow,
         )
-        raise typer.Exit(remote.submit(url, file, to_submit))
+        raise typer.Exit(remote.submit(url, file, submit_options))
     if follow:
-        raise typer.BadParameter("--follow goes with --submit: what runs here is shown anyway")
-    where = Where(backend, ray_address)
-    wanted = Run(
+        raise typer.BadParameter("--follow needs --submit: without it the output is shown anyway")
+    where = BackendOptions(backend, ray_address)
+    options = RunOptions(
         home=home,
         workers=workers,
         where=where,
@@ -286,13 +291,13 @@ def run(
     )
     match file, source, resume_latest:
         case _, None, True if not checkout:
-            code = resume_latest_or_run(file, wanted)
+            code = resume_latest_or_run(file, options)
         case Path(), None, False if not checkout:
-            code = run_file(file, wanted)
+            code = run_file(file, options)
         case None, int(), False:
-            code = rerun(source, wanted, checkout=checkout)
+            code = rerun(source, options, checkout=checkout)
         case _:
-            raise typer.BadParameter("give one of: FILE, --from ID (perhaps with --checkout), --resume-latest [FILE]")
+            raise typer.BadParameter("give one of: FILE, --from ID [--checkout], --resume-latest [FILE]")
     raise typer.Exit(code)
 
 
@@ -306,26 +311,24 @@ def resume(
     stop_when: StopWhenOption = None,
     workdir: Annotated[
         Path | None,
-        typer.Option(
-            "--workdir", metavar="DIR", help="Where the training code is now, if its directory was moved or copied."
-        ),
+        typer.Option("--workdir", metavar="DIR", help="Directory of the training code, if it was moved or copied."),
     ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option(
             "--retry-failed",
-            help="Retry trials that failed, from their latest checkpoints, also after the search ended.",
+            help="Retries of failed trials from their latest checkpoints, also after the search has ended.",
         ),
     ] = False,
     share: ShareOption = False,
-    json: Annotated[bool, typer.Option("--json", help="Print every event as a line of JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
-    """Continue an experiment that was paused, stopped or interrupted; with --backend elsewhere, for this time."""
-    from ashwood.cli.run import Run, resume_experiment
-    from ashwood.cli.where import Where
+    """Resume a paused, stopped or interrupted experiment (--backend: on another backend, this time only)."""
+    from ashwood.cli.run import RunOptions, resume_experiment
+    from ashwood.cli.where import BackendOptions
 
-    where = Where(backend, ray_address)
-    wanted = Run(
+    where = BackendOptions(backend, ray_address)
+    options = RunOptions(
         home=home,
         workers=workers,
         where=where,
@@ -334,7 +337,7 @@ def resume(
         share=share,
         json=json,
     )
-    raise typer.Exit(resume_experiment(experiment, wanted, retry_failed=retry_failed))
+    raise typer.Exit(resume_experiment(experiment, options, retry_failed=retry_failed))
 
 
 @app.command()
@@ -346,16 +349,16 @@ def activate(
     ray_address: RayAddressOption = None,
     share: ShareOption = False,
 ) -> None:
-    """Go on with an experiment in the background."""
+    """Resume an experiment in the background."""
     from ashwood.cli.activate import activate_experiment
-    from ashwood.cli.where import Where
+    from ashwood.cli.where import BackendOptions
 
-    say(activate_experiment(home, experiment, workers=workers, where=Where(backend, ray_address), share=share))
+    say(activate_experiment(home, experiment, workers=workers, where=BackendOptions(backend, ray_address), share=share))
 
 
 @app.command()
 def pause(experiment: IdArgument, home: HomeOption = None) -> None:
-    """Pause an experiment: running trials save a checkpoint and let go."""
+    """Pause an experiment: running trials save a checkpoint and release their workers."""
     from ashwood.cli.control import pause_experiment
 
     pause_experiment(home, experiment)
@@ -363,7 +366,7 @@ def pause(experiment: IdArgument, home: HomeOption = None) -> None:
 
 @app.command()
 def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
-    """End an experiment for good: running trials save a checkpoint first."""
+    """Stop an experiment permanently, after running trials have saved a checkpoint."""
     from ashwood.cli.control import cancel_experiment
 
     cancel_experiment(home, experiment)
@@ -371,7 +374,7 @@ def cancel(experiment: IdArgument, home: HomeOption = None) -> None:
 
 @app.command()
 def kill(experiment: IdArgument, home: HomeOption = None) -> None:
-    """End an experiment for good, at once."""
+    """Stop an experiment immediately and permanently."""
     from ashwood.cli.control import kill_experiment
 
     kill_experiment(home, experiment)
@@ -379,7 +382,7 @@ def kill(experiment: IdArgument, home: HomeOption = None) -> None:
 
 @app.command()
 def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
-    """End a trial for good, at once; it counts as the worst in its rung."""
+    """Stop a trial immediately and permanently; it is ranked last in its rung."""
     from ashwood.cli.control import kill_trial as kill_one
 
     kill_one(home, experiment, trial)
@@ -387,7 +390,7 @@ def kill_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = 
 
 @app.command()
 def stop_trial(experiment: IdArgument, trial: TrialArgument, home: HomeOption = None) -> None:
-    """End a trial where it is; its results stand."""
+    """Stop a trial early; its results still count."""
     from ashwood.cli.control import stop_trial as stop_one
 
     stop_one(home, experiment, trial)
@@ -400,13 +403,13 @@ def set_command(
         list[str],
         typer.Argument(
             metavar="KEY=VALUE...",
-            help="max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, stop_when=0.98 or max_time=2h; the "
-            "last two also none.",
+            help="Settings to change: max_concurrent_trials=8, max_trials=200, max_invalid_trials=500, stop_when=0.98 "
+            "or max_time=2h; stop_when and max_time can be none.",
         ),
     ],
     home: HomeOption = None,
 ) -> None:
-    """Change settings of an experiment, also while it runs."""
+    """Change settings of an experiment, even while it runs."""
     from ashwood.cli.control import change_settings
 
     change_settings(home, experiment, settings)
@@ -414,9 +417,11 @@ def set_command(
 
 @app.command()
 def rename(
-    experiment: IdArgument, name: Annotated[str, typer.Argument(metavar="NAME")], home: HomeOption = None
+    experiment: IdArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="New name.")],
+    home: HomeOption = None,
 ) -> None:
-    """Give an experiment another name."""
+    """Rename an experiment."""
     from ashwood.cli.control import rename_experiment
 
     rename_experiment(home, experiment, name)
@@ -426,10 +431,10 @@ def rename(
 def label(
     experiment: IdArgument,
     labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="Labels to add.")] = None,
-    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="A label to remove.")] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", metavar="LABEL", help="Label to remove.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Add labels to an experiment, remove some, or just show them."""
+    """Add, remove or list labels of an experiment."""
     from ashwood.cli.control import label_experiment
 
     label_experiment(home, experiment, labels or [], remove or [])
@@ -438,10 +443,10 @@ def label(
 @app.command()
 def archive(
     experiment: IdArgument,
-    undo: Annotated[bool, typer.Option("--undo", help="Show it in lists again.")] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Return to the lists.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Hide an experiment from lists; nothing of it is lost."""
+    """Hide an experiment from lists without deleting anything."""
     from ashwood.cli.control import archive_experiment
 
     archive_experiment(home, experiment, archived=not undo)
@@ -450,10 +455,10 @@ def archive(
 @app.command()
 def delete(
     experiments: IdsArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="No question before deletion.")] = False,
     home: HomeOption = None,
 ) -> None:
-    """Delete experiments for good, with their checkpoints and logs; asks first."""
+    """Delete experiments permanently, with their checkpoints and logs; asks first."""
     from ashwood.cli.control import delete_experiments
 
     delete_experiments(home, experiments, yes=yes)
@@ -476,15 +481,15 @@ def preview_search(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what a search will do and take before anything runs.
+    """Preview a search: how many trials train how long.
 
-    How many trials train how long; and, with --unit-time, --like or --measure, wall-clock, worker-hours and money,
-    idle workers and disk, beside other modes, synchronous halving and random search.
+    With --unit-time, --like or --measure it also estimates run time, worker-hours, cost, idle workers and disk space,
+    and compares them with other modes, synchronous halving and random search.
     """
-    from ashwood.cli.conditions import Known
+    from ashwood.cli.conditions import PreviewOptions
     from ashwood.cli.preview import preview_file
 
-    known = Known(
+    options = PreviewOptions(
         workers=workers,
         unit_time=unit_time,
         unit_time_spread=unit_time_spread,
@@ -497,7 +502,7 @@ def preview_search(
         share=share,
         home=home,
     )
-    preview_file(file, known, overrides=set_ or [], json=json)
+    preview_file(file, options, overrides=set_ or [], json=json)
 
 
 @app.command()
@@ -509,7 +514,7 @@ def check(
             "--length",
             metavar="N",
             min=1,
-            help="Total length to train to, in the unit of max_length.",
+            help="Total training length, in the unit of max_length.",
             show_default="the first rung, but at least three validations",
         ),
     ] = None,
@@ -517,13 +522,12 @@ def check(
     share: ShareOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Train one short trial with and without pauses, and tell whether it restores all of its state.
+    """Check that a trial restores its whole state when it is resumed.
 
-    The trial trains straight through, with pauses and fresh processes, and with another seed.
+    One short trial trains without pauses, with pauses and new processes, and with another seed. Its metrics are
+    equal, within the noise of seeds, or different; then a hint says which state is probably not restored.
 
-    The metrics are equal, within the noise of seeds, or different, with a hint at what is lost.
-
-    Nothing is recorded. The exit code is 1 if they are different or the trial fails.
+    Nothing is recorded. The exit code is 1 if the metrics are different or the trial fails.
     """
     from ashwood.cli.check import check_file
 
@@ -534,30 +538,34 @@ def check(
 @app.command()
 def plan(
     max_length: Annotated[
-        str | None, typer.Option("--max-length", metavar="LENGTH", help='How long the best trials train: "27 epochs".')
+        str | None, typer.Option("--max-length", metavar="LENGTH", help='Length of the best trials: "27 epochs".')
     ] = None,
     unit_time: UnitTimeOption = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="How many trials can train at once.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, help="Number of trials that can train at once."),
+    ] = None,
     deadline: Annotated[
-        str | None, typer.Option("--deadline", metavar="TIME", help="How long the search may take, e.g. 6h.")
+        str | None, typer.Option("--deadline", metavar="TIME", help="Time limit of the search, e.g. 6h.")
     ] = None,
     worker_hours: Annotated[
         str | None,
-        typer.Option("--worker-hours", metavar="HOURS", help="How long all workers together may be kept, e.g. 40."),
+        typer.Option("--worker-hours", metavar="HOURS", help="Limit of the total time of all workers, e.g. 40."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help="The experiment whose search is to be fitted.")
+        Path | None, typer.Option("--file", metavar="FILE", help="Experiment file whose search is fitted.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Where to write the experiment file.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Experiment file to write.")] = None,
     divisor: Annotated[
-        str | None, typer.Option("--divisor", help="One trial in so many goes on from rung to rung.", show_default="4")
+        str | None,
+        typer.Option(
+            "--divisor", metavar="N", help="Divisor: the best 1 in N trials of a rung are promoted.", show_default="4"
+        ),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="The metric to compare.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", metavar="NAME", help="Metric to compare.")] = None,
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="The mode to propose.", show_default="standard, aggressive if few trials fit"),
+        typer.Option("--mode", help="Mode to propose.", show_default="standard, aggressive if few trials fit"),
     ] = None,
     unit_time_spread: UnitTimeSpreadOption = None,
     start_time: StartTimeOption = None,
@@ -569,14 +577,14 @@ def plan(
     home: HomeOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Propose a search that fits a budget, with the reasons and what else would fit, and write its file.
+    """Propose a search that fits a budget, with reasons and alternatives, and write its file.
 
     For example: ashwood plan --max-length "27 epochs" --unit-time 40s --workers 8 --deadline 6h --out search.yaml
     """
-    from ashwood.cli.conditions import Known
-    from ashwood.cli.plan import Wanted, plan_search_for
+    from ashwood.cli.conditions import PreviewOptions
+    from ashwood.cli.plan import PlanOptions, plan_search_for
 
-    known = Known(
+    options = PreviewOptions(
         workers=workers,
         unit_time=unit_time,
         unit_time_spread=unit_time_spread,
@@ -588,7 +596,7 @@ def plan(
         share=share,
         home=home,
     )
-    wanted = Wanted(
+    plan_options = PlanOptions(
         max_length=max_length,
         deadline=deadline,
         worker_hours=worker_hours,
@@ -598,14 +606,16 @@ def plan(
         file=file,
         out=out,
     )
-    plan_search_for(known, wanted, json=json)
+    plan_search_for(options, plan_options, json=json)
 
 
 @app.command(name="list")
 def list_(
     home: HomeOption = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also those that are archived.")] = False,
-    label: Annotated[str | None, typer.Option("--label", help="Only those with this label.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Archived experiments, too.")] = False,
+    label: Annotated[
+        str | None, typer.Option("--label", metavar="LABEL", help="Label of the experiments to list.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """List experiments."""
@@ -616,7 +626,7 @@ def list_(
 
 @app.command()
 def describe(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Show one experiment: its state, its brackets and rungs, its best trial."""
+    """Show an experiment: its state, brackets, rungs and best trial."""
     from ashwood.cli.show import show_experiment
 
     show_experiment(home, experiment, json=json)
@@ -629,8 +639,9 @@ def trials(
     sort: Annotated[
         str,
         typer.Option(
-            help="A metric (the best result), a hyperparameter such as optimizer.lr, or a column such as last.loss; "
-            "with a leading - the other way."
+            metavar="COLUMN",
+            help="Column to sort by: a metric (its best result), a hyperparameter such as optimizer.lr, or a column "
+            "such as last.loss; in reverse after a -.",
         ),
     ] = "trial",
     where: Annotated[
@@ -638,10 +649,10 @@ def trials(
         typer.Option(
             "--filter",
             metavar="KEY=VALUE",
-            help="Only trials where a metric, hyperparameter or column is VALUE; also !=, <, <=, > and >=.",
+            help="Condition for a metric, hyperparameter or column; also !=, <, <=, > and >=.",
         ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="At most so many; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Maximum rows (0 = all).")] = 0,
     json: JsonOption = False,
 ) -> None:
     """Show the trials of an experiment."""
@@ -654,12 +665,12 @@ def trials(
 def best(
     experiment: IdArgument,
     home: HomeOption = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many.")] = 1,
+    n: Annotated[int, typer.Option("--n", "-n", metavar="N", min=1, help="Number of trials.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Show the trials with the best checkpoints: metric, hyperparameters ready to paste, where the checkpoint is.
+    """Show the trials with the best checkpoints: metric, checkpoint path, and hyperparameters as YAML.
 
-    If the experiment saves no checkpoints, the trials with the best reports.
+    If the experiment saves no checkpoints, show the trials with the best reports.
     """
     from ashwood.cli.show import show_best
 
@@ -671,9 +682,9 @@ def logs(
     experiment: IdArgument,
     trial: TrialArgument,
     home: HomeOption = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="New output, too, until Ctrl-C.")] = False,
 ) -> None:
-    """Print what a trial's training code printed."""
+    """Print the output of a trial's training code."""
     from ashwood.cli.show import show_logs
 
     show_logs(home, experiment, trial, follow=follow)
@@ -684,17 +695,18 @@ def events(
     experiment: IdArgument,
     home: HomeOption = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on as more happens, until the experiment ends or Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="New events, too, until the experiment ends or Ctrl-C.")
     ] = False,
     trial: Annotated[
-        int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="Only what concerns this trial.")
+        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial of the events.")
     ] = None,
     after: Annotated[
-        int, typer.Option("--after", metavar="SEQ", min=0, max=LARGEST_ID, help="Only what comes behind this one.")
+        int,
+        typer.Option("--after", metavar="SEQ", min=0, max=LARGEST_ID, help="Only events after this sequence number."),
     ] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print a line of JSON an event.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
-    """Show the log: what happened, what was decided, and why."""
+    """Show the event log: what happened, what was decided, and why."""
     from ashwood.cli.events import show_events
 
     show_events(home, experiment, follow=follow, trial=trial, after=after, json=json)
@@ -705,22 +717,23 @@ def watch(
     experiment: IdArgument,
     home: HomeOption = None,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="How often to look for what is new.")
+        float, typer.Option("--interval", metavar="SECONDS", min=0.1, help="Seconds between two updates.")
     ] = 1.0,
     best: Annotated[
         int | None,
         typer.Option(
-            "--best", "-n", min=1, help="How many of the best trials.", show_default="as many as fit, up to 10"
+            "--best", "-n", metavar="N", min=1, help="Number of best trials.", show_default="as many as fit, up to 10"
         ),
     ] = None,
     once: Annotated[
-        bool, typer.Option("--once", help="Print how it stands and leave; so does one whose output is no terminal.")
+        bool,
+        typer.Option("--once", help="Current state only, printed once; the default if the output is not a terminal."),
     ] = False,
 ) -> None:
-    """Watch an experiment on the whole terminal: how far it is, the ladder, the best trials, the latest events.
+    """Watch an experiment on the whole terminal: progress, rungs, best trials, latest events.
 
-    It only reads the record, wherever the experiment is driven from. q or Ctrl-C leaves, and the experiment goes on.
-    After --on it prints how the experiment stands, once.
+    It only reads the event log, wherever the driver runs. q or Ctrl-C leaves; the experiment continues.
+    After --on it prints the current state once.
     """
     from ashwood.cli.watch import watch_experiment
 
@@ -730,10 +743,12 @@ def watch(
 @app.command()
 def timeline(
     experiment: IdArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html, all in one file.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="Page to write: one self-contained .html file.")
+    ],
     home: HomeOption = None,
 ) -> None:
-    """Draw which worker trained which trial and when, coloured by bracket and rung."""
+    """Write a page that shows which worker trained which trial and when, coloured by bracket and rung."""
     from ashwood.cli.timeline import write_timeline
 
     write_timeline(home, experiment, out)
@@ -741,24 +756,33 @@ def timeline(
 
 @app.command()
 def animate(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The film to write: .gif, .mp4, or .html with a player.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", metavar="FILE", help="Animation to write: .gif, .mp4, or .html with a player."),
+    ],
     experiment: Annotated[
         int | None,
         typer.Argument(
-            help="Film this experiment. Without one: synchronous beside asynchronous halving, simulated.",
+            help="Experiment to animate. Without one: simulated synchronous and asynchronous halving, side by side.",
             metavar="ID",
             max=LARGEST_ID,
             show_default=False,
         ),
     ] = None,
     home: HomeOption = None,
-    workers: Annotated[int | None, typer.Option(min=1, max=64, help="Simulated: workers.", show_default="8")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, max=1_000, help="Simulated: trials.", show_default="81")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Simulated: which trials.", show_default="typical")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="How long the film takes.")] = 14.0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Number of simulated workers.", show_default="8")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, max=1_000, help="Number of simulated trials.", show_default="81")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the simulated trials.", show_default="typical")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="Length of the animation in seconds.")] = 14.0,
     fps: Annotated[int, typer.Option(min=1, max=50, help="Frames per second.")] = 15,
 ) -> None:
-    """Film a search: trials climb the rungs, the best are promoted, workers train or idle."""
+    """Animate a search: trials reach rungs, the best are promoted, workers train or idle."""
     from ashwood.cli.animate import TYPICAL_SEED, animate_experiment, animate_halving
 
     if experiment is None:
@@ -767,7 +791,7 @@ def animate(
     elif workers is trials is seed is None:
         animate_experiment(home, experiment, out, seconds=seconds, fps=fps)
     else:
-        raise typer.BadParameter("--workers, --trials and --seed are for a simulated film, without ID")
+        raise typer.BadParameter("--workers, --trials and --seed are for a simulated search, without ID")
 
 
 @app.command()
@@ -775,11 +799,13 @@ def report(
     experiment: IdArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="The file to write: .html; or .pdf or .png, where there is a browser."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="File to write: .html; or .pdf or .png, which need a browser."
+        ),
     ],
     home: HomeOption = None,
 ) -> None:
-    """Write a report to send to a colleague: one file with the result, the figures and the experiment file in it."""
+    """Write a report to share: one file with the result, the figures and the experiment file."""
     from ashwood.cli.report import report_experiment
 
     report_experiment(home, experiment, out)
@@ -787,7 +813,7 @@ def report(
 
 @app.command()
 def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Check that every decision in the event log is what the search decides. `ashwood verify` checks this and more."""
+    """Verify the event log: replay it and check every decision. `ashwood verify` checks this and more."""
     from ashwood.cli.events import check_replay
 
     check_replay(home, experiment, json=json)
@@ -797,15 +823,15 @@ def replay(experiment: IdArgument, home: HomeOption = None, json: JsonOption = F
 def verify(
     experiment: Annotated[
         int | None,
-        typer.Argument(help="The experiment's number.", metavar="[ID]", max=LARGEST_ID, show_default="all"),
+        typer.Argument(help="Number of the experiment.", metavar="[ID]", max=LARGEST_ID, show_default="all"),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All experiments, which is the default.")] = False,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Rebuild what can be rebuilt, accept a log that is older than its head, and set files aside that "
-            "do not belong to the experiment.",
+            help="Repair of what can be repaired: damaged data is rebuilt, a log that is older than its head is "
+            "accepted, and files that do not belong to the experiment are moved aside.",
         ),
     ] = False,
     home: HomeOption = None,
@@ -813,8 +839,8 @@ def verify(
 ) -> None:
     """Check the database, event logs, checkpoints and other files of a home; print one line for each problem.
 
-    The exit code is 0 if no problem is left, and otherwise 1. Nothing is changed without --repair, and nothing is
-    deleted with it.
+    The exit code is 0 if no problem is left, otherwise 1. Without --repair nothing is changed. --repair deletes
+    nothing.
     """
     from ashwood.cli.verify import verify as check
 
@@ -827,32 +853,32 @@ def verify(
 @app.command()
 def ui(
     directory: Annotated[
-        str | None, typer.Argument(metavar="[HOME]", help="Where experiments live, instead of --home.")
+        str | None, typer.Argument(metavar="[HOME]", help="Home of the experiments, instead of --home.")
     ] = None,
     home: HomeOption = None,
     host: Annotated[
-        str, typer.Option("--host", help="The address to listen at; any but this machine's own requires a token.")
+        str, typer.Option("--host", help="Address to listen on; all except loopback addresses require a token.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
-        typer.Option("--port", min=0, max=65_535, help="The port.", show_default="8642, or the next that is free"),
+        typer.Option("--port", min=0, max=65_535, help="Port to listen on.", show_default="8642, or the next free one"),
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Look, and change nothing.")] = False,
-    token: Annotated[bool, typer.Option("--token", help="Require a token on this machine, too.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="No changes from the dashboard.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Token required on this machine, too.")] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="Another name under which browsers ask for it."),
+        typer.Option("--allow-host", metavar="NAME", help="Additional host name that browsers may use."),
     ] = None,
     browser: Annotated[
-        bool | None, typer.Option("--open/--no-open", help="Open a browser.", show_default="where there is one")
+        bool | None, typer.Option("--open/--no-open", help="Whether to open a browser.", show_default="if there is one")
     ] = None,
 ) -> None:
-    """Look at experiments in a browser, live, and steer them."""
-    from ashwood.cli.ui import Ui, serve_dashboard
+    """Start the dashboard: watch and control experiments in a browser."""
+    from ashwood.cli.ui import DashboardOptions, serve_dashboard
 
     serve_dashboard(
         directory or home,
-        Ui(
+        DashboardOptions(
             host=host,
             port=port,
             read_only=read_only,
@@ -869,22 +895,27 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="The file to write: .csv, .parquet or .json; or .ashwood, the whole experiment."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="File to write: .csv, .parquet or .json; or .ashwood for the whole experiment.",
         ),
     ],
     home: HomeOption = None,
-    metrics: Annotated[bool, typer.Option("--metrics", help="A row a report instead of a row a trial.")] = False,
-    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: with the checkpoints.")] = False,
-    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: with what trials printed.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="One row per report instead of one per trial.")] = False,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help=".ashwood: checkpoints, too.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help=".ashwood: output of trials, too.")] = False,
     directories: Annotated[
-        bool, typer.Option("--directories", help=".ashwood: with the directories of its trials (trial.directory).")
+        bool, typer.Option("--directories", help=".ashwood: directories of trials (trial.directory), too.")
     ] = False,
     until: Annotated[
         int | None,
-        typer.Option("--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: only the events up to this one."),
+        typer.Option(
+            "--until", metavar="SEQ", min=0, max=LARGEST_ID, help=".ashwood: sequence number of the last event."
+        ),
     ] = None,
 ) -> None:
-    """Write the trials of an experiment, or all their reports, as a table; or the whole experiment as one file."""
+    """Export the trials or reports of an experiment as a table, or the whole experiment as one file."""
     from ashwood.cli.export import export_experiment
 
     export_experiment(
@@ -901,14 +932,14 @@ def export(
 
 @app.command(name="import")
 def import_(
-    file: Annotated[Path, typer.Argument(help="A file that ashwood export wrote: .ashwood.", metavar="FILE")],
+    file: Annotated[Path, typer.Argument(help="File of ashwood export: .ashwood.", metavar="FILE")],
     home: HomeOption = None,
     workdir: Annotated[
         Path | None,
-        typer.Option("--workdir", exists=True, file_okay=False, help="Where its training code is on this machine."),
+        typer.Option("--workdir", exists=True, file_okay=False, help="Directory of its training code on this machine."),
     ] = None,
 ) -> None:
-    """Take an exported experiment in, under a new number; it can be resumed here."""
+    """Import an exported experiment under a new number, so that it can be resumed here."""
     from ashwood.cli.bundle import import_experiment
 
     import_experiment(home, file, workdir=workdir)
@@ -916,7 +947,7 @@ def import_(
 
 @app.command()
 def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOption = False) -> None:
-    """Show the checkpoints of an experiment: the metric there, their size and place, and why they are kept."""
+    """Show the checkpoints of an experiment: metric, size, path, and why each is kept."""
     from ashwood.cli.checkpoints import show_checkpoints
 
     show_checkpoints(home, experiment, json=json)
@@ -925,20 +956,20 @@ def checkpoints(experiment: IdArgument, home: HomeOption = None, json: JsonOptio
 @app.command()
 def download(
     experiment: IdArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The directory to put them in, as DIR/trial-N.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Directory for the copies, as DIR/trial-N.")],
     home: HomeOption = None,
-    best: Annotated[int, typer.Option("--best", "-n", min=1, help="Those of so many best trials.")] = 1,
+    best: Annotated[int, typer.Option("--best", "-n", metavar="N", min=1, help="Number of best trials.")] = 1,
     trial: Annotated[
-        int | None, typer.Option("--trial", min=0, max=LARGEST_ID, help="That of this trial instead.")
+        int | None, typer.Option("--trial", metavar="TRIAL", min=0, max=LARGEST_ID, help="Trial to take instead.")
     ] = None,
     directories: Annotated[
         bool,
-        typer.Option("--directories", help="Also copy the directories of these trials, as DIR/trial-N-directory."),
+        typer.Option("--directories", help="Directories of these trials, too, as DIR/trial-N-directory."),
     ] = False,
 ) -> None:
-    """Copy the best checkpoints of an experiment, from wherever they are, and make sure that they are whole.
+    """Copy the best checkpoints of an experiment and verify their integrity.
 
-    Damaged ones are left out, and the exit code is 1 then.
+    Damaged checkpoints are skipped, and the exit code is then 1.
     """
     from ashwood.cli.checkpoints import download as download_checkpoints
 
@@ -949,12 +980,14 @@ def download(
 def gc(
     experiment: IdArgument,
     home: HomeOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List of what would be deleted, without deletion.")
+    ] = False,
 ) -> None:
-    """Delete checkpoints that nobody needs, what interrupted saves have left, and directories of ended trials.
+    """Delete unneeded checkpoints, leftovers of interrupted saves, and directories of ended trials.
 
-    A running experiment deletes checkpoints itself; this is for what it left when it was killed, or its storage was
-    away. The directories of trials (trial.directory) are kept until then.
+    A running experiment deletes unneeded checkpoints itself. Some are left if it was killed or its storage could not
+    be reached. Directories of trials (trial.directory) are only deleted by this command.
     """
     from ashwood.cli.checkpoints import collect_garbage
 
@@ -962,8 +995,8 @@ def gc(
 
 
 @app.command()
-def init(directory: Annotated[Path, typer.Argument(help="Where to put the files.", metavar="DIR")]) -> None:
-    """Make a working starter: an experiment file and training code to change to your own."""
+def init(directory: Annotated[Path, typer.Argument(help="Directory for the files.", metavar="DIR")]) -> None:
+    """Create a working example: an experiment file and training code to adapt."""
     from ashwood.cli.init import make_starter
 
     make_starter(directory)
@@ -971,7 +1004,7 @@ def init(directory: Annotated[Path, typer.Argument(help="Where to put the files.
 
 @app.command()
 def schema() -> None:
-    """Print the JSON schema of experiment files, for editors."""
+    """Print the JSON schema of the experiment file, for editors."""
     import json
 
     from ashwood.config import experiment_schema
@@ -984,7 +1017,7 @@ for _command in app.registered_commands:
 
 
 def main() -> None:
-    """Run the command line; errors that users can act on are printed without a traceback."""
+    """Run the command line, and print errors that users can act on without a traceback."""
     prepare_streams()
     try:
         try:
@@ -994,7 +1027,7 @@ def main() -> None:
     except OutputLost as lost:
         abandon(sys.stdout)
         if str(lost):
-            _fail(f"standard output can't be written: {lost}", EXIT_FAILED)
+            _fail(f"cannot write to standard output: {lost}", EXIT_FAILED)
         sys.exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What searches take, side by side, for people."""
+"""Estimates of time and cost of searches, as a table and sentences."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEWEST_FOR_A_RANGE = 9
 
 
 def outlook_table(outlook: Outlook, beside: Sequence[Outlook]) -> Table:
-    """One row a search, the first that of the user; all times in one unit, so that they compare at a glance."""
+    """Return a table with one row per search, the user's first, and all times in the same unit."""
     unit, seconds = _unit_for(outlook.seconds.middle)
     rows = [_row(each, seconds) for each in (outlook, *beside)]
     if outlook.cost is None:
@@ -46,17 +46,17 @@ def _row(outlook: Outlook, seconds: float) -> dict[str, str | None]:
 
 
 def outlook_legend(search: SearchSettings, unit: Unit) -> str:
-    """What the columns mean."""
+    """Return the legend of the table."""
     full = f"{search.max_length} {unit}"
     return (
-        "busy: the share of the workers' time that goes into trials; tail: how long before the end workers begin to "
-        f"idle for good; first: until a trial has trained {full}; paused: the most trials that wait at once; full: how "
-        f"many train {full}."
+        "busy: share of the workers' time that is spent on trials; tail: time at the end in which workers are idle "
+        f"because no trials are left; first: time until a trial has trained {full}; paused: most trials that are "
+        f"paused at the same time; full: trials that train {full}."
     )
 
 
 def outlook_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
-    """What the table doesn't say."""
+    """Yield sentences about what the table doesn't show."""
     outlook, search = shown.outlook, spec.search
     if outlook is None:
         return
@@ -68,24 +68,24 @@ def outlook_lines(shown: Preview, spec: ExperimentSpec) -> Iterator[str]:
         ours = f"{outlook.full_length.low:,.0f}–{outlook.full_length.high:,.0f}"
         yield (
             f"In the same {format_duration(outlook.seconds.middle)} random search would train {shown.full_trainings:,} "
-            f"trials, each to the end; this search tries {outlook.trials:,} and trains {ours} to the end."
+            f"trials, each to full length; this search creates {outlook.trials:,} and trains {ours} to full length."
         )
     if outlook.checkpoints is not None:
         size = "" if outlook.disk_bytes is None else f", {format_size(round(outlook.disk_bytes.middle))}"
         kept = outlook.checkpoints.middle - outlook.paused.middle
         yield (
-            f"At most {outlook.checkpoints.middle:,.0f} checkpoints at once{size}: those of trials that wait, and "
-            "those of trials that have ended and are kept (checkpoint_storage)."
+            f"At most {outlook.checkpoints.middle:,.0f} checkpoints at once{size}: those of paused trials, and those "
+            "of ended trials that are kept (checkpoint_storage)."
             if kept > 0
             else f"At most {outlook.checkpoints.middle:,.0f} checkpoints at once{size}."
         )
     fewest = min((each.simulations for each in shown.beside), default=0)
-    others = f", the others of {fewest}" if shown.beside else ""
-    yield f"The first row is of {outlook.simulations} simulated searches{others}, failures aside."
+    others = f", the other rows from {fewest}" if shown.beside else ""
+    yield f"The first row is from {outlook.simulations} simulated searches{others}, assuming no failures."
 
 
 def name_of(search: SearchSettings) -> str:
-    """A search method as people call it."""
+    """Return the name of a search method, with the mode of adaptive ASHA."""
     if search.method is not Method.ADAPTIVE_ASHA:
         return str(search.method)
     return f"{search.method} {'bracket_rungs' if search.bracket_rungs else search.mode}"
@@ -100,7 +100,7 @@ def _range(quantity: Range, unit: float) -> str:
 
 
 def _few_digits(value: float) -> str:
-    """As many digits as an estimate deserves."""
+    """Return a number with two or three digits, since it is an estimate."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 or value == 0 else f"{value:.2g}" if value < 1 else f"{value:.1f}"

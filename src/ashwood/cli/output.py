@@ -1,4 +1,4 @@
-"""How the command line prints: tables for people, JSON for programs."""
+"""Printed output of the command line: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ashwood.views.wording import format_length as format_length
 from ashwood.views.wording import format_size as format_size
 from ashwood.views.wording import format_value as format_value
 
-# Wide enough that nothing is cut when the reader is a file or a pipe.
+# If the output is a file or a pipe, tables are this wide, so that nothing is cut.
 _PIPE_WIDTH = 400
 _LONGEST_CELL = 1_000
 _LONGEST_HEADER = 60
 _NARROWEST = 4
 _GAP = "  "
 _CHUNK = 1_000
-"""Lines that are printed at once."""
+"""Lines that are written in one call."""
 
 
 class _Console(Console):
-    """A console that prints no control characters but its own."""
+    """A console that replaces control characters in texts; its own escape sequences stay."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render to segments, whose texts are without control characters."""
@@ -48,7 +48,7 @@ class _Console(Console):
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console on standard output, which doesn't fold lines where the reader is no terminal."""
+    """Return a console on standard output, or standard error, that doesn't fold lines unless it is a terminal."""
     console = _Console(stderr=stderr, highlight=False)
     return console if console.is_terminal else _Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
 
@@ -120,19 +120,19 @@ def _aligned(text: str, layout: tuple[int, bool]) -> str:
 
 
 def print_json(data: Any) -> None:
-    """Strict JSON: NaN and infinities, which JSON has not, become null; what can't be printed is escaped."""
+    """Print strict JSON: NaN and infinities become null, and unprintable characters are escaped."""
     utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
     text = json.dumps(to_json(data), indent=2, ensure_ascii=not utf)
     print("".join(f"\\u{ord(each):04x}" if printable(each) != each else each for each in text) if utf else text)
 
 
 def format_moment(seconds: float) -> str:
-    """The same for what may be over in a moment: 0, 12 ms, 5 s."""
+    """Return a duration that may be very short: ``0``, ``12 ms``, ``5 s``."""
     if not seconds:
         return "0"
     return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
 
 
 def format_time(at: float | None) -> str:
-    """A time in the zone of the reader."""
+    """Return a time in the local time zone, or – if it is None."""
     return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,4 +1,4 @@
-"""Parts of what a terminal shows of an experiment: how far it is, its best trials."""
+"""Parts of the terminal display of an experiment: its progress bar and its best trials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ashwood.cli.output import flatten, format_capacity, format_duration, format_length, format_value
-from ashwood.cli.progress import no_best, to_go
+from ashwood.cli.progress import no_best, time_left
 from ashwood.cli.text import brief
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.space import Const
@@ -23,17 +23,17 @@ _GAP = 2
 _LONGEST_NAME = 40
 _MOST_HPARAMS = 30
 NARROW = 100
-"""A terminal of fewer columns has no room for words that go without saying."""
+"""Columns of a terminal below which optional words are left out."""
 
 
 def render_bar(progress: Progress, now: float | None, width: int) -> RenderableType:
-    """How far it is, on one line where it fits; ``now``: None where nobody works on it."""
+    """Return the progress of an experiment, on one line if it fits; ``now`` is None if no driver is running."""
     forecast = progress.forecast(now)
     states = progress.trials.states
     spending = progress.trials.spending
     runs = now is not None and progress.state.active
     driven = spending.driver_seconds if now is None else spending.driven(now)
-    left = f", {to_go(forecast)}" if runs and progress.state is ExperimentState.RUNNING else ""
+    left = f", {time_left(forecast)}" if runs and progress.state is ExperimentState.RUNNING else ""
     time = Text.assemble((f"{forecast.fraction:4.0%}", "bold"), f"  {format_duration(driven)}{left}")
     failed = states[TrialState.ERRORED]
     facts = Text("  ·  ").join(
@@ -63,7 +63,7 @@ def _workers(progress: Progress, now: float | None) -> str:
 
 
 def render_best(progress: Progress) -> Text:
-    """The best trial so far."""
+    """Return the best trial so far with its hyperparameters."""
     best, spec, seen = progress.best, progress.spec, progress.describe_seen()
     if best is None:
         return Text(no_best(progress), style="dim")
@@ -80,9 +80,9 @@ def render_best(progress: Progress) -> Text:
 
 
 def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
-    """The best ``n`` trials, a line each: where they are, and the hyperparameters that there is room for.
+    """Return the best ``n`` trials, one line each, with their state and as many hyperparameters as fit.
 
-    If a better metric was reported than the best result, one more line says so.
+    If a better metric was reported than the best result, one more line shows it.
     """
     spec = progress.spec
     rows = progress.trials.best(n)
@@ -96,7 +96,7 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
     columns = [
         ("trial", [str(row.id) for row in rows]),
         (brief(f"best {spec.metric}", _LONGEST_NAME), [format_value(row.metric) for row in rows]),
-        ("where", [_where(row, progress, brief=width < NARROW) for row in rows]),
+        ("state", [_state(row, progress, brief=width < NARROW) for row in rows]),
         *_hparams(rows, progress),
     ]
     shown = _those_that_fit(columns, width)
@@ -115,7 +115,7 @@ def render_trials(progress: Progress, n: int, width: int) -> RenderableType:
 
 
 def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, list[str]]]:
-    """A column a hyperparameter that is searched for."""
+    """Return one column per hyperparameter that is not constant."""
     fixed = {".".join(path) for path, leaf in progress.spec.space.leaves() if isinstance(leaf, Const)}
     flat = [flatten(row.hparams) for row in rows]
     names = [
@@ -130,7 +130,7 @@ def _hparams(rows: Sequence[TrialRow], progress: Progress) -> list[tuple[str, li
 
 
 def _those_that_fit(columns: Sequence[tuple[str, list[str]]], width: int) -> Sequence[tuple[str, list[str]]]:
-    """As many of the columns, from the first, as there is room for, with room to say how many are left out."""
+    """Return the first columns that fit, with room for the number of those that are left out; at least three."""
     taken = 0
     for count, (name, values) in enumerate(columns):
         more = len(f"  … {len(columns) - count - 1} more") if count + 1 < len(columns) else 0
@@ -153,7 +153,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _where(row: TrialRow, progress: Progress, *, brief: bool) -> str:
+def _state(row: TrialRow, progress: Progress, *, brief: bool) -> str:
     bracket = f" #{row.bracket}" if brief else f", bracket {row.bracket}"
     bracket = bracket if len(progress.ladder.brackets) > 1 else ""
     length, target = (
@@ -161,10 +161,10 @@ def _where(row: TrialRow, progress: Progress, *, brief: bool) -> str:
     )
     match row.state:
         case _ if row.has_job:
-            verb = "trains" if row.id in progress.trials.spending.live else "is to train"
+            verb = "training" if row.id in progress.trials.spending.live else "waiting to train"
             return f"{verb} to {target}{bracket}"
         case TrialState.PAUSED:
-            return f"waits at {length}{bracket}"
+            return f"paused at {length}{bracket}"
         case TrialState.COMPLETED:
             return f"completed{bracket}"
     return f"{row.state} at {length}{bracket}"

@@ -1,4 +1,4 @@
-"""``ashwood preview-search``: what a search will do and take, before anything runs."""
+"""``ashwood preview-search``: what a search will do, and its time and cost, before it runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from rich.markup import escape
 
 from ashwood.cli.conditions import (
-    Known,
+    PreviewOptions,
     conditions_of,
     describe_conditions,
-    find_out,
+    measure_or_recall,
     needs_unit_time,
+    parse_options,
     prices_of,
-    read_given,
 )
 from ashwood.cli.outlook import outlook_lines, outlook_table
 from ashwood.cli.output import format_length, make_console, make_table, print_json
-from ashwood.cli.quantities import Options
+from ashwood.cli.quantities import OptionParser
 from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
@@ -30,40 +30,39 @@ from ashwood.views.simulation import Conditions
 
 _LONGEST_NAME = 60
 _LONG_SIMULATION = 200_000
-"""Trials from which on a preview says that it takes long."""
+"""Number of trials from which on a preview announces that it takes long."""
 
 
-def preview_file(file: Path, known: Known, *, overrides: Sequence[str], json: bool) -> None:
-    """Print the preview of a file's search, with what it takes where it is known what a unit of training takes."""
-    options = Options()
-    given = read_given(known, options)
-    if not known.tells_unit_time:
-        for option in needs_unit_time(known):
-            options.wrong(
+def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str], json: bool) -> None:
+    """Print the preview of a file's search, with time and cost if the options give the time of a unit of training."""
+    parser = OptionParser()
+    parsed = parse_options(options, parser)
+    if not options.has_unit_time:
+        for option in needs_unit_time(options):
+            parser.wrong(
                 option,
-                "says nothing while it is unknown what a unit of training takes: add --unit-time 40s, --like ID or "
-                "--measure",
+                "has no effect without the time of one unit of training: add --unit-time 40s, --like ID or --measure",
             )
-    options.check()
+    parser.check()
     loaded = read_experiment(file, overrides=overrides)
     spec = loaded.spec
     for warning in () if json else loaded.warnings:
         warn(warning)
     if spec.search.max_trials >= _LONG_SIMULATION and not json:
         say(f"simulating {_count(spec.search.max_trials, 'trial')}, which can take minutes", err=True)
-    findings = find_out(known, spec.unit, spec, say=not json)
-    if known.tells_unit_time:
-        conditions = conditions_of(given, findings, spec)
-        prices = replace(prices_of(given, findings), policy=spec.checkpoint_policy)
+    findings = measure_or_recall(options, spec.unit, spec, say=not json)
+    if options.has_unit_time:
+        conditions = conditions_of(parsed, findings, spec)
+        prices = replace(prices_of(parsed, findings), policy=spec.checkpoint_policy)
         shown = preview(spec.search, conditions=conditions, prices=prices)
     else:
-        conditions = Conditions(workers=given.workers)
+        conditions = Conditions(workers=parsed.workers)
         shown = preview(spec.search, conditions=conditions)
     if json:
         assumed = {} if shown.outlook is None else {"conditions": plain(conditions), "findings": plain(findings)}
         print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
-    _print(shown, spec, conditions, workers_given=known.workers is not None)
+    _print(shown, spec, conditions, workers_given=options.workers is not None)
 
 
 def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, workers_given: bool) -> None:
@@ -81,7 +80,7 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
     )
     if shown.dropped:
         rungs = ", ".join(map(str, shown.dropped))
-        console.print(f"max_trials is too small for the brackets of {rungs} rungs, which are left out.")
+        console.print(f"Brackets of {rungs} rungs are left out, because max_trials is too small for them.")
     console.print()
     _print_lengths(shown, spec.unit)
     console.print()
@@ -89,13 +88,13 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
         console.print(line, markup=False)
     if (period := spec.min_validation_period) is not None and len(shown.lengths) > 1:
         console.print(
-            f"If a trial reports no {brief(spec.metric, _LONGEST_NAME)} at a rung, it trains on to its next report, "
-            f"at most {format_length(period.count, period.unit)} further and never past "
+            f"If a trial reports no {brief(spec.metric, _LONGEST_NAME)} at a rung, it trains until its next report, "
+            f"at most {format_length(period.count, period.unit)} longer and never past "
             f"{format_length(spec.search.max_length, spec.unit)}.",
             markup=False,
         )
     if shown.outlook is not None:
-        here = "" if workers_given else f" ({_whose_workers(spec)}; others with --workers)"
+        here = "" if workers_given else f" ({_whose_workers(spec)}; change it with --workers)"
         console.print()
         workers = _count(conditions.workers or 0, "worker")
         console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
@@ -108,8 +107,8 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
 
 def _whose_workers(spec: ExperimentSpec) -> str:
     if spec.ray is None:
-        return "as many as this machine has room for"
-    return "as many as can train at once, if the Ray cluster has room for them, which isn't known here"
+        return "as many as fit this machine"
+    return "as many as can train at once, if the Ray cluster has enough slots"
 
 
 def _headline(spec: ExperimentSpec) -> str:
@@ -135,14 +134,14 @@ def _halving(search: SearchSettings) -> Iterator[str]:
         yield f"bracket_rungs {list(search.bracket_rungs)}"
     yield f"divisor {float(search.divisor):g}"
     if search.method is not Method.SYNC_HALVING:
-        yield "stop_once: trials that stop never come back" if search.stop_once else "trials pause and may come back"
+        yield "stop_once: stopped trials never resume" if search.stop_once else "trials pause and may be promoted later"
 
 
 def _print_lengths(shown: Preview, unit: Unit) -> None:
     console = make_console()
     if shown.exact:
         rows = [(row.length, _number(row.end.middle), _number(row.reach.middle)) for row in shown.lengths]
-        columns = [f"length ({unit})", "trials that end here", "get here"]
+        columns = [f"length ({unit})", "trials that stop here", "reach it"]
         console.print(make_table(columns, rows, right=columns))
         return
     ranges = [
@@ -156,35 +155,35 @@ def _print_lengths(shown: Preview, unit: Unit) -> None:
         )
         for row in shown.lengths
     ]
-    columns = [f"length ({unit})", "trials that end here", "5–95 %", "get here: at least", "middle", "5–95 % "]
+    columns = [f"length ({unit})", "trials that stop here", "5–95 %", "reach it: at least", "median", "5–95 % "]
     console.print(make_table(columns, ranges, right=columns))
 
 
 def _totals(shown: Preview, unit: Unit) -> Iterator[str]:
     total, share, full = shown.total_length, shown.share, shown.full_length
-    everything = f"of training all {_count(shown.total_trials, 'trial')} to the end"
+    everything = f"of training all {_count(shown.total_trials, 'trial')} to full length"
     if shown.exact:
-        yield f"Training in all: {_number(total.middle)} {unit}, {share.middle:.0%} {everything}."
+        yield f"Total training: {_number(total.middle)} {unit}, {share.middle:.0%} {everything}."
         yield f"{_count(round(full.middle), 'trial')} will reach {shown.settings.max_length} {unit}."
-        yield "These numbers are exact, failures aside."
+        yield "These numbers are exact, assuming no failures."
         return
-    yield f"Training in all: {_number(total.middle)} {unit} ({_range(total)}), {share.middle:.0%} {everything}."
+    yield f"Total training: {_number(total.middle)} {unit} ({_range(total)}), {share.middle:.0%} {everything}."
     yield (
         f"{_count(round(full.middle), 'trial')} ({_range(full)}) will reach {shown.settings.max_length} {unit}, "
         f"at least {_number(full.least or 0)}."
     )
     workers = "any number of workers" if shown.workers is None else _count(shown.workers, "worker")
     why = (
-        "a trial is judged when it reports, against those that came before"
+        "a trial is compared with those that reported before it"
         if shown.settings.stop_once
-        else "ASHA promotes early arrivals while a rung is small"
+        else "ASHA promotes the first trials while a rung is still small"
     )
-    simulated = f"Middle and range are of {shown.simulations} simulated searches"
+    simulated = f"Median and 5–95 % range of {shown.simulations} simulated searches"
     if shown.simulations == 1:
-        simulated = "The middle is that of one simulated search, because the range of so many trials is narrow"
+        simulated = "Numbers of one simulated search, because with this many trials the range is narrow"
     yield (
-        f"{simulated}, on {workers}, failures aside: {why}, so how many train long depends on the order in which "
-        "results arrive."
+        f"{simulated} on {workers}, assuming no failures. They vary, because {why}, so the order in which results "
+        "arrive decides how many train long."
     )
 
 

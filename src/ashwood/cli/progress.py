@@ -1,7 +1,7 @@
-"""What a person, a log file or a program sees of a running experiment.
+"""Reporters: the output of a running experiment for a terminal, a log file or a program.
 
-Reporters write nothing themselves: they hand it to a thread. So nothing is written while a lock is held or in a
-signal handler, and a terminal or pipe that isn't read can't halt the driver.
+Reporters do not write themselves: a thread does. So nothing is written while a lock is held or in a signal handler,
+and a terminal or pipe that isn't read can't block the driver.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
-from ashwood.cli.capacity import CapacityNews
-from ashwood.cli.job import announce, called
+from ashwood.cli.capacity import CapacityMessages
+from ashwood.cli.job import announce, command_prefix
 from ashwood.cli.output import flatten, format_duration, format_length, format_value, to_json
 from ashwood.cli.text import brief, cut
 from ashwood.cli.writer import Writer
@@ -42,20 +42,20 @@ from ashwood.search.vocabulary import TrialId
 from ashwood.views.progress import Forecast, Progress
 
 _CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
-"""Why an experiment paused that would pause again at once."""
+"""Reasons for which a paused experiment would pause again immediately after it is resumed."""
 _DETAIL_LINES = 25
 _LONGEST_NAME = 60
 _MOST_TRIALS = 10
 _LONGEST_VALUE = 200
 LONGEST_ERROR = 1_000
-"""Columns of an error of training code that are shown."""
+"""Largest width of an error message of training code, in columns."""
 _WORTH_A_RANGE = 1.1
 
 Style = Literal["text", "json", "quiet"]
 
 
 def make_reporter(style: Style, experiment: ExperimentId, spec: ExperimentSpec) -> Reporter:
-    """A reporter in a style; text is a live display on a terminal and plain lines elsewhere."""
+    """Return a reporter; the style ``text`` is a live display on a terminal and plain lines otherwise."""
     if style == "json":
         return JsonReporter(experiment, spec)
     if style == "quiet":
@@ -71,11 +71,11 @@ def make_reporter(style: Style, experiment: ExperimentId, spec: ExperimentSpec) 
 
 
 class Reporter:
-    """Follows an experiment and says nothing; the others say more.  A context manager around the run.
+    """A reporter without output, the base class of all reporters.  It is a context manager around the run.
 
     Attributes:
-        progress: how the experiment is going.
-        writer: writes what is said, from when the context is entered until it is left.
+        progress: progress of the experiment.
+        writer: thread that writes the output while the context is active.
     """
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
@@ -86,75 +86,75 @@ class Reporter:
         self.running = False
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
-        self._given_up_for: set[str] = set()
-        self._capacity = CapacityNews()
+        self._final_errors: set[str] = set()
+        self._capacity = CapacityMessages()
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
 
     def folded(self, progress: Progress) -> None:
-        """The experiment as its log tells it so far."""
+        """Take the progress that was folded from the event log so far."""
         with self._lock:
             self.progress = progress
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Take the durable entries of a turn."""
+        """Take entries that were committed to the event log."""
         with self._lock:
             for entry in entries:
                 self.progress.apply(*entry)
                 if self.running:
-                    self._tell(entry)
+                    self._show(entry)
             if self.running and self.progress.state is ExperimentState.RUNNING:
-                self._tell_capacity(entries)
-            # Here, and not where it is drawn: this is the thread that drives the search.
+                self._show_capacity(entries)
+            # Not when the display is drawn, because a display thread must not read the search while it changes.
             self.progress.look(entries[-1].at)
 
     def summary(self) -> Mapping[str, Any]:
-        """What the list of experiments shows."""
+        """Return the summary that the list of experiments shows."""
         with self._lock:
             return self.progress.summary(time.time())
 
     def ready(self, slots: int) -> None:
-        """The backend has so many slots; trials start now."""
+        """Note that the backend has ``slots`` slots and trials start now."""
         self.running = True
         self.writer.call(partial(announce, self.id))
         self._capacity.began(slots)
         self.started(slots)
 
     def interrupted(self, count: int) -> None:
-        """Say what the ``count``-th Ctrl-C does.  Called by a signal handler."""
+        """Show what the ``count``-th Ctrl-C does.  A signal handler calls this."""
 
     def warn(self, message: str) -> None:
-        """Tell a warning; the same one only once."""
+        """Show a warning, unless the same one was shown before."""
         if message not in self._seen_warnings:
             self._seen_warnings.add(message)
             self.say_warning(message)
 
     @property
     def why_it_ended(self) -> str:
-        """Why the driver let go of the experiment."""
+        """The reason why the experiment ended or paused."""
         return self.progress.why_ended
 
     @property
-    def has_to_be_mended(self) -> bool:
-        """Whether the experiment paused because of something that it would meet again at once."""
+    def needs_fix(self) -> bool:
+        """Whether the experiment paused for a reason that must be fixed before it is resumed."""
         leaving = self.progress.leaving
         paused = self.progress.state is ExperimentState.PAUSED
         return paused and leaving is not None and isinstance(leaving.why, _CAUSES_TO_FIX)
 
-    def _tell(self, entry: Entry) -> None:
+    def _show(self, entry: Entry) -> None:
         for decision in entry.decisions:
             match decision:
                 case Warn(message):
                     self.warn(message)
                 case CloseTrial(trial, _, GaveUp() as why):
-                    self._tell_given_up(trial, why)
-                # After a signal, `interrupted` has said so.
+                    self._show_final_failure(trial, why)
+                # After a signal, `interrupted` has already shown a message.
                 case LeaveExperiment(state, reason) if not (isinstance(reason, Asked) and reason.by):
                     self.say_news(leaving(state, reason))
         if isinstance(entry.event, AttemptFailed) and not self._was_killed(entry.event.trial):
-            self._tell_failure(entry.event)
+            self._show_failure(entry.event)
 
-    def _tell_capacity(self, entries: Sequence[Entry]) -> None:
+    def _show_capacity(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             if isinstance(entry.event, CapacityChanged):
                 self._capacity.note(entry.at, entry.event)
@@ -162,45 +162,45 @@ class Reporter:
             self.say_news(news)
 
     def _was_killed(self, trial: TrialId) -> bool:
-        """Whether its user ended it, so that its process's end is no news."""
+        """Return whether the user killed the trial or the experiment: then its process is expected to fail."""
         killed = self.progress.trials.rows[trial].state is TrialState.KILLED
         return killed or self.progress.state in (ExperimentState.STOPPING, ExperimentState.CANCELED)
 
-    def _tell_failure(self, event: AttemptFailed) -> None:
-        """The first failure of a kind; hundreds of trials may fail in the same way."""
+    def _show_failure(self, event: AttemptFailed) -> None:
+        """Show the failure of an attempt, unless another trial failed with the same error: hundreds may."""
         error = event.error.partition("\n")[0]
         if error not in self._seen_errors:
             self._seen_errors.add(error)
             see = f"ashwood logs {self.id} {event.trial}"
             self.say_warning(f"trial {event.trial} failed: {brief(error, LONGEST_ERROR)} (see: {see})")
 
-    def _tell_given_up(self, trial: TrialId, why: GaveUp) -> None:
-        """Why a trial is given up, with all that its last process said of it; once for each kind of error."""
+    def _show_final_failure(self, trial: TrialId, why: GaveUp) -> None:
+        """Show why a trial is not retried, with the last lines of its error, once for each error."""
         errors = self.progress.trials.rows[trial].errors
         error, _, details = (
-            errors[-1] if errors else "it let go before it had trained as long as it was to"
+            errors[-1] if errors else "it exited before it had trained to the length of its job"
         ).partition("\n")
-        if error not in self._given_up_for:
-            self._given_up_for.add(error)
+        if error not in self._final_errors:
+            self._final_errors.add(error)
             self._seen_errors.add(error)
             quoted = "".join(
                 f"\n  | {cut(line, LONGEST_ERROR)}" for line in details.rstrip().splitlines()[-_DETAIL_LINES:]
             )
-            self.say_warning(f"trial {trial} {why} and is given up: {brief(error, LONGEST_ERROR)}{quoted}")
+            self.say_warning(f"trial {trial} {why} and will not be retried: {brief(error, LONGEST_ERROR)}{quoted}")
 
-    # -- what reporters say -----------------------------------------------------------------------
+    # -- output of the subclasses -----------------------------------------------------------------
 
     def started(self, slots: int) -> None:
-        """Say that it begins."""
+        """Show that the run begins."""
 
     def say_warning(self, message: str) -> None:
-        """Say a warning."""
+        """Show a warning."""
 
     def say_news(self, message: str) -> None:
-        """Say what changes the course of the experiment."""
+        """Show a change of the experiment's course, such as a pause or lost workers."""
 
     def ended(self) -> None:
-        """Say how it ended, and what to do next."""
+        """Show how the run ended and which commands come next."""
 
     def __enter__(self) -> Reporter:
         self.writer.start()
@@ -215,7 +215,7 @@ class Reporter:
 
 
 class PlainReporter(Reporter):
-    """Lines for a log file: the start, each new best, now and then how far it is, the end."""
+    """A reporter of lines for a log file: the start, each new best trial, the progress every 10 s, and the end."""
 
     seconds_between_lines = 10.0
 
@@ -229,8 +229,8 @@ class PlainReporter(Reporter):
         best = self.progress.best
         self._best = None if best is None else best.metric
 
-    def _tell(self, entry: Entry) -> None:
-        super()._tell(entry)
+    def _show(self, entry: Entry) -> None:
+        super()._show(entry)
         best = self.progress.best
         if best is not None and best.metric != self._best:
             self._best = best.metric
@@ -257,13 +257,13 @@ class PlainReporter(Reporter):
 
 
 class JsonReporter(Reporter):
-    """One line of strict JSON an event, for programs; warnings on standard error."""
+    """A reporter of one line of strict JSON per event, with warnings on standard error."""
 
     def started(self, slots: int) -> None:
         self.writer.echo(json.dumps({"experiment": self.id, "name": self.spec.name, "slots": slots}))
 
-    def _tell(self, entry: Entry) -> None:
-        super()._tell(entry)
+    def _show(self, entry: Entry) -> None:
+        super()._show(entry)
         self.writer.echo(json.dumps({"at": entry.at, **to_json(json.loads(encode_entry(entry)))}))
 
     def say_warning(self, message: str) -> None:
@@ -271,10 +271,10 @@ class JsonReporter(Reporter):
 
 
 def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
-    """What is about to run."""
+    """Return the first line: what is going to run."""
     spec = progress.spec
     trials, length = progress.trials_planned, spec.search.max_length
-    workers = format_length(slots, "workers") if slots else "workers as they come"
+    workers = format_length(slots, "workers") if slots else "workers as they join"
     name = brief(spec.name, _LONGEST_NAME)
     return (
         f"experiment {experiment} ({name}): {spec.search.method}, {format_length(trials, 'trials')} up to "
@@ -283,20 +283,22 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
 
 
 def status_line(progress: Progress, now: float) -> str:
-    """How far it is, in one line."""
+    """Return the progress as one line."""
     states = progress.trials.states
     forecast = progress.forecast(now)
     return (
-        f"{forecast.fraction:.0%} done, {to_go(forecast)}; "
+        f"{forecast.fraction:.0%} done, {time_left(forecast)}; "
         f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "
         f"{format_length(progress.length_trained, progress.spec.unit)} trained, "
         f"workers {progress.utilisation(now):.0%} busy"
     )
 
 
-def to_go(forecast: Forecast) -> str:
-    """How much longer it takes, with the range in which it will lie in four of five cases."""
-    words = f"{format_duration(forecast.seconds)} to go"
+def time_left(forecast: Forecast) -> str:
+    """Return the forecast time left, with the range in which it lies in four of five cases."""
+    if forecast.seconds is None:
+        return "estimating…"
+    words = f"{format_duration(forecast.seconds)} left"
     left = forecast.time_left
     if left is None or left.high < 10 or left.high < _WORTH_A_RANGE * left.low:
         return words
@@ -312,24 +314,32 @@ def named_trials(trials: Sequence[TrialId]) -> str:
 
 
 def leaving(state: ExperimentState, why: WhyLeave) -> str:
-    """That no trial gets a job any more, and why."""
+    """Return the line about why the experiment pauses or ends, from which time on no trial gets a job."""
     if state is ExperimentState.PAUSED:
         return f"pausing {str(why).removeprefix('paused ')}" if isinstance(why, Asked) else f"pausing: {why}"
-    return f"coming to an end: {why}"
+    return f"ending: {why}"
 
 
 def closing(experiment: ExperimentId, progress: Progress) -> str:
-    """How it ended, the best trial, and the command that comes next."""
+    """Return the last lines: how the run ended, the best trial, and the next commands."""
     return "\n".join([*how_it_ended(experiment, progress), *_best(progress), *what_next(experiment, progress)])
 
 
 def how_it_ended(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
-    """Why it ended or paused, and what went wrong on the way."""
+    """Yield why the experiment ended or paused, and how many trials failed."""
+    if progress.state is ExperimentState.COMPLETED:
+        yield f"experiment {experiment} completed"
+        yield from _failures(experiment, progress)
+        return
     why = brief(progress.why_ended, LONGEST_ERROR).removeprefix(f"{progress.state} ")
     colon = "" if progress.why_ended.startswith(f"{progress.state} ") else ":"
     yield f"experiment {experiment} {progress.state}{colon} {why}"
+    yield from _failures(experiment, progress)
+
+
+def _failures(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
     if failed := progress.trials.states[TrialState.ERRORED]:
-        see = f"{called()} trials {experiment} --filter state=errored"
+        see = f"{command_prefix()} trials {experiment} --filter state=errored"
         yield f"{failed} of {progress.trials.states.total()} trials failed; see: {see}"
 
 
@@ -357,46 +367,46 @@ def no_best(progress: Progress) -> str:
 
 
 def what_next(experiment: ExperimentId, progress: Progress) -> Iterator[str]:
-    """The commands that may come next."""
+    """Yield the commands that can come next."""
     if progress.state in (ExperimentState.PAUSED, ExperimentState.STOPPED):
-        yield from going_on(experiment, None if progress.leaving is None else progress.leaving.why)
+        yield from how_to_resume(experiment, None if progress.leaving is None else progress.leaving.why)
     has_failed = progress.state is ExperimentState.ERRORED or progress.trials.states[TrialState.ERRORED]
     if has_failed and progress.state in (ExperimentState.ERRORED, ExperimentState.COMPLETED):
-        yield f"to retry failed trials, fix the cause, then: {called()} resume {experiment} --retry-failed"
+        yield f"to retry failed trials, fix the cause, then: {command_prefix()} resume {experiment} --retry-failed"
     if progress.trials.leader is not None and progress.state is not ExperimentState.PAUSED:
-        more = (f"{called()} {command} {experiment}" for command in ("best", "describe", "trials"))
+        more = (f"{command_prefix()} {command} {experiment}" for command in ("best", "describe", "trials"))
         yield f"more: {' · '.join(more)}"
 
 
-def going_on(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
-    """How to go on with an experiment that paused or stopped, by why it did."""
-    resume = f"{called()} resume {experiment}"
+def how_to_resume(experiment: ExperimentId, why: WhyLeave | None) -> Iterator[str]:
+    """Yield how to resume an experiment that paused or stopped for a reason."""
+    resume = f"{command_prefix()} resume {experiment}"
     match why:
         case CommonFailure():
-            yield f"Correct the error, then continue with: {resume} (trials that failed for good: --retry-failed)"
+            yield f"Fix the error, then continue with: {resume} (--retry-failed also retries failed trials)"
             yield "(to let a search continue through such failures, run it with --set max_common_failures=0)"
         case TooManyInvalid(trials=trials):
-            yield f"To continue, raise the limit: {called()} set {experiment} max_invalid_trials={2 * trials}"
+            yield f"To continue, raise the limit: {command_prefix()} set {experiment} max_invalid_trials={2 * trials}"
             yield f"then resume: {resume}"
         case NoSpace():
-            yield f"make room, then go on with: {resume}"
+            yield f"Free disk space, then continue with: {resume}"
         case NoStorage():
-            yield f"when the checkpoint storage can be used again, continue with: {resume}"
+            yield f"When the checkpoint storage can be used again, continue with: {resume}"
         case GoalReached():
-            yield f"go on, to get further, with: {resume} --stop-when metric_at=METRIC, or none"
+            yield f"To continue, set a better goal or none: {resume} --stop-when metric_at=METRIC (or none)"
         case TimeIsUp():
-            yield f"go on, for longer, with: {resume} --stop-when max_time=TIME, or none"
+            yield f"To continue, set a longer time or none: {resume} --stop-when max_time=TIME (or none)"
         case _:
-            yield f"go on with: {resume}"
+            yield f"To continue: {resume}"
 
 
 def interruption(count: int) -> str:
-    """What a Ctrl-C does."""
+    """Return the line about the effect of the first or a later Ctrl-C."""
     if count == 1:
         return "pausing: running trials save a checkpoint (press Ctrl-C again to end at once)"
     return "ending at once: running trials lose their work since their latest checkpoint"
 
 
 def clock_time(at: float) -> str:
-    """The time of day, where the reader is."""
+    """Return the local time of day."""
     return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,4 +1,4 @@
-"""Durations, factors, sizes and amounts of money as people write them on the command line."""
+"""Parsers of the durations, factors, sizes and amounts of money on the command line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ashwood.errors import ConfigError, Problem
 Value = TypeVar("Value")
 
 
-class Options:
-    """Reads options, and gathers what is wrong with them, so that a user learns all of it at once."""
+class OptionParser:
+    """A parser of options that collects all problems, so that the user sees them in one error."""
 
     def __init__(self) -> None:
         self._problems: list[Problem] = []
 
     def read(self, option: str, text: str | None, parse: Callable[[str], Value]) -> Value | None:
-        """The value of an option; None: it wasn't given, or is wrong."""
+        """Return the value of an option, or None if it was not given or is wrong."""
         if text is None:
             return None
         try:
@@ -30,24 +30,24 @@ class Options:
             return None
 
     def wrong(self, option: str, message: str) -> None:
-        """Something is wrong with an option."""
+        """Add a problem of an option."""
         self._problems.append(Problem("", message, option))
 
     def check(self) -> None:
-        """Go on only if nothing is wrong.
+        """Raise an error if there is a problem.
 
         Raises:
-            ConfigError: with everything that is.
+            ConfigError: with all problems.
         """
         if self._problems:
             raise ConfigError(self._problems)
 
 
 def duration(text: str) -> float:
-    """Seconds above 0.
+    """Return a duration above 0 in seconds.
 
     Raises:
-        ValueError: it is no such duration.
+        ValueError: the text is not such a duration.
     """
     seconds = parse_duration(text)
     if seconds is None:
@@ -56,10 +56,10 @@ def duration(text: str) -> float:
 
 
 def duration_or_none(text: str) -> float:
-    """Seconds; 0 too.
+    """Return a duration of at least 0 in seconds.
 
     Raises:
-        ValueError: it is no duration.
+        ValueError: the text is not a duration.
     """
     if re.fullmatch(r"\s*0+(\.0+)?\s*(ms|s|min|h|d)?\s*", text):
         return 0.0
@@ -70,10 +70,10 @@ def duration_or_none(text: str) -> float:
 
 
 def factor(text: str) -> float:
-    """A factor of at least 1, with or without an x behind it.
+    """Return a factor of at least 1; the text may end in x.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a factor.
     """
     value = _number(text.strip().lower().removesuffix("x").removesuffix("×"))
     if value < 1 or not math.isfinite(value):
@@ -85,10 +85,10 @@ def factor(text: str) -> float:
 
 
 def size(text: str) -> float:
-    """Bytes above 0.
+    """Return a size above 0 in bytes.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: the text is not such a size.
     """
     value = parse_size(text)
     if value is None:
@@ -97,10 +97,10 @@ def size(text: str) -> float:
 
 
 def money(text: str) -> float:
-    """An amount of at least 0, in whatever currency.
+    """Return an amount of money of at least 0, in any currency.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such an amount.
     """
     value = _number(text.strip())
     if value < 0 or not math.isfinite(value):
@@ -109,10 +109,10 @@ def money(text: str) -> float:
 
 
 def amount(text: str) -> float:
-    """A number above 0.
+    """Return a number above 0.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a number.
     """
     value = _number(text.strip())
     if value <= 0 or not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""``--on`` and ``--submit``: commands that run on the head of a Ray cluster, as jobs of it."""
+"""``--on`` and ``--submit``: commands that run as jobs on the head of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ashwood.cli.job import CALLED, SUBMISSION, Frames
+from ashwood.cli.job import COMMAND, SUBMISSION, FrameParser
 from ashwood.cli.output import print_json
 from ashwood.errors import AshwoodError, ClusterError, ConfigError, Problem
 
@@ -35,29 +35,29 @@ _STEERS: Final = frozenset(
 )
 _DRIVES: Final = frozenset(("resume", "activate"))
 _HERE: Final = frozenset(("init", "schema", "check", "preview-search", "plan", "animate"))
-"""Unless they are to look at an experiment."""
+"""Commands that run here, unless an option names an experiment of the cluster."""
 
 
-def elsewhere(url: str, command: str, arguments: Sequence[str], given: Mapping[str, Any]) -> int | None:
-    """Run a command on the head of a cluster; returns its exit code, or None: it has nothing to do there.
+def run_on_cluster(url: str, command: str, arguments: Sequence[str], given: Mapping[str, Any]) -> int | None:
+    """Run a command on the head of a cluster; return its exit code, or None if it must run on this machine.
 
     Args:
-        url: of the cluster's dashboard.
-        command: its name.
-        arguments: what follows the name.
-        given: the same, parsed.
+        url: URL of the cluster's dashboard.
+        command: name of the command.
+        arguments: its arguments, as text.
+        given: its arguments, parsed.
 
     Raises:
-        AshwoodError: it can't be run there.
+        AshwoodError: the command cannot run there.
     """
     looks = given.get("like") is not None or given.get("experiment") is not None
     if command == "run" or (command in _HERE and not looks):
         return None
     if command not in _LOOKS | _STEERS | _DRIVES:
         raise AshwoodError(
-            f"ashwood {command} reads or writes files of the machine that it runs on, so --on can't have it run on the "
+            f"ashwood {command} reads or writes files of the machine that it runs on, so --on cannot run it on the "
             "cluster: run it on the head itself; or keep experiments in PostgreSQL and checkpoints at a URL, and run "
-            "it here without --on (and ASHWOOD_ON), with --home"
+            "it here with --home and without --on (and ASHWOOD_ON)"
         )
     _refuse_passwords(given.get("home"))
     if command in _DRIVES:
@@ -66,11 +66,11 @@ def elsewhere(url: str, command: str, arguments: Sequence[str], given: Mapping[s
     return look(url, [command, *arguments], follow=bool(given.get("follow")))
 
 
-# -- looking and steering -----------------------------------------------------------------------------
+# -- reading and control ------------------------------------------------------------------------------
 
 
 def look(url: str, arguments: Sequence[str], *, follow: bool) -> int:
-    """Have a command run to its end, and print what it prints; returns its exit code."""
+    """Run a command as a job until it ends, print its output, and return its exit code."""
     job = Job.submit(url, arguments, terminal())
     try:
         for kind, text in job.output(follow=follow):
@@ -95,16 +95,16 @@ def _print(kind: str, text: str) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What ``ashwood run`` says that a driver on the cluster is to be told.
+class SubmitOptions:
+    """Options of ``ashwood run --submit``.
 
     Attributes:
-        home: where experiments live there.
-        workers: how many slots to use at most.
-        set_: values that go over those of the file.
-        stop_when: bounds that go over those of the file.
-        json: whether to print for programs.
-        follow: whether to stay and print what the driver prints.
+        home: home of the experiments on the cluster.
+        workers: largest number of slots to use.
+        set_: values that replace those of the file.
+        stop_when: goal and time limit that replace those of the file.
+        json: whether to print JSON.
+        follow: whether to print the output of the driver until it ends.
     """
 
     home: str | None = None
@@ -115,7 +115,7 @@ class Wanted:
     follow: bool = False
 
     def arguments(self, file: str) -> list[str]:
-        """The driver's command."""
+        """Return the command line of the driver."""
         arguments = ["run", file, "--backend", "ray"]
         if self.home is not None:
             arguments += ["--home", self.home]
@@ -123,51 +123,51 @@ class Wanted:
             arguments += ["--workers", str(self.workers)]
         arguments += [word for value in self.set_ for word in ("--set", value)]
         arguments += [word for value in self.stop_when for word in ("--stop-when", value)]
-        # Followed, the driver's lines are what is printed here.
+        # The driver prints JSON only if its lines are printed here.  Otherwise `Driver` prints one JSON object itself.
         return [*arguments, "--json"] if self.json and self.follow else arguments
 
 
-def submit(url: str, file: Path, wanted: Wanted) -> int:
-    """Have an experiment driven by a job on the cluster; returns the exit code.
+def submit(url: str, file: Path, options: SubmitOptions) -> int:
+    """Start the driver of an experiment as a job on the cluster, and return the exit code.
 
     Raises:
         ConfigError: with all problems of the file.
-        ClusterError: the cluster can't be used, or the driver didn't start.
+        ClusterError: the cluster cannot be used, or the driver did not start.
     """
     from ashwood.backends.ray.cluster import code_environment
-    from ashwood.cli.run import Run
-    from ashwood.cli.where import Where
+    from ashwood.cli.run import RunOptions
+    from ashwood.cli.where import BackendOptions
     from ashwood.config import read_experiment
     from ashwood.engine.provenance import collect
     from ashwood.experiment.spec import RayCluster
 
-    _refuse_passwords(wanted.home)
-    run = Run(home=None, where=Where("ray"), overrides=wanted.set_, stop_when=wanted.stop_when)
+    _refuse_passwords(options.home)
+    run = RunOptions(home=None, where=BackendOptions("ray"), overrides=options.set_, stop_when=options.stop_when)
     spec = read_experiment(file, overrides=run.all_overrides).spec
     cluster = spec.ray or RayCluster()
     if not cluster.ship_code:
-        return Driver(url, wanted.arguments(str(file.absolute())), follow=wanted.follow, json=wanted.json).run()
+        return Driver(url, options.arguments(str(file.absolute())), follow=options.follow, json=options.json).run()
     return Driver(
         url,
-        wanted.arguments(file.name),
-        follow=wanted.follow,
-        json=wanted.json,
+        options.arguments(file.name),
+        follow=options.follow,
+        json=options.json,
         environment=code_environment(cluster, spec.workdir),
-        told={"git": collect(Path(spec.workdir))["git"], "workdir": spec.workdir},
+        source={"git": collect(Path(spec.workdir))["git"], "workdir": spec.workdir},
     ).run()
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A driver on the cluster, which goes on without whoever started it.
+    """A driver that runs as a job on the cluster, and continues when the command that started it ends.
 
     Attributes:
-        url: of the cluster's dashboard.
-        arguments: its command.
-        follow: whether to print what it prints, until it ends or Ctrl-C.
-        json: whether to print for programs.
-        environment: Ray's runtime environment that brings its work directory; None: it is there.
-        told: what is told of that directory.
+        url: URL of the cluster's dashboard.
+        arguments: its command line.
+        follow: whether to print its output until it ends or Ctrl-C.
+        json: whether to print JSON.
+        environment: Ray's runtime environment that ships its work directory, or None if the cluster has it.
+        source: JSON-able description of where the work directory comes from.
     """
 
     url: str
@@ -175,18 +175,18 @@ class Driver:
     follow: bool
     json: bool = False
     environment: dict[str, Any] | None = None
-    told: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Start it; returns its exit code, or 0 as soon as it drives or Ctrl-C leaves it alone."""
+        """Start the driver; return its exit code, or 0 when it drives (without ``follow``) or after Ctrl-C."""
         import json
 
-        # Plain lines: a live display is not for a log.
+        # Without the other variables of the terminal the driver prints plain lines, which are in its log, too.
         variables = {name: value for name, value in terminal().items() if name == "TZ"}
         if self.environment is not None:
-            variables[SUBMISSION] = json.dumps(self.told)
+            variables[SUBMISSION] = json.dumps(self.source)
         job = Job.submit(self.url, self.arguments, variables, self.environment)
-        number, said = None, list[str]()
+        number, output = None, list[str]()
         try:
             for kind, text in job.output(follow=self.follow):
                 if kind == "experiment":
@@ -197,25 +197,25 @@ class Driver:
                 elif self.follow or kind == "err":
                     _print(kind, text)
                 else:
-                    said.append(text)
+                    output.append(text)
         except KeyboardInterrupt:
             which = f"job {job.id}" if number is None else f"experiment {number}"
-            typer.echo(f"{which} goes on on the cluster", err=True)
+            typer.echo(f"{which} continues on the cluster", err=True)
             return 0
         code = job.exit_code()
-        _print("out", "".join(said))  # it ended before it drove anything, and says why
+        _print("out", "".join(output))  # The driver ended before it started an experiment; its output says why.
         return code
 
     def _started(self, job: Job, number: int) -> None:
-        again = _called(self.url)
+        command = _command_for(self.url)
         if not self.follow and self.json:
             print_json({"experiment": number, "job": job.id, "on": self.url})
             return
         typer.echo(f"experiment {number} runs on the cluster, driven by job {job.id}", err=self.follow)
         if self.follow:
-            typer.echo("Ctrl-C leaves it alone", err=True)
+            typer.echo("Ctrl-C stops this output, not the experiment", err=True)
         else:
-            typer.echo(f"look at it with: {again} describe {number} (or events {number} --follow)")
+            typer.echo(f"to inspect it: {command} describe {number} (or events {number} --follow)")
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -225,14 +225,14 @@ class Job:
     """A command line that runs as a job.
 
     Attributes:
-        id: its number on the cluster.
+        id: its submission ID.
     """
 
     def __init__(self, client: Any, id_: str, command: str) -> None:
         self._client = client
         self.id = id_
         self._noise = f"Running entrypoint for job {id_}: {command}\n"
-        self._frames = Frames()
+        self._frames = FrameParser()
         self._before: list[str] = []
         self._began = False
 
@@ -244,15 +244,15 @@ class Job:
         variables: Mapping[str, str],
         environment: dict[str, Any] | None = None,
     ) -> Job:
-        """Have the command line run on a cluster.
+        """Submit a job that runs the command line.
 
         Raises:
-            ClusterError: the cluster can't be used.
+            ClusterError: the cluster cannot be used.
         """
         client = connect(url)
         from ashwood.backends.ray.cluster import own_package, why_not
 
-        command = entrypoint(arguments, {**variables, CALLED: _called(url)})
+        command = entrypoint(arguments, {**variables, COMMAND: _command_for(url)})
         with _refused(lambda error: why_not(error, url, (environment or {}).get("working_dir", ""))):
             id_ = client.submit_job(
                 entrypoint=command,
@@ -263,7 +263,7 @@ class Job:
         return cls(client, id_, command)
 
     def output(self, *, follow: bool) -> Iterator[tuple[str, str]]:
-        """What it prints and tells, until it ends."""
+        """Yield the parts of its output, each with its kind, until it ends; without ``follow`` by polling."""
         for text in self._tail() if follow else self._poll():
             for kind, part in self._frames.feed(text.replace(self._noise, "")):
                 if kind == "begin":
@@ -274,10 +274,10 @@ class Job:
                     self._before.append(part)
 
     def exit_code(self) -> int:
-        """Its exit code.
+        """Wait for the end of the job, and return its exit code.
 
         Raises:
-            ClusterError: it could not begin, or was ended.
+            ClusterError: the command did not start, or the job was stopped.
         """
         info = self._end()
         if not self._began:
@@ -287,7 +287,7 @@ class Job:
         return int(info.driver_exit_code)
 
     def stop(self) -> None:
-        """End it, if it runs."""
+        """Stop the job if it runs."""
         with suppress(RuntimeError, OSError):
             if not self._info().status.is_terminal():
                 self._client.stop_job(self.id)
@@ -297,7 +297,7 @@ class Job:
 
     def _end(self) -> Any:
         for pause in _pauses():
-            with _refused(lambda error: f"job {self.id} can't be asked how it ended: {error}"):
+            with _refused(lambda error: f"cannot get the exit code of job {self.id}: {error}"):
                 info = self._info()
             if info.status.is_terminal():
                 return info
@@ -305,10 +305,13 @@ class Job:
         raise AssertionError
 
     def _poll(self) -> Iterator[str]:
-        """Soon after it is written, but all of it is read each time."""
+        """Yield new output by polling.
+
+        It arrives sooner than with `_tail`, but the whole output is read each time, so this is for short outputs.
+        """
         seen = 0
         for pause in _pauses():
-            with _refused(lambda error: f"job {self.id} can't be followed: {error}"):
+            with _refused(lambda error: f"cannot read the output of job {self.id}: {error}"):
                 ended = self._info().status.is_terminal()
                 text = self._client.get_job_logs(self.id)
             yield text[seen:]
@@ -318,12 +321,12 @@ class Job:
             time.sleep(pause)
 
     def _tail(self) -> Iterator[str]:
-        """As it is written, however much."""
+        """Yield new output from a stream, for output of any size."""
         lines = self._client.tail_job_logs(self.id)
         with asyncio.Runner() as runner:
             try:
                 while True:
-                    with _refused(lambda error: f"job {self.id} can't be followed any more: {error}"):
+                    with _refused(lambda error: f"lost the output of job {self.id}: {error}"):
                         text = runner.run(anext(lines, None))
                     if text is None:
                         return
@@ -333,11 +336,14 @@ class Job:
 
 
 def connect(url: str) -> Any:
-    """Ray's client for the jobs of the cluster whose dashboard is at a URL.
+    """Return Ray's client for the jobs of a cluster.
+
+    Args:
+        url: URL of the cluster's dashboard.
 
     Raises:
-        ConfigError: that is no such URL.
-        ClusterError: nobody answers there, or Ray isn't installed here.
+        ConfigError: this is not such a URL.
+        ClusterError: no dashboard answers there, or Ray is not installed here.
     """
     place = urlsplit(url)
     if place.scheme not in ("http", "https") or not place.hostname:
@@ -347,7 +353,7 @@ def connect(url: str) -> Any:
         from ray.job_submission import JobSubmissionClient
     except ImportError as error:
         raise ClusterError(
-            f"this needs a package that isn't installed ({error}): pip install 'ashwood[ray]'"
+            f"--on and --submit need a package that is not installed ({error}): pip install 'ashwood[ray]'"
         ) from error
     url = url.rstrip("/")
     try:
@@ -355,27 +361,28 @@ def connect(url: str) -> Any:
     except requests.RequestException as error:
         raise ClusterError(
             f"no Ray dashboard answers at {url} ({_root(error)}): it runs on the head, at port 8265, if Ray "
-            "is installed there with pip install 'ray[default]'; ray start --dashboard-host … says who reaches it"
+            "is installed there with pip install 'ray[default]'; ray start --dashboard-host sets the address that it "
+            "listens on"
         ) from error
     if answer.status_code == requests.codes.not_found:
-        raise ClusterError(f"what answers at {url} is no Ray dashboard")
+        raise ClusterError(f"the server at {url} is not a Ray dashboard")
     _hush()
-    with _refused(lambda error: f"can't use the Ray cluster at {url}: {error}"), _at(url):
+    with _refused(lambda error: f"cannot use the Ray cluster at {url}: {error}"), _at(url):
         return JobSubmissionClient(url)
 
 
 def entrypoint(arguments: Sequence[str], variables: Mapping[str, str]) -> str:
-    """The shell command of a job that runs the command line."""
+    """Return the shell command of a job that runs the command line."""
     pairs = [f"{name}={value}" for name, value in variables.items()]
     return "exec " + shlex.join(["env", *pairs, "python", "-m", "ashwood.cli.job", *arguments])
 
 
-def _called(url: str) -> str:
+def _command_for(url: str) -> str:
     return f"ashwood --on {shlex.quote(url)}"
 
 
 def terminal() -> dict[str, str]:
-    """The variables by which what is printed there fits who reads it here."""
+    """Return the environment variables by which the output of a job fits the terminal and time zone here."""
     variables = {name: os.environ[name] for name in ("NO_COLOR", "TERM", "COLORTERM") if name in os.environ}
     if (zone := os.environ.get("TZ") or _zone(Path("/etc/localtime"))) is not None:
         variables["TZ"] = zone
@@ -397,7 +404,7 @@ def _refuse_passwords(home: str | None) -> None:
             [
                 Problem(
                     "",
-                    "holds a password, which all who see the cluster's dashboard could read: leave it to ~/.pgpass "
+                    "contains a password, which all users of the cluster's dashboard could read: put it into ~/.pgpass "
                     "on the head",
                     "--home",
                 )
@@ -406,13 +413,13 @@ def _refuse_passwords(home: str | None) -> None:
 
 
 def _why_it_did_not_begin(job: str, before: str, message: str) -> str:
-    last = "\n".join((before.strip() or message.strip() or "it said nothing").splitlines()[-_LAST_LINES:])
+    last = "\n".join((before.strip() or message.strip() or "no output").splitlines()[-_LAST_LINES:])
     if "No module named" in last or "python: not found" in last:
         return (
-            "the head of the cluster can't run Ashwood: its python lacks what that needs; pip install 'ashwood[ray]' "
-            f"there, where Ray itself is installed, and on the other nodes. What it said:\n{last}"
+            "the head of the cluster cannot run Ashwood, because its Python lacks packages: pip install "
+            "'ashwood[ray]' there, in the environment of Ray, and on the other nodes. Output of the job:\n" + last
         )
-    return f"job {job} did not begin:\n{last}"
+    return f"job {job} did not start:\n{last}"
 
 
 def _pauses() -> Iterator[float]:
@@ -423,7 +430,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _hush() -> None:
-    """Keep to ourselves what Ray's client tells of uploads, and that it leaves out what we have it leave out."""
+    """Silence Ray's messages about uploads and about the files that we exclude from them."""
     for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk", "_private.runtime_env.packaging"):
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     logging.getLogger("ray._private.runtime_env.working_dir").setLevel(logging.ERROR)
@@ -431,7 +438,7 @@ def _hush() -> None:
 
 @contextmanager
 def _at(url: str) -> Iterator[None]:
-    """While Ray looks for its address: variables that name another cluster would go over it."""
+    """Set the variables of Ray's address to ``url`` in the body, because they take precedence over an argument."""
     names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
     before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, url))
@@ -445,7 +452,7 @@ def _at(url: str) -> Iterator[None]:
 
 @contextmanager
 def _refused(why: Callable[[Exception], str]) -> Iterator[None]:
-    """Ray's client says by errors of many kinds that it has been refused."""
+    """Turn the errors of Ray's client, which are of many types, into ClusterError with a message."""
     try:
         yield
     except AshwoodError:
@@ -455,7 +462,7 @@ def _refused(why: Callable[[Exception], str]) -> Iterator[None]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What was the matter in the first place."""
+    """Return the first cause of an error."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error

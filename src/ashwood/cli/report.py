@@ -1,4 +1,4 @@
-"""``ashwood report``: an experiment as one file to send to a colleague."""
+"""``ashwood report``: an experiment as one file to share."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _PAGE, _PAPER, _PICTURE = ".html", ".pdf", ".png"
 
 
 def report_experiment(home: str | None, experiment: int, out: Path) -> None:
-    """Write the report, and say how large it is."""
+    """Write the report and print its size."""
     with open_home(home) as opened:
         write_report(opened, experiment, out)
     say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
 
 
 def write_report(home: Home, experiment: int, out: Path) -> None:
-    """Write a file whose ending says its format.
+    """Write the report in the format of the file's suffix.
 
     Raises:
         NotFound: there is no such experiment.
-        AshwoodError: there is no such format; or a library, or the browser that it takes, is missing.
+        AshwoodError: there is no such format, or a library or the browser for it is missing.
     """
     kind = out.suffix.lower()
     if kind not in (_PAGE, _PAPER, _PICTURE):
         raise AshwoodError(
-            f"--out {out}: the file must end in {_PAGE}, or in {_PAPER} or {_PICTURE}, which take a browser"
+            f"--out {out}: the file must end in {_PAGE}, or in {_PAPER} or {_PICTURE}, which need a browser"
         )
     if not out.parent.is_dir():
-        raise AshwoodError(f"can't write {out}: there is no directory {out.parent}")
-    # What is missing is said before anything is read.
+        raise AshwoodError(f"cannot write {out}: there is no directory {out.parent}")
+    # A missing browser is reported before the event log is read, which can take long.
     browser = None if kind == _PAGE else find_browser()
     page = make_page(home, experiment)
     if browser is None:
@@ -49,12 +49,12 @@ def write_report(home: Home, experiment: int, out: Path) -> None:
 
 
 def make_page(home: Home, experiment: int) -> str:
-    """The report as HTML, of the record as it is now."""
+    """Return the report as HTML, of the event log as it is now."""
     store = home.store
     spec = store.spec(experiment)
-    told = chronicle(spec, (entry for _, entry in store.log(experiment).read()))
+    history = chronicle(spec, (entry for _, entry in store.log(experiment).read()))
     record = store.record(experiment)
-    is_interrupted = told.progress.state.active and home.is_interrupted(record)
-    state = "interrupted" if is_interrupted else str(told.progress.state)
+    is_interrupted = history.progress.state.active and home.is_interrupted(record)
+    state = "interrupted" if is_interrupted else str(history.progress.state)
     about = About(experiment, record.name, state, record.created_at, time.time(), record.labels)
-    return render_report(told, about)
+    return render_report(history, about)

@@ -1,4 +1,4 @@
-"""Commands that read the record and change nothing."""
+"""Commands that show experiments and change nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ashwood.cli.output import (
     print_json,
     print_table,
 )
-from ashwood.cli.progress import LONGEST_ERROR, going_on, named_trials, no_best, to_go
+from ashwood.cli.progress import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
@@ -49,15 +49,15 @@ from ashwood.views.wording import describe_seen
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
 _BESIDE_NAME = 40
-"""Columns of the first line of ``describe`` that are for the number and the state."""
+"""Columns of the first line of ``describe`` that are reserved for the number and the state."""
 _LONGEST_NAME = 60
 _MOST_COLUMNS = 30
 _PATIENCE = 1.0
-"""Seconds that a forecast may take."""
+"""Time limit of a forecast in seconds."""
 
 
 def show_experiments(home: str | None, *, archived: bool, label: str | None, json: bool) -> None:
-    """``ashwood list``; archived experiments only if ``archived``."""
+    """Run ``ashwood list``; archived experiments are listed only if ``archived``."""
     with open_home(home) as opened:
         experiments = opened.store.experiments()
         records = [
@@ -102,22 +102,22 @@ def show_experiments(home: str | None, *, archived: bool, label: str | None, jso
     print_table(columns, rows, right=("id", "done", "trials", "best"), cut=("labels", "name"))
     for record, state in zip(records, states, strict=True):
         if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and (trials := record.summary.get("waits_for")):
-            say(f"experiment {record.id} is {state}: it waits for {named_trials(trials)}")
+            say(f"experiment {record.id} is {state}: waiting for {named_trials(trials)}")
     for record, what in zip(records, waits, strict=True):
         if what is not None:
-            say(f"experiment {record.id} waits for {brief(what, LONGEST_ERROR)}")
+            say(f"experiment {record.id} is waiting for {brief(what, LONGEST_ERROR)}")
     for record, damage in zip(records, damages, strict=True):
         if damage is not None:
             say(f"experiment {record.id} is damaged: {damage}", fg="red")
 
 
 def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
-    """``ashwood describe``."""
+    """Run ``ashwood describe``."""
     with open_home(home) as opened:
         record, spec = opened.store.record(experiment), opened.store.spec(experiment)
         record = record._replace(damage=opened.damage(record))
         state, waits = _state(opened, record), opened.waits_for(record)
-        # Only what runs has an end to foretell, from where its search stands.
+        # Only a running experiment has a forecast, which needs the state of its search.
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
@@ -168,11 +168,11 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         f"{search.method}, {progress.trials_planned} trials up to {search.max_length} {spec.unit}, seed {spec.seed}"
     )
     labels = [brief(line, console.width) for line in _notes(record)]
-    for line in (*_where(spec), *_enough(stop_when, spec), *_code(spec.provenance), *labels):
+    for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
         console.print(line, markup=False)
     console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
     _print_nodes(console, capacity)
-    requests = [f"asked for, and not done yet: {_describe_request(request, spec.unit)}" for request in pending]
+    requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
     without = [no_best(progress)] if best is None and progress.reports else []
     for line in (*_waits(state, progress, waits), *_ends(record.id, state, progress), *requests, *without):
         console.print(line, markup=False)
@@ -192,20 +192,20 @@ def _ends(experiment: ExperimentId, state: str, progress: Progress) -> Iterator[
         label = "reason" if progress.state is ExperimentState.PAUSED else "ended"
         yield f"{label}: {brief(progress.why_ended, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSED, ExperimentState.STOPPED, "interrupted"):
-        yield from going_on(
+        yield from how_to_resume(
             experiment, None if progress.leaving is None or state == "interrupted" else progress.leaving.why
         )
 
 
 def _read(home: Home, experiment: ExperimentId, spec: ExperimentSpec, *, runs: bool) -> Progress:
     if runs:
-        with suppress(ReplayDivergence):  # Another version of Ashwood drives it: there is no forecast.
+        with suppress(ReplayDivergence):  # Another version of Ashwood drives it, so there is no forecast.
             return fold(spec, home.store.log(experiment), home.snapshot(experiment)).progress
     return read_progress(home, experiment)
 
 
 def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence[str], limit: int, json: bool) -> None:
-    """``ashwood trials``."""
+    """Run ``ashwood trials``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
@@ -220,23 +220,23 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
         return
     hidden = {"seed", "created_at", "ended_at", "checkpoint", "checkpoint_length", "attempts", "best_length"}
     hidden |= {f"seen.{spec.metric}", "seen_length"}
-    # Only a cluster has these.
+    # These columns have values only on a cluster.
     hidden |= {column for column in ("node", "preempted") if not any(record[column] for record in records)}
     columns = [c for c in dict.fromkeys(key for record in records for key in record) if c not in hidden]
     left_out = len(columns) - _MOST_COLUMNS
     if left_out > 0:
-        columns = _those_that_count(columns)
+        columns = _main_columns(columns)
     rows = [[record.get(column) for column in columns] for record in records]
     names = [heading(column, columns) for column in columns]
     numeric = [name for i, name in enumerate(names) if any(isinstance(row[i], int | float) for row in rows)]
-    # A terminal wraps whole lines better than a table folds its cells.
+    # Not a rich table: if a line is too long, wrapping by the terminal is easier to read than folded cells.
     print_table(names, rows, right=numeric)
     if left_out > 0:
         say(f"{left_out:,} more columns: ashwood trials {experiment} --json", err=True)
 
 
-def _those_that_count(columns: Sequence[str]) -> list[str]:
-    """As many columns as a person can look at: those of every trial, hyperparameters, then metrics."""
+def _main_columns(columns: Sequence[str]) -> list[str]:
+    """Return the first 30 columns, with those of every trial before hyperparameters and those before metrics."""
     own = [column for column in columns if column in TRIAL_COLUMNS or column.startswith("best.")]
     hparams = [column for column in columns if column.startswith("hparams.")]
     kept = set(list(dict.fromkeys([*own, *hparams, *columns]))[:_MOST_COLUMNS])
@@ -244,7 +244,7 @@ def _those_that_count(columns: Sequence[str]) -> list[str]:
 
 
 def show_best(home: str | None, experiment: int, *, n: int, json: bool) -> None:
-    """``ashwood best``."""
+    """Run ``ashwood best``."""
     with open_home(home) as opened:
         warn_of_damage(opened, experiment)
         progress = read_progress(opened, experiment)
@@ -271,30 +271,30 @@ def _seen(row: TrialRow, spec: ExperimentSpec, table: TrialTable) -> str | None:
 
 
 def show_logs(home: str | None, experiment: int, trial: int, *, follow: bool) -> None:
-    """``ashwood logs``."""
+    """Run ``ashwood logs``."""
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         path = opened.logs(experiment) / f"trial-{trial}.log"
     if trial not in table.rows:
-        there = f"it has trials 0 to {len(table.rows) - 1}" if table.rows else "it has none yet"
+        there = f"its trials are 0 to {len(table.rows) - 1}" if table.rows else "it has no trials yet"
         raise NotFound(f"experiment {experiment} has no trial {trial}; {there}")
     try:
         log = open_to_read(path)
     except FileNotFoundError:
         say(
-            f"There is no log of trial {trial} here ({path}): it has not started, or was imported without logs",
+            f"trial {trial} has no log ({path}): it has not started, or it was imported without logs",
             err=True,
         )
         return
     except OSError as error:
-        raise AshwoodError(f"the log of trial {trial} can't be read: {path} {error.strerror}") from None
+        raise AshwoodError(f"cannot read the log of trial {trial}: {path} {error.strerror}") from None
     is_terminal = sys.stdout.isatty()
     decoder, position, rest = codecs.getincrementaldecoder("utf-8")("replace"), 0, ""
     with log, suppress(KeyboardInterrupt):
         while True:
             for data, end in read_pieces(log, spec.max_log_size, position):
                 position = end
-                # Written by lines, so that no sequence of control characters is cut in two.
+                # Only whole lines are written, so that no escape sequence is split before it is removed.
                 lines, newline, rest = (rest + decoder.decode(data)).rpartition("\n")
                 _write(lines + newline, is_terminal)
             _write(rest, is_terminal)
@@ -311,7 +311,7 @@ def _write(text: str, is_terminal: bool) -> None:
 
 def _status(progress: Progress, now: float | None) -> str:
     forecast = progress.forecast(now)
-    left = "" if forecast.seconds is None or now is None else f", {to_go(forecast)}"
+    left = "" if forecast.seconds is None or now is None else f", {time_left(forecast)}"
     repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
         f"{forecast.fraction:.0%} done{left}, {progress.reports} reports, {progress.length_trained} "
@@ -321,7 +321,7 @@ def _status(progress: Progress, now: float | None) -> str:
 
 def _capacity(progress: Progress, *, runs: bool) -> dict[str, Any]:
     spending = progress.trials.spending
-    if not runs:  # what a driver that died has left in the log is there no more
+    if not runs:  # After a driver has died, the log still has its workers.
         return {"slots": 0, "slots_in_use": 0, "nodes": []}
     nodes = [{"node": node.name, "slots": node.slots, "trials": node.trials} for node in nodes_of(spending)]
     return {"slots": spending.slots, "slots_in_use": len(spending.live), "nodes": nodes}
@@ -355,38 +355,38 @@ def _bracket_record(bracket: BracketView) -> dict[str, Any]:
 
 
 def _stop_when(spec: ExperimentSpec, settings: ChangeSettings | None) -> dict[str, float | None]:
-    """The bounds that hold now."""
+    """Return the current goal and the time limit in seconds, each None if not set."""
     bounds = spec if settings is None else settings
     return {"metric_at": bounds.stop_at, "max_time": bounds.max_seconds}
 
 
-def _where(spec: ExperimentSpec) -> Iterator[str]:
+def _backend(spec: ExperimentSpec) -> Iterator[str]:
     if spec.ray is not None:
         yield f"runs on a Ray cluster{'' if spec.ray.address is None else f', {spec.ray.address}'}"
 
 
-def _enough(stop_when: Mapping[str, float | None], spec: ExperimentSpec) -> Iterator[str]:
+def _bounds(stop_when: Mapping[str, float | None], spec: ExperimentSpec) -> Iterator[str]:
     if (metric := stop_when["metric_at"]) is not None:
         yield f"stops when {spec.metric} is {format_value(metric)} or better"
     if (seconds := stop_when["max_time"]) is not None:
-        yield f"stops when it has run for {format_duration(seconds)}"
+        yield f"stops after {format_duration(seconds)}"
 
 
 def _code(provenance: Mapping[str, Any]) -> Iterator[str]:
     if not provenance:
         return
-    source = f"as experiment {provenance['from']}; " if "from" in provenance else ""
+    source = f"again, from experiment {provenance['from']}, " if "from" in provenance else ""
     git = provenance.get("git")
     commit = f", commit {git['commit'][:10]}" if git else ""
     branch = f" of {git['branch']}" if git and git["branch"] else ""
     yield f"run {source}with Ashwood {provenance['ashwood']}, Python {provenance['python']}{commit}{branch}"
     if (unrecorded := dirt(provenance)) is not None:
-        yield f"then, {unrecorded}"
+        yield f"at that time, {unrecorded}"
 
 
 def _describe_request(request: PendingRequest, unit: Unit) -> str:
     if isinstance(request, UnreadableRequest):
-        return f"a request that cannot be read, and will be refused ({request.why})"
+        return f"an unreadable request, which will be refused ({request.why})"
     return describe_event(request, unit)
 
 
@@ -394,17 +394,17 @@ def _notes(record: ExperimentRecord) -> Iterator[str]:
     if record.labels:
         yield f"labels: {', '.join(record.labels)}"
     if record.archived:
-        yield f"archived; ashwood archive {record.id} --undo"
+        yield f"archived; to undo: ashwood archive {record.id} --undo"
     if record.damage is not None:
         yield f"damaged: {record.damage}"
 
 
 def _waits(state: str, progress: Progress, before: str | None) -> Iterator[str]:
-    """What the driver waits for: ``before`` it starts trials, or while it pauses or stops."""
+    """Yield what the driver waits for: ``before`` until it starts, or trials while the experiment pauses or stops."""
     if before is not None:
-        yield f"waits for {brief(before, LONGEST_ERROR)}"
+        yield f"waiting for {brief(before, LONGEST_ERROR)}"
     if state in (ExperimentState.PAUSING, ExperimentState.STOPPING) and progress.waits_for:
-        yield f"{state}: waits for {named_trials(progress.waits_for)} to finish a step and save"
+        yield f"{state}: waiting for {named_trials(progress.waits_for)} to finish a step and save"
 
 
 def _with_summary(home: Home, record: ExperimentRecord) -> ExperimentRecord:
@@ -439,8 +439,8 @@ def _record(row: TrialRow, spec: ExperimentSpec, storage: Storage) -> dict[str, 
 
 
 def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: str | None) -> None:
-    """Lines that are comments of the YAML below them, so that all of it can be pasted; ``seen`` is one of them."""
-    import yaml  # a list of experiments should not wait for it
+    """Print a trial as YAML with comments, so that all lines can be pasted; the line ``seen`` is a comment, too."""
+    import yaml  # slow to import, and `ashwood list` doesn't need it
 
     metric, checkpoint = brief(spec.metric, _LONGEST_NAME), row.best_checkpoint
     if row.metric is not None:
@@ -451,7 +451,7 @@ def _print_trial(row: TrialRow, spec: ExperimentSpec, storage: Storage, seen: st
     if seen is not None:
         say(f"# {seen}")
     if checkpoint is None:
-        say("# it has no checkpoint")
+        say("# no checkpoint")
     else:
         place = storage.locate(checkpoint.path)
         missing = "" if "://" in place or Path(place).is_dir() else " (missing)"

@@ -1,8 +1,8 @@
-"""Text on its way to a terminal, a file or a pipe: without control characters, in any locale.
+"""Text for a terminal, a file or a pipe: without control characters, in any locale.
 
-Names, labels, metrics and errors are texts of users and of training code. They can hold anything, also what changes a
-terminal's title or hides the lines above. All output of commands passes `printable`, either in `say` or in the console
-of `ashwood.cli.output`.
+Names, labels, metrics and errors come from users and training code. They can contain anything, even sequences that
+change the title of a terminal or hide lines. All output of commands passes `printable`, either in `say` or in the
+console of `ashwood.cli.output`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import typer
 
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all control characters but tab and line feed
-    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # direction of writing, and invisible ones
-    "\ud800-\udfff\U000e0000-\U000e007f]"  # halves of characters, and tags
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # text direction, invisible characters
+    "\ud800-\udfff\U000e0000-\U000e007f]"  # surrogates and tags
 )
 _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-"""What colors text, moves the cursor or sets the title."""
+"""An escape sequence that colors text, moves the cursor or sets the title."""
 _PLAIN = {"…": ".", "–": "-", "—": "-", "·": "-", "→": ">", "×": "x", "≤": "<", "≥": ">", "✓": "v", "✗": "x", "▸": ">"}
 _PLAIN |= {"↑": "^", "━": "=", "╸": "=", "╺": "-", "─": "-", "│": "|", "“": '"', "”": '"', "‘": "'", "’": "'"}
 _ERRORS = "ashwood.plain"
@@ -42,7 +42,7 @@ def on_one_line(text: str) -> str:
 
 def brief(text: str, columns: int) -> str:
     """Return a text on one line, cut to columns of a terminal, with … in place of what is left out."""
-    longest = 4 * columns  # more is cut anyway, and may be megabytes
+    longest = 4 * columns  # The rest would be cut anyway, and processing it is slow if it has megabytes.
     return cut(on_one_line(text[:longest]) + text[longest:][:1], columns)
 
 
@@ -57,12 +57,12 @@ def cut(line: str, columns: int) -> str:
 
 
 def without_sequences(text: str) -> str:
-    """Return what a program printed with its colors and progress bars as plain lines."""
+    """Return the output of a program as plain lines, without its colors; each state of a progress bar is a line."""
     return printable(_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def from_argument(text: str) -> str:
-    """Return a text of the command line as UTF-8, whatever the locale."""
+    """Return an argument of the command line decoded as UTF-8, in any locale."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
@@ -77,7 +77,7 @@ def say(
 ) -> None:
     """Print a text of one or more lines without control characters."""
     shown = printable(text)
-    # Not left to click, which writes UTF-8 to a terminal of another encoding.
+    # The stream is passed explicitly.  Otherwise click would write UTF-8 even to a terminal with another encoding.
     out = file if file is not None else sys.stderr if err else sys.stdout
     typer.echo(typer.style(shown, fg=fg, bold=bold or None) if fg or bold else shown, out, nl=nl)
 
@@ -88,11 +88,11 @@ def warn(message: str) -> None:
 
 
 class OutputLost(Exception):
-    """Standard output can't be written. The text says why, and is empty if its reader, such as ``head``, is gone."""
+    """Standard output cannot be written; the text is the reason, or empty if a reader such as ``head`` has exited."""
 
 
 class _Descriptor(io.FileIO):
-    """Standard output or error. What standard error can't take is dropped."""
+    """Standard output or standard error.  If standard error cannot be written, its text is dropped."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -104,20 +104,21 @@ class _Descriptor(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Let standard output and error take any text in any locale, and be there although they were closed.
+    """Make standard output and error accept any text in any locale, and replace closed standard streams.
 
-    A descriptor that is closed would be given to the next file that is opened, such as the database.
+    If a standard descriptor is closed, the next file that is opened gets it. That could be the database, and a print
+    would then write into it.
     """
     codecs.register_error(_ERRORS, _plain)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         stream = getattr(sys, name)
         if stream is None and number == 0:
             sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
-        elif number and stream is getattr(sys, f"__{name}__"):  # and the caller has not replaced it
+        elif number and stream is getattr(sys, f"__{name}__"):  # not replaced by the caller
             buffer = io.BufferedWriter(_Descriptor(number, "w", closefd=False))
             encoding = "utf-8" if stream is None else stream.encoding
             by_line = number == _STDERR if stream is None else stream.line_buffering or stream.write_through
@@ -127,7 +128,7 @@ def prepare_streams() -> None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Lead a stream to nowhere, so that Python can end without an error about what is left in its buffer."""
+    """Redirect a stream to the null device, so that Python can flush its buffer at exit without an error."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -136,7 +137,7 @@ def abandon(stream: TextIO) -> None:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for characters that an encoding does not have, by one of the same width where there is one."""
+    """Replace characters that an encoding does not have, by similar ones of the same width if there are any."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(_PLAIN.get(each, "?") for each in error.object[error.start : error.end]), error.end

@@ -1,4 +1,4 @@
-"""``ashwood timeline``: worker × time as a page."""
+"""``ashwood timeline``: a page that shows what each worker did over time."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from ashwood.figures import Figures
 
 
 def write_timeline(home: str | None, experiment: int, out: Path) -> None:
-    """Write a page that needs nothing else, not even a network."""
+    """Write a self-contained page, which needs no network."""
     if out.suffix.lower() != ".html":
-        raise AshwoodError(
-            f"--out {out}: the file must end in .html; its page has a button that saves a picture (to draw one here "
-            "would take a browser)"
-        )
+        raise AshwoodError(f"--out {out}: the file must end in .html; the page has a button that saves a picture")
     with open_home(home) as opened:
         log = opened.store.log(experiment)
         figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
@@ -24,5 +21,5 @@ def write_timeline(home: str | None, experiment: int, out: Path) -> None:
         config = {"displaylogo": False, "showSendToCloud": False}
         figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
     except OSError as error:
-        raise AshwoodError(f"can't write {out}: {error.strerror}") from error
+        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
     say(f"Wrote {out}.")

@@ -1,4 +1,4 @@
-"""``ashwood ui``: the dashboard of a home, on this machine."""
+"""``ashwood ui``: the dashboard of a home."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ PORT = 8642
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ui:
-    """Options of the command.
+class DashboardOptions:
+    """Options of ``ashwood ui``.
 
     Attributes:
-        host: the address to listen at.
-        port: where; None: 8642, or the next that is free.
-        read_only: whether nothing may be changed.
-        with_token: ask for a token on loopback, too.
-        allowed_hosts: further names under which browsers ask for it.
-        browser: open a browser; None: where there seems to be one.
+        host: address to listen on.
+        port: port to listen on, or None for 8642 or the next free one.
+        read_only: whether changes are refused.
+        with_token: whether a token is required on loopback, too.
+        allowed_hosts: additional host names that browsers may use.
+        browser: whether to open a browser, or None to open one if there seems to be one.
     """
 
     host: str = "127.0.0.1"
@@ -40,25 +40,25 @@ class Ui:
     browser: bool | None = None
 
 
-def serve_dashboard(home: str | None, ui: Ui) -> None:
-    """``ashwood ui``.
+def serve_dashboard(home: str | None, ui: DashboardOptions) -> None:
+    """Run ``ashwood ui``.
 
     Raises:
-        AshwoodError: the libraries aren't installed, there is no such home, or the address can't be had.
+        AshwoodError: the libraries are not installed, there is no such home, or the address cannot be used.
     """
     try:
         from ashwood.dashboard.guard import bare, is_everywhere, rules_for
         from ashwood.dashboard.server import listen, serve
     except ImportError as error:
         raise AshwoodError(
-            f"the dashboard needs more than is installed ({error}): pip install 'ashwood[ui]'"
+            f"the dashboard needs packages that are not installed ({error}): pip install 'ashwood[ui]'"
         ) from error
-    # A home that was named has to be there; the one of this directory may come later.
+    # A home that the user named must exist.  The default one of this directory is created if it does not.
     with open_home(home, create=home is None) as opened:
         name = opened.name
     host = bare(ui.host)
-    taken = listen(host, PORT if ui.port is None else ui.port, or_next=ui.port is None)
-    port = taken.getsockname()[1]
+    listening = listen(host, PORT if ui.port is None else ui.port, or_next=ui.port is None)
+    port = listening.getsockname()[1]
     own_names = [socket.gethostname(), socket.getfqdn()] if is_everywhere(host) else []
     rules = rules_for(
         host, port, with_token=ui.with_token, allowed_hosts=[*ui.allowed_hosts, *own_names], read_only=ui.read_only
@@ -66,36 +66,37 @@ def serve_dashboard(home: str | None, ui: Ui) -> None:
     url = address(own_names[0] if own_names else host, port, rules.token)
 
     def ready() -> None:
-        say(f"{name} is at {url}")
-        say("Ctrl-C ends the dashboard; experiments go on.", err=True)
+        say(f"The dashboard of {name} is at {url}")
+        say("Ctrl-C ends the dashboard; experiments continue.", err=True)
         if rules.token is not None:
-            what = "look" if ui.read_only else "look, and change everything"
-            say(f"Whoever has this address can {what}; what is sent isn't encrypted.", err=True)
-        # Other users can read what a browser is started with.
+            what = "see everything" if ui.read_only else "see and change everything"
+            say(f"Anyone with this URL can {what}; the connection is not encrypted.", err=True)
+        # With a token, no browser is opened by default: other users of the machine could read the URL with the token
+        # in the browser's command line.
         if _has_browser() and rules.token is None if ui.browser is None else ui.browser:
             webbrowser.open(url)
 
     steering = None if ui.read_only else HomeSteering(home)
-    serve(taken, rules, lambda: open_home(home), name=name, steering=steering, ready=ready)
+    serve(listening, rules, lambda: open_home(home), name=name, steering=steering, ready=ready)
 
 
 def address(host: str, port: int, token: str | None) -> str:
-    """What to open in a browser."""
+    """Return the URL to open in a browser."""
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + ("" if token is None else f"?token={token}")
 
 
 def _has_browser() -> bool:
-    """Whether a person sits at this machine, before a screen."""
+    """Return whether the user seems to sit at this machine, with a display."""
     if "SSH_CONNECTION" in os.environ or not sys.stdout.isatty():
         return False
     return sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
 
 
 class HomeSteering:
-    """Has things done to the experiments of a home, as the commands of the same names do.
+    """The dashboard's control of the experiments of a home; its methods do what the commands of the same names do.
 
-    What drives experiments is imported when it is needed, so that the first page is there sooner.
+    The engine is imported when it is needed, so that the dashboard starts faster.
     """
 
     def __init__(self, home: str | None) -> None:
@@ -103,7 +104,7 @@ class HomeSteering:
         self._activating = Lock()
 
     def ask(self, experiment: ExperimentId, request: Request) -> None:
-        """Of the driver where one lives, or done here."""
+        """Send a request to the driver, or carry it out here if no driver is running."""
         from ashwood.engine.control import ask
 
         with open_home(self._home) as opened:
@@ -112,12 +113,12 @@ class HomeSteering:
     def activate(self, experiment: ExperimentId) -> None:
         """Start a driver in the background."""
         from ashwood.cli.activate import activate_experiment
-        from ashwood.cli.where import Where
+        from ashwood.cli.where import BackendOptions
 
-        # Whoever asks for the same a moment later is told that it runs.
+        # One at a time: a second request for the same experiment is then refused because it is running.
         with self._activating:
-            said = activate_experiment(self._home, experiment, workers=None, where=Where())
-        say(said)  # After the lock is released: the output may block.
+            message = activate_experiment(self._home, experiment, workers=None, where=BackendOptions())
+        say(message)  # After the lock is released: the output may block.
 
     def annotate(
         self,
@@ -127,6 +128,6 @@ class HomeSteering:
         labels: list[str] | None = None,
         archived: bool | None = None,
     ) -> None:
-        """Change what lists show."""
+        """Change the name, labels or archived flag of an experiment; None leaves a value unchanged."""
         with open_home(self._home) as opened:
             opened.store.annotate(experiment, name=name, labels=labels, archived=archived)

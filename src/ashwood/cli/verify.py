@@ -15,7 +15,7 @@ from ashwood.eventlog.port import ExperimentId
 
 
 class _Report:
-    """Prints what checks find, repairs it if wanted, and counts what is left."""
+    """A report of checks: prints their findings, repairs them if ``repair`` is set, and counts remaining problems."""
 
     def __init__(self, *, repair: bool, json: bool) -> None:
         self.left = self.repaired = self.repairable = 0
@@ -63,7 +63,7 @@ class _Report:
         say(on_one_line(f"{whose}{'note: ' if finding.is_harmless else ''}{finding.problem}{why}{after}"))
 
     def end(self, experiments: int) -> bool:
-        """Print the totals of checks of so many experiments; return whether no problem is left."""
+        """Print the totals of the checks of ``experiments`` experiments; return whether no problem is left."""
         if self.json:
             print_json({"experiments": experiments, "problems": self.left, "findings": self._records})
         elif self.left:
@@ -73,7 +73,7 @@ class _Report:
 
 
 def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, json: bool) -> bool:
-    """``ashwood verify``, of one experiment or, if that is None, of all; return whether no problem is left."""
+    """Run ``ashwood verify`` for one experiment, or for all if it is None; return whether no problem is left."""
     report = _Report(repair=repair, json=json)
     with ExitStack() as stack:
         # A home with a damaged write-ahead log can be opened for reading only, so that nothing is lost.
@@ -94,7 +94,7 @@ def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, j
 def _verify_experiment(home: Home, experiment: ExperimentId, report: _Report) -> None:
     with ExitStack() as stack:
         if report.repair:
-            # No driver may begin meanwhile, and no worker of a former one may save.
+            # During a repair no driver may start, and no worker of a former driver may save a checkpoint.
             lease = stack.enter_context(home.lease(experiment))
             clear_former_workers(home.directory(experiment) / "workers.lock")
             check = ExperimentCheck(home, experiment, lease.token, lease.beat)

@@ -1,4 +1,4 @@
-"""``ashwood watch``: a running experiment on the whole of a terminal, from its record alone."""
+"""``ashwood watch``: a running experiment on the whole terminal, read from its event log only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ashwood.cli.keys import Keys
 from ashwood.cli.ladder import Promotions, promotions, render_ladder
 from ashwood.cli.output import make_console
 from ashwood.cli.picture import NARROW, render_bar, render_trials
-from ashwood.cli.progress import Reporter, clock_time, going_on, how_it_ended, leaving, named_trials, what_next
+from ashwood.cli.progress import Reporter, clock_time, how_it_ended, how_to_resume, leaving, named_trials, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import load, load_progress
@@ -33,31 +33,31 @@ from ashwood.views.descriptions import describe_decisions, describe_event
 from ashwood.views.progress import Progress
 
 _SLICE = 0.25
-"""Seconds of reading between two looks at the keyboard."""
+"""Seconds of reading between two checks of the keyboard."""
 _CHUNK = 500
 _FRESH = 3.0
-"""Seconds that a promotion stands out."""
+"""Seconds for which a promotion is highlighted."""
 _KEPT = 50
 _LOOKED_BACK = 10 * _KEPT
 _MOST_BEST = 10
 _MOST_NEWS = 3
 _MOST_DECISIONS = 5
-"""Of an entry: where a search is done, one closes thousands of trials."""
+"""Decisions of an entry that are shown: the last entry of a search can stop thousands of trials."""
 _FEWEST_LATEST = 2
 _STILL_LATEST = 5
 _LONGEST = 500
-"""Characters of a line that are looked at: an error can be a book."""
+"""Characters of a message that are processed: an error can be very long."""
 _ROOMY = 22
-"""Lines of a terminal that has room for empty ones."""
+"""Height of a terminal from which on there are empty lines between the parts."""
 _LEAVE = frozenset("qQ\x04")
 _SUSPEND = "\x1a"
 
 
 def watch_experiment(home: str | None, experiment: int, *, interval: float, best: int | None, once: bool) -> None:
-    """Show an experiment until it ends or somebody leaves; just once where nobody could leave."""
+    """Show an experiment until it ends or the user leaves; only once if the output is not a terminal."""
     console = make_console()
     with open_home(home) as opened:
-        following = Following(opened, experiment)
+        following = LogFollower(opened, experiment)
         try:
             if once or not sys.stdout.isatty() or console.is_dumb_terminal:
                 following.catch_up()
@@ -68,8 +68,8 @@ def watch_experiment(home: str | None, experiment: int, *, interval: float, best
         console.print(render(following.seen, following.now(), console, best=best))
 
 
-def _watch(following: Following, console: Console, interval: float, best: int | None) -> bool:
-    """Draw until the experiment has ended (True), or until somebody leaves (False)."""
+def _watch(following: LogFollower, console: Console, interval: float, best: int | None) -> bool:
+    """Draw until the experiment has ended (return True) or the user leaves (return False)."""
     more = following.take(_SLICE)
     if following.is_over and not more:
         return True
@@ -88,11 +88,11 @@ def _watch(following: Following, console: Console, interval: float, best: int | 
     return True
 
 
-class Following:
-    """Reads the record of an experiment as it grows, and never anything twice.
+class LogFollower:
+    """A reader of an experiment's event log that reads new entries, each once.
 
     Attributes:
-        seen: what there is to be seen of it.
+        seen: state of the experiment that is displayed.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId) -> None:
@@ -103,7 +103,7 @@ class Following:
         self.seen = Watcher(experiment, spec)
         snapshot = home.snapshot(experiment)
         if is_over(home.store.record(experiment).state):
-            # There is nothing to forecast, and what happened last is not shown.
+            # Neither a forecast nor the latest events are shown, so the progress is enough.
             if (found := load_progress(spec, snapshot, self._log)) is not None:
                 progress, self._after = found
                 self.seen.start_from(progress, None, [])
@@ -115,21 +115,22 @@ class Following:
 
     @property
     def is_over(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Whether the experiment has ended or stopped."""
         return is_over(self.seen.progress.state)
 
     def now(self) -> float | None:
-        """The time; None: nobody works on it, or it isn't known yet how it stands."""
+        """Return the time, or None if no driver is running or the log has not been read to its end."""
         return time.time() if self.seen.is_driven and self.seen.complete else None
 
     def catch_up(self) -> None:
-        """Read all there is."""
+        """Read the log to its end."""
         while self.take(_SLICE):
             pass
 
     def take(self, seconds: float) -> bool:
-        """Read what there is, for so many seconds at most; returns whether there is more."""
-        # Asked before reading: what a driver recorded before it let go is read then.
+        """Read new entries for at most ``seconds``; return whether there are more."""
+        # Whether a driver runs is checked before the log is read.  If it has ended, its last entries are then in the
+        # log, so that an experiment never looks interrupted because they were not read.
         record = self._home.store.record(self.seen.id)
         driven = self._home.is_driven(self.seen.id)
         until = time.monotonic() + seconds
@@ -146,25 +147,27 @@ class Following:
                     break
         if entries:
             self.seen.observe(entries)
-        self.seen.stands(record.name, driven=driven, complete=not more, at=time.time())
+        self.seen.set_state(record.name, driven=driven, complete=not more, at=time.time())
         return more
 
 
-class _Said(NamedTuple):
+class _Notice(NamedTuple):
+    """A message of the reporter, with its time."""
+
     at: float
     message: str
     style: str
 
 
 class Watcher(Reporter):
-    """What there is to be seen of an experiment by one who reads its record.
+    """A reporter that collects what the display shows of an experiment.
 
     Attributes:
-        name: what it is called now.
-        is_driven: whether somebody works on it.
-        complete: whether all that is recorded was read.
-        said: what is news.
-        latest: what happened last, of what led to something.
+        name: current name of the experiment.
+        is_driven: whether a driver is running.
+        complete: whether the event log has been read to its end.
+        notices: latest warnings and news.
+        latest: latest entries that led to a decision or are worth showing for another reason.
     """
 
     def __init__(self, experiment: ExperimentId, spec: ExperimentSpec) -> None:
@@ -173,14 +176,14 @@ class Watcher(Reporter):
         self.name = spec.name
         self.is_driven = False
         self.complete = False
-        self.said: deque[_Said] = deque(maxlen=_KEPT)
+        self.notices: deque[_Notice] = deque(maxlen=_KEPT)
         self.latest: deque[Entry] = deque(maxlen=_KEPT)
         self._at = 0.0
         self._experiment: Experiment | None = Experiment(spec)
         self._promoted: deque[tuple[float, Promotions]] = deque()
 
     def start_from(self, progress: Progress, experiment: Experiment | None, latest: Sequence[Entry]) -> None:
-        """Take what was read before, and the latest entries of it."""
+        """Start from a snapshot and the latest entries before it."""
         self.folded(progress)
         self._experiment = experiment
         self._keep(latest)
@@ -194,15 +197,15 @@ class Watcher(Reporter):
     def _keep(self, entries: Sequence[Entry]) -> None:
         self.latest.extend(filter(_leads_to_something, entries))
 
-    def stands(self, name: str, *, driven: bool, complete: bool, at: float) -> None:
-        """What isn't in the log: its name, whether somebody drives it, and whether this is all of it."""
+    def set_state(self, name: str, *, driven: bool, complete: bool, at: float) -> None:
+        """Set what is not in the log: the name, whether a driver is running, and whether all of it was read."""
         self.name, self.is_driven, self.complete = name, driven, complete
-        # While it is only read, there is nothing to foretell.
+        # Before the log has been read to its end, a forecast would be about the past.
         self.progress.search = None if self._experiment is None or not complete else self._experiment.search
         self.progress.look(at)
 
     def just_promoted(self, now: float) -> Promotions:
-        """How many went on in the last few seconds, or since this was asked last."""
+        """Return how many trials of each rung were promoted in the last 3 s, or since an older last call."""
         promoted = promotions(self.progress.ladder)
         self._promoted.append((now, promoted))
         while len(self._promoted) > 1 and self._promoted[1][0] <= now - _FRESH:
@@ -211,23 +214,23 @@ class Watcher(Reporter):
         return {place: max(0, count - before[place]) for place, count in promoted.items()}
 
     def say_warning(self, message: str) -> None:
-        self.said.append(_Said(self._at, f"warning: {message}", "yellow"))
+        self.notices.append(_Notice(self._at, f"warning: {message}", "yellow"))
 
     def say_news(self, message: str) -> None:
-        self.said.append(_Said(self._at, message, "bold"))
+        self.notices.append(_Notice(self._at, message, "bold"))
 
-    def _tell(self, entry: Entry) -> None:
+    def _show(self, entry: Entry) -> None:
         self._at = entry.at
-        super()._tell(entry)
+        super()._show(entry)
 
 
 def _leads_to_something(entry: Entry) -> bool:
-    return bool(_worth_telling(entry.decisions)) or not isinstance(
+    return bool(_worth_showing(entry.decisions)) or not isinstance(
         entry.event, ValidationReported | CheckpointSaved | AttemptStarted | AttemptEnded
     )
 
 
-def _worth_telling(decisions: Sequence[Decision]) -> list[Decision]:
+def _worth_showing(decisions: Sequence[Decision]) -> list[Decision]:
     return [decision for decision in decisions if not isinstance(decision, DeleteCheckpoint)]
 
 
@@ -237,14 +240,14 @@ def _worth_telling(decisions: Sequence[Decision]) -> list[Decision]:
 def render(
     seen: Watcher, now: float | None, console: Console, *, height: int | None = None, best: int | None = None
 ) -> RenderableType:
-    """A screenful, of so many lines; or, where there is no end to the lines, a still picture.
+    """Return the display of an experiment that fits a screen, or of any height to be printed once.
 
     Args:
-        seen: what there is to be seen.
-        now: the time; None: nobody works on it.
-        console: tells the width.
-        height: of the screen; None: it is no screen.
-        best: how many trials at most; None: what there is room for.
+        seen: state of the experiment.
+        now: current time, or None if no driver is running.
+        console: console, for its width.
+        height: lines of the screen, or None if the display is printed once.
+        best: largest number of trials, or None for as many as fit.
     """
     progress, width = seen.progress, console.width
     moved = seen.just_promoted(now or time.time()) if height is not None and seen.complete else None
@@ -258,7 +261,7 @@ def render(
         return Group(*_joined([Group(title, bar), ladder, trials, *_groups(latest, notices)], gap))
     head = Group(title, *notices, bar)
     left = height - sum(len(console.render_lines(part)) for part in (head, ladder)) - 3 * len(gap)
-    # Who asks for so many trials is shown fewer events for it.
+    # If the user asked for a number of trials, they have priority over events.
     kept = left // 3 if best is None else min(_FEWEST_LATEST, left // 3)
     seen_line = progress.describe_seen() is not None
     rows = max(1, min(wanted, left - 1 - seen_line - kept))
@@ -294,7 +297,7 @@ def _is_interrupted(seen: Watcher) -> bool:
 
 
 def _notices(seen: Watcher) -> Iterator[Text]:
-    """What is the matter, and what to do about it."""
+    """Yield lines about the state that need attention, and what to do."""
     for line in _matters(seen):
         yield Text(on_one_line(line[:_LONGEST]), style="yellow")
 
@@ -302,13 +305,13 @@ def _notices(seen: Watcher) -> Iterator[Text]:
 def _matters(seen: Watcher) -> Iterator[str]:
     progress = seen.progress
     if not seen.complete:
-        yield "reading what was recorded so far …"
+        yield "reading the event log …"
     elif _is_interrupted(seen):
-        yield "its driver is gone; what it recorded is safe"
-        yield from going_on(seen.id, None)
+        yield "The driver process has stopped. No recorded results are lost."
+        yield from how_to_resume(seen.id, None)
     elif progress.state is ExperimentState.CREATED:
         if not seen.is_driven:
-            yield f"it hasn't begun; begin with: ashwood resume {seen.id}"
+            yield f"Not started yet. To start: ashwood resume {seen.id}"
     elif not progress.state.active:
         yield from how_it_ended(seen.id, progress)
         yield from what_next(seen.id, progress)
@@ -318,26 +321,26 @@ def _matters(seen: Watcher) -> Iterator[str]:
             progress.leaving.why,
         )
         if trials := progress.waits_for:
-            yield f"waits for {named_trials(trials)} to finish a step and save"
+            yield f"waiting for {named_trials(trials)} to finish a step and save"
     elif not progress.trials.spending.slots:
         yield "waiting for workers"
 
 
 def _latest(seen: Watcher, lines: int, *, brief: bool) -> list[Text]:
-    """News, then what happened last, the latest at the bottom."""
+    """Return the latest notices, then the latest events, each with the newest at the bottom."""
     most = min(_MOST_NEWS, lines // 2)
-    news = list(seen.said)[-most:] if most else []
+    news = list(seen.notices)[-most:] if most else []
     rest = lines - len(news)
     events = list(seen.latest)[-rest:] if rest else []
-    told = [_line(at, message, style) for at, message, style in news]
-    return [*told, *(_line(entry.at, _summary(entry, seen.spec, brief=brief), "dim") for entry in events)]
+    notices = [_line(at, message, style) for at, message, style in news]
+    return [*notices, *(_line(entry.at, _summary(entry, seen.spec, brief=brief), "dim") for entry in events)]
 
 
 def _summary(entry: Entry, spec: ExperimentSpec, *, brief: bool) -> str:
-    """What happened and was decided; if ``brief``, what was decided, if anything was."""
-    worth_telling = _worth_telling(entry.decisions)
-    more = len(worth_telling) - _MOST_DECISIONS
-    decided = describe_decisions(worth_telling[:_MOST_DECISIONS], spec.unit)
+    """Return the event and the decisions of an entry; if ``brief``, only the decisions unless there are none."""
+    worth_showing = _worth_showing(entry.decisions)
+    more = len(worth_showing) - _MOST_DECISIONS
+    decided = describe_decisions(worth_showing[:_MOST_DECISIONS], spec.unit)
     decided += f"; and {more} more" if more > 0 else ""
     if brief and decided:
         return decided

@@ -14,15 +14,15 @@ from ashwood.experiment.spec import RayCluster
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """What the command line says of it; None: what the file, or the recorded experiment, says.
+class BackendOptions:
+    """Options of the backend; each is None if the file or the recorded experiment decides.
 
     Attributes:
         backend: ``local`` or ``ray``.
-        ray_address: the head of the Ray cluster, which implies ``ray``.
+        ray_address: address of the head of the Ray cluster, which implies ``ray``.
 
     Raises:
-        ConfigError: that is no address, or it is one of a cluster that isn't wanted.
+        ConfigError: the address is wrong, or it is combined with the backend ``local``.
     """
 
     backend: str | None = None
@@ -31,26 +31,26 @@ class Where:
     def __post_init__(self) -> None:
         if self.ray_address is not None:
             if self.backend == "local":
-                raise ConfigError([Problem("", "is for --backend ray, not for local", "--ray-address")])
+                raise ConfigError([Problem("", "needs --backend ray, not local", "--ray-address")])
             parse_backend({"type": "ray", "address": self.ray_address})
 
     @property
     def overrides(self) -> list[str]:
-        """The values that go over those of a file, the way ``--set`` takes them."""
+        """The options as values for ``--set``, which replace those of a file."""
         if self.backend == "local":
             return ["backend=local"]
-        # What else the file says of the cluster stays.
+        # Only these keys are replaced; the file's other settings of the cluster stay.
         kind = [] if self.backend is self.ray_address is None else ["backend.type=ray"]
         return kind if self.ray_address is None else [*kind, f"backend.address={json.dumps(self.ray_address)}"]
 
     @property
     def options(self) -> list[str]:
-        """The same for another command."""
+        """The options as arguments for another command."""
         given = {"--backend": self.backend, "--ray-address": self.ray_address}
         return [word for option, value in given.items() if value is not None for word in (option, value)]
 
     def cluster(self, recorded: RayCluster | None) -> Cluster:
-        """The same for a session with an experiment that is recorded to run on a cluster, or on none."""
+        """Return the cluster of a session; ``recorded`` is that of the experiment, or None if it is local."""
         if self.backend is self.ray_address is None:
             return "recorded"
         if self.backend == "local":
@@ -70,7 +70,8 @@ def check_room(loaded: Loaded, workers: int | None = None) -> None:
         ConfigError: no trial fits.
     """
     spec = loaded.spec
-    if spec.ray is not None or spec.slots_per_trial == 1:  # A node that joins a cluster may have room.
+    # On a cluster a node that is large enough may join later.
+    if spec.ray is not None or spec.slots_per_trial == 1:
         return
     environment = dict(os.environ)
     try:

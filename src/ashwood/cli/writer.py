@@ -1,4 +1,4 @@
-"""The thread that writes the output of a driver, so that nothing that reads the output can halt the driver."""
+"""The thread that writes the output of a driver, so that a slow reader of the output cannot block the driver."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import TextIO, cast
 from ashwood.cli.text import say
 
 _FAR_BEHIND = 100
-"""Messages that wait."""
+"""Number of waiting messages from which on lines are left out."""
 _GRACE = 1.0
-"""Seconds after Ctrl-C."""
+"""Seconds to wait for the output after Ctrl-C."""
 
 
 class Writer:
-    """Writes to standard output and standard error from a thread, in the order in which it is asked to.
+    """A thread that writes to standard output and standard error, in the order of the calls.
 
-    The queue has no bound. What waits in it is at most the text of the event log, and the driver keeps
-    the reports of all trials in memory anyway. A bound would mean to lose lines of JSON or to halt the driver.
+    The queue has no limit. It holds at most the text of the event log, and the driver keeps the reports of all trials
+    in memory anyway. With a limit, lines of JSON would be lost or the driver would block.
 
     Attributes:
         out: standard output.
@@ -35,29 +35,29 @@ class Writer:
     def __init__(self) -> None:
         self.out = _unbuffered(sys.stdout)
         self.err = _unbuffered(sys.stderr)
-        # Its put() is reentrant: a signal handler can call it, whatever it interrupts.
+        # put() of SimpleQueue is reentrant, so a signal handler can call it even while it interrupts a put().
         self._queue = SimpleQueue[Callable[[], object] | None]()
         self._thread = threading.Thread(target=self._work, name="ashwood-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin to write, what was asked for earlier first."""
+        """Start the thread, which first writes what is already in the queue."""
         self._thread.start()
 
     def call(self, write: Callable[[], object]) -> None:
-        """Have the thread call a function that writes. Never blocks, and is safe in a signal handler."""
+        """Queue a function that writes.  This never blocks, and is safe in a signal handler."""
         self._queue.put(write)
 
     def echo(self, text: str, *, err: bool = False) -> None:
-        """Have the thread write a line. Never blocks, and is safe in a signal handler."""
+        """Queue a line.  This never blocks, and is safe in a signal handler."""
         self.call(partial(say, text, file=self.err if err else self.out))
 
     @property
     def is_far_behind(self) -> bool:
-        """Whether the reader is so slow that lines about the past moment should be left out."""
+        """Whether the reader is so slow that progress lines, which would be outdated, should be left out."""
         return self._queue.qsize() > _FAR_BEHIND
 
     def close(self) -> None:
-        """Wait until everything is written; Ctrl-C ends the wait, for the case that the output is never read."""
+        """Wait until everything is written.  Ctrl-C ends the wait, because the output may never be read."""
         self._queue.put(None)
         try:
             self._thread.join()
@@ -66,7 +66,7 @@ class Writer:
 
     def _work(self) -> None:
         while (write := self._queue.get()) is not None:
-            # The terminal or pipe can be gone or closed. That must not end the search.
+            # A terminal or pipe that was closed must not end the search.
             with suppress(OSError, ValueError):
                 write()
 
