@@ -356,7 +356,7 @@ def sleep(trial: Any) -> None:
 
 
 class _Clock:
-    """Follows a run and keeps its time; see `ashwood.engine.session.Audience`."""
+    """Follows a run and keeps its time; see `ashwood.engine.session.RunObserver`."""
 
     def __init__(self) -> None:
         self._times: list[float] = []

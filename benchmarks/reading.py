@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tests.engine.instant_backend import InstantBackend, Quiet
 
 from ashwood.config import read_experiment
-from ashwood.engine import open_home, places
+from ashwood.engine import open_home, worker_hosts
 from ashwood.engine.session import Session
 from ashwood.experiment.events import CheckpointSaved, Event
 from ashwood.experiment.spec import ExperimentSpec
@@ -149,7 +149,7 @@ def _run(path: Path, experiment: Mapping[str, Any]) -> None:
     file = path / "experiment.yaml"
     file.write_text(json.dumps(experiment))  # JSON is YAML
     spec = read_experiment(file, overrides=[], default_seed=0).spec
-    places.LocalBackend = _Trainers  # type: ignore[misc,assignment]
+    worker_hosts.LocalBackend = _Trainers  # type: ignore[misc,assignment]
     with open_home(path, create=True) as opened:
         Session.create(opened, spec, at=time.time()).run(Quiet())
 

@@ -19,7 +19,7 @@ from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.torture.rack import Rack, random_cases
 
 from ashwood.config import read_experiment
-from ashwood.engine import open_home, places
+from ashwood.engine import open_home, worker_hosts
 from ashwood.engine.session import Session
 from ashwood.errors import NotFound
 from ashwood.experiment.events import CheckpointSaved, Event, SettingsChanged, ValidationReported
@@ -128,7 +128,7 @@ class _Place:
         loaded = read_experiment(self._file, overrides=[], default_seed=0)
         with open_home(self._home, create=True) as home:
             # All of a real driver, but for the processes that train.
-            places.LocalBackend = partial(_Trainers, reports=reports)  # type: ignore[misc,assignment]
+            worker_hosts.LocalBackend = partial(_Trainers, reports=reports)  # type: ignore[misc,assignment]
             Session.create(home, loaded.spec, at=time.time()).run(Quiet())
 
 

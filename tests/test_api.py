@@ -27,7 +27,7 @@ def run(tmp_path: Path, **fields: object) -> ashwood.Experiment:
     return ashwood.run(objective, home=tmp_path / "home", workers=2, progress=False, **given)  # type: ignore[arg-type]
 
 
-def test_a_search_from_a_few_lines(tmp_path: Path) -> None:
+def test_run_returns_completed_experiment(tmp_path: Path) -> None:
     experiment = run(tmp_path)
     assert experiment.state == "completed"
     frame = experiment.trials()
@@ -66,7 +66,7 @@ def test_grid_searcher_runs_every_point(tmp_path: Path) -> None:
     assert sorted(grid.trials()["hparams.x"]) == [0.0, 0.5, 1.0]
 
 
-def test_what_is_wrong_is_said_in_the_words_of_a_file(tmp_path: Path) -> None:
+def test_run_reports_problems_by_keys_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"searcher\.max_trials") as caught:
         run(tmp_path, searcher={"name": "random", "metric": "loss", "max_length": 2}, hparams={"x": {"type": "duble"}})
     assert len(caught.value.problems) == 2
@@ -76,7 +76,7 @@ def broken(trial: ashwood.Trial) -> None:
     raise ValueError("no such thing")
 
 
-def test_an_experiment_that_fails_raises(tmp_path: Path) -> None:
+def test_run_raises_if_experiment_fails(tmp_path: Path) -> None:
     ways = {0: "failed: every trial failed, the last with: ", 3: "paused: 3 trials failed in the same way .*: "}
     for most, said in ways.items():
         with pytest.raises(AshwoodError, match=rf"experiment \d {said}ValueError: no such thing"):
@@ -92,7 +92,7 @@ def test_an_experiment_that_fails_raises(tmp_path: Path) -> None:
             )
 
 
-def test_functions_that_no_module_holds_are_sent_along(tmp_path: Path) -> None:
+def test_functions_without_module_are_pickled(tmp_path: Path) -> None:
     shift = 0.25
 
     def train(trial: ashwood.Trial) -> None:
@@ -106,7 +106,7 @@ def test_functions_that_no_module_holds_are_sent_along(tmp_path: Path) -> None:
     assert experiment.best_trial.metric == 1.25
 
 
-def test_functions_of_a_script_that_is_run_itself(tmp_path: Path) -> None:
+def test_functions_of_running_script_are_imported_by_name(tmp_path: Path) -> None:
     (tmp_path / "search.py").write_text(
         textwrap.dedent("""
         import ashwood
@@ -126,7 +126,7 @@ def test_functions_of_a_script_that_is_run_itself(tmp_path: Path) -> None:
     assert "state: completed 3" in done.stdout
 
 
-def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
+def test_interrupted_search_resumes(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with pytest.raises(AshwoodError, match="there is no module 'nothing_here'"):
         ashwood.run("nothing_here:train", hparams={}, searcher=SEARCHER, home=home, workers=1, progress=False)
@@ -135,7 +135,7 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     assert experiment.best_trial is None
 
 
-def test_a_script_without_a_guard_is_told_so_and_starts_nothing_twice(tmp_path: Path) -> None:
+def test_script_without_main_guard_fails_in_workers(tmp_path: Path) -> None:
     (tmp_path / "search.py").write_text(
         textwrap.dedent("""
         import ashwood
@@ -150,26 +150,26 @@ def test_a_script_without_a_guard_is_told_so_and_starts_nothing_twice(tmp_path: 
     )
     done = subprocess.run([sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
-    assert 'put the call of ashwood.run() under if __name__ == "__main__":' in done.stderr
+    assert 'Put the call of ashwood.run() under if __name__ == "__main__":' in done.stderr
     assert ashwood.open_experiment(1, home=tmp_path / ".ashwood").state == "paused"
     with pytest.raises(AshwoodError, match="no experiment 2"):
         ashwood.open_experiment(2, home=tmp_path / ".ashwood")
 
 
-def test_a_number_that_is_too_large_is_no_experiment(tmp_path: Path) -> None:
+def test_too_large_id_is_not_found(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(NotFound, match="no experiment 99999999999999999999"):
         ashwood.open_experiment(99_999_999_999_999_999_999, home=tmp_path / "home")
 
 
-def test_hyperparameters_and_data_are_finite(tmp_path: Path) -> None:
+def test_hyperparameters_and_data_must_be_finite(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"hyperparameters\.x\.vals\[1\]: must be a finite number, not \.inf"):
         run(tmp_path, hparams={"x": Categorical((0.5, float("inf")))})
     with pytest.raises(ConfigError, match=r"data\.y: must be a finite number, not \.nan"):
         run(tmp_path, data={"y": float("nan")})
 
 
-def test_an_experiment_is_steered_from_python(tmp_path: Path) -> None:
+def test_requests_from_python(tmp_path: Path) -> None:
     experiment = run(
         tmp_path, searcher=ashwood.RandomSearch(metric="loss", max_length=2, max_trials=4, stop_when={"metric_at": 9})
     )
@@ -191,7 +191,7 @@ def test_an_experiment_is_steered_from_python(tmp_path: Path) -> None:
             end()
 
 
-def test_what_was_described_in_python_runs_once_more(tmp_path: Path) -> None:
+def test_experiment_from_python_can_be_run_again(tmp_path: Path) -> None:
     from ashwood.cli.run import RunOptions, rerun
 
     home = tmp_path / "home"
@@ -265,7 +265,7 @@ def test_experiment_runs_in_the_background(tmp_path: Path) -> None:
     assert experiment.start(workers=2).wait() == "completed"
 
 
-def test_search_continues_where_its_code_was_moved(tmp_path: Path) -> None:
+def test_search_resumes_after_its_code_was_moved(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "code.py").write_text("def train(trial):\n    for _ in trial.steps(): trial.report(loss=1.0)\n")
     with pytest.MonkeyPatch.context() as patch:

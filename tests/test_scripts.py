@@ -176,7 +176,7 @@ print("same class:", type(pickle.loads((experiment.best_checkpoint().directory /
     assert "same class: True" in run(tmp_path, "-c", cells)
 
 
-def test_names_of_the_main_guard_are_explained(tmp_path: Path) -> None:
+def test_names_changed_under_main_guard_are_a_warning(tmp_path: Path) -> None:
     said = run(
         tmp_path,
         "guarded.py",
@@ -204,13 +204,13 @@ def two_arguments(data: Any, trial: ashwood.Trial) -> None: ...
 @pytest.mark.parametrize(
     ("train", "message"),
     [
-        (lambda x: x, r"is called with the trial, not with hyperparameters: .* read trial.hparams.x"),
+        (lambda x: x, r"is called with the trial, not with hyperparameters\. .* read trial.hparams.x"),
         (two_arguments, "two_arguments.data: .*, trial: .* must take one argument, the trial"),
         (3, "train must be a function that takes a trial, not 3"),
-        (partial(two_arguments, Lock()), "'two_arguments' can't be sent to worker processes"),
+        (partial(two_arguments, Lock()), "cannot pickle 'two_arguments' for worker processes"),
     ],
 )
-def test_what_cannot_be_training_code_is_refused_before_there_is_an_experiment(
+def test_invalid_training_code_is_refused_before_experiment_is_created(
     tmp_path: Path, train: Any, message: str
 ) -> None:
     with pytest.raises(TrainingCodeError, match=message):
@@ -229,7 +229,7 @@ def test_large_closure_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             trial.report(loss=len(table))
 
     searcher = ashwood.Single(metric="loss", max_length=1)
-    with pytest.warns(UserWarning, match="'train' carries 0 MB of data along"):
+    with pytest.warns(UserWarning, match="'train' is pickled with 0 MB of data"):
         ashwood.run(train, hparams={"x": 1}, searcher=searcher, home=tmp_path / "home", workers=1, progress=False)
 
 
@@ -237,7 +237,7 @@ def stubborn(trial: ashwood.Trial) -> None:
     import torch_that_is_not_here  # type: ignore[import-not-found]  # noqa: F401
 
 
-def test_error_that_comes_again_is_tried_twice(tmp_path: Path) -> None:
+def test_repeated_error_is_retried_once(tmp_path: Path) -> None:
     searcher = ashwood.RandomSearch(metric="loss", max_length=1, max_trials=2, max_concurrent_trials=1)
     with pytest.raises(ashwood.AshwoodError, match="torch_that_is_not_here"):
         ashwood.run(

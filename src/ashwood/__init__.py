@@ -1,8 +1,23 @@
-"""Ashwood finds good hyperparameters fast, with adaptive ASHA.
+"""Ashwood: hyperparameter search with adaptive ASHA.
 
-Training code needs `Trial` (or `get_trial`); scripts and notebooks that run a search need
-`run` and one of the searchers.  Everything is imported when it is first used, so that
-``import ashwood`` costs a training process next to nothing.
+Scripts and notebooks that run a search use `run` and a searcher.  Training code uses `Trial` or `get_trial`::
+
+    import ashwood
+
+    def train(trial):
+        for step in trial.steps():
+            loss = (trial.hparams.x - 0.3) ** 2 + 1 / (step + 1)
+            trial.report(loss=loss)
+
+    if __name__ == "__main__":
+        experiment = ashwood.run(
+            train,
+            hparams={"x": ashwood.Double(0.0, 1.0)},
+            searcher=ashwood.AdaptiveASHA(metric="loss", max_length=16, max_trials=20),
+        )
+        print(experiment.best_trial)
+
+Each name is imported when it is first used, so ``import ashwood`` takes hardly any time in a training process.
 """
 
 from __future__ import annotations
@@ -20,7 +35,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_NAMES = {
     "ashwood.api.check": ("check",),
     "ashwood.api.experiment": ("Experiment", "create", "open_experiment", "run"),
     "ashwood.api.searchers": ("AdaptiveASHA", "AsyncHalving", "Grid", "RandomSearch", "Single", "SyncHalving"),
@@ -28,7 +43,7 @@ _HOMES = {
     "ashwood.search.space": ("Categorical", "Const", "Double", "Int", "Log"),
     "ashwood.trial": ("Trial", "get_trial"),
 }
-_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = [
     "AdaptiveASHA",
@@ -55,9 +70,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ashwood' has no attribute {name!r}")
-    value = getattr(import_module(_WHERE[name]), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
-"""Every exception that Ashwood raises, on one page.
+"""All public exceptions of Ashwood.
 
-Each message says what was wrong, where, what was expected and what to do.  The
-command line prints the message alone; a traceback is for bugs in Ashwood.
+Each message says what failed, the value, what was expected and what to do.  The command line prints only the
+message; it prints a traceback only for internal errors.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from typing import Any
 
 
 class AshwoodError(Exception):
-    """The base of all errors that a user can act on.
+    """Base class of all errors of Ashwood that a user can act on.
+
+    If an experiment fails, the error has it as an attribute::
+
+        try:
+            experiment = ashwood.run(train, hparams=hparams, searcher=searcher)
+        except ashwood.AshwoodError as error:
+            if error.experiment is None:  # The experiment was not created.
+                raise
+            experiment = error.experiment
 
     Attributes:
-        experiment: the `ashwood.Experiment` that could not be run, or failed, if the error comes from the Python API.
+        experiment: the `ashwood.Experiment` that failed or could not be run, or None.  Only the Python API sets it.
     """
 
     experiment: Any = None
@@ -23,13 +32,13 @@ class AshwoodError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with an experiment file.
+    """A problem in an experiment file, or in the arguments of `ashwood.run`.
 
     Attributes:
-        key: dotted path of the key, for example ``searcher.max_length``; empty for the whole file.
-        message: what is wrong, what was expected, and the nearest right spelling where there is one.
-        file: the file as the user named it; None where the experiment was built in Python.
-        line: 1-based line in the file, None where there is none.
+        key: dotted path of the key, for example ``searcher.max_length``, or an empty string for the whole file.
+        message: what is wrong, what was expected, and the nearest valid spelling if there is one.
+        file: path of the file as the user wrote it, or None if the experiment was described in Python.
+        line: line in the file, counted from 1, or None if it is not known.
     """
 
     key: str
@@ -38,12 +47,16 @@ class Problem:
     line: int | None = None
 
     def __str__(self) -> str:
-        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
-        return ": ".join(part for part in (place, self.key, self.message) if part)
+        position = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        return ": ".join(part for part in (position, self.key, self.message) if part)
 
 
 class ConfigError(AshwoodError):
-    """An experiment's description is wrong; ``problems`` holds everything that is, not only the first."""
+    """The description of an experiment is invalid.
+
+    Attributes:
+        problems: all problems, not only the first one.
+    """
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -51,60 +64,60 @@ class ConfigError(AshwoodError):
 
 
 class SearchError(AshwoodError):
-    """A search method was told something that can't have happened; its state is unchanged."""
+    """A search method got a report or an exit that is impossible in its state; its state is unchanged."""
 
 
 class IllegalEvent(AshwoodError):
-    """An experiment was told something that can't have happened; its state is unchanged."""
+    """An event or a request is impossible in the present state of an experiment; its state is unchanged."""
 
 
 class EventLogError(AshwoodError):
-    """The durable record can't be read or written."""
+    """An event log, or a file made from it, cannot be read or written."""
 
 
 class DiskFull(EventLogError):
-    """There is no room for the durable record; nothing of what was to be added was added."""
+    """The disk is full, so the event log could not be written; none of the new entries were added."""
 
 
 class LeaseLost(EventLogError):
-    """Another driver has taken the experiment over; nothing of what was to be added was added."""
+    """Another driver owns the experiment now; none of the new entries were added."""
 
 
 class NotFound(AshwoodError):
-    """There is no such experiment, trial, checkpoint or home."""
+    """An experiment, trial, checkpoint or home does not exist."""
 
 
 class ExperimentBusy(AshwoodError):
-    """Another driver owns this experiment."""
+    """Another driver owns the experiment, so this process cannot run or change it."""
 
 
 class RequestRefused(AshwoodError):
-    """What was asked of an experiment can't be done; it is as it was."""
+    """An experiment refused a request, for example to pause after it has ended; nothing was changed."""
 
 
 class CheckpointError(AshwoodError):
-    """A checkpoint is missing or damaged, or the storage of checkpoints can't be reached."""
+    """A checkpoint is missing or damaged, or the storage of checkpoints cannot be used."""
 
 
 class StorageUnreachable(CheckpointError):
-    """The storage of checkpoints can't be reached or used; what is in it may be as good as ever."""
+    """The storage of checkpoints cannot be reached or used; the checkpoints in it may be undamaged."""
 
 
 class ReplayDivergence(EventLogError):
-    """Replaying a log decided otherwise than was recorded; the message names the entry."""
+    """The replay of an event log made a decision that differs from the recorded one; the message names the entry."""
 
 
 class BackendError(AshwoodError):
-    """The backend can't run trials at all (as opposed to one trial failing)."""
+    """The backend cannot run any trial.  If only one trial fails, no such error is raised."""
 
 
 class MachineError(BackendError):
-    """This machine has no room for a trial, or its GPUs can't be reserved: no fault of the training code."""
+    """This machine cannot run a trial, or its GPUs cannot be reserved; the training code is not the cause."""
 
 
 class ClusterError(BackendError):
-    """The cluster can't be used, or has no room for a trial: no fault of the training code."""
+    """The cluster cannot be used, or none of its nodes can run a trial; the training code is not the cause."""
 
 
 class TrainingCodeError(AshwoodError):
-    """The user's training code can't be loaded or was called in the wrong way."""
+    """The user's training code cannot be loaded or called, or it calls Ashwood in a wrong way."""

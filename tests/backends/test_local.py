@@ -32,27 +32,27 @@ from tests.backends.helpers import Make, error, losses, write
 # -- workers --------------------------------------------------------------------------------
 
 
-def test_imports_are_paid_once_a_worker(tmp_path: Path, make: Make) -> None:
+def test_worker_imports_training_code_once(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_once.py", "loss = len(calls)")
     backend = make("code_once:train")
     assert losses(drive(backend, [job(trial=0)])) == [1]
     assert losses(drive(backend, [job(trial=1)])) == [2]
 
 
-def test_a_process_per_attempt_keeps_nothing(tmp_path: Path, make: Make) -> None:
+def test_process_per_attempt_keeps_no_state(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_fresh.py", "loss = len(calls)")
     backend = make("code_fresh:train", process_per_attempt=True)
     assert losses(drive(backend, [job(trial=0)])) == [1]
     assert losses(drive(backend, [job(trial=1)])) == [1]
 
 
-def test_what_a_process_per_attempt_started_is_gone_when_it_has_ended(tmp_path: Path, make: Make) -> None:
+def test_children_of_process_per_attempt_are_killed_when_it_ends(tmp_path: Path, make: Make) -> None:
     backend = make("ashwood.testing.training:train", process_per_attempt=True)
     drive(backend, [job(hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})])
     wait_for_end(int((tmp_path / "pid").read_text()), patience=1)
 
 
-def test_the_environment_of_a_worker(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_has_environment_of_experiment(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     write(tmp_path, "code_env.py", "print(os.getcwd(), os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])")
     backend = make("code_env:train", workers=64, environment={"OMP_NUM_THREADS": "5"})
@@ -66,7 +66,7 @@ def test_data_and_seed_reach_the_training_code(tmp_path: Path, make: Make) -> No
     assert losses(drive(backend, [job(trial=3)])) == [23]
 
 
-def test_training_code_that_changes_directory_or_output_spoils_nothing(tmp_path: Path, make: Make) -> None:
+def test_changed_directory_or_output_does_not_affect_next_attempt(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_spoil.py", "print('in', os.getcwd()); os.chdir('/'); sys.stdout.close(); sys.stdout = None")
     backend = make("code_spoil:train")
     drive(backend, [job(trial=0)])
@@ -74,7 +74,7 @@ def test_training_code_that_changes_directory_or_output_spoils_nothing(tmp_path:
     assert trial_log(tmp_path / "logs", 1).read_text().splitlines()[1] == f"in {tmp_path}"
 
 
-def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, make: Make) -> None:
+def test_idle_worker_that_dies_is_replaced(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_idle.py", "loss = os.getpid()")
     backend = make("code_idle:train")
     (first,) = losses(drive(backend, [job(trial=0)]))
@@ -88,7 +88,7 @@ def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path, make: Make) -> None
 # -- logs -----------------------------------------------------------------------------------
 
 
-def test_all_output_of_a_trial_goes_to_its_log(tmp_path: Path, make: Make) -> None:
+def test_all_output_of_trial_goes_to_its_log(tmp_path: Path, make: Make) -> None:
     body = "print('python', trial.id)\nos.system('echo child; echo complaint >&2')\nos.write(1, b'raw\\n')"
     write(tmp_path, "code_log.py", body)
     backend = make("code_log:train")
@@ -101,16 +101,16 @@ def test_all_output_of_a_trial_goes_to_its_log(tmp_path: Path, make: Make) -> No
     assert "python 1" in trial_log(tmp_path / "logs", 1).read_text()
 
 
-def test_a_crash_tells_the_last_lines_of_the_log(tmp_path: Path, make: Make) -> None:
+def test_error_of_crash_contains_last_lines_of_log(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_crash.py", "print('almost there')\nos.abort()")
     events = drive(make("code_crash:train"), [job()])
-    assert error(events).startswith("the worker process was killed by SIGABRT: native code gave up\n")
+    assert error(events).startswith("the worker process was killed by SIGABRT: native code called abort()\n")
     assert "almost there" in error(events)
     assert "Fatal Python error: Aborted" in error(events)  # faulthandler's traceback
     assert "code_crash.py" in error(events)
 
 
-def test_an_exception_is_in_the_log_too(tmp_path: Path, make: Make) -> None:
+def test_exception_is_written_to_log(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_raises.py", "1 / 0")
     events = drive(make("code_raises:train"), [job()])
     assert error(events).startswith("ZeroDivisionError: division by zero\nTraceback")
@@ -118,7 +118,7 @@ def test_an_exception_is_in_the_log_too(tmp_path: Path, make: Make) -> None:
 
 
 @pytest.mark.parametrize("per_attempt", [False, True])
-def test_a_failure_says_what_was_printed_before_it(tmp_path: Path, make: Make, per_attempt: bool) -> None:
+def test_error_contains_output_before_failure(tmp_path: Path, make: Make, per_attempt: bool) -> None:
     body = "print('attempt', trial.attempt, end='')\nos.system('echo the true cause >&2')\n1 / 0"
     write(tmp_path, "code_cause.py", body)
     backend = make("code_cause:train", process_per_attempt=per_attempt)
@@ -132,7 +132,7 @@ def test_a_failure_says_what_was_printed_before_it(tmp_path: Path, make: Make, p
     assert log.read_text().count("Traceback") == 2
 
 
-def test_a_failure_is_of_bounded_size(tmp_path: Path, make: Make) -> None:
+def test_size_of_error_is_limited(tmp_path: Path, make: Make) -> None:
     write(
         tmp_path, "code_long.py", "print('x' * 10**6)\nprint('y' * 3000 + '\\n' * 100)\nraise ValueError('z' * 10**6)"
     )
@@ -148,15 +148,15 @@ def test_a_failure_is_of_bounded_size(tmp_path: Path, make: Make) -> None:
     [
         ("import nonexistent_library", "code:train", "No module named 'nonexistent_library'"),
         ("def trian(trial): ...", "code:train", r"code has no function 'train', did you mean 'trian'\?"),
-        ("train = 3", "code:train", "code:train is a int, but has to be a function"),
+        ("train = 3", "code:train", "code:train is a int, but must be a function"),
         ("", "cod:train", r"there is no module 'cod', did you mean 'code'\?"),
-        ("", "code", "names no function"),
+        ("", "code", "contains no function name"),
         ("def train(: ...", "code:train", "SyntaxError"),
         ("import sys; sys.exit('no')", "code:train", "SystemExit: no"),
         ("import os; os._exit(4)", "code:train", "exit code 4 while it imported the training code"),
     ],
 )
-def test_code_that_can_not_be_loaded_stops_everything_with_one_error(
+def test_unloadable_training_code_is_backend_error(
     tmp_path: Path, make: Make, source: str, target: str, words: str
 ) -> None:
     (tmp_path / "code.py").write_text(source)
@@ -168,7 +168,7 @@ def test_code_that_can_not_be_loaded_stops_everything_with_one_error(
         backend.dispatch([])
 
 
-def test_a_function_of_a_script_without_running_its_main(tmp_path: Path, make: Make) -> None:
+def test_function_of_script_is_loaded_without_running_main(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "script one.py", "loss = helper.VALUE")
     (tmp_path / "helper.py").write_text("VALUE = 4")
     with (tmp_path / "script one.py").open("a") as script:
@@ -176,7 +176,7 @@ def test_a_function_of_a_script_without_running_its_main(tmp_path: Path, make: M
     assert losses(drive(make("script one.py:train", EntrypointKind.SCRIPT), [job()])) == [4]
 
 
-def test_a_pickled_function(tmp_path: Path, make: Make) -> None:
+def test_pickled_function_trains(tmp_path: Path, make: Make) -> None:
     offset = 5
 
     def train(trial: Any) -> None:
@@ -236,7 +236,7 @@ def hparams(mode: str) -> dict[str, Any]:
     return {"mode": mode, "optimizer": {"lr": 0.5}}
 
 
-def test_a_command_trains_with_the_same_api(tmp_path: Path, command: Callable[[str], LocalBackend]) -> None:
+def test_command_trains_with_same_api(tmp_path: Path, command: Callable[[str], LocalBackend]) -> None:
     mode = "it's; exit 1"
     events = drive(command(mode), [job(target=3, hparams=hparams(mode))])
     assert isinstance(events[0], AttemptStarted)
@@ -246,7 +246,7 @@ def test_a_command_trains_with_the_same_api(tmp_path: Path, command: Callable[[s
 
 
 @pytest.mark.parametrize(("mode", "last"), [("stop", TrialStopped(0, 1)), ("reject", HparamsRejected(0, 1, "no good"))])
-def test_a_command_ends_its_trial(command: Callable[[str], LocalBackend], mode: str, last: Event) -> None:
+def test_command_can_end_its_trial(command: Callable[[str], LocalBackend], mode: str, last: Event) -> None:
     assert drive(command(mode), [job(hparams=hparams(mode))])[-1] == last
 
 
@@ -254,11 +254,11 @@ def test_a_command_ends_its_trial(command: Callable[[str], LocalBackend], mode: 
     ("mode", "words"),
     [("fail", "the command ended with exit code 5"), ("quiet", "without reporting 'loss' at length 1 epochs")],
 )
-def test_a_command_that_fails(command: Callable[[str], LocalBackend], mode: str, words: str) -> None:
+def test_failed_command_fails_attempt(command: Callable[[str], LocalBackend], mode: str, words: str) -> None:
     assert words in error(drive(command(mode), [job(hparams=hparams(mode))]))
 
 
-def test_a_command_that_reports_at_its_end_is_run_again(command: Callable[[str], LocalBackend]) -> None:
+def test_command_that_reports_at_its_end_is_run_again(command: Callable[[str], LocalBackend]) -> None:
     events = drive(
         command("after"),
         [job(target=2, hparams=hparams("after"))],
@@ -319,7 +319,7 @@ def test_command_gets_answer_that_its_worker_read_together_with_the_job(tmp_path
         assert run_command(first, channel, tmp_path / "log") == ["ended", 3]
 
 
-def test_a_command_that_never_asks_for_its_trial(make: Make) -> None:
+def test_command_that_never_calls_get_trial_fails(make: Make) -> None:
     backend = make("echo nothing to see", EntrypointKind.COMMAND)
     events = drive(backend, [job()])
     assert "ashwood.get_trial()" in error(events)
@@ -330,7 +330,7 @@ def test_a_command_that_never_asks_for_its_trial(make: Make) -> None:
     ("shell", "words"),
     [("exit 255", "exit code 255"), ("kill -9 $$", "killed by SIGKILL"), ("sh -c 'kill -11 $$'; exit $?", "SIGSEGV")],
 )
-def test_how_a_command_ended_is_told(make: Make, shell: str, words: str) -> None:
+def test_error_describes_exit_of_command(make: Make, shell: str, words: str) -> None:
     assert words in error(drive(make(shell, EntrypointKind.COMMAND), [job()]))
 
 
@@ -351,12 +351,12 @@ def test_placeholders_of_trial_and_experiment(tmp_path: Path, make: Make) -> Non
     assert trial_log(tmp_path / "logs", 7).read_text().splitlines()[1:] == ["7 12 0 it's mine --x 1"]
 
 
-def test_a_command_with_an_unknown_hyperparameter(make: Make) -> None:
+def test_command_with_unknown_hyperparameter_is_refused(make: Make) -> None:
     with pytest.raises(BackendError, match=r"\{learning_rat\}.*did you mean 'learning_rate'\?"):
         make("train {learning_rat}", EntrypointKind.COMMAND, space=Space({"learning_rate": Const(1)}))
 
 
-def test_a_busy_worker_that_ignores_signals_is_killed_on_close(tmp_path: Path, make: Make) -> None:
+def test_close_kills_busy_worker_that_ignores_signals(tmp_path: Path, make: Make) -> None:
     body = (
         "import pathlib, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "pathlib.Path('pid').write_text(str(os.getpid()))\nwhile True: time.sleep(60)"

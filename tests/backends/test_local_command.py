@@ -99,5 +99,5 @@ def test_hyperparameters_go_before_other_placeholders() -> None:
 
 
 def test_unknown_placeholder_is_refused_with_a_hint() -> None:
-    with pytest.raises(TrainingCodeError, match=r"names \{learning_rat\}.*did you mean 'learning_rate'\?"):
+    with pytest.raises(TrainingCodeError, match=r"contains \{learning_rat\}.*did you mean 'learning_rate'\?"):
         fill_in("train {learning_rat}", {"learning_rate": 1}, {})

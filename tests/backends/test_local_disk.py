@@ -69,7 +69,7 @@ COMMAND = f"{sys.executable} -m ashwood.testing.training"
 
 
 @pytest.mark.parametrize(("target", "per_attempt"), [(TOY, False), (TOY, True), (COMMAND, False)])
-def test_results_arrive_though_logs_can_not_be_written(
+def test_results_arrive_if_logs_cannot_be_written(
     tmp_path: Path, disk: SmallDisk, target: str, per_attempt: bool
 ) -> None:
     with backend(tmp_path, target, per_attempt=per_attempt, logs=disk.path / "logs") as local:
@@ -80,7 +80,7 @@ def test_results_arrive_though_logs_can_not_be_written(
 
 
 @pytest.mark.parametrize("per_attempt", [False, True])
-def test_a_print_that_finds_no_room_is_no_failure_and_spoils_no_later_log(
+def test_print_on_full_disk_fails_nothing_and_is_not_in_later_log(
     tmp_path: Path, disk: SmallDisk, per_attempt: bool
 ) -> None:
     write(tmp_path, "code_prints.py", "print('x' * 70_000)")
@@ -97,9 +97,7 @@ def test_a_print_that_finds_no_room_is_no_failure_and_spoils_no_later_log(
     assert line == "x" * 70_000
 
 
-def test_output_that_a_command_can_not_write_at_its_end_is_lost_and_nothing_else(
-    tmp_path: Path, disk: SmallDisk
-) -> None:
+def test_command_that_cannot_write_output_at_exit_loses_only_output(tmp_path: Path, disk: SmallDisk) -> None:
     script = "from ashwood.trial import get_trial\nfrom ashwood.testing import training\nprint('x')\n"
     (tmp_path / "script.py").write_text(f"{script}training.train(get_trial())")
     target = f"PYTHONUNBUFFERED= {sys.executable} script.py"
@@ -109,7 +107,9 @@ def test_output_that_a_command_can_not_write_at_its_end_is_lost_and_nothing_else
 
 
 @pytest.mark.parametrize(("target", "per_attempt"), [(TOY, False), (TOY, True), (COMMAND, False)])
-def test_a_checkpoint_that_finds_no_room(tmp_path: Path, disk: SmallDisk, target: str, per_attempt: bool) -> None:
+def test_checkpoint_on_full_disk_is_storage_failure(
+    tmp_path: Path, disk: SmallDisk, target: str, per_attempt: bool
+) -> None:
     with backend(tmp_path, target, per_attempt=per_attempt, checkpoints=disk.path / "checkpoints") as local:
         disk.fill()
         events = drive(local, [job()])
@@ -141,17 +141,17 @@ FULL = OSError(errno.ENOSPC, "whatever a library says")
         (caused(ValueError("x"), OSError(errno.ENOENT, "x"), explicitly=True), False),
     ],
 )
-def test_what_a_full_disk_looks_like(error: BaseException, lacks: bool) -> None:
+def test_full_disk_is_recognized_in_chain_of_exceptions(error: BaseException, lacks: bool) -> None:
     assert lacks_space(error) == lacks
 
 
-def test_an_exception_that_is_its_own_context_is_looked_at_once() -> None:
+def test_exception_that_is_its_own_context_is_examined_once() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__context__, second.__context__ = second, first
     assert not lacks_space(first)
 
 
-def test_logs_that_can_not_be_kept_anywhere_are_an_error(tmp_path: Path) -> None:
+def test_log_directory_that_cannot_be_created_is_error(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
-    with pytest.raises(Exception, match=f"can't make {tmp_path}/logs"):
+    with pytest.raises(Exception, match=f"Cannot create {tmp_path}/logs"):
         backend(tmp_path, TOY)

@@ -25,7 +25,7 @@ def train(trial):
 """
 
 
-def test_code_that_uses_the_gpu_when_it_is_imported_is_imported_where_it_trains(tmp_path: Path, make: Make) -> None:
+def test_code_that_uses_gpu_during_import_is_imported_in_each_attempt(tmp_path: Path, make: Make) -> None:
     (tmp_path / "code_eager.py").write_text(_EAGER + _TRAIN)
     backend = make("code_eager:train", process_per_attempt=True)
     assert losses(drive(backend, [job(trial=0)])) == [1]
@@ -33,7 +33,7 @@ def test_code_that_uses_the_gpu_when_it_is_imported_is_imported_where_it_trains(
     assert "code_eager:train uses the GPU when it is imported" in worker_log(tmp_path / "logs", 0).read_text()
 
 
-def test_the_worker_that_imported_it_has_let_go_of_the_gpu(tmp_path: Path, make: Make) -> None:
+def test_worker_releases_gpu_after_import(tmp_path: Path, make: Make) -> None:
     held = "[os.readlink(link) for link in pathlib.Path(f'/proc/{os.getppid()}/fd').iterdir()]"
     code = _EAGER.replace("import os", "import os, pathlib") + _TRAIN.replace(
         "float(imported_by == os.getpid())", f"float('/dev/zero' in {held})"
@@ -42,7 +42,7 @@ def test_the_worker_that_imported_it_has_let_go_of_the_gpu(tmp_path: Path, make:
     assert losses(drive(make("code_held:train", process_per_attempt=True), [job()])) == [0]
 
 
-def test_what_can_be_imported_once_but_not_again_fails_with_the_reason(tmp_path: Path, make: Make) -> None:
+def test_code_that_can_be_imported_only_once_fails_with_reason(tmp_path: Path, make: Make) -> None:
     once = "import pathlib\nif pathlib.Path('there').exists(): raise OSError('no GPU is free')\nopen('there', 'w')\n"
     (tmp_path / "code_twice.py").write_text(once + _EAGER + _TRAIN)
     failed = drive(make("code_twice:train", process_per_attempt=True), [job()])[-1]
@@ -50,16 +50,16 @@ def test_what_can_be_imported_once_but_not_again_fails_with_the_reason(tmp_path:
     assert failed.error.startswith("the training code can't be imported: OSError: no GPU is free")
 
 
-def test_who_imports_it_in_the_worker_itself_keeps_it(tmp_path: Path, make: Make) -> None:
+def test_worker_without_process_per_attempt_keeps_gpu(tmp_path: Path, make: Make) -> None:
     (tmp_path / "code_inline.py").write_text(_EAGER + _TRAIN)
     assert losses(drive(make("code_inline:train"), [job()])) == [1]
-    assert "imports it anew" not in trial_log(tmp_path / "logs", 0).read_text()
+    assert "imports the training code again" not in trial_log(tmp_path / "logs", 0).read_text()
 
 
 @pytest.mark.slow
-def test_code_that_computes_in_threads_when_it_is_imported_trains(tmp_path: Path, make: Make) -> None:
+def test_code_that_computes_in_threads_during_import_trains(tmp_path: Path, make: Make) -> None:
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
-    # Whoever has a team of GNU's OpenMP waits for it in a fork, for ever: PyTorch and scikit-learn bring that.
+    # PyTorch and scikit-learn contain GNU's OpenMP.  A fork of a process with a team of threads waits for it for ever.
     fit = "HistGradientBoostingClassifier(max_iter=2, max_depth=2).fit(X, y)"
     (tmp_path / "code_threads.py").write_text(
         "import numpy as np\nfrom sklearn.ensemble import HistGradientBoostingClassifier\n"
@@ -89,14 +89,14 @@ class Cuda:
         return self._answer
 
 
-def test_cuda_says_whether_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_initialized_cuda_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not holds_gpu(), "there is no such library in this process"
     for answer, held in ((3, False), (0, True)):
         monkeypatch.setattr(forking, "_loaded", lambda _library, answer=answer: Cuda(answer))
         assert holds_gpu() == held
 
 
-def test_rocm_holds_its_device(tmp_path: Path) -> None:
+def test_rocm_is_detected_by_its_open_device(tmp_path: Path) -> None:
     for number, target in enumerate(("/dev/null", "/dev/nvidiactl", "/dev/nvidia-uvm", "socket:[1]")):
         (tmp_path / str(number)).symlink_to(target)
     assert not holds_gpu(tmp_path), "asking which GPUs there are opens some of these, too"
@@ -105,7 +105,7 @@ def test_rocm_holds_its_device(tmp_path: Path) -> None:
     assert not holds_gpu(tmp_path / "elsewhere")
 
 
-def test_a_library_that_is_loaded_is_found() -> None:
+def test_loaded_library_is_found() -> None:
     assert forking._loaded("libno-such-thing.so.1") is None
     loaded = {Path(line.split()[-1]).name for line in Path("/proc/self/maps").read_text().splitlines() if "/" in line}
     assert forking._loaded(next(name for name in loaded if name.startswith("libc.so"))) is not None

@@ -33,7 +33,7 @@ with_children = pytest.mark.parametrize(
 
 
 @with_children
-def test_a_killed_child_is_told_like_a_killed_worker_which_lives_on(make: Make, mode: Mode, process: str) -> None:
+def test_killed_child_is_reported_like_killed_worker_and_worker_survives(make: Make, mode: Mode, process: str) -> None:
     backend = mode(make)
     events = drive(backend, [job(target=5, hparams={"do": "kill", "at": 1})])
     assert error(events) == f"{process} was killed by SIGKILL: perhaps out of memory"
@@ -43,7 +43,7 @@ def test_a_killed_child_is_told_like_a_killed_worker_which_lives_on(make: Make, 
 
 
 @with_children
-def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
+def test_worker_survives_abort_of_its_child(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
     backend = mode(make)
     start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
     backend.dispatch([start])
@@ -61,7 +61,7 @@ def test_an_aborted_child_costs_no_worker(tmp_path: Path, make: Make, mode: Mode
     assert backend._places[0].worker is worker
 
 
-def test_a_child_that_holds_the_socket_of_its_killed_worker_dies_too(tmp_path: Path, make: Make) -> None:
+def test_child_that_holds_socket_of_killed_worker_is_killed(tmp_path: Path, make: Make) -> None:
     backend = INLINE(make)
     start = job(target=2, hparams={"do": "fork", "pid_file": str(tmp_path / "pid")})
 
@@ -76,7 +76,7 @@ def test_a_child_that_holds_the_socket_of_its_killed_worker_dies_too(tmp_path: P
 
 
 @with_children
-def test_a_child_dies_with_its_killed_worker(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
+def test_child_of_killed_worker_is_killed(tmp_path: Path, make: Make, mode: Mode, process: str) -> None:
     backend = mode(make)
     start = job(hparams={"do": "tell", "until": "doomsday", "pid_file": str(tmp_path / "pid")})
     backend.dispatch([start])
@@ -97,7 +97,7 @@ trial.report(loss=1, checkpoint=lambda d: (d / "x").touch())
 """
 
 
-def test_an_abort_between_two_runs_of_a_command_hits_the_second(tmp_path: Path, make: Make) -> None:
+def test_abort_between_two_runs_of_command_kills_second_run(tmp_path: Path, make: Make) -> None:
     (tmp_path / "script.py").write_text(AGAIN)
     backend = make(f"{sys.executable} script.py", EntrypointKind.COMMAND)
 
@@ -121,7 +121,7 @@ while not pathlib.Path("go").exists():
 """
 
 
-def test_a_worker_that_is_killed_while_it_imports_costs_its_attempt_only(tmp_path: Path, make: Make) -> None:
+def test_worker_killed_during_import_fails_only_its_attempt(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_gate.py", "")
     (tmp_path / "code_gate.py").write_text(GATE + (tmp_path / "code_gate.py").read_text())
     backend = make("code_gate:train")
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_while_it_imports_costs_its_attempt_only(tmp_pat
     assert drive(backend, [job(attempt=2)])[-1] == AttemptEnded(0, 2, 1)
 
 
-def test_code_that_can_not_be_imported_any_more_costs_its_attempt_only(tmp_path: Path, make: Make) -> None:
+def test_import_that_fails_later_fails_only_its_attempt(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_worked.py", "if trial.id == 1: os._exit(3)")
     backend = make("code_worked:train", workers=1)
     assert drive(backend, [job()])[-1] == AttemptEnded(0, 1, 1)
@@ -154,7 +154,7 @@ def test_workers_may_be_killed_at_any_instant(tmp_path: Path, make: Make, mode: 
 
 
 class Sabotage(RandomKills):
-    """A storm that hits workers too, whatever they do, and the warden."""
+    """A storm that hits workers too, whatever they do, and the worker reaper."""
 
     def _send_random(self, trial: int, attempt: int) -> None:
         super()._send_random(trial, attempt)
@@ -163,5 +163,5 @@ class Sabotage(RandomKills):
         workers = [place.worker for place in backend._places if place.worker is not None]
         if workers and self._random.random() < 0.3:
             os.kill(self._random.choice(workers).pid, signal.SIGKILL)
-        if backend._warden is not None and self._random.random() < 0.1:
-            os.kill(backend._warden.pid, signal.SIGKILL)
+        if backend._reaper is not None and self._random.random() < 0.1:
+            os.kill(backend._reaper.pid, signal.SIGKILL)

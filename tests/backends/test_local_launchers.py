@@ -160,7 +160,7 @@ def test_follower_that_never_reports_follows(tmp_path: Path, launch: Callable[..
     assert steps(tmp_path, 1) == ["0", "1", "2", "3", "4"]
 
 
-def test_ranks_that_never_call_get_trial_are_fine(launch: Callable[..., LocalBackend], tmp_path: Path) -> None:
+def test_ranks_need_not_call_get_trial(launch: Callable[..., LocalBackend], tmp_path: Path) -> None:
     backend = launch()
     (tmp_path / "train.py").write_text(
         "import os\nif os.environ['RANK'] == '1': raise SystemExit\n" + TRAIN + "train()"
@@ -188,7 +188,7 @@ def test_launcher_may_read_hyperparameters_itself(tmp_path: Path, make: Make) ->
 def test_second_process_without_a_rank_is_refused(launch: Callable[..., LocalBackend]) -> None:
     body = "train()\nimport subprocess\nif 'CHILD' not in os.environ:\n    os.environ['CHILD'] = '1'\n"
     body += "    sys.exit(subprocess.run([sys.executable, *sys.argv]).returncode)"
-    assert "trains the trial as rank 0 already. If several processes" in error(drive(launch(body, count=1), [job()]))
+    assert "already trains the trial as rank 0. If several processes" in error(drive(launch(body, count=1), [job()]))
 
 
 def test_children_of_multiprocessing_train_as_ranks(tmp_path: Path, make: Make) -> None:
@@ -215,7 +215,7 @@ def test_rank_beside_a_process_without_a_number_is_refused(tmp_path: Path, make:
     (tmp_path / "train.py").write_text(TRAIN + body)
     python = f"{sys.executable} train.py"
     backend = make(f"{first} {python} 1 & {second} {python} 2; kill $!; exit 1", EntrypointKind.COMMAND)
-    assert "number all of them from 0 in RANK" in error(drive(backend, [job(target=3)]))
+    assert "set RANK in each, from 0" in error(drive(backend, [job(target=3)]))
 
 
 # -- processes that die -----------------------------------------------------------------------
@@ -371,7 +371,7 @@ def test_socket_goes_elsewhere_if_its_directory_cannot_be_used(
     assert not Path(path).is_relative_to(directory.parent)
 
 
-def test_sweep_deletes_sockets_of_dead_workers_alone(directory: Path) -> None:
+def test_sweep_deletes_only_sockets_of_dead_workers(directory: Path) -> None:
     listener, path = sockets.listen()
     dead, stale = sockets.listen()
     starting, young = sockets.listen()  # may not listen yet

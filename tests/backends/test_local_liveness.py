@@ -33,14 +33,14 @@ def test_attempt_that_need_not_stop_never_hangs() -> None:
     assert not liveness.is_hung(1e9, size_of)
 
 
-def test_silence_while_it_trains_is_limited_from_the_last_sign_on() -> None:
+def test_max_silence_counts_from_last_sign_of_life() -> None:
     liveness = training(max_silence=60.0, pulse=1.0)
     liveness.alive(100.0, longest=90.0)
     assert hung_from(liveness) == 161.0
 
 
 @pytest.mark.parametrize("phase", [Phase.FETCHING, Phase.WRITING, Phase.STORING])
-def test_saving_and_fetching_are_no_silence(phase: Phase) -> None:
+def test_saving_and_fetching_do_not_count_as_silence(phase: Phase) -> None:
     liveness = training(max_silence=60.0)
     liveness.enter(10.0, phase)
     assert liveness.due == inf
@@ -48,7 +48,7 @@ def test_saving_and_fetching_are_no_silence(phase: Phase) -> None:
     assert hung_from(liveness) == 1060.0
 
 
-def test_waiting_for_the_search_is_no_silence() -> None:
+def test_waiting_for_search_does_not_count_as_silence() -> None:
     liveness = training(max_silence=60.0)
     liveness.wait(0.0)
     assert liveness.due == inf
@@ -56,7 +56,7 @@ def test_waiting_for_the_search_is_no_silence() -> None:
     assert hung_from(liveness) == 1060.0
 
 
-def test_time_that_an_attempt_waits_saves_or_fetches_is_no_training() -> None:
+def test_waiting_saving_and_fetching_do_not_count_as_training() -> None:
     liveness = Liveness(0.0)
     assert liveness.trained_for(5.0) == inf, "it imports the training code"
     liveness.enter(1.0, Phase.FETCHING)
@@ -71,7 +71,7 @@ def test_time_that_an_attempt_waits_saves_or_fetches_is_no_training() -> None:
     assert liveness.trained(44.5) == 3.5
 
 
-def test_attempt_that_must_stop_has_the_limit_of_a_stop_alone() -> None:
+def test_attempt_that_must_stop_has_only_limit_after_request() -> None:
     liveness = training(max_silence=3.0)
     liveness.ask_to_stop(0.0)
     assert not liveness.is_hung(STEP_SECONDS - 0.1, size_of)
@@ -103,7 +103,7 @@ def test_step_may_take_twice_as_long_as_the_longest_before() -> None:
     assert hung_from(liveness) == 120.0
 
 
-def test_late_news_of_a_step_prolong_the_limit() -> None:
+def test_pulse_extends_limit() -> None:
     liveness = training(pulse=1.0)
     liveness.ask_to_stop(0.0)
     assert hung_from(liveness) == STEP_SECONDS + 1.0
@@ -125,7 +125,7 @@ def test_checkpoint_that_grows_is_written_for_as_long_as_it_takes() -> None:
     assert now <= hung_from(liveness) <= now + WRITING_SECONDS
 
 
-def test_directory_of_the_checkpoint_is_the_one_that_is_looked_at() -> None:
+def test_size_of_checkpoint_directory_is_measured() -> None:
     liveness = training()
     liveness.ask_to_stop(0.0)
     liveness.enter(0.0, Phase.WRITING, "directory")
@@ -134,7 +134,7 @@ def test_directory_of_the_checkpoint_is_the_one_that_is_looked_at() -> None:
     assert looked == ["directory"]
 
 
-def test_writing_that_stands_still_hangs_within_30_seconds_of_the_request() -> None:
+def test_checkpoint_that_stops_growing_hangs_within_30_seconds() -> None:
     liveness = training()
     liveness.ask_to_stop(0.0)
     liveness.enter(STEP_SECONDS, Phase.WRITING, "directory")

@@ -44,7 +44,7 @@ def test_second_driver_takes_free_gpus_and_says_so() -> None:
 
 
 @pytest.mark.usefixtures("gpus")
-def test_driver_waits_until_a_gpu_is_free() -> None:
+def test_driver_waits_until_gpu_is_free() -> None:
     waits: list[str] = []
     first = ExitStack()
     first.enter_context(take(None, "experiment 3"))
@@ -115,13 +115,13 @@ def test_sharing_driver_takes_all_and_others_avoid_it() -> None:
         assert len(waits) == 1
 
 
-def test_what_never_fits_is_not_waited_for(gpus: list[str]) -> None:
+def test_trial_that_never_fits_is_error_without_wait(gpus: list[str]) -> None:
     spec = toy_spec(Path("/w"), slots_per_trial=5)
     with take(None), pytest.raises(MachineError, match="is 5, but this machine has 4 GPUs"):
         take(None, spec=spec)
 
 
-def test_drivers_that_use_the_cores_are_told_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drivers_that_use_cores_warn_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     said: list[str] = []
     first = ExitStack()
@@ -159,7 +159,7 @@ with (
 ):
     backend.dispatch([job(target=100, hparams=hparams)])
     (directory / "worker").write_text(str(backend._places[0].worker.pid))
-    (directory / "warden").write_text(str(backend._warden.pid))
+    (directory / "reaper").write_text(str(backend._reaper.pid))
     while True:
         backend.next_events(None)
 """
@@ -182,7 +182,7 @@ def test_gpu_stays_reserved_while_a_worker_of_a_killed_driver_trains(
     arguments = json.dumps([str(tmp_path), *mode, hparams])
     with subprocess.Popen([sys.executable, "-c", DRIVER, arguments]) as driver:
         trial = wait_for_number(tmp_path / "pid")
-        numbers = [wait_for_number(tmp_path / name) for name in ("warden", "worker")]
+        numbers = [wait_for_number(tmp_path / name) for name in ("reaper", "worker")]
         driver.send_signal(signal.SIGSTOP)
         # A worker that runs the trial itself must live. Without one, processes of a command hold the lock themselves.
         for number in (numbers[0], driver.pid, *(numbers[1:] if mode[0] == "command" else [])):

@@ -25,7 +25,7 @@ def test_gpus_are_assigned_by_slot_and_share_the_cores() -> None:
     assert [slot.gpus for slot in slots] == [("0",), ("1",), ("2",), ("3",)]
 
 
-def test_asking_whether_there_is_a_gpu_spoils_no_fork_unless_somebody_wants_it_so() -> None:
+def test_listing_gpus_does_not_prevent_forks_by_default() -> None:
     name = "PYTORCH_NVML_BASED_CUDA_CHECK"
     assert [slot.environment[name] for slot in plan(toy_spec(Path("/w")), SERVER, 1, {})] == ["1"]
     assert [slot.environment[name] for slot in plan(toy_spec(Path("/w")), SERVER, 1, {name: "0"})] == ["0"]
@@ -60,12 +60,12 @@ def test_slots_are_grouped_and_workers_override(
         (LAPTOP, 1, 0, "workers is 0"),
     ],
 )
-def test_what_does_not_fit_is_told(machine: Machine, share: int, workers: int | None, words: str) -> None:
+def test_trial_that_does_not_fit_is_error(machine: Machine, share: int, workers: int | None, words: str) -> None:
     with pytest.raises(BackendError, match=words):
         plan(toy_spec(Path("/w"), slots_per_trial=share), machine, workers, {})
 
 
-def test_what_the_user_set_wins() -> None:
+def test_variables_of_user_take_precedence() -> None:
     spec = toy_spec(Path("/w"), environment={"MKL_NUM_THREADS": "9"})
     (slot, *_) = plan(spec, LAPTOP, None, {"OMP_NUM_THREADS": "3", "PYTHONPATH": "/mine"})
     assert slot.environment["OMP_NUM_THREADS"] == "3"
@@ -137,7 +137,7 @@ def test_gpus_have_uuids_however_they_are_named(
         ("0::/gone\n", {}, []),
     ],
 )
-def test_a_container_may_have_fewer_cores_than_the_machine(
+def test_cores_are_limited_by_control_groups(
     tmp_path: Path, membership: str, files: dict[str, Any], quotas: list[int]
 ) -> None:
     for name, text in files.items():

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import clear_former_workers, fence, warden
-from ashwood.backends.local.process import WardenProcess
+from ashwood.backends.local import clear_former_workers, reaper, worker_lock
+from ashwood.backends.local.process import ReaperProcess
 from ashwood.errors import BackendError
 from ashwood.testing.process_backend import wait_for_end, wait_for_number
 from tests.backends.test_local_launchers import LAUNCH
@@ -33,10 +33,10 @@ search = SearchSettings(method=Method.RANDOM, max_length=100, max_trials=100)
 spec = ExperimentSpec(name="driver", space=Space({}), search=search, metric="loss", unit=Unit.EPOCHS, seed=0,
                       entrypoint=Entrypoint(EntrypointKind(kind), target), workdir=str(directory), save_on=SaveOn.NONE)
 backend = LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=1,
-                       process_per_attempt=per_attempt, fence=directory / "workers.lock", grace=grace)
+                       process_per_attempt=per_attempt, worker_lock=directory / "workers.lock", grace=grace)
 backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint=None)])
 (directory / "worker").write_text(str(backend._places[0].worker.pid))
-(directory / "warden").write_text(str(backend._warden.pid))
+(directory / "reaper").write_text(str(backend._reaper.pid))
 if forks and os.fork() == 0:
     (directory / "fork").write_text(str(os.getpid()))
     time.sleep(600)
@@ -95,7 +95,7 @@ def drive(tmp_path: Path) -> Iterator[Drive]:
     for driver in drivers:
         driver.process.kill()
         driver.process.wait()
-    clear_former_workers(tmp_path / "workers.lock", grace=-fence._MARGIN)
+    clear_former_workers(tmp_path / "workers.lock", grace=-worker_lock._MARGIN)
 
 
 def saved(directory: Path) -> list[str]:
@@ -106,8 +106,8 @@ def saved(directory: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("victims", [[], ["warden"]], ids=["driver", "driver and warden"])
-def test_a_trial_in_a_long_step_saves_when_it_is_done(
+@pytest.mark.parametrize("victims", [[], ["reaper"]], ids=["driver", "driver and reaper"])
+def test_trial_in_long_step_saves_after_driver_died(
     tmp_path: Path, drive: Drive, mode: Mode, victims: list[str]
 ) -> None:
     driver = drive(mode, do="tell", at=1, until=str(tmp_path / "go"))
@@ -122,17 +122,17 @@ def test_a_trial_in_a_long_step_saves_when_it_is_done(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_trial_that_waits_for_a_verdict_saves(tmp_path: Path, drive: Drive, mode: Mode) -> None:
+def test_trial_that_waits_for_command_saves_after_driver_died(tmp_path: Path, drive: Drive, mode: Mode) -> None:
     driver = drive(mode, target=1, do="tell")
     driver.number("reported")
-    driver.kill("warden")
+    driver.kill("reaper")
     wait_for_end(driver.number("pid"), patience=5)
     wait_for_end(driver.number("worker"), patience=5)
     assert saved(tmp_path) == ["length-1-attempt-1"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_a_trial_started_vanishes_with_it(drive: Drive, mode: Mode) -> None:
+def test_children_of_trial_are_killed_after_driver_died(drive: Drive, mode: Mode) -> None:
     driver = drive(mode, do="fork", seconds=0.01)
     child = driver.number("pid")
     driver.kill()
@@ -142,8 +142,8 @@ def test_what_a_trial_started_vanishes_with_it(drive: Drive, mode: Mode) -> None
 LAUNCHED = ("command", f"exec {sys.executable} launch.py 2 -m ashwood.testing.training", False)
 
 
-@pytest.mark.parametrize("victims", [[], ["warden"]], ids=["driver", "driver and warden"])
-def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
+@pytest.mark.parametrize("victims", [[], ["reaper"]], ids=["driver", "driver and reaper"])
+def test_ranks_in_own_sessions_save_and_exit(tmp_path: Path, drive: Drive, victims: list[str]) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, do="tell", at=1, until=str(tmp_path / "go"))
     driver.number("reported")
@@ -156,7 +156,7 @@ def test_ranks_in_sessions_of_their_own_save_and_leave(tmp_path: Path, drive: Dr
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
 
-def test_ranks_in_sessions_of_their_own_vanish_if_they_hang(tmp_path: Path, drive: Drive) -> None:
+def test_ranks_in_own_sessions_are_killed_if_they_hang(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, grace=0.1, do="tell", at=1, until="doomsday")
     driver.number("reported")
@@ -175,20 +175,20 @@ def train(trial):
 """
 
 
-@pytest.mark.parametrize("warden_dies", [False, True])
-def test_a_worker_that_imports_trains_nothing_any_more(tmp_path: Path, drive: Drive, warden_dies: bool) -> None:
+@pytest.mark.parametrize("reaper_dies", [False, True])
+def test_worker_that_imports_when_driver_dies_never_trains(tmp_path: Path, drive: Drive, reaper_dies: bool) -> None:
     (tmp_path / "code_imports.py").write_text(IMPORTS)
     driver = drive(("function", "code_imports:train", False), grace=0.1)
     worker = driver.number("importing")
-    driver.kill(*["warden"] * warden_dies)
-    if warden_dies:
+    driver.kill(*["reaper"] * reaper_dies)
+    if reaper_dies:
         (tmp_path / "go").touch()
     wait_for_end(worker, patience=5)
     assert not (tmp_path / "trained").exists()
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["", "before the driver heard of it"])
-def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive, deaf: bool) -> None:
+def test_command_that_never_connects_is_killed_after_driver_died(drive: Drive, deaf: bool) -> None:
     command = "trap '' TERM INT HUP; echo $$ > pid; sleep 1000 & wait; wait"
     driver = drive(("command", command, False), grace=0.1, deaf=deaf)
     shell = driver.number("pid")
@@ -196,7 +196,7 @@ def test_a_command_that_listens_to_nobody_vanishes_too(drive: Drive, deaf: bool)
     wait_for_end(shell, patience=5)
 
 
-def test_a_fork_of_the_driver_that_holds_its_sockets_keeps_nobody_alive(drive: Drive) -> None:
+def test_fork_of_driver_that_holds_sockets_keeps_no_worker_alive(drive: Drive) -> None:
     driver = drive(MODES[0].values[0], target=1, grace=0.1, forks=True)
     fork = driver.number("fork")
     driver.number("reported")
@@ -212,24 +212,24 @@ def test_a_fork_of_the_driver_that_holds_its_sockets_keeps_nobody_alive(drive: D
 
 @pytest.fixture
 def no_margin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence, "_MARGIN", 0.0)
+    monkeypatch.setattr(worker_lock, "_MARGIN", 0.0)
 
 
 def forbid(processes: int, seconds: float) -> None:
     raise AssertionError(f"waits {seconds} s for {processes} processes")
 
 
-def test_there_may_be_nobody_to_wait_for(tmp_path: Path) -> None:
+def test_clear_former_workers_returns_at_once_if_there_are_none(tmp_path: Path) -> None:
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
-    with fence.held(tmp_path / "workers.lock"):
+    with worker_lock.held(tmp_path / "workers.lock"):
         pass
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
 
-def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, drive: Drive) -> None:
+def test_clear_former_workers_waits_for_saves(tmp_path: Path, drive: Drive) -> None:
     driver = drive(MODES[0].values[0], do="tell", at=1, until=str(tmp_path / "go"))
     driver.number("pid")
-    driver.kill("warden")
+    driver.kill("reaper")
     waits: list[tuple[int, float]] = []
 
     def on_wait(*wait: Any) -> None:
@@ -237,7 +237,7 @@ def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, dr
         (tmp_path / "go").touch()
 
     clear_former_workers(tmp_path / "workers.lock", on_wait=on_wait)
-    assert waits == [(1, warden.GRACE + fence._MARGIN)]
+    assert waits == [(1, reaper.GRACE + worker_lock._MARGIN)]
     assert saved(tmp_path) == ["length-2-attempt-1"]
     clear_former_workers(tmp_path / "workers.lock", on_wait=forbid)
 
@@ -248,10 +248,10 @@ def test_workers_of_a_dead_driver_are_awaited_while_they_save(tmp_path: Path, dr
     [(MODES[0].values[0], True), (MODES[1].values[0], True), (MODES[2].values[0], False)],
     ids=["inline, stopped", "forked, stopped", "command"],
 )
-def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive, mode: Mode, stopped: bool) -> None:
+def test_workers_are_killed_after_grace_period(tmp_path: Path, drive: Drive, mode: Mode, stopped: bool) -> None:
     driver = drive(mode, do="tell", at=1, until="doomsday")
     trial, worker = driver.number("pid"), driver.number("worker")
-    driver.kill("warden")
+    driver.kill("reaper")
     for process in {trial, worker} if stopped else ():  # before, the system would wake them with SIGHUP
         os.kill(process, signal.SIGSTOP)
     waits: list[tuple[int, float]] = []
@@ -263,12 +263,12 @@ def test_workers_that_outstay_the_grace_are_killed(tmp_path: Path, drive: Drive,
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Drive) -> None:
+def test_ranks_in_own_sessions_hold_worker_lock(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "launch.py").write_text(LAUNCH)
     driver = drive(LAUNCHED, do="tell", at=1, until="doomsday")
     driver.number("reported")
     rank = driver.number("pid")
-    driver.kill("warden", "worker")
+    driver.kill("reaper", "worker")
     waits: list[tuple[int, float]] = []
     clear_former_workers(tmp_path / "workers.lock", grace=0.1, on_wait=lambda *wait: waits.append(wait))
     wait_for_end(rank, patience=5)
@@ -277,24 +277,24 @@ def test_ranks_in_sessions_of_their_own_hold_the_lock(tmp_path: Path, drive: Dri
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_the_workers_of_a_stopped_driver_are_evicted_and_it_is_left_alone(tmp_path: Path, drive: Drive) -> None:
+def test_workers_of_stopped_driver_are_killed_but_not_driver(tmp_path: Path, drive: Drive) -> None:
     driver = drive(MODES[1].values[0], do="tell", at=1, until="doomsday")
     trial = driver.number("pid")
     driver.process.send_signal(signal.SIGSTOP)
     clear_former_workers(tmp_path / "workers.lock", grace=0.1)
     wait_for_end(trial, patience=5)
-    os.kill(driver.number("warden"), 0)
+    os.kill(driver.number("reaper"), 0)
     assert driver.process.poll() is None
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_only_who_holds_the_lock_is_killed(tmp_path: Path) -> None:
+def test_only_processes_that_hold_worker_lock_are_killed(tmp_path: Path) -> None:
     path = tmp_path / "workers.lock"
-    with fence.held(path) as descriptors:
+    with worker_lock.held(path) as descriptors:
         holder = subprocess.Popen(["sleep", "600"], pass_fds=descriptors)
     reader = subprocess.Popen(["tail", "-f", path], stdout=subprocess.DEVNULL)
     (tmp_path / "other").mkdir()
-    with fence.held(tmp_path / "other" / "workers.lock") as descriptors:
+    with worker_lock.held(tmp_path / "other" / "workers.lock") as descriptors:
         namesake = subprocess.Popen(["sleep", "600"], pass_fds=descriptors)
     try:
         clear_former_workers(path, grace=0.0)
@@ -308,12 +308,12 @@ def test_only_who_holds_the_lock_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_margin")
-def test_a_holder_that_can_not_be_found_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fence, "_PROCESSES", tmp_path / "nothing")
-    monkeypatch.setattr(fence, "_UNSEEN_SECONDS", 0.0)
+def test_lock_holder_that_cannot_be_found_is_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_lock, "_PROCESSES", tmp_path / "nothing")
+    monkeypatch.setattr(worker_lock, "_UNSEEN_SECONDS", 0.0)
     path = tmp_path / "workers.lock"
     waits: list[tuple[int, float]] = []
-    with fence.held(path), pytest.raises(BackendError, match=rf"{path} is held by .* can't be found"):
+    with worker_lock.held(path), pytest.raises(BackendError, match=rf"{path} is locked by .* cannot be found"):
         clear_former_workers(path, grace=0.0, on_wait=lambda *wait: waits.append(wait))
     assert waits == [(0, 0.0)]
 
@@ -329,7 +329,7 @@ def train(trial):
 """
 
 
-def test_programs_that_training_code_starts_do_not_hold_the_fence(tmp_path: Path, drive: Drive) -> None:
+def test_programs_of_training_code_do_not_hold_worker_lock(tmp_path: Path, drive: Drive) -> None:
     (tmp_path / "code_starts.py").write_text(STARTS)
     driver = drive(("function", "code_starts:train", False), target=1)
     child = driver.number("pid")
@@ -343,18 +343,18 @@ def test_programs_that_training_code_starts_do_not_hold_the_fence(tmp_path: Path
         os.kill(child, signal.SIGKILL)
 
 
-# -- the warden -------------------------------------------------------------------------------
+# -- the worker reaper ------------------------------------------------------------------------
 
 
-def test_a_warden_that_was_killed_is_replaced_and_knows_all_groups() -> None:
+def test_reaper_that_was_killed_is_replaced_and_knows_all_groups() -> None:
     sleepers = [subprocess.Popen(["sleep", "600"], process_group=0) for _ in range(2)]
-    ward = WardenProcess(grace=0.0)
+    reaper_process = ReaperProcess(grace=0.0)
     try:
-        ward.watch(sleepers[0].pid)
-        os.kill(ward.pid, signal.SIGKILL)
-        wait_for_end(ward.pid)
-        ward.watch(sleepers[1].pid)
-        ward.close()
+        reaper_process.watch(sleepers[0].pid)
+        os.kill(reaper_process.pid, signal.SIGKILL)
+        wait_for_end(reaper_process.pid)
+        reaper_process.watch(sleepers[1].pid)
+        reaper_process.close()
         assert [sleeper.wait() for sleeper in sleepers] == [-signal.SIGKILL] * 2
     finally:
         for sleeper in sleepers:
@@ -362,12 +362,12 @@ def test_a_warden_that_was_killed_is_replaced_and_knows_all_groups() -> None:
             sleeper.wait()
 
 
-def test_the_warden_leaves_a_process_alone_that_got_an_old_number() -> None:
+def test_reaper_leaves_process_alone_that_reuses_old_number() -> None:
     stranger = subprocess.Popen(["sleep", "600"], process_group=0)
     try:
-        warden.end({stranger.pid: b"1"}, grace=0.0)
+        reaper.end({stranger.pid: b"1"}, grace=0.0)
         assert stranger.poll() is None
-        warden.end({stranger.pid: warden.start_of(stranger.pid)}, grace=0.0)
+        reaper.end({stranger.pid: reaper.start_of(stranger.pid)}, grace=0.0)
         assert stranger.wait() == -signal.SIGKILL
     finally:
         stranger.kill()

@@ -103,14 +103,14 @@ def test_processes_of_a_command_share_the_directory_of_their_trial(tmp_path: Pat
     assert log.count("rank-0\nrank-1\n") == 2
 
 
-def test_a_command_whose_directory_cannot_be_made_fails_with_the_reason(tmp_path: Path, make: Make) -> None:
+def test_command_without_trial_directory_fails_with_reason(tmp_path: Path, make: Make) -> None:
     (tmp_path / "trials").write_text("no directory")
     events = drive(make("true", EntrypointKind.COMMAND), [job()])
     assert isinstance(events[-1], AttemptFailed)
     assert "Cannot make the directory of the trial: NotADirectoryError" in events[-1].error
 
 
-def test_directory_is_the_same_while_a_trial_goes_on(tmp_path: Path, make: Make) -> None:
+def test_trial_directory_is_same_in_all_attempts(tmp_path: Path, make: Make) -> None:
     write(tmp_path, "code_on.py", "(trial.directory / f'{epoch}').touch()\nloss = len(list(trial.directory.iterdir()))")
     moved: list[ValidationReported] = []
 
@@ -136,7 +136,7 @@ def test_trial_without_an_experiment_has_a_directory(tmp_path: Path, monkeypatch
     assert get_trial(steps=1).directory == tmp_path / "mine"
 
 
-def test_a_directory_that_cannot_be_made_is_an_error_where_it_is_used(tmp_path: Path, make: Make) -> None:
+def test_reading_trial_directory_raises_if_it_cannot_be_created(tmp_path: Path, make: Make) -> None:
     (tmp_path / "trials").write_text("no directory")
     write(tmp_path, "code_no.py", "")
     assert losses(drive(make("code_no:train"), [job()])) == [1.0]

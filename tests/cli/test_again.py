@@ -45,7 +45,7 @@ def test_run_from_repeats_experiment(repository: Workplace) -> None:
     repository.file.unlink()
     said = repository.ashwood("run", "--from", "1", "--workers", "2")
     assert "warning: unlike experiment 1" not in said
-    assert f"warning: 2 files differ from commit {commit[:10]}: what they hold isn't recorded" in said
+    assert f"warning: 2 files differ from commit {commit[:10]}; their content is not recorded" in said
     assert draws(repository, 2) == draws(repository, 1)
     assert repository.json("describe", "2")["config"] == RANDOM
     assert repository.json("describe", "2")["provenance"]["from"] == 1
@@ -56,7 +56,7 @@ def test_run_from_repeats_experiment(repository: Workplace) -> None:
     assert draws(repository, 3)[:2] == draws(repository, 1)
     assert len(draws(repository, 3)) == 3
     assert repository.json("best", "3")[0]["metric"] < 7
-    # What was laid out goes with the experiment, and can be laid out again from it.
+    # The checked-out code is deleted with its experiment, and can be checked out again.
     repository.ashwood("run", "--from", "3", "--checkout", "--workers", "2")
     assert draws(repository, 4) == draws(repository, 3)
     assert len(list((repository.path / ".ashwood" / "code").iterdir())) == 2
@@ -64,8 +64,8 @@ def test_run_from_repeats_experiment(repository: Workplace) -> None:
     assert len(list((repository.path / ".ashwood" / "code").iterdir())) == 1
 
     said = repository.ashwood("run", "--from", "2", "--workers", "2")
-    assert f"warning: unlike experiment 2: the code's commit was {commit[:10]}, now it is" in said
-    assert "warning: unlike experiment 2: then, 2 files differ from commit" in said
+    assert f"warning: unlike experiment 2: the commit of the code was {commit[:10]}, now it is" in said
+    assert "warning: unlike experiment 2: at that time, 2 files differ from commit" in said
 
 
 def test_run_from_refuses_experiment_without_file_or_commit(workplace: Workplace) -> None:
@@ -119,7 +119,7 @@ def test_goal_stops_search_and_better_goal_resumes_it(workplace: Workplace) -> N
     assert described["stop_when"] == {"metric_at": 5.0, "max_time": None}
     assert "stops when loss is 5 or better" in workplace.ashwood("describe", "1")
 
-    assert "is where it was to get" in workplace.ashwood("resume", "1", code=1)
+    assert "has already reached its goal" in workplace.ashwood("resume", "1", code=1)
     said = workplace.ashwood("resume", "1", "--workers", "2", "--stop-when", "none")
     assert "experiment 1 completed" in said
     assert workplace.json("replay", "1")["state"] == "completed"
@@ -163,7 +163,7 @@ def test_resume_in_a_copy_says_that_it_takes_the_code_of_the_original(tmp_path: 
     copy.write(RANDOM, TRAIN)
     said = copy.ashwood("resume", "1", "--stop-when", "none")
     assert f"the training code is {tmp_path}/original/train.py" in said
-    assert "for that, add --workdir ." in said
+    assert "To use the latter, add --workdir ." in said
     assert "the training code is" not in original.ashwood("resume", "1", "--stop-when", "none")
 
 

@@ -274,7 +274,7 @@ def test_expired_credentials_pause_the_experiment_and_fail_no_trial(workplace: W
     workplace.write(f"{SMALL}checkpoint_storage: {s3.new_place()}\n", IMPATIENT + TRAIN)
     s3.spoil = expire_after_two_checkpoints
     said = workplace.ashwood("run", "toy.yaml", "--workers", "2", code=1)
-    assert "the checkpoint storage cannot be used: can't" in said
+    assert "the checkpoint storage cannot be used: cannot" in said
     assert "The provided token has expired; renew the credentials" in said
     assert "When the checkpoint storage can be used again, continue with: ashwood resume 1" in said
     assert workplace.json("describe", "1")["state"] == "paused"

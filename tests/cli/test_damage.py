@@ -166,5 +166,5 @@ def test_missing_write_ahead_log_is_named(cut: Workplace) -> None:
         assert "deleted, or replaced by an older one? Restore both" in said
     assert "does not have experiments 1" in cut.ashwood("list")
     said = cut.ashwood("run", "toy.yaml")
-    assert "number 1 was not used" in said
+    assert "ID 1 was not used" in said
     assert "experiment 2 completed" in said

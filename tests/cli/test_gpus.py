@@ -36,7 +36,7 @@ def read_warning(process: "subprocess.Popen[str]") -> str:
 def test_run_waits_for_a_gpu_and_says_so(workplace: Workplace, holder: ExitStack) -> None:
     workplace.write(RANDOM)
     with workplace.start("run", "toy.yaml") as process:
-        assert read_warning(process) == f"warning: {WAITS}. To use all GPUs nevertheless: --share\n"
+        assert read_warning(process) == f"warning: {WAITS}. To use all GPUs without waiting, add --share\n"
         wait_until(lambda: f"experiment 1 is {WAITS}\n" in workplace.ashwood("list"))
         assert workplace.json("describe", "1")["driver_waits"] == WAITS.removeprefix("waiting for ")
         holder.close()

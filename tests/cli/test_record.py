@@ -85,7 +85,7 @@ def test_replay_names_entry_that_differs(finished: Workplace, tmp_path: Path) ->
     with open_home(tmp_path / ".ashwood") as home:
         home.store.log(1).append([Entry(1.0, CapacityChanged(2), (Warn("made up"),))])
     said = elsewhere.ashwood("replay", "1", code=1)
-    assert "entry 5 of the log records other decisions than this version of Ashwood takes" in said
+    assert "entry 5 of the event log has other decisions than this version of Ashwood makes" in said
 
 
 # -- elsewhere -----------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_options_fit_the_kind_of_file(finished: Workplace) -> None:
     )
     assert "--metrics is for a table" in finished.ashwood("export", "1", "--out", "whole.ashwood", "--metrics", code=1)
     (finished.path / "broken.ashwood").write_bytes(b"PK\x03\x04")
-    assert "nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
+    assert "Nothing was imported" in finished.ashwood("import", "broken.ashwood", code=1)
     assert len(finished.json("list")) == 1
 
 

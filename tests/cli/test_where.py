@@ -27,7 +27,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, Cluster]]:
     """What sessions were asked to run on; none of them runs anything."""
     asked: list[tuple[int | None, Cluster]] = []
 
-    def run(self: Session, audience: object, *, workers: int | None, cluster: Cluster, share: bool) -> ExperimentState:
+    def run(self: Session, observer: object, *, workers: int | None, cluster: Cluster, share: bool) -> ExperimentState:
         assert not share
         asked.append((workers, cluster))
         return ExperimentState.COMPLETED

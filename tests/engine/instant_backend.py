@@ -1,4 +1,4 @@
-"""A backend whose trials train in no time: what the engine says comes back as events at once; and an audience."""
+"""A backend that answers each command with events at once, and a run observer that prints nothing."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ Objective = Callable[[Mapping[str, Any], int], float]
 
 
 class InstantBackend:
-    """Runs every attempt to its target as soon as it may; checks that the engine keeps its promises."""
+    """Trains every attempt to its target at once, and checks that commands come in a valid order."""
 
     def __init__(
         self, objective: Objective, *, slots: int = 2, crash: Callable[[int, int], bool] | None = None
@@ -98,7 +98,7 @@ class InstantBackend:
 
 
 class Quiet:
-    """Audience of a run that prints nothing; see `ashwood.engine.session.Audience`.
+    """A run observer that prints nothing; see `ashwood.engine.session.RunObserver`.
 
     Attributes:
         progress: the progress of the experiment; there is none before the session has read the event log.

@@ -1,4 +1,4 @@
-"""``mode: auto`` through the real engine: it learns, and its log replays to the same decisions."""
+"""``mode: auto`` with the engine: it learns, and its log replays to the same decisions."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def distance(experiment: Experiment) -> float:
     return sum(abs(x - 0.2) for x in xs) / len(xs)
 
 
-def test_new_trials_are_drawn_where_good_ones_have_been() -> None:
+def test_new_trials_are_drawn_near_good_ones() -> None:
     learning, _ = run(spec_of(Sampler.DENSITY))
     random, _ = run(spec_of(Sampler.RANDOM))
     assert learning.state is random.state is ExperimentState.COMPLETED
@@ -63,7 +63,7 @@ def test_new_trials_are_drawn_where_good_ones_have_been() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 7])
-def test_its_log_replays_to_the_same_trials(workers: int) -> None:
+def test_auto_mode_log_replays_to_same_trials(workers: int) -> None:
     spec = spec_of(Sampler.DENSITY)
     experiment, log = run(spec, workers)
     again = fold(spec, log).experiment

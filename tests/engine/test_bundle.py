@@ -1,4 +1,4 @@
-"""Whole experiments as one file: what goes out comes in, and what is not as it was is refused."""
+"""Export and import of whole experiments: an import restores the original, and refuses damaged files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Home]:
 
 
 def record(home: Home, spec: ExperimentSpec = SPEC) -> int:
-    """An experiment whose driver was killed: a trial reported and saved."""
+    """Return an experiment whose driver was killed after a trial reported and saved a checkpoint."""
     experiment = home.store.create(spec, at=100.5)
     state = Experiment(spec)
     events: list[Event] = [
@@ -88,7 +88,7 @@ def read(home: Home, experiment: int) -> list[str]:
     return [repr(row) for row in home.store.log(experiment).read()]
 
 
-def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_import_restores_exported_experiment(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
     assert export_bundle(home, experiment, out, checkpoints=True, logs=True) == (3, 1, 1, (), 0)
@@ -111,7 +111,7 @@ def test_what_goes_out_comes_in(home: Home, elsewhere: Home, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "home", "toy.ashwood"]
 
 
-def test_directories_of_trials_travel_without_links(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_trial_directories_are_exported_without_links(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment, out = record(home), tmp_path / "toy.ashwood"
     directory = home.trial_directories(experiment) / "0-0123abcd"
     (directory / "deep" / "empty").mkdir(parents=True)
@@ -145,7 +145,7 @@ def test_directories_of_trials_travel_without_links(home: Home, elsewhere: Home,
         assert not [name for name in archive.namelist() if name.startswith("trials/")]
 
 
-def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: Path) -> None:
+def test_export_leaves_out_damaged_and_deleted_checkpoints(home: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
     place = Path(home.checkpoints(experiment, SPEC)) / NAME
@@ -155,7 +155,7 @@ def test_checkpoints_that_are_damaged_or_gone_stay_behind(home: Home, tmp_path: 
     assert export_bundle(home, experiment, out, checkpoints=True).checkpoints == 0
 
 
-def test_a_damaged_checkpoint_is_left_out_and_named(home: Home, tmp_path: Path) -> None:
+def test_export_names_damaged_checkpoint(home: Home, tmp_path: Path) -> None:
     experiment = record(home)
     (home.directory(experiment) / "checkpoints" / NAME / "empty").write_bytes(b"no more")
     exported = export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True)
@@ -163,7 +163,7 @@ def test_a_damaged_checkpoint_is_left_out_and_named(home: Home, tmp_path: Path) 
     assert [NAME in why for why in exported.left_out] == [True]
 
 
-def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_export_until_entry_has_only_earlier_entries(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home)
     out = tmp_path / "toy.ashwood"
     assert export_bundle(home, experiment, out, until=2) == (2, 0, 0, (), 0)
@@ -173,14 +173,14 @@ def test_a_part_of_a_log(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     assert elsewhere.store.record(2).summary == {}
 
 
-def test_an_experiment_that_never_ran(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_experiment_that_never_ran_is_exported_and_imported(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = home.store.create(SPEC, at=1.0)
     export_bundle(home, experiment, tmp_path / "toy.ashwood", checkpoints=True, logs=True)
     import_bundle(elsewhere, tmp_path / "toy.ashwood")
     assert elsewhere.store.record(2).state is ExperimentState.CREATED
 
 
-def test_places_of_another_machine(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_import_replaces_paths_of_other_machine(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     out = tmp_path / "toy.ashwood"
     theirs = "s3://bucket/x/toy-19700101-000001-0a1b2c"
     for storage, kept in (("/mnt/there", None), (theirs, "s3://bucket/x/toy-19700101-000001-")):
@@ -192,7 +192,7 @@ def test_places_of_another_machine(home: Home, elsewhere: Home, tmp_path: Path) 
         assert elsewhere.store.spec(imported.experiment) == imported.spec
 
 
-def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_imported_trials_resume_from_original_checkpoints_at_url(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     original = "s3://bucket/x/toy-20260101-000000-abcdef"
     spec = replace(SPEC, checkpoint_storage=original)
     experiment = home.store.create(spec, at=1.0)
@@ -206,14 +206,14 @@ def test_trials_go_on_from_the_original_checkpoints_at_a_url(home: Home, elsewhe
     fold(imported.spec, elsewhere.store.log(imported.experiment))
 
 
-def test_arguments_of_the_script_are_not_exported(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_export_omits_script_arguments(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = record(home, replace(SPEC, arguments=("tune.py", "--token", "secret")))
     export_bundle(home, experiment, tmp_path / "toy.ashwood")
     assert b"secret" not in zipfile.ZipFile(tmp_path / "toy.ashwood").read("spec.json")
     assert import_bundle(elsewhere, tmp_path / "toy.ashwood").spec.arguments == ()
 
 
-def test_a_log_that_is_no_regular_file_is_not_exported(home: Home, tmp_path: Path) -> None:
+def test_export_leaves_out_log_that_is_not_a_regular_file(home: Home, tmp_path: Path) -> None:
     experiment = record(home)
     (tmp_path / "secret").write_text("secret")
     (home.logs(experiment) / "trial-1.log").symlink_to(tmp_path / "secret")
@@ -223,20 +223,20 @@ def test_a_log_that_is_no_regular_file_is_not_exported(home: Home, tmp_path: Pat
     assert ["not a regular file" in why for why in exported.left_out] == [True, True]
 
 
-def test_an_export_that_fails_leaves_nothing(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_export_leaves_no_file(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "toy.ashwood"
     out.write_text("precious")
     with pytest.raises(NotFound):
         export_bundle(home, 99, out)
     experiment = record(home)
-    with pytest.raises(EventLogError, match=r"can't write .*nowhere"):
+    with pytest.raises(EventLogError, match=r"cannot write .*nowhere"):
         export_bundle(home, experiment, tmp_path / "nowhere" / "toy.ashwood")
 
     def fill_the_disk(*_: object) -> NoReturn:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ashwood.engine.bundle._pack_logs", fill_the_disk)
-    with pytest.raises(EventLogError, match=r"can't write .*No space left"):
+    with pytest.raises(EventLogError, match=r"cannot write .*No space left"):
         export_bundle(home, experiment, out, logs=True)
     assert out.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "toy.ashwood"]
@@ -253,17 +253,17 @@ def packed(home: Home, tmp_path: Path) -> Path:
 
 
 def refused(elsewhere: Home, path: Path) -> str:
-    """Why a file is refused; nothing of it may be left."""
+    """Return the error of an import, and check that it left no files."""
     with pytest.raises(EventLogError) as raised:
         import_bundle(elsewhere, path)
     assert [record.id for record in elsewhere.store.experiments()] == [1]
     assert [p.name for p in elsewhere.path.glob("experiments/*") if p.name != "1"] == []
-    assert "nothing was imported" in str(raised.value) or "no such file" in str(raised.value)
+    assert "Nothing was imported" in str(raised.value) or "no such file" in str(raised.value)
     return str(raised.value)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, bytes]], None], *, honest: bool = False) -> None:
-    """Change members; with ``honest``, the manifest tells their new sizes and digests."""
+    """Change members; with ``honest``, update their sizes and digests in the manifest."""
     from ashwood.engine.bundle import _digest
 
     with zipfile.ZipFile(path) as archive:
@@ -283,14 +283,14 @@ def rewrite(path: Path, change: Callable[[dict[str, bytes]], None], *, honest: b
             archive.writestr(name, content)
 
 
-def test_a_file_that_is_cut_off_anywhere(packed: Path, elsewhere: Home) -> None:
+def test_truncated_file_is_refused(packed: Path, elsewhere: Home) -> None:
     whole = packed.read_bytes()
     for size in range(0, len(whole), max(1, len(whole) // 40)):
         packed.write_bytes(whole[:size])
-        assert "cut off, damaged or no file of 'ashwood export'" in refused(elsewhere, packed)
+        assert "truncated, damaged, or not a file of 'ashwood export'" in refused(elsewhere, packed)
 
 
-def test_a_file_with_any_byte_flipped(packed: Path, elsewhere: Home) -> None:
+def test_file_with_flipped_byte_is_refused(packed: Path, elsewhere: Home) -> None:
     whole = packed.read_bytes()
     good = read(elsewhere, import_bundle(elsewhere, packed).experiment)
     for position in range(0, len(whole), max(1, len(whole) // 150)):
@@ -304,16 +304,16 @@ def test_a_file_with_any_byte_flipped(packed: Path, elsewhere: Home) -> None:
             assert read(elsewhere, imported.experiment) == good
 
 
-def test_foreign_and_newer_files(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
+def test_foreign_and_newer_files_are_refused(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
     assert "there is no such file" in refused(elsewhere, tmp_path / "nowhere.ashwood")
-    assert "can't import" in refused(elsewhere, tmp_path)
+    assert "cannot import" in refused(elsewhere, tmp_path)
     text = tmp_path / "text.ashwood"
     text.write_text("name: toy\n")
-    assert "no file of 'ashwood export'" in refused(elsewhere, text)
+    assert "not a file of 'ashwood export'" in refused(elsewhere, text)
     foreign = tmp_path / "foreign.ashwood"
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("word/document.xml", "<x/>")
-    assert "has no manifest" in refused(elsewhere, foreign)
+    assert "has no manifest.json" in refused(elsewhere, foreign)
 
     def newer(key: str) -> Callable[[dict[str, bytes]], None]:
         def change(members: dict[str, bytes]) -> None:
@@ -324,40 +324,40 @@ def test_foreign_and_newer_files(packed: Path, elsewhere: Home, tmp_path: Path) 
 
     for key in ("format", "codec"):
         rewrite(packed, newer(key))
-        assert "written by Ashwood 9.0, which is newer than this: upgrade Ashwood" in refused(elsewhere, packed)
+        assert "written by Ashwood 9.0, which is newer than" in refused(elsewhere, packed)
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, bytes]], Any], bool, str]] = {
-    "changed": (lambda m: m.update({"spec.json": m["spec.json"].replace(b"toy", b"boy")}), False, "what was written"),
-    "longer": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), False, "size that it was written with"),
+    "changed": (lambda m: m.update({"spec.json": m["spec.json"].replace(b"toy", b"boy")}), False, "has changed"),
+    "longer": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), False, "bytes instead of"),
     "doubled": (lambda m: m.update({"entries.jsonl": m["entries.jsonl"] * 2}), True, "6 entries instead of 3"),
-    "missing": (lambda m: m.pop("entries.jsonl"), False, "other files than its manifest names"),
-    "extra": (lambda m: m.update({"logs/trial-9.log": b""}), False, "other files than its manifest names"),
-    "no log": (lambda m: m.pop("entries.jsonl"), True, "names no log"),
+    "missing": (lambda m: m.pop("entries.jsonl"), False, "not those that its manifest lists"),
+    "extra": (lambda m: m.update({"logs/trial-9.log": b""}), False, "not those that its manifest lists"),
+    "no log": (lambda m: m.pop("entries.jsonl"), True, "lists no event log"),
     "no manifest": (lambda m: m.update({"manifest.json": b"{"}), False, "is damaged"),
-    "no entry": (lambda m: m.update({"entries.jsonl": b"{}\n"}), True, "line 1 of entries.jsonl is no entry"),
+    "no entry": (lambda m: m.update({"entries.jsonl": b"{}\n"}), True, "line 1 of entries.jsonl is not an entry"),
     "no spec": (lambda m: m.update({"spec.json": b"{}"}), True, "is damaged"),
-    "up": (lambda m: m.update({"logs/../../../evil": b""}), True, "name that no Ashwood gives"),
-    "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "name that no Ashwood gives"),
-    "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "name that no Ashwood gives"),
-    "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "name that no Ashwood gives"),
-    "trial": (lambda m: m.update({"trials/0-0123abcd/../../evil": b""}), True, "name that no Ashwood gives"),
-    "no trial": (lambda m: m.update({"trials/../x": b""}), True, "name that no Ashwood gives"),
-    "trial file": (lambda m: m.update({"trials/0-0123abcd": b""}), True, "name that no Ashwood gives"),
-    "clash": (lambda m: m.update({"trials/0-0123abcd/x": b"", "trials/0-0123abcd/x/y": b""}), True, "can't import"),
-    "folder": (lambda m: m.update({"logs/": b""}), True, "name that no Ashwood gives"),
+    "up": (lambda m: m.update({"logs/../../../evil": b""}), True, "which 'ashwood export' never writes"),
+    "absolute": (lambda m: m.update({"/tmp/evil": b""}), True, "which 'ashwood export' never writes"),
+    "elsewhere": (lambda m: m.update({"driver.lock": b""}), True, "which 'ashwood export' never writes"),
+    "windows": (lambda m: m.update({"logs/..\\evil": b""}), True, "which 'ashwood export' never writes"),
+    "trial": (lambda m: m.update({"trials/0-0123abcd/../../evil": b""}), True, "which 'ashwood export' never writes"),
+    "no trial": (lambda m: m.update({"trials/../x": b""}), True, "which 'ashwood export' never writes"),
+    "trial file": (lambda m: m.update({"trials/0-0123abcd": b""}), True, "which 'ashwood export' never writes"),
+    "clash": (lambda m: m.update({"trials/0-0123abcd/x": b"", "trials/0-0123abcd/x/y": b""}), True, "cannot import"),
+    "folder": (lambda m: m.update({"logs/": b""}), True, "which 'ashwood export' never writes"),
 }
 
 
 @pytest.mark.parametrize(("change", "honest", "why"), CHANGES.values(), ids=CHANGES)
-def test_an_altered_file(
+def test_altered_file_is_refused(
     packed: Path, elsewhere: Home, change: Callable[[dict[str, bytes]], None], honest: bool, why: str
 ) -> None:
     rewrite(packed, change, honest=honest)
     assert why in refused(elsewhere, packed)
 
 
-def test_a_long_log_takes_little_memory(home: Home, elsewhere: Home, tmp_path: Path) -> None:
+def test_export_and_import_of_long_log_take_little_memory(home: Home, elsewhere: Home, tmp_path: Path) -> None:
     experiment = home.store.create(SPEC, at=1.0)
     log = home.store.log(experiment)
     log.append([Entry(1.0, ValidationReported(0, 1, n, {"loss": n / 7}), ()) for n in range(8_000)])
@@ -419,7 +419,7 @@ def lie(about: str, value: object) -> Callable[[dict[str, bytes]], None]:
         ("checkpoints", [1]),
     ],
 )
-def test_a_manifest_with_a_value_of_another_type(packed: Path, elsewhere: Home, about: str, value: object) -> None:
+def test_manifest_with_wrong_type_is_refused(packed: Path, elsewhere: Home, about: str, value: object) -> None:
     rewrite(packed, lie(about, value))
     refused(elsewhere, packed)
 
@@ -439,7 +439,7 @@ def test_a_manifest_with_a_value_of_another_type(packed: Path, elsewhere: Home, 
         ("space", {"x": {"type": "double", "minval": "0", "maxval": 1.0, "count": None}}),
     ],
 )
-def test_a_spec_with_a_value_of_another_type(packed: Path, elsewhere: Home, key: str, value: Any) -> None:
+def test_spec_with_wrong_type_is_refused(packed: Path, elsewhere: Home, key: str, value: Any) -> None:
     def change(members: dict[str, bytes]) -> None:
         spec = json.loads(members["spec.json"])
         spec[key] = spec[key] | value if key == "search" else value
@@ -449,16 +449,16 @@ def test_a_spec_with_a_value_of_another_type(packed: Path, elsewhere: Home, key:
     assert "is damaged" in refused(elsewhere, packed)
 
 
-def test_a_file_that_is_compressed_otherwise(packed: Path, elsewhere: Home) -> None:
+def test_file_with_other_compression_is_refused(packed: Path, elsewhere: Home) -> None:
     with zipfile.ZipFile(packed) as archive:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_LZMA) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-    assert "compressed in a way that no Ashwood uses" in refused(elsewhere, packed)
+    assert "compressed with a method that 'ashwood export' does not use" in refused(elsewhere, packed)
 
 
-def test_an_import_that_fails_removes_only_what_it_made(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
+def test_failed_import_removes_only_its_own_files(packed: Path, elsewhere: Home, tmp_path: Path) -> None:
     used = elsewhere.path / "code" / "abc"
     used.mkdir(parents=True)
     for workdir in (elsewhere.path / "code" / ".." / "x", used):
@@ -475,7 +475,7 @@ def test_an_import_that_fails_removes_only_what_it_made(packed: Path, elsewhere:
         assert (elsewhere.path / "ashwood.db").exists()
 
 
-def test_an_import_that_was_killed_cannot_be_used(
+def test_killed_import_cannot_be_used(
     packed: Path, elsewhere: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -489,15 +489,13 @@ def test_an_import_that_was_killed_cannot_be_used(
     with pytest.raises(Killed):
         import_bundle(elsewhere, packed)
     spec, log = elsewhere.store.spec(2), elsewhere.store.log(2)
-    with pytest.raises(RequestRefused, match="was not imported completely: 0 of 3 entries"):
+    with pytest.raises(RequestRefused, match="was not imported completely: its event log has 0 of 3 entries"):
         check_imported(2, spec, log)
     with pytest.raises(RequestRefused, match="ashwood delete 2"):
         export_bundle(elsewhere, 2, tmp_path / "again.ashwood")
 
 
-def test_an_import_keeps_the_identity_and_a_second_one_gets_its_own(
-    elsewhere: Home, home: Home, tmp_path: Path
-) -> None:
+def test_second_import_gets_its_own_identity(elsewhere: Home, home: Home, tmp_path: Path) -> None:
     experiment = home.create(SPEC, at=1.0)
     spec = home.store.spec(experiment)
     storage = home.storage(experiment, spec)
@@ -515,7 +513,7 @@ def test_an_import_keeps_the_identity_and_a_second_one_gets_its_own(
             assert (directory / "empty").exists()
 
 
-def test_a_checkpoint_of_another_experiment_is_not_exported(home: Home, tmp_path: Path) -> None:
+def test_export_leaves_out_checkpoint_of_other_experiment(home: Home, tmp_path: Path) -> None:
     experiment = home.create(SPEC, at=1.0)
     home.store.log(experiment).append([entry for _, entry in home.store.log(record(home)).read()])
     storage = home.storage(experiment, home.store.spec(experiment))

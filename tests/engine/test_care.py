@@ -1,4 +1,4 @@
-"""What an engine sees to between turns: requests, its lease, the time, the room on the disk."""
+"""Work of an engine between turns: requests, lease, time limit, full disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .test_loop import SPEC, entries, objective
 
 @pytest.fixture(autouse=True)
 def _eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look after everything at every turn: what is tested is what happens, not how soon."""
+    """Do all work between turns at every turn, so that tests do not depend on time."""
     monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
 
 
@@ -57,7 +57,7 @@ class Life:
         self.turns = 0
 
     def ask(self, at: int, request: Request) -> None:
-        """Post a request after so many turns."""
+        """Post a request after ``at`` turns."""
         self.asked.append((at, request))
 
     def observe(self, _entries: Sequence[Entry]) -> None:
@@ -70,7 +70,7 @@ class Life:
         return [entry.event for entry in entries(self.log)]
 
 
-def test_a_request_is_recorded_done_and_answered() -> None:
+def test_request_is_recorded_carried_out_and_answered() -> None:
     life = Life()
     life.ask(5, TrialKillRequested(0))
     assert life.engine.run() is ExperimentState.COMPLETED
@@ -80,7 +80,7 @@ def test_a_request_is_recorded_done_and_answered() -> None:
     assert life.events().count(TrialKillRequested(0)) == 1
 
 
-def test_a_request_that_can_not_be_done_is_refused_and_nothing_is_recorded() -> None:
+def test_impossible_request_is_refused_and_not_recorded() -> None:
     life = Life()
     life.ask(5, TrialKillRequested(999))
     life.engine.run()
@@ -114,7 +114,7 @@ def test_setting_that_no_float_can_hold_is_refused(value: int) -> None:
     assert answer.refused is not None
 
 
-def test_settings_change_while_it_runs() -> None:
+def test_settings_change_while_experiment_runs() -> None:
     life = Life()
     life.ask(5, SettingsChanged({"max_trials": 30}))
     life.engine.run()
@@ -129,7 +129,7 @@ def test_settings_change_while_it_runs() -> None:
         (KillRequested(), ExperimentState.CANCELED),
     ],
 )
-def test_the_whole_experiment_can_be_ended(request_: Request, state: ExperimentState) -> None:
+def test_request_ends_whole_experiment(request_: Request, state: ExperimentState) -> None:
     life = Life()
     life.ask(5, request_)
     assert life.engine.run() is state
@@ -138,7 +138,7 @@ def test_the_whole_experiment_can_be_ended(request_: Request, state: ExperimentS
     assert life.store.record(life.id).state is state
 
 
-def test_a_driver_that_lost_its_lease_stops_at_once_and_records_nothing_more() -> None:
+def test_driver_without_lease_stops_and_records_nothing() -> None:
     beats = 0
 
     def beat() -> None:
@@ -154,14 +154,14 @@ def test_a_driver_that_lost_its_lease_stops_at_once_and_records_nothing_more() -
     assert life.store.record(life.id).state is ExperimentState.RUNNING
 
 
-def test_time_runs_out_counting_what_earlier_drivers_took() -> None:
+def test_max_time_includes_time_of_earlier_drivers() -> None:
     spec = replace(SPEC, max_seconds=3600.0)
     assert Life(spec, ran_before=10.0).engine.run() is ExperimentState.COMPLETED
     assert Life(spec, ran_before=3600.0).engine.run() is ExperimentState.STOPPED
 
 
 class SmallDisk(MemoryLog):
-    """Has room for so many appends, and then for some more once room was made."""
+    """An event log on a disk that is full after some appends; deleting the reserve makes space for a few more."""
 
     room = 8
 
@@ -183,7 +183,7 @@ def small_disk() -> SmallDisk:
     return SmallDisk(store, store.create(SPEC, at=0.0))
 
 
-def test_a_full_disk_pauses_the_experiment_and_says_why() -> None:
+def test_full_disk_pauses_experiment_with_reason() -> None:
     log = small_disk()
 
     def make_room() -> None:
@@ -195,7 +195,7 @@ def test_a_full_disk_pauses_the_experiment_and_says_why() -> None:
     assert not life.backend.live
 
 
-def test_a_heartbeat_that_finds_no_room_pauses_the_experiment_too() -> None:
+def test_full_disk_at_heartbeat_pauses_experiment() -> None:
     room: list[str] = []
 
     def beat() -> None:
@@ -207,7 +207,7 @@ def test_a_heartbeat_that_finds_no_room_pauses_the_experiment_too() -> None:
     assert PauseRequested("the disk is full") in life.events()
 
 
-def test_a_disk_that_stays_full_ends_the_driver_and_loses_nothing() -> None:
+def test_disk_that_stays_full_ends_driver_and_loses_nothing() -> None:
     log = small_disk()
     life = Life(log=log, make_room=lambda: None)
     with pytest.raises(DiskFull):
@@ -217,7 +217,7 @@ def test_a_disk_that_stays_full_ends_the_driver_and_loses_nothing() -> None:
 
 
 class _TurnClock(WallClock):
-    """A clock that goes on by a second in each turn of the engine."""
+    """A clock that advances by one second in each turn of the engine."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ class _TurnClock(WallClock):
 
 
 class _Hanging(InstantBackend):
-    """A backend of which nothing is heard for ``turns`` turns after it is asked to hang."""
+    """A backend that returns no events for ``turns`` turns after it is asked to hang."""
 
     def __init__(self, clock: _TurnClock, turns: int) -> None:
         super().__init__(objective)
@@ -249,7 +249,7 @@ class _Hanging(InstantBackend):
         (CancelRequested(), ExperimentState.CANCELED, ""),
     ],
 )
-def test_trials_that_a_pause_or_an_end_waits_for_are_named_and_listed(
+def test_pausing_experiment_names_trials_that_it_waits_for(
     request_: Request, state: ExperimentState, resumes: str
 ) -> None:
     said: list[str] = []

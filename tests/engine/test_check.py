@@ -1,4 +1,4 @@
-"""Checking training code in real processes: what it restores, and what it forgets."""
+"""Checks of training code in real processes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def check(place: Path, forgets: str = "nothing", **changes: Any) -> ashwood.api.
 
 
 @pytest.mark.parametrize("own_loop", [False, True])
-def test_code_that_restores_everything_is_equal_and_leaves_nothing(place: Path, own_loop: bool) -> None:
+def test_code_that_restores_all_state_is_equal_and_leaves_no_files(place: Path, own_loop: bool) -> None:
     result = check(place, noise=1.0, own_loop=own_loop, metric="loss")
     assert (result.verdict, result.hints, result.pauses, result.unit) == (Verdict.EQUAL, [], [1, 2], "steps")
     assert result.ok
@@ -123,7 +123,7 @@ def test_code_that_restores_everything_is_equal_and_leaves_nothing(place: Path, 
         ("seeding", 0.0, None, "training is not deterministic"),
     ],
 )
-def test_what_code_forgets_is_found(
+def test_check_finds_state_that_is_not_restored(
     place: Path, forgets: str, noise: float, verdict: Verdict | None, words: str
 ) -> None:
     result = check(place, forgets, noise=noise)
@@ -173,7 +173,7 @@ def test_invalid_hyperparameters_are_replaced(place: Path) -> None:
     seeds = [seed for seed in range(9) if training_seed(seed, 0, 0) % 2 and not training_seed(seed, 0, 1) % 2]
     # The other seed of the second draw is odd or even; the run with it is cut short if it is rejected.
     assert check(place, train="checked_code:picky", seed=seeds[0]).verdict is Verdict.EQUAL
-    with pytest.raises(AshwoodError, match="declared 20 draws of hyperparameters invalid"):
+    with pytest.raises(AshwoodError, match="declared each of 20 samples of hyperparameters invalid"):
         check(place, train="checked_code:never")
 
 

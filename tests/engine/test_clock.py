@@ -1,4 +1,4 @@
-"""Recorded times never go back."""
+"""Clocks whose time never goes back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from ashwood.engine.clock import WallClock
 
 
-def test_a_clock_that_jumps_back_is_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wall_clock_ignores_clock_that_jumps_back(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = WallClock()
     before = clock()
     monkeypatch.setattr(time, "time", lambda: 1.0)
     assert clock() >= before
 
 
-def test_time_goes_on_from_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wall_clock_starts_at_last_recorded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1.0)
     assert WallClock(not_before=1e9)() >= 1e9
     assert 1.0 <= WallClock()() < 1e9

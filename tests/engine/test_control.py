@@ -1,4 +1,4 @@
-"""What people ask of an experiment is done by its driver, or, where none lives, at once."""
+"""Requests are carried out by the driver, or at once if no driver runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def paused(home: Home) -> int:
-    """An experiment that was paused early."""
+    """Return an experiment that was paused early."""
     experiment = home.store.create(SPEC, at=0.0)
     backend = InstantBackend(objective)
     log = home.store.log(experiment)
@@ -58,7 +58,7 @@ def fold(home: Home, experiment: int) -> Experiment:
     return folded
 
 
-def test_a_paused_experiment_is_canceled_for_good(home: Home) -> None:
+def test_paused_experiment_is_canceled(home: Home) -> None:
     experiment = paused(home)
     ask(home, experiment, CancelRequested())
     assert home.store.record(experiment).state is ExperimentState.CANCELED
@@ -68,7 +68,7 @@ def test_a_paused_experiment_is_canceled_for_good(home: Home) -> None:
         ask(home, experiment, KillRequested())
 
 
-def test_request_without_a_driver_deletes_checkpoints_that_are_not_needed_any_more(home: Home) -> None:
+def test_request_without_driver_deletes_unneeded_checkpoints(home: Home) -> None:
     name, spec = "trial-0/length-1-attempt-1", replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 0))
     experiment = home.store.create(spec, at=0.0)
     storage, folded = home.storage(experiment, spec), Experiment(spec)
@@ -79,7 +79,7 @@ def test_request_without_a_driver_deletes_checkpoints_that_are_not_needed_any_mo
     assert storage.complete() == []
 
 
-def test_what_can_not_be_done_is_refused(home: Home) -> None:
+def test_impossible_request_is_refused(home: Home) -> None:
     experiment = paused(home)
     with pytest.raises(RequestRefused, match="isn't running: it is paused"):
         ask(home, experiment, PauseRequested())
@@ -90,7 +90,7 @@ def test_what_can_not_be_done_is_refused(home: Home) -> None:
     assert home.store.record(experiment).state is ExperimentState.PAUSED
 
 
-def test_an_experiment_that_has_never_run_can_be_changed_and_canceled(home: Home) -> None:
+def test_experiment_that_never_ran_can_be_changed_and_canceled(home: Home) -> None:
     experiment = home.store.create(SPEC, at=0.0)
     ask(home, experiment, SettingsChanged({"max_trials": 5}))
     assert fold(home, experiment).search.max_trials == 5
@@ -98,7 +98,7 @@ def test_an_experiment_that_has_never_run_can_be_changed_and_canceled(home: Home
     assert home.store.record(experiment).state is ExperimentState.CANCELED
 
 
-def test_an_experiment_whose_driver_died_is_paused_without_running_anything(home: Home) -> None:
+def test_pause_after_driver_death_runs_no_trial(home: Home) -> None:
     experiment = home.store.create(SPEC, at=0.0)
     log = home.store.log(experiment)
 
@@ -117,7 +117,7 @@ def test_an_experiment_whose_driver_died_is_paused_without_running_anything(home
     assert home.store.record(experiment).state is ExperimentState.PAUSED
 
 
-def test_killing_the_last_trials_completes_a_paused_experiment(home: Home) -> None:
+def test_killing_last_trials_completes_paused_experiment(home: Home) -> None:
     spec = replace(SPEC, search=replace(SPEC.search, max_trials=1, num_rungs=1))
     experiment = home.store.create(spec, at=0.0)
     engine = Engine(Experiment(spec), home.store.log(experiment), InstantBackend(objective))
@@ -129,7 +129,7 @@ def test_killing_the_last_trials_completes_a_paused_experiment(home: Home) -> No
 
 
 class Idle(InstantBackend):
-    """Nothing happens by itself; whoever is told to leave does."""
+    """A backend without any events, except that attempts end when they are asked to."""
 
     def __init__(self, got_on: threading.Event) -> None:
         super().__init__(objective)
@@ -140,7 +140,7 @@ class Idle(InstantBackend):
         return [event for event in super().next_events(timeout) if isinstance(event, AttemptFailed)]
 
 
-def test_the_living_driver_answers(home: Home, tmp_path: Path) -> None:
+def test_running_driver_answers_requests(home: Home, tmp_path: Path) -> None:
     experiment = home.store.create(SPEC, at=0.0)
     got_on = threading.Event()
 
@@ -168,9 +168,9 @@ def test_the_living_driver_answers(home: Home, tmp_path: Path) -> None:
     assert home.store.record(experiment).state is ExperimentState.CANCELED
 
 
-def test_a_driver_that_does_not_answer_is_said(home: Home) -> None:
+def test_request_fails_if_driver_does_not_answer(home: Home) -> None:
     experiment = paused(home)
-    with take_lease(home.store, experiment), pytest.raises(AshwoodError, match=r"hasn't answered for 0\.05 s"):
+    with take_lease(home.store, experiment), pytest.raises(AshwoodError, match=r"has not answered for 0\.05 s"):
         ask(home, experiment, CancelRequested(), wait=0.05)
     # It stays recorded, and is done at the next occasion.
     with pytest.raises(RequestRefused):

@@ -1,4 +1,4 @@
-"""From decisions to commands, in the right order and at the right time."""
+"""The dispatcher sends commands in the right order and at the right time."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def started(slots: int = 1) -> tuple[Experiment, Dispatcher]:
     return experiment, dispatcher
 
 
-def test_retries_back_off() -> None:
+def test_retry_delay_doubles() -> None:
     assert [retry_delay(failure) for failure in range(1, 6)] == [0.0, 0.5, 1.0, 2.0, 4.0]
     assert retry_delay(1000) == 60.0
 
 
-def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() -> None:
+def test_failed_trial_starts_after_its_retry_delay() -> None:
     experiment, dispatcher = started()
 
     def fail(attempt: int, now: float) -> list[object]:
@@ -59,7 +59,7 @@ def test_a_trial_that_failed_again_keeps_its_slot_and_starts_when_it_is_due() ->
     assert (second.trial, second.attempt) == (0, 3)
 
 
-def test_workers_are_told_of_better_checkpoints_alone() -> None:
+def test_workers_are_notified_of_better_checkpoints_only() -> None:
     experiment, dispatcher = started(slots=2)
 
     def save(trial: int, length: int, loss: float) -> list[object]:
@@ -78,7 +78,7 @@ def test_workers_are_told_of_better_checkpoints_alone() -> None:
     assert NoteBest(1, 2, 0.7) in dispatcher.commands(experiment.handle(damaged), 2, 100.0)
 
 
-def test_without_saves_of_the_best_workers_are_told_nothing() -> None:
+def test_workers_are_not_notified_without_save_on_best() -> None:
     experiment = Experiment(replace(SPEC, save_on=SaveOn.NONE))
     dispatcher = Dispatcher(experiment)
     dispatcher.commands(experiment.handle(DriverStarted(1)), 1, now=100.0)
@@ -86,7 +86,7 @@ def test_without_saves_of_the_best_workers_are_told_nothing() -> None:
     assert dispatcher.commands(experiment.handle(saved), 1, now=100.0) == []
 
 
-def test_who_can_not_start_anyway_is_not_waited_for() -> None:
+def test_next_due_ignores_attempts_that_cannot_start() -> None:
     experiment, dispatcher = started(2)
     for attempt in (1, 2):
         event = AttemptFailed(0, attempt, "boom")
@@ -98,7 +98,7 @@ def test_who_can_not_start_anyway_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize(("request_", "command"), [(TrialKillRequested(0), Abort), (TrialStopRequested(0), Suspend)])
-def test_a_trial_that_is_ended_by_its_user_is_told_so_and_its_slot_is_used_when_it_has_left(
+def test_killed_trial_is_aborted_and_its_slot_reused_afterwards(
     request_: TrialKillRequested | TrialStopRequested, command: type[Abort | Suspend]
 ) -> None:
     experiment, dispatcher = started()

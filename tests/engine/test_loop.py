@@ -46,7 +46,7 @@ def entries(log: MemoryLog) -> list[Entry]:
     return [entry for _, entry in log.read()]
 
 
-def test_an_experiment_runs_to_its_end_and_names_the_best() -> None:
+def test_engine_runs_experiment_to_its_end() -> None:
     log, experiment = new_log(), Experiment(SPEC)
     assert Engine(experiment, log, InstantBackend(objective)).run() is ExperimentState.COMPLETED
     best = min(experiment.trials.values(), key=lambda trial: trial.hparams["x"])
@@ -55,7 +55,7 @@ def test_an_experiment_runs_to_its_end_and_names_the_best() -> None:
     assert {trial.state for trial in experiment.trials.values()} == {TrialState.COMPLETED, TrialState.STOPPED}
 
 
-def test_what_was_decided_is_durable_before_it_is_done() -> None:
+def test_decisions_are_durable_before_commands_are_sent() -> None:
     class Watchful(InstantBackend):
         def dispatch(self, commands: Sequence[Any]) -> None:
             decided = {
@@ -70,7 +70,7 @@ def test_what_was_decided_is_durable_before_it_is_done() -> None:
     Engine(Experiment(SPEC), log, Watchful(objective)).run()
 
 
-def test_a_promoted_trial_starts_from_what_its_last_process_saved() -> None:
+def test_promoted_trial_starts_from_its_last_checkpoint() -> None:
     backend = InstantBackend(objective)
     Engine(Experiment(SPEC), new_log(), backend).run()
     resumed = [start for start in backend.started if start.attempt > 1]
@@ -79,7 +79,7 @@ def test_a_promoted_trial_starts_from_what_its_last_process_saved() -> None:
     assert all(0 < start.length < start.target for start in resumed)
 
 
-def test_the_search_is_the_same_with_any_number_of_slots() -> None:
+def test_search_is_the_same_with_any_number_of_slots() -> None:
     def trials(slots: int) -> set[tuple[float, int]]:
         experiment = Experiment(SPEC)
         Engine(experiment, new_log(), InstantBackend(objective, slots=slots)).run()
@@ -88,7 +88,7 @@ def test_the_search_is_the_same_with_any_number_of_slots() -> None:
     assert trials(1) == trials(3) == trials(50)
 
 
-def test_the_backend_is_told_how_many_attempts_could_be_live_whenever_that_changes() -> None:
+def test_backend_is_notified_when_possible_attempts_change() -> None:
     spec = replace(SPEC, search=replace(SPEC.search, max_concurrent_trials=7))
     backend = InstantBackend(objective)
     Engine(Experiment(spec), new_log(spec), backend).run()
@@ -102,7 +102,7 @@ def test_the_backend_is_told_how_many_attempts_could_be_live_whenever_that_chang
     assert backend.expected[0] is None
 
 
-def test_it_is_told_before_anything_is_dispatched() -> None:
+def test_backend_is_notified_before_first_dispatch() -> None:
     class Watchful(InstantBackend):
         def dispatch(self, commands: Sequence[Any]) -> None:
             assert self.expected
@@ -111,7 +111,7 @@ def test_it_is_told_before_anything_is_dispatched() -> None:
     Engine(Experiment(SPEC), new_log(), Watchful(objective)).run()
 
 
-def test_a_failing_trial_is_tried_again_and_then_given_up() -> None:
+def test_failing_trial_is_retried_then_fails() -> None:
     spec = replace(SPEC, max_restarts=2)
     experiment, log = Experiment(spec), new_log(spec)
     backend = InstantBackend(objective, crash=lambda trial, attempt: trial == 3)
@@ -120,13 +120,13 @@ def test_a_failing_trial_is_tried_again_and_then_given_up() -> None:
     assert experiment.trials[3].state is TrialState.ERRORED
 
 
-def test_when_every_trial_fails_the_experiment_failed() -> None:
+def test_experiment_fails_if_all_trials_fail() -> None:
     spec = replace(SPEC, max_restarts=0)
     engine = Engine(Experiment(spec), new_log(spec), InstantBackend(objective, crash=lambda trial, attempt: True))
     assert engine.run() is ExperimentState.ERRORED
 
 
-def test_pausing_saves_what_runs_and_resuming_goes_on_from_there() -> None:
+def test_resume_continues_from_checkpoints_of_pause() -> None:
     log, experiment = new_log(), Experiment(SPEC)
     first = InstantBackend(objective)
 
@@ -156,7 +156,7 @@ def first_trials(backend: InstantBackend) -> set[int]:
     return {start.trial for start in backend.started}
 
 
-def test_abandoning_returns_at_once() -> None:
+def test_abandon_returns_at_once() -> None:
     log, experiment = new_log(), Experiment(SPEC)
     backend = InstantBackend(objective)
     engine = Engine(experiment, log, backend, observers=[lambda _: engine.abandon()])
@@ -165,7 +165,7 @@ def test_abandoning_returns_at_once() -> None:
     assert Engine(fold(SPEC, log).experiment, log, InstantBackend(objective)).run() is ExperimentState.COMPLETED
 
 
-def test_a_driver_that_died_anywhere_is_taken_over() -> None:
+def test_next_driver_continues_after_driver_death_at_any_entry() -> None:
     whole = new_log()
     Engine(Experiment(SPEC), whole, InstantBackend(objective)).run()
     for cut in range(1, len(entries(whole))):
@@ -178,7 +178,7 @@ def test_a_driver_that_died_anywhere_is_taken_over() -> None:
         assert len(experiment.trials) == SPEC.search.max_trials
 
 
-def test_when_no_trial_can_run_the_experiment_is_left_paused() -> None:
+def test_experiment_is_paused_if_no_trial_can_run() -> None:
     class Broken(InstantBackend):
         def next_events(self, timeout: float | None) -> Sequence[Event]:
             raise BackendError("can't import train")
@@ -191,7 +191,7 @@ def test_when_no_trial_can_run_the_experiment_is_left_paused() -> None:
     assert fold(SPEC, log).experiment.state is ExperimentState.PAUSED
 
 
-def test_when_the_record_can_not_be_written_nothing_more_is_done() -> None:
+def test_engine_stops_if_log_cannot_be_written() -> None:
     class Full(MemoryLog):
         def append(
             self,
@@ -211,7 +211,7 @@ def test_when_the_record_can_not_be_written_nothing_more_is_done() -> None:
     assert backend.closed
 
 
-def test_replay_names_the_entry_that_diverges() -> None:
+def test_replay_names_diverging_entry() -> None:
     log = new_log()
     Engine(Experiment(SPEC), log, InstantBackend(objective)).run()
     whole = entries(log)
@@ -226,7 +226,7 @@ def test_replay_names_the_entry_that_diverges() -> None:
         fold(SPEC, impossible)
 
 
-def test_summaries_are_kept_for_the_list() -> None:
+def test_engine_records_summaries() -> None:
     store = MemoryStore()
     experiment = store.create(SPEC, at=0.0)
     Engine(Experiment(SPEC), store.log(experiment), InstantBackend(objective), summarize=lambda: {"best": 1}).run()
@@ -234,7 +234,7 @@ def test_summaries_are_kept_for_the_list() -> None:
     assert store.record(experiment).state is ExperimentState.COMPLETED
 
 
-def test_observers_see_durable_entries_only() -> None:
+def test_observers_get_durable_entries_only() -> None:
     log = new_log()
     seen: list[Entry] = []
 

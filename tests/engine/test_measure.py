@@ -1,4 +1,4 @@
-"""Measuring an experiment's own code: real trials, short, and nothing of them is left."""
+"""Measurements of training code with short real trials, which leave no files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def spec(tmp_path: Path) -> ExperimentSpec:
     ).spec
 
 
-def test_a_few_short_trials_tell_what_training_takes(spec: ExperimentSpec, tmp_path: Path) -> None:
+def test_measure_returns_times_of_short_trials(spec: ExperimentSpec, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     found = measure(spec, workers=2)
     measured = found.measured
@@ -64,20 +64,20 @@ def test_a_few_short_trials_tell_what_training_takes(spec: ExperimentSpec, tmp_p
     assert 6 <= len((tmp_path / "longest").read_text()) <= 9
 
 
-def test_checkpoints_elsewhere_are_measured_there_and_removed(spec: ExperimentSpec, tmp_path: Path) -> None:
+def test_measure_deletes_checkpoints_outside_of_home(spec: ExperimentSpec, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     assert measure(replace(spec, checkpoint_storage=str(elsewhere)), workers=2).checkpoint_bytes is not None
     assert list(elsewhere.iterdir()) == []
 
 
-def test_code_that_fails_is_quoted(spec: ExperimentSpec) -> None:
+def test_measure_quotes_error_of_training_code(spec: ExperimentSpec) -> None:
     broken = replace(spec, entrypoint=replace(spec.entrypoint, target="measured_code:broken"))
     with pytest.raises(AshwoodError, match="no trial trained to its end: RuntimeError: no data here"):
         measure(broken, workers=1)
 
 
-def test_a_past_experiment_tells_too_unless_nothing_happened_in_it(spec: ExperimentSpec, tmp_path: Path) -> None:
+def test_recall_measures_past_experiment_if_it_has_reports(spec: ExperimentSpec, tmp_path: Path) -> None:
     with open_home(tmp_path / "home", create=True) as home:
         number = home.store.create(spec, at=1.0)
-        with pytest.raises(AshwoodError, match=f"experiment {number} tells nothing"):
+        with pytest.raises(AshwoodError, match=f"cannot measure training from experiment {number}"):
             recall(home, number)

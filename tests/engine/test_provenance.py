@@ -1,4 +1,4 @@
-"""What an experiment was started with, on real repositories."""
+"""Provenance of experiments, in real repositories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.repositories import git
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """One commit, with the training code in ``code/``."""
+    """A repository with one commit and the training code in ``code/``."""
     root = tmp_path / "repository"
     (root / "code").mkdir(parents=True)
     (root / "code" / "train.py").write_text("first\n")
@@ -26,7 +26,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_clean_repository(repository: Path) -> None:
+def test_provenance_of_clean_repository(repository: Path) -> None:
     provenance = collect(repository / "code")
     assert provenance["git"] == {
         "root": str(repository),
@@ -40,12 +40,12 @@ def test_a_clean_repository(repository: Path) -> None:
     assert json.loads(json.dumps(provenance)) == provenance
 
 
-def test_files_that_no_commit_holds_are_counted(repository: Path) -> None:
+def test_files_that_are_not_committed_are_counted(repository: Path) -> None:
     commit = git(repository, "rev-parse", "HEAD")
     (repository / "code" / "train.py").write_text("changed\n")
-    assert dirt(collect(repository)) == f"1 file differs from commit {commit[:10]}: what it holds isn't recorded"
+    assert dirt(collect(repository)) == f"1 file differs from commit {commit[:10]}; its content is not recorded"
     (repository / "code" / "more.py").write_text("new\n")
-    assert dirt(collect(repository)) == f"2 files differ from commit {commit[:10]}: what they hold isn't recorded"
+    assert dirt(collect(repository)) == f"2 files differ from commit {commit[:10]}; their content is not recorded"
 
 
 def test_bytecode_caches_do_not_count_as_changes(repository: Path) -> None:
@@ -54,7 +54,7 @@ def test_bytecode_caches_do_not_count_as_changes(repository: Path) -> None:
     assert dirt(collect(repository)) is None
 
 
-def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_without_commit(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert collect(tmp_path)["git"] is None
     git(tmp_path, "init", "--quiet")
     assert collect(tmp_path)["git"] is None
@@ -64,7 +64,7 @@ def test_where_there_is_no_commit(tmp_path: Path, repository: Path, monkeypatch:
     assert collect(repository)["git"] is None
 
 
-def test_what_differs_is_told() -> None:
+def test_differences_lists_each_change() -> None:
     then: dict[str, Any] = {
         "ashwood": "0.1.0",
         "python": "3.11.2",
@@ -78,20 +78,20 @@ def test_what_differs_is_told() -> None:
         "git": {"commit": "b" * 40, "dirty": 0},
     }
     assert differences(then, now) == [
-        "the code's commit was aaaaaaaaaa, now it is bbbbbbbbbb",
-        "then, 2 files differ from commit aaaaaaaaaa: what they hold isn't recorded",
+        "the commit of the code was aaaaaaaaaa, now it is bbbbbbbbbb",
+        "at that time, 2 files differ from commit aaaaaaaaaa; their content is not recorded",
         "Python was 3.11.2, now it is 3.12.0",
-        "new 3 is installed now, then it was not",
+        "new was not installed, now it is 3",
         "numpy was 1.26, now it is 2.0",
-        "old was 1, now it isn't installed",
+        "old was 1, now it is not installed",
     ]
     assert differences(now, now) == []
-    assert differences({}, now) == ["the code's commit was not known, now it is bbbbbbbbbb"]
+    assert differences({}, now) == ["the commit of the code was unknown, now it is bbbbbbbbbb"]
     many = {**now, "packages": {f"p{n}": "1" for n in range(10, 30)}}
     assert differences({**many, "packages": {}}, many)[-1] == "and 12 more packages have changed"
 
 
-def test_a_commit_is_laid_out_as_it_was(repository: Path, tmp_path: Path) -> None:
+def test_check_out_restores_files_of_commit(repository: Path, tmp_path: Path) -> None:
     then = collect(repository / "code")
     (repository / "code" / "train.py").write_text("second\n")
     (repository / "code" / "later.py").write_text("later\n")
@@ -109,12 +109,12 @@ def test_a_commit_is_laid_out_as_it_was(repository: Path, tmp_path: Path) -> Non
     assert again != workdir
 
 
-def test_a_commit_that_is_gone_is_said(repository: Path, tmp_path: Path) -> None:
+def test_check_out_reports_missing_commit(repository: Path, tmp_path: Path) -> None:
     then = collect(repository)
     lost = {**then, "git": {**then["git"], "commit": "0123456789" * 4}}
-    with pytest.raises(NotFound, match=r"commit 0123456789 isn't in the repository .*git fetch"):
+    with pytest.raises(NotFound, match=r"commit 0123456789 is not in the repository .*git fetch"):
         check_out(lost, tmp_path / "laid-out")
-    with pytest.raises(NotFound, match="isn't there any more"):
+    with pytest.raises(NotFound, match="no longer exists"):
         check_out({"git": {**then["git"], "root": str(tmp_path / "moved")}}, tmp_path / "laid-out")
     with pytest.raises(NotFound, match="outside of a git repository"):
         check_out({"git": None}, tmp_path / "laid-out")

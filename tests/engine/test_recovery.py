@@ -1,4 +1,4 @@
-"""Recovery of what processes saved before they or their driver died."""
+"""Recovery of checkpoints and reports that were saved before a process or its driver died."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ashwood.engine import Home, Session, loop, open_home, places, session
+from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecorded
@@ -55,7 +55,7 @@ def storage(tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def experiment() -> Experiment:
-    """One whose only trial trains to a length of 1; its driver is about to die."""
+    """An experiment whose only trial trains to length 1; its driver is about to die."""
     experiment = Experiment(SPEC)
     experiment.handle(DriverStarted(1))
     experiment.handle(AttemptStarted(0, 1, 0, 0))
@@ -74,7 +74,7 @@ def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
     return events
 
 
-def test_a_report_that_was_lost_comes_back_with_its_checkpoint(experiment: Experiment, storage: Storage) -> None:
+def test_lost_report_is_recovered_with_its_checkpoint(experiment: Experiment, storage: Storage) -> None:
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [
         ValidationReported(0, 1, 1, {"loss": 0.5}),
@@ -85,14 +85,14 @@ def test_a_report_that_was_lost_comes_back_with_its_checkpoint(experiment: Exper
     assert recovered(experiment, storage) == []
 
 
-def test_a_report_that_is_known_is_not_repeated(experiment: Experiment, storage: Storage) -> None:
+def test_recorded_report_is_not_recovered_again(experiment: Experiment, storage: Storage) -> None:
     experiment.handle(ValidationReported(0, 1, 1, {"loss": 0.5}))
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
 
 
 def mine(state: Experiment, **changes: Any) -> About:
-    """What a checkpoint of the only trial says of itself."""
+    """Return the identity in the manifest of a checkpoint of the only trial."""
     return owner(state.trials[0], state)._replace(metrics={"loss": 0.5}, **changes)
 
 
@@ -100,7 +100,7 @@ def write(directory: Path) -> None:
     (directory / "model").write_text("weights")
 
 
-def test_reports_since_the_checkpoint_before_come_back(storage: Storage) -> None:
+def test_reports_since_previous_checkpoint_are_recovered(storage: Storage) -> None:
     # One trial that trains to a length of 9; its worker outlived the driver by three reports.
     experiment = Experiment(replace(SPEC, search=replace(SPEC.search, num_rungs=1)))
     for event in (DriverStarted(1), AttemptStarted(0, 1, 0, 0), ValidationReported(0, 1, 2, {"loss": 0.8})):
@@ -116,7 +116,7 @@ def test_reports_since_the_checkpoint_before_come_back(storage: Storage) -> None
 
 
 @pytest.mark.parametrize("foreign", [{"experiment": "another"}, {"draw": "other hyperparameters"}])
-def test_a_checkpoint_of_another_experiment_or_draw_is_set_aside(
+def test_checkpoint_of_other_experiment_or_draw_is_set_aside(
     storage: Storage, tmp_path: Path, foreign: dict[str, str]
 ) -> None:
     experiment = Experiment(replace(SPEC, identity="this one"))
@@ -137,9 +137,7 @@ def test_a_checkpoint_of_another_experiment_or_draw_is_set_aside(
     assert len(recovered(experiment, storage)) == 2
 
 
-def test_checkpoints_of_a_course_that_a_restored_log_does_not_know_are_set_aside(
-    experiment: Experiment, storage: Storage
-) -> None:
+def test_checkpoints_newer_than_restored_log_are_set_aside(experiment: Experiment, storage: Storage) -> None:
     for name in ("trial-0/length-1-attempt-2", "trial-1/length-1-attempt-1", "trial-0/length-1-attempt-1"):
         save(storage, name, loss=0.5)
     moved = [name for name, _ in set_aside_foreign(experiment, storage)]
@@ -159,7 +157,7 @@ def test_report_of_earlier_attempt_counts_for_attempt_that_has_not_begun(
     assert experiment.trials[0].state is TrialState.PAUSED
 
 
-def test_checkpoint_at_target_without_its_report_is_not_taken(experiment: Experiment, storage: Storage) -> None:
+def test_checkpoint_at_target_without_report_is_not_recovered(experiment: Experiment, storage: Storage) -> None:
     save(storage, "trial-0/length-1-attempt-1")
     assert recovered(experiment, storage) == []
     # The trial waits at a rung, and this checkpoint was saved after a promotion that the log does not know.
@@ -168,17 +166,13 @@ def test_checkpoint_at_target_without_its_report_is_not_taken(experiment: Experi
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {})]
 
 
-def test_checkpoint_beyond_an_answer_that_the_log_does_not_know_is_not_taken(
-    experiment: Experiment, storage: Storage
-) -> None:
+def test_checkpoint_beyond_unrecorded_decision_is_not_recovered(experiment: Experiment, storage: Storage) -> None:
     about = mine(experiment, reports=[(1, {"loss": 0.9}), (2, {"loss": 0.8})])
     storage.save("trial-0/length-3-attempt-1", write, lambda: about)
     assert recovered(experiment, storage) == []
 
 
-def test_reports_past_the_target_without_the_metric_of_the_search_come_back(
-    experiment: Experiment, storage: Storage
-) -> None:
+def test_reports_past_target_without_search_metric_are_recovered(experiment: Experiment, storage: Storage) -> None:
     about = mine(experiment, reports=[(1, {"training.loss": 0.9}), (2, {"training.loss": 0.8})])
     storage.save("trial-0/length-3-attempt-1", write, lambda: about)
     assert recovered(experiment, storage)[2:] == [
@@ -190,11 +184,11 @@ def test_reports_past_the_target_without_the_metric_of_the_search_come_back(
 
 @pytest.mark.parametrize("remote", [False, True])
 @pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
-def test_trial_continues_from_what_its_process_saved_just_before_it_died(
+def test_trial_resumes_from_checkpoint_saved_just_before_its_process_died(
     storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], *, remote: bool
 ) -> None:
     class Dying(InstantBackend):
-        """The first process saves at a length of 1, and dies before it can say so."""
+        """Start a backend whose first process saves at length 1 and dies before it reports that."""
 
         def _train(self, trial: int, target: int) -> None:
             if trial in self.live and (trial, self.live[trial].attempt) == (0, 1):
@@ -220,7 +214,7 @@ def test_trial_continues_from_what_its_process_saved_just_before_it_died(
 
 @pytest.mark.parametrize("last_word", [AttemptFailed, AttemptPreempted])
 @pytest.mark.parametrize("length", [1, 9])
-def test_next_driver_finds_what_the_driver_could_not_look_up(
+def test_next_driver_recovers_checkpoint_of_unreachable_storage(
     storage: Storage, last_word: type[AttemptFailed | AttemptPreempted], length: int
 ) -> None:
     # The trial waits at a rung, or has completed and saved its result.
@@ -244,7 +238,7 @@ def test_attempt_that_ended_or_whose_trial_failed_is_settled(experiment: Experim
     assert [trial.id for trial in experiment.unsettled()] == [2]
 
 
-def test_what_was_deleted_or_damaged_is_not_taken_back(storage: Storage) -> None:
+def test_deleted_or_damaged_checkpoint_is_not_recovered(storage: Storage) -> None:
     experiment = Experiment(replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1)))
     experiment.handle(DriverStarted(1))
     for batch in (110, 120, 130):  # several positions of a loop may have one length
@@ -258,13 +252,13 @@ def test_what_was_deleted_or_damaged_is_not_taken_back(storage: Storage) -> None
     assert experiment.trials[0].checkpoint is None
 
 
-def test_what_is_not_whole_is_left_alone(experiment: Experiment, storage: Storage, tmp_path: Path) -> None:
+def test_incomplete_checkpoint_is_not_recovered(experiment: Experiment, storage: Storage, tmp_path: Path) -> None:
     save(storage, "trial-0/length-1-attempt-1", loss=0.5)
     (tmp_path / "trial-0/length-1-attempt-1" / MANIFEST).write_text("{")
     assert recovered(experiment, storage) == []
 
 
-def test_a_storage_that_can_not_be_reached_is_said(experiment: Experiment, storage: Storage) -> None:
+def test_unreachable_storage_raises(experiment: Experiment, storage: Storage) -> None:
     class Away:
         def complete(self, _trial: int) -> list[object]:
             raise StorageUnreachable("it is away")
@@ -295,7 +289,7 @@ class Silent:
 
     @property
     def waits(self) -> bool:
-        """Whether a listing waits."""
+        """Return whether a listing waits."""
         return self.asked.is_set() and not self.answer.is_set()
 
 
@@ -307,7 +301,7 @@ def home(tmp_path: Path) -> Home:
 REMOTE_SPEC = replace(SPEC, checkpoint_policy=CheckpointPolicy(1, 1, 1))
 
 
-def test_driver_beats_and_answers_requests_while_remote_storage_is_silent(
+def test_driver_renews_lease_and_answers_requests_while_storage_does_not_answer(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class AllFail(InstantBackend):
@@ -331,12 +325,12 @@ def test_driver_beats_and_answers_requests_while_remote_storage_is_silent(
     monkeypatch.setattr(Lease, "beat", beat)
     monkeypatch.setattr(loop, "_CARE_SECONDS", 0.0)
     backend = AllFail(objective, crash=lambda trial, attempt: trial in (0, 1) and attempt == 1)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(backend))
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     assert silent.answer.is_set(), f"{len(beats)} beats while the storage was silent"
 
 
-def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_starting_driver_renews_lease_while_storage_hangs(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"memory://{uuid.uuid4()}"
     experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=url), at=0.0)
     folded = Experiment(REMOTE_SPEC)
@@ -351,7 +345,7 @@ def test_driver_beats_while_it_catches_up_with_a_silent_storage(home: Home, monk
 
     monkeypatch.setattr(Lease, "beat", beat)
     backend = InstantBackend(objective)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(backend))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(backend))
     assert Session(home, experiment).run(Quiet()) is ExperimentState.COMPLETED
     assert silent.answer.is_set(), "no beat while the storage was silent"
     events = [entry.event for _, entry in home.store.log(experiment).read()]
@@ -366,13 +360,13 @@ def interrupted(home: Home, spec: ExperimentSpec) -> int:
     return experiment
 
 
-def test_driver_that_waits_for_a_silent_storage_gives_way_to_a_request(
+def test_starting_driver_aborts_for_request_while_storage_does_not_answer(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = interrupted(home, replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}"))
     silent = Silent(monkeypatch)
     monkeypatch.setattr(Lease, "beat", lambda _: home.store.post(experiment, PauseRequested(), at=0.0))
-    with pytest.raises(RequestRefused, match="was not started: somebody asked for it to pause"):
+    with pytest.raises(RequestRefused, match="was not started: it was asked to pause"):
         Session(home, experiment).run(Quiet())
     silent.answer.set()
     monkeypatch.undo()
@@ -402,12 +396,12 @@ def test_resume_aborts_unfinished_uploads(home: Home, monkeypatch: pytest.Monkey
     spec = replace(REMOTE_SPEC, checkpoint_storage=f"memory://{uuid.uuid4()}")
     for experiment in (home.store.create(spec, at=0.0), interrupted(home, spec)):
         backend = InstantBackend(objective)
-        monkeypatch.setattr(places, "LocalBackend", lambda _spec, _backend=backend, **_: Closing(_backend))
+        monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, _backend=backend, **_: Closing(_backend))
         Session(home, experiment).run(Quiet())
     assert aborted == [f"{spec.checkpoint_storage}/"]
 
 
-def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deletion_renews_lease_while_storage_does_not_answer(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"memory://{uuid.uuid4()}"
     experiment = home.store.create(replace(REMOTE_SPEC, checkpoint_storage=url), at=0.0)
     save(open_storage(url), "trial-0/length-1-attempt-1")
@@ -417,7 +411,7 @@ def test_deleting_an_experiment_beats_while_the_storage_is_silent(home: Home, mo
     assert open_storage(url).complete() == []
 
 
-def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catch_up_deletes_unneeded_checkpoints(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(SPEC, checkpoint_policy=CheckpointPolicy(0, 0, 1), search=replace(SPEC.search, num_rungs=1))
     experiment, folded = home.store.create(spec, at=0.0), Experiment(spec)
     storage = home.storage(experiment, spec)
@@ -433,7 +427,7 @@ def test_catch_up_deletes_checkpoints_that_are_not_needed_any_more(home: Home, m
 
     class StopTheTest(Exception): ...
 
-    monkeypatch.setattr(places, "LocalBackend", begin)
+    monkeypatch.setattr(worker_hosts, "LocalBackend", begin)
     with pytest.raises(StopTheTest):
         Session(home, experiment).run(Quiet())
 
@@ -482,7 +476,7 @@ def four_trials() -> Experiment:
 
 
 def settled(recovery: Recovery) -> list[Event]:
-    """What a recovery yields when the storage has answered; its experiment handles each event."""
+    """Return the events of a recovery after the storage has answered; its experiment handles each of them."""
     assert recovery._answer is not None
     wait([recovery._answer])
     assert recovery.ready
@@ -493,9 +487,7 @@ def settled(recovery: Recovery) -> list[Event]:
     return events
 
 
-def test_recovery_holds_back_only_the_last_word_of_an_attempt_that_died(
-    four_trials: Experiment, storage: Storage
-) -> None:
+def test_recovery_holds_back_only_end_of_died_attempt(four_trials: Experiment, storage: Storage) -> None:
     save(storage, "trial-1/length-1-attempt-1", loss=0.5)
     recovery = Recovery(four_trials, storage, remote=True)
     report = ValidationReported(2, 1, 1, {"loss": 0.1})
@@ -508,7 +500,7 @@ def test_recovery_holds_back_only_the_last_word_of_an_attempt_that_died(
     assert not recovery.ready
 
 
-def test_recovery_asks_an_unreachable_storage_once_a_minute(four_trials: Experiment) -> None:
+def test_recovery_reads_unreachable_storage_once_a_minute(four_trials: Experiment) -> None:
     now, storage = 0.0, Remote(unreachable)
     recovery = Recovery(four_trials, storage, remote=True, clock=lambda: now)  # type: ignore[arg-type]
     assert list(recovery.complete(FAILED[:2])) == []
@@ -524,7 +516,7 @@ def test_recovery_asks_an_unreachable_storage_once_a_minute(four_trials: Experim
     assert storage.listings == 2
 
 
-def test_recovery_gives_a_storage_up_that_does_not_answer(four_trials: Experiment, silent: Remote) -> None:
+def test_recovery_gives_up_storage_that_does_not_answer(four_trials: Experiment, silent: Remote) -> None:
     now = 0.0
     recovery = Recovery(four_trials, silent, remote=True, clock=lambda: now)  # type: ignore[arg-type]
     assert list(recovery.complete(FAILED[:3])) == []

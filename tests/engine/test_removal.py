@@ -1,4 +1,4 @@
-"""Deleting and importing remove what an experiment owns, and nothing else, whatever its spec says."""
+"""Deletion removes only files of the experiment itself, whatever paths its spec contains."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _HOSTILE = st.builds(
 
 
 @given(workdir=_HOSTILE, storage=st.none() | _HOSTILE, source=st.none() | _HOSTILE, imported=st.booleans())
-def test_no_path_in_a_spec_makes_deleting_it_remove_anything_else(
+def test_deletion_ignores_paths_in_spec(
     tmp_path_factory: pytest.TempPathFactory, workdir: str, storage: str | None, source: str | None, imported: bool
 ) -> None:
     top = tmp_path_factory.mktemp("hostile")
@@ -80,14 +80,14 @@ def test_no_path_in_a_spec_makes_deleting_it_remove_anything_else(
         before = below(top)
         remove_experiment(home, create(home, spec))
         lost = before - below(top)
-    # Deleting an experiment removes the code that was laid out for it, which is one directory.
+    # Deleting an experiment removes the code that was checked out for it, which is one directory.
     allowed = (
         {"home/code/x", "home/code/x/train.py"} if name_below(home.path / CODE, Path(spec.workdir)) == "x" else set()
     )
     assert lost <= (set() if imported else allowed)
 
 
-def test_code_is_removed_with_the_last_experiment_that_uses_it(home: Home) -> None:
+def test_code_is_deleted_with_last_experiment_that_uses_it(home: Home) -> None:
     used = code(home, "abc")
     first, second = (create(home, replace(SPEC, workdir=str(used / "deeper"))) for _ in range(2))
     remove_experiment(home, first)
@@ -97,13 +97,13 @@ def test_code_is_removed_with_the_last_experiment_that_uses_it(home: Home) -> No
     assert (home.path / CODE).is_dir()
 
 
-def test_an_imported_experiment_owns_no_code(home: Home) -> None:
+def test_deletion_of_imported_experiment_keeps_code(home: Home) -> None:
     used = code(home, "abc")
     remove_experiment(home, create(home, replace(SPEC, workdir=str(used), provenance={IMPORTED: 1})))
     assert used.is_dir()
 
 
-def test_a_link_in_place_of_the_checkpoints_is_removed_as_a_link(home: Home, tmp_path: Path) -> None:
+def test_deletion_does_not_follow_link_to_checkpoints(home: Home, tmp_path: Path) -> None:
     experiment = create(home)
     large = tmp_path / "large disk"
     large.mkdir()
@@ -114,7 +114,7 @@ def test_a_link_in_place_of_the_checkpoints_is_removed_as_a_link(home: Home, tmp
     assert not (home.path / "experiments" / str(experiment)).exists()
 
 
-def test_directories_of_trials_are_removed_and_links_in_them_are_not_followed(home: Home, tmp_path: Path) -> None:
+def test_deletion_does_not_follow_links_in_trial_directories(home: Home, tmp_path: Path) -> None:
     experiment = create(home)
     large = tmp_path / "large disk"
     large.mkdir()
@@ -128,7 +128,7 @@ def test_directories_of_trials_are_removed_and_links_in_them_are_not_followed(ho
     assert not home.files(experiment).exists()
 
 
-def test_only_its_own_checkpoints_are_deleted_in_a_storage_elsewhere(home: Home, tmp_path: Path) -> None:
+def test_deletion_keeps_other_checkpoints_in_shared_storage(home: Home, tmp_path: Path) -> None:
     place = tmp_path / "elsewhere"
     spec = replace(SPEC, checkpoint_storage=str(place), checkpoint_policy=SPEC.checkpoint_policy)
     experiment = create(home, spec)
@@ -143,7 +143,7 @@ def test_only_its_own_checkpoints_are_deleted_in_a_storage_elsewhere(home: Home,
     assert (place / "notes.txt").exists()
 
 
-def test_unmarked_checkpoints_go_with_the_only_experiment_of_a_storage(home: Home, tmp_path: Path) -> None:
+def test_checkpoints_without_identity_are_deleted_with_only_experiment_of_storage(home: Home, tmp_path: Path) -> None:
     spec = replace(SPEC, checkpoint_storage=str(tmp_path / "elsewhere"))
     experiment = create(home, spec)
     storage = home.storage(experiment, spec)
@@ -153,7 +153,7 @@ def test_unmarked_checkpoints_go_with_the_only_experiment_of_a_storage(home: Hom
     assert not place.exists()
 
 
-def test_an_experiment_whose_spec_is_damaged_can_be_deleted(home: Home) -> None:
+def test_experiment_with_damaged_spec_can_be_deleted(home: Home) -> None:
     experiment = create(home)
     home.store._commit(lambda t: t.run("UPDATE experiments SET spec = '{' WHERE id = ?", experiment))  # type: ignore[attr-defined]
     remove_experiment(home, experiment)
@@ -162,12 +162,12 @@ def test_an_experiment_whose_spec_is_damaged_can_be_deleted(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/", "../x", "a\0b"])
-def test_a_tree_is_one_name_in_its_directory(tmp_path: Path, name: str) -> None:
+def test_remove_tree_refuses_names_outside_of_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is not the name of a file"):
         remove_tree(tmp_path, name)
 
 
-def test_a_file_a_link_and_nothing_are_removed_too(tmp_path: Path) -> None:
+def test_remove_tree_accepts_file_link_and_missing_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "link").symlink_to(tmp_path)
     for name in ("file", "link", "nothing"):

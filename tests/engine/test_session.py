@@ -1,4 +1,4 @@
-"""A driver takes an experiment on wherever the last one left it."""
+"""A driver continues an experiment from any state that the last driver left."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local.fence import held
-from ashwood.engine import Home, Session, open_home, places, session
+from ashwood.backends.local.worker_lock import held
+from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import Room, ThisMachine
 from ashwood.engine.snapshot import Folded, fold
+from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import Entry
@@ -29,7 +29,7 @@ from .test_loop import SPEC, entries, new_log, objective
 
 
 class Closing(AbstractContextManager["Closing"]):
-    """A backend as `LocalBackend` is one: a context manager."""
+    """A backend that is a context manager, like `LocalBackend`."""
 
     def __init__(self, backend: InstantBackend) -> None:
         self._backend = backend
@@ -56,17 +56,17 @@ def recorded(home: Home, *, until: int | None = None) -> int:
     return experiment
 
 
-def test_a_driver_that_died_when_all_was_done_but_to_say_so_is_spoken_for(home: Home) -> None:
+def test_end_is_recorded_if_driver_died_before_recording_it(home: Home) -> None:
     experiment = recorded(home, until=-1)
     assert home.store.record(experiment).state is ExperimentState.RUNNING
-    audience = Quiet()
-    assert Session(home, experiment).run(audience) is ExperimentState.COMPLETED
+    observer = Quiet()
+    assert Session(home, experiment).run(observer) is ExperimentState.COMPLETED
     assert home.store.record(experiment).state is ExperimentState.COMPLETED
-    assert audience.progress.state is ExperimentState.COMPLETED
-    assert not audience.is_ready, "nothing was left to run"
+    assert observer.progress.state is ExperimentState.COMPLETED
+    assert not observer.is_ready, "nothing was left to run"
 
 
-def test_a_driver_that_died_while_it_canceled_is_spoken_for(home: Home) -> None:
+def test_cancel_is_completed_if_driver_died_meanwhile(home: Home) -> None:
     experiment = recorded(home, until=20)
     folded = Experiment(SPEC)
     for _, entry in home.store.log(experiment).read():
@@ -96,7 +96,7 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
     assert "running" not in record.summary["trials"]
 
 
-def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home) -> None:
+def test_refused_resume_updates_summary(home: Home) -> None:
     experiment = recorded(home, until=20)
     log, folded = home.store.log(experiment), Experiment(SPEC)
     for _, entry in log.read():
@@ -109,9 +109,9 @@ def test_refused_resume_still_updates_the_summary_of_what_it_recorded(home: Home
     assert home.store.record(experiment).summary["trials"]
 
 
-def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_renews_lease_while_it_writes_snapshot(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = home.store.create(SPEC, at=0.0)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     monkeypatch.setattr(session, "_SNAPSHOT_ENTRIES", 5)
     monkeypatch.setattr(session, "_SNAPSHOT_SHARE", 0)
     saved, writing, beats = list[int](), False, list[bool]()
@@ -136,11 +136,9 @@ def test_driver_beats_while_it_writes_a_snapshot(home: Home, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("recorded", range(3, 12))
-def test_what_could_not_be_recorded_is_in_no_snapshot(
-    home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int
-) -> None:
+def test_snapshot_has_no_unrecorded_events(home: Home, monkeypatch: pytest.MonkeyPatch, recorded: int) -> None:
     experiment = home.store.create(SPEC, at=0.0)
-    monkeypatch.setattr(places, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
+    monkeypatch.setattr(worker_hosts, "LocalBackend", lambda _spec, **_: Closing(InstantBackend(objective)))
     append, appends = SqlLog.append, iter(range(recorded))
 
     def fail_at_last(*args: Any, **options: Any) -> int:
@@ -156,7 +154,7 @@ def test_what_could_not_be_recorded_is_in_no_snapshot(
     fold(SPEC, home.store.log(experiment))
 
 
-def test_what_has_ended_is_not_run(home: Home) -> None:
+def test_ended_experiment_is_not_run(home: Home) -> None:
     experiment = recorded(home)
     with pytest.raises(RequestRefused, match="is completed: there is nothing left to run"):
         Session(home, experiment).run(Quiet())
@@ -166,7 +164,7 @@ def test_what_has_ended_is_not_run(home: Home) -> None:
     ("bound", "message"),
     [({"stop_at": 100.0}, "--stop-when metric_at=METRIC"), ({"max_seconds": 1e-9}, "--stop-when max_time=TIME")],
 )
-def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[str, float], message: str) -> None:
+def test_refused_resume_says_how_to_change_bound(home: Home, bound: dict[str, float], message: str) -> None:
     experiment = recorded(home, until=20)
     folded = Experiment(SPEC)
     for _, entry in home.store.log(experiment).read():
@@ -178,22 +176,22 @@ def test_what_has_reached_its_bound_says_how_to_go_on(home: Home, bound: dict[st
         Session(home, experiment).run(Quiet())
 
 
-def test_workers_of_another_experiment_in_the_directory_are_not_waited_for(tmp_path: Path) -> None:
+def test_workers_of_other_experiment_in_directory_are_refused(tmp_path: Path) -> None:
     with open_home(tmp_path, create=True) as home:
         experiment = home.create(SPEC, at=0.0)
         lock = home.directory(experiment) / "workers.lock"
         lock.write_text("another")
-        place = ThisMachine(home, experiment, home.store.spec(experiment))
+        host = LocalHost(home, experiment, home.store.spec(experiment))
         with held(lock), pytest.raises(BackendError, match="of the experiment with identity another"):
-            place.clear(lambda _: None, lambda *_: None)
-        place.clear(lambda _: None, lambda *_: None)
-        with place.backend(1, Room(share=False, say=pytest.fail, on_wait=pytest.fail, sleep=time.sleep)):
+            host.clear(lambda _: None, lambda *_: None)
+        host.clear(lambda _: None, lambda *_: None)
+        with host.backend(1, ReservationOptions(share=False, say=pytest.fail, on_wait=pytest.fail, sleep=time.sleep)):
             pass
         assert lock.read_text() == home.store.spec(experiment).identity
 
 
 def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They can be those of the driver that uses the newer database."""
+    """The workers can be those of the driver that uses the newer database."""
     experiment = home.create(SPEC, at=0.0)
     home.directory(experiment)
     events: list[Event] = [DriverStopped(), CancelRequested()]
@@ -202,6 +200,6 @@ def test_older_database_is_refused_before_workers_are_ended(home: Home, monkeypa
     assert isinstance(home.store, SqlStore)
     home.store._query("DELETE FROM entries WHERE seq = 2 RETURNING 1")
     home.store._query("UPDATE logs SET head = 1 RETURNING 1")
-    monkeypatch.setattr(ThisMachine, "clear", lambda *_: pytest.fail("it looked for workers"))
+    monkeypatch.setattr(LocalHost, "clear", lambda *_: pytest.fail("it looked for workers"))
     with pytest.raises(EventLogError, match="entry 2 is missing"):
         Session(home, experiment).run(Quiet())

@@ -1,4 +1,4 @@
-"""Whole experiments in virtual time: the real engine, whatever befalls the workers."""
+"""Whole experiments in virtual time, with faults of all kinds."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ASHA = replace(SPEC, search=SearchSettings(method=Method.ADAPTIVE_ASHA, max_leng
 def simulated(
     spec: ExperimentSpec = ASHA, workers: Workers | int = 8, *, log: MemoryLog | None = None, **options: Any
 ) -> tuple[Experiment, SimulatedBackend, list[Entry]]:
-    """An experiment that has run, the backend it ran on, and its log."""
+    """Run an experiment; return it, its backend and its log."""
     log = new_log(spec) if log is None else log
     experiment = fold(spec, log).experiment
     backend = SimulatedBackend(spec, TRAINING, workers, **options)
@@ -57,7 +57,7 @@ def simulated(
     return experiment, backend, entries(log)
 
 
-def test_an_experiment_runs_to_its_end_and_its_log_replays() -> None:
+def test_simulated_experiment_ends_and_its_log_replays() -> None:
     experiment, backend, log = simulated()
     assert experiment.state is ExperimentState.COMPLETED
     assert len(experiment.trials) == 60
@@ -66,7 +66,7 @@ def test_an_experiment_runs_to_its_end_and_its_log_replays() -> None:
     assert times[-1] == backend.clock()
 
 
-def test_nothing_need_be_recorded() -> None:
+def test_simulation_needs_no_log() -> None:
     recorded, backend, _ = simulated()
     experiment = Experiment(ASHA)
     again = SimulatedBackend(ASHA, TRAINING, 8)
@@ -76,7 +76,7 @@ def test_nothing_need_be_recorded() -> None:
 
 
 schedules = st.lists(st.integers(0, 6), max_size=4).map(
-    # However it begins, it ends with somebody to do the work.
+    # There must be workers at the end, whatever happens before.
     lambda numbers: Workers(tuple((50.0 * i, number) for i, number in enumerate([*numbers, 3])))
 )
 conditions = st.fixed_dictionaries(
@@ -91,7 +91,7 @@ conditions = st.fixed_dictionaries(
 
 @settings(max_examples=25)
 @given(search=search_settings(max_trials=20), options=conditions)
-def test_whatever_befalls_it_it_takes_the_same_course_to_its_end(search: SearchSettings, options: Any) -> None:
+def test_simulation_with_faults_is_deterministic_and_ends(search: SearchSettings, options: Any) -> None:
     spec = replace(SPEC, space=Space({"x": Double(0.0, 1.0, count=search.max_trials)}), search=search, max_restarts=3)
     experiment, _, log = simulated(spec, **options)
     assert experiment.state in (ExperimentState.COMPLETED, ExperimentState.ERRORED)
@@ -108,7 +108,7 @@ def test_whatever_befalls_it_it_takes_the_same_course_to_its_end(search: SearchS
 
 
 def check_slots(log: Sequence[Entry]) -> None:
-    """No slot has two attempts, none is there that isn't, and every attempt has one last word."""
+    """Check that no slot runs two attempts at once, that all slots exist, and that each attempt ends once."""
     slots, live = 0, dict[tuple[int, int], int]()
     for entry in log:
         match entry.event:
@@ -124,7 +124,7 @@ def check_slots(log: Sequence[Entry]) -> None:
 
 
 def check_checkpoints(log: Sequence[Entry], period: int | None) -> None:
-    """Every attempt goes on from the latest checkpoint, and with a period only what came after it is lost."""
+    """Check that every attempt resumes from the latest checkpoint, and loses at most the training since then."""
     saved, reached = dict[int, int](), dict[int, int]()
     for entry in log:
         match entry.event:
@@ -138,7 +138,7 @@ def check_checkpoints(log: Sequence[Entry], period: int | None) -> None:
                 assert reached.get(trial, 0) - saved.get(trial, 0) <= period
 
 
-def test_trials_are_the_same_whatever_the_workers() -> None:
+def test_trials_are_the_same_with_any_workers() -> None:
     few, many = simulated(workers=1)[2], simulated(workers=16)[2]
     assert created(few) == created(many)
     assert simulated(workers=16)[1].clock() < simulated(workers=1)[1].clock() / 4
@@ -153,7 +153,7 @@ def created(log: Sequence[Entry]) -> set[tuple[int, int, int]]:
     }
 
 
-def test_preemptions_cost_time_and_no_restarts() -> None:
+def test_preemptions_cost_time_but_no_restarts() -> None:
     spec = replace(ASHA, max_restarts=0)
     undisturbed = simulated(spec, period=1)[1].clock()
     experiment, backend, log = simulated(spec, faults=Faults(preemptions=0.05), period=1)
@@ -163,18 +163,18 @@ def test_preemptions_cost_time_and_no_restarts() -> None:
     assert undisturbed < backend.clock() < 2 * undisturbed
 
 
-def test_crashes_are_retried_with_a_growing_delay() -> None:
+def test_crashed_attempts_are_retried_with_growing_delay() -> None:
     experiment, _, log = simulated(faults=Faults(crashes=0.02), period=1)
     assert reasons(log, Retried) > 20
     assert experiment.state is ExperimentState.COMPLETED
 
 
 def reasons(log: Sequence[Entry], kind: type) -> int:
-    """How often an attempt was started for such a reason."""
+    """Return how many attempts were started for a reason."""
     return sum(isinstance(d, TrainTrial) and isinstance(d.why, kind) for entry in log for d in entry.decisions)
 
 
-def test_paused_in_the_middle_it_goes_on_from_its_log_on_other_workers() -> None:
+def test_paused_simulation_resumes_from_its_log_on_other_workers() -> None:
     log, experiment = new_log(ASHA), Experiment(ASHA)
     backend = SimulatedBackend(ASHA, TRAINING, 8, costs=Costs(save=2.0))
     turns = iter(range(10**6))
@@ -198,7 +198,7 @@ def test_paused_in_the_middle_it_goes_on_from_its_log_on_other_workers() -> None
     assert all(start.length >= reached.get(start.trial, 0) for start in starts[-20:])
 
 
-def test_time_is_up_to_the_second_however_long_nothing_happens() -> None:
+def test_time_limit_is_exact_without_events() -> None:
     experiment, backend, log = simulated(replace(ASHA, max_seconds=77.7), workers=2, costs=Costs(start=1e3))
     assert experiment.state is ExperimentState.STOPPED
     assert backend.clock() == 77.7
@@ -212,9 +212,7 @@ def test_time_is_up_to_the_second_however_long_nothing_happens() -> None:
         (4, Faults(preemptions=inf), "makes no progress"),
     ],
 )
-def test_an_experiment_that_can_not_go_on_says_so_and_is_paused(
-    workers: Workers | int, faults: Faults, why: str
-) -> None:
+def test_experiment_without_progress_is_paused_with_error(workers: Workers | int, faults: Faults, why: str) -> None:
     log, experiment = new_log(ASHA), Experiment(ASHA)
     backend = SimulatedBackend(ASHA, TRAINING, workers, faults=faults)
     with pytest.raises(BackendError, match=why):

@@ -1,4 +1,4 @@
-"""A snapshot saves time and changes nothing."""
+"""Snapshots save time and change no result."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def states(folded: Folded) -> object:
     return state_of(folded.experiment), folded.progress.summary(), folded.seq, folded.last
 
 
-def test_from_a_snapshot_on_everything_is_as_from_the_beginning(whole: list[Entry], tmp_path: Path) -> None:
+def test_fold_from_snapshot_equals_fold_from_beginning(whole: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     for cut in range(1, len(whole), 7):
         save(path, fold(SPEC, log_of(whole[:cut])))
         assert states(fold(SPEC, log_of(whole), path)) == states(fold(SPEC, log_of(whole)))
 
 
-def test_progress_has_the_search_at_hand_with_a_snapshot_or_without(whole: list[Entry], tmp_path: Path) -> None:
+def test_progress_has_search_with_and_without_snapshot(whole: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     fresh = fold(SPEC, log_of(whole[:-1]))
     assert fresh.progress.search is fresh.experiment.search
@@ -54,9 +54,7 @@ def test_progress_has_the_search_at_hand_with_a_snapshot_or_without(whole: list[
     assert again.progress.search is again.experiment.search
 
 
-def test_what_is_in_the_snapshot_is_not_folded_again(
-    whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fold_skips_entries_in_snapshot(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "snapshot"
     save(path, fold(SPEC, log_of(whole)))
     monkeypatch.setattr("ashwood.engine.snapshot.check_entry", lambda *_: pytest.fail("folded again"))
@@ -64,14 +62,14 @@ def test_what_is_in_the_snapshot_is_not_folded_again(
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"x" + data[41:]])
-def test_a_damaged_snapshot_is_none(whole: list[Entry], tmp_path: Path, spoil: object) -> None:
+def test_damaged_snapshot_is_ignored(whole: list[Entry], tmp_path: Path, spoil: object) -> None:
     path = tmp_path / "snapshot"
     save(path, fold(SPEC, log_of(whole)))
     path.write_bytes(spoil(path.read_bytes()))  # type: ignore[operator]
     assert states(fold(SPEC, log_of(whole), path)) == states(fold(SPEC, log_of(whole)))
 
 
-def test_a_snapshot_of_another_history_is_none(whole: list[Entry], tmp_path: Path) -> None:
+def test_snapshot_of_other_log_is_ignored(whole: list[Entry], tmp_path: Path) -> None:
     path = tmp_path / "snapshot"
     save(path, fold(SPEC, log_of(whole)))
     shorter = whole[: len(whole) // 2]
@@ -80,7 +78,7 @@ def test_a_snapshot_of_another_history_is_none(whole: list[Entry], tmp_path: Pat
     assert fold(SPEC, log_of(later), path).seq == len(later)
 
 
-def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshot_of_other_code_is_ignored(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "snapshot"
     at = next(i for i, entry in enumerate(whole) if any(isinstance(d, PauseTrial) for d in entry.decisions))
     tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]
@@ -91,12 +89,12 @@ def test_a_snapshot_of_other_rules_is_none(whole: list[Entry], tmp_path: Path, m
         fold(SPEC, log_of(tampered), path)
 
 
-def test_the_rules_are_the_source_of_what_folds() -> None:
+def test_code_digest_has_16_bytes_and_experiments_can_be_pickled() -> None:
     assert len(snapshot._code_digest()) == 16
     assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
 
 
-def test_where_none_can_be_kept_there_is_none(whole: list[Entry], tmp_path: Path) -> None:
+def test_save_ignores_error(whole: list[Entry], tmp_path: Path) -> None:
     save(tmp_path / "nowhere" / "snapshot", fold(SPEC, log_of(whole)))
     save(tmp_path / "snapshot", fold(SPEC, new_log()))
     assert not list(tmp_path.iterdir())

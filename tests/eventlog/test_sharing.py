@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local.fence import held, is_held
+from ashwood.backends.local.worker_lock import held, is_held
 from ashwood.engine import open_home
-from ashwood.engine.places import ThisMachine
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
+from ashwood.engine.worker_hosts import LocalHost
 from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import snapshot
 from ashwood.eventlog.files import claim_directory
@@ -218,7 +218,7 @@ def test_error_names_owner_of_worker_lock(home: Path) -> None:
 
     def clear() -> None:
         with open_home(home) as opened:
-            ThisMachine(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
+            LocalHost(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
 
     with pytest.raises(BackendError, match=rf"workers.lock, which workers lock: .* user {ALICE}, .*g\+rwX {home}"):
         as_user(BOB, clear)

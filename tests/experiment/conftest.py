@@ -1,4 +1,4 @@
-"""Worlds that are replayed when their test ends."""
+"""Fixtures with worlds, whose logs are replayed when the test ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Begin = Callable[..., World]
 
 @pytest.fixture
 def begin() -> Iterator[Begin]:
-    """Makes a world and starts its driver: ``begin(slots=2, max_trials=4)``."""
+    """Yield a function that creates a world and starts its driver: ``begin(slots=2, max_trials=4)``."""
     worlds: list[World] = []
 
     def make(*, slots: int | None = 2, **spec: Any) -> World:

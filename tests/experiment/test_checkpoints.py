@@ -1,4 +1,4 @@
-"""Which checkpoints are kept: what the policy asks for, and what a living trial goes on from, nothing else."""
+"""Tests that the kept checkpoints are those of the policy and those from which trials resume, and no others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _steps = st.lists(
 
 
 class Plain:
-    """The rules in the plainest way: of everything that was ever kept, sorted anew each time."""
+    """A simple and slow model of the rules, which sorts all checkpoints again at each step."""
 
     def __init__(self, policy: CheckpointPolicy) -> None:
         self.policy = policy
@@ -61,7 +61,9 @@ class Plain:
 
 
 @given(st.builds(CheckpointPolicy, *[st.integers(0, 4)] * 3), _steps)
-def test_what_is_kept_is_what_is_needed(policy: CheckpointPolicy, steps: list[tuple[str, int, int, Any]]) -> None:
+def test_checkpoints_keep_what_policy_and_resuming_need(
+    policy: CheckpointPolicy, steps: list[tuple[str, int, int, Any]]
+) -> None:
     plain = Plain(policy)
     book = Checkpoints(policy, lambda trial: trial in plain.ended)
     for number, (what, trial, length, loss) in enumerate(steps):
@@ -96,7 +98,7 @@ def test_what_is_kept_is_what_is_needed(policy: CheckpointPolicy, steps: list[tu
             assert plain.damaged.get(trial, set()) <= book.names(trial)
 
 
-def test_a_checkpoint_that_is_told_again_counts_once() -> None:
+def test_repeated_checkpoint_event_counts_once() -> None:
     book = Checkpoints(CheckpointPolicy(1, 0, 1), lambda _: True)
     book.add(Checkpoint(0, "a", 1, 0.1))
     book.add(Checkpoint(0, "a", 1, 0.9))
@@ -105,7 +107,7 @@ def test_a_checkpoint_that_is_told_again_counts_once() -> None:
     assert {checkpoint.name for checkpoint in book} == {"a", "b", "c"}, "b is the best of all"
 
 
-def test_without_a_policy_all_are_kept() -> None:
+def test_all_checkpoints_are_kept_without_policy() -> None:
     book = Checkpoints(None, lambda _: True)
     assert not any(book.add(Checkpoint(0, str(length), length, nan)) for length in range(9))
     assert len(list(book)) == 9
@@ -121,7 +123,7 @@ def test_trial_keeps_as_many_latest_checkpoints_as_the_policy_says(begin: Begin,
     assert [c.length for c in world.experiment.checkpoints] == kept
 
 
-def test_a_trial_keeps_its_latest_and_its_best_checkpoint(begin: Begin) -> None:
+def test_trial_keeps_latest_and_best_checkpoint(begin: Begin) -> None:
     world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
     process = world.processes[0]
 
@@ -137,7 +139,7 @@ def test_a_trial_keeps_its_latest_and_its_best_checkpoint(begin: Begin) -> None:
 
 
 def arrives(world: World, saved: CheckpointSaved) -> None:
-    """Handle a checkpoint of the trial's process that may have trained on since."""
+    """Handle a checkpoint of the trial's attempt, which may have reported at later lengths since."""
     world.stored[saved.path] = saved.trial
     world.handle(saved)
 
@@ -156,7 +158,7 @@ def test_checkpoint_is_ranked_by_its_own_metric_however_late_it_arrives(begin: B
     assert {(c.length, c.loss) for c in world.experiment.checkpoints} == {(2, 0.1), (7, 0.98)}
 
 
-def test_checkpoint_of_old_record_is_ranked_by_the_latest_report(begin: Begin) -> None:
+def test_checkpoint_of_old_log_is_ranked_by_latest_report(begin: Begin) -> None:
     world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
     world.report(world.processes[0], 1, loss=0.5)
     arrives(world, CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1"))
@@ -192,7 +194,7 @@ def test_checkpoint_of_invalid_trial_does_not_count_among_the_best_of_the_experi
     assert [c.trial for c in world.experiment.checkpoints] == [1]
 
 
-def test_names_of_deleted_checkpoints_are_forgotten_once_recovery_ignores_them(begin: Begin) -> None:
+def test_names_of_deleted_checkpoints_are_dropped_when_recovery_ignores_them(begin: Begin) -> None:
     world = begin(max_length=100, max_trials=1, method="single", checkpoint_policy=CheckpointPolicy())
     for length in range(1, 51):
         world.report(world.processes[0], length, loss=1 / length)
@@ -200,7 +202,7 @@ def test_names_of_deleted_checkpoints_are_forgotten_once_recovery_ignores_them(b
     assert len(world.experiment.checkpoints.names(0)) <= 2
 
 
-def test_what_a_living_trial_goes_on_from_is_kept_whatever_the_policy(begin: Begin) -> None:
+def test_checkpoint_to_resume_from_is_kept_whatever_the_policy(begin: Begin) -> None:
     world = begin(max_trials=2, checkpoint_policy=CheckpointPolicy(0, 0, 0))
     process = world.processes[0]
     world.report(process, 2, loss=0.9)

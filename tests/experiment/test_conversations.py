@@ -1,4 +1,4 @@
-"""What is said to an experiment, and what it answers."""
+"""Tests of the decisions of an experiment, event by event."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def messages(decisions: tuple[object, ...]) -> list[str]:
 # -- promotion ---------------------------------------------------------------------------------
 
 
-def test_the_best_of_two_goes_on(begin: Begin) -> None:
+def test_best_of_two_is_promoted(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2)
     a, b = world.processes[0], world.processes[1]
     assert (a.target, b.target) == (2, 2)
     assert world.report(a, 2, loss=0.9) == (PauseTrial(0, 1, Waits(rung=0, rank=1, of=1, best=0)),)
-    # It still has its process, so it trains on in there.
+    # It still has its process, so it continues there.
     assert world.report(b, 2, loss=0.1) == (ContinueTrial(1, 1, 4, Promoted(rung=0, rank=1, of=2, best=1)),)
     assert world.report(b, 4, loss=0.1) == (
         CompleteTrial(1, 1, ReachedEnd(4)),
@@ -76,7 +76,7 @@ def test_the_best_of_two_goes_on(begin: Begin) -> None:
     assert world.stop() == (EndExperiment(ExperimentState.COMPLETED, "the search is done"),)
 
 
-def test_a_trial_that_waits_is_promoted_by_another_ones_report(begin: Begin) -> None:
+def test_report_of_one_trial_promotes_another_paused_one(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2)
     world.report(world.processes[0], 2, loss=0.1)
     assert world.report(world.processes[1], 2, loss=0.9) == (
@@ -85,7 +85,7 @@ def test_a_trial_that_waits_is_promoted_by_another_ones_report(begin: Begin) -> 
     )
 
 
-def test_one_worker_does_it_all(begin: Begin) -> None:
+def test_one_worker_runs_whole_search(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2)
     assert list(world.processes) == [0]
     paused, created = world.report(world.processes[0], 2, loss=0.5)
@@ -94,7 +94,7 @@ def test_one_worker_does_it_all(begin: Begin) -> None:
     assert created.why == Created(bracket=0, nth=1)
 
 
-def test_larger_is_better_when_the_spec_says_so(begin: Begin) -> None:
+def test_larger_metric_is_better_if_spec_says_so(begin: Begin) -> None:
     world = begin(smaller_is_better=False)
     world.report(world.processes[0], 2, loss=0.1)
     assert isinstance(world.report(world.processes[1], 2, loss=0.9)[0], ContinueTrial)
@@ -102,14 +102,14 @@ def test_larger_is_better_when_the_spec_says_so(begin: Begin) -> None:
 
 @pytest.mark.parametrize("smaller_is_better", [True, False])
 @pytest.mark.parametrize("bad", [inf, -inf, nan])
-def test_infinities_are_worst_in_both_directions(begin: Begin, bad: float, smaller_is_better: bool) -> None:
+def test_infinities_rank_worst_in_both_directions(begin: Begin, bad: float, smaller_is_better: bool) -> None:
     world = begin(smaller_is_better=smaller_is_better)
     world.report(world.processes[0], 2, loss=bad)
     (decision,) = world.report(world.processes[1], 2, loss=123.0)
     assert decision == ContinueTrial(1, 1, 4, Promoted(0, 1, 2, 1))
 
 
-def test_a_bracket_too_small_for_a_promotion_gives_its_best_a_last_chance(begin: Begin) -> None:
+def test_best_trial_of_small_bracket_gets_last_chance(begin: Begin) -> None:
     world = begin(slots=2, max_trials=3, divisor=Fraction(4), method=Method.ADAPTIVE_ASHA, bracket_rungs=(2,))
     for trial, loss in ((0, 3.0), (1, 1.0)):
         world.report(world.processes[trial], 1, loss=loss)
@@ -119,7 +119,7 @@ def test_a_bracket_too_small_for_a_promotion_gives_its_best_a_last_chance(begin:
     )
 
 
-def test_stop_once_pauses_nobody(begin: Begin) -> None:
+def test_stop_once_pauses_no_trial(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, stop_once=True)
     assert world.report(world.processes[0], 2, loss=0.1) == (ContinueTrial(0, 1, 4, Promoted(0, 1, 1, 1)),)
     assert world.report(world.processes[1], 2, loss=0.9) == (StopTrial(1, 1, Dropped(0, 2, 2, 1)),)
@@ -127,7 +127,7 @@ def test_stop_once_pauses_nobody(begin: Begin) -> None:
     assert world.stop()[0] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
 
 
-def test_a_synchronous_rung_goes_on_all_at_once(begin: Begin) -> None:
+def test_sync_rung_promotes_its_best_together(begin: Begin) -> None:
     world = begin(method=Method.SYNC_HALVING, slots=4, max_trials=4, num_rungs=2)
     for trial in range(3):
         assert len(world.report(world.processes[trial], 2, loss=float(trial))) == 1
@@ -137,7 +137,7 @@ def test_a_synchronous_rung_goes_on_all_at_once(begin: Begin) -> None:
     assert second == TrainTrial(1, 2, 4, Promoted(0, 2, 4, 2))
 
 
-def test_a_grid_tries_every_point(begin: Begin) -> None:
+def test_grid_search_tries_each_point(begin: Begin) -> None:
     space = Space({"a": Int(0, 9, 2), "b": Int(1, 3, 3), "c": Const("x")})
     world = begin(method=Method.GRID, slots=99, max_trials=6, max_concurrent_trials=0, space=space)
     points = [trial.hparams for trial in world.experiment.trials.values()]
@@ -147,24 +147,24 @@ def test_a_grid_tries_every_point(begin: Begin) -> None:
 # -- reports that decide nothing -------------------------------------------------------------
 
 
-def test_a_report_on_the_way_decides_nothing(begin: Begin) -> None:
+def test_report_below_target_decides_nothing(begin: Begin) -> None:
     world = begin(max_length=100)
     assert world.report(world.processes[0], 7, loss=0.1) == ()
     assert world.experiment.trials[0].length == 7
 
 
-def test_a_second_report_at_one_length_is_warned_about(begin: Begin) -> None:
+def test_second_report_at_one_length_causes_warning(begin: Begin) -> None:
     world = begin(max_length=100)
     process = world.processes[0]
     world.report(process, 7, loss=0.1)
     assert messages(world.report(process, 7, loss=0.2)) == ["trial 0 reported 'loss' at length 7 again"]
-    # Another metric, or the same one from a later attempt that does it all again, is no second report.
+    # Another metric is no second report, nor is the same one from a later attempt that repeats the training.
     assert world.report(process, 7, accuracy=0.2) == ()
     world.fail(process)
     assert world.report(world.processes[0], 7, loss=0.1) == ()
 
 
-def test_a_second_report_at_the_target_is_no_second_decision(begin: Begin) -> None:
+def test_second_report_at_target_causes_no_second_decision(begin: Begin) -> None:
     world = begin(slots=2, stop_once=True)
     process = world.processes[0]
     assert isinstance(world.report(process, 2, loss=0.1)[0], ContinueTrial)
@@ -175,7 +175,7 @@ def test_a_second_report_at_the_target_is_no_second_decision(begin: Begin) -> No
     ]
 
 
-def test_a_report_without_the_metric_is_warned_about_and_may_be_made_good(begin: Begin) -> None:
+def test_report_without_metric_causes_warning_and_can_be_corrected(begin: Begin) -> None:
     world = begin()
     assert messages(world.report(world.processes[0], 2, accuracy=0.5, f1=0.2)) == [
         "trial 0 reported accuracy, f1 at length 2, without 'loss'"
@@ -184,7 +184,7 @@ def test_a_report_without_the_metric_is_warned_about_and_may_be_made_good(begin:
     assert isinstance(world.report(world.processes[0], 2, loss=0.5)[0], PauseTrial)
 
 
-def test_report_of_training_metrics_alone_is_no_reason_for_a_warning(begin: Begin) -> None:
+def test_report_of_training_metrics_alone_causes_no_warning(begin: Begin) -> None:
     world = begin()
     assert world.handle(ValidationReported(0, 1, 2, {"training.loss": 0.5})) == ()
     periodic = begin(min_validation_period=Length(5, Unit.EPOCHS))
@@ -196,15 +196,15 @@ def test_report_of_training_metrics_alone_is_no_reason_for_a_warning(begin: Begi
 
 
 @pytest.mark.parametrize("rules", [2, 3])
-def test_each_warning_of_training_code_is_passed_on_once(begin: Begin, rules: int) -> None:
+def test_each_warning_of_training_code_is_shown_once(begin: Begin, rules: int) -> None:
     world = begin(rules=rules)
     assert messages(world.handle(TrialWarned(1, 1, "never restored"))) == ["trial 1: never restored"]
     assert world.handle(TrialWarned(0, 1, "never restored")) == ()
-    # Older experiments passed on the first warning alone.
+    # By older rules only the first warning is shown.
     assert messages(world.handle(TrialWarned(0, 1, "saves slowly"))) == ["trial 0: saves slowly"] * (rules >= 3)
 
 
-def test_a_report_of_a_dead_attempt_is_warned_about(begin: Begin) -> None:
+def test_report_of_ended_attempt_causes_warning(begin: Begin) -> None:
     world = begin()
     dead = world.processes[0]
     world.fail(dead)
@@ -216,27 +216,27 @@ def test_a_report_of_a_dead_attempt_is_warned_about(begin: Begin) -> None:
 # -- attempts ----------------------------------------------------------------------------------
 
 
-def test_a_failed_attempt_is_retried_until_it_has_failed_too_often(begin: Begin) -> None:
+def test_failed_trial_is_restarted_at_most_max_restarts_times(begin: Begin) -> None:
     world = begin(max_restarts=2)
     assert world.fail(world.processes[0]) == (TrainTrial(0, 2, 2, Retried(1, 2)),)
     assert world.fail(world.processes[0]) == (TrainTrial(0, 3, 2, Retried(2, 2)),)
     assert world.fail(world.processes[0]) == (CloseTrial(0, TrialState.ERRORED, GaveUp(3)),)
 
 
-def test_the_slot_of_a_trial_that_gave_up_is_free_at_once(begin: Begin) -> None:
+def test_slot_of_errored_trial_is_free_at_once(begin: Begin) -> None:
     world = begin(slots=1, max_restarts=0)
     closed, created = world.fail(world.processes[0])
     assert closed == CloseTrial(0, TrialState.ERRORED, GaveUp(1))
     assert isinstance(created, CreateTrial)
 
 
-def test_code_that_ends_without_reporting_at_its_target_has_failed(begin: Begin) -> None:
+def test_attempt_that_ends_before_its_target_has_failed(begin: Begin) -> None:
     world = begin()
     world.report(world.processes[0], 1, loss=0.5)
     assert world.end(world.processes[0]) == (TrainTrial(0, 2, 2, Retried(1, 1)),)
 
 
-def test_a_failure_of_a_dead_attempt_changes_nothing(begin: Begin) -> None:
+def test_failure_of_ended_attempt_changes_nothing(begin: Begin) -> None:
     world = begin()
     dead = world.processes[0]
     world.fail(dead)
@@ -245,7 +245,7 @@ def test_a_failure_of_a_dead_attempt_changes_nothing(begin: Begin) -> None:
     assert world.experiment.trials[0].failures == 1
 
 
-def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> None:
+def test_restarted_trial_resumes_from_latest_checkpoint(begin: Begin) -> None:
     world = begin(max_length=100)
     process = world.processes[0]
     world.report(process, 20, loss=0.5)
@@ -256,10 +256,10 @@ def test_a_retried_trial_goes_on_from_its_latest_checkpoint(begin: Begin) -> Non
     assert (trial.checkpoint, trial.checkpoint_length) == ("trial-0/length-20-attempt-1", 20)
 
 
-# -- workers that are taken away ---------------------------------------------------------------
+# -- workers that are lost ---------------------------------------------------------------------
 
 
-def test_a_trial_whose_worker_is_taken_away_goes_on_elsewhere_from_its_latest_checkpoint(begin: Begin) -> None:
+def test_preempted_trial_resumes_on_other_worker_from_latest_checkpoint(begin: Begin) -> None:
     world = begin(max_length=100)
     process = world.processes[0]
     world.report(process, 20, loss=0.5)
@@ -269,7 +269,7 @@ def test_a_trial_whose_worker_is_taken_away_goes_on_elsewhere_from_its_latest_ch
     assert world.processes[0].length == 20
 
 
-def test_it_does_not_count_as_a_failure(begin: Begin) -> None:
+def test_preemption_does_not_count_as_failure(begin: Begin) -> None:
     world = begin(max_restarts=0, max_common_failures=1)
     for attempt in range(2, 100):
         assert world.preempt(world.processes[0]) == (TrainTrial(0, attempt, 2, Preempted("a spot instance")),)
@@ -293,7 +293,7 @@ def test_trial_keeps_its_job_when_all_trials_fail_in_the_same_way(begin: Begin) 
     assert world.experiment.trials[0].state is TrialState.RUNNING
 
 
-def test_one_that_loses_its_worker_again_and_again_without_getting_any_further_fails(begin: Begin) -> None:
+def test_trial_that_loses_workers_without_progress_fails(begin: Begin) -> None:
     world = begin(max_restarts=1, max_preemptions=2, max_trials=1, max_length=4)
     for attempt in (2, 3):
         assert world.preempt(world.processes[0]) == (TrainTrial(0, attempt, 4, Preempted("a spot instance")),)
@@ -308,7 +308,7 @@ def test_one_that_loses_its_worker_again_and_again_without_getting_any_further_f
 
 
 @pytest.mark.parametrize("how", ["report", "checkpoint", "driver"])
-def test_getting_further_makes_up_for_lost_workers(begin: Begin, how: str) -> None:
+def test_progress_resets_count_of_lost_workers(begin: Begin, how: str) -> None:
     world = begin(max_restarts=0, max_preemptions=1, max_trials=1, max_length=20)
     world.report(world.processes[0], 5, loss=0.5)
     for length in range(1, 9):
@@ -324,7 +324,7 @@ def test_getting_further_makes_up_for_lost_workers(begin: Begin, how: str) -> No
     assert world.experiment.trials[0].failures == 0
 
 
-def test_repeating_what_was_done_before_is_no_way_to_get_further(begin: Begin) -> None:
+def test_repeated_training_is_no_progress(begin: Begin) -> None:
     world = begin(max_restarts=5, max_preemptions=1, max_trials=1, max_length=9)
     failures = []
     for _ in range(3):
@@ -336,7 +336,7 @@ def test_repeating_what_was_done_before_is_no_way_to_get_further(begin: Begin) -
     assert failures == [0, 1, 2]
 
 
-def test_many_trials_that_lose_their_workers_alike_are_a_common_failure(begin: Begin) -> None:
+def test_trials_that_lose_workers_alike_are_common_failure(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, max_preemptions=1, max_common_failures=2)
     states = []
     for trial in (0, 1, 0, 1, 0, 1):
@@ -345,7 +345,7 @@ def test_many_trials_that_lose_their_workers_alike_are_a_common_failure(begin: B
     assert states == [*[ExperimentState.RUNNING] * 5, ExperimentState.PAUSING]
 
 
-def test_a_trial_that_was_let_go_is_not_started_again(begin: Begin) -> None:
+def test_attempt_lost_after_its_trial_paused_is_not_restarted(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2)
     process = world.processes[0]
     world.report(process, 2, loss=0.9)
@@ -353,7 +353,7 @@ def test_a_trial_that_was_let_go_is_not_started_again(begin: Begin) -> None:
     assert world.experiment.trials[0].state is TrialState.PAUSED
 
 
-def test_a_worker_that_is_taken_away_while_the_experiment_pauses_starts_no_process(begin: Begin) -> None:
+def test_preemption_while_experiment_pauses_starts_no_attempt(begin: Begin) -> None:
     world = begin(slots=2)
     world.pause()
     assert world.preempt(world.processes[0]) == ()
@@ -361,7 +361,7 @@ def test_a_worker_that_is_taken_away_while_the_experiment_pauses_starts_no_proce
     assert world.start(2)[0] == TrainTrial(0, 3, 2, Recovered())
 
 
-def test_a_worker_that_is_taken_away_while_the_experiment_is_canceled_is_no_loss(begin: Begin) -> None:
+def test_preemption_while_experiment_is_canceled_changes_nothing(begin: Begin) -> None:
     world = begin(slots=2)
     world.cancel()
     assert world.preempt(world.processes[0]) == ()
@@ -405,7 +405,7 @@ def test_trial_without_checkpoint_whose_hung_worker_is_killed_starts_from_zero(b
 # -- checkpoints -------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Begin) -> None:
+def test_checkpoint_can_be_saved_after_its_trial_was_promoted(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2)
     first = world.processes[0]
     world.report(first, 2, loss=0.1)
@@ -417,7 +417,7 @@ def test_a_checkpoint_may_be_saved_while_its_trial_is_already_promoted(begin: Be
     assert world.experiment.trials[0].state is TrialState.RUNNING
 
 
-def test_an_older_checkpoint_doesn_t_replace_a_later_one(begin: Begin) -> None:
+def test_shorter_checkpoint_does_not_replace_longer_one(begin: Begin) -> None:
     world = begin(max_length=100)
     first = world.processes[0]
     world.report(first, 10, loss=0.5)
@@ -429,7 +429,7 @@ def test_an_older_checkpoint_doesn_t_replace_a_later_one(begin: Begin) -> None:
     assert world.experiment.trials[0].checkpoint == "trial-0/length-20-attempt-2"
 
 
-def test_lost_work_is_warned_about_once(begin: Begin) -> None:
+def test_lost_work_causes_one_warning(begin: Begin) -> None:
     world = begin(max_restarts=5)
     for trial in (0, 1, 0):
         world.report(world.processes[trial], 1, loss=0.5)
@@ -440,7 +440,7 @@ def test_lost_work_is_warned_about_once(begin: Begin) -> None:
     assert started[1] == ()
 
 
-def test_a_rejected_trial_is_replaced(begin: Begin) -> None:
+def test_invalid_trial_is_replaced(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.RANDOM)
     closed, created = world.reject(world.processes[0])
     assert closed == CloseTrial(0, TrialState.INVALID, RejectedHparams("too wide"))
@@ -454,7 +454,7 @@ def test_too_many_invalid_trials_fail_an_experiment_of_older_rules(begin: Begin)
         world.reject(world.processes[min(world.processes)])
     assert not world.experiment.over
     left = world.processes[max(world.processes)]
-    # The 21st is one too many: no other trial is created for it, nor for what is reported afterwards.
+    # The 21st invalid trial is one too many: no trial replaces it, and later reports create none.
     assert len(world.reject(world.processes[min(world.processes)])) == 1
     assert world.experiment.over
     assert world.report(left, 4, loss=0.5) == (CompleteTrial(left.trial, 1, ReachedEnd(4)),)
@@ -465,7 +465,7 @@ def test_too_many_invalid_trials_fail_an_experiment_of_older_rules(begin: Begin)
     assert "too wide" in ended.why
 
 
-def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
+def test_failed_experiment_starts_no_attempt(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, method=Method.RANDOM, max_restarts=9, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])
@@ -477,7 +477,7 @@ def test_a_failed_experiment_starts_nothing_again(begin: Begin) -> None:
     assert ended == EndExperiment(ExperimentState.ERRORED, world.experiment._final_state()[1])
 
 
-def test_a_rejected_grid_point_is_not_replaced(begin: Begin) -> None:
+def test_invalid_grid_point_is_not_replaced(begin: Begin) -> None:
     space = Space({"a": Int(0, 1, 2)})
     world = begin(slots=1, method=Method.GRID, max_trials=2, space=space)
     world.reject(world.processes[0])
@@ -486,7 +486,7 @@ def test_a_rejected_grid_point_is_not_replaced(begin: Begin) -> None:
     assert world.stop() == (EndExperiment(ExperimentState.ERRORED, "every trial failed"),)
 
 
-def test_a_trial_that_stops_itself_is_finished_and_its_slot_is_free(begin: Begin) -> None:
+def test_trial_stopped_by_its_code_frees_its_slot(begin: Begin) -> None:
     world = begin(slots=1)
     closed, created = world.give_up(world.processes[0])
     assert closed == CloseTrial(0, TrialState.STOPPED, StoppedItself())
@@ -504,7 +504,7 @@ def test_an_experiment_in_which_every_trial_failed_is_errored(begin: Begin) -> N
 # -- drivers -----------------------------------------------------------------------------------
 
 
-def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begin) -> None:
+def test_pause_suspends_running_trials_and_starts_no_other(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     leave = LeaveExperiment(ExperimentState.PAUSED, Asked("paused"))
     assert world.pause() == (leave, SuspendTrial(0, 1), SuspendTrial(1, 1))
@@ -519,7 +519,7 @@ def test_pausing_lets_running_trials_save_and_go_and_starts_no_other(begin: Begi
     assert isinstance(created, CreateTrial)
 
 
-def test_a_trial_that_may_go_on_while_the_experiment_pauses_keeps_its_new_job(begin: Begin) -> None:
+def test_trial_promoted_while_experiment_pauses_keeps_its_new_job(begin: Begin) -> None:
     world = begin(slots=1, stop_once=True)
     world.pause()
     assert world.report(world.processes[0], 2, loss=0.5) == (SuspendTrial(0, 1),)
@@ -527,7 +527,7 @@ def test_a_trial_that_may_go_on_while_the_experiment_pauses_keeps_its_new_job(be
     assert world.start(1) == (TrainTrial(0, 2, 4, Recovered()),)
 
 
-def test_a_failure_while_the_experiment_pauses_starts_no_process(begin: Begin) -> None:
+def test_failure_while_experiment_pauses_starts_no_attempt(begin: Begin) -> None:
     world = begin(slots=1)
     world.pause()
     assert world.fail(world.processes[0]) == ()
@@ -539,7 +539,7 @@ def test_a_failure_while_the_experiment_pauses_starts_no_process(begin: Begin) -
     assert recovered.why == Recovered()
 
 
-def test_a_failure_while_the_experiment_pauses_is_replayed_as_version_1_recorded_it(begin: Begin) -> None:
+def test_failure_while_experiment_pauses_replays_log_of_version_1(begin: Begin) -> None:
     world = begin(slots=1)
     world.pause()
     world.fail(world.processes[0])
@@ -547,13 +547,13 @@ def test_a_failure_while_the_experiment_pauses_is_replayed_as_version_1_recorded
     assert world.start(1) == (TrainTrial(0, 3, 2, Recovered()),)
 
 
-def test_after_a_crash_of_the_driver_everything_that_ran_runs_again(begin: Begin) -> None:
+def test_running_trials_resume_after_driver_crash(begin: Begin) -> None:
     world = begin(slots=2)
     world.save(world.processes[1])
     assert world.start(1) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
 
 
-def test_a_crash_after_the_last_result_leaves_nothing_to_do(begin: Begin) -> None:
+def test_no_job_after_driver_crash_after_last_result(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.SINGLE)
     world.report(world.processes[0], 4, loss=0.5)
     assert world.start(4) == ()
@@ -561,7 +561,7 @@ def test_a_crash_after_the_last_result_leaves_nothing_to_do(begin: Begin) -> Non
     assert world.stop()[0] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
 
 
-def test_capacity_comes_and_goes(begin: Begin) -> None:
+def test_jobs_follow_capacity(begin: Begin) -> None:
     world = begin(slots=0, max_trials=5)
     assert world.processes == {}
     assert len(world.resize(3)) == 3
@@ -570,12 +570,12 @@ def test_capacity_comes_and_goes(begin: Begin) -> None:
     assert len(world.processes) == 3
 
 
-def test_no_more_run_than_max_concurrent_trials(begin: Begin) -> None:
+def test_at_most_max_concurrent_trials_run(begin: Begin) -> None:
     assert len(begin(slots=99, max_trials=9, max_concurrent_trials=3).processes) == 3
     assert len(begin(slots=99, max_trials=9, max_concurrent_trials=0).processes) == 9
 
 
-# -- what can't have happened ------------------------------------------------------------------
+# -- illegal events ----------------------------------------------------------------------------
 
 
 def illegal(world: World, event: object, telling: str) -> None:
@@ -585,13 +585,13 @@ def illegal(world: World, event: object, telling: str) -> None:
     assert state_of(world.experiment) == before
 
 
-def test_there_is_no_such_trial(begin: Begin) -> None:
+def test_event_of_unknown_trial_is_illegal(begin: Begin) -> None:
     world = begin()
     illegal(world, ValidationReported(7, 1, 2, {"loss": 0.5}), "there is no trial 7")
     illegal(world, AttemptFailed(-1, 1, "Boom"), "there is no trial -1")
 
 
-def test_nothing_happens_after_the_end(begin: Begin) -> None:
+def test_event_after_the_end_is_illegal(begin: Begin) -> None:
     world = begin(max_restarts=0)
     world.fail(world.processes[0])
     world.fail(world.processes[1])

@@ -1,4 +1,4 @@
-"""The same events, the same decisions; the same seed, the same trials; SHA the same promotions in any order."""
+"""Tests that decisions follow from events, trials from the seed, and promotions of SHA from results in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def play(
     trouble: float = 0.0,
     loss: Callable[[Process], float] = lambda process: unit_draw(0, process.trial, process.target),
 ) -> None:
-    """Live a whole life in some order, with some trouble, drivers that pause and crash included."""
+    """Run an experiment in a random order of events, with failures, pauses and driver crashes."""
     world.start(slots)
     while not world.experiment.over:
         if luck.random() < trouble / 10:
@@ -44,7 +44,7 @@ def play(
         elif luck.random() < trouble:
             troubles = [world.fail, world.fail, world.preempt, world.reject, world.give_up, world.end, world.save]
             luck.choice(troubles)(process)
-        elif process.told == "let go":
+        elif process.told == "release":
             world.end(process)
         else:
             world.report(process, process.target, loss=loss(process))
@@ -53,7 +53,7 @@ def play(
 
 @settings(max_examples=40)
 @given(search_settings(max_trials=30), st.integers(1, 12), lucks)
-def test_a_replay_decides_the_same(search: SearchSettings, slots: int, luck: Random) -> None:
+def test_replay_makes_same_decisions(search: SearchSettings, slots: int, luck: Random) -> None:
     world = World(spec_of(search, seed=luck.randrange(100), max_restarts=1))
     play(world, luck, slots=slots, trouble=0.2)
     assert world.experiment.state in (ExperimentState.COMPLETED, ExperimentState.ERRORED)
@@ -66,7 +66,7 @@ def trials_of(world: World) -> set[str]:
 
 @settings(max_examples=30)
 @given(search_settings(max_trials=30), lucks)
-def test_the_same_seed_gives_the_same_trials_whatever_the_workers(search: SearchSettings, luck: Random) -> None:
+def test_same_seed_gives_same_trials_with_any_workers(search: SearchSettings, luck: Random) -> None:
     spec = spec_of(search, seed=3)
     lives = [World(spec) for _ in range(3)]
     for world, slots in zip(lives, (1, 4, 100), strict=True):
@@ -77,13 +77,13 @@ def test_the_same_seed_gives_the_same_trials_whatever_the_workers(search: Search
 
 @settings(max_examples=25)
 @given(lucks)
-def test_trials_that_reject_their_hyperparameters_are_replaced_by_the_same_ones(luck: Random) -> None:
+def test_invalid_trials_are_replaced_by_same_trials(luck: Random) -> None:
     def live(slots: int) -> set[str]:
         world = World(make_spec(Method.ADAPTIVE_ASHA, max_trials=12, max_length=16))
         world.start(slots)
         while not world.experiment.over:
             process = luck.choice(list(world.processes.values()))
-            if process.told == "let go":
+            if process.told == "release":
                 world.end(process)
             elif world.experiment.trials[process.trial].hparams["x"] < 0.4:
                 world.reject(process)
@@ -95,7 +95,7 @@ def test_trials_that_reject_their_hyperparameters_are_replaced_by_the_same_ones(
     assert live(1) == live(5) == live(50)
 
 
-def test_another_seed_gives_other_trials() -> None:
+def test_other_seed_gives_other_trials() -> None:
     lives = [World(make_spec(Method.RANDOM, max_trials=20, seed=seed)) for seed in (0, 1)]
     for world in lives:
         play(world, Random(0), slots=4)
@@ -109,7 +109,7 @@ def test_another_seed_gives_other_trials() -> None:
     ties=st.booleans(),
     luck=lucks,
 )
-def test_synchronous_halving_promotes_the_same_in_any_order(
+def test_sync_halving_promotes_same_trials_in_any_order(
     search: SearchSettings, failing: set[int], ties: bool, luck: Random
 ) -> None:
     def loss(process: Process) -> float:
@@ -121,7 +121,7 @@ def test_synchronous_halving_promotes_the_same_in_any_order(
         world.start(slots)
         while not world.experiment.over:
             process = luck.choice(list(world.processes.values()))
-            if process.told == "let go":
+            if process.told == "release":
                 world.end(process)
             elif process.trial in failing and process.target == min(search.max_length, 5):
                 world.fail(process)
@@ -133,7 +133,7 @@ def test_synchronous_halving_promotes_the_same_in_any_order(
     assert promotions(1) == promotions(6) == promotions(1_000)
 
 
-def test_synchronous_numbers_are_exact() -> None:
+def test_sync_halving_numbers_are_exact() -> None:
     world = World(make_spec(Method.SYNC_HALVING, max_trials=27, max_length=9, divisor=Fraction(3), num_rungs=3))
     play(world, Random(0), slots=5)
     created = [d.trial for _, ds in world.log for d in ds if isinstance(d, CreateTrial)]

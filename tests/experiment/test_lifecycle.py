@@ -1,4 +1,4 @@
-"""The table of a trial's life is what can happen, no more and no less."""
+"""Tests that the transitions in the table of a trial are exactly those that happen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.experiment.world import World, make_spec
 ENDS = (TrialState.COMPLETED, TrialState.STOPPED, TrialState.ERRORED, TrialState.INVALID, TrialState.KILLED)
 
 
-def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_transition_of_the_table_happens_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[tuple[TrialState, Step]] = set()
 
     def watched(state: TrialState, step: Step) -> TrialState:
@@ -31,7 +31,7 @@ def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.Mo
         if any(trial.state is TrialState.ERRORED for trial in world.experiment.trials.values()):
             world.retry()
             play(world, Random(seed), slots=4)
-    # An experiment of older rules fails as a whole while trials train.
+    # By older rules a whole experiment can fail while trials train.
     world = World(make_spec(max_trials=2, max_concurrent_trials=2, rules=2))
     world.start(2)
     while not world.experiment.over:
@@ -42,8 +42,8 @@ def test_every_line_of_the_table_happens_and_nothing_else(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("state", "step"), sorted(set(product(TrialState, Step)) - set(TRANSITIONS)))
-def test_what_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> None:
-    with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't be: {re.escape(step)}"):
+def test_step_that_is_not_in_the_table_is_illegal(state: TrialState, step: Step) -> None:
+    with pytest.raises(IllegalEvent, match=f"a trial that is {state} can't take the step '{re.escape(step)}'"):
         after(state, step)
 
 
@@ -53,11 +53,12 @@ def test_every_state_is_reached_and_the_ends_are_final_unless_failed_trials_are_
     assert not {state for state, step in TRANSITIONS if step not in retries} & set(ENDS)
 
 
-def test_the_picture_shows_every_step_of_the_table() -> None:
+def test_diagram_shows_each_step_of_the_table() -> None:
     assert lifecycle.__doc__ is not None
     pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
-    for step in ("promoted", "waits at a rung", "bracket finished", "goes on", "retried", "reached max_length",
-                 "dropped", "failed too often", "rejected", "killed by a user", "reopened", "continued"):  # fmt: skip
+    for step in ("promoted", "paused at a rung", "bracket finished", "continued at once", "retried",
+                 "reached max_length", "stopped early", "failed too often", "rejected", "killed by a user", "reopened",
+                 "continued with the experiment"):  # fmt: skip
         assert step in pictured
         assert Step(step) in {step for _, step in TRANSITIONS}
     assert len(Step) == 12

@@ -1,4 +1,4 @@
-"""Anything may happen to an experiment, at any moment; a `World` checks what must hold after each event."""
+"""Tests with random events at any moment; a `World` checks its invariants after each event."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         return self.world.experiment.state.active
 
     def training(self) -> list[Process]:
-        return [process for process in self.world.processes.values() if process.told != "let go"]
+        return [process for process in self.world.processes.values() if process.told != "release"]
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -103,7 +103,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         process = _pick(self.world.dead, pick)
         trial = self.world.experiment.trials[process.trial]
         if trial.attempt == process.attempt and trial.state is TrialState.RUNNING:
-            return  # its driver is gone: nobody hears it until the next one gave it another number
+            return  # Its driver has died, and a new driver starts a new attempt.
         standing, state = self.world.experiment.search.snapshot(), trial.state
         if how == "report":
             self.world.report(process, process.target, loss=loss)
@@ -145,7 +145,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         trial = self.living()[pick % len(self.living())]
         getattr(self.world, how)(trial)
         assert self.world.experiment.trials[trial].ended
-        with pytest.raises(IllegalEvent, match=f"trial {trial} has ended already"):
+        with pytest.raises(IllegalEvent, match=f"trial {trial} has already ended"):
             getattr(self.world, how)(trial)
 
     @rule()

@@ -1,4 +1,4 @@
-"""What users ask of an experiment, bounds that end it early, and what is no fault of its training code."""
+"""Tests of user requests, of limits that end an experiment early, and of failures that training code does not cause."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ CANCELED = LeaveExperiment(ExperimentState.CANCELED, Asked("canceled"))
 # -- the whole experiment ----------------------------------------------------------------------
 
 
-def test_cancelling_saves_what_trains_and_ends_for_good(begin: Begin) -> None:
+def test_cancel_saves_running_trials_and_is_final(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     world.report(world.processes[0], 2, loss=0.5)
     assert world.cancel() == (CANCELED, SuspendTrial(1, 1), SuspendTrial(2, 1))
     assert world.experiment.state is ExperimentState.STOPPING
-    with pytest.raises(IllegalEvent, match="being canceled already"):
+    with pytest.raises(IllegalEvent, match="already being canceled"):
         world.cancel()
     world.end(world.processes[1])
     assert world.stop() == (
@@ -65,7 +65,7 @@ def test_cancelling_saves_what_trains_and_ends_for_good(begin: Begin) -> None:
         world.pause()
 
 
-def test_killing_ends_every_process_and_blames_no_trial(begin: Begin) -> None:
+def test_kill_aborts_all_attempts_and_counts_no_failure(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, max_restarts=0)
     processes = list(world.processes.values())
     assert world.kill() == (
@@ -78,14 +78,14 @@ def test_killing_ends_every_process_and_blames_no_trial(begin: Begin) -> None:
     assert world.stop()[-1] == EndExperiment(ExperimentState.CANCELED, "killed on request")
 
 
-def test_a_driver_that_finds_a_canceled_experiment_gives_no_jobs(begin: Begin) -> None:
+def test_driver_of_canceled_experiment_gives_no_jobs(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4)
     world.cancel()
     assert world.start(2) == ()
     assert world.stop()[-1] == EndExperiment(ExperimentState.CANCELED, "canceled on request")
 
 
-def test_a_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> None:
+def test_paused_experiment_can_be_canceled_but_not_paused(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4)
     world.pause()
     world.stop()
@@ -126,26 +126,26 @@ def test_limit_of_invalid_trials_is_10_times_max_trials_by_default(begin: Begin)
     assert world.experiment.too_many_invalid == TooManyInvalid(20, 20, "too wide")
 
 
-def test_reason_of_a_pause_names_the_signal_that_asked_for_it(begin: Begin) -> None:
+def test_reason_of_pause_names_signal(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.SINGLE)
     world.handle(PauseRequested(by="Ctrl-C"))
     assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "paused by Ctrl-C"),)
 
 
-def test_pause_of_an_experiment_of_older_rules_has_no_reason_of_its_own(begin: Begin) -> None:
+def test_pause_by_older_rules_has_no_reason(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=2)
     assert world.pause() == (SuspendTrial(0, 1),)
     assert world.stop() == (EndExperiment(ExperimentState.PAUSED, "the driver stopped before the search was done"),)
 
 
-def test_trial_without_a_validation_at_its_target_is_not_tried_again(begin: Begin) -> None:
+def test_trial_without_validation_at_target_is_not_restarted(begin: Begin) -> None:
     for rules, state in ((2, TrialState.RUNNING), (3, TrialState.ERRORED)):
         world = begin(slots=1, max_trials=1, method=Method.SINGLE, rules=rules, max_restarts=5)
         world.fail(world.processes[0], cause="no validation at length 4")
         assert world.experiment.trials[0].state is state
 
 
-def test_three_trials_without_a_validation_pause_an_experiment(begin: Begin) -> None:
+def test_three_trials_without_validation_pause_experiment(begin: Begin) -> None:
     world = begin(slots=1, max_trials=9, method=Method.RANDOM, max_restarts=5, max_common_failures=3)
     for trial in range(3):
         world.fail(world.processes[trial], cause="no validation at length 4")
@@ -157,27 +157,27 @@ def test_three_trials_without_a_validation_pause_an_experiment(begin: Begin) -> 
 # -- one trial ------------------------------------------------------------------------------------
 
 
-def test_a_killed_trial_is_the_worst_of_its_rung_and_its_slot_is_free_at_once(begin: Begin) -> None:
+def test_killed_trial_ranks_worst_and_frees_its_slot(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     process = world.processes[0]
     abort, closed, created = world.kill_trial(0)
     assert (abort, closed) == (AbortTrial(0, 1), CloseTrial(0, TrialState.KILLED, KilledByUser()))
     assert isinstance(created, CreateTrial)
     assert world.handle(AttemptFailed(0, process.attempt, "killed on request")) == ()
-    # Two results, of which the killed one is the worse: one goes on.
+    # There are two results, of which the killed one is the worse, so the other trial is promoted.
     assert isinstance(world.report(world.processes[1], 2, loss=9.0)[0], ContinueTrial)
-    with pytest.raises(IllegalEvent, match="trial 0 has ended already: it is killed"):
+    with pytest.raises(IllegalEvent, match="trial 0 has already ended: it is killed"):
         world.stop_trial(0)
 
 
-def test_a_trial_that_waits_can_be_killed_too(begin: Begin) -> None:
+def test_paused_trial_can_be_killed(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2)
     assert world.report(world.processes[0], 2, loss=0.1)[0] == PauseTrial(0, 1, Waits(0, 1, 1, 0))
     assert world.kill_trial(0) == (CloseTrial(0, TrialState.KILLED, KilledByUser()),)
     assert world.report(world.processes[1], 2, loss=0.5)[0] == ContinueTrial(1, 1, 4, Promoted(0, 1, 2, 1))
 
 
-def test_a_stopped_trial_saves_and_counts_as_finished(begin: Begin) -> None:
+def test_stopped_trial_saves_and_its_result_counts(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.SINGLE)
     world.report(world.processes[0], 1, loss=0.1)
     assert world.stop_trial(0) == (SuspendTrial(0, 1), CloseTrial(0, TrialState.STOPPED, StoppedByUser()))
@@ -193,7 +193,7 @@ def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(
     suspended, closed, created = world.train(world.processes[0], 4.5)
     why = TrialTimeIsUp(10.5, 10.0)
     assert (suspended, closed) == (SuspendTrial(0, 2), CloseTrial(0, TrialState.STOPPED, why))
-    assert str(why) == "trained for 10.5 s, the most that a trial may train is 10 s (max_trial_time); its results stand"
+    assert str(why) == "trained for 10.5 s; the limit is 10 s (max_trial_time); its results stand"
     assert isinstance(created, CreateTrial)
     # Its process finishes the step; the results of the checkpoint that it saves count.
     assert world.report(world.processes[0], 2, loss=0.05) == ()
@@ -204,13 +204,13 @@ def test_trial_is_stopped_when_all_its_attempts_have_trained_for_max_trial_time(
     )
 
 
-def test_max_trial_time_stops_a_trial_that_waits_at_a_rung(begin: Begin) -> None:
+def test_max_trial_time_stops_paused_trial(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2, max_trial_time=10.0)
     world.report(world.processes[0], 2, loss=0.1)
     assert world.train(world.processes[0], 10.0)[0] == CloseTrial(0, TrialState.STOPPED, TrialTimeIsUp(10.0, 10.0))
 
 
-def test_training_time_survives_the_driver_and_a_retry_of_failed_trials(begin: Begin) -> None:
+def test_training_time_survives_driver_and_retry(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.SINGLE, max_trial_time=10.0, max_restarts=0)
     world.train(world.processes[0], 6.0)
     world.start(1)
@@ -226,7 +226,7 @@ def test_old_experiment_warns_about_the_last_report_of_a_stopped_trial(begin: Be
         assert len(world.report(world.processes[0], 1, loss=0.1)) == warnings
 
 
-def test_a_trial_that_is_not_there_can_not_be_killed(begin: Begin) -> None:
+def test_kill_of_unknown_trial_is_refused(begin: Begin) -> None:
     world = begin(slots=1, max_trials=4)
     with pytest.raises(IllegalEvent, match="no trial 7"):
         world.kill_trial(7)
@@ -235,14 +235,14 @@ def test_a_trial_that_is_not_there_can_not_be_killed(begin: Begin) -> None:
 # -- settings -------------------------------------------------------------------------------------
 
 
-def test_more_may_train_at_once_from_now_on(begin: Begin) -> None:
+def test_raised_max_concurrent_trials_starts_more_trials(begin: Begin) -> None:
     world = begin(slots=4, max_trials=8, max_concurrent_trials=1, method=Method.RANDOM)
     changed, *created = world.set(max_concurrent_trials=3)
     assert changed == ChangeSettings(3, (8,), None, None)
     assert [decision.why for decision in created if isinstance(decision, CreateTrial)] == [Created(0, 1), Created(0, 2)]
 
 
-def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
+def test_lowered_max_trials_ends_search_sooner(begin: Begin) -> None:
     world = begin(slots=2, max_trials=8, method=Method.RANDOM)
     with pytest.raises(IllegalEvent, match="max_trials can't become 1: 2 trials were created already"):
         world.set(max_trials=1)
@@ -257,7 +257,8 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
     [
         (
             {"divisor": 3},
-            "divisor can't be changed; what can: max_concurrent_trials, max_trials, max_invalid_trials, stop_at",
+            "divisor can't be changed; settings that can be changed: max_concurrent_trials, max_trials, "
+            "max_invalid_trials, stop_at",
         ),
         ({"max_trials": 0}, "max_trials must be a whole number of at least 1, not 0"),
         ({"max_trials": True}, "max_trials must be a whole number"),
@@ -266,7 +267,7 @@ def test_fewer_trials_end_the_search_sooner(begin: Begin) -> None:
         ({"max_seconds": -1, "max_trials": 9}, "max_seconds must be a number of seconds above 0, not -1"),
     ],
 )
-def test_a_wrong_setting_is_refused_and_changes_nothing(
+def test_invalid_setting_is_refused_and_changes_nothing(
     begin: Begin, settings: dict[str, object], message: str
 ) -> None:
     world = begin(slots=2, max_trials=8)
@@ -276,10 +277,10 @@ def test_a_wrong_setting_is_refused_and_changes_nothing(
     assert state_of(world.experiment) == before
 
 
-# -- bounds ---------------------------------------------------------------------------------------
+# -- limits ---------------------------------------------------------------------------------------
 
 
-def test_a_search_stops_as_soon_as_it_is_good_enough(begin: Begin) -> None:
+def test_experiment_stops_when_it_reaches_its_goal(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, stop_at=0.98, smaller_is_better=False, method=Method.RANDOM)
     assert world.report(world.processes[0], 1, loss=0.9) == ()
     reached = LeaveExperiment(ExperimentState.STOPPED, GoalReached(1, 0.985, 0.98))
@@ -290,19 +291,19 @@ def test_a_search_stops_as_soon_as_it_is_good_enough(begin: Begin) -> None:
     why = "trial 1 reached 0.985, the goal was 0.98"
     assert world.stop() == (EndExperiment(ExperimentState.STOPPED, why),)
     assert world.experiment.goal_reached is not None
-    # With a higher goal it goes on where it was.
+    # With a better goal it resumes.
     world.set(stop_at=0.99)
     assert world.start(2) == (TrainTrial(0, 2, 4, Recovered()), TrainTrial(1, 2, 4, Recovered()))
 
 
-def test_a_report_that_reaches_goal_and_target_at_once_is_judged_first(begin: Begin) -> None:
+def test_report_at_goal_and_target_is_judged_first(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, stop_at=0.2)
     left, *judged = world.report(world.processes[0], 2, loss=0.1)
     assert isinstance(left, LeaveExperiment)
     assert judged == [PauseTrial(0, 1, Waits(0, 1, 1, 0))]
 
 
-def test_a_goal_that_is_reached_already_stops_at_once(begin: Begin) -> None:
+def test_new_goal_that_is_already_reached_stops_at_once(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, method=Method.RANDOM)
     world.report(world.processes[0], 2, loss=0.1)
     changed, left, suspended = world.set(stop_at=0.2)
@@ -343,7 +344,7 @@ def test_rules_0_count_invalid_trials_towards_the_goal(begin: Begin) -> None:
     assert left == LeaveExperiment(ExperimentState.STOPPED, GoalReached(0, 0.01, 0.05))
 
 
-def test_a_search_stops_when_its_time_is_up(begin: Begin) -> None:
+def test_experiment_stops_at_its_time_limit(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, max_seconds=60.0)
     assert world.time_is_up() == (LeaveExperiment(ExperimentState.STOPPED, TimeIsUp(60.0, 60.0)), SuspendTrial(0, 1))
     world.stop()
@@ -353,7 +354,7 @@ def test_a_search_stops_when_its_time_is_up(begin: Begin) -> None:
 # -- no fault of the training code --------------------------------------------------------------------
 
 
-def test_trials_that_all_fail_alike_pause_the_experiment(begin: Begin) -> None:
+def test_common_failure_pauses_experiment(begin: Begin) -> None:
     world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=5, max_common_failures=2)
 
     def fail(trial: int, line: int) -> tuple[object, ...]:
@@ -370,12 +371,12 @@ def test_trials_that_all_fail_alike_pause_the_experiment(begin: Begin) -> None:
     assert isinstance(ended, EndExperiment)
     assert ended.state is ExperimentState.PAUSED
     assert "2 trials failed in the same way before any reported anything: KeyError" in ended.why
-    # Its code was mended: the count starts anew.
+    # Its code may have been fixed, so counting starts again.
     world.start(3)
     assert fail(0, 1)[0] == TrainTrial(0, 5, 2, Retried(3, 5))
 
 
-def test_once_a_trial_has_reported_failures_are_the_trials_own(begin: Begin) -> None:
+def test_no_common_failure_after_first_report(begin: Begin) -> None:
     world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=0, max_common_failures=1)
     world.report(world.processes[0], 1, loss=0.5)
     closed, created = world.fail(world.processes[1])
@@ -383,7 +384,7 @@ def test_once_a_trial_has_reported_failures_are_the_trials_own(begin: Begin) -> 
     assert isinstance(created, CreateTrial)
 
 
-def test_reports_without_the_metric_prove_nothing(begin: Begin) -> None:
+def test_report_without_metric_does_not_rule_out_common_failure(begin: Begin) -> None:
     world = begin(slots=3, max_trials=9, num_rungs=2, max_restarts=0, max_common_failures=2)
     for trial in (0, 1):
         world.report(world.processes[trial], 1, los=0.5)
@@ -391,7 +392,7 @@ def test_reports_without_the_metric_prove_nothing(begin: Begin) -> None:
     assert isinstance(world.fail(world.processes[1])[0], LeaveExperiment)
 
 
-def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
+def test_full_disk_pauses_experiment_and_counts_no_failure(begin: Begin) -> None:
     world = begin(slots=2, max_trials=4, num_rungs=2, max_restarts=0)
     assert world.no_space(world.processes[0]) == (
         LeaveExperiment(ExperimentState.PAUSED, NoSpace("No space left")),
@@ -403,7 +404,7 @@ def test_a_full_disk_pauses_and_blames_no_trial(begin: Begin) -> None:
     assert world.start(2) == (TrainTrial(0, 2, 2, Recovered()), TrainTrial(1, 2, 2, Recovered()))
 
 
-def test_storage_outage_pauses_and_blames_no_trial(begin: Begin) -> None:
+def test_storage_outage_pauses_experiment_and_counts_no_failure(begin: Begin) -> None:
     world = begin(slots=3, max_trials=4, num_rungs=2, max_restarts=0)
     assert world.no_storage(world.processes[0]) == (
         LeaveExperiment(ExperimentState.PAUSED, NoStorage("s3://bucket refuses access")),
@@ -419,7 +420,7 @@ def test_storage_outage_pauses_and_blames_no_trial(begin: Begin) -> None:
     assert world.start(3)[:3] == tuple(TrainTrial(trial, 2, 2, Recovered()) for trial in range(3))
 
 
-def test_completed_trial_that_could_not_save_is_told(begin: Begin) -> None:
+def test_completed_trial_that_could_not_save_causes_warning(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, max_length=2, method=Method.RANDOM)
     process = world.processes[0]
     world.report(process, 2, loss=0.5)
@@ -429,13 +430,13 @@ def test_completed_trial_that_could_not_save_is_told(begin: Begin) -> None:
     assert world.stop()[-1] == EndExperiment(ExperimentState.COMPLETED, "the search is done")
 
 
-def test_a_record_that_has_no_room_pauses_with_the_reason(begin: Begin) -> None:
+def test_full_disk_of_event_log_pauses_with_reason(begin: Begin) -> None:
     world = begin(slots=1, max_trials=4)
     left, _ = world.handle(PauseRequested("the disk of the home"))
     assert left == LeaveExperiment(ExperimentState.PAUSED, NoSpace("the disk of the home"))
 
 
-def test_a_damaged_checkpoint_is_worked_around(begin: Begin) -> None:
+def test_trial_with_damaged_checkpoint_resumes_from_earlier_one(begin: Begin) -> None:
     world = begin(slots=1, max_length=100, max_trials=1, max_restarts=0, method=Method.SINGLE)
     process = world.processes[0]
     for length in (10, 20):
@@ -452,7 +453,7 @@ def test_a_damaged_checkpoint_is_worked_around(begin: Begin) -> None:
     assert world.experiment.trials[0].state is TrialState.RUNNING
 
 
-def test_a_damaged_source_that_all_trials_start_from_is_a_failure(begin: Begin) -> None:
+def test_damaged_source_checkpoint_counts_as_failure(begin: Begin) -> None:
     world = begin(slots=1, max_trials=2, max_restarts=0, source_checkpoint="/elsewhere/trial-1/length-3-attempt-1")
     assert isinstance(world.damaged(world.processes[0])[0], CloseTrial)
     assert world.experiment.trials[0].state is TrialState.ERRORED
@@ -480,7 +481,7 @@ def test_errored_experiment_is_retried_with_a_fresh_budget_of_failures(begin: Be
     world.replay()
 
 
-def test_retry_of_a_completed_search_lets_its_retired_trials_wait_again(begin: Begin) -> None:
+def test_retry_of_completed_search_pauses_its_stopped_trials_again(begin: Begin) -> None:
     world = begin(slots=3, max_trials=3, max_length=2, num_rungs=2, max_restarts=0)
     world.fail(world.processes[0])
     world.report(world.processes[1], 1, loss=1.0)
@@ -509,7 +510,7 @@ def test_retry_while_trials_run_waits_for_a_free_worker(begin: Begin) -> None:
     )
 
 
-def test_there_is_nothing_to_retry(begin: Begin) -> None:
+def test_retry_without_failed_trials_is_refused(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, max_length=1)
     with pytest.raises(IllegalEvent, match="no trial has failed"):
         world.retry()
@@ -519,7 +520,7 @@ def test_there_is_nothing_to_retry(begin: Begin) -> None:
         world.retry()
 
 
-def test_experiment_of_older_rules_with_too_many_invalid_trials_goes_on_after_a_retry(begin: Begin) -> None:
+def test_experiment_by_older_rules_continues_after_retry(begin: Begin) -> None:
     world = begin(slots=2, max_trials=2, num_rungs=2, rules=2)
     for _ in range(21):
         world.reject(world.processes[min(world.processes)])

@@ -1,7 +1,7 @@
-"""Workers that are made up: what an experiment decides is done here, in no time, and checked.
+"""Simulated workers that carry out the decisions of an experiment at once.
 
-A `World` keeps a log like the engine's, and one process a trial like a backend's.  After
-every event it checks what must always hold.
+A `World` has a log like the engine, and a process for each running trial like a backend.  After
+each event it checks its invariants.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def make_spec(
     space: Space = SPACE,
     **search: Any,
 ) -> ExperimentSpec:
-    """A spec in a line; everything unknown is about the search."""
+    """Return a spec; all other arguments are settings of the search."""
     fields = {name: search.pop(name) for name in _OF_THE_EXPERIMENT & search.keys()}
     search = {"max_length": 4, "max_trials": 2, "divisor": Fraction(2), **search}
     return spec_of(
@@ -113,7 +113,7 @@ def make_spec(
 
 
 def spec_of(settings: SearchSettings, *, space: Space = SPACE, seed: int = 0, **rest: Any) -> ExperimentSpec:
-    """A spec for a search."""
+    """Return a spec for a search."""
     return ExperimentSpec(
         name="made up",
         space=space,
@@ -132,9 +132,9 @@ class Process:
     """One attempt.
 
     Attributes:
-        told: what it was told last: "train", "let go" or "suspend".
-        length: how far it has trained.
-        metrics: what it has reported at this length.
+        told: its latest instruction: "train", "release" or "suspend".
+        length: total length that it has trained.
+        metrics: the metrics that it has reported at this length.
     """
 
     trial: int
@@ -146,7 +146,7 @@ class Process:
 
 
 class World:
-    """An experiment, its log, and processes that do what it says."""
+    """An experiment, its log, and processes that carry out its decisions."""
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self.spec = spec
@@ -156,14 +156,14 @@ class World:
         self.dead: list[Process] = []
         self.slots = 0
         self.stored: dict[str, int] = {}
-        # Of each trial: how many workers it lost in a row, and how far it had got by reports and by checkpoints.
+        # The number of workers that each trial lost in a row, and its greatest lengths by reports and by checkpoints.
         self._lost: Counter[int] = Counter()
         self._furthest: dict[int, tuple[int, int]] = {}
 
-    # -- what happens -------------------------------------------------------------------------
+    # -- events -------------------------------------------------------------------------------
 
     def start(self, slots: int) -> tuple[Decision, ...]:
-        """A driver starts; processes of an earlier one are gone."""
+        """Start a driver after all processes of an earlier one have ended."""
         self._everyone_dies()
         self.slots = slots
         return self.handle(DriverStarted(slots))
@@ -220,7 +220,7 @@ class World:
             reported, saved = self._furthest.get(trial.id, (0, 0))
             if trial.length > reported or trial.checkpoint_length > saved:
                 self._lost[trial.id] = 0
-            # A damaged checkpoint is one less.
+            # A damaged checkpoint makes the length shorter again.
             self._furthest[trial.id] = (trial.length, trial.checkpoint_length)
 
     def reject(self, process: Process) -> tuple[Decision, ...]:
@@ -240,7 +240,7 @@ class World:
         error = "s3://bucket refuses access\nTraceback …"
         return self._dies(process, StorageFailed(process.trial, process.attempt, error, UNREACHABLE))
 
-    # -- what users ask for -----------------------------------------------------------------------
+    # -- requests of users ------------------------------------------------------------------------
 
     def cancel(self) -> tuple[Decision, ...]:
         return self.handle(CancelRequested())
@@ -273,7 +273,7 @@ class World:
         self.dead += self.processes.values()
         self.processes.clear()
 
-    # -- what is done about it ----------------------------------------------------------------
+    # -- decisions ----------------------------------------------------------------------------
 
     def handle(self, event: Event) -> tuple[Decision, ...]:
         """Decide, commit, act, check."""
@@ -298,9 +298,9 @@ class World:
                 assert seed == training_seed(self.spec.seed, bracket, nth)
                 self.processes[trial] = Process(trial, 1, target)
             case TrainTrial(trial, attempt, target):
-                # A process that was let go may still save; from now on nobody listens to what else it says.
+                # A process that releases its slot may still save; its other events no longer count.
                 if (old := self.processes.pop(trial, None)) is not None:
-                    assert old.told == "let go", f"{decision}, but a process trains {old}"
+                    assert old.told == "release", f"{decision}, but a process trains {old}"
                     self.dead.append(old)
                 assert all(attempt > process.attempt for process in self.dead if process.trial == trial)
                 length = self.experiment.trials[trial].checkpoint_length
@@ -310,7 +310,7 @@ class World:
                 assert target > process.target
                 process.target = target
             case PauseTrial(trial, attempt) | CompleteTrial(trial, attempt) | StopTrial(trial, attempt):
-                self._working(trial, attempt).told = "let go"
+                self._working(trial, attempt).told = "release"
             case SuspendTrial(trial, attempt) if self._has_process(trial):
                 self._working(trial, attempt).told = "suspend"
             case AbortTrial(trial, attempt) if self._has_process(trial):
@@ -324,17 +324,17 @@ class World:
                 self._everyone_dies()
 
     def _has_process(self, trial: int) -> bool:
-        """While a driver runs and gives jobs, every outstanding trial has one."""
+        """Return whether a trial has a process, which each outstanding trial must have while jobs are given."""
         assert trial in self.processes or self.experiment.state is not ExperimentState.RUNNING
         return trial in self.processes
 
     def _working(self, trial: int, attempt: int) -> Process:
         process = self.processes[trial]
         assert process.attempt == attempt
-        assert process.told != "let go", f"trial {trial} was let go already"
+        assert process.told != "release", f"trial {trial} has already released its slot"
         return process
 
-    # -- what always holds --------------------------------------------------------------------
+    # -- invariants ---------------------------------------------------------------------------
 
     def _check(self, event: Event, decisions: tuple[Decision, ...], before: Mapping[int, TrialState]) -> None:
         experiment = self.experiment
@@ -357,7 +357,7 @@ class World:
         assert {checkpoint.name for checkpoint in experiment.checkpoints} <= self.stored.keys()
         for each in experiment.trials.values():
             if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
-                assert self.stored[each.checkpoint] == each.id, "what a living trial goes on from was deleted"
+                assert self.stored[each.checkpoint] == each.id, "the checkpoint from which a trial resumes was deleted"
         if experiment.state is ExperimentState.RUNNING and len(running) < self.limit and not experiment.over:
             twin = Tournament(self.spec.search)
             twin.restore(experiment.search.snapshot())
@@ -369,13 +369,15 @@ class World:
     def _check_appetite(self, running: int) -> None:
         experiment = self.experiment
         appetite, most = experiment.appetite, experiment.search.max_concurrent_trials
-        assert appetite is not None or not most, "it is bounded"
+        assert appetite is not None or not most, "the number of trials at once is limited"
         assert appetite is None or running <= appetite <= max(running, most)
         twin = Tournament(self.spec.search)
         twin.restore(experiment.search.snapshot())
         gives_jobs = experiment.state is ExperimentState.RUNNING and not experiment.over
         more = gives_jobs and (not most or running < most) and twin.next_job() is not None
-        assert more == (appetite is None or appetite > running), "another worker would get a job, or none"
+        assert more == (appetite is None or appetite > running), (
+            "appetite does not say whether another worker would get a job"
+        )
 
     @property
     def limit(self) -> int:
@@ -387,16 +389,16 @@ class World:
         return sum(trial.state is TrialState.INVALID for trial in self.experiment.trials.values())
 
     def replay(self) -> None:
-        """The same events, told to a fresh experiment, cause the same decisions."""
+        """Assert that a new experiment makes the same decisions from the same events."""
         fresh = Experiment(self.spec)
         for event, decisions in self.log:
             assert fresh.handle(event) == decisions, f"replay diverges at {event}"
         assert state_of(fresh) == state_of(self.experiment)
 
-    # -- a whole life -------------------------------------------------------------------------
+    # -- a whole search -----------------------------------------------------------------------
 
     def work_to_the_end(self, luck: Random, loss: Callable[[Process], float]) -> None:
-        """Processes train on in some order until the search is done."""
+        """Train all processes in random order until the search is done."""
         while self.processes and not self.experiment.over:
             process = luck.choice(list(self.processes.values()))
             if process.told == "train":
@@ -407,6 +409,6 @@ class World:
 
 
 def state_of(experiment: Experiment) -> Any:
-    """Everything that an experiment shows."""
+    """Return the whole visible state of an experiment."""
     trials = {trial.id: repr(trial) for trial in experiment.trials.values()}
     return experiment.state, trials, experiment.search.snapshot(), experiment.over

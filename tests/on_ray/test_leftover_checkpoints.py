@@ -15,7 +15,7 @@ import pytest
 from ashwood.backends.ray import cluster as module
 from ashwood.backends.ray import node_worker
 from ashwood.backends.ray.demand import Node
-from ashwood.engine import Home, Session, open_home, places
+from ashwood.engine import Home, Session, open_home, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.errors import ClusterError, EventLogError
 from ashwood.eventlog.port import Entry
@@ -82,7 +82,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def backend(monkeypatch: pytest.MonkeyPatch) -> InstantBackend:
     backend = InstantBackend(objective)
-    monkeypatch.setattr(places.OnRay, "backend", lambda *_: Closing(backend))
+    monkeypatch.setattr(worker_hosts.RayHost, "backend", lambda *_: Closing(backend))
     return backend
 
 
@@ -121,7 +121,7 @@ def test_key_of_experiment_does_not_depend_on_path_of_home(home: Home, tmp_path:
     with open_home(tmp_path / "link") as same, open_home(tmp_path / "other", create=True) as other:
         other.create(RAY_SPEC, at=0.0, identity=home.store.spec(experiment).identity)
         keys = [
-            places.OnRay(places.ThisMachine(each, experiment, RAY_SPEC), FakeCluster())._key
+            worker_hosts.RayHost(worker_hosts.LocalHost(each, experiment, RAY_SPEC), FakeCluster())._key
             for each in (home, same, other)
         ]
     assert keys[0] == keys[1] != keys[2]
@@ -133,8 +133,8 @@ def test_driver_cleans_nodes_when_experiment_has_ended(
     cleaned: list[str] = []
     monkeypatch.setattr(FakeCluster, "clean", lambda _, key: cleaned.append(key))
     assert Session(home, interrupted).run(Quiet()) is ExperimentState.COMPLETED
-    place = places.ThisMachine(home, interrupted, RAY_SPEC)
-    assert cleaned == [places.OnRay(place, FakeCluster())._key]
+    host = worker_hosts.LocalHost(home, interrupted, RAY_SPEC)
+    assert cleaned == [worker_hosts.RayHost(host, FakeCluster())._key]
 
 
 def test_resume_without_nodes_raises_before_any_wait(

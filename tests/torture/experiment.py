@@ -22,7 +22,7 @@ from tests.torture.sessions import Hangs, Place, Session
 _PAUSED = 3
 _INTERRUPTED = 130  # before anything had started
 _GRACE_SECONDS = 20.0
-"""What is left of a driver is gone after the warden's grace and a margin."""
+"""Seconds after which no process of a killed driver is left: the reaper's grace period and a margin."""
 _MANY = 60
 """Blows that an experiment of this size suffers at most."""
 

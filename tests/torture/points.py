@@ -154,9 +154,9 @@ def workers_of(driver: int) -> list[int]:
     return [child for child in _children(driver) if b"backends.local.worker" in _command(child)]
 
 
-def wardens_of(driver: int) -> list[int]:
-    """The warden of a driver, once it has one."""
-    return [child for child in _children(driver) if b"warden.py" in _command(child)]
+def reapers_of(driver: int) -> list[int]:
+    """Return the worker reaper of a driver, if it has started one."""
+    return [child for child in _children(driver) if b"reaper.py" in _command(child)]
 
 
 def _children(process: int) -> list[int]:

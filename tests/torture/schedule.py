@@ -13,7 +13,7 @@ class Victim(StrEnum):
     WORKER = "worker"
     BOTH = "both"
     """The driver and all its workers."""
-    WARDEN_TOO = "driver and warden"
+    REAPER_TOO = "driver and reaper"
     FROZEN = "frozen driver"
     """Stopped for a moment, then continued: nobody dies."""
     INTERRUPTED = "interrupted driver"
@@ -73,7 +73,7 @@ POINTS = tuple(
 _VICTIMS = {
     Victim.DRIVER: 40,
     Victim.BOTH: 15,
-    Victim.WARDEN_TOO: 15,
+    Victim.REAPER_TOO: 15,
     Victim.WORKER: 20,
     Victim.FROZEN: 5,
     Victim.INTERRUPTED: 5,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.torture.disks import Disk
-from tests.torture.points import kill, wardens_of, workers_of
+from tests.torture.points import kill, reapers_of, workers_of
 from tests.torture.schedule import Blow, Victim
 
 _ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ _LONGEST = 90.0
 """Seconds after which a driver of these small experiments hangs."""
 
 
-_DEADLY = (Victim.DRIVER, Victim.BOTH, Victim.WARDEN_TOO)
+_DEADLY = (Victim.DRIVER, Victim.BOTH, Victim.REAPER_TOO)
 
 
 class Hangs(Exception):
@@ -236,7 +236,7 @@ class Session:
                 kill(driver, signal.SIGINT)
             case Victim.POWER:
                 self._place.lose_power()
-        others = {Victim.BOTH: workers_of, Victim.WARDEN_TOO: wardens_of}.get(victim, lambda _: [])(driver)
+        others = {Victim.BOTH: workers_of, Victim.REAPER_TOO: reapers_of}.get(victim, lambda _: [])(driver)
         if victim in _DEADLY:
             kill(driver)
         # The driver goes first, so that no worker's death costs a trial one of its restarts.

@@ -26,7 +26,7 @@ def test_training_code_runs_by_itself(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("lengths", [{}, {"epochs": 1, "steps": 2}])
 def test_alone_it_needs_exactly_one_length(lengths: dict[str, int]) -> None:
-    with pytest.raises(TrainingCodeError, match="needs one length"):
+    with pytest.raises(TrainingCodeError, match="needs exactly one length"):
         trial_room.get_trial(**lengths)  # type: ignore[arg-type]
 
 
@@ -66,9 +66,9 @@ def test_alone_it_continues_from_a_checkpoint(tmp_path: Path, capsys: pytest.Cap
 def test_checkpoint_to_continue_from_must_be_complete_and_shorter(tmp_path: Path) -> None:
     train(trial_room.get_trial(epochs=2, checkpoint_dir=tmp_path))
     saved = tmp_path / "trial-0" / "length-2-attempt-1"
-    with pytest.raises(TrainingCodeError, match="has length 2 already"):
+    with pytest.raises(TrainingCodeError, match="already has length 2"):
         trial_room.get_trial(epochs=2, checkpoint=saved)
-    with pytest.raises(CheckpointError, match="is not a checkpoint that Ashwood saved"):
+    with pytest.raises(CheckpointError, match="is not a checkpoint that Ashwood has saved"):
         trial_room.get_trial(epochs=3, checkpoint=tmp_path)
     (saved / "model").write_text("other")
     with pytest.raises(CheckpointError, match="model"):

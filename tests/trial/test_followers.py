@@ -52,7 +52,7 @@ def test_all_take_part_in_saving_and_what_the_others_write_is_thrown_away(tmp_pa
     assert link.saves == []
 
 
-def test_one_that_returns_at_its_target_is_told_to_loop(tmp_path: Path) -> None:
+def test_code_that_returns_at_its_target_gets_advice_to_loop(tmp_path: Path) -> None:
     def train(trial: Trial) -> None:
         for epoch in trial.epochs():
             if epoch == 2:
@@ -64,7 +64,7 @@ def test_one_that_returns_at_its_target_is_told_to_loop(tmp_path: Path) -> None:
     assert "inside its loop" in outcome.error
 
 
-def test_a_trial_knows_the_others(tmp_path: Path) -> None:
+def test_trial_has_rank_world_size_and_rendezvous(tmp_path: Path) -> None:
     alone = Trial(make_job(tmp_path), ScriptedLink())
     assert (alone.rank, alone.world_size, alone.rendezvous) == (0, 1, None)
     job = make_job(tmp_path, rank=1, world_size=2, rendezvous="10.0.0.1:29500")
@@ -72,7 +72,7 @@ def test_a_trial_knows_the_others(tmp_path: Path) -> None:
     assert (one_of_two.rank, one_of_two.world_size, one_of_two.rendezvous) == (1, 2, "10.0.0.1:29500")
 
 
-def test_a_verdict_that_comes_before_it_has_asked_is_not_lost(tmp_path: Path) -> None:
+def test_verdict_that_arrives_before_report_is_kept(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for message in (["go", 5], ["finish", False]):  # the first process is ahead

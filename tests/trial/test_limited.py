@@ -143,7 +143,7 @@ def test_reader_that_is_far_behind_continues_after_the_gap(log: Path) -> None:
     assert after.endswith(lines(19_000, 20_010))
 
 
-def test_a_link_in_place_of_a_log_is_not_trimmed(log: Path, tmp_path: Path) -> None:
+def test_link_in_place_of_log_is_not_trimmed(log: Path, tmp_path: Path) -> None:
     append(log, lines(0, 20_000))
     (tmp_path / "link.log").symlink_to(log)
     with pytest.raises(OSError, match="not a regular file"):
@@ -152,7 +152,7 @@ def test_a_link_in_place_of_a_log_is_not_trimmed(log: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("limit", [-(10**30), -1, 0, 1, 10**30])
-def test_a_limit_from_a_stranger_does_no_harm(log: Path, limit: int) -> None:
+def test_extreme_limits_are_bounded(log: Path, limit: int) -> None:
     append(log, lines(0, 20_000))
     printed = log.read_text()
     assert trim(log, limit) is (limit < LIMIT)

@@ -9,7 +9,7 @@ from ashwood.trial import Trial
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
 
 
-def test_a_loop_runs_up_to_what_the_search_wants(tmp_path: Path) -> None:
+def test_loop_runs_to_target(tmp_path: Path) -> None:
     link = ScriptedLink([go(5), PAUSE])
     trial = Trial(make_job(tmp_path), link)
     seen = []
@@ -21,7 +21,7 @@ def test_a_loop_runs_up_to_what_the_search_wants(tmp_path: Path) -> None:
     assert [told for told in link.told if told[0] == "asked"] == [("asked", go(5)), ("asked", PAUSE)]
 
 
-def test_a_loop_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
+def test_loop_continues_from_checkpoint(tmp_path: Path) -> None:
     trial = Trial(
         make_job(tmp_path, length=2, checkpoint="trial-7/length-2-attempt-1", directory="/there", target=4),
         ScriptedLink(),
@@ -30,14 +30,14 @@ def test_a_loop_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
     assert trial.checkpoint == Path("/there")
 
 
-def test_the_length_counts_the_step_in_work(tmp_path: Path) -> None:
+def test_length_includes_current_step(tmp_path: Path) -> None:
     trial = Trial(make_job(tmp_path, unit="batches", target=100), ScriptedLink())
     assert trial.length == 0
     assert all(trial.length == batch + 1 for batch in trial.batches())
     assert trial.length == trial.target == 100
 
 
-def test_a_million_batches_ask_nobody_anything_each_step(tmp_path: Path) -> None:
+def test_batches_send_no_message_each_step(tmp_path: Path) -> None:
     link = ScriptedLink()
     trial = Trial(make_job(tmp_path, unit="batches", target=1_000_000), link)
     assert sum(1 for _ in trial.batches()) == 1_000_000
@@ -62,7 +62,7 @@ def test_validation_is_due_at_its_periods_and_at_the_target(tmp_path: Path) -> N
     assert link.saves == [f"length-{length}-attempt-1" for length in (15, 30, 45, 50)]
 
 
-def test_loop_goes_on_to_the_next_validation_if_its_target_has_none(tmp_path: Path) -> None:
+def test_loop_continues_to_next_validation_if_target_has_none(tmp_path: Path) -> None:
     link = ScriptedLink([go(7), go(25), DROP])
     trial = Trial(make_job(tmp_path, target=2, max_length=25, validation_period=(5, "epochs")), link)
     for epoch in trial.epochs():
@@ -76,7 +76,7 @@ def test_loop_goes_on_to_the_next_validation_if_its_target_has_none(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("period", "ends_at"), [((5, "epochs"), 5), (None, 2), ((5, "steps"), 5), ((9, "epochs"), 7)])
-def test_loop_goes_on_at_most_one_period_and_not_past_the_end(
+def test_loop_continues_at_most_one_period_and_not_past_max_length(
     tmp_path: Path, period: tuple[int, str] | None, ends_at: int
 ) -> None:
     job = make_job(tmp_path, target=2, max_length=7, validation_period=period)
@@ -86,7 +86,7 @@ def test_loop_goes_on_at_most_one_period_and_not_past_the_end(
     assert trial.length == ends_at
 
 
-def test_loop_over_records_goes_on_to_the_next_validation(tmp_path: Path) -> None:
+def test_loop_over_records_continues_to_next_validation(tmp_path: Path) -> None:
     job = make_job(tmp_path, unit="records", target=20, validation_period=(50, "records"))
     trial = Trial(job._replace(max_length=500), ScriptedLink([DROP]))
     for _ in trial.records(8):
@@ -159,12 +159,12 @@ def test_unitless_experiments_take_any_one_loop(tmp_path: Path) -> None:
         ("epochs", "steps", "loop over trial.epochs"),
     ],
 )
-def test_a_loop_that_can_not_be_converted_says_what_to_do(tmp_path: Path, unit: str, loop: str, words: str) -> None:
+def test_loop_in_unrelated_unit_is_error_with_advice(tmp_path: Path, unit: str, loop: str, words: str) -> None:
     with pytest.raises(TrainingCodeError, match=words):
         next(getattr(Trial(make_job(tmp_path, unit=unit), ScriptedLink()), loop)())
 
 
-def test_a_loop_inside_a_loop_is_a_mistake(tmp_path: Path) -> None:
+def test_nested_loops_are_error(tmp_path: Path) -> None:
     trial = Trial(make_job(tmp_path, unit="steps"), ScriptedLink())
     for _ in trial.epochs():
         with pytest.raises(TrainingCodeError, match="inside the loop over"):

@@ -104,7 +104,7 @@ def test_code_suspended_before_its_first_report_stops_at_once(tmp_path: Path) ->
     assert link.told == [("started", 0)]
 
 
-def test_last_report_of_code_that_was_told_to_stop_is_saved(tmp_path: Path) -> None:
+def test_last_report_after_request_to_stop_is_saved(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=2)
 
     def train(trial: Trial) -> None:
@@ -271,7 +271,7 @@ def test_save_inside_a_loop_of_the_trial(tmp_path: Path) -> None:
         trial.save("model.pt")  # type: ignore[arg-type]
 
 
-def test_code_told_to_stop_can_save_by_itself(tmp_path: Path) -> None:
+def test_code_can_save_after_request_to_stop(tmp_path: Path) -> None:
     def train(trial: Trial) -> None:
         length = trial.length
         while not trial.should_stop:

@@ -81,7 +81,7 @@ def test_final_error_is_not_tried_again() -> None:
 
 
 @given(asked_at=st.floats(0, RETRY_SECONDS))
-def test_call_in_trouble_ends_soon_after_its_trial_is_told_to_stop(asked_at: float) -> None:
+def test_failing_call_ends_soon_after_request_to_stop(asked_at: float) -> None:
     clock = Clock()
     with pytest.raises(OSError, match="expired"):
         persistently(Outage(clock, float("inf")), clock, Patience(hurries=lambda: clock() >= 1_000.0 + asked_at))
@@ -101,7 +101,7 @@ def test_call_without_progress_is_given_up() -> None:
     over.set()
 
 
-def test_transfer_that_gets_on_is_not_given_up_although_its_trial_has_to_stop() -> None:
+def test_transfer_with_progress_continues_after_request_to_stop() -> None:
     clock = Clock()
 
     def slow(progress: Progress) -> str:

@@ -40,7 +40,7 @@ def test_only_regular_files_are_opened_and_without_waiting(
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_regular_file_is_appended_to_and_read(tmp_path: Path) -> None:
+def test_regular_file_is_appended_to_and_read(tmp_path: Path) -> None:
     for text in (b"a", b"b"):
         with open_to_append(tmp_path / "log") as file:
             file.write(text)

@@ -19,7 +19,7 @@ NUMBERS = [1, 1.5, np.float32(1.5), np.int64(3), np.array(2.0), float("nan"), fl
 
 
 @pytest.mark.parametrize("value", [*NUMBERS, np.array([1.5]), np.array([[True]])])
-def test_a_metric_is_anything_that_is_a_number(tmp_path: Path, value: Any) -> None:
+def test_metric_can_be_any_number(tmp_path: Path, value: Any) -> None:
     link = ScriptedLink()
     Trial(make_job(tmp_path), link).report(loss=value)
     told = link.told[-1][2]["loss"]
@@ -28,7 +28,7 @@ def test_a_metric_is_anything_that_is_a_number(tmp_path: Path, value: Any) -> No
 
 
 @pytest.mark.parametrize("value", ["0.5", b"1", [1.0], 1j, np.array([1.0, 2.0]), np.array(["1"]), 10**400])
-def test_what_is_no_number_is_refused_by_name(tmp_path: Path, value: Any) -> None:
+def test_metric_that_is_no_number_is_refused_by_name(tmp_path: Path, value: Any) -> None:
     with pytest.raises(TypeError, match="metric 'accuracy' must be one number"):
         Trial(make_job(tmp_path), ScriptedLink()).report(accuracy=value)
 
@@ -171,13 +171,13 @@ def test_error_that_may_pass_has_no_cause(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("verdict", "saves"), [(PAUSE, ["length-3-attempt-1"]), (DROP, []), (SUSPEND, ["length-3-attempt-1"])]
 )
-def test_a_trial_is_saved_only_when_that_is_due(tmp_path: Path, verdict: Verdict | None, saves: list[str]) -> None:
+def test_report_saves_only_when_due(tmp_path: Path, verdict: Verdict | None, saves: list[str]) -> None:
     link = ScriptedLink([verdict])
     assert finish_loop(link, tmp_path) == Ended(3)
     assert link.saves == saves
 
 
-def test_a_suspended_trial_is_saved_at_the_next_report(tmp_path: Path) -> None:
+def test_suspended_trial_is_saved_at_next_report(tmp_path: Path) -> None:
     link = ScriptedLink(suspend_at=4)
     assert finish_loop(link, tmp_path, target=100) == Ended(2)
     assert link.told[-2:] == [("report", 2, {"loss": 1.0}), ("saved", 2, "length-2-attempt-1")]
@@ -189,7 +189,7 @@ def test_a_suspension_between_two_epochs_saves_the_state_just_reported(tmp_path:
     assert link.saves == ["length-1-attempt-1"]
 
 
-def test_code_without_checkpoints_is_let_go_at_once(tmp_path: Path) -> None:
+def test_suspended_code_without_checkpoints_ends_at_once(tmp_path: Path) -> None:
     def train(trial: Trial) -> None:
         for _ in trial.epochs():
             trial.report(loss=1.0)
@@ -283,7 +283,7 @@ def test_without_a_checkpoint_it_is_called_again_from_the_start(tmp_path: Path) 
     assert [told for told in link.told if told[0] == "started"] == [("started", 0), ("started", 0)]
 
 
-def test_code_that_returns_too_early_is_told_what_was_expected(tmp_path: Path) -> None:
+def test_error_of_early_return_says_what_was_expected(tmp_path: Path) -> None:
     def train(trial: Trial) -> None:
         for epoch in trial.epochs():
             trial.report(losss=1.0)
@@ -301,7 +301,7 @@ def test_code_that_returns_too_early_is_told_what_was_expected(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("period", "cause"), [(None, "no validation at length 3"), ((3, "epochs"), "unfinished at length 6")]
 )
-def test_code_that_validates_at_other_lengths_is_told_of_min_validation_period(
+def test_error_of_missing_validation_names_min_validation_period(
     tmp_path: Path, period: tuple[int, str] | None, cause: str
 ) -> None:
     def train(trial: Trial) -> None:
@@ -315,7 +315,7 @@ def test_code_that_validates_at_other_lengths_is_told_of_min_validation_period(
     assert ("min_validation_period: {epochs: n} in the experiment file" in outcome.error) == (period is None)
 
 
-def test_an_asynchronous_function_is_told_so(tmp_path: Path) -> None:
+def test_asynchronous_function_is_error(tmp_path: Path) -> None:
     async def train(trial: Trial) -> None: ...
 
     outcome = run(train, make_job(tmp_path), ScriptedLink())
@@ -340,7 +340,7 @@ def test_ends_that_the_code_asks_for_pass_its_own_handlers(tmp_path: Path) -> No
     assert run(swallow, make_job(tmp_path), ScriptedLink()) == Stopped()
 
 
-def test_an_error_shows_the_traceback_from_the_users_code_on(tmp_path: Path) -> None:
+def test_error_shows_traceback_from_user_code(tmp_path: Path) -> None:
     def train(trial: Trial) -> None:
         trial.hparams.learning_rate  # noqa: B018
 
@@ -352,7 +352,7 @@ def test_an_error_shows_the_traceback_from_the_users_code_on(tmp_path: Path) -> 
     assert __file__ in trace[1]
 
 
-def test_a_checkpoint_that_fails_fails_the_attempt_and_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_checkpoint_fails_attempt_and_leaves_no_files(tmp_path: Path) -> None:
     def broken(directory: Path) -> None:
         save(directory)
         raise OSError("disk full")
@@ -440,7 +440,7 @@ async def save_later(directory: Path) -> None: ...
 @pytest.mark.parametrize(
     ("write", "words"), [(lambda _: None, "wrote nothing"), (lambda d: d.rmdir(), "wrote"), (save_later, "asynchron")]
 )
-def test_a_checkpoint_without_files_is_a_mistake(tmp_path: Path, write: Any, words: str) -> None:
+def test_checkpoint_without_files_is_error(tmp_path: Path, write: Any, words: str) -> None:
     trial = Trial(make_job(tmp_path, target=1), ScriptedLink())
     next(trial.epochs())
     with pytest.raises(TrainingCodeError, match=words):

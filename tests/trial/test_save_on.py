@@ -41,7 +41,7 @@ def test_larger_metric_is_better_if_the_experiment_says_so(tmp_path: Path) -> No
     assert saved(link) == [1, 3, 5]
 
 
-def test_what_other_trials_have_saved_counts(tmp_path: Path) -> None:
+def test_best_loss_includes_other_trials(tmp_path: Path) -> None:
     link = ScriptedLink()
     trial = Trial(make_job(tmp_path, target=5, save_on="best", best=3.0), link)
     for epoch in trial.epochs():
@@ -89,7 +89,7 @@ def test_code_that_is_called_again_knows_what_it_saved(tmp_path: Path) -> None:
     assert again.job.best == 0.5
 
 
-def test_training_goes_on_if_the_storage_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_if_storage_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Unreachable:
         def save(self, *_: Any) -> None:
             raise StorageUnreachable("the storage is down")

@@ -37,7 +37,7 @@ class Training:
         self.signs.note(self.position)
 
 
-def test_finished_steps_are_told_at_most_once_per_pulse() -> None:
+def test_finished_steps_are_reported_at_most_once_per_pulse() -> None:
     training = Training()
     for _ in range(100):
         training.step(0.125)
@@ -45,7 +45,7 @@ def test_finished_steps_are_told_at_most_once_per_pulse() -> None:
     assert set(training.link.alive_after) == {0.125}
 
 
-def test_longest_step_is_told() -> None:
+def test_longest_step_is_reported() -> None:
     training = Training()
     for seconds in (2.0, 7.0, 3.0):
         training.step(seconds)
@@ -72,14 +72,14 @@ def test_waits_and_saves_are_no_part_of_a_step(tmp_path: Path) -> None:
     assert training.link.alive_after == [2.0, 3.0]
 
 
-def test_driver_is_told_what_a_save_has_come_to(tmp_path: Path) -> None:
+def test_phases_of_save_are_reported(tmp_path: Path) -> None:
     training = Training()
     with training.signs.saving(save) as write:
         write(tmp_path)
     assert training.link.phases == [(Phase.WRITING, str(tmp_path)), (Phase.STORING, ""), (Phase.TRAINING, "")]
 
 
-def test_training_goes_on_after_a_save_that_failed() -> None:
+def test_training_continues_after_failed_save() -> None:
     training = Training()
     with pytest.raises(StorageUnreachable), training.signs.saving(save):
         raise StorageUnreachable("away")

@@ -62,7 +62,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- saving and fetching ----------------------------------------------------------------------
 
 
-def test_what_is_saved_is_fetched(storage: Storage, files: Files) -> None:
+def test_saved_checkpoint_is_fetched(storage: Storage, files: Files) -> None:
     storage.save(NAME, writes(model="weights", optimizer__state=b"\0\xff", empty=""))
     assert contents(storage, NAME) == {"model.pt": b"weights", "optimizer/state.pt": b"\0\xff", "empty.pt": b""}
     manifest = json.loads(files.read(f"{NAME}/{MANIFEST}"))
@@ -180,16 +180,14 @@ def test_link_that_was_changed_is_damage(tmp_path: Path) -> None:
         pass
 
 
-def test_a_name_that_is_used_again_gets_the_new_content(storage: Storage) -> None:
+def test_second_save_of_a_name_replaces_content(storage: Storage) -> None:
     storage.save(NAME, writes(model="old", more="x"))
     storage.save(NAME, writes(model="new"))
     assert contents(storage, NAME) == {"model.pt": b"new"}
 
 
 @pytest.mark.parametrize("mistake", ["nothing", "a pipe", "our name"])
-def test_what_a_checkpoint_can_not_hold_is_refused_and_nothing_stays(
-    storage: Storage, files: Files, mistake: str
-) -> None:
+def test_unsupported_file_is_refused_and_leaves_no_files(storage: Storage, files: Files, mistake: str) -> None:
     def write(directory: Path) -> None:
         match mistake:
             case "a pipe":
@@ -202,7 +200,7 @@ def test_what_a_checkpoint_can_not_hold_is_refused_and_nothing_stays(
     assert files.list() == []
 
 
-def test_an_error_of_the_training_code_passes_and_nothing_stays(storage: Storage, files: Files) -> None:
+def test_error_of_training_code_is_raised_and_leaves_no_files(storage: Storage, files: Files) -> None:
     def write(directory: Path) -> None:
         (directory / "model").write_text("half")
         raise KeyError("weights")
@@ -232,7 +230,7 @@ def test_an_absolute_directory_needs_no_manifest_but_is_held_to_the_one_it_has(
         pass
 
 
-def test_a_checkpoint_of_another_storage_is_fetched_by_its_url(storage: Storage) -> None:
+def test_checkpoint_of_another_storage_is_fetched_by_url(storage: Storage) -> None:
     other = open_storage(f"memory://{uuid.uuid4()}/place")
     other.save(NAME, writes(model="weights"))
     assert contents(storage, other.locate(NAME)) == {"model.pt": b"weights"}
@@ -254,18 +252,18 @@ DAMAGES: dict[str, tuple[Callable[[Files], object], str]] = {
         r"the content of model\.pt has changed",
     ),
     "missing": (lambda f: f.remove(f"{NAME}/a/b.pt"), r"a/b\.pt is missing"),
-    "extra": (lambda f: f.write(f"{NAME}/model-2.pt", b"x"), r"model-2\.pt wasn't saved with it"),
+    "extra": (lambda f: f.write(f"{NAME}/model-2.pt", b"x"), r"model-2\.pt was not saved with it"),
     "no manifest": (lambda f: f.remove(f"{NAME}/{MANIFEST}"), f"has no {MANIFEST}"),
-    "empty manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b""), f"its {MANIFEST} can't be read"),
-    "garbage manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"\xff[]{"), f"its {MANIFEST} can't be read"),
-    "half a manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 1}'), f"its {MANIFEST} can't be read"),
-    "a manifest that is a list": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"[]"), f"its {MANIFEST} can't be read"),
+    "empty manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b""), f"its {MANIFEST} cannot be read"),
+    "garbage manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"\xff[]{"), f"its {MANIFEST} cannot be read"),
+    "half a manifest": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 1}'), f"its {MANIFEST} cannot be read"),
+    "a manifest that is a list": (lambda f: f.write(f"{NAME}/{MANIFEST}", b"[]"), f"its {MANIFEST} cannot be read"),
     "a manifest that leads outside": (
         lambda f: f.write(
             f"{NAME}/{MANIFEST}",
             f.read(f"{NAME}/{MANIFEST}").replace(b'"a/b.pt"', b'"../b.pt"'),
         ),
-        f"its {MANIFEST} can't be read",
+        f"its {MANIFEST} cannot be read",
     ),
     "a newer format": (lambda f: f.write(f"{NAME}/{MANIFEST}", b'{"format": 4}'), "newer Ashwood"),
 }
@@ -373,7 +371,7 @@ def test_delete_removes_a_checkpoint_and_may_be_repeated(storage: Storage, files
 def test_delete_touches_nothing_but_checkpoints_of_its_own(storage: Storage, files: Files, name: str) -> None:
     storage.save(NAME, writes(model="weights"))
     before = files.list()
-    with pytest.raises(CheckpointError, match="isn't deleted"):
+    with pytest.raises(CheckpointError, match="is not deleted"):
         storage.delete(name)
     assert files.list() == before
 
@@ -424,5 +422,5 @@ def test_a_package_that_is_not_installed_is_named() -> None:
     for name, extra in {"gs://b/p": r"ashwood\[gcs\]", "abfs://c/p": r"ashwood\[azure\]"}.items():
         with pytest.raises(StorageUnreachable, match=extra):
             open_storage(name).probe()
-    with pytest.raises(StorageUnreachable, match="can't use nonsense://"):
+    with pytest.raises(StorageUnreachable, match="cannot use nonsense://"):
         open_storage("nonsense://x").probe()

@@ -153,14 +153,14 @@ def test_absolute_names_of_old_logs_are_deleted_only_inside(storage: Storage, tm
     inside = tmp_path / "trial-1" / "length-2-attempt-1"
     inside.mkdir(parents=True)
     (inside / "model").write_text("weights")
-    with pytest.raises(CheckpointError, match="isn't deleted"):
+    with pytest.raises(CheckpointError, match="is not deleted"):
         open_storage(tmp_path / "another").delete(str(inside))
     storage.delete(str(inside))
     assert not inside.parent.exists()
 
 
-def test_a_storage_that_is_not_mounted_damages_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageUnreachable, match="is it mounted"):
+def test_unmounted_storage_is_unreachable_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnreachable, match="is mounted"):
         contents(open_storage(tmp_path / "gone"), NAME)
 
 
@@ -173,7 +173,7 @@ def test_a_storage_without_rights(tmp_path: Path) -> None:
 
 def test_a_place_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageUnreachable, match=r"can't be kept in .*file.*set checkpoint_storage"):
+    with pytest.raises(StorageUnreachable, match=r"cannot save checkpoints in .*file.*set checkpoint_storage"):
         open_storage(tmp_path / "file").probe()
 
 

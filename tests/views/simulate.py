@@ -1,4 +1,4 @@
-"""Real event streams without training anything: the engine on the simulated backend."""
+"""Event streams of the real engine on the simulated backend, without any training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ashwood.simulation.costs import Costs, Faults
 from ashwood.simulation.training import Setting, Trained
 
 Curve = Callable[[int, int], float]
-"""The metric of a trial at a length."""
+"""Returns the metric of a trial at a length."""
 
 
 def spec_of(settings: SearchSettings, *, smaller_is_better: bool = True, max_restarts: int = 2) -> ExperimentSpec:
@@ -55,7 +55,7 @@ def asha(
 
 
 def power_law(seed: int, noise: float = 0.05) -> Curve:
-    """Learning curves that cross: each trial has its own asymptote and its own speed."""
+    """Return learning curves that cross, because each trial has its own asymptote and speed."""
 
     def metric(trial: int, length: int) -> float:
         floor, speed = unit_draw(seed, "floor", trial), 0.2 + 0.8 * unit_draw(seed, "speed", trial)
@@ -68,11 +68,11 @@ class Workers:
     """An experiment and workers in virtual time.
 
     Args:
-        faults: the chances that an attempt fails, rejects its hyperparameters, or stops itself, per unit of length.
-        preemptions: the chance that its worker is taken away, likewise.
-        period: a validation every so many lengths, besides the one at the target.
-        checkpoints: whether training code saves any.
-        step: seconds that one length of training takes, give or take a half.
+        faults: probabilities per unit of length that an attempt fails, rejects its hyperparameters or stops itself.
+        preemptions: probability per unit of length that its worker is lost.
+        period: length between validations, besides the one at the target, or None for no others.
+        checkpoints: whether the training code saves checkpoints.
+        step: mean seconds for one unit of length; each trial takes between half and one and a half times as long.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Workers:
         )
 
     def run(self, *, stop_after: int | None = None, crash: bool = False) -> list[Entry]:
-        """Run to the end, or pause (or die without a word) after so many entries; returns all entries so far."""
+        """Run to the end, or pause or crash after ``stop_after`` entries, and return all entries so far."""
         first = len(self.entries)
         engines: list[Engine] = []
 
@@ -121,7 +121,7 @@ class Workers:
         return self.entries
 
     def retry(self) -> None:
-        """Ask for failed trials to be retried; nothing happens if none has failed."""
+        """Request a retry of failed trials, which does nothing if no trial has failed."""
         event = RetryFailedRequested()
         with suppress(IllegalEvent):
             self.entries.append(Entry(self.clock(), event, self.experiment.handle(event)))
@@ -132,7 +132,7 @@ class _DriverDied(Exception):
 
 
 class _Backend(SimulatedBackend):
-    """Tells crashes as whatever went wrong, and keeps checkpoints that nobody makes to itself."""
+    """Replaces crashes by other ends of an attempt, and hides checkpoints if the training code saves none."""
 
     def __init__(self, *args: Any, shares: tuple[float, float, float], checkpoints: bool, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -141,9 +141,11 @@ class _Backend(SimulatedBackend):
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
         events = super().next_events(timeout)
-        return [self._told(event) for event in events if self._checkpoints or not isinstance(event, CheckpointSaved)]
+        return [
+            self._replaced(event) for event in events if self._checkpoints or not isinstance(event, CheckpointSaved)
+        ]
 
-    def _told(self, event: Event) -> Event:
+    def _replaced(self, event: Event) -> Event:
         if not isinstance(event, AttemptFailed):
             return event
         failing, rejecting, stopping = self._shares
@@ -156,7 +158,7 @@ class _Backend(SimulatedBackend):
 
 
 class _Training(NamedTuple):
-    """See `ashwood.simulation.training.Training`."""
+    """An implementation of `ashwood.simulation.training.Training` from a learning curve."""
 
     curve: Curve
     sign: int
@@ -173,5 +175,5 @@ def _rate(chance: float, step: float) -> float:
 
 
 def arrivals_of(experiment: Experiment) -> tuple[tuple[int, ...], ...]:
-    """How many trials reached each rung of each bracket, or one above it, from the search itself."""
+    """Return how many trials reached each rung of each bracket, according to the search itself."""
     return tuple(tuple(bracket.arrivals) for bracket in experiment.search.brackets)

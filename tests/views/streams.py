@@ -1,4 +1,4 @@
-"""All sorts of event streams, for properties that hold of any."""
+"""Strategies for event streams of any kind, for property tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLICIES = (
 
 
 def telling(seed: int) -> Curve:
-    """Metrics from a small set in which ties and bad values meet often."""
+    """Return metrics from a small set, so that equal and bad values are frequent."""
     values = (NAN, INF, -INF, 0.0, 1.0, 2.0)
     return lambda trial, length: values[bits(seed, trial, length) % len(values)]
 
@@ -47,7 +47,7 @@ def settings(draw: st.DrawFn) -> SearchSettings:
 
 @st.composite
 def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
-    """Workers that haven't run yet."""
+    """Draw workers that have not run yet."""
     seed = draw(st.integers(0, 1_000_000))
     spec: ExperimentSpec = spec_of(draw(settings()), smaller_is_better=draw(st.booleans()))
     return Workers(
@@ -66,9 +66,9 @@ def workers(draw: st.DrawFn, *, faults: bool = True) -> Workers:
 
 @st.composite
 def runs(draw: st.DrawFn) -> Workers:
-    """Workers that have run: to the end at once, or paused or killed on the way, or not to the end at all.
+    """Draw workers that have run, to the end or not, with pauses and crashes on the way.
 
-    Failed trials may be retried, on the way or after the end.
+    Failed trials may be retried on the way or after the end.
     """
     ran: Workers = draw(workers())
     for stop_after in draw(st.lists(st.integers(1, 80), max_size=2)):

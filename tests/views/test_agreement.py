@@ -1,4 +1,4 @@
-"""Comparing a trial that was paused with one that was not."""
+"""Tests of the comparison of a trial with pauses and one without."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def verdict(straight: Series, resumed: Series, other: Series) -> Verdict:
 
 
 @given(straight=SERIES, resumed=SERIES, other=SERIES, pauses=st.lists(st.integers(1, 9), unique=True).map(sorted))
-def test_any_runs_are_compared(straight: Series, resumed: Series, other: Series, pauses: list[int]) -> None:
+def test_compare_accepts_any_runs(straight: Series, resumed: Series, other: Series, pauses: list[int]) -> None:
     found, hints = judge(Runs(straight, resumed, other, pauses))
     assert found is not Verdict.FAILED
     assert all(hint.endswith((".", ")")) for hint in hints)
@@ -41,7 +41,7 @@ def test_any_runs_are_compared(straight: Series, resumed: Series, other: Series,
 
 
 @given(straight=SERIES, other=SERIES, pauses=st.lists(st.integers(1, 9), min_size=1, unique=True).map(sorted))
-def test_equal_runs_are_equal_whatever_another_seed_does(straight: Series, other: Series, pauses: list[int]) -> None:
+def test_equal_runs_are_equal_with_any_other_seed(straight: Series, other: Series, pauses: list[int]) -> None:
     assert judge(Runs(straight, straight, other, pauses)) == (Verdict.EQUAL, [])
 
 
@@ -92,7 +92,7 @@ def test_metrics_of_time_do_not_count(straight: Series, resumed: Series, other: 
         ((1.0, 0.5), (1.0,), (1.0, 0.5), Verdict.DIFFERENT),
     ],
 )
-def test_verdicts(straight: Any, resumed: Any, other: Any, expected: Verdict) -> None:
+def test_verdict_of_each_kind_of_difference(straight: Any, resumed: Any, other: Any, expected: Verdict) -> None:
     assert verdict(series(*straight), series(*resumed), series(*other)) is expected
 
 
@@ -129,6 +129,6 @@ def test_hints() -> None:
         ("grad_norm", "Optimizer"),
     ],
 )
-def test_name_of_a_metric_that_differs_tells_what_is_lost(name: str, expected: str) -> None:
+def test_hint_follows_from_name_of_differing_metric(name: str, expected: str) -> None:
     straight = series(1.0, 0.8, 0.6, name=name)
     assert hint(series(1.0, 0.7, 0.6, name=name), straight=straight, other=straight) == expected

@@ -1,4 +1,4 @@
-"""Where the budget went adds up to what was spent."""
+"""Tests of the training and time that an experiment took."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tests.views.streams import runs
 
 
 @given(runs())
-def test_it_adds_up_to_what_was_spent(ran: Workers) -> None:
+def test_budget_adds_up_to_spending(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
     found, spending = budget(told), told.progress.trials.spending
     shares = [share for bracket in found.shares for share in bracket]
     assert sum(share.seconds for share in shares) == pytest.approx(spending.busy_seconds)
     assert found.busy + found.idle == pytest.approx(spending.slot_seconds)
-    # Checkpoints tell a little more than reports.
+    # Checkpoints can be longer than the latest report.
     assert found.trained <= spending.trained
     assert all(share.repeated >= 0 and share.trained >= 0 for share in shares)
 
 
-def test_undisturbed_it_is_all_that_was_trained_and_nothing_twice() -> None:
+def test_budget_without_failures_has_no_repeated_training() -> None:
     ran = Workers(spec_of(asha(100)), power_law(3))
     told = chronicle(ran.experiment.spec, ran.run())
     found = budget(told)
@@ -33,7 +33,7 @@ def test_undisturbed_it_is_all_that_was_trained_and_nothing_twice() -> None:
     assert found.trained == pytest.approx(found.expected, rel=0.3)
 
 
-def test_work_that_no_checkpoint_held_is_repeated() -> None:
+def test_training_without_checkpoint_counts_as_repeated() -> None:
     ran = Workers(spec_of(asha(30), max_restarts=5), power_law(3), faults=(0.03, 0.0, 0.0), period=1, checkpoints=False)
     told = chronicle(ran.experiment.spec, ran.run())
     assert budget(told).repeated == told.progress.length_repeated > 0

@@ -35,7 +35,7 @@ def fold(spec: ExperimentSpec, events: list[Event], decisions: tuple[Decision, .
     return table
 
 
-def test_a_checkpoint_has_the_metric_of_its_length(spec: ExperimentSpec) -> None:
+def test_checkpoint_of_old_log_has_metric_reported_at_its_length(spec: ExperimentSpec) -> None:
     late: list[Event] = [ValidationReported(0, 1, 8, {"loss": 0.1}), CheckpointSaved(0, 1, 4, name(0, 4))]
     table = fold(spec, saves(0, 2, 0.5) + late + saves(1, 2, math.nan) + saves(2, 2, None))
     assert {row.name: row.metric for row in table.rows.values()} == {
@@ -47,7 +47,7 @@ def test_a_checkpoint_has_the_metric_of_its_length(spec: ExperimentSpec) -> None
     assert table.rows[name(0, 2)].saved_at == 1.0
 
 
-def test_checkpoint_has_the_metric_that_was_saved_with_it(spec: ExperimentSpec) -> None:
+def test_checkpoint_has_metric_of_its_event(spec: ExperimentSpec) -> None:
     late = CheckpointSaved(0, 1, 4, name(0, 4), {"loss": 0.3})
     unreported = CheckpointSaved(0, 1, 8, name(0, 8), {})
     table = fold(spec, [ValidationReported(0, 1, 8, {"loss": 0.1}), late, unreported])
@@ -61,7 +61,7 @@ def test_checkpoint_of_invalid_trial_is_not_best_of_experiment(spec: ExperimentS
     assert [each for each, why in kept.items() if "best of experiment" in why] == [name(1, 2)]
 
 
-def test_deleted_and_damaged_ones_are_gone(spec: ExperimentSpec) -> None:
+def test_deleted_and_damaged_checkpoints_are_left_out(spec: ExperimentSpec) -> None:
     events: list[Event] = [
         *saves(0, 1, 0.5),
         *saves(0, 2, 0.4),
@@ -72,14 +72,14 @@ def test_deleted_and_damaged_ones_are_gone(spec: ExperimentSpec) -> None:
     assert list(table.rows) == [name(0, 2)]
 
 
-def test_the_best_come_first(spec: ExperimentSpec) -> None:
+def test_checkpoints_of_trial_are_sorted_best_first(spec: ExperimentSpec) -> None:
     events = saves(0, 1, 0.5) + saves(0, 2, None) + saves(0, 3, 0.2) + saves(0, 4, None) + saves(1, 1, 0.0)
     assert [row.length for row in fold(spec, events).of(0)] == [3, 1, 4, 2]
     larger = replace(spec, smaller_is_better=False)
     assert [row.length for row in fold(larger, events).of(0)] == [1, 3, 4, 2]
 
 
-def test_why_each_is_kept(spec: ExperimentSpec) -> None:
+def test_kept_as_names_reasons(spec: ExperimentSpec) -> None:
     events = saves(0, 1, 0.1) + saves(0, 2, 0.5) + saves(1, 1, 0.3) + saves(2, 4, None)
     kept = fold(spec, events).kept_as()
     assert kept == {
@@ -91,4 +91,4 @@ def test_why_each_is_kept(spec: ExperimentSpec) -> None:
     for trial in range(4):
         of_it = {row.name for row in fold(spec, events).of(trial)}
         assert fold(spec, events).kept_as(trial) == {name: why for name, why in kept.items() if name in of_it}
-    assert set(fold(replace(spec, checkpoint_policy=None), events).kept_as().values()) == {("every one is kept",)}
+    assert set(fold(replace(spec, checkpoint_policy=None), events).kept_as().values()) == {("all are kept",)}

@@ -1,4 +1,4 @@
-"""A chronicle holds what its parts hold, and how the best came about."""
+"""Tests of the fold of all views."""
 
 import pickle
 from dataclasses import fields
@@ -31,7 +31,7 @@ def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
 
 
 @given(runs())
-def test_history_names_every_entry_about_a_trial_but_mere_reports(ran: Workers) -> None:
+def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
     expected: dict[int, list[int]] = {}
     for number, (_, event, decisions) in enumerate(ran.entries, start=1):
@@ -44,7 +44,7 @@ def test_history_names_every_entry_about_a_trial_but_mere_reports(ran: Workers) 
 
 
 @given(runs())
-def test_history_holds_the_reports_of_trials_with_a_job(ran: Workers) -> None:
+def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
     replayed = Experiment(ran.experiment.spec)
     expected: dict[int, list[Report]] = {}
@@ -60,7 +60,7 @@ def test_history_holds_the_reports_of_trials_with_a_job(ran: Workers) -> None:
 
 
 @given(runs(), st.data())
-def test_views_from_a_snapshot_on_are_those_of_the_whole_log(ran: Workers, data: st.DataObject) -> None:
+def test_views_continued_from_snapshot_equal_views_of_whole_log(ran: Workers, data: st.DataObject) -> None:
     spec, entries = ran.experiment.spec, ran.entries
     cut = data.draw(st.integers(0, len(entries)))
     first = chronicle(spec, entries[:cut])
@@ -87,7 +87,7 @@ def views_of(told: Chronicle) -> list[str]:
         trials.rows,
         trials.leader,
         trials.spending.__dict__,
-        # Sets that are equal may differ in their order.
+        # Equal sets can have different orders.
         [
             [bracket.planned, bracket.created, *(vars_of(rung) for rung in bracket.rungs)]
             for bracket in progress.ladder.brackets
@@ -106,7 +106,7 @@ def views_of(told: Chronicle) -> list[str]:
 
 
 @given(runs())
-def test_the_entries_of_a_trial_are_in_its_stretches(ran: Workers) -> None:
+def test_stretches_of_trial_contain_its_entries(ran: Workers) -> None:
     told = chronicle(ran.experiment.spec, ran.entries)
     expected: dict[int, list[int]] = {}
     for place, (_, event, decisions) in enumerate(ran.entries):

@@ -1,4 +1,4 @@
-"""Learning curves go from left to right, and thinned ones show what the whole ones do."""
+"""Tests of learning curves and of curves with fewer points."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def reports_of(*points: tuple[int, float]) -> Reports:
     return reports
 
 
-def test_work_that_is_done_again_counts_as_it_went_the_last_time() -> None:
+def test_curve_has_latest_values_of_repeated_training() -> None:
     reports = reports_of((1, 9.0), (2, 8.0), (3, 7.0), (2, 8.5), (3, 7.5), (4, 6.0))
     lengths, values = curve(reports, "loss")
     assert (list(lengths), list(values)) == ([1, 2, 3, 4], [9.0, 8.5, 7.5, 6.0])
 
 
-def test_a_metric_that_nobody_reported_has_no_points() -> None:
+def test_curve_of_unreported_metric_is_empty() -> None:
     assert curve(reports_of((1, 9.0)), "accuracy") == ((), ())
 
 
-def test_a_metric_that_is_measured_less_often_is_a_curve_without_gaps() -> None:
+def test_curve_of_rarely_reported_metric_has_no_gaps() -> None:
     reports = Reports()
     for length in (1, 2, 3, 2, 3, 4):
         reports.add(
@@ -49,7 +49,7 @@ def test_a_metric_that_is_measured_less_often_is_a_curve_without_gaps() -> None:
 
 
 @given(st.lists(st.integers(1, 20), max_size=60))
-def test_a_curve_never_goes_back(lengths: list[int]) -> None:
+def test_curve_lengths_rise(lengths: list[int]) -> None:
     found, values = curve(reports_of(*((length, float(place)) for place, length in enumerate(lengths))), "loss")
     assert all(one < other for one, other in pairwise(found))
     latest = {length: float(place) for place, length in enumerate(lengths)}
@@ -57,7 +57,7 @@ def test_a_curve_never_goes_back(lengths: list[int]) -> None:
 
 
 @given(VALUES, st.integers(4, 60))
-def test_a_thinned_curve_has_the_ends_and_the_extremes(values: list[float], most: int) -> None:
+def test_thin_keeps_ends_and_extremes(values: list[float], most: int) -> None:
     lengths = list(range(1, len(values) + 1))
     kept, thinned = thin((lengths, values), most)
     assert len(kept) <= most
@@ -72,7 +72,7 @@ def test_a_thinned_curve_has_the_ends_and_the_extremes(values: list[float], most
 
 
 @given(runs(), st.integers(1, 8))
-def test_who_leads(ran: Workers, top: int) -> None:
+def test_leading_trials_by_metric_and_by_length(ran: Workers, top: int) -> None:
     table = chronicle(ran.experiment.spec, ran.entries).progress.trials
     best, furthest = leading(table, top, "metric"), leading(table, top, "length")
     assert best == table.best(top)

@@ -1,4 +1,4 @@
-"""How the best metric became what it is, in a few points."""
+"""Tests of the improvements of the best metric."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def improvements(seconds: list[float]) -> list[Improvement]:
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=300), st.integers(3, 80))
-def test_a_few_keep_the_first_and_the_last_and_what_was_best_at_any_time(seconds: list[float], most: int) -> None:
+def test_thinned_keeps_first_last_and_best_of_each_stretch(seconds: list[float], most: int) -> None:
     made = improvements(seconds)
     kept = thinned(made, most)
     assert len(kept) <= most

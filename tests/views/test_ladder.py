@@ -1,4 +1,4 @@
-"""Who is at which rung: against the search itself."""
+"""Tests of the trials at each rung, against the search itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ladder_of(ran: Workers) -> Ladder:
 
 
 @given(ran=runs())
-def test_the_ladder_agrees_with_the_search(ran: Workers) -> None:
+def test_ladder_agrees_with_search(ran: Workers) -> None:
     ladder, search, trials = ladder_of(ran), ran.experiment.search, ran.experiment.trials
     for view, bracket in zip(ladder.brackets, search.brackets, strict=True):
         members = [trial for trial in trials if search.address(trial)[0] == view.number]
@@ -41,9 +41,9 @@ def test_the_ladder_agrees_with_the_search(ran: Workers) -> None:
             assert view.created == view.planned
 
 
-def test_trials_that_skip_a_rung_are_where_the_search_has_them() -> None:
+def test_ladder_agrees_with_search_if_trials_skip_a_rung() -> None:
     settings = asha(120, mode=Mode.AUTO, max_length=16, divisor=Fraction(2))
-    # After one step the ranking is the reverse of what it is ever after.
+    # The ranking after one step is the reverse of all later rankings.
     ran = Workers(
         spec_of(settings), lambda trial, length: (trial * 37 % 101) * (-1.0 if length == 1 else 1.0), workers=3
     )
@@ -55,7 +55,7 @@ def test_trials_that_skip_a_rung_are_where_the_search_has_them() -> None:
 
 
 @given(ran=runs())
-def test_promotions_are_those_that_were_decided(ran: Workers) -> None:
+def test_ladder_counts_decided_promotions(ran: Workers) -> None:
     if ran.experiment.spec.search.stop_once:
         return  # A validation past several rungs promotes from each of them with one decision.
     ladder, trials = ladder_of(ran), ran.experiment.trials
@@ -72,7 +72,7 @@ def test_promotions_are_those_that_were_decided(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_every_trial_that_has_not_ended_has_one_place(ran: Workers) -> None:
+def test_each_trial_that_has_not_ended_is_at_one_rung(ran: Workers) -> None:
     ladder = ladder_of(ran)
     places = {
         trial: (bracket.number, at)
@@ -88,7 +88,7 @@ def test_every_trial_that_has_not_ended_has_one_place(ran: Workers) -> None:
         assert ladder.place(trial) == places.get(trial)
 
 
-def test_a_validation_past_several_rungs_counts_in_each() -> None:
+def test_report_past_several_rungs_counts_in_each() -> None:
     settings = asha(1, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
     many = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), num_rungs=3, stop_once=True)
     assert Ladder(settings).brackets[0].lengths == [8]
@@ -105,7 +105,7 @@ def test_a_validation_past_several_rungs_counts_in_each() -> None:
     assert ladder.place(1) is None
 
 
-def test_a_promotion_while_the_experiment_pauses_is_seen_at_once() -> None:
+def test_promotion_while_experiment_pauses_counts_at_once() -> None:
     settings = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), stop_once=True)
     ladder, experiment = Ladder(settings), Experiment(spec_of(settings))
     for event in (DriverStarted(1), PauseRequested(), ValidationReported(0, 1, 1, {"loss": 1.0})):

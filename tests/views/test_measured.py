@@ -1,4 +1,4 @@
-"""What a log tells of training: put into a simulation, found again in its log."""
+"""Tests that measurements of a log of a simulation find the times that were simulated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def measure(settings: SearchSettings, *, spread: float = 1.5, period: int | None
 
 @pytest.mark.parametrize("method", [Method.ADAPTIVE_ASHA, Method.ASYNC_HALVING, Method.SYNC_HALVING])
 @pytest.mark.parametrize("period", [None, 1])
-def test_what_was_put_in_is_found_again(method: Method, period: int | None) -> None:
+def test_measured_times_match_simulated_costs(method: Method, period: int | None) -> None:
     found = measure(asha(60, method=method), period=period)
     assert found.trials == 60
     assert found.unit_seconds == pytest.approx(2.0, rel=0.15)
@@ -59,33 +59,33 @@ def test_what_was_put_in_is_found_again(method: Method, period: int | None) -> N
     assert conditions.costs == Costs(start=found.start, restore=found.restore, save=found.save)
 
 
-def test_trials_that_are_all_alike() -> None:
+def test_equal_trials_have_no_spread() -> None:
     found = measure(asha(60), spread=1.0, period=1)
     assert (found.unit_seconds, found.spread, found.start) == pytest.approx((2.0, 1.0, 3.0))
     assert found.unit_error == pytest.approx(1.0)
 
 
-def test_trials_that_report_once_each_leave_start_up_in_the_pace() -> None:
+def test_pace_includes_start_if_trials_report_once() -> None:
     found = measure(asha(12, method=Method.RANDOM), spread=1.0)
     assert found.start == 0.0
     assert found.unit_seconds == pytest.approx((3 + 64 * 2) / 64)
 
 
-def test_a_trial_that_is_stopped_without_a_checkpoint_says_nothing_of_saving() -> None:
+def test_trial_stopped_without_checkpoint_measures_no_save() -> None:
     found = measure(asha(60, stop_once=True), period=1)
     assert found.save == pytest.approx(0.5)
 
 
-def test_an_empty_log_tells_nothing() -> None:
+def test_empty_log_has_no_result() -> None:
     assert Measuring().result() is None
 
 
-def test_one_trial_by_hand() -> None:
+def test_times_of_one_trial_by_hand() -> None:
     measuring = Measuring()
     created = CreateTrial(0, 0, 0, {}, 1, 4, Created(0, 0))
     for at, event, decisions in (
         (100.0, DriverStarted(1), (created,)),
-        (107.0, AttemptStarted(0, 1, 0, 0), ()),  # seven seconds to launch a worker
+        (107.0, AttemptStarted(0, 1, 0, 0), ()),  # It takes 7 seconds to launch the worker.
         (112.0, ValidationReported(0, 1, 1, {"loss": 0.5}), ()),
         (114.0, ValidationReported(0, 1, 2, {"loss": 0.5}), ()),
         (118.0, ValidationReported(0, 1, 4, {"loss": 0.5}), (PauseTrial(0, 1, Waits(0, 1, 1, 0)),)),
@@ -99,7 +99,7 @@ def test_one_trial_by_hand() -> None:
     found = measuring.result()
     assert found is not None
     assert (found.trials, found.unit_seconds, found.spread, found.launch) == (2, 2.0, None, 7.0)
-    assert found.start == 3.0 + 0.25  # the second was half a second late, on average a quarter
+    assert found.start == 3.0 + 0.25  # The second start was half a second late, which is a quarter on average.
     assert (found.restore, found.save) == (0.0, 3.0)
     assert 1.3 < found.unit_error < 2.0
 

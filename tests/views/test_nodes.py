@@ -1,4 +1,4 @@
-"""Which machines there are, and who trains where."""
+"""Tests of the machines of a cluster and their trials."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ BEGIN = (
 )
 
 
-def test_who_trains_where() -> None:
+def test_nodes_have_their_trials() -> None:
     assert nodes_of(spending_of(*BEGIN)) == [Node("a", 2, [0, 5]), Node("b", 1, [7])]
 
 
-def test_a_process_that_moves_on_or_ends_is_there_no_more() -> None:
+def test_trial_that_moves_or_ends_leaves_its_node() -> None:
     moved = spending_of(*BEGIN, (3.0, AttemptPreempted(5, 1, "x")), (3.0, AttemptStarted(5, 2, 4, 0, "b")))
     assert nodes_of(moved) == [Node("a", 2, [0]), Node("b", 1, [5, 7])]
     assert nodes_of(spending_of(*BEGIN, (3.0, AttemptEnded(7, 1, 1)))) == [Node("a", 2, [0, 5]), Node("b", 1, [])]
 
 
-def test_a_node_that_leaves_is_there_as_long_as_somebody_works_on_it() -> None:
+def test_leaving_node_stays_until_its_attempts_end() -> None:
     leaving = (3.0, CapacityChanged(2, {"a": 2}, "b is leaving"))
     assert nodes_of(spending_of(*BEGIN, leaving))[1] == Node("b", 0, [7])
     assert nodes_of(spending_of(*BEGIN, leaving, (4.0, AttemptPreempted(7, 1, "b left")))) == [Node("a", 2, [0, 5])]
 
 
-def test_without_a_driver_there_is_nothing() -> None:
+def test_no_nodes_without_driver() -> None:
     assert nodes_of(spending_of(*BEGIN, (3.0, DriverStopped()))) == []
     assert nodes_of(spending_of(*BEGIN, (3.0, DriverStarted(2)))) == []
 
 
 @given(ran=runs())
-def test_one_machine_has_no_nodes(ran: Workers) -> None:
+def test_no_nodes_on_one_machine(ran: Workers) -> None:
     assert nodes_of(spending_of(*[(at, event) for at, event, _ in ran.entries])) == []
 
 
-def test_a_trial_that_lost_a_worker_too_often_has_failed() -> None:
+def test_trial_that_lost_its_worker_too_often_has_error() -> None:
     table = TrialTable(replace(full_spec(), max_preemptions=1))
     table.apply(0.0, DriverStarted(1), (CreateTrial(0, 0, 0, {}, 1, 4, Created(0, 0)),))
     table.apply(1.0, AttemptPreempted(0, 1, "node a left"), ())

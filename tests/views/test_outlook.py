@@ -1,4 +1,4 @@
-"""What searches take: against arithmetic where that is possible, and against what experiments took."""
+"""Tests of forecasts of time and cost, by hand if possible, and against simulated experiments."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def outlook(
     return look_ahead(settings, conditions, prices, courses)
 
 
-def test_random_search_by_hand() -> None:
+def test_forecast_of_random_search_by_hand() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
     conditions = Conditions(workers=4, unit_seconds=3.0, spread=1.0, costs=COSTS)
     found = outlook(settings, conditions, Prices(worker_hour=2.0, checkpoint_bytes=5.0))
@@ -61,7 +61,7 @@ def test_random_search_by_hand() -> None:
     assert found.checkpoints is found.disk_bytes is None
 
 
-def test_what_is_never_stopped_early_by_hand() -> None:
+def test_full_trainings_by_hand() -> None:
     settings = asha(6, max_length=10)
     conditions = Conditions(workers=4, unit_seconds=3.0, costs=COSTS, launch=100.0)
     each = 4 + 30 + 2
@@ -70,7 +70,7 @@ def test_what_is_never_stopped_early_by_hand() -> None:
     assert full_trainings(replace(settings, max_concurrent_trials=3), conditions, 100 + 2 * each) == 6
 
 
-def test_launching_workers_comes_first_and_takes_more_or_less_long() -> None:
+def test_launch_time_varies_and_is_added() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
     at_once = outlook(settings, Conditions(workers=4, spread=1.0))
     later = outlook(settings, Conditions(workers=4, spread=1.0, launch=100.0))
@@ -80,7 +80,7 @@ def test_launching_workers_comes_first_and_takes_more_or_less_long() -> None:
     assert later.first_end_seconds.middle > 80
 
 
-def test_the_rest_of_the_workers_is_paid_for_too() -> None:
+def test_worker_hours_include_idle_workers() -> None:
     settings = asha(40, max_concurrent_trials=4)
     few, many = (outlook(settings, Conditions(workers=workers, spread=1.0)) for workers in (4, 16))
     assert many.seconds == few.seconds
@@ -88,7 +88,7 @@ def test_the_rest_of_the_workers_is_paid_for_too() -> None:
     assert many.utilisation.middle == pytest.approx(few.utilisation.middle / 4)
 
 
-def test_what_is_unknown_widens_the_range() -> None:
+def test_unknown_conditions_widen_range() -> None:
     settings = asha(60, max_length=16)
     known = outlook(settings, Conditions(workers=1, spread=1.5))
     unsure = outlook(settings, Conditions(workers=1, spread=1.5, unit_trials=2))
@@ -110,8 +110,8 @@ def test_what_is_unknown_widens_the_range() -> None:
     ],
     ids=lambda settings: f"{settings.method}{'-stop' * settings.stop_once}",
 )
-def test_the_range_holds_for_experiments(settings: SearchSettings) -> None:
-    """With curves of another kind than those that the preview simulates."""
+def test_range_holds_for_experiments(settings: SearchSettings) -> None:
+    """The experiments have other learning curves than the simulations of the preview."""
     conditions = Conditions(workers=6, unit_seconds=2.0, spread=1.4, costs=COSTS)
     found = outlook(settings, conditions, count=99)
     hits = 0
@@ -121,11 +121,11 @@ def test_the_range_holds_for_experiments(settings: SearchSettings) -> None:
         backend = SimulatedBackend(spec, training, 6, costs=COSTS)
         run_simulated(Experiment(spec), backend)
         hits += found.seconds.low <= backend.clock.now <= found.seconds.high
-    # 80 % of 30, give or take three standard deviations of a binomial.
+    # It is 80 % of 30, within three standard deviations of a binomial distribution.
     assert 18 <= hits <= 30
 
 
-def test_the_same_draws_hold_for_every_search() -> None:
+def test_simulations_of_different_searches_have_same_draws() -> None:
     settings, conditions = asha(8, max_length=4), Conditions(workers=4)
     rows = list(look_beside(settings, conditions, Prices()))
     again = list(look_beside(settings, conditions, Prices()))
@@ -136,7 +136,7 @@ def test_the_same_draws_hold_for_every_search() -> None:
 # -- alternatives -------------------------------------------------------------------------------
 
 
-def test_the_alternatives_are_the_other_modes_and_methods() -> None:
+def test_alternatives_are_other_modes_and_methods() -> None:
     found = list(alternatives(asha(200, max_length=256)))
     assert [(each.method, each.mode) for each in found[:3]] == [
         (Method.ADAPTIVE_ASHA, Mode.AGGRESSIVE),
@@ -147,18 +147,18 @@ def test_the_alternatives_are_the_other_modes_and_methods() -> None:
     assert {each.max_trials for each in found} == {200}
 
 
-def test_an_alternative_that_would_do_the_same_is_left_out() -> None:
-    found = list(alternatives(asha(200, max_length=2)))  # there is room for one rung, but in mode auto
+def test_equal_alternative_is_left_out() -> None:
+    found = list(alternatives(asha(200, max_length=2)))  # Only mode auto has room for more than one rung.
     assert [each.mode for each in found if each.method is Method.ADAPTIVE_ASHA] == [Mode.AUTO]
 
 
-def test_bracket_rungs_are_given_up_in_the_alternatives() -> None:
+def test_alternatives_ignore_bracket_rungs() -> None:
     found = list(alternatives(asha(200, max_length=256, bracket_rungs=(3,))))
     assert [each.mode for each in found if each.method is Method.ADAPTIVE_ASHA] == list(Mode)
     assert not any(each.bracket_rungs for each in found)
 
 
-def test_every_mode_has_its_own_defaults_unless_the_user_chose() -> None:
+def test_in_mode_replaces_only_default_settings() -> None:
     standard = asha(200)
     auto = in_mode(standard, Mode.AUTO)
     assert (auto.divisor, auto.max_rungs, auto.sampler) == (AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
@@ -169,7 +169,7 @@ def test_every_mode_has_its_own_defaults_unless_the_user_chose() -> None:
 
 
 @pytest.mark.parametrize("method", [Method.GRID, Method.SINGLE])
-def test_where_trials_are_fixed_there_is_no_alternative(method: Method) -> None:
+def test_no_alternatives_for_fixed_trials(method: Method) -> None:
     assert not list(alternatives(asha(1, method=method)))
 
 
@@ -177,7 +177,7 @@ def test_where_trials_are_fixed_there_is_no_alternative(method: Method) -> None:
 
 
 class Kept:
-    """The most checkpoints that there were at once, as the log tells."""
+    """Return the largest number of checkpoints that existed at once, according to the log."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -199,7 +199,7 @@ class Kept:
     ],
 )
 @pytest.mark.parametrize("stop_once", [False, True])
-def test_checkpoints_are_counted_as_the_experiment_keeps_them(policy: CheckpointPolicy | None, stop_once: bool) -> None:
+def test_simulated_checkpoints_match_experiment(policy: CheckpointPolicy | None, stop_once: bool) -> None:
     settings = asha(60, stop_once=stop_once)
     counts = simulate_checkpoints(settings, Conditions(workers=6), policy)
     spec = replace(spec_of(settings), checkpoint_policy=policy)

@@ -1,4 +1,4 @@
-"""Plans: what is proposed fits, hardly more would, and what can't fit says what the least is."""
+"""Tests that a proposed search fits its budget, that many more trials would not, and of budgets that are too small."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOUR = 3600.0
 
 @pytest.fixture(autouse=True)
 def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rougher ranges, in a tenth of the time."""
+    """Make fewer simulations, so that ranges are rougher and tests ten times as fast."""
     monkeypatch.setattr("ashwood.views.plan._ROUGH", 400)
     monkeypatch.setattr("ashwood.views.plan._CLOSER", 800)
 
@@ -38,12 +38,12 @@ def seen(settings: SearchSettings, conditions: Conditions, count: int = 49) -> O
     return look_ahead(settings, conditions, Prices(), courses)
 
 
-def test_the_proposal_fits_and_much_more_would_not() -> None:
+def test_proposal_fits_and_many_more_trials_do_not() -> None:
     conditions = Conditions(workers=4, unit_seconds=10.0, spread=1.3, costs=Costs(start=2.0, save=1.0), launch=5.0)
     plan = fit(asha(1, max_length=16), conditions, seconds=HOUR / 4)
     proposal = plan.proposal
     assert proposal.seconds.high <= HOUR / 4 == plan.most_seconds
-    # With draws that the plan has not seen.
+    # These simulations have other draws than those of the plan.
     assert seen(proposal.settings, conditions).seconds.middle < HOUR / 4
     more = replace(proposal.settings, max_trials=2 * proposal.trials)
     assert seen(more, conditions).seconds.middle > HOUR / 4
@@ -57,7 +57,7 @@ def test_the_proposal_fits_and_much_more_would_not() -> None:
     assert json.loads(json.dumps(plain(plan))) == plain(plan)
 
 
-def test_worker_hours_are_those_of_all_workers() -> None:
+def test_worker_hours_limit_counts_all_workers() -> None:
     assert Budget(seconds=HOUR / 2).most_seconds(5) == HOUR / 2
     assert Budget(worker_hours=2.5).most_seconds(5) == HOUR / 2
     assert Budget(worker_hours=2.5, seconds=HOUR).most_seconds(5) == HOUR / 2
@@ -65,13 +65,13 @@ def test_worker_hours_are_those_of_all_workers() -> None:
 
 
 @pytest.mark.parametrize(("most", "used"), [(16, 18), (0, 0), (30, 30)])
-def test_all_workers_are_used(most: int, used: int) -> None:
+def test_max_concurrent_trials_is_raised_to_workers(most: int, used: int) -> None:
     search = asha(1, max_length=2, max_concurrent_trials=most)
     plan = fit(search, Conditions(workers=18, unit_seconds=100.0, spread=1.0), seconds=250.0)
     assert plan.proposal.settings.max_concurrent_trials == used
 
 
-def test_few_trials_go_into_one_bracket() -> None:
+def test_few_trials_get_one_bracket() -> None:
     plan = fit(asha(1, max_length=64), Conditions(workers=4, unit_seconds=10.0, spread=1.2), seconds=HOUR / 2)
     assert plan.proposal.settings.mode is Mode.AGGRESSIVE
     standard = next(other for other in plan.alternatives if other.settings.mode is Mode.STANDARD)
@@ -79,19 +79,19 @@ def test_few_trials_go_into_one_bracket() -> None:
     assert len(plan_search(plan.proposal.settings).brackets) == 1
 
 
-def test_a_mode_can_be_asked_for() -> None:
+def test_plan_in_requested_mode() -> None:
     conditions = Conditions(workers=2, unit_seconds=60.0)
     plan = make_plan(asha(1, max_length=4), conditions, Budget(seconds=HOUR / 3), Prices(), mode=Mode.AUTO)
     assert plan.proposal.settings.mode is Mode.AUTO
     assert Mode.STANDARD in {other.settings.mode for other in plan.alternatives}
 
 
-def test_how_a_trial_stops_is_kept() -> None:
+def test_plan_keeps_stop_once() -> None:
     plan = fit(asha(1, max_length=4, stop_once=True), Conditions(workers=2, unit_seconds=60.0), seconds=HOUR / 3)
     assert plan.proposal.settings.stop_once
 
 
-def test_what_can_not_fit_says_what_the_least_is() -> None:
+def test_too_tight_budget_names_least_time() -> None:
     conditions = Conditions(workers=4, unit_seconds=10.0, spread=1.0, costs=Costs(start=2.0, save=1.0))
     with pytest.raises(TooTight) as caught:
         fit(asha(1, max_length=100), conditions, seconds=503.0)
@@ -102,14 +102,14 @@ def test_what_can_not_fit_says_what_the_least_is() -> None:
     assert caught.value.most_length == 0
 
 
-def test_there_is_an_end_to_what_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_has_at_most_most_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ashwood.views.plan.MOST_TRIALS", 120)
     plan = fit(asha(1, max_length=1), Conditions(workers=500, unit_seconds=0.1, spread=1.0), seconds=100 * HOUR)
     assert [each.trials for each in (plan.proposal, *plan.alternatives)] == [120] * 5
     assert MOST_TRIALS == 10_000
 
 
-def test_a_budget_needs_a_bound_and_workers() -> None:
+def test_plan_needs_limit_and_workers() -> None:
     with pytest.raises(ValueError, match="workers"):
         fit(asha(1), Conditions(), seconds=HOUR)
     with pytest.raises(ValueError, match="empty"):
@@ -123,7 +123,7 @@ def test_a_budget_needs_a_bound_and_workers() -> None:
     spread=st.sampled_from([None, 1.0, 1.5]),
 )
 @hypothesis_settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_proposed_fits(length: int, workers: int, trainings: float, spread: float | None) -> None:
+def test_any_proposal_fits(length: int, workers: int, trainings: float, spread: float | None) -> None:
     conditions, bound = Conditions(workers=workers, spread=spread), trainings * length
     try:
         plan = fit(asha(1, max_length=length), conditions, seconds=bound)

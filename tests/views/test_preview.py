@@ -1,4 +1,4 @@
-"""What a preview says must hold for runs: exact numbers exactly, minima always, ranges as often as they claim."""
+"""Tests of previews against simulated experiments: exact numbers, minima, and how often ranges hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def real_run(settings: SearchSettings, *, seed: int, workers: int, noise: float 
 
 
 def quantities(shown: Preview, arrivals: Arrivals) -> list[tuple[Estimate, float]]:
-    """Every estimate of a preview, with what came of it."""
+    """Yield each estimate of a preview with the real number."""
     plan = plan_search(shown.settings)
     total = total_length(plan, arrivals)
     everything = shown.total_trials * shown.settings.max_length
@@ -71,12 +71,12 @@ def test_ranges_hold_as_often_as_they_claim(settings: SearchSettings, workers: i
             assert all(estimate.least is None or value >= estimate.least for estimate, value in outcomes)
             hits += [e.low <= value <= e.high for e, value in outcomes if not e.exact]
             totals.append(shown.total_length.low <= outcomes[-2][1] <= shown.total_length.high)
-    # Whole numbers fall on the ends of a range, which makes it hold a little more often.
+    # Whole numbers can be equal to an end of a range, so ranges hold a little more often.
     assert 0.85 <= sum(hits) / len(hits) <= 0.995
     assert 0.8 <= sum(totals) / len(totals) <= 1.0
 
 
-def test_the_number_of_workers_can_be_given() -> None:
+def test_preview_with_number_of_workers() -> None:
     settings = asha(40, max_concurrent_trials=16)
     assert preview(settings, conditions=Conditions(workers=1), simulations=19).workers == 1
     enough, plenty = (
@@ -127,7 +127,7 @@ def test_sync_halving_by_hand() -> None:
 
 
 @given(ran=streams.workers(faults=False))
-def test_minima_hold_whatever_is_reported(ran: Workers) -> None:
+def test_minima_hold_for_any_reports(ran: Workers) -> None:
     settings = ran.experiment.spec.search
     ran.run()
     least = guaranteed_arrivals(settings, ran.experiment.search.plan)
@@ -145,7 +145,7 @@ def test_minima_are_reached_in_the_worst_case(stop_once: bool) -> None:
     assert guaranteed_arrivals(settings, plan_search(settings)) == (expected,)
 
 
-def test_a_bracket_too_small_for_its_rungs_still_trains_one_trial_to_the_end() -> None:
+def test_small_bracket_trains_one_trial_to_the_end() -> None:
     settings = asha(3, bracket_rungs=(3,))
     assert guaranteed_arrivals(settings, plan_search(settings)) == ((3, 1, 1),)
 
@@ -155,7 +155,7 @@ def test_a_bracket_too_small_for_its_rungs_still_trains_one_trial_to_the_end() -
 
 @given(settings=streams.settings())
 @hypothesis_settings(max_examples=50)
-def test_a_preview_adds_up_and_is_the_same_every_time(settings: SearchSettings) -> None:
+def test_preview_adds_up_and_is_reproducible(settings: SearchSettings) -> None:
     shown = preview(settings, simulations=5)
     assert shown == preview(settings, simulations=5)
     assert json.loads(json.dumps(shown.to_json())) == shown.to_json()
@@ -169,14 +169,14 @@ def test_a_preview_adds_up_and_is_the_same_every_time(settings: SearchSettings) 
     assert 0 < shown.share.low <= shown.share.high <= 1
 
 
-def test_the_number_of_simulations_is_chosen_for_an_honest_range() -> None:
+def test_number_of_simulations_suits_range() -> None:
     assert preview(asha(20), conditions=Conditions(workers=1)).simulations == 199
     assert affordable(500, step=20, budget=20_000) == 39
     assert affordable(3_000, step=20, budget=20_000) == 19
     assert affordable(1, step=10, budget=20_000) == 99
 
 
-def test_to_json_spells_everything_out() -> None:
+def test_to_json_has_all_fields() -> None:
     data = preview(asha(20, divisor=Fraction(5, 2)), simulations=3).to_json()
     assert data["settings"]["method"] == "adaptive_asha"
     assert data["settings"]["divisor"] == 2.5
@@ -186,14 +186,14 @@ def test_to_json_spells_everything_out() -> None:
 
 
 @pytest.mark.parametrize("stop_once", [False, True])
-def test_a_small_sample_foretells_a_large_search(stop_once: bool) -> None:
+def test_small_sample_predicts_large_search(stop_once: bool) -> None:
     settings = asha(6_000, max_length=256, stop_once=stop_once)
     simulated = [simulate(settings, number=number).arrivals for number in range(2)]
     mean = sum(total_length(plan_search(settings), arrivals) for arrivals in simulated) / 2
     assert expected_length(settings) == pytest.approx(mean, rel=0.05)
 
 
-def test_expectations_lie_between_the_ends_of_the_range() -> None:
+def test_expected_length_is_within_range() -> None:
     for stop_once in (False, True):
         settings = asha(200, stop_once=stop_once)
         shown = preview(settings, simulations=39)
@@ -202,7 +202,7 @@ def test_expectations_lie_between_the_ends_of_the_range() -> None:
         assert [counts[0] for counts in arrivals] == [bracket.trials for bracket in shown.brackets]
 
 
-def test_the_sample_has_as_many_rungs_as_the_search() -> None:
+def test_sample_has_rungs_of_search() -> None:
     settings = asha(20_000, method=Method.ASYNC_HALVING, max_length=4**6, num_rungs=7)
     assert [len(counts) for counts in expected_arrivals(settings)] == [7]
 
@@ -217,7 +217,7 @@ def test_expectations_of_exact_methods_are_exact() -> None:
 
 
 @pytest.mark.parametrize("settings", [asha(12), asha(12, method=Method.SYNC_HALVING), asha(5, method=Method.RANDOM)])
-def test_an_outlook_leaves_the_rest_as_it_is(settings: SearchSettings) -> None:
+def test_forecast_does_not_change_preview(settings: SearchSettings) -> None:
     conditions = Conditions(workers=4, unit_seconds=3.0)
     shown = preview(settings, conditions=conditions, prices=Prices(worker_hour=2.0), simulations=19)
     bare = preview(settings, conditions=conditions, simulations=19)
@@ -228,6 +228,6 @@ def test_an_outlook_leaves_the_rest_as_it_is(settings: SearchSettings) -> None:
     assert len(data["beside"]) == len(shown.beside)
 
 
-def test_without_a_number_of_workers_there_is_no_outlook() -> None:
+def test_forecast_needs_number_of_workers() -> None:
     with pytest.raises(ValueError, match="number of workers"):
         preview(asha(10), prices=Prices())

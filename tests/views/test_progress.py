@@ -1,4 +1,4 @@
-"""Progress: counts against the experiment, and forecasts that people can look at."""
+"""Tests of progress: counts against the experiment, and steady forecasts."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
 
 
 @given(ran=workers(faults=False))
-def test_when_the_search_is_over_nothing_more_is_expected(ran: Workers) -> None:
+def test_forecast_of_ended_search_is_complete(ran: Workers) -> None:
     progress = Progress(ran.experiment.spec)
     for entry in ran.run()[:-1]:
         progress.apply(*entry)
@@ -83,7 +83,7 @@ def test_when_the_search_is_over_nothing_more_is_expected(ran: Workers) -> None:
     ids=lambda settings: f"{settings.method}{'-stop' * settings.stop_once}",
 )
 @pytest.mark.parametrize("slots", [1, 8])
-def test_a_forecast_is_steady_and_about_right(settings: SearchSettings, slots: int) -> None:
+def test_forecast_is_steady_and_about_right(settings: SearchSettings, slots: int) -> None:
     ran = Workers(spec_of(settings), power_law(3), workers=slots, seed=5)
     progress = Progress(ran.experiment.spec)
     forecasts: list[tuple[float, Forecast]] = []
@@ -95,7 +95,7 @@ def test_a_forecast_is_steady_and_about_right(settings: SearchSettings, slots: i
     fractions = [forecast.fraction for _, forecast in forecasts]
     assert fractions[0] == 0.0
     assert fractions[-1] == pytest.approx(1.0, abs=0.02)
-    # It may step back when a promotion comes as a surprise, but never by much.
+    # It can become smaller after an unexpected promotion, but only a little.
     assert all(after > before - 0.04 for before, after in pairwise(fractions))
     assert all(0.6 * trained < forecast.total_length < 1.5 * trained for _, forecast in forecasts)
     halfway = begin + (end - begin) / 2
@@ -104,7 +104,7 @@ def test_a_forecast_is_steady_and_about_right(settings: SearchSettings, slots: i
     assert 0.3 * (end - halfway) < seconds < 2.0 * (end - halfway)
 
 
-def test_before_anything_was_reported_nobody_knows_how_long_it_takes() -> None:
+def test_no_time_left_before_first_report() -> None:
     spec = spec_of(asha(20))
     experiment, progress = Experiment(spec), Progress(spec)
     assert progress.state is ExperimentState.CREATED
@@ -115,7 +115,7 @@ def test_before_anything_was_reported_nobody_knows_how_long_it_takes() -> None:
     assert progress.summary()["trials"] == {"running": 2}
 
 
-def test_the_best_says_where_and_when_it_came_from() -> None:
+def test_best_has_trial_length_and_time() -> None:
     spec = spec_of(asha(20, max_length=64))
     experiment, progress = Experiment(spec), Progress(spec)
     for at, event in (

@@ -1,4 +1,4 @@
-"""How much longer: forecasts of running experiments, against how long they then took."""
+"""Tests of the time left of running experiments, against the time that they then took."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COSTS = Costs(start=2.0, restore=1.0, save=1.0)
 
 
 class Watched:
-    """A simulated experiment, and what was foretold of it on the way."""
+    """A simulated experiment, and the forecasts during it."""
 
     def __init__(self, spec: ExperimentSpec, workers: int, *, every: float, spread: float = 1.5) -> None:
         self.progress = Progress(spec)
@@ -69,7 +69,7 @@ class Watched:
     ],
     ids=["standard", "long", "stop_once", "random", "sync", "many workers"],
 )
-def test_forecasts_are_about_right_from_early_on_to_the_tail(settings: SearchSettings, workers: int) -> None:
+def test_time_left_is_about_right_during_whole_search(settings: SearchSettings, workers: int) -> None:
     hits, ratios = [], []
     for seed in range(3):
         watched = Watched(replace(spec_of(settings), seed=seed), workers, every=25.0)
@@ -81,13 +81,13 @@ def test_forecasts_are_about_right_from_early_on_to_the_tail(settings: SearchSet
                 hits.append(left.low * 0.99 <= actual <= left.high * 1.01)
                 ratios.append(left.middle / actual)
     assert len(hits) > 4
-    # Of one experiment, forecasts are right or wrong together: these are few, so the bounds are wide.
+    # Forecasts of one experiment are right or wrong together, and there are few experiments, so the limits are wide.
     assert sum(hits) / len(hits) >= 0.5
     assert 0.7 < median(ratios) < 1.4
 
 
-def test_the_tail_is_counted_in() -> None:
-    """Few long trials on many workers: the pace of training so far tells nothing of it."""
+def test_time_left_includes_last_long_trials() -> None:
+    """There are few long trials on many workers at the end, so the pace so far says nothing about it."""
     watched = Watched(replace(spec_of(asha(60, max_concurrent_trials=0)), seed=1), 30, every=1.0, spread=1.0)
     progress = watched.progress
     at, forecast = next((at, each) for at, each in watched.foretold if at > 0.6 * watched.end)
@@ -97,7 +97,7 @@ def test_the_tail_is_counted_in() -> None:
     assert by_pace is None or by_pace < 0.3 * (watched.end - at)
 
 
-def test_looking_again_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     plays: list[int] = []
 
     def counted(*arguments: object, **more: object) -> object:
@@ -108,7 +108,7 @@ def test_looking_again_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch
     watched = Watched(spec_of(asha(40)), 4, every=60.0)
     before = len(plays)
     assert before > 10
-    # Many more entries come than forecasts; and a second look, a moment later, has an answer.
+    # There are many more entries than forecasts, and a second call shortly after has a result too.
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
@@ -124,7 +124,7 @@ def test_looking_again_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch
     assert watched.end > 0
 
 
-def test_a_search_that_is_too_large_is_estimated_by_its_pace() -> None:
+def test_very_large_search_is_estimated_by_pace() -> None:
     ran = Workers(spec_of(asha(1_300)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
@@ -139,7 +139,7 @@ def test_a_search_that_is_too_large_is_estimated_by_its_pace() -> None:
     assert progress.forecast(now, patience=60.0).time_left is not None
 
 
-def test_a_bound_on_its_time_bounds_the_forecast() -> None:
+def test_max_seconds_limits_time_left() -> None:
     spec = replace(spec_of(asha(40)), max_seconds=10_000.0)
     ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(spec)
@@ -156,7 +156,7 @@ def test_a_bound_on_its_time_bounds_the_forecast() -> None:
     assert progress.forecast(now).seconds == pytest.approx(5.0)
 
 
-def test_what_pauses_has_no_simulated_rest() -> None:
+def test_pausing_experiment_has_no_simulated_time_left() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
@@ -166,7 +166,7 @@ def test_what_pauses_has_no_simulated_rest() -> None:
     assert progress.forecast(ran.entries[-1].at).time_left is None
 
 
-def test_a_snapshot_of_progress_leaves_out_what_is_only_a_moments() -> None:
+def test_snapshot_leaves_out_picture_and_simulations() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
@@ -186,7 +186,7 @@ def test_a_snapshot_of_progress_leaves_out_what_is_only_a_moments() -> None:
 
 @given(ran=streams.workers())
 @hypothesis_settings(max_examples=20)
-def test_any_experiment_can_be_foretold_at_any_moment(ran: Workers) -> None:
+def test_forecast_works_at_any_moment(ran: Workers) -> None:
     for stop_after in (1, 7, 11, 30):
         if ran.experiment.state.ended:
             break
@@ -207,8 +207,8 @@ def test_any_experiment_can_be_foretold_at_any_moment(ran: Workers) -> None:
     elapsed=st.sampled_from([0.0, 1e-9, 1.0, 1e9]),
 )
 @hypothesis_settings(max_examples=40)
-def test_wild_durations_break_no_forecast(paces: list[float], elapsed: float) -> None:
-    """A forecast that raised would take the driver along."""
+def test_forecast_survives_extreme_durations(paces: list[float], elapsed: float) -> None:
+    """An exception in a forecast would end the driver."""
     spec = spec_of(asha(12))
     experiment, progress = Experiment(spec), Progress(spec)
     progress.search = experiment.search

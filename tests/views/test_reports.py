@@ -1,4 +1,4 @@
-"""Reports keep what was reported, packed."""
+"""Tests of the compact storage of reports."""
 
 import pickle
 
@@ -17,7 +17,7 @@ reports = st.builds(
 
 
 @given(st.lists(reports))
-def test_reports_come_back_as_they_were_made(made: list[Report]) -> None:
+def test_reports_return_what_was_added(made: list[Report]) -> None:
     kept = Reports()
     for report in made:
         kept.add(*report)
@@ -27,7 +27,7 @@ def test_reports_come_back_as_they_were_made(made: list[Report]) -> None:
 
 
 @given(st.lists(reports, min_size=1))
-def test_each_value_has_its_place(made: list[Report]) -> None:
+def test_places_match_values(made: list[Report]) -> None:
     kept = Reports()
     for report in made:
         kept.add(*report)
@@ -37,7 +37,7 @@ def test_each_value_has_its_place(made: list[Report]) -> None:
         assert repr(list(kept.values.get(name, ()))) == repr([made[place].metrics[name] for place in having])
 
 
-def test_metrics_that_are_rarely_reported_take_what_was_reported_of_them() -> None:
+def test_rare_metric_stores_only_reported_values() -> None:
     kept = Reports()
     for length in range(1, 10_001):
         kept.add(0.0, 1, length, {"loss": 1.0} if length % 100 else {"loss": 1.0, f"accuracy after {length}": 0.5})

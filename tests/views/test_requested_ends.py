@@ -1,4 +1,4 @@
-"""Who was ended on request has not failed."""
+"""Tests that an attempt that was killed on request does not count as failed."""
 
 from ashwood.experiment.events import ABORTED, AttemptFailed, AttemptStarted
 from ashwood.experiment.spec import Unit
@@ -8,7 +8,7 @@ from ashwood.views.table import trial_record
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
 
-def test_an_attempt_that_was_ended_on_request_is_no_failure() -> None:
+def test_attempt_killed_on_request_is_no_failure() -> None:
     workers = Workers(spec_of(asha(4)), power_law(3))
     workers.run()
     spec = workers.experiment.spec
@@ -29,8 +29,6 @@ def test_an_attempt_that_was_ended_on_request_is_no_failure() -> None:
     assert plain.trials.rows[started.trial].errors == ("out of memory",)
 
 
-def test_it_is_told_as_what_it_is() -> None:
-    assert (
-        describe_event(AttemptFailed(3, 1, ABORTED), Unit.EPOCHS) == "trial 3 was ended, attempt 1: killed on request"
-    )
+def test_description_says_killed_on_request() -> None:
+    assert describe_event(AttemptFailed(3, 1, ABORTED), Unit.EPOCHS) == "trial 3 was killed on request, attempt 1"
     assert describe_event(AttemptFailed(3, 1, "oh\nno"), Unit.EPOCHS) == "trial 3 failed, attempt 1: oh"

@@ -1,4 +1,4 @@
-"""Results, hyperparameters and bins: like is compared with like."""
+"""Tests of comparable results, varied hyperparameters and their bins."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KINDS = st.one_of(
 
 
 @given(runs(), st.integers(1, 30))
-def test_like_is_compared_with_like(ran: Workers, enough: int) -> None:
+def test_comparable_results_have_one_length(ran: Workers, enough: int) -> None:
     timeline = timeline_of(ran)
     known = comparable(timeline, enough)
     if known is None:
@@ -44,14 +44,14 @@ def test_like_is_compared_with_like(ran: Workers, enough: int) -> None:
 
 
 @given(runs())
-def test_last_results_are_those_of_the_longest_rungs(ran: Workers) -> None:
+def test_last_results_are_at_longest_rungs(ran: Workers) -> None:
     timeline = timeline_of(ran)
     for trial, length, metric in last_results(timeline):
         path = timeline.paths[trial]
         assert (path.arrivals[-1].metric, timeline.lengths[path.bracket][path.arrivals[-1].rung]) == (metric, length)
 
 
-def test_constants_vary_not_and_nested_names_have_dots() -> None:
+def test_varied_leaves_out_constants_and_joins_names_with_dots() -> None:
     space = Space({"a": Const(1), "b": {"c": Int(1, 3), "d": Int(2, 2)}, "e": Categorical(("x",))})
     (only,) = varied(space)
     assert only.name == "b.c"
@@ -84,7 +84,7 @@ def test_every_value_is_in_a_bin(kind: Hyperparameter, most: int, unit: float) -
 
 
 @pytest.mark.parametrize("value", [-1.0, 4.0])
-def test_what_is_outside_has_no_bin(value: float) -> None:
+def test_value_outside_has_no_bin(value: float) -> None:
     (only,) = varied(Space({"x": Int(0, 3)}))
     assert bins_of(only, 10).place(value) is None
     assert bins_of(only, 2).place(value) is None

@@ -1,4 +1,4 @@
-"""A search at any moment: at the end what the ladder says, and on the way there nothing impossible."""
+"""Tests of the state of a search at any moment: consistent, and at the end equal to the ladder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def film_of(ran: Workers) -> Film:
 
 
 @given(ran=runs())
-def test_the_last_scene_shows_what_the_ladder_and_the_spending_say(ran: Workers) -> None:
+def test_last_scene_agrees_with_ladder_and_spending(ran: Workers) -> None:
     film, ladder, spending = film_of(ran), Ladder(ran.experiment.spec.search), Spending()
     for at, event, decisions in ran.entries:
         ladder.apply(event, decisions)
@@ -49,7 +49,7 @@ def test_the_last_scene_shows_what_the_ladder_and_the_spending_say(ran: Workers)
 
 
 @given(ran=runs())
-def test_every_scene_is_possible(ran: Workers) -> None:
+def test_each_scene_is_consistent(ran: Workers) -> None:
     film = film_of(ran)
     before, divisor = None, ran.experiment.spec.search.divisor
     for moment in range(12):
@@ -73,7 +73,7 @@ def test_every_scene_is_possible(ran: Workers) -> None:
         before = scene
 
 
-def test_a_rung_of_synchronous_halving_is_complete_before_anybody_goes_on() -> None:
+def test_sync_halving_rung_is_complete_before_promotion() -> None:
     settings = asha(27, method=Method.SYNC_HALVING, max_length=9, divisor=Fraction(3), num_rungs=3)
     ran = Workers(spec_of(settings), power_law(1), workers=4)
     ran.run()
@@ -86,7 +86,7 @@ def test_a_rung_of_synchronous_halving_is_complete_before_anybody_goes_on() -> N
     assert [len(rung.seats) for rung in scene.brackets[0]] == [27, 9, 3]
 
 
-def test_a_film_leaves_out_when_nobody_drove() -> None:
+def test_film_leaves_out_time_without_driver() -> None:
     ran = Workers(spec_of(asha(12)), power_law(1), workers=2)
     ran.run(stop_after=10)
     paused = ran.entries[-1].at
@@ -100,7 +100,7 @@ def test_a_film_leaves_out_when_nobody_drove() -> None:
     assert film.seconds == pytest.approx(ran.entries[-1].at - ran.entries[0].at - 10_000.0)
 
 
-def test_who_got_further_was_better() -> None:
+def test_quality_ranks_longer_trials_higher() -> None:
     ran = Workers(spec_of(asha(20, method=Method.ASYNC_HALVING)), power_law(1))
     ran.run()
     found = qualities([film_of(ran)])
@@ -113,7 +113,7 @@ def test_who_got_further_was_better() -> None:
     )
 
 
-def test_an_experiment_that_nobody_worked_on_is_an_empty_scene() -> None:
+def test_scene_of_unstarted_experiment_is_empty() -> None:
     film = Film(timeline_of(Workers(spec_of(asha(4)), power_law(1))))
     scene = film.scene(0.0)
     assert (film.seconds, scene.created, scene.workers, scene.climbers, scene.idle) == (0.0, 0, [], [], 0.0)

@@ -1,4 +1,4 @@
-"""Selected points are what people look for."""
+"""Tests of the selection of points for curves."""
 
 from math import isfinite
 
@@ -9,7 +9,7 @@ from ashwood.views.curves import telling
 
 
 @given(st.lists(st.floats(), max_size=300), st.integers(2, 50))
-def test_ends_and_extremes_stay(values: list[float], most: int) -> None:
+def test_telling_keeps_ends_and_extremes(values: list[float], most: int) -> None:
     kept = list(telling(values, most))
     assert len(kept) <= most
     assert kept == sorted(set(kept))

@@ -1,4 +1,4 @@
-"""Time and training: by hand, and what must hold of any stream."""
+"""Tests of time and training, by hand and with random event streams."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def spending_of(*entries: tuple[float, Event]) -> Spending:
     return spending
 
 
-def test_a_slot_is_busy_while_a_process_works_on_a_trial() -> None:
+def test_slot_is_busy_while_attempt_runs() -> None:
     spending = spending_of(
         (100.0, DriverStarted(2)),
         (101.0, AttemptStarted(0, 1, 0, 0)),
@@ -41,7 +41,7 @@ def test_a_slot_is_busy_while_a_process_works_on_a_trial() -> None:
     assert spending.utilisation() == pytest.approx(0.4)
 
 
-def test_time_between_drivers_costs_nothing() -> None:
+def test_time_between_drivers_does_not_count() -> None:
     spending = spending_of(
         (100.0, DriverStarted(1)), (110.0, DriverStopped()), (900.0, DriverStarted(3)), (901.0, DriverStopped())
     )
@@ -49,7 +49,7 @@ def test_time_between_drivers_costs_nothing() -> None:
     assert spending.utilisation(now=2_000.0) == 0.0
 
 
-def test_a_driver_that_dies_counts_up_to_its_last_entry() -> None:
+def test_dead_driver_counts_up_to_its_last_entry() -> None:
     spending = spending_of(
         (100.0, DriverStarted(1)), (100.0, AttemptStarted(0, 1, 0, 0)), (104.0, ValidationReported(0, 1, 2, {}))
     )
@@ -58,17 +58,17 @@ def test_a_driver_that_dies_counts_up_to_its_last_entry() -> None:
     assert (spending.slot_seconds, spending.busy_seconds) == (6.0, 4.0)
 
 
-def test_capacity_may_change() -> None:
+def test_changed_capacity_counts_from_then_on() -> None:
     spending = spending_of((0.0, DriverStarted(1)), (10.0, CapacityChanged(4)), (20.0, DriverStopped()))
     assert spending.slot_seconds == 50.0
 
 
-def test_live_processes_count_up_to_now() -> None:
+def test_running_attempts_count_up_to_now() -> None:
     spending = spending_of((0.0, DriverStarted(2)), (0.0, AttemptStarted(0, 1, 0, 0)))
     assert spending.utilisation(now=10.0) == pytest.approx(0.5)
 
 
-def test_work_that_no_checkpoint_held_is_repeated() -> None:
+def test_training_without_checkpoint_counts_as_repeated() -> None:
     spending = spending_of(
         (0.0, DriverStarted(1)),
         (0.0, AttemptStarted(0, 1, 0, 0)),
@@ -81,14 +81,14 @@ def test_work_that_no_checkpoint_held_is_repeated() -> None:
     assert (spending.trained, spending.repeated) == (9, 2)
 
 
-def test_a_worker_that_is_taken_away_stops_working() -> None:
+def test_preempted_attempt_is_no_longer_busy() -> None:
     spending = spending_of((0.0, DriverStarted(1)), (0.0, AttemptStarted(0, 1, 0, 0)))
     assert spending.apply(4.0, AttemptPreempted(0, 1, "a spot instance")) == ((0, 4.0),)
     spending.apply(10.0, DriverStopped())
     assert (spending.busy_seconds, spending.slot_seconds) == (4.0, 10.0)
 
 
-def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
+def test_late_events_of_ended_attempt_change_nothing() -> None:
     spending = spending_of(
         (0.0, DriverStarted(1)),
         (0.0, AttemptStarted(0, 2, 0, 0)),
@@ -99,7 +99,7 @@ def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
     assert 0 in spending.live
 
 
-def test_a_clock_that_is_set_back_gives_no_time_back() -> None:
+def test_clock_set_back_subtracts_no_time() -> None:
     spending = spending_of((100.0, DriverStarted(1)), (110.0, CapacityChanged(1)), (50.0, CapacityChanged(1)))
     assert spending.slot_seconds == 10.0
 
@@ -117,7 +117,7 @@ def test_time_left_counts_down_between_reports_and_follows_the_pace() -> None:
 
 
 @given(ran=runs())
-def test_what_is_spent_adds_up(ran: Workers) -> None:
+def test_spending_adds_up(ran: Workers) -> None:
     spending = Spending()
     worked = 0.0
     trained = 0

@@ -1,4 +1,4 @@
-"""The steps say what the ladder says, and who stands there in which order."""
+"""Tests of the current rungs and their ranked trials."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.views.test_timeline import timeline_of
 
 
 @given(ran=runs())
-def test_steps_say_what_the_ladder_says(ran: Workers) -> None:
+def test_steps_agree_with_ladder(ran: Workers) -> None:
     ladder = Ladder(ran.experiment.spec.search)
     for _, event, decisions in ran.entries:
         ladder.apply(event, decisions)
@@ -27,7 +27,7 @@ def test_steps_say_what_the_ladder_says(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_they_are_the_last_scene_of_the_film(ran: Workers) -> None:
+def test_steps_agree_with_last_scene(ran: Workers) -> None:
     timeline = timeline_of(ran)
     film = Film(timeline)
     scene = film.scene(film.seconds)
@@ -39,7 +39,7 @@ def test_they_are_the_last_scene_of_the_film(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_the_best_stand_first(ran: Workers) -> None:
+def test_trials_at_a_rung_are_sorted_best_first(ran: Workers) -> None:
     sign = 1 if ran.experiment.spec.smaller_is_better else -1
 
     def is_ranked(step: Step) -> bool:
@@ -50,7 +50,7 @@ def test_the_best_stand_first(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_who_is_on_the_way_is_between_two_steps(ran: Workers) -> None:
+def test_training_trials_have_progress_between_rungs(ran: Workers) -> None:
     for bracket in steps(timeline_of(ran)):
         for step in bracket:
             assert all(0.0 <= riser.progress <= 1.0 for riser in step.risers)

@@ -1,4 +1,4 @@
-"""Tables of trials in the order that was asked for."""
+"""Tests of sorting and filtering the table of trials."""
 
 from math import nan
 
@@ -12,7 +12,7 @@ from ashwood.views.table import Record, heading, select
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
 @given(values=st.lists(st.sampled_from([None, nan, 0.0, 1.0, 2.0, "a", True])))
-def test_what_has_no_number_is_last_and_disturbs_nobody(values: list[object], sort: str) -> None:
+def test_records_without_value_come_last(values: list[object], sort: str) -> None:
     records = [{"trial": trial, "loss": value} for trial, value in enumerate(values)]
     found = [record["loss"] for record in select(records, (), sort)]
     there = [value for value in found if value is not None and value == value]
@@ -39,11 +39,11 @@ TRIALS: list[Record] = [
         ("last.lr", [2, 1, 0]),
     ],
 )
-def test_metric_is_named_by_itself_or_as_best_or_last(sort: str, trials: list[int]) -> None:
+def test_sort_accepts_all_names_of_metric_columns(sort: str, trials: list[int]) -> None:
     assert [record["trial"] for record in select(TRIALS, (), sort)] == trials
 
 
-def test_filter_on_a_metric_is_on_the_best() -> None:
+def test_filter_by_metric_uses_best_result() -> None:
     assert [record["trial"] for record in select(TRIALS, ["loss<=0.2"], "")] == [1, 2]
     assert [record["trial"] for record in select(TRIALS, ["last<=0.4"], "")] == [0, 2]
     with pytest.raises(AshwoodError, match=r"write hparams\.lr or last\.lr"):
@@ -52,7 +52,7 @@ def test_filter_on_a_metric_is_on_the_best() -> None:
         select(TRIALS, [], "acuracy")
 
 
-def test_columns_have_headings_that_name_them_apart() -> None:
+def test_headings_are_unique() -> None:
     columns = ["trial", "best.loss", "last.loss", "hparams.trial", "hparams.lr", "hparams.best.loss"]
     assert [heading(column, columns) for column in columns] == [
         "trial",

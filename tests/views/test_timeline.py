@@ -1,4 +1,4 @@
-"""Who worked where and when: by hand, and what must hold of any stream."""
+"""Tests of the work of slots and the paths of trials, by hand and with random event streams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
-from ashwood.experiment.lifecycle import TrialState
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.views.ladder import Ladder
 from ashwood.views.spending import Spending
@@ -50,7 +50,7 @@ def told(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
 
 
 def halving(trials: int = 4, **more: object) -> SearchSettings:
-    """Rungs at 1, 2 and 4."""
+    """Return the spec of a search with rungs at 1, 2 and 4."""
     return asha(trials, method=Method.ASYNC_HALVING, max_length=4, divisor=Fraction(2), num_rungs=3, **more)
 
 
@@ -61,7 +61,7 @@ def report(trial: int, attempt: int, length: int, loss: float) -> ValidationRepo
 # -- by hand -----------------------------------------------------------------------------------
 
 
-def test_the_worker_that_leaves_a_cluster_is_the_one_that_was_lost() -> None:
+def test_slot_that_leaves_cluster_is_that_of_lost_worker() -> None:
     nodes = {"a": 1, "b": 1}
     timeline = told(
         halving(),
@@ -79,7 +79,7 @@ def test_the_worker_that_leaves_a_cluster_is_the_one_that_was_lost() -> None:
     assert [(gap.slot, gap.begin, gap.end) for gap in timeline.gaps()] == [(0, 5.0, 6.0)]
 
 
-def test_of_idle_workers_it_is_known_later_which_left() -> None:
+def test_wrong_guess_of_leaving_slot_is_corrected() -> None:
     timeline = told(
         halving(),
         (0.0, DriverStarted(0)),
@@ -92,7 +92,7 @@ def test_of_idle_workers_it_is_known_later_which_left() -> None:
     assert {slot for slot, _, end in timeline.presences() if end == 7.0} == {1, 2}
 
 
-def test_a_process_that_goes_on_at_its_rung_makes_two_spans() -> None:
+def test_attempt_promoted_at_once_has_two_spans() -> None:
     timeline = told(
         halving(4),
         (100.0, DriverStarted(2)),
@@ -112,7 +112,7 @@ def test_a_process_that_goes_on_at_its_rung_makes_two_spans() -> None:
     assert timeline.paths[1].promotions == (115.0,)
 
 
-def test_a_stop_counts_in_every_rung_that_was_trained_past() -> None:
+def test_stopped_trial_counts_in_each_rung_up_to_its_length() -> None:
     timeline = told(
         halving(8, stop_once=True),
         (0.0, DriverStarted(2)),
@@ -127,13 +127,13 @@ def test_a_stop_counts_in_every_rung_that_was_trained_past() -> None:
     assert (timeline.paths[1].promotions, timeline.paths[1].state) == ((), TrialState.STOPPED)
 
 
-def test_time_between_drivers_is_nobodys() -> None:
+def test_time_between_drivers_does_not_count() -> None:
     timeline = told(
         halving(),
         (0.0, DriverStarted(2)),
         (1.0, AttemptStarted(0, 1, 0, 0)),
         (4.0, CapacityChanged(1)),
-        (900.0, DriverStarted(1)),  # the driver before died without a word
+        (900.0, DriverStarted(1)),  # The driver before died, so it has no last entry.
         (901.0, AttemptStarted(0, 2, 0, 0)),
         (903.0, PauseRequested()),
         (905.0, AttemptEnded(0, 2, 0)),
@@ -147,7 +147,7 @@ def test_time_between_drivers_is_nobodys() -> None:
     assert (timeline.began, timeline.until, timeline.slots) == (0.0, 906.0, 2)
 
 
-def test_how_work_ends_when_somebody_ends_it() -> None:
+def test_spans_end_as_requested() -> None:
     began = (
         (0.0, DriverStarted(2)),
         (0.0, AttemptStarted(0, 1, 0, 0)),
@@ -170,7 +170,7 @@ def test_how_work_ends_when_somebody_ends_it() -> None:
     assert failed.paths[0].ended is None
 
 
-def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
+def test_late_events_of_ended_attempt_change_nothing() -> None:
     timeline = told(
         halving(),
         (0.0, DriverStarted(1)),
@@ -188,7 +188,7 @@ def test_late_messages_of_a_dead_attempt_change_nothing() -> None:
 
 
 @given(ran=runs())
-def test_slots_do_one_thing_at_a_time_for_as_long_as_is_spent(ran: Workers) -> None:
+def test_spans_of_slot_do_not_overlap_and_match_spending(ran: Workers) -> None:
     timeline, spending = timeline_of(ran), Spending()
     for at, event, _ in ran.entries:
         spending.apply(at, event)
@@ -212,7 +212,7 @@ def test_slots_do_one_thing_at_a_time_for_as_long_as_is_spent(ran: Workers) -> N
 
 
 @given(ran=runs())
-def test_trials_climb_rung_by_rung(ran: Workers) -> None:
+def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
     timeline = timeline_of(ran)
     for path in timeline.paths.values():
         assert len(path.arrivals) >= len(path.promotions)
@@ -233,12 +233,15 @@ def test_trials_climb_rung_by_rung(ran: Workers) -> None:
 
 
 @given(ran=runs())
-def test_paths_agree_with_the_ladder_and_the_table(ran: Workers) -> None:
+def test_paths_agree_with_ladder_and_table(ran: Workers) -> None:
     timeline, ladder, table = timeline_of(ran), Ladder(ran.experiment.spec.search), TrialTable(ran.experiment.spec)
     for entry in ran.entries:
         ladder.apply(entry.event, entry.decisions)
         table.apply(*entry)
-    assert {trial: (path.state, path.ended) for trial, path in timeline.paths.items()} == {
+    # The table shows the trials of a paused experiment as paused although they keep their jobs.
+    rests = ran.experiment.state is ExperimentState.PAUSED
+    shown = {TrialState.RUNNING: TrialState.PAUSED} if rests else {}
+    assert {trial: (shown.get(path.state, path.state), path.ended) for trial, path in timeline.paths.items()} == {
         trial: (row.state, row.ended_at) for trial, row in table.rows.items()
     }
     for trial, path in timeline.paths.items():

@@ -1,4 +1,4 @@
-"""The table of trials: against the experiment itself, and against going through the whole log again."""
+"""Tests of the table of trials, against the experiment and against a search of the whole log."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def table_of(spec: ExperimentSpec, entries: list[Entry]) -> TrialTable:
 
 
 @given(ran=runs())
-def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
+def test_table_agrees_with_experiment(ran: Workers) -> None:
     table = table_of(ran.experiment.spec, ran.entries)
     assert list(table.rows) == list(ran.experiment.trials)
     suspended = ran.experiment.state in (ExperimentState.PAUSING, ExperimentState.PAUSED)
@@ -48,7 +48,7 @@ def test_the_table_agrees_with_the_experiment(ran: Workers) -> None:
         assert (row.has_job, row.length) == (trial.state is TrialState.RUNNING, trial.length)
         rests = trial.state is TrialState.RUNNING and ran.experiment.state is ExperimentState.PAUSED
         assert row.state is (TrialState.PAUSED if rests else trial.state)
-        # An attempt that dies while the experiment pauses has a successor that nobody has started yet.
+        # After an attempt that dies while the experiment pauses, the next one has not started yet.
         assert row.attempt == trial.attempt or (suspended and row.attempt == trial.attempt - 1)
         assert (row.hparams, row.seed) == (trial.hparams, trial.seed)
         assert (row.bracket, row.nth) == ran.experiment.search.address(id_)
@@ -73,7 +73,7 @@ def test_last_report_of_a_stopped_trial_counts() -> None:
 
 
 @given(ran=runs(), damages=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 9)), max_size=4))
-def test_best_is_what_a_search_of_the_whole_log_finds(ran: Workers, damages: list[tuple[int, int]]) -> None:
+def test_best_agrees_with_search_of_whole_log(ran: Workers, damages: list[tuple[int, int]]) -> None:
     spec = ran.experiment.spec
     entries = with_damages(ran.entries, damages)
     table, results = TrialTable(spec), Reference(spec)
@@ -93,7 +93,7 @@ def test_best_is_what_a_search_of_the_whole_log_finds(ran: Workers, damages: lis
 
 
 def with_damages(entries: list[Entry], damages: list[tuple[int, int]]) -> list[Entry]:
-    """Return entries among which some checkpoints that were saved before are found damaged."""
+    """Return the entries with additional ones in which saved checkpoints are found damaged."""
     entries = list(entries)
     for place, which in sorted(damages, reverse=True):
         saved = [entry.event for entry in entries[:place] if isinstance(entry.event, CheckpointSaved)]
@@ -105,7 +105,7 @@ def with_damages(entries: list[Entry], damages: list[tuple[int, int]]) -> list[E
 
 
 class Reference:
-    """What is best, from everything that was reported and everything that is there.
+    """Return the best results, from all reports and all existing checkpoints.
 
     Attributes:
         seen: of each trial the best report: metric, length and time.
@@ -170,7 +170,7 @@ class Reference:
 
 
 @given(ran=runs())
-def test_seconds_are_the_sum_of_what_processes_worked(ran: Workers) -> None:
+def test_seconds_are_sum_of_attempts(ran: Workers) -> None:
     table = table_of(ran.experiment.spec, ran.entries)
     seconds = dict.fromkeys(table.rows, 0.0)
     started: dict[int, float] = {}
@@ -254,7 +254,7 @@ def test_best_is_the_best_report_if_no_checkpoint_is_kept_when_trials_end() -> N
     assert (table.rows[0].metric, table.rows[0].metric_length) == (0.1, 1)
 
 
-def test_bigger_is_better_where_the_spec_says_so() -> None:
+def test_larger_metric_is_best_if_spec_says_so() -> None:
     table, row = one_trial(smaller_is_better=False)
     for length, value in enumerate((0.5, 0.9, 0.7), start=1):
         table.apply(float(length), ValidationReported(0, 1, length, {"loss": value}), ())
@@ -262,13 +262,13 @@ def test_bigger_is_better_where_the_spec_says_so() -> None:
     assert row.metrics == {"loss": 0.7}
 
 
-def test_a_report_without_the_metric_is_the_latest_but_not_the_best() -> None:
+def test_report_without_metric_is_latest_but_not_best() -> None:
     table, row = one_trial()
     table.apply(2.0, ValidationReported(0, 1, 3, {"accuracy": 0.5}), ())
     assert (row.length, row.metrics, row.metric) == (3, {"accuracy": 0.5}, None)
 
 
-def test_the_best_checkpoint_is_the_one_where_the_metric_was_best() -> None:
+def test_best_checkpoint_has_best_metric() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.9)):
         table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
@@ -278,7 +278,7 @@ def test_the_best_checkpoint_is_the_one_where_the_metric_was_best() -> None:
     assert row.best_checkpoint == Checkpoint("at-3", 3, 0.2, 2.0)
 
 
-def test_best_checkpoint_is_known_although_checkpoints_arrive_late() -> None:
+def test_best_checkpoint_is_found_if_checkpoints_arrive_late() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
         table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
@@ -288,7 +288,7 @@ def test_best_checkpoint_is_known_although_checkpoints_arrive_late() -> None:
     assert row.best_checkpoint == Checkpoint("at-2", 2, 0.1, 3.0)
 
 
-def test_a_checkpoint_may_be_saved_before_its_metric_is_known() -> None:
+def test_checkpoint_can_be_saved_before_its_metric_is_reported() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.1), (2, 0.9)):
         table.apply(2.0, CheckpointSaved(0, 1, length, f"at-{length}"), ())
@@ -298,7 +298,7 @@ def test_a_checkpoint_may_be_saved_before_its_metric_is_known() -> None:
     assert row.best_checkpoint == Checkpoint("at-1", 1, 0.1, 2.0)
 
 
-def test_what_a_dead_attempt_says_late_changes_nothing_but_its_checkpoint() -> None:
+def test_late_report_of_ended_attempt_is_ignored_but_its_checkpoint_counts() -> None:
     table, row = one_trial()
     table.apply(2.0, AttemptFailed(0, 1, "boom"), (TrainTrial(0, 2, 9, Retried(1, 5)),))
     table.apply(3.0, ValidationReported(0, 1, 3, {"loss": 0.1}), ())
@@ -308,7 +308,7 @@ def test_what_a_dead_attempt_says_late_changes_nothing_but_its_checkpoint() -> N
     assert row.checkpoint == Checkpoint("at-3", 3, None, 3.0)
 
 
-def test_errors_are_kept_word_for_word() -> None:
+def test_errors_are_stored_unchanged() -> None:
     ran = Workers(spec_of(asha(4, max_length=8), max_restarts=1), power_law(1), faults=(1.0, 0.0, 0.0))
     table = table_of(ran.experiment.spec, ran.run())
     errors = [event.error for _, event, _ in ran.entries if isinstance(event, AttemptFailed) and event.trial == 0]
@@ -316,7 +316,7 @@ def test_errors_are_kept_word_for_word() -> None:
     assert table.rows[0].state is TrialState.ERRORED
 
 
-def test_a_trial_that_turns_out_invalid_hands_the_lead_on() -> None:
+def test_invalid_trial_is_no_longer_leader() -> None:
     spec = spec_of(asha(2, method=Method.RANDOM, max_length=8, max_concurrent_trials=2))
     experiment, table = Experiment(spec), TrialTable(spec)
     for event in (

@@ -1,1 +1,1 @@
-"""The Python API: searches from a script or a notebook."""
+"""The Python API: runs experiments from a script or a notebook."""

@@ -1,4 +1,4 @@
-"""How worker processes find training code that is given as a Python callable."""
+"""Makes a Python callable available to worker processes as training code."""
 
 from __future__ import annotations
 
@@ -18,44 +18,49 @@ from ashwood.trial.guard import changed_names, read_source
 from ashwood.trial.sharing import make_shared
 
 _LARGE = 50_000_000
-"""Bytes of a pickled callable from which on a warning is given."""
+"""Largest size in bytes of a pickled callable without a warning."""
 
 
 def entrypoint_of(train: Callable[..., Any], functions: Path, notes: list[str]) -> Entrypoint:
-    """Return how worker processes find a callable.
+    """Return the entrypoint by which worker processes load a callable.
 
-    What a module, or the script that is run, has under a name is imported there. Anything else is pickled: closures,
-    methods of objects, callable objects, `functools.partial` and functions of notebooks.
+    A callable that has a name in a module, or in the script that runs, is imported by that name.  Anything else is
+    pickled: closures, methods of objects, callable objects, `functools.partial`, and functions of notebooks.
+
+    Args:
+        train: the callable.
+        functions: directory for pickled callables.
+        notes: list to which warnings for the user are added.
     """
     reference = _reference(train)
     return _pickled(train, functions, notes) if reference is None else Entrypoint(*reference)
 
 
 def _reference(thing: Any) -> tuple[EntrypointKind, str] | None:
-    """Return how a worker can find a class or a callable by name, or None if it cannot."""
+    """Return the kind and the name by which a worker can import a class or a callable, or None if it cannot."""
     name, module = getattr(thing, "__qualname__", None), sys.modules.get(getattr(thing, "__module__", None) or "")
     if not isinstance(name, str) or module is None or not _has(module, name, thing):
         return None
     if module is not sys.modules["__main__"]:
         return EntrypointKind.FUNCTION, f"{module.__name__}:{name}"
-    place = running_script()
-    if place is None:
+    script = running_script()
+    if script is None:
         return None
-    kind, where = place
-    return kind, f"{where}:{name}"
+    kind, location = script
+    return kind, f"{location}:{name}"
 
 
 def _has(module: ModuleType, name: str, thing: Any) -> bool:
-    """Return whether a module has a thing under a dotted name."""
+    """Return whether a module has ``thing`` under a dotted name."""
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    # Each look at a class method makes a new object, which equals the others.
+    # Each access to a class method creates a new object, so these are compared by equality.
     return found is thing or (found is not None and isinstance(thing, MethodType) and found == thing)
 
 
 def running_script() -> tuple[EntrypointKind, str] | None:
-    """Return how workers import the program that runs: as a module or as a script; None if it has no file."""
+    """Return how workers import the running program, as a module or as a script, or None if it has no file."""
     main = sys.modules["__main__"]
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if file is None or not Path(file).is_file():
@@ -67,32 +72,40 @@ def running_script() -> tuple[EntrypointKind, str] | None:
 
 
 def arguments() -> tuple[str, ...]:
-    """Return the arguments of the program that runs, or nothing if it has no file: then they are not the user's."""
+    """Return the arguments of the running program, or an empty tuple if it has no file.
+
+    Without a file, for example in a notebook, the arguments are those of the interpreter, not of the user.
+    """
     return tuple(sys.argv) if running_script() is not None else ()
 
 
 def refuse_while_imported(action: str, function: str) -> None:
-    """Raise an error if a worker process imports the program that runs.
+    """Raise an error if this process is a worker that imports the user's script.
+
+    Without this check, a script that starts a search at its top level would start another search in each worker.
 
     Args:
-        action: what the program does, for the message.
-        function: the function of `ashwood` that it calls.
+        action: what the script does, for the message.
+        function: name of the function of `ashwood` that the script calls.
 
     Raises:
-        TrainingCodeError: a worker imports it.
+        TrainingCodeError: this process is a worker that imports the script.
     """
     if script := os.environ.get(IMPORTING):
         raise TrainingCodeError(
-            f"{script} {action} when it is imported, as worker processes do to find its training function: "
-            f'put the call of ashwood.{function}() under if __name__ == "__main__":'
+            f"{script} {action} when it is imported, and worker processes import it to load its training function. "
+            f'Put the call of ashwood.{function}() under if __name__ == "__main__":'
         )
 
 
 def share_main() -> None:
-    """Make the script that runs known under its own name: objects that workers pickle name their classes by it."""
+    """Register the running script under the module name that it has in workers.
+
+    Workers import the script under that name, and objects that they pickle refer to their classes by it.
+    """
     if (script := running_script()) is not None:
-        kind, where = script
-        name = where if kind is EntrypointKind.FUNCTION else module_name(Path(where))
+        kind, location = script
+        name = location if kind is EntrypointKind.FUNCTION else module_name(Path(location))
         sys.modules.setdefault(name, sys.modules["__main__"])
 
 
@@ -104,13 +117,13 @@ def _pickled(train: Callable[..., Any], functions: Path, notes: list[str]) -> En
         content = _pickle(train)
     except Exception as error:
         raise TrainingCodeError(
-            f"{name!r} can't be sent to worker processes ({type(error).__name__}: {error}); make it a function of a "
-            "module, and load in it what it needs"
+            f"cannot pickle {name!r} for worker processes ({type(error).__name__}: {error}). Define it as a function "
+            "of a module, and create the objects that it needs inside the function"
         ) from error
     if len(content) > _LARGE:
         notes.append(
-            f"{name!r} carries {len(content) / 1e6:.0f} MB of data along, which each worker process loads: pass the "
-            "path of a file as data=, and load it in the training code"
+            f"{name!r} is pickled with {len(content) / 1e6:.0f} MB of data, which each worker process loads. Pass the "
+            "path of a file as data= instead, and load the file in the training code"
         )
     make_shared(functions)
     path = functions / f"{name.strip('<>')}-{hashlib.sha256(content).hexdigest()[:16]}.pkl"
@@ -119,10 +132,10 @@ def _pickled(train: Callable[..., Any], functions: Path, notes: list[str]) -> En
 
 
 def _pickle(train: Callable[..., Any]) -> bytes:
-    """Return a callable as bytes. Classes and functions of the script are named in it, not copied.
+    """Return a pickled callable.  Classes and functions of the script are pickled by name, not by value.
 
-    A copied class would be another class than the one that workers import from the script, and what they pickle of
-    it could not be loaded.
+    A class that is pickled by value becomes a new class in each worker.  It would differ from the class that workers
+    import from the script, and objects of it that workers pickle could not be loaded.
     """
     import io
 
@@ -142,14 +155,14 @@ def _pickle(train: Callable[..., Any]) -> bytes:
 
 
 def name_of(train: Callable[..., Any]) -> str:
-    """Return a name for a callable: its own, that of the function of a partial, or that of the class of an object."""
+    """Return the name of a callable, of the function in a partial, or of the class of a callable object."""
     if isinstance(train, partial):
         return name_of(train.func)
     return getattr(train, "__name__", None) or type(train).__name__
 
 
 def changed_under_guard(train: Callable[..., Any]) -> Sequence[str]:
-    """Return a warning if training code of the script uses names that the script changes under its main guard."""
+    """Return warnings about names that the training code uses and the script changes under its main guard."""
     file = getattr(sys.modules["__main__"], "__file__", None)
     function = function_of(train)
     if file is None or not isinstance(function, FunctionType) or function.__module__ != "__main__":
@@ -160,7 +173,7 @@ def changed_under_guard(train: Callable[..., Any]) -> Sequence[str]:
     names, verb = " and ".join(changed), "are" if len(changed) > 1 else "is"
     return [
         f'{names} {verb} changed under if __name__ == "__main__" in {Path(file).name}. Worker processes do not run '
-        "that part, so training code sees the value from before: pass it as data= and read trial.data"
+        "that part, so training code sees the value before the change. Pass the value as data= and read trial.data"
     ]
 
 
@@ -171,33 +184,38 @@ def _names_in(code: CodeType) -> set[str]:
 
 
 def check_signature(train: Callable[..., Any], hparams: Mapping[str, Any] | None = None) -> None:
-    """Make sure that a callable can be called with a trial.
+    """Check that a callable can be called with a trial.
+
+    Args:
+        train: the callable.
+        hparams: hyperparameters, to recognize a function that takes them as arguments.
 
     Raises:
-        TrainingCodeError: it cannot.
+        TrainingCodeError: ``train`` is not callable, or does not take one argument.
     """
     if not callable(train):
         raise TrainingCodeError(f"train must be a function that takes a trial, not {train!r}")
     try:
         signature = inspect.signature(train)
-    except (ValueError, TypeError):  # A callable of C may have none.
+    except (ValueError, TypeError):  # Some callables that are written in C have no signature.
         return
     first = next(iter(signature.parameters), None)
     if first is not None and first in (hparams or {}) and first != "trial":
         raise TrainingCodeError(
-            f"{name_of(train)}{signature} is called with the trial, not with hyperparameters: make it "
+            f"{name_of(train)}{signature} is called with the trial, not with hyperparameters. Change it to "
             f"{name_of(train)}(trial), and read trial.hparams.{first}"
         )
     try:
         signature.bind(None)
     except TypeError:
         raise TrainingCodeError(
-            f"{name_of(train)}{signature} must take one argument, the trial; give others with functools.partial"
+            f"{name_of(train)}{signature} must take one argument, the trial. Bind other arguments with "
+            "functools.partial"
         ) from None
 
 
 def workdir_of(train: Callable[..., Any] | str) -> Path:
-    """Return where the training code runs: the directory that its module is imported from."""
+    """Return the work directory of training code: the directory from which its module is imported."""
     if isinstance(train, str):
         return Path.cwd()
     owner: Any = train
@@ -212,6 +230,6 @@ def workdir_of(train: Callable[..., Any] | str) -> Path:
         file = getattr(sys.modules[name], "__file__", None)
     if file is None:
         return Path.cwd()
-    # A module of a package is imported from the directory that the package lies in.
+    # A module of a package is imported from the directory that contains the top-level package.
     levels = name.count(".") + (Path(file).name == "__init__.py")
     return Path(file).absolute().parents[levels]

@@ -1,4 +1,4 @@
-"""Checking training code from a script or a unit test."""
+"""Checks training code from a script or a unit test."""
 
 from __future__ import annotations
 
@@ -37,32 +37,34 @@ def check(
     share: bool = False,
     **fields: Any,
 ) -> CheckResult:
-    """Train one trial with and without pauses, and tell whether it reports the same.
+    """Check that training code restores all of its state from checkpoints.
 
-    The trial trains straight through, with a pause and a fresh process after each of up to four stretches, and straight
-    through with another seed.  In a unit test::
+    One trial is trained three times: without pauses, with up to three pauses after each of which a new process
+    resumes from a checkpoint, and without pauses but with another seed.  The check compares the reported metrics.
+    In a unit test::
 
         def test_training_restores_all_of_its_state():
             result = ashwood.check(train, hparams={"lr": 0.1}, length={"epochs": 4})
             assert result.ok, result
 
     Args:
-        train: the training code: a callable that takes a `Trial`, or what ``entrypoint`` takes in a file.
-        hparams: hyperparameters; of ranges, a value is drawn.
+        train: the training code: a callable that takes a `Trial`, or a string as for ``entrypoint`` in a file.
+        hparams: hyperparameters; for a range, a value is drawn.
         length: total length to train to, as ``max_length`` in a file.
-        metric: the metric that the search would compare; by default, any.
-        data: handed to the training code as ``trial.data``.
-        seed: fixes the trial's seed, and what is drawn.
-        share: use a GPU also if another run has reserved it; otherwise wait for a free one.
+        metric: name of the metric that a search would compare; by default, any metric counts.
+        data: value of ``trial.data`` in the training code.
+        seed: seed for the hyperparameters that are drawn and for the trial.
+        share: whether to use a GPU that another driver has reserved; by default, wait for a free one.
         fields: other fields of an experiment file, such as ``records_per_epoch=1000``.
 
     Returns:
-        The verdict, all metrics, and hints at what is not restored.  A trial that fails has the verdict ``FAILED``.
+        The verdict, all metrics, and hints about state that is not restored.  If the trial fails, the verdict is
+        ``FAILED``.
 
     Raises:
-        ConfigError: the description is wrong; says everything that is.
-        TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
-        AshwoodError: no hyperparameters were found that the training code accepts.
+        ConfigError: the description is invalid; the message lists all problems.
+        TrainingCodeError: the training code cannot be loaded by worker processes, or does not take a trial.
+        AshwoodError: the training code declared all drawn hyperparameters invalid.
     """
     refuse_while_imported("checks its training code", "check")
     share_main()

@@ -1,4 +1,4 @@
-"""The search from a script or a notebook: the same experiments as the command line's, the same record."""
+"""Runs experiments from a script or a notebook; they are the same experiments as those of the command line."""
 
 from __future__ import annotations
 
@@ -60,18 +60,21 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.05
 
 BackendLike: TypeAlias = Literal["local", "ray"] | Mapping[str, Any]
-"""``"ray"``, or ``{"type": "ray", "address": "10.0.0.1:6379"}`` and whatever else a file may say of the cluster."""
+"""``"local"``, ``"ray"``, or the ``backend`` section of a file as a mapping.
+
+For example ``{"type": "ray", "address": "10.0.0.1:6379"}``.
+"""
 
 
 class BestCheckpoint(NamedTuple):
     """The best checkpoint of an experiment.
 
     Attributes:
-        directory: where it is on this machine.
-        metric: the searcher's metric at its length.
-        length: total training of the checkpoint, in the experiment's unit.
-        trial: the number of its trial.
-        hparams: the hyperparameters of its trial.
+        directory: directory of the checkpoint on this machine.
+        metric: value of the searcher's metric at this checkpoint.
+        length: total training up to the checkpoint, in the unit of ``max_length``.
+        trial: ID of its trial.
+        hparams: hyperparameters of its trial.
     """
 
     directory: Path
@@ -82,7 +85,7 @@ class BestCheckpoint(NamedTuple):
 
 
 class _Quiet(Reporter):
-    """Shows nothing, but warns if the run does not start as expected, for example because it waits for GPUs."""
+    """A run observer that shows nothing, except for warnings before trials run, for example that it waits for GPUs."""
 
     def warn(self, message: str) -> None:
         if not self.running:
@@ -90,15 +93,28 @@ class _Quiet(Reporter):
 
 
 class Experiment:
-    """An experiment of a home, read from its record whenever it is asked.
+    """An experiment of a home.
+
+    `run`, `create` and `open_experiment` return one.  Each property and method reads the event log again, so the
+    results are up to date while the experiment runs in another process::
+
+        experiment = ashwood.open_experiment(3)
+        print(experiment.state, experiment.best_trial)
+        experiment.figures.learning_curves().show()
 
     Attributes:
-        id: its number.
-        spec: what it is.
+        id: ID of the experiment.
+        spec: complete description of the experiment.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId, address: str | None = None) -> None:
-        """Read an experiment of a home; ``address`` is the home as ``--home`` takes it, or None for the default."""
+        """Open an experiment of a home; use `open_experiment` instead.
+
+        Args:
+            home: the home of the experiment.
+            experiment: ID of the experiment.
+            address: the home as ``--home`` takes it, or None for the default home.
+        """
         self._home = home
         self._address = address
         self.id = experiment
@@ -108,24 +124,34 @@ class Experiment:
 
     @property
     def state(self) -> ExperimentState:
-        """Where it stands."""
+        """State of the experiment, for example ``running``, ``paused`` or ``completed``."""
         return self._home.store.record(self.id).state
 
     @property
     def best_trial(self) -> TrialRow | None:
-        """The trial with the best result, or None if no trial has reported a number yet.
+        """The trial with the best result, or None if no trial has reported a finite metric yet.
 
-        If the experiment saves checkpoints, that is the trial of the best checkpoint; its ``metric`` is that of the
-        checkpoint, and its ``seen`` is the best metric that it reported.
+        If the experiment saves checkpoints, this is the trial of the best checkpoint.  Then its ``metric`` is that of
+        the checkpoint, and its ``seen`` is the best metric that the trial has reported.
         """
         _, table = read_trials(self._home, self.id)
         return table.leader
 
     def trials(self) -> pd.DataFrame:
-        """One row a trial: its state, lengths, metrics, and a column ``hparams.NAME`` for each hyperparameter.
+        """Return a data frame with one row for each trial: its state, lengths, metrics and hyperparameters.
 
-        ``best.NAME`` is the searcher's metric of the best result, which is that of ``checkpoint`` if the experiment
-        saves checkpoints; ``seen.NAME`` is the best report; ``last.NAME`` is the last report of each metric.
+        For a metric or hyperparameter ``NAME``, the columns are:
+
+        - ``hparams.NAME``: value of the hyperparameter.
+        - ``best.NAME``: the searcher's metric of the trial's best result.  If the experiment saves checkpoints, that is
+          the metric of the checkpoint in the column ``checkpoint``.
+        - ``seen.NAME``: the best value of the searcher's metric that the trial has reported.
+        - ``last.NAME``: the last reported value of the metric.
+
+        Example::
+
+            trials = experiment.trials()
+            print(trials.sort_values("best.loss").head())
 
         Raises:
             AshwoodError: pandas is not installed.
@@ -134,7 +160,9 @@ class Experiment:
         return make_frame(trial_records(table, self.spec.metric, self._home.storage(self.id, self.spec).locate))
 
     def reports(self) -> pd.DataFrame:
-        """Return one row for each report, in the order in which they arrived: trial, length, attempt, time, metrics.
+        """Return a data frame with one row for each report: its trial, length, attempt, time and metrics.
+
+        Reports are in the order in which they arrived.
 
         Raises:
             AshwoodError: pandas is not installed.
@@ -142,13 +170,16 @@ class Experiment:
         return make_frame(report_records(entry for _, entry in self._home.store.log(self.id).read()))
 
     def best_checkpoint(self) -> BestCheckpoint:
-        """Return the kept checkpoint with the best value of the searcher's metric.
+        """Return the checkpoint with the best value of the searcher's metric.
 
-        A checkpoint at a URL is downloaded to a temporary directory, which the caller may remove.
+        A checkpoint at a URL is downloaded to a temporary directory, which the caller may delete.  Example::
+
+            best = experiment.best_checkpoint()
+            model.load(best.directory / "model.pt")
 
         Raises:
-            NotFound: no checkpoint with a metric is kept.
-            CheckpointError: it is damaged, or cannot be read.
+            NotFound: there is no checkpoint with a value of the metric.
+            CheckpointError: the checkpoint is damaged, or cannot be read.
         """
         _, table = read_trials(self._home, self.id)
         row = table.leader
@@ -165,15 +196,19 @@ class Experiment:
 
     @property
     def figures(self) -> Figures:
-        """Its figures: ``experiment.figures.timeline()`` is a Plotly figure."""
+        """Figures of the experiment; for example, ``experiment.figures.timeline()`` returns a Plotly figure."""
         log = self._home.store.log(self.id)
         return Figures(self.spec, lambda: (entry for _, entry in log.read()))
 
     def report(self, out: str | os.PathLike[str]) -> None:
-        """Write a report to send to a colleague: ``report.html``; or ``.pdf`` or ``.png``, where there is a browser.
+        """Write a report of the experiment to one file, for example to send it to a colleague.
+
+        Args:
+            out: path of the file.  Its suffix is the format: ``.html``, ``.pdf`` or ``.png``.  PDF and PNG need a
+                browser on this machine.
 
         Raises:
-            AshwoodError: it can't be written; or a library, or the browser that it takes, is missing.
+            AshwoodError: the file cannot be written, or a package or the browser is missing.
         """
         from ashwood.cli.report import write_report
 
@@ -190,21 +225,21 @@ class Experiment:
         retry_failed: bool = False,
         share: bool = False,
     ) -> Experiment:
-        """Continue to the end and return the experiment itself.
+        """Continue the experiment until it ends, and return it.
 
         Args:
-            workers: slots to use, as with `run`.
+            workers: number of slots to use, as for `run`.
             backend: where trials run this time; by default, as recorded when the experiment was created.
-            progress: whether to show how it goes.
-            train: corrected training code, which it has from now on.
-            workdir: where its training code is now, if that was moved.
-            retry_failed: whether to retry trials that failed, from their latest checkpoints. It also continues an
+            progress: whether to show the progress.
+            train: corrected training code, which replaces the recorded one.
+            workdir: new directory of the training code, if it was moved.
+            retry_failed: whether to retry failed trials from their latest checkpoints.  This also continues an
                 experiment that has ended.
-            share: use GPUs also if another driver has reserved them, as with `run`.
+            share: whether to use GPUs that other drivers have reserved, as for `run`.
 
         Raises:
-            ConfigError: that is no backend.
-            AshwoodError: it could not be run, or its trials failed; ``experiment`` of the error is this experiment.
+            ConfigError: ``backend`` is invalid.
+            AshwoodError: the experiment could not be run, or it failed; the error's ``experiment`` is this experiment.
         """
         cluster: Cluster = "recorded" if backend is None else parse_backend(backend) or "local"
         try:
@@ -225,23 +260,32 @@ class Experiment:
         return self
 
     def start(self, *, workers: int | None = None, share: bool = False) -> Experiment:
-        """Continue in a process of its own, and return as soon as it runs; `wait` waits for its end.
+        """Continue the experiment in another process, and return when it runs.
+
+        Example::
+
+            experiment.start()
+            state = experiment.wait()
 
         Args:
-            workers: slots to use, as with `run`.
-            share: use GPUs also if another driver has reserved them, as with `run`.
+            workers: number of slots to use, as for `run`.
+            share: whether to use GPUs that other drivers have reserved, as for `run`.
 
         Raises:
-            RequestRefused: it runs already, or has ended.
-            AshwoodError: it could not be run.
+            RequestRefused: the experiment is already running, or has ended.
+            AshwoodError: the experiment could not be run.
         """
-        from ashwood.cli.activate import start_driver  # It starts a command, so it needs much.
+        from ashwood.cli.activate import start_driver  # This imports the command line, which takes time.
 
         self._driver, _ = start_driver(self._address, self.id, workers=workers, where=BackendOptions(), share=share)
         return self
 
     def wait(self, timeout: float | None = None) -> ExperimentState:
-        """Return the state in which the driver leaves the experiment, or its state after ``timeout`` seconds."""
+        """Wait until no driver runs the experiment, and return its state.
+
+        Args:
+            timeout: maximum number of seconds to wait; by default, there is no limit.
+        """
         if self._driver is not None:
             with suppress(subprocess.TimeoutExpired):
                 self._driver.wait(timeout)
@@ -276,55 +320,55 @@ class Experiment:
         failed = state is ExperimentState.ERRORED
         message = f"experiment {self.id} {'failed' if failed else 'paused'}: {reporter.why_it_ended}"
         if not failed:
-            message += "; correct that, then resume it"
-        # Progress shows each failure when it happens.
+            message += ". Fix the cause, then continue with experiment.resume()"
+        # If progress is shown, it includes each failure.
         raise AshwoodError(message if progress else message + self._last_failure())
 
     def _last_failure(self) -> str:
-        """Return what the last attempt that failed said, with the traceback of the training code."""
+        """Return a paragraph for a message: the error of the last failed attempt, with its traceback."""
         failures = (e.event for _, e in self._home.store.log(self.id).read() if isinstance(e.event, AttemptFailed))
         last = deque(failures, maxlen=1)
-        return f"\n\nThe last failure was that of trial {last[0].trial}:\n{last[0].error}" if last else ""
+        return f"\n\nLast failure, of trial {last[0].trial}:\n{last[0].error}" if last else ""
 
-    # -- steering: from another thread or process, or while it does not run ------------------------
+    # -- requests: from another thread or process, or while the experiment does not run ------------
 
     def pause(self) -> None:
-        """Let running trials save a checkpoint and release their workers; `resume` continues.
+        """Pause the experiment: running trials save a checkpoint and release their workers.  `resume` continues it.
 
         Raises:
-            RequestRefused: it has ended.
+            RequestRefused: the experiment has ended.
         """
         ask(self._home, self.id, PauseRequested())
 
     def cancel(self) -> None:
-        """End it for good; running trials save a checkpoint first.
+        """End the experiment for good; running trials save a checkpoint first.
 
         Raises:
-            RequestRefused: it has ended.
+            RequestRefused: the experiment has already ended.
         """
         ask(self._home, self.id, CancelRequested())
 
     def kill(self) -> None:
-        """End it for good, at once.
+        """End the experiment for good and at once; running trials save no checkpoint.
 
         Raises:
-            RequestRefused: it has ended.
+            RequestRefused: the experiment has already ended.
         """
         ask(self._home, self.id, KillRequested())
 
     def kill_trial(self, trial: TrialId) -> None:
-        """End a trial for good, at once; it counts as the worst in its rung.
+        """End a trial for good and at once; it counts as the worst in its rung.
 
         Raises:
-            RequestRefused: there is no such trial, or it has ended.
+            RequestRefused: the trial does not exist, or has already ended.
         """
         ask(self._home, self.id, TrialKillRequested(trial))
 
     def stop_trial(self, trial: TrialId) -> None:
-        """End a trial where it is; its results stand.
+        """Stop a trial early; its results so far still count.
 
         Raises:
-            RequestRefused: there is no such trial, or it has ended.
+            RequestRefused: the trial does not exist, or has already ended.
         """
         ask(self._home, self.id, TrialStopRequested(trial))
 
@@ -336,17 +380,21 @@ class Experiment:
         max_invalid_trials: int | None = None,
         stop_when: StopWhen | None = None,
     ) -> None:
-        """Change settings, also while it runs; None leaves one as it is.
+        """Change settings of the experiment, also while it runs.  Settings that are None are not changed.
+
+        Example::
+
+            experiment.set(max_trials=200, stop_when={"max_time": "2h"})
 
         Args:
-            max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-            max_trials: how many trials to create in all.
-            max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid.
-            stop_when: the bounds that hold from now on, instead of those before; ``{}``: none.
+            max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
+            max_trials: total number of trials to create.
+            max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses.
+            stop_when: new bounds, which replace all earlier ones; ``{}`` removes them.
 
         Raises:
-            ConfigError: a bound is no number or duration.
-            RequestRefused: it has ended, or so few trials would be fewer than there are.
+            ConfigError: ``stop_when`` has an unknown bound or an invalid value.
+            RequestRefused: the experiment has ended, or ``max_trials`` is less than the number of trials so far.
         """
         numbers = {
             "max_concurrent_trials": max_concurrent_trials,
@@ -375,13 +423,18 @@ def create(
     backend: BackendLike | None = None,
     **fields: Any,
 ) -> Experiment:
-    """Record an experiment without running it: ``create(train, …).start()`` runs it in the background.
+    """Create an experiment without running it.
+
+    To run it in the background::
+
+        experiment = ashwood.create(train, hparams=hparams, searcher=searcher)
+        experiment.start()
 
     The arguments are those of `run`.
 
     Raises:
-        ConfigError: the description is wrong; says everything that is.
-        TrainingCodeError: the training code cannot be sent to workers, or takes no trial.
+        ConfigError: the description is invalid; the message lists all problems.
+        TrainingCodeError: the training code cannot be loaded by worker processes, or does not take a trial.
     """
     return _create(
         lambda _: None,
@@ -410,7 +463,7 @@ def _create(
     backend: BackendLike | None,
     fields: Mapping[str, Any],
 ) -> Experiment:
-    """Record an experiment, unless ``check`` raises an exception for it."""
+    """Create an experiment, unless ``check`` raises an exception for it."""
     refuse_while_imported("starts a search", "run")
     share_main()
     notes: list[str] = []
@@ -457,27 +510,43 @@ def run(
     share: bool = False,
     **fields: Any,
 ) -> Experiment:
-    """Run an experiment to its end and return it.
+    """Create an experiment, run it to its end, and return it.
+
+    Example::
+
+        def train(trial):
+            for step in trial.steps():
+                trial.report(loss=(trial.hparams.x - 0.3) ** 2 + 1 / (step + 1))
+
+        if __name__ == "__main__":
+            experiment = ashwood.run(
+                train,
+                hparams={"x": ashwood.Double(0.0, 1.0)},
+                searcher=ashwood.AdaptiveASHA(metric="loss", max_length=16, max_trials=20),
+            )
+            print(experiment.best_trial)
 
     Args:
-        train: the training code: a callable that takes a `Trial`, or what ``entrypoint`` takes in a file.
-        hparams: hyperparameters and their ranges, nested as you like; plain values are constants.
-        searcher: `AdaptiveASHA` or another searcher, or the ``searcher`` section of a file.
-        name: for people; the function's name if None.
-        data: handed to the training code as ``trial.data``.
-        seed: fixes every random draw of the search; drawn and recorded if None.
-        home: directory of experiments; by default, ``ASHWOOD_HOME`` or ``.ashwood``.
-        workers: slots to use; by default, all GPUs, or all cores if there are none; on a cluster, all that it has.
-        backend: where trials run: on this machine, or ``"ray"``, or a map as in a file.
-        progress: whether to show how it goes; if not, warnings go to `warnings`.
-        share: use all GPUs of this machine also if other drivers have reserved some of them; by default, take the free
-            ones, or wait for one.
+        train: the training code: a callable that takes a `Trial`, or a string as for ``entrypoint`` in a file.
+        hparams: hyperparameters and their ranges; they may be nested, and plain values are constants.
+        searcher: `AdaptiveASHA` or another searcher, or the ``searcher`` section of a file as a mapping.
+        name: name of the experiment; by default, that of the function.
+        data: value of ``trial.data`` in the training code.
+        seed: seed for all random draws of the search; by default, a random seed, which is recorded.
+        home: directory or database of experiments; by default, ``ASHWOOD_HOME`` or ``.ashwood``.
+        workers: number of slots to use; by default, all GPUs, or all cores if there are no GPUs.  On a cluster, all
+            slots of the cluster.
+        backend: where trials run: ``"local"`` (the default), ``"ray"``, or the ``backend`` section of a file as a
+            mapping.
+        progress: whether to show the progress; otherwise, warnings are issued with `warnings.warn`.
+        share: whether to use GPUs of this machine that other drivers have reserved; by default, only free GPUs are
+            used, and `run` waits if there are none.
         fields: other fields of an experiment file, such as ``max_restarts=0`` or ``labels=["try"]``.
 
     Raises:
-        ConfigError: the description is wrong; says everything that is.
-        AshwoodError: the experiment could not be run, or its trials failed; or a disk is full.  ``experiment`` of the
-            error is the experiment if there is one already.
+        ConfigError: the description is invalid; the message lists all problems.
+        AshwoodError: the experiment could not be run, or it failed.  The error's ``experiment`` is the experiment, or
+            None if it was not created.
     """
     experiment = _create(
         partial(check_room, workers=workers),
@@ -495,10 +564,19 @@ def run(
 
 
 def open_experiment(experiment: ExperimentId, *, home: str | os.PathLike[str] | None = None) -> Experiment:
-    """An experiment that is recorded already.
+    """Return an experiment that already exists, for example to read its results or to resume it.
+
+    Example::
+
+        experiment = ashwood.open_experiment(3)
+        print(experiment.best_trial)
+
+    Args:
+        experiment: ID of the experiment, as ``ashwood list`` shows it.
+        home: directory or database of experiments; by default, ``ASHWOOD_HOME`` or ``.ashwood``.
 
     Raises:
-        NotFound: there is none of that number.
+        NotFound: there is no experiment with that ID.
     """
     share_main()
     opened = open_home(home)

@@ -1,4 +1,4 @@
-"""Searchers of the Python API: the ``searcher`` section of an experiment file as classes."""
+"""Searchers of the Python API; each class is a ``searcher`` section of an experiment file."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 LengthLike: TypeAlias = int | Mapping[Literal["batches", "records", "epochs"], int]
-"""``{"epochs": 27}``, or a bare number of whatever the training code counts."""
+"""A length, such as ``{"epochs": 27}``, or a plain number of steps of the training code."""
 
 StopWhen: TypeAlias = Mapping[Literal["metric_at", "max_time"], float | str]
-"""``{"metric_at": 0.98, "max_time": "2h"}``, or one of them; a time is in seconds, or text."""
+"""Bounds at which the search stops, such as ``{"metric_at": 0.98, "max_time": "2h"}``; a plain number means seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Searcher:
-    """What all searchers have.
+    """Base class of all searchers, with the settings that they have in common.
 
     Attributes:
         metric: name of the metric that the search compares, as training code reports it.
-        max_length: how long the best trials train, ``{"epochs": 27}`` or a number of steps.
-        smaller_is_better: whether a smaller metric is better; default: it is, with a warning if its name says not.
-        stop_when: when to stop the search, ``{"metric_at": 0.98, "max_time": "2h"}``.
-        source_trial_id: ``"EXPERIMENT/TRIAL"``: every trial starts from the latest checkpoint of that trial.
-        source_checkpoint_uuid: directory or URL of a checkpoint that every trial starts from.
+        max_length: total length to which the best trials train: ``{"epochs": 27}``, or a number of steps.
+        smaller_is_better: whether a smaller metric is better.  The default is True, with a warning if the name of the
+            metric suggests the opposite.
+        stop_when: bounds at which the search stops, such as ``{"metric_at": 0.98, "max_time": "2h"}``.
+        source_trial_id: ``"EXPERIMENT/TRIAL"``; all trials start from the latest checkpoint of that trial.
+        source_checkpoint_uuid: directory or URL of a checkpoint from which all trials start.
     """
 
     name: ClassVar[str]
@@ -36,7 +37,7 @@ class Searcher:
     source_checkpoint_uuid: str | None = None
 
     def to_config(self) -> dict[str, Any]:
-        """Return the ``searcher`` section of the experiment file that says the same."""
+        """Return the equivalent ``searcher`` section of an experiment file."""
         settings = {key: value for key, value in asdict(self).items() if value is not None}
         return {"name": self.name, **settings}
 
@@ -48,21 +49,26 @@ class _ManyTrials(Searcher):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveASHA(_ManyTrials):
-    """Several brackets of asynchronous successive halving, from aggressive to conservative.
+    """Adaptive ASHA: several brackets of asynchronous successive halving, from aggressive to conservative.
 
-    See `Searcher` for what all searchers have.
+    Example::
+
+        ashwood.AdaptiveASHA(metric="validation_loss", max_length={"epochs": 27}, max_trials=100)
+
+    `Searcher` documents the settings that all searchers have.
 
     Attributes:
-        max_trials: how many trials to create in all.
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        mode: how early trials are stopped: ``aggressive``, ``standard``, ``conservative``, or ``auto``: one bracket
-            with every rung, which skips rungs that mislead.
-        divisor: one trial in ``divisor`` is promoted at each rung; by default 4, with ``mode="auto"`` 2.5.
-        max_rungs: maximum number of rungs of a bracket; by default 5, with ``mode="auto"`` 7.
-        sampler: how hyperparameters are drawn: ``random``, or ``density``: three in four where good trials have been;
-            by default ``random``, with ``mode="auto"`` ``density``.
+        max_trials: total number of trials to create.
+        max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
+        mode: how early trials are stopped: ``aggressive``, ``standard`` or ``conservative``.  With ``auto`` there is
+            one bracket with all rungs, and rungs that do not predict which trials are good are skipped.
+        divisor: one of ``divisor`` trials is promoted at each rung; by default 4, or 2.5 with ``mode="auto"``.
+        max_rungs: maximum number of rungs of a bracket; by default 5, or 7 with ``mode="auto"``.
+        sampler: how hyperparameters are drawn: ``random``, or ``density``, which draws three of four trials near the
+            values of good ones.  The default is ``random``, or ``density`` with ``mode="auto"``.
         bracket_rungs: number of rungs of each bracket, instead of ``mode``.
-        stop_once: whether a trial is judged once at each rung, and trains on or stops for good; no trial pauses.
+        stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
+            is paused.
     """
 
     name: ClassVar[str] = "adaptive_asha"
@@ -78,17 +84,22 @@ class AdaptiveASHA(_ManyTrials):
 
 @dataclass(frozen=True, kw_only=True)
 class AsyncHalving(_ManyTrials):
-    """One bracket of asynchronous successive halving.
+    """One bracket of asynchronous successive halving (ASHA).
 
-    See `Searcher` for what all searchers have.
+    Example::
+
+        ashwood.AsyncHalving(metric="validation_loss", max_length={"epochs": 27}, max_trials=100)
+
+    `Searcher` documents the settings that all searchers have.
 
     Attributes:
-        max_trials: how many trials to create in all.
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        num_rungs: number of rungs; by default, at most 5.
-        divisor: one trial in so many is promoted at each rung.
+        max_trials: total number of trials to create.
+        max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
+        num_rungs: number of rungs; by default, at most 5, and fewer if ``max_length`` is short.
+        divisor: one of ``divisor`` trials is promoted at each rung.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
-        stop_once: whether a trial is judged once at each rung, and trains on or stops for good; no trial pauses.
+        stop_once: whether a trial is judged once at each rung and then either continues or stops for good.  No trial
+            is paused.
     """
 
     name: ClassVar[str] = "async_halving"
@@ -104,13 +115,17 @@ class AsyncHalving(_ManyTrials):
 class SyncHalving(_ManyTrials):
     """One bracket of synchronous successive halving.
 
-    See `Searcher` for what all searchers have.
+    Example::
+
+        ashwood.SyncHalving(metric="validation_loss", max_length={"epochs": 27}, max_trials=64)
+
+    `Searcher` documents the settings that all searchers have.
 
     Attributes:
-        max_trials: how many trials to create in all.
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
-        num_rungs: number of rungs; by default, at most 5.
-        divisor: one trial in so many is promoted at each rung.
+        max_trials: total number of trials to create.
+        max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
+        num_rungs: number of rungs; by default, at most 5, and fewer if ``max_length`` is short.
+        divisor: one of ``divisor`` trials is promoted at each rung.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
     """
 
@@ -124,13 +139,17 @@ class SyncHalving(_ManyTrials):
 
 @dataclass(frozen=True, kw_only=True)
 class RandomSearch(_ManyTrials):
-    """Every trial trains to the end.
+    """Random search: every trial trains to ``max_length``.
 
-    See `Searcher` for what all searchers have.
+    Example::
+
+        ashwood.RandomSearch(metric="validation_loss", max_length={"epochs": 27}, max_trials=20)
+
+    `Searcher` documents the settings that all searchers have.
 
     Attributes:
-        max_trials: how many trials to create in all.
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
+        max_trials: total number of trials to create.
+        max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
         sampler: how hyperparameters are drawn, ``random`` (the default) or ``density``.
     """
 
@@ -142,12 +161,17 @@ class RandomSearch(_ManyTrials):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid(_ManyTrials):
-    """Every point of a grid trains to the end; int, double and log hyperparameters need a ``count``.
+    """Grid search: a trial for each point of a grid trains to ``max_length``.
 
-    See `Searcher` for what all searchers have.
+    Int, double and log hyperparameters need a ``count``.  Example with 6 trials::
+
+        hparams = {"lr": ashwood.Log(-4, -2, count=3), "layers": ashwood.Categorical([1, 2])}
+        searcher = ashwood.Grid(metric="validation_loss", max_length={"epochs": 27})
+
+    `Searcher` documents the settings that all searchers have.
 
     Attributes:
-        max_concurrent_trials: how many trials may train at once; 0: as many as there is room for.
+        max_concurrent_trials: maximum number of trials that train at the same time; 0 means one for each slot.
     """
 
     name: ClassVar[str] = "grid"
@@ -155,6 +179,13 @@ class Grid(_ManyTrials):
 
 @dataclass(frozen=True, kw_only=True)
 class Single(Searcher):
-    """One trial, trained to the end.  See `Searcher` for what it takes."""
+    """One trial, which trains to ``max_length``.
+
+    Example::
+
+        ashwood.Single(metric="validation_loss", max_length={"epochs": 27})
+
+    `Searcher` documents the settings that all searchers have.
+    """
 
     name: ClassVar[str] = "single"

@@ -1,1 +1,1 @@
-"""What runs jobs: local processes here; a cluster and virtual time behind the same port."""
+"""Run the attempts of trials: local processes, a Ray cluster and virtual time behind one port."""

@@ -1,11 +1,18 @@
-"""The backend port: start processes that work on trials, steer them, hear from them.
+"""The backend port: start attempts, send them commands, and return their events.
 
-The engine promises: no more live attempts than ``slots``, as far as it was told; one live attempt a
-trial; a command only for a live attempt that has to expect it.  The backend promises: every
-attempt that was started ends in exactly one `LastWord`, after which its slot is free; what it reported and
-saved before comes first, in order.  After an `Abort` only the last word comes.  An attempt that one batch of
-commands starts, and aborts or suspends as well, trains nothing and ends at once.  A command for an attempt
-that is gone is ignored.  Where ``slots`` changes, a `CapacityChanged` tells so.
+The engine promises:
+
+- At most ``slots`` attempts are live, by the latest number of slots that the backend reported.
+- Each trial has at most one live attempt.
+- A command is sent only to a live attempt in a state that allows it.
+
+The backend promises:
+
+- Every attempt that was started ends with exactly one `LastWord`.  Its slot is free from then on.
+- The events before it come in order.  After an `Abort`, only the last word comes.
+- An attempt that one batch of commands both starts and aborts or suspends trains nothing and ends at once.
+- A command for an attempt that has ended is ignored.
+- When ``slots`` changes, a `CapacityChanged` event says so.
 """
 
 from __future__ import annotations
@@ -18,13 +25,13 @@ from ashwood.search.vocabulary import TrialId
 
 
 class StartAttempt(NamedTuple):
-    """Begin to work on a trial.
+    """Start an attempt of a trial.
 
     Attributes:
-        target: total length to train to; there the process reports and waits for a command.
-        length: total length of the checkpoint; 0 without one.
-        checkpoint: what to start from: relative to the experiment's checkpoint storage, or an absolute directory;
-            None: from scratch.
+        target: total length to train to; the attempt reports there and waits for a command.
+        length: total length of the checkpoint, or 0 if there is none.
+        checkpoint: name of the checkpoint in the experiment's checkpoint storage, or an absolute directory, or None to
+            train from the start.
         best: lowest loss of the experiment's checkpoints, or None if there is none.
     """
 
@@ -39,7 +46,7 @@ class StartAttempt(NamedTuple):
 
 
 class GoOn(NamedTuple):
-    """Answer to a report at the target: train on to ``target``."""
+    """Answer a report at the target: continue to ``target``, a greater total length."""
 
     trial: TrialId
     attempt: int
@@ -47,7 +54,7 @@ class GoOn(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """Answer to a report at the target: save if ``save`` (where the code can), then let go of the trial."""
+    """Answer a report at the target: end the attempt, after a save if ``save`` is true and the code can save."""
 
     trial: TrialId
     attempt: int
@@ -55,14 +62,14 @@ class Finish(NamedTuple):
 
 
 class Suspend(NamedTuple):
-    """At any time: save as soon as the training code can, then let go of the trial."""
+    """Ask an attempt, at any time, to save as soon as the training code can, and then to end."""
 
     trial: TrialId
     attempt: int
 
 
 class NoteBest(NamedTuple):
-    """At any time: a checkpoint with a better metric was saved; its ``loss`` is the lowest of the experiment."""
+    """Inform an attempt, at any time, that ``loss`` is now the lowest loss of the experiment's checkpoints."""
 
     trial: TrialId
     attempt: int
@@ -70,10 +77,10 @@ class NoteBest(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """At any time: end the process at once.
+    """Kill an attempt, at any time.
 
-    Of the attempt only its last word is told from then on: `AttemptFailed`, unless its worker is lost first.
-    What it saved is in the checkpoint storage all the same.
+    The only event of the attempt from then on is its last word: `AttemptFailed`, unless its worker is lost first.
+    Checkpoints that it saved stay in the checkpoint storage.
     """
 
     trial: TrialId
@@ -84,40 +91,42 @@ Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | NoteBest | Abort
 
 
 class Backend(Protocol):
-    """Runs attempts."""
+    """Runs attempts of trials in slots."""
 
     @property
     def slots(self) -> int:
-        """How many attempts can be live at once."""
+        """Number of attempts that can be live at once."""
         ...
 
     def dispatch(self, commands: Sequence[Command]) -> None:
-        """Carry commands out.  Returns at once.
+        """Execute commands, without waiting for their effects.
 
         Raises:
-            BackendError: no trial can run at all, now or later.
+            BackendError: no trial can run, now or later.
         """
         ...
 
     def expect(self, attempts: int | None) -> None:
-        """So many attempts could be live at once from now on, were there slots; None: any number.
+        """Announce how many attempts the search could use at once from now on, or None for any number.
 
-        Whoever can grow makes slots for as many, and gives up those that nobody will use.
+        A backend that can grow adds slots for them, and releases slots beyond that number.
         """
         ...
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
-        """What happened since the last call, in order; waits up to ``timeout`` seconds (None: for ever) for something.
+        """Return the events since the last call, in order.
+
+        If there are none yet, wait for one for up to ``timeout`` seconds, or without limit if that is None.
 
         Raises:
-            BackendError: no trial can run at all, for example because the training code can't be imported.
+            BackendError: no trial can run, for example because the training code can't be imported.
         """
         ...
 
     def wake(self) -> None:
-        """Make ``next_events`` return early; safe to call from a signal handler."""
+        """Make ``next_events`` return early.  It is safe to call this from a signal handler."""
         ...
 
     def close(self) -> None:
-        """End every process that is left, at once.  Idempotent."""
+        """End all processes of the backend.  Further calls do nothing."""
         ...

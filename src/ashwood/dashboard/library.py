@@ -384,6 +384,15 @@ class _Reader:
 def _spare_collector() -> None:
     """Spare Python's collector of cycles what is there now and stays, or it looks through all of it again and again."""
     gc.freeze()
+    _return_free_memory()
+
+
+def _return_free_memory() -> None:
+    """Return memory that reading has left free to the operating system, if the C library can."""
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # Only the GNU C library has it.
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Listed(NamedTuple):

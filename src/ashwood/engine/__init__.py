@@ -1,4 +1,4 @@
-"""The loop that owns a running experiment: decide, commit, act."""
+"""Runs experiments: decides about events, commits them to the event log, and acts."""
 
 from ashwood.engine.loop import Engine
 from ashwood.engine.session import Session

@@ -1,16 +1,16 @@
-"""A whole experiment as one file, to be kept or to go on with elsewhere.
+"""Exports a whole experiment to one file (a bundle), and imports it, to archive it or to continue it elsewhere.
 
-A zip archive, written under another name until it is complete::
+A bundle is a zip archive.  It has a temporary name until it is complete::
 
-    spec.json        what the experiment is, as the log's codec writes it
-    entries.jsonl    its log: a line an entry, {"at": …, "version": …, "body": …}
-    checkpoints/     optional: trial-12/length-16-attempt-2/…; only files, as links are in their manifests
+    spec.json        the experiment's spec, as the codec of the event log encodes it
+    entries.jsonl    its event log: one entry a line, {"at": …, "version": …, "body": …}
+    checkpoints/     optional: trial-12/length-16-attempt-2/…; only files, because manifests contain the links
     logs/            optional: trial-12.log
-    trials/          optional: 12-1f0c9a7e/…, the directories of trials
-    manifest.json    written last: format, counts, the record; size and digest of each member
+    trials/          optional: 12-1f0c9a7e/…, the trial directories
+    manifest.json    written last: format, counts, name and labels; size and digest of each member
 
-Nothing of a file is imported unless all of it is as it was written.  Entries are streamed both
-ways: a log of any length takes little memory.
+All digests are checked before anything is imported.  Entries are read and written one batch at a time, so an
+event log of any length takes little memory.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest
 from ashwood.trial.storage.port import is_foreign, parse_name
 
 FORMAT: Final = 2
-"""Newest format that is read.  Format 2 has directories of trials; a file without them is written in format 1."""
+"""Newest format that can be read.  Format 2 has trial directories; a bundle without them is written in format 1."""
 
 _CONTENTS: Final = "manifest.json"
 _SPEC: Final = "spec.json"
@@ -62,19 +62,24 @@ _LOG: Final = re.compile(r"trial-[0-9]+\.log")
 _DEPTH: Final = f"checkpoints/trial-0/name/{MANIFEST}".count("/")
 _COMPRESSIONS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LATEST: Final = 253_402_300_800.0
-"""The year 10,000, in seconds since 1970: Python cannot show a later time."""
+"""Start of the year 10,000, in seconds since 1970: Python's datetime has no later times."""
 _CHUNK: Final = 1 << 20
 _BATCH: Final = 1_000
 _LARGEST_TEXT: Final = 1 << 28
-"""More bytes than any manifest, description or entry has: a file that claims more is refused."""
+"""Bytes; no manifest, spec or entry is larger, so a bundle that claims a larger one is refused."""
 _LINE: Final = re.compile(rb'\{"at":([^,]+),"version":(\d+),"body":(.*)\}\n', re.DOTALL)
 
 
 class Exported(NamedTuple):
-    """What a bundle holds.
+    """The contents of a new bundle.
 
     Attributes:
-        left_out: why checkpoints that the log names, logs, or files of trials could not be packed, a line each.
+        entries: number of entries of the event log.
+        checkpoints: number of checkpoints.
+        logs: number of trial logs.
+        left_out: one line for each checkpoint, log or trial directory that could not be packed completely, with the
+            reason.
+        directories: number of trial directories.
     """
 
     entries: int
@@ -85,13 +90,13 @@ class Exported(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """What came of a bundle.
+    """An imported experiment.
 
     Attributes:
-        experiment: its number here.
-        spec: what it is, with the places of this machine.
-        entries: how long its log is.
-        checkpoints: how many came with it.
+        experiment: its ID in this home.
+        spec: its spec, with paths of this machine.
+        entries: number of entries of its event log.
+        checkpoints: number of checkpoints in the bundle.
     """
 
     experiment: ExperimentId
@@ -110,21 +115,23 @@ def export_bundle(
     directories: bool = False,
     until: Seq | None = None,
 ) -> Exported:
-    """Write an experiment into one file; that of a running experiment holds what is recorded by then.
+    """Write an experiment to one file.
+
+    The experiment may be running; then the file contains all that is recorded so far.
 
     Args:
-        home: where the experiment is.
-        experiment: its number.
-        out: the file, which is replaced as a whole or not at all.
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        out: path of the file.  A file that exists is replaced when the new one is complete.
         checkpoints: whether to pack its checkpoints.
-        logs: whether to pack what its trials printed.
-        directories: whether to pack the directories of its trials; see `ashwood.trial.directory`.
-        until: the last entry to take; None: all there are.
+        logs: whether to pack the logs of its trials.
+        directories: whether to pack its trial directories; see `ashwood.trial.directory`.
+        until: number of the last entry to export; by default, all entries.
 
     Raises:
-        NotFound: there is no such experiment.
-        RequestRefused: it was not imported completely.
-        EventLogError: the record can't be read, or the file can't be written.
+        NotFound: there is no experiment with that ID.
+        RequestRefused: the experiment is itself an incomplete import.
+        EventLogError: the event log cannot be read, or the file cannot be written.
     """
     record, spec = home.store.record(experiment), home.store.spec(experiment)
     log = home.store.log(experiment)
@@ -132,7 +139,7 @@ def export_bundle(
     entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
-        # Arguments of a script may hold secrets.
+        # Command line arguments of a script may contain secrets, so they are not exported.
         writer.add(_SPEC, [encode_spec(replace(spec, arguments=())).encode()])
         passed = _Passing(entry for _, entry in entries)
         writer.add(_ENTRIES, _lines(passed))
@@ -161,19 +168,20 @@ def export_bundle(
 
 
 def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imported:
-    """Take the experiment of a file in, under a new number.
+    """Import the experiment of a bundle under a new ID.
 
-    Checkpoints of the file, and of what was kept in a directory of a machine, are in the home from now on.  Where they
-    are at a URL and not in the file, its trials go on from the original's; what it saves goes beside them, and it
-    deletes none of theirs.
+    Checkpoints in the bundle are copied to the home.  If the original keeps its checkpoints at a URL and the bundle
+    has none, trials resume from the checkpoints of the original.  New checkpoints are saved at the same URL in a
+    directory of their own, and checkpoints of the original are never deleted.
 
     Args:
-        home: where to.
-        path: the file.
-        workdir: where the training code is here; None: where it was.
+        home: the home to import to.
+        path: the bundle.
+        workdir: directory of the training code on this machine; by default, the path that the original had.
 
     Raises:
-        EventLogError: the file is damaged, of a newer Ashwood or no such file; nothing was imported.
+        EventLogError: the bundle does not exist, is damaged, or is of a newer version of Ashwood; nothing was
+            imported.
     """
     with _explained(path), zipfile.ZipFile(path) as archive:
         manifest = _verified_manifest(archive, home)
@@ -185,7 +193,8 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
             spec, original = replace(spec, checkpoint_storage=None), None
         else:
             spec = with_own_storage(spec, known["created_at"])
-        # This process may be killed: `check_imported` refuses an experiment with fewer entries.
+        # The spec says how many entries to expect.  If this process is killed before it has written them all,
+        # `check_imported` refuses to run the experiment.
         provenance = {**spec.provenance, IMPORTED: manifest["entries"]}
         spec = replace(spec, name=storable(spec.name), provenance=provenance)
         former = spec.identity
@@ -200,7 +209,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
                     experiment, name=storable(known["name"]), labels=known["labels"], archived=known["archived"]
                 )
         except BaseException:
-            # What went wrong is what the user has to hear of.
+            # An error of the clean-up must not hide the error that made the import fail.
             with contextlib.suppress(Exception):
                 remove_directory(home, experiment)
                 home.store.delete(experiment)
@@ -212,11 +221,11 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
 
 
 class _Passing:
-    """Entries as they pass by.
+    """An iterator over entries that counts them and collects the checkpoints that exist at the end.
 
     Attributes:
-        count: how many passed.
-        checkpoints: the names in the experiment's storage that they leave there.
+        count: number of entries so far.
+        checkpoints: names of checkpoints in the experiment's own storage that were saved and not deleted so far.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
@@ -234,7 +243,7 @@ class _Passing:
 
 
 class _Writer:
-    """Adds members to an archive and keeps their sizes and digests."""
+    """Adds members to an archive and collects their sizes and digests for the manifest."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
@@ -259,10 +268,10 @@ def _lines(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 
 def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -> tuple[int, list[str]]:
-    """Pack checkpoints; one that is damaged or gone is left out as a whole.
+    """Pack checkpoints, and leave out those that are damaged or deleted.
 
     Returns:
-        how many were packed, and why others were not.
+        The number of packed checkpoints, and the reason for each that was left out.
     """
     packed = 0
     left_out: list[str] = []
@@ -270,20 +279,24 @@ def _pack_checkpoints(writer: _Writer, storage: Storage, names: Iterable[str]) -
         with ExitStack() as opened:
             try:
                 top = opened.enter_context(storage.fetch(name))
-                # Open, they stay readable even if a driver deletes the checkpoint now.
+                # All files are opened before the first is read: an open file stays readable even if a driver deletes
+                # the checkpoint meanwhile.
                 paths = sorted([*decode(read_manifest(top) or b"", str(top)).files, MANIFEST])
                 files = [(path, opened.enter_context((top / path).open("rb"))) for path in paths]
             except (CheckpointError, FileNotFoundError) as error:
                 left_out.append(str(error))
                 continue
             for path, file in files:
-                writer.add(f"checkpoints/{name}/{path}", _chunks(file), stored=True)  # they hardly shrink
+                writer.add(f"checkpoints/{name}/{path}", _chunks(file), stored=True)  # Weights hardly compress.
             packed += 1
     return packed, left_out
 
 
 def _pack_logs(writer: _Writer, top: Path, limit: int | None) -> tuple[int, list[str]]:
-    """Pack logs, and return how many, and why others were left out: training code can put anything in their place."""
+    """Pack trial logs; return their number, and the reason for each that was left out.
+
+    Training code can replace a log by a link or a pipe, so only regular files are opened.
+    """
     packed = 0
     left_out = list[str]()
     for path in sorted(top.glob("trial-*.log")):
@@ -299,9 +312,9 @@ def _pack_logs(writer: _Writer, top: Path, limit: int | None) -> tuple[int, list
 
 
 def _pack_directories(writer: _Writer, top: Path) -> tuple[int, list[str]]:
-    """Pack the directories of trials, and return how many, and what was left out.
+    """Pack trial directories; return their number, and one line for each directory of which files were left out.
 
-    Links are left out: training code can make them lead anywhere.
+    Links are left out, because training code can make them point to any file of this machine.
     """
     packed, left_out = 0, list[str]()
     if top.is_symlink() or not top.is_dir():
@@ -320,7 +333,7 @@ def _pack_directories(writer: _Writer, top: Path) -> tuple[int, list[str]]:
                     if not all(map(_is_harmless, inside.split("/"))):
                         raise ValueError(name)
                     file = open_to_read(path)
-                except FileNotFoundError:  # It was deleted meanwhile.
+                except FileNotFoundError:  # Training code deleted it meanwhile.
                     continue
                 except (OSError, ValueError):
                     skipped.append(ascii(inside)[1:-1])
@@ -343,7 +356,11 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 @contextmanager
 def _replacing(out: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of ``out`` when it is complete and on disk."""
+    """Open a temporary file that is renamed to ``out`` at the end, if no exception was raised.
+
+    The file is synced before it is renamed, and its directory after that.  Otherwise a power failure could leave an
+    empty or partial file under the final name.
+    """
     hidden = out.with_name(f".{out.name}.{os.urandom(8).hex()}")
     try:
         with hidden.open("wb") as file:
@@ -352,7 +369,7 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
         hidden.replace(out)
         _sync(out.absolute().parent)
     except OSError as error:
-        raise EventLogError(f"can't write {out}: {error.strerror or error}") from error
+        raise EventLogError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
         hidden.unlink(missing_ok=True)
 
@@ -361,29 +378,29 @@ def _replacing(out: Path) -> Iterator[IO[bytes]]:
 
 
 def _verified_manifest(archive: zipfile.ZipFile, home: Home) -> dict[str, Any]:
-    """The manifest, once everything is found to be as it says."""
+    """Return the manifest of an archive whose members all match it in name, size and digest, or raise `_Refused`."""
     infos = {info.filename: info for info in archive.infolist()}
     if _CONTENTS not in infos or infos[_CONTENTS].file_size > _LARGEST_TEXT:
-        raise _Refused("it has no manifest, so no Ashwood wrote it")
+        raise _Refused("it has no manifest.json, so it was not written by 'ashwood export'")
     if any(info.compress_type not in _COMPRESSIONS for info in archive.infolist()):
-        raise _Refused("it is compressed in a way that no Ashwood uses")
+        raise _Refused("it is compressed with a method that 'ashwood export' does not use")
     manifest = json.loads(archive.read(_CONTENTS))
     _check_manifest(manifest)
     members: Mapping[str, Any] = manifest["members"]
     if len(infos) != len(archive.infolist()) or infos.keys() != {*members, _CONTENTS}:
-        raise _Refused("it holds other files than its manifest names")
+        raise _Refused("its files are not those that its manifest lists")
     for name in members:
         _check_name(name)
     if {_SPEC, _ENTRIES} - members.keys() or members[_SPEC]["size"] > _LARGEST_TEXT:
-        raise _Refused("its manifest names no log")
+        raise _Refused("its manifest lists no event log, or a spec that is too large")
     for name, expected in members.items():
         if infos[name].file_size != expected["size"]:
-            raise _Refused(f"{name} doesn't have the size that it was written with")
+            raise _Refused(f"{name} has {infos[name].file_size} bytes instead of {expected['size']}")
     home.make()
     needed, free = sum(each["size"] for each in members.values()), shutil.disk_usage(home.path).free
     if needed > free:
         raise _Refused(
-            f"it needs {needed / 1e9:.1f} GB, and {home.path} has room for {free / 1e9:.1f} GB: free some space"
+            f"it needs {needed / 1e9:.1f} GB, but {home.path} has only {free / 1e9:.1f} GB free. Free some disk space"
         )
     _check_contents(archive, members)
     return dict(manifest)
@@ -396,18 +413,20 @@ def _check_contents(archive: zipfile.ZipFile, members: Mapping[str, Any]) -> Non
             for chunk in _chunks(member):
                 digest.update(chunk)
         if digest.hexdigest() != expected["digest"]:
-            raise _Refused(f"{name} isn't what was written")
+            raise _Refused(f"the content of {name} has changed since it was written")
 
 
 def _check_manifest(manifest: Mapping[str, Any]) -> None:
     if manifest["format"] > FORMAT or manifest["codec"] > VERSION:
-        raise _Refused(f"it was written by Ashwood {manifest['ashwood']}, which is newer than this: upgrade Ashwood")
+        raise _Refused(
+            f"it was written by Ashwood {manifest['ashwood']}, which is newer than {__version__}. Upgrade Ashwood"
+        )
     if not all(fits(value, hint) for value, hint in _typed(manifest)):
-        raise _Refused("its manifest has a value of another type than its key has")
+        raise _Refused("its manifest has a value of a wrong type")
 
 
 def _typed(manifest: Mapping[str, Any]) -> Iterator[tuple[object, Any]]:
-    """Yield each value of a manifest that is used, and what it has to be."""
+    """Yield each value of a manifest that the import uses, with the type that it must have."""
     known = manifest["experiment"]
     yield from ((manifest[name], int) for name in ("entries", "checkpoints"))
     yield known["name"], str
@@ -422,7 +441,11 @@ def _typed(manifest: Mapping[str, Any]) -> Iterator[tuple[object, Any]]:
 
 
 def _check_name(name: str) -> None:
-    """No member may leave its place, on any system."""
+    """Refuse a member whose name is not one of those that an export writes.
+
+    A name such as ``../../.bashrc`` would otherwise be written outside of the experiment's directory.  Backslashes
+    and colons are refused because they are separators on other systems.
+    """
     if name in (_SPEC, _ENTRIES):
         return
     match name.split("/"):
@@ -435,7 +458,7 @@ def _check_name(name: str) -> None:
         case _:
             good = False
     if not good:
-        raise _Refused(f"it holds a file with a name that no Ashwood gives: {name!r}")
+        raise _Refused(f"it contains a file with the name {name!r}, which 'ashwood export' never writes")
 
 
 def _is_harmless(part: str) -> bool:
@@ -443,7 +466,7 @@ def _is_harmless(part: str) -> bool:
 
 
 def _is_known(home: Home, identity: str) -> bool:
-    """Return whether an experiment of a home has this identity already."""
+    """Return whether an experiment of a home already has this identity."""
     for record in home.store.experiments():
         with contextlib.suppress(EventLogError, NotFound):
             if home.store.spec(record.id).identity == identity:
@@ -454,9 +477,9 @@ def _is_known(home: Home, identity: str) -> bool:
 def _unpack(
     archive: zipfile.ZipFile, members: Iterable[str], into: Path, lease: Lease, former: str, identity: str
 ) -> None:
-    """Write checkpoints, logs and directories of trials.
+    """Write checkpoints, logs and trial directories to the directory ``into``.
 
-    Checkpoints of the experiment with the identity ``former`` become those of ``identity``.
+    In the manifests of checkpoints, the experiment's identity ``former`` is replaced by ``identity``.
     """
     folders: set[Path] = set()
     for name in members:
@@ -483,8 +506,8 @@ def _unpack(
 
 
 def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
-    """Make the folders and links that a checkpoint's manifest lists, and add the folders to those to sync."""
-    with contextlib.suppress(CheckpointError):  # A damaged one stays as it is.
+    """Create the folders and links that a checkpoint's manifest lists, and add the folders to those to sync."""
+    with contextlib.suppress(CheckpointError):  # It was exported with a damaged manifest; readers will report that.
         manifest = decode(read_manifest(checkpoint) or b"", MANIFEST)
         restore_links(checkpoint, manifest.folders, manifest.links)
         for folder in map(checkpoint.joinpath, manifest.folders):
@@ -493,8 +516,8 @@ def _restore_links(checkpoint: Path, folders: set[Path]) -> None:
 
 
 def _renamed(content: bytes, former: str, identity: str) -> bytes:
-    """Return the manifest of a checkpoint of the experiment with identity ``former`` as one of ``identity``."""
-    with contextlib.suppress(CheckpointError):  # A damaged one stays as it is.
+    """Return a checkpoint's manifest with the experiment's identity ``former`` replaced by ``identity``."""
+    with contextlib.suppress(CheckpointError):  # A damaged manifest is not changed; readers will report it.
         manifest = decode(content, MANIFEST)
         if manifest.experiment == former:
             return manifest._replace(experiment=identity).encode()
@@ -513,7 +536,7 @@ def _append(
             count = log.append(batch)
             lease.beat()
     if count != manifest["entries"]:
-        raise _Refused(f"its log has {count} entries instead of {manifest['entries']}")
+        raise _Refused(f"its event log has {count} entries instead of {manifest['entries']}")
     log.append([], summary=manifest["experiment"]["summary"])
 
 
@@ -522,7 +545,7 @@ def _entries(lines: IO[bytes]) -> Iterator[Entry]:
     while line := lines.readline(_LARGEST_TEXT):
         number += 1
         if not (parts := _LINE.fullmatch(line)):
-            raise _Refused(f"line {number} of {_ENTRIES} is no entry")
+            raise _Refused(f"line {number} of {_ENTRIES} is not an entry")
         try:
             yield decode_entry(float(parts[1]), int(parts[2]), parts[3].decode())
         except EventLogError as error:
@@ -530,7 +553,7 @@ def _entries(lines: IO[bytes]) -> Iterator[Entry]:
 
 
 def _referring(entry: Entry, original: Storage) -> Entry:
-    """An entry that names checkpoints by their URL, as they are in the storage of another experiment."""
+    """Return an entry in which checkpoints are named by their full URL in the storage of the original experiment."""
     event = entry.event
     if isinstance(event, CheckpointSaved | CheckpointDamaged):
         event = event._replace(path=original.locate(event.path))
@@ -551,7 +574,7 @@ def _spec(content: bytes) -> ExperimentSpec:
 
 
 class _Refused(Exception):
-    """Why a file isn't taken."""
+    """The reason why a bundle is not imported."""
 
 
 @contextmanager
@@ -559,17 +582,18 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise EventLogError(f"{path}: there is no such file") from None
+        raise EventLogError(f"cannot import {path}: there is no such file") from None
     except _Refused as error:
-        raise EventLogError(f"{path}: {error}; nothing was imported") from error
+        raise EventLogError(f"cannot import {path}: {error}. Nothing was imported") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise EventLogError(
-            f"{path} is cut off, damaged or no file of 'ashwood export' ({error}); nothing was imported"
+            f"cannot import {path}: it is truncated, damaged, or not a file of 'ashwood export' ({error}). Nothing was "
+            "imported"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, NotImplementedError, RuntimeError) as error:
-        raise EventLogError(f"{path} is damaged ({error!r}); nothing was imported") from error
+        raise EventLogError(f"cannot import {path}: it is damaged ({error!r}). Nothing was imported") from error
     except OSError as error:
-        raise EventLogError(f"can't import {path}: {error.strerror or error}; nothing was imported") from error
+        raise EventLogError(f"cannot import {path}: {error.strerror or error}. Nothing was imported") from error
 
 
 def _digest() -> hashlib.blake2b:

@@ -1,4 +1,4 @@
-"""A short trial of an experiment's own code, with and without pauses, to see whether it restores all of its state."""
+"""Checks whether training code restores all of its state: trains one trial with and without pauses, and compares."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from ashwood.trial.storage import is_remote
 from ashwood.views.agreement import Row, Runs, Verdict, compare, hints_of, verdict_of
 
 _STRETCHES = 4
-"""Stretches into which the training is divided, if it is long enough."""
+"""Number of parts into which the training is divided by pauses, if it is long enough."""
 _FEWEST_STRETCHES = 3
 _MOST_DRAWS = 20
 _TRIAL = 0
@@ -43,16 +43,16 @@ _TRIAL = 0
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        verdict: how much pauses change.
-        unit: what lengths count.
-        pauses: the lengths at which the trial was paused.
-        hparams: its hyperparameters.
-        rows: its metrics, without a pause, with pauses, and with another seed.
+        verdict: how much pauses change the metrics.
+        unit: unit of all lengths.
+        pauses: lengths at which the trial was paused.
+        hparams: hyperparameters of the trial.
+        rows: its metrics without pauses, with pauses, and with another seed.
         hints: what is probably not restored, the likeliest first.
-        error: why it failed; empty: it did not fail.
+        error: the error if the trial failed, or an empty string.
     """
 
     verdict: Verdict
@@ -65,22 +65,22 @@ class CheckResult:
 
     @property
     def ok(self) -> bool:
-        """Whether pauses change nothing, or no more than another seed does."""
+        """Whether pauses change nothing, or at most as much as another seed does."""
         return self.verdict in (Verdict.EQUAL, Verdict.WITHIN_NOISE)
 
 
 @dataclass(slots=True)
 class _Run:
-    """One run of the trial.
+    """The state of one training of the trial.
 
     Attributes:
-        reports: metrics by name, by length.
-        judged: the lengths at which the search would have been asked.
+        reports: metrics by length, then by name.
+        judged: lengths at which a search would have judged the trial.
         checkpoint: length and name of the latest checkpoint.
         saves: whether a checkpoint was saved.
-        reads_checkpoint: whether no process warned that it did not read its checkpoint.
+        reads_checkpoint: whether every process read the checkpoint that it was given.
         rejected: whether the training code declared the hyperparameters invalid.
-        ended: whether the training code ended the trial.
+        ended: whether the training code ended by itself.
     """
 
     reports: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -104,30 +104,30 @@ def check(
     say: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> CheckResult:
-    """Train one trial of an experiment three times and compare what it reports, and leave nothing behind.
+    """Train one trial of an experiment three times and compare its reports.
 
-    It trains straight through, with a pause and a fresh process after each of a few validations, and straight through
-    with another seed.  Each run has processes of its own on this machine.
+    The first training has no pause.  The second one pauses at up to three lengths and resumes in a new process.  The
+    third one has no pause and another seed.  All processes run on this machine, and all files are deleted at the end.
 
     Args:
-        spec: the experiment; an empty metric stands for any.
+        spec: the experiment.  If its metric is empty, any metric counts as a result.
         length: total length to train to; by default the first rung, but at least three validations.
-        share: use a GPU also if another driver has reserved it.
-        say: called with what begins.
-        warn: called with what the user should know, for example that it waits for a GPU.
+        share: whether to use a GPU that another driver has reserved.
+        say: called with a line of progress when a training begins.
+        warn: called with a message for the user, for example that the check waits for a GPU.
 
     Raises:
-        AshwoodError: no hyperparameters were found that the training code accepts.
+        AshwoodError: ``length`` is out of range, or the training code accepted none of the hyperparameters.
     """
     shortest = min(bracket.lengths[0] for bracket in plan_search(spec.search).brackets)
     wanted = shortest if length is None else length
     if not 1 <= wanted <= spec.search.max_length:
-        raise AshwoodError(f"the length must be from 1 to max_length, which is {spec.search.max_length}, not {wanted}")
+        raise AshwoodError(f"length must be from 1 to {spec.search.max_length} (max_length), not {wanted}")
     spec = replace(spec, checkpoint_storage=None)
-    who = f"ashwood check of {spec.name}, process {os.getpid()}"
+    user = f"ashwood check of {spec.name}, process {os.getpid()}"
     with (
         tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory,
-        reserve(spec, 1, who, share=share, say=warn, on_wait=lambda what: warn(f"waiting for {what}")) as reservation,
+        reserve(spec, 1, user, share=share, say=warn, on_wait=lambda what: warn(f"waiting for {what}")) as reservation,
     ):
         fewest = _FEWEST_STRETCHES if length is None else 1
         return _Check(spec, wanted, fewest, Path(directory), reservation, say).result()
@@ -179,7 +179,7 @@ class _Check:
         return CheckResult(verdict_of(rows), self._spec.unit, judged[:-1], self._hparams, rows, hints_of(runs, rows))
 
     def _first(self) -> tuple[_Run, int]:
-        """Return the run straight through, with the first hyperparameters that are accepted, and another seed."""
+        """Return the training without pauses, of the first hyperparameters that are accepted, and another seed."""
         spec = self._spec
         is_grid = spec.search.method is Method.GRID
         draws = min(_MOST_DRAWS, spec.space.grid_size()) if is_grid else _MOST_DRAWS
@@ -190,11 +190,12 @@ class _Check:
             if not run.rejected:
                 return run, training_seed(spec.seed, 0, nth + 1)
         raise AshwoodError(
-            f"the training code declared {_MOST_DRAWS} draws of hyperparameters invalid, one after the other"
+            f"the training code declared each of {draws} samples of hyperparameters invalid. Check its condition for "
+            "invalid hyperparameters, or narrow their ranges"
         )
 
     def _train(self, name: str, seed: int, stops: Sequence[int] | None, *, pauses: bool = False) -> _Run:
-        """Train the trial to the last stop; without stops, as far as the check asks for."""
+        """Train the trial to the last of ``stops``; if that is None, to the length of the check."""
         run, attempt = _Run(), 0
         while (target := self._next_target(run, stops)) is not None:
             attempt += 1
@@ -225,7 +226,7 @@ class _Check:
             for event in backend.next_events(None):
                 self._note(event, run)
                 if isinstance(event, AttemptEnded):
-                    # After an answer to go on: code without a loop, which trains in one step.
+                    # If it was to continue, the training code has no loop and trains in one step.
                     run.ended = run.ended or not pauses
                     return
                 if run.rejected or isinstance(event, TrialStopped):
@@ -237,7 +238,7 @@ class _Check:
                     target = start.target if following is None else following
                     backend.dispatch([_answer(start, None if pauses else following)])
                     if pauses or following is None:
-                        target = 1 << 62
+                        target = 1 << 62  # The attempt is to end, so no later report is judged.
 
     def _next_target(self, run: _Run, stops: Sequence[int] | None) -> int | None:
         """Return the length at which the trial is judged next, or None if it has trained enough."""
@@ -278,7 +279,8 @@ class _Check:
         if source is None or is_remote(source):
             return source
         path = Path(self._spec.workdir, source)
-        return str(path.absolute()) if path.is_dir() else None  # of an experiment of a home that is not opened here
+        # Otherwise it is a checkpoint of an experiment in a home, and the check opens no home.
+        return str(path.absolute()) if path.is_dir() else None
 
 
 def _answer(start: StartAttempt, target: int | None) -> Command:

@@ -1,4 +1,4 @@
-"""The time of day as the record tells it: it never goes back, whatever happens to the machine's clock."""
+"""Clocks for the event log: their time never goes back, even if the machine's clock does."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from typing import Protocol
 
 
 def elapsed() -> float:
-    """Seconds since some moment, rising steadily, also while the machine sleeps (where the system can tell)."""
+    """Return seconds since a fixed moment; they never go back, and on Linux they include the time asleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Clock(Protocol):
-    """What time it is, for an engine: the machine's, or virtual time."""
+    """The time for an engine: that of the machine, or virtual time."""
 
     def __call__(self) -> float:
-        """Seconds since 1970, never going back."""
+        """Return seconds since 1970; they never go back."""
         ...
 
     def elapsed(self) -> float:
-        """Seconds since some moment, rising steadily."""
+        """Return seconds since a fixed moment; they never go back."""
         ...
 
 
 class WallClock:
-    """Seconds since 1970: the machine's clock is read once, from then on time elapses."""
+    """The time of this machine, in seconds since 1970.
+
+    The machine's clock is read only once.  Later times are that time plus the seconds that have elapsed, so a change
+    of the machine's clock has no effect.
+    """
 
     def __init__(self, not_before: float = 0.0) -> None:
-        """Start at the present time, or at ``not_before`` where the machine's clock is behind what was recorded."""
+        """Start at the present time, or at ``not_before`` if the machine's clock is behind that."""
         self._offset = max(time.time(), not_before) - elapsed()
 
     def __call__(self) -> float:
-        """The present time."""
+        """Return the present time in seconds since 1970."""
         return self._offset + elapsed()
 
     def elapsed(self) -> float:
-        """See `elapsed`."""
+        """Return seconds since a fixed moment; see the function `elapsed`."""
         return elapsed()

@@ -1,4 +1,7 @@
-"""What people and scripts ask of an experiment: of its driver, or, where none lives, done here."""
+"""Requests to an experiment, such as to pause it.
+
+Its driver carries them out.  If no driver runs, the process that sends the request does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import time
 from contextlib import suppress
 
 from ashwood.engine.clock import WallClock
-from ashwood.engine.janitor import Janitor
+from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
@@ -20,18 +23,19 @@ _POLL_SECONDS = 0.02
 
 
 def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float = 10.0) -> None:
-    """Have something done to an experiment, and return when it is recorded.
+    """Send a request to an experiment and return when it is carried out and recorded.
 
     Args:
-        home: where the experiment is.
-        experiment: which one.
-        request: what to do.
-        wait: seconds to wait for the driver's answer.
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        request: the request.
+        wait: maximum number of seconds to wait for the driver's answer.
 
     Raises:
-        RequestRefused: it can't be done, and why.
-        NotFound: there is no such experiment.
-        AshwoodError: the driver didn't answer in time; the request stays recorded, for it or for the next.
+        RequestRefused: the experiment cannot do that; the message says why.
+        NotFound: there is no experiment with that ID.
+        AshwoodError: the driver did not answer in time.  The request stays recorded; this driver or the next one
+            carries it out.
     """
     _check_size(request)
     store = home.store
@@ -42,8 +46,8 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
             continue
         if time.monotonic() > deadline:
             raise AshwoodError(
-                f"the driver of experiment {experiment} hasn't answered for {wait:g} s; what you asked for is "
-                "recorded, and will be done when it, or the next driver, gets to it"
+                f"the driver of experiment {experiment} has not answered for {wait:g} s. The request is recorded: "
+                "this driver, or the next one, will carry it out"
             )
         time.sleep(_POLL_SECONDS)
     if answer.refused is not None:
@@ -51,14 +55,17 @@ def ask(home: Home, experiment: ExperimentId, request: Request, *, wait: float =
 
 
 def _check_size(request: Request) -> None:
-    """Refuse a search that no experiment file can ask for; a log with a larger one, of an older version, replays."""
+    """Refuse a number of trials that is larger than an experiment file may have.
+
+    This is checked here and not when events are replayed, because logs of older versions may contain larger numbers.
+    """
     trials = request.settings.get("max_trials") if isinstance(request, SettingsChanged) else None
     if isinstance(trials, int) and trials > MOST_TRIALS:
-        raise RequestRefused(f"max_trials must be at most {MOST_TRIALS:,}; nothing was changed")
+        raise RequestRefused(f"max_trials must be at most {MOST_TRIALS:,}, not {trials:,}; nothing was changed")
 
 
 def _attend(home: Home, experiment: ExperimentId) -> bool:
-    """Answer all requests as a driver would, without running anything; returns False if another driver is there."""
+    """Answer all requests as a driver would, without running trials; return False if a driver owns the experiment."""
     try:
         lease = home.lease(experiment)
     except ExperimentBusy:
@@ -69,7 +76,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
             log.check()
             folded = fold(spec, log, home.snapshot(experiment), beat=lease.beat)
         except AshwoodError as error:
-            # A request that stayed would be done much later, after a repair.
+            # Otherwise the request would stay, and be carried out long after it was made, when the log is repaired.
             with suppress(AshwoodError):
                 log.append([], answers=dict.fromkeys(dict(home.store.pending(experiment)), Answer(str(error))))
             raise
@@ -83,6 +90,6 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         for entry in entries:
             folded.progress.apply(*entry)
         recorder.summarize(folded.progress.summary())
-        with Janitor(home.storage(experiment, spec)) as janitor:
-            janitor.observe(entries)
+        with CheckpointDeletion(home.storage(experiment, spec)) as deletion:
+            deletion.observe(entries)
     return True

@@ -1,7 +1,7 @@
-"""From decisions to commands: which process starts, which goes on, which lets go.
+"""Turns decisions into commands for the backend: start, continue or finish an attempt.
 
-Pure: it is told the time.  A trial may be promoted while its last process still saves its
-checkpoint; its next attempt starts when that one has ended, from what it saved.
+Pure: the time is an argument.  A trial may be promoted while its last attempt still saves a checkpoint.
+Its next attempt starts when that one has ended, from the checkpoint that it saved.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ _LONGEST_DELAY = 60.0
 
 
 def retry_delay(failure: int) -> float:
-    """Seconds to wait before a trial starts again after so many failures: none at first, then twice as long each time.
+    """Return seconds to wait before the retry after the n-th failure: 0 after the first, then doubling up to 60.
 
-    The trial keeps its slot meanwhile, so that its results come in the order in which they would have come.
+    Meanwhile the trial still counts as running, so the search does not start another one instead.
     """
     return 0.0 if failure <= 1 else min(_LONGEST_DELAY, _FIRST_DELAY * 2.0 ** (failure - 2))
 
 
 class _Waiting(NamedTuple):
-    """An attempt that is to start, not before ``due``."""
+    """An attempt that waits to start, at the earliest at ``due``; 0 if it may start at any time."""
 
     trial: TrialId
     attempt: int
@@ -52,10 +52,10 @@ class _Waiting(NamedTuple):
 
 
 class Dispatcher:
-    """Knows which attempts live and which wait for a slot, or for their time.
+    """The attempts that run, and those that wait for a slot or for the end of their retry delay.
 
     Attributes:
-        live: the attempt that a process works on, by trial.
+        live: the attempt that a process runs, by trial.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -70,12 +70,12 @@ class Dispatcher:
 
     @property
     def next_due(self) -> float:
-        """When an attempt that waits for its time alone may start; infinite where none does."""
+        """When the next attempt may start that waits only for its retry delay; infinite if none does."""
         if self._experiment.state is not ExperimentState.RUNNING or len(self.live) >= self._slots:
             return inf
-        return min((each.due for each in self._queue if each.due and self._only_waits(each)), default=inf)
+        return min((each.due for each in self._queue if each.due and self._waits_for_delay_only(each)), default=inf)
 
-    def _only_waits(self, waiting: _Waiting) -> bool:
+    def _waits_for_delay_only(self, waiting: _Waiting) -> bool:
         return waiting.trial not in self.live and self._is_wanted(waiting)
 
     def _is_wanted(self, waiting: _Waiting) -> bool:
@@ -83,13 +83,19 @@ class Dispatcher:
         return trial.state is TrialState.RUNNING and trial.attempt == waiting.attempt
 
     def note(self, event: Event) -> None:
-        """Take in what a backend said."""
+        """Note an event of the backend: the last event of an attempt frees its slot."""
         if isinstance(event, LastWord) and self.live.get(event.trial) == event.attempt:
             del self.live[event.trial]
             self._suspended.discard((event.trial, event.attempt))
 
     def commands(self, decisions: Iterable[Decision], slots: int, now: float) -> list[Command]:
-        """What to tell the backend, of these decisions and of what waited; ``now`` in seconds, steadily rising."""
+        """Return the commands that follow from these decisions and from attempts that waited.
+
+        Args:
+            decisions: new decisions.
+            slots: number of slots that the backend has now.
+            now: seconds since a fixed moment; they never go back.
+        """
         self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
         commands.extend(self._hurry())
@@ -125,15 +131,16 @@ class Dispatcher:
         spec = self._experiment.spec
         if trial.checkpoint_length < spec.search.max_length:
             return trial.checkpoint_length, trial.checkpoint
-        # Its process died between saving the last checkpoint and reporting.  It must train again to report, and must
-        # not train for longer than the experiment allows.
+        # Its process died between saving the last checkpoint and reporting.  From that checkpoint it could only report
+        # after training beyond max_length, which it must not.  So it starts from the checkpoint before.
         latest = self._experiment.checkpoints.latest(trial.id, below=spec.search.max_length)
         return (0, spec.source_checkpoint) if latest is None else (latest.length, latest.name)
 
     def _hurry(self) -> Iterator[Command]:
-        """Suspend the processes of trials that were let go before, too, once the experiment pauses or ends early.
+        """Yield commands that suspend attempts that already finish, once the experiment pauses or ends early.
 
-        They only save.  One whose storage does not answer would try for a minute if it did not know.
+        These attempts only save a checkpoint.  If the storage does not answer, an attempt tries for a minute; a
+        suspended one gives up earlier.
         """
         if self._experiment.state in (ExperimentState.PAUSING, ExperimentState.STOPPING):
             for attempt in self.live.items():

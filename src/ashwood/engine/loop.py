@@ -1,8 +1,8 @@
-"""The engine: three lines in a loop.
+"""The engine, which runs one experiment on one backend.
 
-Every turn takes what the backend has to say, lets the experiment decide, makes events and
-decisions durable with one commit, and only then acts.  Between turns, a few times a second,
-it sees to what people ask for, to the time that the experiment may take, and to its lease.
+It works in turns.  A turn takes events of the backend, lets the experiment decide, makes events and decisions
+durable with one commit, and only then acts.  Between turns, a few times a second, the engine answers requests,
+checks the time limit of the experiment, and renews the lease.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ashwood.search.vocabulary import TrialId
 _SUMMARY_SECONDS = 1.0
 _CARE_SECONDS = 0.2
 _WAIT_SECONDS = 3.0
-"""Seconds after which the user is told which trials the end of the run waits for."""
+"""Seconds after which a pausing or stopping engine says which trials it waits for."""
 _MOST_NAMED = 10
 
 
@@ -56,21 +56,21 @@ class Engine:
         ran_before: float = 0.0,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        """Put an experiment, folded up to the end of its log, together with its log and backend.
+        """Create an engine; `run` runs it.
 
         Args:
-            experiment: the state that ``log`` leads to.
-            log: where to record.
-            backend: what runs trials.
-            observers: called with the entries of each turn, after they are durable.
-            summarize: a summary for the store's list of experiments, at most once a second.
-            clock: what time it is; None: the machine's.
-            requests: what people have asked for since, called a few times a second.
-            beat: a sign of life for the lease, called as often; raises when the lease is lost.
-            make_room: frees what was kept for the case that the disk is full.
-            recovery: adds what an attempt that died had saved; without it nothing is looked up.
+            experiment: the state at the end of ``log``.
+            log: the event log.
+            backend: runs the trials.
+            observers: called with the new entries of each turn, when they are durable.
+            summarize: returns a summary for lists of experiments; called at most once a second.
+            clock: the time; by default, that of the machine.
+            requests: returns new requests; called a few times a second.
+            beat: renews the lease; called a few times a second.  It raises `LeaseLost` if the lease is lost.
+            make_room: deletes the reserve file when the disk is full.
+            recovery: finds checkpoints that attempts saved before they died; by default, they are not looked for.
             ran_before: seconds for which earlier drivers ran the experiment.
-            say: shows a message about what the end of the run waits for.
+            say: shows a message about the trials that the end of the run waits for.
         """
         self._experiment = experiment
         self._backend = backend
@@ -93,17 +93,17 @@ class Engine:
         self._abandon_wanted = False
 
     def run(self) -> ExperimentState:
-        """Run until the experiment ends or pauses; returns its state.
+        """Run until the experiment ends or is paused, and return its state.
 
         Raises:
             BackendError: no trial can run at all; the experiment is paused.
-            LeaseLost: another driver has taken it over.
-            EventLogError: the record can't be written; what was acknowledged is safe.
+            LeaseLost: another driver owns the experiment now.
+            EventLogError: the event log cannot be written; earlier entries are safe.
         """
         try:
             self._turn([DriverStarted(self._backend.slots)])
             while not self._finished():
-                self._turn(self._backend.next_events(timeout=self._patience()))
+                self._turn(self._backend.next_events(timeout=self._timeout()))
                 self._take_care()
         except BackendError:
             self._stop()
@@ -114,15 +114,21 @@ class Engine:
         return self._experiment.state
 
     def pause(self, by: str = "") -> None:
-        """Save and let go of what runs, then return from `run`.  Safe in a signal handler or another thread.
+        """Pause the experiment: running trials save a checkpoint, then `run` returns.
 
-        ``by`` is the signal that asks for it, as people call it; empty: none.
+        It may be called in a signal handler or another thread.
+
+        Args:
+            by: name of the signal that is the reason, for example ``Ctrl-C``, or an empty string.
         """
         self._pause_wanted = by
         self._backend.wake()
 
     def abandon(self) -> None:
-        """Return from `run` at once; what runs loses its work since its last checkpoint.  Safe in a signal handler."""
+        """Let `run` return at once; running trials lose all training since their latest checkpoints.
+
+        It may be called in a signal handler or another thread.
+        """
         self._abandon_wanted = True
         self._backend.wake()
 
@@ -145,11 +151,11 @@ class Engine:
     def _act(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self._dispatcher.note(entry.event)
-        # Observers first: what is durable is so whether the backend can do anything about it or not.
+        # Observers are called before the backend, because the entries are durable even if the backend fails.
         for observe in self._observers if entries else ():
             observe(entries)
         appetite = self._experiment.appetite
-        # Once the driver has stopped the backend is closed.
+        # After `DriverStopped` the backend is closed, so it must not be called.
         if appetite != self._expected and self._experiment.state.active:
             self._expected = appetite
             self._backend.expect(appetite)
@@ -166,13 +172,13 @@ class Engine:
     def _stop(self) -> None:
         self._turn([DriverStopped()])
         if self._summarize is not None:
-            with suppress(EventLogError):  # it can be rebuilt from the log
+            with suppress(EventLogError):  # The summary can be rebuilt from the event log.
                 self._recorder.summarize(self._summarize())
 
     # -- between turns ------------------------------------------------------------------------
 
-    def _patience(self) -> float | None:
-        """Return how many seconds to wait for the backend before something else is due, or None if nothing is."""
+    def _timeout(self) -> float | None:
+        """Return the maximum number of seconds to wait for the backend, or None for no limit."""
         recovered_at = inf if self._recovery is None else self._recovery.next_due
         due = min(self._dispatcher.next_due, self._time_is_up_at, self._care_due, recovered_at)
         return None if due == inf else max(0.0, due - self._clock.elapsed())
@@ -200,13 +206,13 @@ class Engine:
                 self._recorder.make_room(error)
         if self._requests is not None and (requests := self._requests()):
             self._act(self._recorder.answer(requests))
-        self._tell_what_it_waits_for(now)
+        self._report_waiting(now)
         self._care_due = self._clock.elapsed() + _CARE_SECONDS
 
-    def _tell_what_it_waits_for(self, now: float) -> None:
-        """Keep the summary true while the experiment pauses or stops, and say what it waits for if that takes long.
+    def _report_waiting(self, now: float) -> None:
+        """Update the summary while the experiment pauses or stops, and say what it waits for if that takes long.
 
-        While trials hang nothing happens that would update the summary.
+        Without this, the summary would not change while trials hang, because there are no events.
         """
         leaves = self._experiment.state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         trials = tuple(sorted(self._dispatcher.live)) if leaves else ()

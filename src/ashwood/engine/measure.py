@@ -1,4 +1,4 @@
-"""A few short trials of an experiment's own code, to learn what training takes on this machine."""
+"""Measures how long training takes on this machine, with a few short trials of an experiment's own code."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MOST_TRIALS = 16
 
 
 class Findings(NamedTuple):
-    """What was measured.
+    """The results of a measurement.
 
     Attributes:
-        measured: of time.
-        checkpoint_bytes: the size of a checkpoint on average; None: none was saved.
+        measured: times, for example of one unit of length and of saving a checkpoint.
+        checkpoint_bytes: mean size of a checkpoint in bytes, or None if none was saved.
     """
 
     measured: Measured
@@ -46,18 +46,18 @@ def measure(
     share: bool = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Findings:
-    """Train a few trials of an experiment for as long as its first rung at most, and leave nothing behind.
+    """Train a few trials of an experiment, at most to its first rung, and return what they took.
 
-    Ctrl-C ends it early; what was measured by then counts.
+    All files are deleted at the end.  Ctrl-C ends the measurement early, with the results so far.
 
     Args:
         spec: the experiment.
-        workers: how many trials to train at once; None: as many as this machine has room for.
-        share: use GPUs also if another driver has reserved them.
-        warn: called with what the user should know, for example that it waits for GPUs.
+        workers: number of trials to train at once; by default, as many as this machine has slots.
+        share: whether to use GPUs that other drivers have reserved.
+        warn: called with a message for the user, for example that the measurement waits for GPUs.
 
     Raises:
-        AshwoodError: nothing could be measured; says why.
+        AshwoodError: nothing could be measured; the message says why.
     """
     with (
         tempfile.TemporaryDirectory(prefix="ashwood-measure-") as directory,
@@ -74,36 +74,38 @@ def measure(
     if measured is None:
         errors = [row.errors[-1].partition("\n")[0] for row in listener.progress.trials.rows.values() if row.errors]
         raise AshwoodError(
-            "nothing could be measured, as no trial trained to its end: "
+            "cannot measure training, because no trial trained to its end: "
             f"{errors[-1] if errors else listener.progress.why_ended}"
         )
     return Findings(measured, size)
 
 
 def recall(home: Home, experiment: ExperimentId) -> Findings:
-    """What an experiment measured while it ran.
+    """Return what training took in an experiment that has already run.
 
     Raises:
-        NotFound: there is none of that number.
-        AshwoodError: none of its trials has reported anything.
+        NotFound: there is no experiment with that ID.
+        AshwoodError: none of its trials has reported a metric.
     """
     measuring = Measuring()
     for _, entry in home.store.log(experiment).read():
         measuring.apply(*entry)
     measured = measuring.result()
     if measured is None:
-        raise AshwoodError(f"experiment {experiment} tells nothing of training: none of its trials has reported")
+        raise AshwoodError(
+            f"cannot measure training from experiment {experiment}: none of its trials has reported a metric"
+        )
     return Findings(measured, checkpoint_size(home, experiment))
 
 
 def checkpoint_size(home: Home, experiment: ExperimentId) -> float | None:
-    """Bytes of an experiment's checkpoints on average; None: it has none."""
+    """Return the mean size of an experiment's checkpoints in bytes, or None if it has none."""
     sizes = [stored.size for stored in home.storage(experiment, home.store.spec(experiment)).complete()]
     return fmean(sizes) if sizes else None
 
 
 def short_search(search: SearchSettings, workers: int) -> SearchSettings:
-    """A search of two short rungs: some trials pause, some go on, some come back."""
+    """Return settings of a short search with two rungs, so that trials are paused, promoted and resumed."""
     first = min(bracket.lengths[0] for bracket in plan_search(search).brackets)
     return SearchSettings(
         method=Method.ASYNC_HALVING,
@@ -119,7 +121,7 @@ def short_search(search: SearchSettings, workers: int) -> SearchSettings:
 def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
     source = spec.source_checkpoint
     if source is not None and not is_remote(source) and not Path(spec.workdir, source).is_dir():
-        source = None  # of another experiment, in a home that isn't this one
+        source = None  # A checkpoint of an experiment: the temporary home of the measurement does not have it.
     return replace(
         spec,
         search=short_search(spec.search, workers or 0),
@@ -133,7 +135,7 @@ def _short(spec: ExperimentSpec, workers: int | None) -> ExperimentSpec:
 
 
 class _Listener:
-    """Follows the run and passes warnings on; see `ashwood.engine.session.Audience`."""
+    """A run observer that measures times and passes warnings on."""
 
     def __init__(self, spec: ExperimentSpec, warn: Callable[[str], None]) -> None:
         self.warn = warn

@@ -1,4 +1,4 @@
-"""What an experiment was started with: versions of Ashwood, Python and packages, and the commit of the code."""
+"""The provenance of an experiment: versions of Ashwood, Python and packages, and the git commit of the code."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ from ashwood.trial.storage.trees import remove_tree
 _GIT_SECONDS: Final = 2.0
 _CHECKOUT_SECONDS: Final = 600.0
 _SHORT: Final = 10
-_MOST_PACKAGES_TOLD: Final = 8
+_MOST_PACKAGES_SHOWN: Final = 8
 _COMMIT: Final = re.compile(r"[0-9a-f]{7,64}")
 _OF_A_HOOK: Final = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE")
 _INSTALLED: Final = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
 
 
 def collect(workdir: Path) -> dict[str, Any]:
-    """What training code that runs in ``workdir`` would meet now, as JSON-able data.
+    """Return the provenance of training code that runs in ``workdir`` now, as JSON-able data.
 
-    Keys: ``ashwood``, ``python``, ``platform``; ``packages`` (version by name); ``git``: ``root``, ``commit``,
-    ``branch`` (None: detached), ``prefix`` (of the work directory inside the repository), ``dirty`` (how many files
-    differ from the commit or aren't in it); or None where there is no commit to name.
+    Its keys are ``ashwood``, ``python`` and ``platform`` (versions), ``packages`` (versions by name), and ``git``.
+    ``git`` is None if there is no commit.  Otherwise its keys are:
+
+    - ``root``: top directory of the repository.
+    - ``commit``: full hash of the commit.
+    - ``branch``: name of the branch, or None if HEAD is detached.
+    - ``prefix``: path of ``workdir`` inside the repository.
+    - ``dirty``: number of files that differ from the commit or are not in it, or None if that is not known.
     """
     return {
         "ashwood": __version__,
@@ -46,25 +51,23 @@ def collect(workdir: Path) -> dict[str, Any]:
 
 
 def dirt(provenance: Mapping[str, Any]) -> str | None:
-    """What the recorded commit doesn't tell of the code; None: it tells all, or there is none."""
+    """Return a sentence about files that differ from the recorded commit, or None if no such files are known."""
     git = provenance.get("git") or {}
     count = git.get("dirty")
     if not count:
         return None
     files = "1 file differs" if count == 1 else f"{count} files differ"
-    return (
-        f"{files} from commit {git['commit'][:_SHORT]}: what {'it holds' if count == 1 else 'they hold'} isn't recorded"
-    )
+    return f"{files} from commit {git['commit'][:_SHORT]}; {'its' if count == 1 else 'their'} content is not recorded"
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is no longer as it was, a line each."""
+    """Return one line for each difference between two provenances."""
     lines = []
     before, after = then.get("git") or {}, now.get("git") or {}
     if before.get("commit") != after.get("commit"):
-        lines.append(f"the code's commit was {_commit(before)}, now it is {_commit(after)}")
+        lines.append(f"the commit of the code was {_commit(before)}, now it is {_commit(after)}")
     if before.get("dirty"):
-        lines.append(f"then, {dirt(then)}")
+        lines.append(f"at that time, {dirt(then)}")
     lines.extend(
         f"{name} was {then[key]}, now it is {now[key]}"
         for key, name in (("python", "Python"), ("ashwood", "Ashwood"))
@@ -72,42 +75,42 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     )
     if "packages" in then:
         changed = list(_changed(then["packages"], now["packages"]))
-        lines.extend(changed[:_MOST_PACKAGES_TOLD])
-        if len(changed) > _MOST_PACKAGES_TOLD:
-            lines.append(f"and {len(changed) - _MOST_PACKAGES_TOLD} more packages have changed")
+        lines.extend(changed[:_MOST_PACKAGES_SHOWN])
+        if len(changed) > _MOST_PACKAGES_SHOWN:
+            lines.append(f"and {len(changed) - _MOST_PACKAGES_SHOWN} more packages have changed")
     return lines
 
 
 def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str, Any]]:
-    """Lay the files of the recorded commit out, in a new directory of ``into``.
+    """Check out the files of the recorded commit into a new directory in ``into``.
 
-    The repository itself is left as it is.
+    The user's index and working tree are not changed.
 
     Returns:
-        the work directory inside, and the provenance's ``git`` that it has.
+        The work directory inside the new directory, and its ``git`` provenance.
 
     Raises:
-        NotFound: no commit was recorded, or the repository doesn't have it.
-        AshwoodError: git can't be run, or the files can't be written.
+        NotFound: no commit was recorded, or the repository does not have it.
+        AshwoodError: git cannot be run, or the files cannot be written.
     """
     git = provenance.get("git")
     if not git:
-        raise NotFound("it was started outside of a git repository, so there is no commit to lay out")
+        raise NotFound("it was created outside of a git repository, so there is no commit to check out")
     root, commit = Path(git["root"]), git["commit"]
     if not root.is_dir():
-        raise NotFound(f"the repository {root} isn't there any more")
+        raise NotFound(f"the repository {root} no longer exists")
     if not _COMMIT.fullmatch(commit) or _run(root, ["cat-file", "-e", f"{commit}^{{commit}}"]) is None:
         raise NotFound(
-            f"commit {commit[:_SHORT]} isn't in the repository {root}; get it with git fetch, then try again"
+            f"commit {commit[:_SHORT]} is not in the repository {root}. Get it with git fetch, then try again"
         )
     make_shared(into)
     target = Path(tempfile.mkdtemp(prefix=f"{commit[:_SHORT]}-", dir=into))
-    # An index of its own: the user's is not touched.
+    # git gets a temporary index, so that files which the user has staged stay staged.
     environment = {"GIT_INDEX_FILE": str(target / ".ashwood-index")}
     for arguments in (["read-tree", commit], ["checkout-index", "--all", f"--prefix={target}/"]):
         if _run(root, arguments, seconds=_CHECKOUT_SECONDS, environment=environment) is None:
             remove_tree(into, target.name, ignore_errors=True)
-            raise AshwoodError(f"git {arguments[0]} failed in {root}: the files of {commit[:_SHORT]} aren't laid out")
+            raise AshwoodError(f"cannot check out commit {commit[:_SHORT]}: git {arguments[0]} failed in {root}")
     (target / ".ashwood-index").unlink()
     share_tree(target)
     return target / git["prefix"], {**git, "dirty": 0}
@@ -117,15 +120,19 @@ def check_out(provenance: Mapping[str, Any], into: Path) -> tuple[Path, dict[str
 
 
 def _packages(path: Sequence[str]) -> dict[str, str]:
-    """Installed packages: the names of their directories say all, and reading those costs a millisecond."""
+    """Return versions of installed packages by name.
+
+    They are taken from the names of metadata directories.  That takes a millisecond; `importlib.metadata` opens a
+    file for each package.
+    """
     found: dict[str, str] = {}
     for directory in path:
         try:
-            names = os.listdir(directory or ".")  # noqa: PTH208 a path object a package would double the time
+            names = os.listdir(directory or ".")  # noqa: PTH208 - path objects would double the time
         except OSError:
             continue
         for name in names:
-            # What comes first on the path is what is imported.
+            # If a package is installed twice, the first one on the path is imported.
             if name.endswith("-info") and (parts := _INSTALLED.fullmatch(name)):
                 found.setdefault(re.sub(r"[-_.]+", "-", parts[1]).lower(), parts[2])
     return dict(sorted(found.items()))
@@ -135,9 +142,9 @@ def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(then.keys() | now.keys()):
         before, after = then.get(name), now.get(name)
         if before is None:
-            yield f"{name} {after} is installed now, then it was not"
+            yield f"{name} was not installed, now it is {after}"
         elif after is None:
-            yield f"{name} was {before}, now it isn't installed"
+            yield f"{name} was {before}, now it is not installed"
         elif before != after:
             yield f"{name} was {before}, now it is {after}"
 
@@ -146,12 +153,13 @@ def _changed(then: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
 
 
 def _git_state(workdir: Path) -> dict[str, Any] | None:
-    place = _start(workdir, ["rev-parse", "--show-toplevel", "--show-prefix"])
+    # Both processes are started before either is waited for, so that they run at the same time.
+    location = _start(workdir, ["rev-parse", "--show-toplevel", "--show-prefix"])
     status = _start(workdir, ["status", "--porcelain=v2", "--branch", "--untracked-files=normal"])
-    place_text, status_text = _finish(place, _GIT_SECONDS), _finish(status, _GIT_SECONDS)
-    if place_text is None:
+    location_text, status_text = _finish(location, _GIT_SECONDS), _finish(status, _GIT_SECONDS)
+    if location_text is None:
         return None
-    root, prefix, *_ = [*place_text.splitlines(), ""]
+    root, prefix, *_ = [*location_text.splitlines(), ""]
     if status_text is None:
         return _without_status(workdir, root, prefix)
     lines = status_text.splitlines()
@@ -169,12 +177,12 @@ def _git_state(workdir: Path) -> dict[str, Any] | None:
 
 
 def _is_bytecode(line: str) -> bool:
-    """Return whether a line of git's status is about a directory that Python made, which holds no code of its own."""
+    """Return whether a line of git's status is about a directory of bytecode that Python created."""
     return line.startswith("? ") and line.rstrip("/").endswith("__pycache__")
 
 
 def _without_status(workdir: Path, root: str, prefix: str) -> dict[str, Any] | None:
-    """Of a repository so large that its status takes too long: whether it is dirty isn't known."""
+    """Return git's part of the provenance without ``dirty``, for a repository whose status takes too long, or None."""
     commit = _run(workdir, ["rev-parse", "--verify", "HEAD"])
     if commit is None:
         return None
@@ -194,7 +202,8 @@ def _run(
 def _start(
     directory: Path, arguments: list[str], environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes] | None:
-    # A git hook that runs Ashwood names its own repository; and a look at one must not lock it for others.
+    # If Ashwood runs in a git hook, these variables name the repository of the hook.  Optional locks are off because
+    # a status must not make a git command of the user fail.
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_HOOK}
     quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     try:
@@ -205,12 +214,12 @@ def _start(
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-    except OSError:  # there is no git
+    except OSError:  # git is not installed.
         return None
 
 
 def _finish(process: subprocess.Popen[bytes] | None, seconds: float) -> str | None:
-    """What git printed; None where it failed, or took too long."""
+    """Return the output of a git command, or None if it failed or took too long."""
     if process is None:
         return None
     try:
@@ -223,13 +232,13 @@ def _finish(process: subprocess.Popen[bytes] | None, seconds: float) -> str | No
 
 
 def _commit(git: Mapping[str, Any]) -> str:
-    return str(git["commit"])[:_SHORT] if git.get("commit") else "not known"
+    return str(git["commit"])[:_SHORT] if git.get("commit") else "unknown"
 
 
 def code_elsewhere(spec: ExperimentSpec, directory: Path) -> str | None:
-    """Return a warning if a directory has the same code file as the work directory, or None if it has none.
+    """Return a warning if a directory has another copy of an experiment's code file, or None if it has none.
 
-    A copy of a project has a copy of its home, whose experiments still name the original.
+    If a project directory is copied with its home, experiments in the copied home still use the original code.
     """
     kind, target = spec.entrypoint.kind, spec.entrypoint.target
     if kind not in {EntrypointKind.FUNCTION, EntrypointKind.SCRIPT}:
@@ -240,22 +249,27 @@ def code_elsewhere(spec: ExperimentSpec, directory: Path) -> str | None:
     here = directory / file.relative_to(workdir)
     if not here.is_file() or (file.exists() and here.samefile(file)):
         return None
-    return f"the training code is {file}, where the experiment was created, and not {here}; for that, add --workdir ."
+    return (
+        f"the training code is {file}, where the experiment was created, and not {here}. To use the latter, add "
+        "--workdir ."
+    )
 
 
 def with_workdir(spec: ExperimentSpec, workdir: Path, *, root: Path | None = None, prefix: str = "") -> ExperimentSpec:
-    """Return a spec whose code was moved; the absolute path of a script moves along if it is in the moved directory.
+    """Return the spec of an experiment whose code was moved to another work directory.
+
+    If the entrypoint is the absolute path of a script in the moved directory, that path is changed, too.
 
     Args:
         spec: the spec.
         workdir: the new work directory.
-        root: the directory that was moved, if that was not the work directory itself but one above it.
+        root: the directory that was moved, if it is one above the work directory; by default, the work directory.
         prefix: path of the work directory inside ``root``.
     """
     entrypoint, workdir = spec.entrypoint, workdir.absolute()
-    place, _, function = entrypoint.target.rpartition(":")
-    script, moved = Path(spec.workdir, place).resolve(), Path(spec.workdir).resolve() if root is None else root
-    if entrypoint.kind is EntrypointKind.SCRIPT and Path(place).is_absolute() and script.is_relative_to(moved):
+    file, _, function = entrypoint.target.rpartition(":")
+    script, moved = Path(spec.workdir, file).resolve(), Path(spec.workdir).resolve() if root is None else root
+    if entrypoint.kind is EntrypointKind.SCRIPT and Path(file).is_absolute() and script.is_relative_to(moved):
         top = workdir.parents[len(Path(prefix).parts) - 1] if prefix else workdir
         entrypoint = Entrypoint(entrypoint.kind, f"{top / script.relative_to(moved)}:{function}")
     return replace(spec, workdir=str(workdir), entrypoint=entrypoint)

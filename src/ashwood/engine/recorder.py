@@ -1,4 +1,4 @@
-"""Decide and commit: the first two of the three lines, for whoever owns an experiment."""
+"""Decides about events and commits them: the first two steps of the engine, also used without a backend."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from ashwood.experiment.events import Event
 from ashwood.experiment.experiment import Experiment
 
 Observer = Callable[[Sequence[Entry]], None]
+"""Called with new entries of the event log, when they are durable."""
 
 
 class Recorder:
-    """Puts events to an experiment and makes them, with what it decides, durable before anybody acts on it.
+    """Lets an experiment handle events, and records them and its decisions before they take effect.
 
     Attributes:
-        experiment: the state that the log leads to.
-        ran_out_of_room: why nothing more could be recorded, before room was made.
+        experiment: the state at the end of the event log.
+        ran_out_of_room: the error when the disk was full and the reserve file was deleted, or None.
     """
 
     def __init__(
@@ -32,10 +33,10 @@ class Recorder:
         """Record to ``log``.
 
         Args:
-            experiment: the state that ``log`` leads to.
-            log: where to record.
-            clock: seconds since 1970, never going back.
-            make_room: frees what was kept for the case that the disk is full.
+            experiment: the state at the end of ``log``.
+            log: the event log.
+            clock: returns seconds since 1970, which never go back.
+            make_room: deletes the reserve file, so that a few more entries can be recorded on a full disk.
         """
         self.experiment = experiment
         self.ran_out_of_room: str | None = None
@@ -46,12 +47,15 @@ class Recorder:
     def take(
         self, events: Iterable[Event], summary: Mapping[str, Any] | None = None, *, at: float | None = None
     ) -> list[Entry]:
-        """Decide about events, one after the other, and commit all of it at once.
+        """Let the experiment handle events one after the other, and commit all of them at once.
 
-        ``at`` is when they happened, as far as is known; None: just now.
+        Args:
+            events: the events.
+            summary: new summary of the experiment, or None to leave it unchanged.
+            at: when the events happened, in seconds since 1970; by default, now.
 
         Raises:
-            IllegalEvent: one of them can't have happened.
+            IllegalEvent: an event cannot happen in this state.
             EventLogError: nothing was recorded.
         """
         when = self._clock() if at is None else at
@@ -60,12 +64,12 @@ class Recorder:
         return entries
 
     def answer(self, requests: Sequence[tuple[RequestId, PendingRequest]]) -> list[Entry]:
-        """Do what users ask for, or refuse it; their answers are committed with what is done.
+        """Carry out requests or refuse them, and commit the answers together with the events.
 
         A request that cannot be read is refused, so it never stops a driver.
 
         Raises:
-            EventLogError: nothing was recorded, and no answer given.
+            EventLogError: nothing was recorded, and no request was answered.
         """
         now = self._clock()
         entries: list[Entry] = []
@@ -87,7 +91,7 @@ class Recorder:
         return entries
 
     def summarize(self, summary: Mapping[str, Any]) -> None:
-        """Keep a summary for lists, of all that is recorded."""
+        """Record a summary for lists of experiments; it must reflect all entries of the event log."""
         self._commit((), {}, summary)
 
     def _commit(
@@ -100,10 +104,10 @@ class Recorder:
             self._log.append(entries, summary=summary, answers=answers)
 
     def make_room(self, error: DiskFull) -> None:
-        """Free what was kept for this case.
+        """Delete the reserve file because the disk is full.
 
         Raises:
-            DiskFull: it is freed already, or there is nothing: ``error``.
+            DiskFull: there is no reserve file, or it is already deleted; this is ``error``.
         """
         if self._make_room is None or self.ran_out_of_room is not None:
             raise error

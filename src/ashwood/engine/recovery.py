@@ -1,4 +1,4 @@
-"""What processes saved before they or their driver died, and the log does not know."""
+"""Finds checkpoints and reports that are not in the event log because a process or its driver died."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from ashwood.trial.storage.port import parse_name
 _Died: TypeAlias = AttemptFailed | AttemptPreempted
 
 _PATIENCE = RETRY_SECONDS + 15.0
-"""Seconds that the last word of one attempt waits for the storage, which tries for `RETRY_SECONDS` itself."""
+"""Seconds that the end of an attempt waits for the storage, which itself retries for `RETRY_SECONDS`."""
 _PATIENCE_WHILE_LEAVING = 5.0
-"""Seconds that it waits if the experiment pauses or ends: the next driver looks for what was saved, too."""
+"""Seconds that it waits if the experiment pauses or ends.  The next driver looks for checkpoints again."""
 _UNREACHABLE_SECONDS = 60.0
-"""Seconds for which a storage that did not answer is not asked again."""
+"""Seconds for which a storage is not read again after it did not answer."""
 _LOOK_AGAIN_SECONDS = 0.02
 
 
@@ -43,10 +43,15 @@ class Found(NamedTuple):
 def unrecorded(
     experiment: Experiment, storage: Storage, trials: Sequence[Trial], beat: Callable[[], None] = lambda: None
 ) -> Iterator[Event]:
-    """Yield events for what dead processes of these trials saved and reported without the log knowing it.
+    """Yield events for checkpoints and reports of dead processes that are not in the event log.
 
-    The caller lets the experiment handle each event before it asks for the next.  ``beat`` is called while the
-    storage is read.
+    The caller must let the experiment handle each event before it asks for the next one.
+
+    Args:
+        experiment: the state at the end of the event log.
+        storage: the storage of its checkpoints.
+        trials: the trials to look for.
+        beat: called twice a second while the storage is read.
 
     Raises:
         StorageUnreachable: the storage cannot be read.
@@ -59,10 +64,11 @@ def unrecorded(
 def set_aside_foreign(
     experiment: Experiment, storage: Storage, beat: Callable[[], None] = lambda: None
 ) -> list[tuple[str, str]]:
-    """Move checkpoints aside that cannot be of this experiment as its log tells it; return each name and new place.
+    """Move checkpoints aside that cannot belong to this experiment; return the name and the new path of each.
 
-    They are of another experiment, or of a course that this one took before its database was restored from a
-    backup.  A checkpoint is one of them if its trial or attempt is not in the log, or if its manifest says so.
+    They belong to another experiment, or were saved after the backup from which the database was restored.  A
+    checkpoint is one of them if its trial or attempt is not in the event log, or if its manifest names another
+    experiment or other hyperparameters.
 
     Raises:
         StorageUnreachable: the storage cannot be read, or a checkpoint cannot be moved.
@@ -73,7 +79,7 @@ def set_aside_foreign(
 
 
 def is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: Callable[[], None]) -> bool:
-    """Return whether a checkpoint cannot be of an experiment as its log tells it; see `set_aside_foreign`.
+    """Return whether a checkpoint cannot belong to an experiment; see `set_aside_foreign`.
 
     Raises:
         StorageUnreachable: the storage cannot be read.
@@ -82,35 +88,36 @@ def is_foreign(experiment: Experiment, storage: Storage, stored: Stored, beat: C
     if trial is None or stored.attempt > trial.attempt:
         return True
     if stored.name in experiment.checkpoints.names(trial.id):
-        return False  # An attempt that starts from it checks its manifest.
+        return False  # Its manifest is checked when an attempt starts from it.
     return while_beating(partial(_manifest, storage, stored.name, owner(trial, experiment)), beat) is None
 
 
 def is_wanted(experiment: Experiment, name: str) -> bool:
-    """Return whether an experiment has a use for a checkpoint that lies on a worker's node.
+    """Return whether an experiment needs a checkpoint that is still on a worker's node.
 
-    It has none for a checkpoint that was recorded before (it may be deleted since), for one that is shorter than
-    what the trial has, and for those of trials that have ended.  There are two exceptions: the last checkpoint of
-    a completed trial is its result, and a trial whose process may still have saved is not settled yet.
+    It does not need a checkpoint that is already recorded (it may have been deleted since), one that is shorter than
+    the latest checkpoint of its trial, or one of a trial that has ended.  There are two exceptions: the last
+    checkpoint of a completed trial is its result, and the process of an unsettled trial may have saved one that is
+    not recorded.
     """
-    said = parse_name(name)
-    trial = None if said is None else experiment.trials.get(said.trial)
-    if said is None or trial is None:
+    parts = parse_name(name)
+    trial = None if parts is None else experiment.trials.get(parts.trial)
+    if parts is None or trial is None:
         return False
     over = trial.ended and trial.state is not TrialState.COMPLETED and trial not in experiment.unsettled()
-    return not over and said.length >= trial.checkpoint_length and name not in experiment.checkpoints.names(trial.id)
+    return not over and parts.length >= trial.checkpoint_length and name not in experiment.checkpoints.names(trial.id)
 
 
 class Recovery:
-    """Adds to the last words of attempts that died what they had saved before.
+    """Inserts events for unrecorded checkpoints before the event that says that an attempt died.
 
-    A local directory is read at once.  A URL may be unreachable, and its client may wait for a minute before it
-    says so.  Therefore the engine's thread does not read it: a thread does, for one trial at a time, and the last
-    word of the attempt is held back until that thread has an answer, for at most a minute.  Meanwhile the trial
-    keeps its slot, its next attempt does not start, and everything else goes on.
+    A local directory is read at once.  A URL may be unreachable, and its client may try for a minute before it
+    fails.  So a URL is read in another thread, for one trial at a time, and the event that ends the attempt is held
+    back until then, for at most a minute.  Meanwhile the trial's next attempt does not start; all other trials are
+    not affected.
 
-    What cannot be read is training to be repeated.  Trials fail together if a storage is unreachable, so it is
-    not asked again for a minute.
+    If a storage cannot be read, the trial repeats the training since its last recorded checkpoint.  Many trials fail
+    at the same time if a storage is unreachable, so it is not read again for a minute.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class Recovery:
 
     @property
     def next_due(self) -> float:
-        """When to look again whether there is an answer; infinite if no event is held back."""
+        """When to check `ready` again; infinite if no event is held back."""
         return self._clock() + _LOOK_AGAIN_SECONDS if self._held else inf
 
     @property
@@ -143,9 +150,10 @@ class Recovery:
         return self._clock() >= self._asked_at + patience
 
     def complete(self, events: Sequence[Event]) -> Iterator[Event]:
-        """Yield events that were held back and are ready, then ``events``, each with what its attempt had saved.
+        """Yield events that were held back and are ready, then ``events``.
 
-        The caller lets the experiment handle each event before it asks for the next.
+        Before each event that says that an attempt died come those for its unrecorded checkpoints and reports.  The
+        caller must let the experiment handle each event before it asks for the next one.
         """
         while self.ready:
             yield from self._released()
@@ -158,7 +166,7 @@ class Recovery:
                 yield event
             else:
                 self._held.append(event)
-        # Not released here: the experiment may have ended with the last of the events.
+        # A held event is never yielded here, even if it is ready: the last of ``events`` may have ended the experiment.
         self._ask()
 
     def _ask(self) -> None:
@@ -187,18 +195,18 @@ class Recovery:
 
 
 def _look_up_of(trial: Trial, experiment: Experiment, storage: Storage) -> Callable[[], list[Found]]:
-    """Return a call that may be made in any thread: what it needs of the experiment is read now."""
+    """Return a function that looks up a trial's unrecorded checkpoints; it may be called in any thread."""
     known, wanted = experiment.checkpoints.names(trial.id), owner(trial, experiment)
     return partial(_look_up, storage, trial.id, known, trial.checkpoint_length, wanted)
 
 
 def owner(trial: Trial, experiment: Experiment) -> About:
-    """Return what the checkpoints of a trial say of themselves."""
+    """Return the identity that manifests of a trial's checkpoints must have."""
     return About(experiment=experiment.spec.identity, draw=digest_of_draw(trial.hparams, trial.seed))
 
 
 def _look_up(storage: Storage, trial: TrialId, known: Collection[str], length: int, wanted: About) -> list[Found]:
-    """Return the checkpoints of a trial that have at least a length and an unknown name.
+    """Return the checkpoints of a trial that have at least ``length`` and whose names are not in ``known``.
 
     Raises:
         StorageUnreachable: the storage cannot be read.
@@ -215,27 +223,27 @@ def _manifest(storage: Storage, name: str, wanted: About) -> Manifest | None:
         manifest.about.check_fits(wanted, name)
     except StorageUnreachable:
         raise
-    except CheckpointError:  # as good as none
+    except CheckpointError:
         return None
     return manifest
 
 
 def _events(trial: Trial, experiment: Experiment, found: Sequence[Found]) -> Iterator[Event]:
-    """Yield the events that these checkpoints stand for.
+    """Yield the events that are missing for these checkpoints: their reports, then the checkpoints.
 
-    A trial continues from a complete checkpoint.  Its manifest holds what was reported since the checkpoint before.
-    Reports that were lost come first: otherwise the learning curve would have a hole, and the trial would have to
-    train on to report again.  Those of an earlier attempt count as reports of the present one, which has not begun.
+    The manifest of a checkpoint contains all reports since the checkpoint before it.  They are yielded first.
+    Otherwise the learning curve would have a gap, and a trial at its target would have no report for the search to
+    judge.  Reports of an earlier attempt are recorded for the present one, which has not started yet.
 
-    A checkpoint at the target of its trial is of no use without the report that the search waits for.  A process waits
-    for the search at its target, so one that went further got an answer that the log does not know: it belongs to a
-    course that the experiment took before its database was restored from a backup.
+    Two kinds of checkpoints are skipped.  A checkpoint at the target of its trial cannot be used if the report that
+    the search waits for is missing.  A checkpoint beyond the target was saved after a decision that is not in the
+    event log, so the database was restored from an older backup.
     """
     known = experiment.checkpoints.names(trial.id)
     for stored, manifest in found:
         reports = [(length, metrics) for length, metrics in manifest.reports if metrics and length < stored.length]
         is_known = stored.name in known or stored.length < trial.checkpoint_length
-        # The search waits for its metric alone, so other reports pass the target without an answer.
+        # Only a report with the metric of the search is judged.  Training continues past the target after others.
         judged = (length for length, metrics in reports if experiment.spec.metric in metrics)
         if is_known or any(length >= trial.target for length in judged):
             continue

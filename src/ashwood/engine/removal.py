@@ -1,4 +1,4 @@
-"""Removing an experiment for good: its files first, its record last, so that a crash in between can be repeated."""
+"""Deletes experiments: first their files, last their rows, so that a deletion that was interrupted can be repeated."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from ashwood.trial.storage import Storage, is_remote
 from ashwood.trial.storage.trees import name_below, remove_tree
 
 CODE = "code"
-"""Where in a home the files of commits are laid out."""
+"""Directory of a home for the files of checked-out commits."""
 
 
 def remove_experiment(home: Home, experiment: ExperimentId) -> None:
-    """Remove an experiment's checkpoints, logs, other files and record.
+    """Delete an experiment: its checkpoints, trial logs, other files and event log.
 
-    Nothing else is removed, whatever paths its spec contains: it may come from a bundle or a damaged database.
+    Paths in its spec are not trusted, because the spec may come from a bundle or a damaged database.  So no other
+    file is deleted, whatever they are.
 
     Raises:
-        NotFound: there is no experiment with that number.
-        ExperimentBusy: a driver runs it.
-        AshwoodError: a file cannot be removed. Removing the experiment can be repeated.
+        NotFound: there is no experiment with that ID.
+        ExperimentBusy: a driver runs the experiment.
+        AshwoodError: a file cannot be deleted.  The deletion can be repeated.
     """
     home.store.record(experiment)
     with home.lease(experiment) as lease:
         try:
             spec = home.store.spec(experiment)
-        except EventLogError:  # It is damaged, so what it owns elsewhere is not known.
+        except EventLogError:  # The spec is damaged, so its files outside of the home are not known.
             spec = None
         if spec is not None:
             if spec.checkpoint_storage is not None:
@@ -49,34 +50,35 @@ def remove_experiment(home: Home, experiment: ExperimentId) -> None:
 
 
 def remove_directory(home: Home, experiment: ExperimentId) -> None:
-    """Remove the directory of an experiment in its home.
+    """Delete the directory of an experiment in its home.
 
     Raises:
-        AshwoodError: a file can't be removed.
+        AshwoodError: a file cannot be deleted.
     """
     directory = home.files(experiment)
     _remove(directory.parent, directory.name)
 
 
 def _remove_checkpoints(home: Home, experiment: ExperimentId, spec: ExperimentSpec, lease: Lease) -> None:
-    """Remove checkpoints in a storage that the spec names, one by one: other things may lie beside them."""
-    storage, place = home.storage(experiment, spec), home.checkpoints(experiment, spec)
-    if not is_remote(place):
-        directory = Path(place.removeprefix("file://"))
-        if name_below(home.path / EXPERIMENTS, directory) not in (None, str(experiment)) or "\0" in place:
-            return  # It is another experiment's directory, or a name that no directory can have.
+    """Delete the checkpoints in the spec's storage one by one, because it may contain other files, too."""
+    storage, location = home.storage(experiment, spec), home.checkpoints(experiment, spec)
+    if not is_remote(location):
+        directory = Path(location.removeprefix("file://"))
+        if name_below(home.path / EXPERIMENTS, directory) not in (None, str(experiment)) or "\0" in location:
+            return  # It is the directory of another experiment, or a name that no directory can have.
     for name in while_beating(partial(_own, storage, spec.identity), lease.beat):
         while_beating(partial(storage.delete, name), lease.beat)
         lease.beat()
-    if not is_remote(place):
-        with suppress(OSError):  # Something else lies in it, or it is a link.
+    if not is_remote(location):
+        with suppress(OSError):  # It contains other files, or is a link.
             directory.rmdir()
 
 
 def _own(storage: Storage, identity: str) -> list[str]:
-    """Return the names of checkpoints and leftovers that are this experiment's.
+    """Return the names of checkpoints and leftovers in a storage that belong to the experiment with an identity.
 
-    Older versions did not write an identity, and leftovers have none.  They count if all others here are its own.
+    Leftovers, and checkpoints of older versions, have no identity.  They belong to the experiment if the storage has
+    no checkpoint of another one.
     """
     own, unmarked = [], [leftover.name for leftover in storage.leftovers()]
     others = 0
@@ -95,9 +97,9 @@ def _own(storage: Storage, identity: str) -> list[str]:
 
 
 def _remove_code(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
-    """Remove the code that was laid out for an experiment, if no other one uses it."""
+    """Delete the code that was checked out for an experiment, if no other experiment uses it."""
     name = name_below(home.path / CODE, Path(spec.workdir))
-    # An imported spec may name any directory.
+    # The spec of an imported experiment may name a directory that this home did not create.
     if name is None or spec.imported_entries or not _is_unused(home, name, experiment):
         return
     _remove(home.path / CODE, name)
@@ -106,7 +108,7 @@ def _remove_code(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> 
 def _is_unused(home: Home, name: str, by: ExperimentId) -> bool:
     try:
         specs = [home.store.spec(record.id) for record in home.store.experiments() if record.id != by]
-    except EventLogError:  # A damaged one may use it.
+    except EventLogError:  # An experiment with a damaged spec may use it.
         return False
     return all(name_below(home.path / CODE, Path(spec.workdir)) != name for spec in specs)
 
@@ -119,5 +121,6 @@ def _remove(top: Path, name: str) -> None:
         if isinstance(error, PermissionError):
             why += f"; {how_to_share(top / name, top / name)}"
         raise AshwoodError(
-            f"can't remove {error.filename or top / name} in {top / name}: {why}; correct that, then delete it again"
+            f"cannot delete {error.filename or top / name} in {top / name}: {why}. Correct that, then delete the "
+            "experiment again"
         ) from error

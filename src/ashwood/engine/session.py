@@ -1,4 +1,4 @@
-"""One driver's time with one experiment: take it on, fold its log, run it, let go of it."""
+"""Sessions: a driver takes the lease of an experiment, reads its event log, runs it, and releases the lease."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 from ashwood.backends.port import Backend
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
-from ashwood.engine.janitor import Janitor
+from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
-from ashwood.engine.places import Place, Room, place_of
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
 from ashwood.engine.snapshot import Folded, check_imported, fold
 from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
+from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost, worker_host
 from ashwood.errors import (
     CheckpointError,
     ConfigError,
@@ -54,50 +54,50 @@ from ashwood.trial.storage.port import parsed
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
-"""Where trials run: on a Ray cluster, on this machine, or where the experiment's record says."""
+"""Where trials run: on a Ray cluster, on this machine, or as the experiment's spec says (``recorded``)."""
 
 _LONGEST_SHOWN = 200
 _SNAPSHOT_ENTRIES = 20_000
 _SNAPSHOT_SHARE = 50
 _MOST_NAMED = 3
 _SLOW_BEATS = 10
-"""Beats after which a driver that has not begun says what it waits for: about 5 seconds."""
+"""Number of beats after which a starting driver says what it waits for: about 5 seconds."""
 
 
-class Audience(Protocol):
-    """Who follows a run."""
+class RunObserver(Protocol):
+    """An object that is informed about a run, for example to show its progress."""
 
     def folded(self, progress: Progress) -> None:
-        """The experiment as its log tells it so far; `observe` is to keep it up to date from now on."""
+        """Take the progress at the end of the event log; `observe` must apply later entries to it."""
         ...
 
     def ready(self, slots: int) -> None:
-        """The backend has so many slots; trials start now."""
+        """Note that the backend is ready and has ``slots`` slots; trials start now."""
         ...
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """The entries of a turn are durable."""
+        """Take new entries of the event log, which are durable."""
         ...
 
     def summary(self) -> Mapping[str, Any]:
-        """What the list of experiments is to show."""
+        """Return the summary for lists of experiments."""
         ...
 
     def interrupted(self, count: int) -> None:
-        """Take note of the ``count``-th Ctrl-C.  Called by a signal handler: it must not write or take a lock."""
+        """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
         ...
 
     def warn(self, message: str) -> None:
-        """Show a message that is no entry of the log."""
+        """Show a message that is not in the event log."""
         ...
 
 
 class Session:
-    """Drives an experiment of a home on this machine.
+    """Runs an experiment of a home in this process, as its driver.
 
     Attributes:
-        id: the experiment.
-        spec: what it is.
+        id: the ID of the experiment.
+        spec: the spec of the experiment.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId) -> None:
@@ -108,10 +108,15 @@ class Session:
 
     @classmethod
     def create(cls, home: Home, spec: ExperimentSpec, *, at: float) -> Session:
-        """Take a new experiment in.
+        """Record a new experiment.
+
+        Args:
+            home: the home to record it in.
+            spec: the spec of the experiment.
+            at: time of creation, in seconds since 1970.
 
         Raises:
-            ConfigError: the checkpoint that its trials are to start from isn't there.
+            ConfigError: the checkpoint from which its trials start does not exist, or cannot be kept.
         """
         left_out: list[ExperimentId] = []
         spec = with_own_storage(_with_source(home, spec), at)
@@ -121,67 +126,70 @@ class Session:
 
     def run(
         self,
-        audience: Audience,
+        observer: RunObserver,
         *,
         workers: int | None = None,
         cluster: Cluster = "recorded",
         share: bool = False,
     ) -> ExperimentState:
-        """Run the experiment from where its log ends until it ends or is paused.
+        """Continue the experiment from the end of its event log until it ends or is paused.
 
-        The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it, the second ends everything at once.
+        The first Ctrl-C (or SIGTERM, or the loss of the terminal) pauses it.  The second one ends it at once, and
+        running trials lose all training since their latest checkpoints.
 
         Args:
-            audience: who follows it.
-            workers: how many slots to use; None: all GPUs, or all cores where there are none.
-            cluster: where to run this time.
-            share: use GPUs of this machine also if another driver has reserved them.
+            observer: is informed about the run.
+            workers: number of slots to use; by default, all GPUs, or all cores if there are no GPUs.
+            cluster: where trials run this time.
+            share: whether to use GPUs of this machine that other drivers have reserved.
 
         Raises:
-            ExperimentBusy: another process drives it.
-            RequestRefused: it has ended, has what it was to reach, or was not imported completely.
-            DiskFull: there is no room to record that it pauses, should the disk fill.
-            EventLogError: its log is damaged.
-            ReplayDivergence: its log holds other decisions than this Ashwood takes.
-            CheckpointError: checkpoints can't be kept where they are to be.
-            ClusterError: the cluster can't be used, or has no room for a trial.
+            ExperimentBusy: another driver runs the experiment.
+            RequestRefused: the experiment has ended, has reached a bound, or was not imported completely; or it was
+                asked to pause or end before it started.
+            DiskFull: there is no space for the reserve file.
+            EventLogError: the event log is damaged.
+            ReplayDivergence: the event log contains decisions that differ from those of this version of Ashwood.
+            CheckpointError: checkpoints cannot be saved to the storage.
+            ClusterError: the cluster cannot be used, or none of its nodes can run a trial.
             BackendError: no trial can run at all.
         """
         directory = self._home.directory(self.id)
         self._home.store.hurry(on=False)
         for number in self._left_out:
-            audience.warn(
-                f"{directory.with_name(str(number))} holds files of an experiment that is not in the database, so "
-                f"number {number} was not used"
+            observer.warn(
+                f"{directory.with_name(str(number))} contains files of an experiment that is not in the database, so "
+                f"ID {number} was not used"
             )
         with (
-            place_of(self._home, self.id, self.spec, self._cluster(cluster)) as place,
+            worker_host(self._home, self.id, self.spec, self._cluster(cluster)) as host,
             self._home.lease(self.id) as lease,
             self._home.reserve_file(self.id) as reserve,
             ExitStack() as opened,
         ):
             log = opened.enter_context(self._home.log(self.id, lease.token))
-            # First, because workers may be of another driver if the database is an older copy.
+            # This comes before former workers are ended.  If the database is an older copy, they may belong to the
+            # driver that uses the newer one.
             log.check()
-            self._await_former_workers(place, lease, audience)
+            self._await_former_workers(host, lease, observer)
             check_imported(self.id, self.spec, log)
             folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
-            audience.folded(folded.progress)
+            observer.folded(folded.progress)
             if folded.experiment.state.ended:
                 raise RequestRefused(f"experiment {self.id} {_why_over(folded.experiment, self.id)}")
-            start = _Start(self._home, self.id, lease, audience)
+            start = _Start(self._home, self.id, lease, observer)
             self._prepare_storage(start, resumed=folded.last is not None)
-            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), audience, place, start)
+            folded = self._catch_up(folded, Recorder(folded.experiment, log, clock), observer, host, start)
             state = folded.experiment.state
-            if not state.ended:  # Its last driver may have died when only the end was not recorded.
+            if not state.ended:  # It may have ended just now, if the last driver died before it recorded that.
                 self._check_bounds(folded)
-                room = Room(share, audience.warn, partial(start.waits_for_gpus, log), start.sleep)
-                make_backend = partial(place.backend, workers, room)
-                state = self._drive(folded, log, lease, reserve, clock, audience, make_backend)
+                options = ReservationOptions(share, observer.warn, partial(start.waits_for_gpus, log), start.sleep)
+                make_backend = partial(host.backend, workers, options)
+                state = self._drive(folded, log, lease, reserve, clock, observer, make_backend)
             if state.ended:
-                with suppress(EventLogError):  # All is recorded, so a lost lease does no harm.
-                    while_beating(place.clean, lease.beat)
+                with suppress(EventLogError):  # Everything is recorded, so losing the lease does no harm.
+                    while_beating(host.clean, lease.beat)
             return state
 
     @property
@@ -193,70 +201,74 @@ class Session:
             return cluster
         return self.spec.ray if cluster == "recorded" else None
 
-    def _await_former_workers(self, place: Place, lease: Lease, audience: Audience) -> None:
+    def _await_former_workers(self, host: WorkerHost, lease: Lease, observer: RunObserver) -> None:
         def say(processes: int, seconds: float) -> None:
-            who = f"{processes or 'the'} process{'' if processes == 1 else 'es'} of the former driver"
-            audience.warn(f"waiting: up to {seconds:.0f} s for {who} to save and leave")
+            workers = f"{processes or 'the'} worker{'' if processes == 1 else 's'} of the former driver"
+            observer.warn(f"waiting up to {seconds:.0f} s for {workers} to save and end")
 
         def sleep(seconds: float) -> None:
             lease.beat()
             time.sleep(seconds)
 
-        place.clear(sleep, say)
+        host.clear(sleep, say)
 
     def _prepare_storage(self, start: _Start, *, resumed: bool) -> None:
-        """Make sure that checkpoints can be kept, before anything that takes longer if they cannot."""
+        """Check that checkpoints can be saved, before the other steps of the start, which take longer."""
         storage = self._home.storage(self.id, self.spec)
         start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
         while_beating(storage.probe, start.beat)
         if resumed:
-            # No process of this experiment saves now. Rights to list uploads may be missing, and it runs without.
+            # No process of this experiment saves now, so all unfinished uploads are left over.  The user may not have
+            # the permission to list uploads; that is no reason not to run.
             with suppress(StorageUnreachable):
                 while_beating(storage.abort_uploads, start.beat)
 
-    def _catch_up(self, folded: Folded, recorder: Recorder, audience: Audience, place: Place, start: _Start) -> Folded:
-        """Record what happened after the last entry of the log, and the end of the experiment if it is due."""
+    def _catch_up(
+        self, folded: Folded, recorder: Recorder, observer: RunObserver, host: WorkerHost, start: _Start
+    ) -> Folded:
+        """Record events that are missing at the end of the event log, and the end if nothing is left to run."""
         experiment, entries = folded.experiment, list[Entry]()
         storage = self._home.storage(self.id, self.spec, Patience())
-        # While nobody drove no time passed: it happened when the last driver lived, or moments later.
+        # These events happened while the last driver ran, or moments later, so they get the time of the last entry.
+        # Time without a driver does not count as time of the experiment.
         at = None if folded.last is None else folded.last.at
 
         def record(trials: Sequence[Trial]) -> None:
             for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 
-        # Of any trial: also one that waits at a rung may have saved on a node that the driver had not heard of.
+        # A paused trial, too, may have a checkpoint on a node that the last driver did not know of.
         start.waits_for("the nodes of the cluster, which may hold checkpoints")
-        collected = place.collect_checkpoints(partial(is_wanted, experiment))
+        collected = host.collect_checkpoints(partial(is_wanted, experiment))
         while (name := while_beating(partial(next, collected, None), start.beat)) is not None:
             record([experiment.trials[parsed(name).trial]])
         start.waits_for(f"the checkpoint storage {self._home.checkpoints(self.id, self.spec)}")
         if folded.last is not None and (moved := set_aside_foreign(experiment, storage, start.beat)):
             names = ", ".join(name for name, _ in moved[:_MOST_NAMED])
-            audience.warn(
-                f"{len(moved)} of the checkpoints in the experiment's directory are not of this experiment as its "
-                f"log tells it, and are not used: {names}{', …' if len(moved) > _MOST_NAMED else ''}. They are "
-                f"kept, the first as {moved[0][1]}"
+            observer.warn(
+                f"{len(moved)} of the checkpoints in the experiment's directory do not belong to this experiment, "
+                f"according to its event log, and are not used: {names}{', …' if len(moved) > _MOST_NAMED else ''}. "
+                f"They are kept, the first as {moved[0][1]}"
             )
         record(experiment.unsettled())
         if experiment.state is ExperimentState.STOPPING or (experiment.over and experiment.state.active):
             entries += recorder.take([DriverStopped()])
         if not entries:
             return folded
-        audience.observe(entries)
-        with Janitor(storage) as janitor:
-            janitor.observe(entries)
-        # If the experiment ends here, or may not run, no engine follows that would update the summary.
-        with suppress(EventLogError):  # it can be rebuilt from the log
-            recorder.summarize(audience.summary())
+        observer.observe(entries)
+        with CheckpointDeletion(storage) as deletion:
+            deletion.observe(entries)
+        # If the experiment ends here, or must not run, no engine starts that would update the summary.
+        with suppress(EventLogError):  # The summary can be rebuilt from the event log.
+            recorder.summarize(observer.summary())
         return folded._replace(seq=folded.seq + len(entries), last=entries[-1])
 
     def _check_bounds(self, folded: Folded) -> None:
         experiment = folded.experiment
         if (goal := experiment.goal_reached) is not None:
             raise RequestRefused(
-                f"experiment {self.id} is where it was to get: {goal}. To go on, give it a better one, or none: "
-                f"ashwood resume {self.id} --stop-when metric_at=METRIC (or none)"
+                f"experiment {self.id} has already reached its goal ({goal}). Set a better goal: ashwood resume "
+                f"{self.id} --stop-when metric_at=METRIC; or remove it: ashwood resume {self.id} --stop-when none"
             )
         if (invalid := experiment.too_many_invalid) is not None:
             raise RequestRefused(
@@ -266,8 +278,9 @@ class Session:
         ran, limit = folded.progress.trials.spending.driver_seconds, experiment.max_seconds
         if limit is not None and ran >= limit:
             raise RequestRefused(
-                f"experiment {self.id} ran for {ran:.0f} s, and may run for {limit:.0f} s. To go on, give it more "
-                f"time, or no limit: ashwood resume {self.id} --stop-when max_time=TIME (or none)"
+                f"experiment {self.id} has run for {ran:.0f} s, and its max_time is {limit:.0f} s. Set a longer time: "
+                f"ashwood resume {self.id} --stop-when max_time=TIME; or remove it: ashwood resume {self.id} "
+                "--stop-when none"
             )
 
     def _drive(
@@ -277,39 +290,40 @@ class Session:
         lease: Lease,
         reserve: ReserveFile,
         clock: Clock,
-        audience: Audience,
+        observer: RunObserver,
         make_backend: Callable[[], AbstractContextManager[Backend]],
     ) -> ExperimentState:
         storage = self._home.storage(self.id, self.spec, Patience())
-        keeper = _SnapshotKeeper(self._home.snapshot(self.id), folded, lease)
+        snapshots = _SnapshotSaver(self._home.snapshot(self.id), folded, lease)
         with (
-            Janitor(storage) as janitor,
+            CheckpointDeletion(storage) as deletion,
             make_backend() as backend,
         ):
-            audience.ready(backend.slots)
+            observer.ready(backend.slots)
             engine = Engine(
                 folded.experiment,
                 log,
                 backend,
-                observers=[audience.observe, janitor.observe, keeper.observe],
-                summarize=audience.summary,
+                observers=[observer.observe, deletion.observe, snapshots.observe],
+                summarize=observer.summary,
                 clock=clock,
                 requests=lambda: self._home.store.pending(self.id),
                 beat=lease.beat,
                 make_room=reserve.release,
                 recovery=Recovery(folded.experiment, storage, remote=self._is_remote),
                 ran_before=folded.progress.trials.spending.driver_seconds,
-                say=audience.warn,
+                say=observer.warn,
             )
-            with _interruptible(engine, audience.interrupted, self._home.store.hurry):
+            with _interruptible(engine, observer.interrupted, self._home.store.hurry):
                 state = engine.run()
-            # Not after an error: what could not be recorded must not be in a snapshot either.
-            keeper.save()
+            # No snapshot is saved after an error, because the state in memory may contain events that could not be
+            # recorded.
+            snapshots.save()
             return state
 
 
 def _why_over(experiment: Experiment, number: ExperimentId) -> str:
-    """Say why an experiment that has ended is not resumed, and how it can be if trials of it have failed."""
+    """Return why an experiment that has ended cannot be resumed, and how to retry its failed trials if it has some."""
     state = experiment.state
     failed = sum(trial.state is TrialState.ERRORED for trial in experiment.trials.values())
     if state is ExperimentState.CANCELED or not (failed or state is ExperimentState.ERRORED):
@@ -319,55 +333,56 @@ def _why_over(experiment: Experiment, number: ExperimentId) -> str:
 
 
 class _Start:
-    """Beats while a driver waits before its loop begins, says what it waits for, and gives way to requests.
+    """The start of a driver: renews the lease, says what the driver waits for, and aborts if a request asks for it.
 
-    When there is no driver, the command that sent a request carries it out, so no request waits for a storage.
+    If there is no driver, the command that sent a request carries it out.  So a driver that still starts raises an
+    error instead of answering the request, and the command does not wait for a storage.
     """
 
-    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, audience: Audience) -> None:
+    def __init__(self, home: Home, experiment: ExperimentId, lease: Lease, observer: RunObserver) -> None:
         self._home = home
         self._experiment = experiment
         self._lease = lease
-        self._audience = audience
+        self._observer = observer
         self._what = ""
         self._beats = 0
 
     def waits_for(self, what: str) -> None:
-        """Note what the next steps wait for."""
+        """Set what messages say that the driver waits for."""
         self._what, self._beats = what, 0
 
     def waits_for_gpus(self, log: EventLog, what: str) -> None:
-        """Say at once which GPUs the driver waits for, also in lists."""
+        """Say at once which GPUs the driver waits for, also in lists of experiments."""
         self._what, self._beats = what, _SLOW_BEATS
-        self._audience.warn(f"waiting for {what}. To use all GPUs nevertheless: --share")
+        self._observer.warn(f"waiting for {what}. To use all GPUs without waiting, add --share")
         with suppress(EventLogError):
-            log.append([], summary={**self._audience.summary(), WAITS: {"process": os.getpid(), "for": what}})
+            log.append([], summary={**self._observer.summary(), WAITS: {"process": os.getpid(), "for": what}})
 
     def sleep(self, seconds: float) -> None:
-        """Wait, and give a sign of life."""
+        """Wait, and renew the lease."""
         self.beat()
         time.sleep(seconds)
 
     def beat(self) -> None:
-        """Give a sign of life.
+        """Renew the lease.
 
         Raises:
-            RequestRefused: somebody wants the experiment to pause or to end.
+            RequestRefused: there is a request to pause or end the experiment.
         """
         self._lease.beat()
         self._beats += 1
         if self._beats == _SLOW_BEATS:
-            self._audience.warn(f"waiting for {self._what}")
+            self._observer.warn(f"waiting for {self._what}")
         for _, request in self._home.store.pending(self._experiment):
             if isinstance(request, PauseRequested | CancelRequested | KillRequested):
                 raise RequestRefused(
-                    f"experiment {self._experiment} was not started: somebody asked for it to pause or to end while "
-                    f"its driver waited for {self._what}"
+                    f"experiment {self._experiment} was not started: it was asked to pause or to end while its driver "
+                    f"waited for {self._what}"
                 )
 
 
-class _SnapshotKeeper:
-    """Keeps a snapshot every so many entries, and at the end, so that a resumed experiment starts soon."""
+class _SnapshotSaver:
+    """Saves a snapshot every 20,000 entries and at the end, so that a resumed experiment starts quickly."""
 
     def __init__(self, path: Path, folded: Folded, lease: Lease) -> None:
         self._path = path
@@ -377,34 +392,37 @@ class _SnapshotKeeper:
         self._not_before = 0.0
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Count the entries of a turn."""
+        """Count new entries of the event log, and save a snapshot if it is time for one."""
         self._folded = self._folded._replace(seq=self._folded.seq + len(entries), last=entries[-1])
         if self._folded.seq - self._saved >= _SNAPSHOT_ENTRIES and elapsed() >= self._not_before:
             self.save()
 
     def save(self) -> None:
-        """Keep a snapshot of what was observed last."""
+        """Save a snapshot of the present state, unless it is already saved."""
         if self._folded.seq == self._saved:
             return
         began = elapsed()
-        # One of 100,000 trials takes many seconds, in which nothing else beats.
+        # For 100,000 trials this takes many seconds, so the lease is renewed meanwhile.
         save_snapshot(self._path, self._folded, self._beat)
         self._saved = self._folded.seq
-        # A large experiment's takes long, and mustn't take much of the driver's time.
+        # Saving takes at most 2 % of the driver's time, also for a large experiment.
         self._not_before = elapsed() + _SNAPSHOT_SHARE * (elapsed() - began)
 
     def _beat(self) -> None:
-        with suppress(DiskFull):  # the next beat of the engine pauses the experiment for that reason
+        with suppress(DiskFull):  # The engine gets the same error at its next beat, and pauses the experiment.
             self._lease.beat()
 
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "the loss of its terminal (SIGHUP)"}
-"""Signals that pause an experiment, as people call them."""
+"""Signals that pause an experiment, with names for messages."""
 
 
 @contextmanager
 def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C pause an engine, and the second one end it at once, also while its store is away."""
+    """Let the first Ctrl-C pause an engine, and the second one end it at once.
+
+    ``hurry`` is called at the second one: the engine then no longer waits for a database that is unreachable.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -421,7 +439,7 @@ def _interruptible(engine: Engine, on_interrupt: Callable[[int], None], hurry: C
         if count > 1:
             hurry()
 
-    # A lost terminal pauses too, unless somebody (nohup) had it ignored.
+    # The loss of the terminal pauses, too, unless SIGHUP is ignored, as under nohup.
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         numbers.append(signal.SIGHUP)
@@ -439,28 +457,32 @@ def _with_source(home: Home, spec: ExperimentSpec) -> ExperimentSpec:
     if source is None or is_remote(source):
         return spec
     path = Path(spec.workdir, source).expanduser()
-    place = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
+    location = str(path.absolute()) if path.is_dir() else _find_checkpoint(home, source)
     try:
-        return replace(spec, source_checkpoint=keep_source(home, place))
+        return replace(spec, source_checkpoint=keep_source(home, location))
     except (CheckpointError, OSError) as error:
-        raise ConfigError([Problem("searcher", f"cannot keep checkpoint {place}: {error}")]) from error
+        raise ConfigError([Problem("searcher", f"cannot keep checkpoint {location}: {error}")]) from error
 
 
 def _find_checkpoint(home: Home, source: str) -> str:
-    """The place of ``EXPERIMENT/TRIAL`` (its latest checkpoint) or ``EXPERIMENT/trial-N/length-N-attempt-N``."""
+    """Return the path or URL of a checkpoint.
+
+    ``source`` is ``EXPERIMENT/TRIAL`` for the latest checkpoint of a trial, or
+    ``EXPERIMENT/trial-N/length-N-attempt-N``.
+    """
     experiment, _, rest = source.partition("/")
     key = "searcher.source_trial_id" if rest.isdigit() else "searcher.source_checkpoint_uuid"
     try:
         number = int(experiment)
         if number > LARGEST_ID:
-            raise NotFound(f"there is no experiment of that number in {home.name}")
+            raise NotFound(f"there is no experiment {number} in {home.name}")
         spec = home.store.spec(number)
         storage = home.storage(number, spec)
         name = _latest_checkpoint(home.store.log(number), int(rest)) if rest.isdigit() else rest
         with storage.fetch(name):
             return storage.locate(name)
     except (ValueError, NotFound, EventLogError, CheckpointError) as error:
-        raise ConfigError([Problem(key, f"no checkpoint {source[:_LONGEST_SHOWN]!r}: {error}")]) from error
+        raise ConfigError([Problem(key, f"cannot find checkpoint {source[:_LONGEST_SHOWN]!r}: {error}")]) from error
 
 
 def _latest_checkpoint(log: EventLog, trial: int) -> str:

@@ -1,4 +1,4 @@
-"""Whole experiments in virtual time: the engine, the experiment and the search are the real ones."""
+"""Runs whole experiments in virtual time, with the same engine and search as real ones."""
 
 from __future__ import annotations
 
@@ -24,11 +24,14 @@ def simulate(
     """Run an experiment to its end on a simulated backend.
 
     Args:
-        experiment: fresh, or as its log left it.
-        backend: the workers and what they train.
-        log: where to record; None: nowhere.
-        observers: called with the entries of each turn.
-        watch: called once with the engine, before it runs, for whoever wants to pause it.
+        experiment: the experiment, new or in the state at the end of ``log``.
+        backend: simulated workers and the model of what they train.
+        log: event log to record to; by default, nothing is recorded.
+        observers: called with new entries of the event log.
+        watch: called once with the engine before it runs, so that a caller can pause it.
+
+    Returns:
+        The same experiment in its final state.
     """
     engine = Engine(experiment, log or NullLog(), backend, observers=observers, clock=backend.clock)
     watch(engine)

@@ -1,4 +1,4 @@
-"""A log, folded and checked: from a snapshot on, where a driver left one."""
+"""Reads the state of an experiment from its snapshot and the later entries of its event log."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _EXPERIMENT = "experiment"
 
 
 class Folded(NamedTuple):
-    """What a log leads to.
+    """The state at an entry of an event log.
 
     Attributes:
-        seq: the place of the last entry that was folded.
-        last: that entry; None: the log is empty.
+        experiment: state of the experiment.
+        progress: views for users, such as trials and their metrics.
+        seq: number of the last entry that was applied.
+        last: that entry, or None if the event log is empty.
     """
 
     experiment: Experiment
@@ -42,18 +44,18 @@ def fold(
     views: Collection[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> Folded:
-    """Fold a log, from a snapshot on where one fits, and check that the search decides what was recorded.
+    """Return the state at the end of an event log, and check that the search makes the recorded decisions again.
 
     Args:
-        spec: the experiment.
-        log: its log.
-        snapshot: where a driver may have kept a snapshot.
-        views: the views of the progress that are needed, see `read_progress`.
-        beat: called many times a second, because a long log takes longer than a driver may be silent.
+        spec: the spec of the experiment.
+        log: its event log.
+        snapshot: path of its snapshot; if that exists and fits, only later entries are read and checked.
+        views: names of the views that are needed; see `read_progress`.
+        beat: called many times a second, because reading a long event log takes longer than the lease lasts.
 
     Raises:
-        EventLogError: the log is damaged; the message names the entry.
-        ReplayDivergence: a recorded decision isn't what the search decides; the message names the entry.
+        EventLogError: the event log is damaged; the message names the entry.
+        ReplayDivergence: the search decides otherwise than was recorded; the message names the entry.
     """
     folded = (snapshot and load(spec, snapshot, log, views, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
     experiment, progress, seq, last = folded
@@ -67,15 +69,19 @@ def fold(
 
 
 def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] = ()) -> Progress:
-    """Return what the log of an experiment shows, from a driver's snapshot on if there is one.
+    """Return the progress of an experiment, from its snapshot and the later entries of its event log.
 
-    Recorded decisions are taken as they are; only `fold` compares them with what the search decides.
-    ``views`` names attributes of the progress that are needed, of `ashwood.views.progress.VIEWS`; the others may be
-    missing.
+    Recorded decisions are not checked; only `fold` does that.
+
+    Args:
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        views: attributes of the progress that are needed, from `ashwood.views.progress.VIEWS`.  The others may be
+            missing, which saves time.
 
     Raises:
-        NotFound: there is no such experiment.
-        EventLogError: the log is damaged; the message names the entry.
+        NotFound: there is no experiment with that ID.
+        EventLogError: the event log is damaged; the message names the entry.
     """
     spec, log = home.store.spec(experiment), home.store.log(experiment)
     progress, seq = load_progress(spec, home.snapshot(experiment), log, views) or (Progress(spec), 0)
@@ -87,55 +93,56 @@ def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] =
 def load_progress(
     spec: ExperimentSpec, path: Path, log: EventLog, views: Collection[str] = ()
 ) -> tuple[Progress, Seq] | None:
-    """Return the progress in the snapshot of a log and its last entry's number, or None if there is none that fits."""
-    kept = read_snapshot(path, spec.identity, log, ("progress", *views))
-    return None if kept is None else (Progress.from_parts(kept.parts), kept.seq)
+    """Return the progress in a snapshot and the number of its last entry, or None if no snapshot fits the event log."""
+    snapshot = read_snapshot(path, spec.identity, log, ("progress", *views))
+    return None if snapshot is None else (Progress.from_parts(snapshot.parts), snapshot.seq)
 
 
 def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
-    """Return the checkpoints of an experiment as `read_progress` does, but in less memory."""
+    """Return the checkpoints of an experiment.  This takes less memory than `read_progress`."""
     spec, log = home.store.spec(experiment), home.store.log(experiment)
-    kept = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
-    table: CheckpointTable = CheckpointTable(spec) if kept is None else kept.parts["checkpoints"]
-    for _, entry in log.read(after=0 if kept is None else kept.seq):
+    snapshot = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
+    table: CheckpointTable = CheckpointTable(spec) if snapshot is None else snapshot.parts["checkpoints"]
+    for _, entry in log.read(after=0 if snapshot is None else snapshot.seq):
         table.apply(*entry)
     return table
 
 
 def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:
-    """Make sure that an experiment that came as a file came completely: the process may have been killed meanwhile.
+    """Check that an imported experiment has all of its entries; the import may have been killed.
 
     Raises:
-        RequestRefused: it did not.
+        RequestRefused: entries are missing.
     """
     expected, there = spec.imported_entries, log.last()
     if there < expected:
         raise RequestRefused(
-            f"experiment {experiment} was not imported completely: {there} of {expected} entries of its log are here. "
+            f"experiment {experiment} was not imported completely: its event log has {there} of {expected} entries. "
             f"Delete it (ashwood delete {experiment}) and import the file again"
         )
 
 
 def check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
-    """Let an experiment handle a recorded event, and compare what it decides with what was recorded.
+    """Let an experiment handle a recorded event, and compare its decisions with the recorded ones.
 
     Raises:
-        ReplayDivergence: it decides otherwise, or the event can't have happened.
+        ReplayDivergence: the decisions differ, or the event cannot happen in this state.
     """
     try:
         decisions = experiment.handle(entry.event)
     except IllegalEvent as error:
-        raise ReplayDivergence(f"entry {seq} of the log can't follow those before it: {error}") from error
-    # Text settles what equality can't: NaN, and tuples that came back as lists.
+        raise ReplayDivergence(f"entry {seq} of the event log cannot follow the entries before it: {error}") from error
+    # Decisions can be unequal although nothing differs: NaN is not equal to itself, and a tuple is read back as a list.
+    # Their encoded text is equal then.  It is compared only if needed, because encoding is slow.
     if decisions != entry.decisions and encode_entry(entry._replace(decisions=decisions)) != encode_entry(entry):
         raise ReplayDivergence(
-            f"entry {seq} of the log records other decisions than this version of Ashwood takes: "
+            f"entry {seq} of the event log has other decisions than this version of Ashwood makes: "
             f"recorded {entry.decisions}, now {decisions}"
         )
 
 
 def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) -> None:
-    """Keep a snapshot; if that fails, there is none.  ``beat`` is called many times a second meanwhile."""
+    """Write a snapshot; an error is ignored.  ``beat`` is called many times a second meanwhile."""
     if folded.last is not None:
         parts = {**folded.progress.parts(), _EXPERIMENT: folded.experiment}
         write_snapshot(path, LogSnapshot(folded.progress.spec.identity, parts, folded.seq, folded.last), beat)
@@ -148,8 +155,8 @@ def load(
     views: Collection[str] = (),
     beat: Callable[[], None] = lambda: None,
 ) -> Folded | None:
-    """Return the snapshot of a log, or None if there is none that fits.  Arguments are as for `fold`."""
-    kept = read_snapshot(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
-    if kept is None:
+    """Return the state in a snapshot, or None if no snapshot fits the event log.  Arguments are as for `fold`."""
+    snapshot = read_snapshot(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
+    if snapshot is None:
         return None
-    return Folded(kept.parts[_EXPERIMENT], Progress.from_parts(kept.parts), kept.seq, kept.last)
+    return Folded(snapshot.parts[_EXPERIMENT], Progress.from_parts(snapshot.parts), snapshot.seq, snapshot.last)

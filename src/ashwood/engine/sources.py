@@ -1,12 +1,13 @@
-"""Checkpoints of other experiments that trials start from, kept in the home for as long as they are needed.
+"""Source checkpoints: checkpoints of other experiments from which trials start.
 
-An experiment deletes its own checkpoints by its policy, and all of them when it is deleted itself.  Others that
-start from one of them would lose it.  Therefore a checkpoint in the directory of an experiment is linked to::
+An experiment deletes its checkpoints by its policy, and all of them when it is deleted.  An experiment that starts
+from one of them still needs it.  Therefore the files of a checkpoint in an experiment directory are linked to a
+directory of the home::
 
     .ashwood/sources/3/trial-17/length-4-attempt-1/
 
-Hard links take no room as long as the original exists.  A checkpoint elsewhere, in a ``checkpoint_storage``
-or a directory of the user's, is used where it is: a copy could be large, and may not be where workers find it.
+Hard links take no disk space as long as the original exists.  A checkpoint elsewhere, in a ``checkpoint_storage``
+or a directory of the user, is not copied: a copy could be large, and workers may not be able to read it.
 """
 
 from __future__ import annotations
@@ -32,44 +33,50 @@ from ashwood.trial.storage.trees import name_below
 _SOURCES = "sources"
 
 
-def keep_source(home: Home, place: str) -> str:
-    """Return where a checkpoint stays although the experiment of this home that saved it deletes it.
+def keep_source(home: Home, location: str) -> str:
+    """Link a checkpoint into the home, so that it outlives the experiment that saved it, and return its new path.
+
+    A checkpoint outside of the home's experiment directories is not copied; its location is returned unchanged.
+
+    Args:
+        home: the home.
+        location: path or URL of the checkpoint.
 
     Raises:
-        CheckpointError: it is damaged.
-        OSError: it cannot be copied.
+        CheckpointError: the checkpoint is damaged.
+        OSError: the checkpoint cannot be copied.
     """
-    match _parts(home, Path(place).resolve()):
+    match _parts(home, Path(location).resolve()):
         case ("experiments", experiment, "checkpoints", trial, checkpoint) if parse_name(f"{trial}/{checkpoint}"):
             name, storage = f"{trial}/{checkpoint}", _storage(home, experiment)
         case _:
-            return place
-    with _alone(home):
+            return location
+    with _locked(home):
         if name not in (stored.name for stored in storage.complete()):
-            with storage.fetch(place) as source:
-                manifest = read_manifest(source)  # version 1 wrote none
-                about = About() if manifest is None else decode(manifest, place).about
+            with storage.fetch(location) as source:
+                manifest = read_manifest(source)  # Version 1 of Ashwood wrote no manifests.
+                about = About() if manifest is None else decode(manifest, location).about
                 storage.save(name, lambda directory: _link(source, directory), lambda: about)
     return storage.locate(name)
 
 
-def _parts(home: Home, place: Path) -> tuple[str, ...]:
-    """Return the components of a path from the directory of the home that it is in, or none."""
-    return next((place.relative_to(path).parts for path in home.directories if place.is_relative_to(path)), ())
+def _parts(home: Home, path: Path) -> tuple[str, ...]:
+    """Return the components of a path relative to the home, or an empty tuple if it is not in the home."""
+    return next((path.relative_to(top).parts for top in home.directories if path.is_relative_to(top)), ())
 
 
 def release_source(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
-    """Delete what `keep_source` kept for an experiment that is about to be deleted, unless another one uses it.
+    """Delete the kept source checkpoint of an experiment that is about to be deleted, unless another one uses it.
 
     Raises:
-        CheckpointError: it cannot be deleted.
+        CheckpointError: the checkpoint cannot be deleted.
     """
     source = spec.source_checkpoint
     if source is None or spec.imported_entries or name_below(home.path / _SOURCES, Path(source)) is None:
         return
     match Path(source).resolve().relative_to((home.path / _SOURCES).resolve()).parts:
         case (owner, trial, checkpoint) if parse_name(f"{trial}/{checkpoint}"):
-            with _alone(home):
+            with _locked(home):
                 others = (record.id for record in home.store.experiments() if record.id != experiment)
                 if not any(_may_start_from(home, other, source) for other in others):
                     _storage(home, owner).delete(f"{trial}/{checkpoint}")
@@ -78,15 +85,15 @@ def release_source(home: Home, experiment: ExperimentId, spec: ExperimentSpec) -
 def _may_start_from(home: Home, experiment: ExperimentId, source: str) -> bool:
     try:
         return home.store.spec(experiment).source_checkpoint == source
-    except NotFound:  # It was deleted meanwhile.
+    except NotFound:  # The experiment was deleted meanwhile.
         return False
-    except EventLogError:  # Its description is damaged: a backup of it may name the checkpoint.
+    except EventLogError:  # Its spec is damaged.  When it is restored from a backup, it may name the checkpoint.
         return True
 
 
 @contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    """Several experiments that start at once may keep the same checkpoint."""
+def _locked(home: Home) -> Iterator[None]:
+    """Take a lock of the home's source checkpoints: experiments that start at once may keep the same one."""
     home.make()
     directory = home.path / _SOURCES
     make_shared(directory)
@@ -110,5 +117,5 @@ def _link(source: Path, directory: Path) -> None:
 def _link_file(source: str, target: Path) -> None:
     try:
         os.link(os.path.realpath(source), target)
-    except OSError:  # on another file system, or on one without links
+    except OSError:  # The file is on another file system, or on one without hard links.
         shutil.copyfile(source, target)

@@ -1,8 +1,8 @@
 """Checks of a home and its experiments, and repairs that lose nothing.
 
-A check yields `Finding` objects.  A finding that can be repaired carries its repair, so that reading and changing stay
-apart: nothing changes until the caller asks for it.  What can be rebuilt (summary, state, head) is rebuilt from the
-event log.  Files that do not belong to an experiment are moved to a directory ``set-aside``, and never deleted.
+A check yields `Finding` objects.  A finding that can be repaired has a function that repairs it, so a check itself
+changes nothing.  Summaries, states and heads are rebuilt from the event log.  Files that do not belong to an experiment
+are moved to a directory ``set-aside``, and never deleted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ashwood.backends.local.fence import is_held
 from ashwood.backends.local.logs import logged_experiment
+from ashwood.backends.local.worker_lock import is_held
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import WallClock
 from ashwood.engine.recorder import Recorder
@@ -46,12 +46,12 @@ _TRIAL_LOG: Final = "trial-*.log"
 
 
 class Finding(NamedTuple):
-    """Something that a check found.
+    """A problem that a check found.
 
     Attributes:
         problem: what is wrong, and what to do if it cannot be repaired.
-        repair: repairs it and returns what it did; None if a backup or a decision is needed.
-        is_harmless: whether nothing is lost or wrong because of it.
+        repair: repairs the problem and returns what it did; None if a backup or a decision of the user is needed.
+        is_harmless: whether nothing is lost or wrong because of the problem.
     """
 
     problem: str
@@ -60,7 +60,7 @@ class Finding(NamedTuple):
 
 
 def check_commits(home: Home) -> Iterator[Finding]:
-    """Check the write-ahead log of a home that was opened in spite of damage.  Open it anew after a repair."""
+    """Check the write-ahead log of a home that was opened in spite of damage.  Open the home again after a repair."""
     store = home.store
     if not isinstance(store, SqliteStore):
         return
@@ -72,7 +72,7 @@ def check_commits(home: Home) -> Iterator[Finding]:
         make_shared(home.path / ASIDE)
         aside = _free(home.path / ASIDE / wal_of(store.path).name)
         store.drop_damaged_commits(aside)
-        return f"the commits before the damage are kept, and {aside} is a copy of the whole file"
+        return f"the commits before the damage are kept; {aside} is a copy of the whole file"
 
     if store.damage is not None:
         yield Finding(str(store.damage).replace("Nothing was changed; r", "R"), repair)
@@ -83,9 +83,10 @@ def check_commits(home: Home) -> Iterator[Finding]:
 
 
 def check_home(home: Home) -> Iterator[Finding]:
-    """Check what the experiments of a home share: the database and the directory of experiments.
+    """Check the database and the directory of experiments, which all experiments of a home share.
 
-    A PostgreSQL server checks its own pages, and files of its experiments may be on several machines.
+    Nothing is checked for PostgreSQL: the server checks its own pages, and files of its experiments may be on several
+    machines.
     """
     if not isinstance(home.store, SqliteStore):
         return
@@ -97,18 +98,20 @@ def check_home(home: Home) -> Iterator[Finding]:
             yield Finding(
                 f"{directory} has the files of an experiment that the database does not have. Was the database, or "
                 "its write-ahead log, deleted or replaced by an older one? Restore both",
-                # A database without any experiment is probably an empty file in the place of the right one.
+                # A database without any experiment is probably an empty file that replaced the right one.
                 partial(_set_aside, directory, home.path / ASIDE / EXPERIMENTS) if known else None,
             )
 
 
 def replayed(home: Home, experiment: ExperimentId, beat: Callable[[], None] = lambda: None) -> Folded:
-    """Fold a log from its beginning, and check that its head is there and its decisions are those of the search.
+    """Return the state at the end of an event log, and check all of its entries and its length.
+
+    No snapshot is used, so all decisions are compared with those of the search.
 
     Raises:
-        NotFound: there is no experiment with that number.
-        EventLogError: the log is damaged, or entries are missing.
-        ReplayDivergence: a decision is not what the search decides.
+        NotFound: there is no experiment with that ID.
+        EventLogError: the event log is damaged, or entries are missing.
+        ReplayDivergence: the search decides otherwise than was recorded.
     """
     log = home.log(experiment)
     log.check()
@@ -116,17 +119,17 @@ def replayed(home: Home, experiment: ExperimentId, beat: Callable[[], None] = la
 
 
 def rebuild(home: Home, experiment: ExperimentId, folded: Folded, token: Token | None = None) -> str:
-    """Write the state, the summary and what people call an experiment anew; return what was done."""
+    """Rebuild the state, the summary, the name and the labels in an experiment's row; return what was done."""
     home.store.annotate(experiment)
     home.store.log(experiment, token).append([], summary=folded.progress.summary())
-    return "rebuilt from the event log and the experiment's description"
+    return "rebuilt from the event log and the experiment's spec"
 
 
 class ExperimentCheck:
     """The check of one experiment: its row, its event log, its checkpoints and its other files.
 
     Attributes:
-        counts: how many entries, checkpoints and trial logs were checked.
+        counts: numbers of entries, checkpoints and trial logs that were checked so far.
     """
 
     def __init__(
@@ -136,12 +139,12 @@ class ExperimentCheck:
 
         Args:
             home: the home.
-            experiment: the number of the experiment.
-            token: of the lease, which repairs need.
-            beat: called many times a second, to keep the lease.
+            experiment: the ID of the experiment.
+            token: fencing token of the lease; repairs need it.
+            beat: called many times a second, to renew the lease.
 
         Raises:
-            NotFound: there is no experiment with that number.
+            NotFound: there is no experiment with that ID.
         """
         home.store.record(experiment)
         self._home = home
@@ -152,7 +155,7 @@ class ExperimentCheck:
         self.counts = {"events": 0, "checkpoints": 0, "logs": 0}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what is wrong.  The caller repairs a finding, if at all, before it asks for the next.
+        """Yield all problems.  If the caller repairs one, it must do so before it asks for the next one.
 
         Raises:
             LeaseLost: another driver owns the experiment now.
@@ -200,7 +203,7 @@ class ExperimentCheck:
 
     def _accept_log(self) -> str:
         with self._home.log(self._id, self._token) as log:
-            return f"accepted as it is, with {log.accept()} entries"
+            return f"accepted with {log.accept()} entries"
 
     def _check_row(self, folded: Folded) -> Iterator[Finding]:
         record = self._home.store.record(self._id)
@@ -213,27 +216,26 @@ class ExperimentCheck:
         directory, spec = self._home.directory(self._id), folded.experiment.spec
         if folded.seq and read_head(directory / "head") is None:
             yield Finding(
-                f"{directory / 'head'} is missing or damaged, so entries that are lost at the end of the log would not "
-                "be noticed",
+                f"{directory / 'head'} is missing or damaged, so lost entries at the end of the event log would not be "
+                "noticed",
                 self._accept_log,
                 is_harmless=not (directory / "head").exists(),
             )
         snapshot = self._home.snapshot(self._id)
         if snapshot.exists() and load(spec, snapshot, self._home.store.log(self._id), beat=self._beat) is None:
             yield Finding(
-                f"{snapshot} is not used: it is damaged, or of another version of Ashwood. The next driver writes it "
-                "anew",
+                f"{snapshot} is not used: it is damaged, or of another version of Ashwood. The next driver replaces it",
                 partial(_set_aside, snapshot, directory / ASIDE),
                 is_harmless=True,
             )
-        fence = directory / "workers.lock"
+        lock = directory / "workers.lock"
         with suppress(OSError):
-            holder = fence.read_text(errors="replace").strip()
-            if holder not in ("", spec.identity) and not is_held(fence):
+            holder = lock.read_text(errors="replace").strip()
+            if holder not in ("", spec.identity) and not is_held(lock):
                 yield Finding(
-                    f"{fence} is of the experiment with identity {holder[:64]}, not of this one, which has identity "
-                    f"{spec.identity}",
-                    partial(_set_aside, fence, directory / ASIDE),
+                    f"{lock} belongs to the experiment with identity {holder[:64]}, not to this one, which has "
+                    f"identity {spec.identity}",
+                    partial(_set_aside, lock, directory / ASIDE),
                 )
         code = name_below(self._home.path / CODE, Path(spec.workdir))
         if code is not None and not folded.experiment.state.ended and not Path(spec.workdir).is_dir():
@@ -248,15 +250,15 @@ class ExperimentCheck:
             number = log.stem.removeprefix("trial-")
             if log.is_symlink() or not log.is_file():
                 yield Finding(f"{log} is not a regular file", repair)
-            # An imported experiment may have another identity than the one that wrote its logs.
+            # An import can give an experiment a new identity, but its trial logs still name the old one.
             elif not spec.imported_entries and (other := logged_experiment(log)) not in (None, "", spec.identity):
                 yield Finding(
-                    f"{log} is of the experiment with identity {other}, not of this one, which has identity "
+                    f"{log} belongs to the experiment with identity {other}, not to this one, which has identity "
                     f"{spec.identity}",
                     repair,
                 )
             elif not number.isdecimal() or int(number) not in experiment.trials:
-                yield Finding(f"{log} is of a trial that is not in the event log", repair)
+                yield Finding(f"{log} belongs to a trial that is not in the event log", repair)
 
     # -- checkpoints ------------------------------------------------------------------------------------
 
@@ -270,26 +272,26 @@ class ExperimentCheck:
             recorded = [checkpoint.name for checkpoint in experiment.checkpoints]
             if recorded and names.isdisjoint(recorded) and experiment.spec.checkpoint_policy is not None:
                 where = self._home.checkpoints(self._id, experiment.spec)
-                yield Finding(f"none of its {len(recorded)} checkpoints is in {where}. Is it mounted?")
+                yield Finding(f"none of its {len(recorded)} checkpoints is in {where}. Is that file system mounted?")
                 return
             for checkpoint in list(experiment.checkpoints):
                 name, wanted = checkpoint.name, owner(experiment.trials[checkpoint.trial], experiment)
                 repair = partial(self._give_up, experiment, storage, checkpoint, there=name in names)
-                # The result of an experiment that has ended is lost with its checkpoint, so only a backup helps.
+                # No trial of an ended experiment can continue from an earlier checkpoint, so only a backup helps.
                 yield from self._check_checkpoint(storage, name, wanted, None if experiment.state.ended else repair)
                 self.counts["checkpoints"] += 1
             for stored in there:
-                known, place = experiment.checkpoints.names(stored.trial), storage.locate(stored.name)
+                known, location = experiment.checkpoints.names(stored.trial), storage.locate(stored.name)
                 repair = partial(self._set_checkpoint_aside, storage, stored.name)
                 if is_foreign(experiment, storage, stored, self._beat):
-                    what = "of another experiment, or of a trial or attempt that is not in the event log"
+                    problem = "belongs to another experiment, or to a trial or attempt that is not in the event log"
                     if is_older:
-                        what = "not of a trial as the event log has it: it was saved after the last entry"
-                    yield Finding(f"{place} is {what}", repair)
+                        problem = "does not belong to a trial in the event log: it was saved after the last entry"
+                    yield Finding(f"{location} {problem}", repair)
                 elif is_older and stored.name not in known:
-                    yield Finding(f"{place} was saved after the last entry of the event log", repair)
+                    yield Finding(f"{location} was saved after the last entry of the event log", repair)
         except StorageUnreachable as error:
-            yield Finding(f"{error}. Its checkpoints were not all checked")
+            yield Finding(f"{error}. Some of its checkpoints were not checked")
 
     def _check_checkpoint(
         self, storage: Storage, name: str, wanted: About, repair: Callable[[], str] | None
@@ -308,10 +310,10 @@ class ExperimentCheck:
     def _give_up(self, experiment: Experiment, storage: Storage, checkpoint: Checkpoint, *, there: bool) -> str:
         """Set a damaged checkpoint aside, and record that its trial cannot continue from it."""
         done = [self._set_checkpoint_aside(storage, checkpoint.name)] if there else []
-        # No attempt found it: attempts count from 1.
+        # Attempt 0 stands for no attempt, because attempts are numbered from 1.
         event = CheckpointDamaged(checkpoint.trial, 0, checkpoint.name, "found by ashwood verify")
         with self._home.log(self._id, self._token) as log:
-            # An interrupted experiment does not run on until now.
+            # The event gets the time of the last entry, because the experiment has not run since then.
             Recorder(experiment, log, WallClock()).take([event], at=self._last_at)
         length = experiment.trials[checkpoint.trial].checkpoint_length
         return "; ".join([*done, f"trial {checkpoint.trial} continues from length {length}"])
@@ -321,7 +323,7 @@ class ExperimentCheck:
 
 
 def _set_aside(path: Path, directory: Path) -> str:
-    """Move a file or a directory into a directory, under a name that is free there; return what was done.
+    """Move a file or a directory into another directory under an unused name; return what was done.
 
     Raises:
         OSError: it cannot be moved.
@@ -333,7 +335,7 @@ def _set_aside(path: Path, directory: Path) -> str:
 
 
 def _free(path: Path) -> Path:
-    """Return the path, or one with a number after its name if there is a file already."""
+    """Return the path if it does not exist, or the path with the lowest number at its end that does not exist."""
     free, number = path, 0
     while free.exists() or free.is_symlink():
         number += 1

@@ -1,1 +1,1 @@
-"""Pure: one experiment as a fold of events.  ``handle(event) -> decisions``."""
+"""Folds the events of one experiment into decisions.  Pure: no clock, no files, no randomness, no logging."""

@@ -1,4 +1,4 @@
-"""What can be changed of an experiment while it runs, and to which values."""
+"""Settings that can be changed while an experiment runs, and their valid values."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "stop_at": (lambda value: _is_number(value), "a finite number"),
     "max_seconds": (lambda value: _is_number(value) and value > 0, "a number of seconds above 0"),
 }
-"""What can be changed while an experiment runs: whether a value is right, and what is."""
+"""A check of the value and a description of valid values, for each setting that can be changed."""
 
 _INVALID_PER_TRIAL = 10
 
 
 def invalid_limit(given: int | None, max_trials: int) -> int:
-    """Return how many trials may have invalid hyperparameters: ``given``, or by default 10 times max_trials."""
+    """Return the limit of trials with invalid hyperparameters: ``given``, or 10 times max_trials if it is None."""
     return _INVALID_PER_TRIAL * max_trials if given is None else given
 
 
 def problem_of(settings: Mapping[str, Any]) -> str | None:
-    """What is wrong with a change of settings; None stands for no bound, or for no change."""
+    """Return what is wrong with a change of settings, or None if it is valid.
+
+    None is always a valid value.  It removes a limit, or changes nothing if the setting cannot be removed.
+    """
     for name, value in settings.items():
         if name not in _SETTINGS:
-            return f"{name} can't be changed; what can: {', '.join(_SETTINGS)}"
+            return f"{name} can't be changed; settings that can be changed: {', '.join(_SETTINGS)}"
         is_right, expected = _SETTINGS[name]
         if value is not None and not is_right(value):
             return f"{name} must be {expected}, not {value!r}"
@@ -41,5 +44,5 @@ def _is_whole(value: Any, least: int) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         return type(value) in (int, float) and isfinite(value)
-    except OverflowError:  # An integer that no float can hold.
+    except OverflowError:  # The integer is too large for a float.
         return False

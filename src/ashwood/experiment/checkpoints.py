@@ -1,8 +1,8 @@
-"""Which checkpoints are kept, and which nobody needs any more.
+"""Decides which checkpoints are kept and which are deleted.
 
-A trial that hasn't ended can always go on: its latest checkpoint is kept whatever the policy.
-Otherwise the policy decides; it is applied at every checkpoint and when a trial ends, so that
-a long search doesn't fill a disk.
+The latest checkpoint of a trial that has not ended is always kept, so that the trial can resume.
+All others are subject to the policy.  It is applied at every checkpoint and when a trial ends, so
+that a long search does not fill a disk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ashwood.search.rung import Key, ranking_key
 from ashwood.search.vocabulary import TrialId
 
 _Ranked: TypeAlias = tuple[Key, int, str]
-"""The metric's place in the ranking, then the longer training, then the name: a total order."""
+"""Sort key that defines a total order: rank of the metric, then longer training first, then name."""
 
 
 class Checkpoint(NamedTuple):
@@ -32,38 +32,45 @@ class Checkpoint(NamedTuple):
 
     @property
     def rank(self) -> _Ranked:
-        """Sorts checkpoints, the best first."""
+        """Sort key with which the best checkpoint comes first."""
         loss = self.loss if self.loss is not None else float("nan")
         return ranking_key(self.trial, loss), -self.length, self.name
 
 
 class Checkpoints:
-    """The checkpoints of an experiment, as far as they are kept.  A checkpoint costs O(log n)."""
+    """The checkpoints of an experiment that are kept.  Adding one takes O(log n) time for n checkpoints."""
 
     def __init__(
         self, policy: CheckpointPolicy | None, has_ended: Callable[[TrialId], bool], *, rules: int = RULES
     ) -> None:
-        """None kept yet; without a policy all are.  ``rules``: those of the experiment."""
+        """Start without checkpoints.
+
+        Args:
+            policy: which checkpoints to keep, or None to keep all.
+            has_ended: returns whether a trial has ended.
+            rules: number of the rules of the experiment; see `RULES`.
+        """
         self._policy = policy
         self._rules = rules
         self._has_ended = has_ended
         self._trials: dict[TrialId, list[Checkpoint]] = {}
-        # Names of those that were deleted or damaged: the storage may still hold them, and recovery must not take them
-        # for new ones. Recovery looks at no checkpoint that is shorter than the latest of its trial, so a deleted one
-        # is forgotten with its length once there is a longer one: otherwise memory would grow with every checkpoint of
-        # a long training. (If the longer one turns out damaged and the deletion was not carried out, the trial
-        # continues from the deleted one, which is better than from an older one.) A damaged one is never forgotten.
+        # Names of deleted and of damaged checkpoints. The storage may still hold them, and recovery must not take them
+        # for new ones. Recovery ignores checkpoints that are shorter than the latest of their trial. So the name of a
+        # deleted one is dropped when there is a longer one: otherwise memory would grow with every checkpoint of a
+        # long training. (If the longer one turns out to be damaged and the deletion was not carried out, the trial
+        # resumes from the deleted one, which is better than from an older one.) Names of damaged ones are never
+        # dropped.
         self._deleted: dict[TrialId, dict[str, int]] = {}
         self._damaged: dict[TrialId, set[str]] = {}
         self._best: SortedList[_Ranked] = SortedList()
 
     def __iter__(self) -> Iterator[Checkpoint]:
-        """All that are kept."""
+        """Iterate over all checkpoints that are kept."""
         for kept in self._trials.values():
             yield from kept
 
     def names(self, trial: TrialId) -> set[str]:
-        """Return the names of a trial's checkpoints, also of damaged ones and of deleted ones as long as the latest."""
+        """Return the names of a trial's kept and damaged checkpoints, and of deleted ones as long as the latest."""
         kept = {checkpoint.name for checkpoint in self._trials.get(trial, ())}
         return kept | self._deleted.get(trial, {}).keys() | self._damaged.get(trial, set())
 
@@ -72,12 +79,12 @@ class Checkpoints:
         return next((each for each in reversed(self._trials.get(trial, ())) if each.length < below), None)
 
     def add(self, checkpoint: Checkpoint) -> list[Checkpoint]:
-        """Take a new one; returns those that nobody needs any more."""
+        """Add a new checkpoint and return the checkpoints to delete because of it.  They count as deleted."""
         if (known := self._find(checkpoint.trial, checkpoint.name)) is not None:
             self._remove(known)
         kept = self._trials.setdefault(checkpoint.trial, [])
         kept.append(checkpoint)
-        # Stable: of equal lengths the later one is the latest.
+        # The sort is stable, so of two checkpoints with equal lengths the one that was saved later is the latest.
         kept.sort(key=lambda other: other.length)
         if deleted := self._deleted.get(checkpoint.trial):
             at_least = kept[-1].length
@@ -89,7 +96,7 @@ class Checkpoints:
         return unneeded
 
     def ended(self, trial: TrialId) -> list[Checkpoint]:
-        """A trial has ended, so it needs none to go on; returns those that nobody needs any more."""
+        """Return the checkpoints to delete because their trial has ended.  They count as deleted."""
         return self._sweep(trial)
 
     def reject(self, trial: TrialId) -> None:
@@ -98,7 +105,7 @@ class Checkpoints:
             self._best.discard(checkpoint.rank)
 
     def drop(self, trial: TrialId, name: str) -> bool:
-        """Remove a damaged checkpoint. Return whether it was known."""
+        """Remove a damaged checkpoint and return whether it was one of those that are kept."""
         if (known := self._find(trial, name)) is None:
             return False
         self._remove(known)
@@ -109,7 +116,7 @@ class Checkpoints:
         return next((each for each in self._trials.get(trial, ()) if each.name == name), None)
 
     def _rank(self, checkpoint: Checkpoint) -> TrialId | None:
-        """Enter one among the best; returns the trial of the one that this pushed out of the experiment's best."""
+        """Rank a checkpoint, and return the trial of the one that is no longer among the experiment's best, or None."""
         most = self._policy.save_experiment_best if self._policy is not None else 0
         if not most or checkpoint.loss is None:
             return None
@@ -117,11 +124,12 @@ class Checkpoints:
         return self._best[most][0][2] if len(self._best) > most else None
 
     def _sweep(self, trial: TrialId) -> list[Checkpoint]:
+        """Remove the checkpoints of a trial that the policy does not keep, and return them."""
         policy, kept = self._policy, self._trials.get(trial, [])
         if policy is None or not kept:
             return []
         latest = policy.save_trial_latest if self._has_ended(trial) else max(1, policy.save_trial_latest)
-        # By older rules a trial with fewer checkpoints kept too few of them.
+        # Before rules 3, a negative index made a trial with fewer checkpoints than that keep too few of them.
         first = len(kept) - latest if self._rules < 3 else max(0, len(kept) - latest)
         needed = {checkpoint.name for checkpoint in kept[first:]} if latest else set()
         rated = sorted((c for c in kept if c.loss is not None), key=lambda c: c.rank)

@@ -1,7 +1,7 @@
-"""What an experiment decides, in the imperative, each with its reason.
+"""The decisions of an experiment, named in the imperative, and their reasons.
 
-Decisions are recorded with the event that caused them, then acted on.  Acting twice on
-one is safe: the attempt number tells repeats apart.
+Decisions are recorded with the event that caused them, and then carried out.  Carrying out a
+decision twice is safe, because the attempt number identifies repeats.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from ashwood.search.vocabulary import BracketFinished, Reason, RetriedOnRequest,
 
 
 class Retried(NamedTuple):
-    """The trial failed, or lost too many workers, and it starts again from its latest checkpoint."""
+    """The trial failed, or lost too many workers, so it is restarted from its latest checkpoint."""
 
     failure: int
     max_restarts: int
 
     def __str__(self) -> str:
-        return f"failure {self.failure}, restarted (at most {self.max_restarts} restarts)"
+        return f"restarted after failure {self.failure} (at most {self.max_restarts} restarts)"
 
 
 class Preempted(NamedTuple):
-    """The trial's worker was taken away, and it starts again elsewhere from its latest checkpoint."""
+    """The trial lost its worker, so it resumes on another one from its latest checkpoint."""
 
     why: str
 
     def __str__(self) -> str:
-        return f"its worker is gone ({self.why}), it goes on elsewhere"
+        return f"its worker was lost ({self.why}); it resumes on another worker"
 
 
 class Recovered(NamedTuple):
-    """The driver started again, and with it what had been running."""
+    """The driver was restarted, so the trial resumes from its latest checkpoint."""
 
     def __str__(self) -> str:
-        return "goes on after a restart of the driver"
+        return "resumes after a restart of the driver"
 
 
 class FellBack(NamedTuple):
-    """The checkpoint that the trial was to go on from is damaged, so it goes on from an earlier one."""
+    """The latest checkpoint of the trial is damaged, so it resumes from an earlier one."""
 
     length: int
 
     def __str__(self) -> str:
-        return f"its latest checkpoint is damaged, it goes on from length {self.length}"
+        return f"its latest checkpoint is damaged; it resumes from length {self.length}"
 
 
 class RejectedHparams(NamedTuple):
@@ -61,40 +61,44 @@ class StoppedItself(NamedTuple):
     """The training code called ``trial.stop()``."""
 
     def __str__(self) -> str:
-        return "its training code stopped it"
+        return "stopped by its training code"
 
 
 class StoppedByUser(NamedTuple):
-    """Somebody asked for it with ``ashwood stop-trial``."""
+    """A user stopped the trial with ``ashwood stop-trial``."""
 
     def __str__(self) -> str:
-        return "stopped on request, its results stand"
+        return "stopped on request; its results stand"
 
 
 class TrialTimeIsUp(NamedTuple):
-    """The trial has trained for as long as a trial may."""
+    """The trial has trained for ``seconds``, which is at least ``limit`` (max_trial_time)."""
 
     seconds: float
     limit: float
 
     def __str__(self) -> str:
         return (
-            f"trained for {round(self.seconds, 1):g} s, the most that a trial may train is {self.limit:g} s "
-            "(max_trial_time); its results stand"
+            f"trained for {round(self.seconds, 1):g} s; the limit is {self.limit:g} s (max_trial_time); "
+            "its results stand"
         )
 
 
 class KilledByUser(NamedTuple):
-    """Somebody asked for it with ``ashwood kill-trial``."""
+    """A user killed the trial with ``ashwood kill-trial``."""
 
     def __str__(self) -> str:
         return "killed on request"
 
 
 class GaveUp(NamedTuple):
-    """The trial failed more often than max_restarts allows, or twice in a row with the same error at the same place.
+    """The trial failed for good: more often than max_restarts allows, or twice in a row for the same cause.
 
-    A trial that loses its workers again and again fails, too.
+    Losing more than max_preemptions workers in a row counts as a failure.
+
+    Attributes:
+        failures: number of failed attempts.
+        is_same: whether the last two attempts failed with the same error at the same place.
     """
 
     failures: int
@@ -113,12 +117,12 @@ class ExperimentEnded(NamedTuple):
 
 
 class BracketReopened(NamedTuple):
-    """Failed trials of its bracket are retried, so the trial waits again and may be promoted."""
+    """Failed trials of the bracket are retried, so the trial is paused again and may be promoted."""
 
     bracket: int
 
     def __str__(self) -> str:
-        return f"bracket {self.bracket} goes on, as failed trials are retried"
+        return f"bracket {self.bracket} is open again because failed trials are retried"
 
 
 WhyReopened: TypeAlias = RetriedOnRequest | BracketReopened
@@ -136,16 +140,21 @@ WhyClosed: TypeAlias = (
 
 
 FINISHES_A_STEP = (StoppedByUser, TrialTimeIsUp)
-"""Why a trial is closed whose process finishes a step, reports and saves before it leaves."""
+"""Reasons for closing a trial whose process still finishes its step, reports and saves."""
 
 
 # -- why an experiment gives no more jobs ----------------------------------------------------
+#
+# `EndExperiment` records the text of these reasons, and a replay compares it with the log.  Changing a word here makes
+# all logs that hold it fail to replay.
 
 
 class Asked(NamedTuple):
-    """Somebody asked for it; ``what`` says for what: paused, canceled or killed.
+    """A user asked for it.
 
-    ``by`` is the signal that asked for it, as people call it; empty: it was a request.
+    Attributes:
+        what: what the user asked for: ``paused``, ``canceled`` or ``killed``.
+        by: name of the signal, such as ``SIGTERM``, or empty if it was a request.
     """
 
     what: str
@@ -156,7 +165,7 @@ class Asked(NamedTuple):
 
 
 class GoalReached(NamedTuple):
-    """A trial reported the metric that the experiment was to stop at, or a better one."""
+    """A trial reported a metric that is at least as good as ``stop_at``."""
 
     trial: TrialId
     metric: float
@@ -167,7 +176,7 @@ class GoalReached(NamedTuple):
 
 
 class TimeIsUp(NamedTuple):
-    """Drivers ran the experiment as long as they may."""
+    """Drivers have run the experiment for ``seconds`` in total, which is at least ``limit`` (max_seconds)."""
 
     seconds: float
     limit: float
@@ -177,7 +186,7 @@ class TimeIsUp(NamedTuple):
 
 
 class TooManyInvalid(NamedTuple):
-    """So many trials declared their hyperparameters invalid; ``latest`` is what the latest of them said."""
+    """At least ``limit`` trials declared their hyperparameters invalid; ``latest`` is the latest message."""
 
     trials: int
     limit: int
@@ -192,7 +201,7 @@ class TooManyInvalid(NamedTuple):
 
 
 class CommonFailure(NamedTuple):
-    """So many trials failed in the same way, and none has reported anything."""
+    """At least max_common_failures trials failed in the same way, and no trial has reported the metric."""
 
     trials: int
     error: str
@@ -202,7 +211,7 @@ class CommonFailure(NamedTuple):
 
 
 class NoSpace(NamedTuple):
-    """There is no room on a disk."""
+    """A disk or a quota is full."""
 
     error: str
 
@@ -211,7 +220,7 @@ class NoSpace(NamedTuple):
 
 
 class NoStorage(NamedTuple):
-    """The storage of checkpoints cannot be reached, or it refuses access."""
+    """The checkpoint storage cannot be reached or refuses access."""
 
     error: str
 
@@ -222,11 +231,11 @@ class NoStorage(NamedTuple):
 WhyLeave: TypeAlias = Asked | GoalReached | TimeIsUp | TooManyInvalid | CommonFailure | NoSpace | NoStorage
 
 
-# -- what is to be done ------------------------------------------------------------------------
+# -- decisions ---------------------------------------------------------------------------------
 
 
 class CreateTrial(NamedTuple):
-    """Create a trial and train it to ``target``: its first attempt."""
+    """Create a trial and start its first attempt, which trains it to ``target``."""
 
     trial: TrialId
     bracket: int
@@ -238,7 +247,7 @@ class CreateTrial(NamedTuple):
 
 
 class TrainTrial(NamedTuple):
-    """Train a known trial, from its latest checkpoint, to ``target``, as a new attempt."""
+    """Start a new attempt that trains an existing trial from its latest checkpoint to ``target``."""
 
     trial: TrialId
     attempt: int
@@ -247,7 +256,7 @@ class TrainTrial(NamedTuple):
 
 
 class ContinueTrial(NamedTuple):
-    """Let the process that just reported train on to ``target``."""
+    """Let the process that has just reported continue to ``target``."""
 
     trial: TrialId
     attempt: int
@@ -256,7 +265,7 @@ class ContinueTrial(NamedTuple):
 
 
 class PauseTrial(NamedTuple):
-    """Let the process save the trial and let go of it; the trial waits at its rung."""
+    """Let the process save the trial and release its slot; the trial is paused at its rung."""
 
     trial: TrialId
     attempt: int
@@ -264,14 +273,14 @@ class PauseTrial(NamedTuple):
 
 
 class SuspendTrial(NamedTuple):
-    """The experiment pauses: let the process save the trial as soon as it can; its job remains."""
+    """Let the process save the trial after its current step and release its slot; the trial keeps its job."""
 
     trial: TrialId
     attempt: int
 
 
 class CompleteTrial(NamedTuple):
-    """Let the process save the trial and let go of it: it is finished."""
+    """Let the process save the trial and release its slot; the trial is completed."""
 
     trial: TrialId
     attempt: int
@@ -279,7 +288,7 @@ class CompleteTrial(NamedTuple):
 
 
 class StopTrial(NamedTuple):
-    """Let the process let go of the trial, which ends for good, without saving it."""
+    """Let the process release its slot without saving the trial, which is stopped for good."""
 
     trial: TrialId
     attempt: int
@@ -287,14 +296,14 @@ class StopTrial(NamedTuple):
 
 
 class AbortTrial(NamedTuple):
-    """End the process that works on the trial, at once."""
+    """Kill the process that trains the trial at once."""
 
     trial: TrialId
     attempt: int
 
 
 class CloseTrial(NamedTuple):
-    """A trial ends for good: one that waited, whose process is gone, or that a user ended."""
+    """End a trial for good that is paused, that has no process any more, or that a user or a limit ends."""
 
     trial: TrialId
     state: TrialState
@@ -302,9 +311,11 @@ class CloseTrial(NamedTuple):
 
 
 class ReopenTrial(NamedTuple):
-    """A trial that had ended takes part again, in ``state``.
+    """Let a trial that had ended take part in the search again.
 
-    ``target`` is the length of the rung at which it waits, or to which its job leads.
+    Attributes:
+        state: its new state, paused or running.
+        target: length of the rung at which it is paused or towards which it trains.
     """
 
     trial: TrialId
@@ -315,14 +326,22 @@ class ReopenTrial(NamedTuple):
 
 
 class DeleteCheckpoint(NamedTuple):
-    """Nobody needs this checkpoint any more: remove it from the storage."""
+    """Delete a checkpoint from the storage that is no longer needed."""
 
     trial: TrialId
     path: str
 
 
 class ChangeSettings(NamedTuple):
-    """From now on these hold: every setting that can change, and how many trials each bracket creates in all."""
+    """Use these settings from now on.
+
+    Attributes:
+        max_concurrent_trials: largest number of trials that train at once, or 0 for no limit.
+        bracket_trials: number of trials that each bracket creates in total.
+        stop_at: metric at which the experiment stops, or None.
+        max_seconds: seconds after which the experiment stops, or None.
+        max_invalid_trials: limit of trials with invalid hyperparameters, or None for the default.
+    """
 
     max_concurrent_trials: int
     bracket_trials: tuple[int, ...]
@@ -332,20 +351,26 @@ class ChangeSettings(NamedTuple):
 
 
 class LeaveExperiment(NamedTuple):
-    """No trial gets a job any more; when those that run have let go, the experiment takes ``state``."""
+    """Give no more jobs; the experiment enters ``state`` when all running trials have released their slots."""
 
     state: ExperimentState
     why: WhyLeave
 
 
 class Warn(NamedTuple):
-    """Tell the user; nothing else follows from the event."""
+    """Show a warning to the user.
+
+    A replay compares the message with the log, so a changed wording makes old logs fail to replay.
+    """
 
     message: str
 
 
 class EndExperiment(NamedTuple):
-    """The driver is done: the experiment takes this state."""
+    """Set the state of the experiment when the driver stops, or when failed trials of an ended one are retried.
+
+    A replay compares ``why`` with the log, so a changed wording makes old logs fail to replay.
+    """
 
     state: ExperimentState
     why: str

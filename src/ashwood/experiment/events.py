@@ -1,7 +1,7 @@
-"""What can happen to an experiment, in the past tense.
+"""The events of an experiment, named in the past tense.
 
-An event is recorded, with the decisions it caused, before anything is done about it.
-Times are no part of an event: the entry that holds it has one.
+An event is recorded with the decisions that it caused before these are carried out.
+Events hold no times: the log entry of an event has one.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from ashwood.search.vocabulary import TrialId
 
 
 class DriverStarted(NamedTuple):
-    """A driver took the experiment on, with room for ``slots`` trials at once.
+    """A driver started to run the experiment, with ``slots`` slots.
 
-    Processes of an earlier driver are gone; what they were doing is started again.
+    No process of an earlier driver is left.  Trials that were running resume as new attempts.
     """
 
     slots: int
 
 
 class CapacityChanged(NamedTuple):
-    """The executor has room for ``slots`` trials at once now.
+    """The number of slots changed to ``slots``.
 
-    ``nodes`` tells on which machines, where there are several; ``why`` what happened, for people.
+    Attributes:
+        slots: number of trials that can train at once.
+        nodes: number of slots on each machine, or empty if there is only one machine.
+        why: what happened, for people.
     """
 
     slots: int
@@ -33,7 +36,15 @@ class CapacityChanged(NamedTuple):
 
 
 class AttemptStarted(NamedTuple):
-    """A process began to work on a trial, from ``length`` on, in slot ``slot``, on machine ``node`` of several."""
+    """A process started to train a trial.
+
+    Attributes:
+        trial: the trial.
+        attempt: number of the attempt, from 1.
+        slot: the slot that the process takes.
+        length: total length from which it trains.
+        node: name of the machine, or empty if there is only one.
+    """
 
     trial: TrialId
     attempt: int
@@ -43,7 +54,7 @@ class AttemptStarted(NamedTuple):
 
 
 TRAINING = "training."
-"""How the names of metrics begin that training code reported as those of its training; the search ignores them."""
+"""Prefix of the names of training metrics, which the search ignores."""
 
 
 class ValidationReported(NamedTuple):
@@ -58,10 +69,14 @@ class ValidationReported(NamedTuple):
 class CheckpointSaved(NamedTuple):
     """A complete checkpoint of a trial at ``length`` is in the storage.
 
-    ``path`` is relative to the experiment's checkpoint storage, such as ``trial-3/length-4-attempt-1``; logs of
-    version 1 hold absolute paths. ``metrics`` are those of its manifest: what was reported at this length. They are
-    part of the event because an upload can end long after the trial has reported at later lengths. None: the log is of
-    version 3 or older.
+    Attributes:
+        trial: the trial.
+        attempt: number of the attempt that saved it.
+        length: total length of the training that it holds.
+        path: relative to the experiment's checkpoint storage, such as ``trial-3/length-4-attempt-1``; absolute in logs
+            of version 1.
+        metrics: the metrics in its manifest, which were reported at this length.  They are part of the event because an
+            upload can end long after the trial has reported at later lengths.  None in logs of version 3 and older.
     """
 
     trial: TrialId
@@ -72,7 +87,7 @@ class CheckpointSaved(NamedTuple):
 
 
 class TrialWarned(NamedTuple):
-    """A process that works on a trial noticed what is probably a mistake in the training code; ``message`` says it."""
+    """The process of a trial found a probable mistake in the training code, which ``message`` describes."""
 
     trial: TrialId
     attempt: int
@@ -82,8 +97,8 @@ class TrialWarned(NamedTuple):
 class TrialTrained(NamedTuple):
     """An attempt has trained for ``seconds`` since the last event of this kind about it.
 
-    Importing the training code, waiting, saving and fetching a checkpoint are no training.  Backends tell this only if
-    ``max_trial_time`` limits the training of a trial.
+    Time for importing the training code, for waiting, and for saving and fetching checkpoints does not count.  Backends
+    send this event only if ``max_trial_time`` limits the training of a trial.
     """
 
     trial: TrialId
@@ -92,7 +107,7 @@ class TrialTrained(NamedTuple):
 
 
 class AttemptEnded(NamedTuple):
-    """A process finished its work on a trial in good order, at a total length of ``length``."""
+    """An attempt ended without an error, at a total length of ``length``."""
 
     trial: TrialId
     attempt: int
@@ -100,19 +115,19 @@ class AttemptEnded(NamedTuple):
 
 
 NO_VALIDATION = "no validation at length "
-"""How the cause of `AttemptFailed` begins if the code trained to its target and did not report the metric there."""
+"""Prefix of `AttemptFailed.cause` if the code trained to its target without reporting the metric there."""
 
 ABORTED = "killed on request"
-"""The error of an attempt that was ended on request."""
+"""The error of an attempt that was killed on request."""
 
 
 class AttemptFailed(NamedTuple):
-    """A process failed while it worked on a trial.
+    """An attempt failed.
 
     Attributes:
-        error: for people: one line, then details.
-        cause: where an error arose that comes again whenever the code gets there: its type, file, line and length;
-            empty: not known, or it may pass.
+        error: a headline and then details, for people.
+        cause: type, file, line and length of an error that is expected at each attempt, or empty if the cause is
+            unknown or can be temporary.
     """
 
     trial: TrialId
@@ -122,17 +137,20 @@ class AttemptFailed(NamedTuple):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it ended by itself."""
+        """Whether the attempt failed by itself, and was not killed on request."""
         return self.error != ABORTED
 
 
 class AttemptPreempted(NamedTuple):
-    """The worker was taken away or lost; the trial's code is not to blame.  ``why`` is for people.
+    """An attempt lost its worker, which does not count as a failure of the trial.
 
-    Only a trial that loses one after the other without getting any further is taken to be the cause.
+    Only if a trial loses more than max_preemptions workers in a row without any progress is the trial itself regarded
+    as the cause.
 
-    ``hung``: the worker was killed because it did not react to a request to stop, which counts neither as such a loss
-    nor as a failure.
+    Attributes:
+        why: what happened, for people.
+        hung: whether the worker was killed because it did not react to a request to stop.  That counts neither as a
+            lost worker nor as a failure.
     """
 
     trial: TrialId
@@ -142,13 +160,13 @@ class AttemptPreempted(NamedTuple):
 
 
 FULL, UNREACHABLE = "full", "unreachable"
-"""Causes of `StorageFailed`: no room on a disk or in a quota; a storage that does not answer or refuses access."""
+"""Causes of `StorageFailed`: a disk or a quota is full; a storage does not answer or refuses access."""
 
 
 class StorageFailed(NamedTuple):
-    """A process ended because what its trial saves could not be written or read; its code is not to blame.
+    """An attempt ended because its files could not be written or read, which does not count as a failure of the trial.
 
-    Logs of version 4 and older call this event ``DiskFilled``.  The only cause that they know is `FULL`.
+    In logs of version 4 and older this event is called ``DiskFilled``, and its cause is always `FULL`.
     """
 
     trial: TrialId
@@ -158,9 +176,9 @@ class StorageFailed(NamedTuple):
 
 
 class CheckpointDamaged(NamedTuple):
-    """The checkpoint that a process was to start from is damaged or missing, so the process ended before it began.
+    """A checkpoint is damaged or missing, so the attempt that should have started from it ended before any training.
 
-    ``attempt`` is 0 if no process found that, but ``ashwood verify``.
+    ``attempt`` is 0 if ``ashwood verify`` found the damage.
     """
 
     trial: TrialId
@@ -170,7 +188,7 @@ class CheckpointDamaged(NamedTuple):
 
 
 class HparamsRejected(NamedTuple):
-    """Training code called ``trial.invalid_hparams(why)``; its process has let go of the trial."""
+    """Training code called ``trial.invalid_hparams(why)``, and its attempt ended."""
 
     trial: TrialId
     attempt: int
@@ -178,17 +196,18 @@ class HparamsRejected(NamedTuple):
 
 
 class TrialStopped(NamedTuple):
-    """Training code called ``trial.stop()``: the trial is finished where it is."""
+    """Training code called ``trial.stop()``, which ends the trial at its current length."""
 
     trial: TrialId
     attempt: int
 
 
 class PauseRequested(NamedTuple):
-    """Somebody wants the experiment to pause: running trials save and let go of their workers.
+    """A user or the driver asked to pause the experiment: running trials save and release their workers.
 
-    ``why`` is the error because of which the driver asks for it itself; empty: somebody asked for it.  ``by`` is the
-    signal that asked for it, as people call it; empty: it was a request.
+    Attributes:
+        why: the error because of which the driver pauses the experiment, or empty if a user asked for it.
+        by: name of the signal, such as ``SIGTERM``, or empty if it was a request.
     """
 
     why: str = ""
@@ -196,27 +215,27 @@ class PauseRequested(NamedTuple):
 
 
 class CancelRequested(NamedTuple):
-    """Somebody wants the experiment to end for good: running trials save first."""
+    """A user asked to cancel the experiment, which ends it for good after running trials have saved."""
 
 
 class KillRequested(NamedTuple):
-    """Somebody wants the experiment to end for good, at once."""
+    """A user asked to kill the experiment, which ends it for good at once."""
 
 
 class TrialKillRequested(NamedTuple):
-    """Somebody wants a trial to end for good, at once, and to count as the worst in its rung."""
+    """A user asked to kill a trial, which ends it for good at once; it counts as the worst in its rung."""
 
     trial: TrialId
 
 
 class TrialStopRequested(NamedTuple):
-    """Somebody wants a trial to count as finished where it is."""
+    """A user asked to stop a trial, which ends it at its current length; its results stand."""
 
     trial: TrialId
 
 
 class SettingsChanged(NamedTuple):
-    """Somebody changed settings of the experiment; those that are absent stay.
+    """A user changed settings of the experiment.  Settings that are absent do not change.
 
     Keys: ``max_concurrent_trials``, ``max_trials``, ``max_invalid_trials``, ``stop_at`` (a metric or None),
     ``max_seconds`` (or None).
@@ -226,17 +245,17 @@ class SettingsChanged(NamedTuple):
 
 
 class RetryFailedRequested(NamedTuple):
-    """Somebody wants all trials that failed to be tried again, also of an experiment that has ended."""
+    """A user asked to retry all failed trials.  The experiment may have ended."""
 
 
 class TimeRanOut(NamedTuple):
-    """Drivers have run the experiment for ``seconds``, as long as it may run."""
+    """Drivers have run the experiment for ``seconds`` in total, and its time limit is reached."""
 
     seconds: float
 
 
 class DriverStopped(NamedTuple):
-    """The driver has let go of the experiment; no process of its works on a trial any more."""
+    """The driver stopped.  None of its processes trains a trial any more."""
 
 
 Event: TypeAlias = (
@@ -268,7 +287,7 @@ Event: TypeAlias = (
 LastWord: TypeAlias = (
     AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsRejected | TrialStopped
 )
-"""Every attempt ends in exactly one of these, after which its slot is free."""
+"""The last event of an attempt: each attempt has exactly one, after which its slot is free."""
 
 Request: TypeAlias = (
     PauseRequested
@@ -279,4 +298,4 @@ Request: TypeAlias = (
     | SettingsChanged
     | RetryFailedRequested
 )
-"""What a person or a script can ask of an experiment while it runs.  One that can't be done raises `IllegalEvent`."""
+"""A request to an experiment.  `Experiment.handle` raises `IllegalEvent` if it is not possible."""

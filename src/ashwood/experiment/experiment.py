@@ -1,7 +1,7 @@
-"""One experiment: the fold of its events.  One door in, decisions out.
+"""The state machine of one experiment: `Experiment.handle` takes an event and returns decisions.
 
-Rules of this room: no clock, no files, no randomness, no logging.  The same events give
-the same decisions on any machine.  An illegal event raises and changes nothing.
+It uses no clock, no files, no randomness and no logging.  The same events lead to the same
+decisions on any machine.  An illegal event raises an error and changes nothing.
 """
 
 from __future__ import annotations
@@ -97,17 +97,19 @@ from ashwood.search.vocabulary import Exit, GoOn, Job, New, ReachedEnd, Reason, 
 
 
 class Experiment:
-    """An experiment's state, and the decisions that events cause.
+    """The state of an experiment, which events change, and which determines the decisions.
 
     Attributes:
-        state: where the experiment stands.
-        trials: every trial, by id.
-        checkpoints: those that are kept.
+        spec: the description of the experiment.
+        state: state of the experiment.
+        trials: all trials by id.
+        search: the search method, which decides which trial trains next.
+        checkpoints: the checkpoints that are kept.
         best_saved: lowest loss of all checkpoints that were saved, or infinity.
-        stop_at: it stops when a trial reports this metric or a better one; None: never.
-        max_seconds: it stops when drivers have run it for so long; None: never.
-        max_invalid_trials: it pauses when so many trials have declared their hyperparameters invalid; None: 10 times
-            max_trials.
+        stop_at: metric at which the experiment stops if a trial reports it or a better one, or None.
+        max_seconds: seconds that drivers may run the experiment in total before it stops, or None for no limit.
+        max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses, or None for 10
+            times max_trials.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -127,7 +129,7 @@ class Experiment:
         self._common_failures = CommonFailures(spec.max_common_failures, spec.max_restarts)
         self._slots = 0
         self._running: set[TrialId] = set()
-        # Latest attempt of each trial that may have saved more than is recorded.
+        # The latest attempt of each trial that may have saved more than the log holds.
         self._open: dict[TrialId, int] = {}
         self._invalid = 0
         self._last_invalid = ""
@@ -168,17 +170,17 @@ class Experiment:
         self.__dict__ |= {**state, "trials": {trial.id: trial for trial in unpack(Trial, state["trials"])}}
 
     def handle(self, event: Event) -> tuple[Decision, ...]:
-        """Take an event; returns what is to be done about it, in order.
+        """Apply an event and return the decisions to carry out, in order.
 
         Raises:
-            IllegalEvent: the event can't have happened; nothing has changed.
+            IllegalEvent: the event is not possible in this state; nothing has changed.
         """
         if self.state.ended and not isinstance(event, RetryFailedRequested):
-            raise IllegalEvent(f"the experiment is {self.state}: nothing more can be done with it")
+            raise IllegalEvent(f"the experiment is {self.state}: it has ended")
         trial = getattr(event, "trial", None)
         if trial is not None and trial not in self.trials:
-            there = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
-            raise IllegalEvent(f"there is no trial {trial}; the experiment has {there}")
+            existing = f"trials 0 to {len(self.trials) - 1}" if self.trials else "no trials yet"
+            raise IllegalEvent(f"there is no trial {trial}; the experiment has {existing}")
         if isinstance(event, LastWord) and self._open.get(event.trial) == event.attempt and self._is_settled_by(event):
             del self._open[event.trial]
         return tuple(self._handlers[type(event)](event))
@@ -186,28 +188,28 @@ class Experiment:
     def _is_settled_by(self, event: LastWord) -> bool:
         """Return whether the log has all that an attempt saved and its trial can use.
 
-        An attempt that died while its trial waited or was complete may have saved its last checkpoint without
-        the driver finding it, for example because the storage was unreachable.  The next driver looks for it.
+        An attempt that died when its trial was already paused or completed may have saved a last checkpoint that
+        the driver did not find, for example because the storage was unreachable.  The next driver looks for it.
         """
         died = isinstance(event, AttemptFailed | AttemptPreempted)
         return not died or self.trials[event.trial].state not in (TrialState.PAUSED, TrialState.COMPLETED)
 
     def outstanding(self) -> list[Trial]:
-        """The trials that have a job: each is being worked on, or is to be."""
+        """Return the trials that have a job, whether or not a process trains them now, sorted by id."""
         return [self.trials[trial] for trial in sorted(self._running)]
 
     def unsettled(self) -> list[Trial]:
-        """Return the trials that may have saved or reported more than the log holds if the driver is gone."""
+        """Return the trials that may have saved or reported more than the log holds if the driver has died."""
         return [self.trials[trial] for trial in sorted(self._running | self._open.keys())]
 
     @property
     def over(self) -> bool:
-        """No trial will get a job any more; the driver has to let go once those that train have reported."""
+        """Whether no trial gets a job any more, so that the driver stops when the running trials have reported."""
         return self.search.done or self._failure is not None
 
     @property
     def appetite(self) -> int | None:
-        """How many trials could train at once now, had the executor the slots; None: any number."""
+        """Number of trials that could train at once now with enough slots, or None for no limit."""
         running = len(self._running)
         if not self._gives_jobs or not self.search.has_job:
             return running
@@ -253,9 +255,9 @@ class Experiment:
         return ExperimentState.COMPLETED, "the search is done"
 
     def _unfinished(self) -> list[Trial]:
-        """Trials that are still to end when the experiment does.
+        """Return the trials that must be closed when the experiment ends.
 
-        Those that wait at a rung are left out where it failed: logs of version 1 leave them paused.
+        If the experiment failed, paused trials are not among them: logs of version 1 leave them paused.
         """
         if self.state is ExperimentState.CANCELED:
             return [trial for trial in self.trials.values() if not trial.ended]
@@ -265,7 +267,7 @@ class Experiment:
 
     @property
     def ends_for_good(self) -> bool:
-        """Whether it is being canceled, so that no trial resumes."""
+        """Whether the experiment is being canceled, so that no trial resumes."""
         return self._leaving is not None and self._leaving.state is ExperimentState.CANCELED
 
     @property
@@ -278,14 +280,14 @@ class Experiment:
 
     @property
     def too_many_invalid(self) -> TooManyInvalid | None:
-        """How many trials declared their hyperparameters invalid if they are too many to continue, else None."""
+        """The reason to pause if too many trials declared their hyperparameters invalid, else None."""
         limit = invalid_limit(self.max_invalid_trials, self.search.max_trials)
         if self.spec.rules < 3 or self._invalid < limit:
             return None
         return TooManyInvalid(self._invalid, limit, self._last_invalid)
 
     def _leave(self, state: ExperimentState, why: WhyLeave) -> LeaveExperiment:
-        """Give no more jobs; who trains is told by the caller."""
+        """Give no more jobs, and return this decision.  The caller must suspend or abort the running trials."""
         paused = state is ExperimentState.PAUSED
         self.state = ExperimentState.PAUSING if paused else ExperimentState.STOPPING
         self._leaving = LeaveExperiment(state, why)
@@ -308,7 +310,7 @@ class Experiment:
 
     def _cancel_requested(self, _event: CancelRequested) -> Iterable[Decision]:
         if self.ends_for_good:
-            raise IllegalEvent("the experiment is being canceled already")
+            raise IllegalEvent("the experiment is already being canceled")
         suspended = self.state is not ExperimentState.RUNNING
         yield self._leave(ExperimentState.CANCELED, Asked("canceled"))
         if not suspended:
@@ -324,7 +326,7 @@ class Experiment:
             yield self._leave(ExperimentState.STOPPED, TimeIsUp(event.seconds, self.max_seconds))
             yield from self._suspend_all()
 
-    # -- what users ask for -----------------------------------------------------------------------
+    # -- requests of users ------------------------------------------------------------------------
 
     def _trial_kill_requested(self, event: TrialKillRequested) -> Iterable[Decision]:
         trial = self._living(event.trial)
@@ -339,7 +341,7 @@ class Experiment:
         return self._stop_trial(self._living(event.trial), StoppedByUser())
 
     def _stop_trial(self, trial: Trial, why: WhyClosed) -> Iterable[Decision]:
-        """Let a trial count as finished where it is; its process saves it."""
+        """Stop a trial at its current length; if it has a process, the process finishes its step and saves."""
         if trial.state is TrialState.RUNNING:
             trial.finishing = trial.attempt
             yield SuspendTrial(trial.id, trial.attempt)
@@ -348,19 +350,19 @@ class Experiment:
         yield from self._pull()
 
     def _retry_failed_requested(self, _event: RetryFailedRequested) -> Iterable[Decision]:
-        """Give failed trials another chance, with a fresh budget of failures.
+        """Retry failed trials, and count their failures from 0 again.
 
-        The search takes a failed trial out of the rung in which it counted as the worst, and names it again when a
-        worker is free.  If its bracket had finished, the trials that waited then wait again: with another result the
-        best of a rung may be others.  What was decided before stands.
+        The search removes a failed trial from the rung in which it counted as the worst, and gives it a job when a
+        worker is free.  If its bracket had finished, the trials that were paused then are paused again, because with
+        another result other trials can be the best of a rung.  Earlier decisions are not changed.
         """
         if self.ends_for_good or self.state is ExperimentState.CANCELED:
             raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
         failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
-        # Those that had a job when the experiment failed as a whole.
+        # Trials that had a job when the whole experiment failed.
         cut_off = [t for t in self.trials.values() if t.state is TrialState.STOPPED and self.search.trains(t.id)]
         if not failed and not cut_off and self._failure is None:
-            raise IllegalEvent("no trial has failed, so there is none to retry")
+            raise IllegalEvent("no trial has failed, so there is nothing to retry")
         self._failure = None
         if self.spec.rules < 3:
             self._invalid = 0
@@ -378,20 +380,20 @@ class Experiment:
         yield from self._pull()
 
     def _rung_of(self, trial: Trial) -> int:
-        """The rung that the job of a trial ends at."""
+        """Return the index of the rung at which the job of a trial ends."""
         bracket, _ = self.search.address(trial.id)
         return next(n for n, rung in enumerate(self.search.brackets[bracket].rungs) if rung.length == trial.target)
 
     def _reopen(self, trial: Trial, step: Step, why: WhyReopened) -> ReopenTrial:
         self._step(trial, step)
         trial.failures, trial.preemptions, trial.cause = 0, 0, ""
-        self._go_on_from_latest(trial)  # the one that it had may be deleted since
+        self._resume_from_latest(trial)  # Its former checkpoint may have been deleted.
         return ReopenTrial(trial.id, trial.state, self.search.address(trial.id)[0], trial.target, why)
 
     def _living(self, trial: TrialId) -> Trial:
         found = self.trials[trial]
         if found.ended:
-            raise IllegalEvent(f"trial {trial} has ended already: it is {found.state}")
+            raise IllegalEvent(f"trial {trial} has already ended: it is {found.state}")
         return found
 
     def _settings_changed(self, event: SettingsChanged) -> Iterable[Decision]:
@@ -430,7 +432,7 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         if event.length > trial.length:
             trial.length, trial.preemptions = event.length, 0
-        # A later attempt may come by the same length again; one attempt may not.
+        # A later attempt may report at the same length again, because it starts from a checkpoint; one attempt may not.
         if metric is not None:
             previously, trial.reported = trial.reported, (event.attempt, event.length)
             if trial.reported == previously:
@@ -455,7 +457,7 @@ class Experiment:
         return self._judge(trial, event.length, trial.loss)
 
     def _note_last_report(self, trial: Trial, event: ValidationReported) -> None:
-        """Take the report of the step that a process finished after its trial was stopped: a checkpoint follows."""
+        """Take the report of the step that a process finished after its trial was stopped.  A checkpoint follows."""
         trial.length = max(trial.length, event.length)
         metric = event.metrics.get(self.spec.metric)
         if metric is not None and isfinite(metric):
@@ -471,7 +473,11 @@ class Experiment:
         return self.spec.min_validation_period is not None or all(name.startswith(TRAINING) for name in metrics)
 
     def _judge_last(self, trial: Trial, length: int, goal: GoalReached) -> Iterable[Decision]:
-        """A report that is as good as the experiment was to get."""
+        """Stop the experiment because of a report that reaches its goal.
+
+        If the report is at its target, the trial is judged first.  The verdict tells its process what to do, so the
+        trial is not suspended in addition.
+        """
         yield self._leave(ExperimentState.STOPPED, goal)
         at_target = length >= trial.target
         if at_target:
@@ -493,6 +499,9 @@ class Experiment:
                 yield from self._delete(self.checkpoints.ended(trial.id))
                 yield from self._pull()
             case verdict:
+                # The search may promote the trial at once.  So the trial pauses first and the jobs are given then: if
+                # one of them is its own, it continues in its process, and no PauseTrial is decided.  Otherwise
+                # PauseTrial comes before the new jobs, because it frees the slot that one of them needs.
                 self._step(trial, Step.WAITS)
                 decisions = list(self._pull(reporting=trial))
                 if trial.state is not TrialState.RUNNING:
@@ -500,15 +509,15 @@ class Experiment:
                 yield from decisions
 
     def _train_on(self, trial: Trial, why: Reason) -> Decision:
-        """The answer to a trial that reported and has more to train."""
+        """Return the answer to a trial that has reported and continues: train to the new target, or save and leave."""
         if self.state is not ExperimentState.RUNNING:
             return SuspendTrial(trial.id, trial.attempt)
         return ContinueTrial(trial.id, trial.attempt, trial.target, why)
 
     def _pull(self, reporting: Trial | None = None) -> Iterable[Decision]:
-        """Fill free capacity with jobs, and close what will never get one.
+        """Give jobs to free slots, and close the paused trials that will never get one.
 
-        The trial that reports right now still has its process: if it is named, it trains on in there.
+        The trial that is just reporting still has its process.  If it gets a job, it continues in this process.
         """
         while self._gives_jobs and len(self._running) < self._limit:
             if (job := self.search.next_job()) is None:
@@ -582,21 +591,21 @@ class Experiment:
         return self._stop_trial(trial, TrialTimeIsUp(trial.trained, limit))
 
     def _checkpoint_saved(self, event: CheckpointSaved) -> Iterable[Decision]:
-        # Also from an attempt that is over: a trial may be promoted while its last process still saves.
+        # The attempt may be over: a trial can be promoted while its last process still saves.
         trial = self.trials[event.trial]
         loss = self._loss_at(event)
         if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID:
             self.best_saved = min(self.best_saved, loss)
         unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
         before = trial.checkpoint_length
-        self._go_on_from_latest(trial)
+        self._resume_from_latest(trial)
         if trial.checkpoint_length > before:
             trial.preemptions = 0
         return self._delete(unneeded)
 
     def _loss_at(self, event: CheckpointSaved) -> float | None:
         """Return the loss of a checkpoint, or None if the metric was not reported at its length."""
-        if event.metrics is None:  # A log of version 3 or older was decided by the latest report alone.
+        if event.metrics is None:  # In logs of version 3 and older, only the latest report counts.
             trial = self.trials[event.trial]
             return trial.loss if trial.reported[1] == event.length else None
         metric = event.metrics.get(self.spec.metric)
@@ -615,11 +624,11 @@ class Experiment:
         trial = self.trials[event.trial]
         known = self.checkpoints.drop(trial.id, event.path)
         self.best_saved = self._lowest_saved()
-        self._go_on_from_latest(trial)
+        self._resume_from_latest(trial)
         headline = f"checkpoint {event.path} is damaged: {event.why}"
         if not self._works(trial, event):
             yield Warn(headline)
-        elif not known:  # one that other trials start from as well
+        elif not known:  # It is the source checkpoint, from which other trials start as well.
             self._last_error = headline
             yield from self._failed(trial, headline)
         else:
@@ -627,7 +636,7 @@ class Experiment:
             if self._gives_jobs:
                 yield self._train(trial, FellBack(trial.checkpoint_length))
 
-    def _go_on_from_latest(self, trial: Trial) -> None:
+    def _resume_from_latest(self, trial: Trial) -> None:
         latest = self.checkpoints.latest(trial.id)
         trial.checkpoint = self.spec.source_checkpoint if latest is None else latest.name
         trial.checkpoint_length = 0 if latest is None else latest.length
@@ -648,7 +657,7 @@ class Experiment:
         trial = self.trials[event.trial]
         headline = event.error.partition("\n")[0]
         if trial.state is TrialState.KILLED or self.ends_for_good:
-            return ()  # it was ended on request
+            return ()  # It was killed on request.
         if self._works(trial, event):
             self._last_error = headline
             return self._failed(trial, headline, event.cause)
@@ -657,7 +666,7 @@ class Experiment:
     def _failed(self, trial: Trial, error: str, cause: str = "") -> Iterable[Decision]:
         trial.failures += 1
         is_same, trial.cause = cause != "" and cause == trial.cause, cause
-        # Code that validates at other lengths does so again.
+        # Code that does not validate at the target will not do so in the next attempt either.
         is_final = self.spec.rules >= 3 and cause.startswith(NO_VALIDATION)
         alike = None
         if self.state is ExperimentState.RUNNING:
@@ -668,7 +677,7 @@ class Experiment:
         # While the experiment pauses because all trials fail, each keeps its job for the corrected code.
         if trial.failures <= self.spec.max_restarts and not ((is_same or is_final) and alike is None):
             self._step(trial, Step.RETRIED)
-            # While the experiment pauses no process may start; the trial keeps its job for the next driver.
+            # While the experiment pauses, no process may start; the trial keeps its job for the next driver.
             if self._gives_jobs:
                 yield self._train(trial, Retried(trial.failures, self.spec.max_restarts))
             else:
@@ -706,7 +715,7 @@ class Experiment:
             yield from self._suspend_all(besides=trial.id)
         else:
             yield Warn(f"trial {trial.id}: {why}")
-        # Logs of version 4 have no such warning, and no such cause.
+        # Logs of version 4 and older have neither this cause nor this warning, so they still replay.
         if event.cause == UNREACHABLE and not self._works(trial, event):
             yield Warn(
                 f"trial {trial.id} is {trial.state}, but its last checkpoint could not be saved; its latest one is at "
@@ -743,7 +752,7 @@ class Experiment:
         self.checkpoints.reject(trial.id)
         trial.best_loss = inf
         if self._best is not None and self._best[1] == trial.id:
-            # All trials are looked at, but only if the best of all is rejected after it has reported.
+            # This takes O(n) time, but only if the best of all trials is rejected after it has reported.
             best = min((each.best_loss, each.id) for each in self.trials.values())
             self._best = best if isfinite(best[0]) else None
 
@@ -756,7 +765,7 @@ class Experiment:
         yield from self._pull()
 
     def _works(self, trial: Trial, event: LastWord) -> bool:
-        """Whether the event is about the process that the trial's job was given to."""
+        """Return whether the event is about the attempt that currently has the job of the trial."""
         return trial.state is TrialState.RUNNING and event.attempt == trial.attempt
 
     def _close(self, trial: Trial, step: Step, why: WhyClosed) -> Iterable[Decision]:

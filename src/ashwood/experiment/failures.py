@@ -1,4 +1,4 @@
-"""What counts as a failure of a trial, and whether trials fail because of what they have in common: the code."""
+"""Detects failures that many trials have in common, which are probably errors in the training code."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ from collections import Counter, defaultdict
 
 from ashwood.search.vocabulary import TrialId
 
-# What differs between two failures of one kind: numbers, addresses, what a message quotes of them.
+# The parts in which two errors of the same kind differ: numbers and memory addresses.
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")
 
 
 class CommonFailures:
-    """Counts trials that failed in the same way, until any trial reports what the search compares.
+    """Counts the trials that failed in the same way, until any trial reports the metric of the search.
 
-    A trial counts when starting it again didn't help: at its second failure of a kind, or at its
-    first where it isn't started again.
+    A trial counts if a restart did not help: at its second failure of the same kind, or at its first
+    one if it is not restarted.
     """
 
     def __init__(self, limit: int, max_restarts: int) -> None:
-        """Look out for ``limit`` trials that fail in one way; 0: never."""
+        """Look for ``limit`` trials that fail in the same way, or for none if it is 0."""
         self._limit = limit
         self._needed = min(2, max_restarts + 1)
         self._code_works = False
-        # Of each way to fail, how often each trial failed so.
+        # How often each trial failed, for each kind of error.
         self._counts: defaultdict[str, Counter[TrialId]] = defaultdict(Counter)
 
     def restart(self) -> None:
-        """A driver starts: the code may have been mended, or broken, since."""
+        """Start counting again for a new driver, because the training code may have been changed."""
         self._code_works = False
         self._counts.clear()
 
     def note_report(self) -> None:
-        """Some trial got as far as a report of the searcher's metric."""
+        """Stop counting, because a trial has reported the metric of the search."""
         if not self._code_works:
             self._code_works = True
             self._counts.clear()
 
     def note(self, trial: TrialId, error: str, *, is_final: bool = False) -> int | None:
-        """A trial failed; returns how many did in this way, once those are as many as it takes.
+        """Note a failure of a trial.  Return the number of trials that failed in the same way, or None below the limit.
 
-        ``is_final``: starting it again would not help.
+        Args:
+            trial: the trial that failed.
+            error: first line of the error; numbers and addresses in it are ignored.
+            is_final: whether a restart cannot help, so that the first failure counts.
         """
         if self._code_works or not self._limit:
             return None
@@ -51,7 +54,10 @@ class CommonFailures:
 
 
 def lost_too_often(times: int, why: str) -> str:
-    """The headline of the failure that it is to lose a worker once too often, the last one because of ``why``."""
+    """Return the error of a trial that lost its worker too often, the last time because of ``why``.
+
+    It can become a part of the text that `EndExperiment` records, so a changed wording makes old logs fail to replay.
+    """
     headline = why.partition("\n")[0]
     if times == 1:
         return f"its worker was lost: {headline}"

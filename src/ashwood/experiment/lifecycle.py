@@ -1,4 +1,4 @@
-"""The states of experiments and trials, and the table of a trial's life.
+"""The states of experiments and trials, and the table of the transitions of a trial.
 
 ::
 
@@ -12,18 +12,20 @@
 
 ::
 
-                    ┌────────── promoted ──────────┐
-                    ▼                              │
-    (created) ──► running ── waits at a rung ──► paused ── bracket finished ──► stopped
-                    │ ▲ │                          │
-          goes on,  └─┘ ├── reached max_length ──► completed
-          retried       ├── dropped, stop() ─────► stopped
-                        ├── failed too often ────► errored
-                        ├── rejected ────────────► invalid
-                        └── killed by a user ────► killed (also while it is paused)
+                        ┌────────── promoted ──────────┐
+                        ▼                              │
+    (created) ──────► running ── paused at a rung ──► paused ── bracket finished ──► stopped
+                        │ ▲ │                          │
+    continued at once,  └─┘ ├── reached max_length ──► completed
+    retried                 ├── stopped early ───────► stopped (also while it is paused)
+                            ├── failed too often ────► errored
+                            ├── rejected ────────────► invalid
+                            └── killed by a user ────► killed (also while it is paused)
 
     errored, or stopped with its bracket ── reopened ──► paused
-    stopped with the experiment ── continued ──► running
+    stopped with the experiment ── continued with the experiment ──► running
+
+"Stopped early" has three causes: the search, the training code (``trial.stop()``), and the user or a limit.
 """
 
 from __future__ import annotations
@@ -34,62 +36,62 @@ from ashwood.errors import IllegalEvent
 
 
 class ExperimentState(StrEnum):
-    """Where an experiment stands."""
+    """The state of an experiment."""
 
     CREATED = "created"
     RUNNING = "running"
     PAUSING = "pausing"
-    """Running trials save and let go; then it is paused."""
+    """Running trials save and release their slots; then the experiment is paused."""
     PAUSED = "paused"
     STOPPING = "stopping"
-    """Running trials save and let go; then it is stopped or canceled."""
+    """Running trials save and release their slots; then the experiment is stopped or canceled."""
     STOPPED = "stopped"
-    """It reached what its user wanted of it; with a higher bound it can be resumed."""
+    """It reached its goal or its time limit; it can be resumed with a better goal or a higher limit."""
     CANCELED = "canceled"
     COMPLETED = "completed"
     ERRORED = "errored"
 
     @property
     def ended(self) -> bool:
-        """Nothing more can happen, except that failed trials are retried on request."""
+        """Whether the experiment has ended for good; only its failed trials can still be retried on request."""
         return self in (ExperimentState.COMPLETED, ExperimentState.ERRORED, ExperimentState.CANCELED)
 
     @property
     def active(self) -> bool:
-        """A driver works on it, or died while it did."""
+        """Whether a driver runs the experiment, or died while it did."""
         return self in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 
 class TrialState(StrEnum):
-    """Where a trial stands."""
+    """The state of a trial."""
 
     RUNNING = "running"
-    """It has a job: a process works on it, or will as soon as a slot is free."""
+    """It has a job: a process trains it, or will when a slot is free."""
     PAUSED = "paused"
-    """It waits at a rung, and may be promoted; or it failed, and waits for a worker to be tried again."""
+    """It is paused at a rung and may be promoted, or it failed and is retried when a worker is free."""
     COMPLETED = "completed"
     STOPPED = "stopped"
     ERRORED = "errored"
     INVALID = "invalid"
     KILLED = "killed"
-    """By its user; it counts as the worst in its rung."""
+    """Ended by a user; it counts as the worst in its rung."""
 
 
 class Step(StrEnum):
-    """What can happen to a trial."""
+    """A transition of a trial from one state to another or to the same one."""
 
-    GOES_ON = "goes on"
+    GOES_ON = "continued at once"
     RETRIED = "retried"
-    WAITS = "waits at a rung"
+    WAITS = "paused at a rung"
     PROMOTED = "promoted"
     REACHED_END = "reached max_length"
-    DROPPED = "dropped"
+    DROPPED = "stopped early"
     CLOSED = "bracket finished"
     GAVE_UP = "failed too often"
     REJECTED = "rejected"
     KILLED = "killed by a user"
     REOPENED = "reopened"
-    CONTINUED = "continued"
+    CONTINUED = "continued with the experiment"
 
 
 TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
@@ -112,12 +114,12 @@ TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
 
 
 def after(state: TrialState, step: Step) -> TrialState:
-    """The state that a step leads to.
+    """Return the state of a trial after a step.
 
     Raises:
-        IllegalEvent: no such step from this state.
+        IllegalEvent: the step is not possible in this state.
     """
     try:
         return TRANSITIONS[state, step]
     except KeyError:
-        raise IllegalEvent(f"a trial that is {state} can't be: {step}") from None
+        raise IllegalEvent(f"a trial that is {state} can't take the step '{step}'") from None

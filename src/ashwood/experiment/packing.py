@@ -1,4 +1,4 @@
-"""Rows as columns: what snapshots hold of many rows, because pickling each row takes several times as long."""
+"""Converts rows to columns for snapshots, because pickling each row takes several times as long."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Columns = list[list[Any]]
 
 
 def pack(kind: type, rows: Collection[Any]) -> Columns:
-    """Return the fields of rows, which are instances of the dataclass ``kind``, as columns."""
+    """Return the fields of rows as columns.  All rows are instances of the dataclass ``kind``."""
     return [list(map(attrgetter(field.name), rows)) for field in fields(kind)]
 
 
 def unpack(kind: type[T], columns: Sequence[Iterable[Any]]) -> list[T]:
-    """Return the rows that `pack` made columns of."""
+    """Return rows of the dataclass ``kind`` from the columns that `pack` returned."""
     return list(map(kind, *columns))

@@ -9,6 +9,6 @@ PLACEHOLDER = re.compile(r"(?<![${])\{([A-Za-z_][\w.-]*)\}(?!\})")
 ESCAPED = re.compile(r"\{(\{[A-Za-z_][\w.-]*\})\}")
 """``{{lr}}``, which stands for a literal ``{lr}``."""
 ARGS = "args"
-"""Stands for all hyperparameters, as command-line options."""
+"""The placeholder for all hyperparameters as command-line options."""
 OTHERS = (ARGS, "trial.id", "trial.seed", "trial.directory", "experiment.id", "experiment.name")
-"""Placeholders that stand for no hyperparameter, unless a hyperparameter has this name."""
+"""Placeholders for other values; a hyperparameter with such a name takes precedence."""

@@ -1,4 +1,4 @@
-"""What an experiment is, as plain data: the outcome of reading a file or of a few lines of Python."""
+"""The description of an experiment as plain data, made from an experiment file or from Python code."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from ashwood.search.space import Space
 
 
 class Unit(StrEnum):
-    """What a training length counts."""
+    """The unit of a training length."""
 
     BATCHES = "batches"
     RECORDS = "records"
     EPOCHS = "epochs"
     STEPS = "steps"
-    """A bare number: whatever the training code counts."""
+    """The training code defines what a step is; lengths without a unit are in steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """A training length as somebody wrote it; the search itself counts in the unit of max_length."""
+    """A training length in the unit in which it was written; the search converts it to the unit of max_length."""
 
     count: int
     unit: Unit
 
 
 class EntrypointKind(StrEnum):
-    """How the training code is found."""
+    """The kind of an entry point, which says how to find the training code."""
 
     FUNCTION = "function"
-    """``target`` is ``module:function``, the module being importable from the work directory."""
+    """``target`` is ``module:function``; the module can be imported from the work directory."""
     SCRIPT = "script"
-    """``target`` is ``path/to/file.py:function``: a function of a script that was run itself."""
+    """``target`` is ``path/to/file.py:function``, a function in the script that started the search."""
     PICKLE = "pickle"
-    """``target`` is a file made by cloudpickle: a function of a notebook."""
+    """``target`` is a file with a function that cloudpickle saved, for example from a notebook."""
     COMMAND = "command"
     """``target`` is a shell command; ``{lr}`` in it stands for the hyperparameter ``lr``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entrypoint:
-    """The training code."""
+    """The function or command that trains a trial."""
 
     kind: EntrypointKind
     target: str
@@ -52,12 +52,12 @@ class Entrypoint:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointPolicy:
-    """Which checkpoints are kept, whatever else is needed to go on with a trial that hasn't ended.
+    """Which checkpoints are kept, besides those that trials need to resume.
 
     Attributes:
-        save_experiment_best: of all checkpoints of the experiment, so many with the best metric.
-        save_trial_best: of each trial's, so many with the best metric.
-        save_trial_latest: of each trial's, so many latest.
+        save_experiment_best: number of checkpoints of the experiment with the best metric that are kept.
+        save_trial_best: number of checkpoints of each trial with the best metric that are kept.
+        save_trial_latest: number of the latest checkpoints of each trial that are kept.
     """
 
     save_experiment_best: int = 0
@@ -66,13 +66,13 @@ class CheckpointPolicy:
 
 
 class SaveOn(StrEnum):
-    """Which reports save a checkpoint at once, besides those at which a trial leaves its worker.
+    """Which reports save a checkpoint at once, besides those at which a trial releases its worker.
 
     The names and their meaning are those of ``checkpoint_policy`` in Determined AI's experiment files.
     """
 
     BEST = "best"
-    """A report with a better metric than that of any checkpoint of the experiment."""
+    """A report with a better metric than all checkpoints of the experiment."""
     ALL = "all"
     """Every report of the metric that the search compares."""
     NONE = "none"
@@ -80,13 +80,13 @@ class SaveOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a trial takes of a cluster, where that is more than its slots say.
+    """The resources of a cluster that a trial needs, if its slots do not say enough.
 
     Attributes:
-        cpus: CPU cores; None: as many as it has slots where slots are cores, otherwise 1.
-        gpus: GPUs; a fraction shares one between trials; None: as many as it has slots where slots are GPUs.
-        memory: bytes; None: whatever is there.
-        custom: what else nodes offer, by the cluster's names for it.
+        cpus: number of CPU cores, or None for its number of slots if slots are cores and for 1 otherwise.
+        gpus: number of GPUs, or None for its number of slots if slots are GPUs; with a fraction, trials share a GPU.
+        memory: bytes of memory, or None for no demand.
+        custom: amounts of other resources, by their names in the cluster.
     """
 
     cpus: float | None = None
@@ -100,10 +100,10 @@ class RayCluster:
     """A Ray cluster to run trials on.
 
     Attributes:
-        address: of its head, as ``ray.init`` takes it, or ``local``; None: RAY_ADDRESS, or the cluster that runs here.
-        runtime_env: what else Ray is to set up for workers (``pip``, ``conda``, ``env_vars``, …).
-        ship_code: whether the work directory is sent to the nodes; False: every node has it in the same place.
-        autoscales: whether nodes may come that are larger than those that are there.
+        address: address of its head for ``ray.init``, or ``local``; None for RAY_ADDRESS or a cluster on this machine.
+        runtime_env: other parts of Ray's runtime environment for workers (``pip``, ``conda``, ``env_vars``, …).
+        ship_code: whether to send the work directory to the nodes; otherwise each node has it at the same path.
+        autoscales: whether the cluster can add nodes that are larger than all present ones.
     """
 
     address: str | None = None
@@ -113,76 +113,80 @@ class RayCluster:
 
 
 IMPORTED: Final = "imported"
-"""Key of `ExperimentSpec.provenance`: how many entries the file had that the experiment was imported from."""
+"""Key of `ExperimentSpec.provenance` for the number of log entries with which the experiment was imported."""
 
 RULES: Final = 3
 """Number of the rules by which new experiments decide.
 
-Every change of a decision or a draw raises it. An experiment keeps the number with which it was created, so old logs
-replay as they were recorded. What each number changed:
+A change of a decision or a draw must increase it.  An experiment keeps the number with which it was created, so old
+logs replay to the decisions that they hold.  The changes of each number:
 
 1. A trial that declares its hyperparameters invalid no longer counts towards ``stop_at``, nor do its checkpoints count
    towards ``save_experiment_best``.
-2. A report at or past the target that lacks the metric is no reason for a warning if it holds training metrics alone
-   or the experiment has a ``min_validation_period``.
-3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial keeps
-   as many of its latest checkpoints as ``save_trial_latest`` says, also if it has fewer.  An experiment in which too
-   many trials declare their hyperparameters invalid pauses instead of failing.  A pause that a user asked for has that
-   as its reason.  A trial whose code trains to its target without reporting the metric there is not retried.  Each
-   warning of a trial's process is repeated once for the experiment; before, only the first of all was.
+2. A report at or past the target without the metric causes no warning if it holds only training metrics or the
+   experiment has a ``min_validation_period``.
+3. The report of the step that a process finishes after its trial was stopped counts, without a warning.  A trial with
+   fewer than ``save_trial_latest`` checkpoints keeps them all.  An experiment in which too many trials declare their
+   hyperparameters invalid pauses instead of failing.  A pause on request has this request as its reason.  A trial whose
+   code trains to its target without reporting the metric there is not retried.  Each different warning of trial
+   processes is shown once for the experiment; before, only the first one was.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentSpec:
-    """One experiment.
+    """The description of an experiment.
 
     Attributes:
-        name: for people.
-        space: the hyperparameters.
-        search: the search's settings; its lengths count in ``unit``.
-        metric: the name of the metric that the search compares.
+        name: name for people, which need not be unique.
+        space: the hyperparameters and their ranges.
+        search: settings of the search; its lengths are in ``unit``.
+        metric: name of the metric that the search compares.
         smaller_is_better: whether a smaller metric is better.
-        unit: what lengths count.
+        unit: unit of all lengths without a unit of their own.
         entrypoint: the training code.
-        workdir: absolute path of the directory that training code runs in and is imported from.
-        seed: every random draw of the search, and every trial's own seed, follows from it.
-        data: handed to the training code as it is.
-        records_per_epoch: size of the training set, to convert between units; None: unknown.
-        min_validation_period: validate at least this often; None: at the rungs only.
-        min_checkpoint_period: save at least this often; None: when a trial leaves its worker.
-        max_restarts: how many times a trial whose process died is started again.
-        max_preemptions: how many times in a row a trial may lose its worker without getting any further, before that
-            counts as a failure of its own; None: any number.
-        reuse_workers: whether a worker process runs one attempt after the other; if not, each attempt gets a process
-            that is forked from it.
-        grace_period: seconds without a finished step or save after which a worker that must stop is killed; None: 10,
-            or twice the longest step of its attempt if that is more.
+        workdir: absolute path of the directory in which training code runs and from which it is imported.
+        seed: seed of all random draws of the search and of the seeds of trials.
+        description: free text for people.
+        labels: words by which people can select experiments.
+        data: values that are passed to the training code unchanged.
+        records_per_epoch: size of the training set, to convert between units, or None if unknown.
+        min_validation_period: largest length between two validations, or None to validate only at rungs.
+        min_checkpoint_period: largest length between two checkpoints, or None to save only when a trial releases its
+            worker.
+        max_restarts: number of times that a failed trial is restarted.
+        max_preemptions: number of workers that a trial may lose in a row without progress before that counts as a
+            failure, or None for no limit.
+        reuse_workers: whether a worker process runs one attempt after the other; otherwise each attempt runs in a
+            process that is forked from it.
+        grace_period: seconds without a finished step or save after which a worker that must stop is killed; None for
+            10, or for twice the longest step of its attempt if that is more.
         max_silence: seconds of training without a finished step or save after which an attempt fails, or None.
-        max_log_size: bytes that the log of a trial may have; its middle is left out if it has more; None: any number.
-        max_trial_time: seconds of training, in all its attempts, after which a trial is stopped; None: any number.
-        max_invalid_trials: the experiment pauses when so many trials have declared their hyperparameters invalid;
-            None: 10 times max_trials.
-        max_common_failures: the experiment pauses when so many trials have failed in the same way and none has
-            reported anything; 0: never.
-        stop_at: the experiment stops when a trial reports this metric or a better one; None: never.
-        max_seconds: it stops when drivers have run it for so long; None: never.
-        checkpoint_storage: directory or fsspec URL for checkpoints; None: inside the home.
-        checkpoint_policy: which checkpoints are kept; None: all.
+        max_log_size: largest size of a trial's log in bytes, or None for no limit; the middle of a larger log is left
+            out.
+        max_trial_time: seconds of training, over all its attempts, after which a trial is stopped, or None.
+        max_invalid_trials: number of trials with invalid hyperparameters at which the experiment pauses, or None for 10
+            times max_trials.
+        max_common_failures: number of trials that fail in the same way, before any trial has reported the metric, at
+            which the experiment pauses; 0 for no limit.
+        stop_at: metric at which the experiment stops if a trial reports it or a better one, or None.
+        max_seconds: seconds that drivers may run the experiment in total before it stops, or None for no limit.
+        checkpoint_storage: directory or fsspec URL for checkpoints, or None for a directory in the home.
+        checkpoint_policy: which checkpoints are kept, or None to keep all.
         save_on: which reports save a checkpoint at once; ``checkpoint_policy`` in experiment files.
-        source_checkpoint: a checkpoint directory that every new trial starts from.
-        slots_per_trial: how many slots (GPUs, or CPU cores where there are none) a trial takes.
-        demand: what else a trial takes of a cluster.
-        ray: the Ray cluster that trials run on; None: they run on this machine.
+        source_checkpoint: checkpoint directory from which all new trials start, or None.
+        slots_per_trial: number of slots (GPUs, or CPU cores on machines without GPUs) that a trial takes.
+        demand: other resources that a trial needs in a cluster.
+        ray: the Ray cluster that runs the trials, or None to run them on this machine.
         environment: environment variables for the training code.
-        config_text: the experiment file, word for word, for the record.
-        provenance: what the experiment was started with, JSON-able: ``ashwood`` and ``python`` (versions), ``packages``
-            (version by name), ``git`` (commit, dirty, prefix: the work directory inside the repository; or None) and
-            `IMPORTED`.
+        config_text: unchanged text of the experiment file, or empty.
+        provenance: JSON-able facts about the start of the experiment: ``ashwood`` and ``python`` (versions),
+            ``packages`` (version by name), ``git`` (None, or its commit, dirty, and prefix, which is the path of the
+            work directory in the repository) and `IMPORTED`.
         rules: number of the rules by which the experiment decides; see `RULES`.
-        arguments: command line (``sys.argv``) of the script that started the search, which the script sees in workers
-            too; empty: no script did. It may hold secrets, so exports leave it out.
-        identity: random text that no other experiment has; empty: it was created before there were identities.
+        arguments: command line (``sys.argv``) of the script that started the search, or empty.  Workers set it for the
+            script too.  It can hold secrets, so exports leave it out.
+        identity: random text that is unique to the experiment, or empty in experiments of older versions.
     """
 
     name: str
@@ -227,6 +231,6 @@ class ExperimentSpec:
 
     @property
     def imported_entries(self) -> int:
-        """How many entries its log was imported with; 0: it was not imported."""
+        """Number of log entries with which the experiment was imported, or 0 if it was not imported."""
         entries = self.provenance.get(IMPORTED, 0)
         return entries if isinstance(entries, int) else 0

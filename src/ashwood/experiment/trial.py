@@ -1,4 +1,4 @@
-"""What an experiment knows of a trial."""
+"""The state of one trial in its experiment."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from ashwood.search.vocabulary import TrialId
 
 @dataclass(slots=True)
 class Trial:
-    """One trial, as events have left it.
+    """The state of a trial after the events so far.
 
     Attributes:
-        attempt: the process that works on it, or is to; counts from 1.
-        target: total length that its job ends at.
-        length: the longest total length that a report came from.
+        id: number of the trial.
+        hparams: values of its hyperparameters.
+        seed: seed for its training code.
+        attempt: number of its current or next attempt, from 1.
+        target: total length at which its job ends.
+        state: its state.
+        length: longest total length of its reports.
         reported: attempt and length of the latest report of the metric.
-        loss: what it reported there.
-        best_loss: lowest finite loss that it has reported; infinite if none.
-        checkpoint: name of the checkpoint, or directory, to go on from; None: none yet.
-        checkpoint_length: total length of that checkpoint.
-        failures: how many attempts failed.
-        cause: `AttemptFailed.cause` of the last of them.
-        preemptions: how many attempts in a row lost their worker before they got the trial any further.
-        trained: for how many seconds it has trained in all its attempts, as far as that was told.
-        finishing: the attempt that finishes a step and saves after its trial was stopped; 0: none.
+        loss: loss of that report, or infinity before the first one.
+        best_loss: lowest finite loss that it has reported, or infinity if there is none.
+        checkpoint: name or directory of the checkpoint from which it resumes, or None if there is none.
+        checkpoint_length: total length of that checkpoint, or 0.
+        failures: number of failed attempts.
+        cause: `AttemptFailed.cause` of the last failed attempt.
+        preemptions: number of attempts in a row that lost their worker without any progress.
+        trained: seconds of training in all its attempts according to `TrialTrained` events.
+        finishing: the attempt that finishes a step and saves after its trial was stopped, or 0 if there is none.
     """
 
     id: TrialId
@@ -51,5 +55,5 @@ class Trial:
 
     @property
     def ended(self) -> bool:
-        """It will never train again."""
+        """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
         return self.state not in (TrialState.RUNNING, TrialState.PAUSED)

@@ -1,7 +1,7 @@
-"""What training code imports: the trial it works on, its loops, its reports, its checkpoints.
+"""The trial API for training code: hyperparameters, loops, reports and checkpoints.
 
-This room runs inside the worker, next to the user's own libraries.  It imports the
-standard library and `ashwood.errors` alone, so that workers start fast.
+This package runs inside the worker, beside the user's own libraries.  It imports only the standard library and
+`ashwood.errors`, so that workers start fast.
 """
 
 from __future__ import annotations

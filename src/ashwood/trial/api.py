@@ -1,4 +1,4 @@
-"""The trial, as training code sees it."""
+"""The trial object that training code receives."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _T = TypeVar("_T")
 
 
 class ExperimentInfo(NamedTuple):
-    """The experiment of a trial.
+    """The id and the name of a trial's experiment.
 
     Attributes:
-        id: its number in its home.
-        name: the name that it was created with.
+        id: number of the experiment in its home.
+        name: name of the experiment.
     """
 
     id: int
@@ -30,22 +30,22 @@ class ExperimentInfo(NamedTuple):
 
 
 class Trial:
-    """One set of hyperparameters and its training, as far as the search wants it.
+    """One set of hyperparameter values, and its training as far as the search requests it.
 
     Training code is a function of a trial::
 
         def train(trial: ashwood.Trial) -> None:
             model = build(**trial.hparams)
-            if trial.checkpoint:  # left by an earlier stretch of this trial
+            if trial.checkpoint:  # saved by an earlier attempt of this trial
                 model.load(trial.checkpoint / "model.pt")
             for epoch in trial.epochs():
                 fit_one_epoch(model)
                 trial.report(validation_loss=evaluate(model), checkpoint=lambda d: model.save(d / "model.pt"))
 
-    It is called for every stretch of training, maybe in another process each time, so what
-    has to outlive a stretch belongs into the checkpoint.
+    The function is called again each time the trial continues, often in another process.  So everything that it needs
+    to continue must be in the checkpoint.
 
-    Training code that owns its loop names the length of each report, and ends when `should_stop` says so::
+    Training code with its own loop passes the length of each report, and returns when `should_stop` is true::
 
         length = trial.length  # where it continues
         while not trial.should_stop:
@@ -54,19 +54,20 @@ class Trial:
             trial.report(validation_loss=evaluate(model), length=length, checkpoint=save)
 
     Attributes:
-        hparams: the hyperparameters, nested; read by item or by attribute.
-        data: the experiment's ``data``, in the same way.
-        seed: a seed for everything random in this trial, the same in every attempt.
-        id: which trial of the experiment this is, counted from 0.
+        hparams: hyperparameters, which can be nested; read them by item or by attribute.
+        data: the experiment's ``data`` settings, read in the same way.
+        seed: seed for all random numbers of this trial, the same in every attempt.
+        id: number of the trial in its experiment, from 0.
         experiment: id and name of the experiment, or None if the trial runs without one.
-        unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
-        max_length: the total length that the trial reaches if the search never stops it, for example for a schedule of
-            learning rates.
-        attempt: which process of this trial this is, counted from 1.
-        rank: number of this process, from 0, if several train the trial together: on several machines, or started by
-            a launcher such as ``torchrun``. What rank 0 reports and saves counts; the others follow its loop.
-        world_size: how many processes there are.
-        rendezvous: where processes on several machines can meet, ``HOST:PORT`` on the machine of rank 0, or None.
+        unit: unit of lengths: ``epochs``, ``batches``, ``records`` or ``steps``.
+        max_length: total length that the trial reaches if the search never stops it, for example for a learning rate
+            schedule.
+        attempt: number of this attempt of the trial, from 1.
+        rank: number of this process, from 0, among those that train the trial together: on several machines, or started
+            by a launcher such as ``torchrun``.  Reports and checkpoints of rank 0 count; the others follow its loop.
+        world_size: number of processes that train the trial together.
+        rendezvous: address ``HOST:PORT`` on the machine of rank 0 at which processes on several machines can connect
+            to each other, or None if there is one machine.
     """
 
     def __init__(self, job: Job, link: Link, attempt: Attempt | None = None) -> None:
@@ -89,9 +90,9 @@ class Trial:
         return f"<Trial {self.id}, attempt {self.attempt}, length {self.length} of {self.target}, {dict(self.hparams)}>"
 
     def hparams_as(self, cls: type[_T]) -> _T:
-        """Return the hyperparameters as an object of a dataclass, whose fields may be dataclasses themselves.
+        """Return the hyperparameters as an object of a dataclass, whose fields can be dataclasses themselves.
 
-        An integer becomes a float if the field is one; so do the values of enumerations and tuples::
+        An integer becomes a float if the field's type is float.  Values of enumerations and tuples are converted too::
 
             @dataclass
             class Config:
@@ -103,33 +104,33 @@ class Trial:
         Raises:
             TrainingCodeError: a field is missing, a hyperparameter has no field, or a value has another type.
         """
-        from ashwood.trial.typed import build  # Workers start fast without it.
+        from ashwood.trial.typed import build  # Workers start faster without it.
 
         return build(cls, self.hparams)
 
     @property
     def checkpoint(self) -> Path | None:
-        """Directory to start from, which must not be changed, or None to start from scratch.
+        """Directory of the checkpoint to continue from, or None to train from the start.
 
-        Beside the files that were saved it holds ``ashwood-checkpoint.json``, by which they were verified.  Training
-        code that reports without having read this attribute gets a warning.
+        Do not change its files.  Besides the saved files it contains the manifest ``ashwood-checkpoint.json``.  If
+        training code reports without having read this attribute, a warning is recorded.
         """
         self._attempt.restored = True
         return self._checkpoint
 
     @property
     def directory(self) -> Path:
-        """Directory of this trial alone, for scratch files and artifacts.
+        """Directory of this trial for temporary files and artifacts.
 
-        All attempts and all processes of the trial on one machine share it, and its path is also in the environment
-        variable ``ASHWOOD_TRIAL_DIRECTORY``.  It can hold files that were written after the checkpoint, or lack them if
-        the trial continues on another machine, so what the trial continues from belongs in the checkpoint::
+        All attempts and processes of the trial on one machine share it.  Its path is also in the environment variable
+        ``ASHWOOD_TRIAL_DIRECTORY``.  It can contain files that are newer than the checkpoint, and on another machine it
+        is empty.  So save everything that the trial needs to continue in the checkpoint::
 
             (trial.directory / "samples").mkdir(exist_ok=True)
             model.save(trial.directory / "model.pt")
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the directory cannot be created.
         """
         make_shared(self._directory)
         return self._directory
@@ -138,63 +139,63 @@ class Trial:
 
     @property
     def length(self) -> int:
-        """How long the trial has trained in all, in the experiment's unit.
+        """Total length of training so far, in the experiment's unit.
 
-        Inside a loop the step in work counts as done.  In training code that owns its loop it is the length that was
-        named last, and before the first report that of the checkpoint.
+        Inside a loop of the trial, the current step counts as done.  In training code with its own loop, this is the
+        length of the last report, or before the first report the length of the checkpoint.
         """
         return self._attempt.length
 
     @property
     def target(self) -> int:
-        """The total length, in the experiment's unit, that the search wants for now."""
+        """Total length to which the search lets the trial train for now, in the experiment's unit."""
         return self._attempt.target
 
     @property
     def should_stop(self) -> bool:
-        """Whether the trial must end now, because it is paused or stopped or the search is over.
+        """Whether the training code must return now, because the trial is paused or stopped, or the search has ended.
 
-        For training code that owns its loop: return when it is True.  A request to pause makes it True as soon as
-        nothing is lost, which is after the next report with a checkpoint.  Reading it takes about a microsecond.
-        Training code that goes on nevertheless is ended by an exception at its next report.
+        This is for training code with its own loop.  After a request to pause, it becomes true as soon as no training
+        is lost, which is after the next report with a checkpoint.  Reading it takes about a microsecond.  If training
+        code continues nevertheless, an exception ends it at its next report.
         """
         return self._attempt.should_stop
 
     # -- loops --------------------------------------------------------------------------------
 
     def epochs(self) -> Iterator[int]:
-        """Loop over epochs, from where the trial stopped up to what the search wants; yields 0-based epochs.
+        """Yield epochs, counted from 0, from the length of the checkpoint to the target.
 
-        The loop asks the search at its end, through the report in its last round, and goes on if
-        the search wants more.
+        The report in the last step goes to the search.  If the search promotes the trial, the loop continues to the
+        next target.
 
         Raises:
-            TrainingCodeError: the experiment counts something that can't be converted to epochs.
+            TrainingCodeError: lengths of the experiment cannot be converted to epochs.
         """
         for chunk in self._attempt.chunks("epochs"):
             yield from chunk
 
     def batches(self) -> Iterator[int]:
-        """Loop over batches as `epochs` does over epochs; yields 0-based batches and costs nanoseconds each.
+        """Yield batches as `epochs` yields epochs, counted from 0, at a cost of nanoseconds for each.
 
-        Validation is too dear to do after every batch: do it when `validation_due` says so.
+        Validation after every batch takes too long.  Validate when `validation_due` is true.
         """
         for chunk in self._attempt.chunks("batches"):
             yield from chunk
 
     def records(self, batch_size: int | None = None) -> Iterator[range]:
-        """Loop over records, ``batch_size`` at a time; yields the range of 0-based records to train on.
+        """Yield the ranges of records to train on, each of ``batch_size`` records; records count from 0.
 
-        The last range before the search has to decide is shorter where the lengths ask for it, so the
-        total is exact.  Counting goes on from epoch to epoch; ``len(records)`` is the size of the batch.
+        The last range before a target is shorter if that is needed to reach the target exactly, so use
+        ``len(records)`` as the size of the batch.  The count does not start again in each epoch.
 
         Args:
-            batch_size: records a step; None: the hyperparameter ``global_batch_size``.
+            batch_size: records in a step, by default the hyperparameter ``global_batch_size``.
         """
         size = batch_size if batch_size is not None else self.hparams.get("global_batch_size")
         if not isinstance(size, int) or size < 1:
             raise TrainingCodeError(
-                f"trial.records() needs a batch size of at least 1, but has {size!r}: "
+                f"trial.records() needs a batch size of at least 1, but got {size!r}: "
                 "pass one, or add an integer global_batch_size to the hyperparameters"
             )
         for chunk in self._attempt.chunks("records", size):
@@ -203,15 +204,15 @@ class Trial:
                 yield range(first, min(first + size, goal))
 
     def steps(self) -> Iterator[int]:
-        """Loop over unitless steps as `epochs` does over epochs, where ``max_length`` is a bare number."""
+        """Yield steps as `epochs` yields epochs, for experiments whose ``max_length`` is a number without a unit."""
         for chunk in self._attempt.chunks("steps"):
             yield from chunk
 
     @property
     def validation_due(self) -> bool:
-        """Whether a report is wanted from the step in work: ``if trial.validation_due: trial.report(...)``.
+        """Whether the current step should report: ``if trial.validation_due: trial.report(...)``.
 
-        It is on the last step before the search decides, at each ``min_validation_period`` and
+        This is true in the last step before the target, at each multiple of ``min_validation_period`` and
         ``min_checkpoint_period``, and when the experiment is about to pause.
         """
         loop = self._attempt.loop
@@ -229,22 +230,22 @@ class Trial:
         training: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        """Report metrics at the present length, or at the one that the training code names.
+        """Report metrics at the current length, or at ``length``.
 
-        When the trial has reached its target and the searcher's metric is among them, this waits for
-        the search's decision.  Otherwise it costs microseconds and waits for nothing.
+        If the trial has reached its target and the searcher's metric is reported, this waits for the decision of the
+        search.  Otherwise it takes microseconds and does not wait.
 
         A metric is a number, an array or tensor of one number, a bool (1 or 0), or None if it was not measured.
 
         Args:
-            metrics: numbers by name, for names that are no Python identifiers, or are parameters of this method.
-            length: total length of training so far in the experiment's unit, for code that owns its loop.  It may pass
-                the target: the first report at or past the target is compared.  By default, the length that the loop
-                of the trial has reached, or the length that was named last.
-            checkpoint: called with an empty directory to save the trial into, only when that is due.
+            metrics: metrics by name, for names that are not Python identifiers or are parameters of this method.
+            length: total length of training so far in the experiment's unit, for training code with its own loop.  The
+                first report at or past the target is compared.  By default, the length that the trial's loop has
+                reached, or the length of the last report.
+            checkpoint: function that saves the trial into an empty directory; it is called only when a save is due.
             training: metrics of the training itself.  They are recorded as ``training.NAME`` and never compared, so
-                they may have the names of validation metrics.
-            **more: numbers by name.
+                they can have the names of validation metrics.
+            **more: metrics by name.
 
         Raises:
             TypeError: a metric is not a number, ``length`` is not an integer, or ``checkpoint`` is not callable.
@@ -280,14 +281,14 @@ class Trial:
         return values
 
     def save(self, checkpoint: Save, /, *, length: int | None = None) -> None:
-        """Save a checkpoint now, whether or not one is due.
+        """Save a checkpoint now, even if none is due.
 
-        At the target it is saved after the report there, because a trial that died in between could not repeat the
-        report.
+        At the target, the save happens after the report.  If the checkpoint came first and the process died before the
+        report, the next attempt would start at the target, and could not report its metrics again.
 
         Args:
-            checkpoint: called with an empty directory to save the trial into.
-            length: total length of training so far, as with `report`.
+            checkpoint: function that saves the trial into an empty directory.
+            length: total length of training so far, as for `report`.
 
         Raises:
             TypeError: ``checkpoint`` is not callable, or ``length`` is not an integer.
@@ -298,11 +299,11 @@ class Trial:
         self._attempt.save(checkpoint, None if length is None else _length(length))
 
     def invalid_hparams(self, why: str) -> NoReturn:
-        """Declare that these hyperparameters make no sense; the search replaces the trial by another."""
+        """Declare the hyperparameters invalid and end the training code; the search replaces the trial by another."""
         self._attempt.leave(Rejected(why))
 
     def stop(self) -> NoReturn:
-        """End this trial for good where it is; its results stand."""
+        """End this trial early, for good; its results so far stay in the search."""
         self._attempt.leave(Stopped())
 
 
@@ -313,13 +314,13 @@ def _number(name: object, value: Any) -> float | None:
     if value is None:
         return None
     number = value
-    # Arrays and tensors; item() of those with several elements raises an error of its own kind.
+    # Arrays and tensors have item().  For several elements, each library raises an exception of another type.
     if hasattr(value, "item"):
         try:
             number = value.item()
         except Exception:  # noqa: BLE001
             number = ""
-    # float() takes text too, and would hide a mistake.
+    # float() also accepts text, which would hide a mistake.
     if not isinstance(number, (str, bytes, bytearray)):
         try:
             return float(number)

@@ -1,15 +1,16 @@
-"""The connection between the processes of a command and the worker that started it: JSON, a message a line.
+"""The connection between the processes of a command and the worker that started it: one JSON message per line.
 
 The worker listens on a Unix socket, whose path is in the environment variable `VARIABLE`.  So every descendant of the
-command can connect, also if a launcher closed all inherited descriptors.  `get_trial` connects.  A process joins when
-it first loops or reports; a launcher that only reads hyperparameters doesn't.  Messages, as in `ashwood.trial.channel`:
+command can connect, even if a launcher has closed all inherited descriptors.  `get_trial` connects.  A process joins
+when it first loops or reports; a launcher that only reads hyperparameters does not join.  Messages, as in
+`ashwood.trial.channel`:
 
 ===========================  ==========================================================================
 process to worker
 ===========================  ==========================================================================
-hello RANK PID               answer to job; RANK: null if no launcher has numbered the processes
+hello RANK PID               answer to job; RANK is null if no launcher has numbered the processes
 join                         this process trains its rank from now on
-report …, checkpoint …, …    from rank 0, for the driver; also warning
+report …, checkpoint …,      from rank 0, for the driver; also warning
 alive …, phase …
 announce …                   from rank 0, for the other ranks; see `ashwood.trial.ranks`
 next                         from another rank: send the announcements that it has not received yet
@@ -19,11 +20,11 @@ outcome MESSAGE              how the attempt ended in this process
 ===========================  ==========================================================================
 worker to process
 ===========================  ==========================================================================
-job JOB                      at once; descriptors that the process must hold as long as it lives come with it
+job JOB                      sent first, with descriptors that the process must hold until it ends
 joined                       answer to join
-refused PID RANK             answer to join: process PID trains already, as that rank
+refused PID RANK             answer to join: process PID already trains as that rank
 go …, finish …, suspend      to rank 0, from the driver; also best
-announced LIST               answer to next, as soon as there is an announcement
+announced LIST               answer to next, when there are announcements
 over                         answer to next: rank 0 has ended
 ===========================  ==========================================================================
 """
@@ -57,11 +58,11 @@ _SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "LOCAL_RANK")
 _CHUNK = 1 << 16
 _MOST_DESCRIPTORS = 253
-"""As many as Linux sends with one message: of the fence and of the locks of GPUs."""
+"""Most descriptors that Linux sends with one message, for the worker lock and the locks of GPUs."""
 
 
 class _Connection(Channel):
-    """A channel to the worker that receives descriptors, too, and keeps them open."""
+    """A channel to the worker that also receives descriptors, and keeps them open."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
@@ -70,7 +71,7 @@ class _Connection(Channel):
 
     def _read(self, flags: int) -> None:
         try:
-            # `socket.recv_fds` ignores its flags.
+            # `socket.recv_fds` ignores its ``flags`` argument, so recvmsg() is called directly.
             data, attached, _, _ = self._sock.recvmsg(_CHUNK, socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4), flags)
         except BlockingIOError:
             return
@@ -89,17 +90,17 @@ class _Connection(Channel):
 
 
 class _Rank:
-    """The rank of a process, which joins when it first loops or reports."""
+    """Lets a process join its command as a rank when it first loops or reports."""
 
     def __init__(self, connection: Channel) -> None:
         self.connection = connection
         self.joined = False
 
     def join(self) -> None:
-        """Join, as the process that trains this rank.
+        """Join as the process that trains this rank.
 
         Raises:
-            TrainingCodeError: another process has.
+            TrainingCodeError: another process already trains this rank.
         """
         self.connection.send("join")
         match self.connection.receive():
@@ -107,12 +108,12 @@ class _Rank:
                 self.joined = True
             case ["refused", process, rank]:
                 raise TrainingCodeError(
-                    f"process {process} of this command trains the trial as rank {rank} already. If several processes "
-                    "train a trial together, number all of them from 0 in RANK, before they call ashwood.get_trial(). "
-                    "A process that only needs the hyperparameters can read trial.hparams, but not loop or report"
+                    f"process {process} of this command already trains the trial as rank {rank}. If several processes "
+                    "train a trial together, set RANK in each, from 0, before they call ashwood.get_trial(). "
+                    "A process that only needs the hyperparameters can read trial.hparams, but must not loop or report"
                 )
             case _:
-                raise Leave  # the worker is gone
+                raise Leave  # The worker has ended.
 
 
 class _CommandLink(DriverLink):
@@ -123,34 +124,34 @@ class _CommandLink(DriverLink):
         self._part = part
 
     def started(self, length: int) -> None:
-        """Do nothing: the worker reported it when the first process connected."""
+        """Do nothing: the worker sends this message when the first process connects."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
-        """Training code reported metrics."""
+        """Send a report of the training code to the driver."""
         if not self._part.joined:
             self._part.join()
         super().reported(length, metrics)
 
     def suspended(self) -> bool:
-        """Return whether the trial must be saved and left, without waiting."""
+        """Return whether the trial must save and end; do not wait for a message."""
         if not self._part.joined:
             self._part.join()
         return super().suspended()
 
     def verdict(self) -> Verdict | None:
-        """Return the answer to the report at the target, waiting for it, or None if the trial is suspended."""
+        """Wait for the answer to the report at the target and return it, or None if the trial is suspended."""
         if not self._part.joined:
             self._part.join()
         return super().verdict()
 
     def announce(self, *announcement: Any) -> None:
-        """Tell the other ranks what this one does next."""
+        """Send the next action of this rank to the other ranks."""
         if self._part.joined:
             self._part.connection.send("announce", announcement)
 
 
 class _FollowerLink:
-    """The link of another rank, which reports nothing and learns everything from rank 0."""
+    """The link of any other rank, which reports nothing and follows the announcements of rank 0."""
 
     def __init__(self, part: _Rank) -> None:
         self._part = part
@@ -175,11 +176,11 @@ class _FollowerLink:
         """Do nothing."""
 
     def suspended(self) -> bool:
-        """Return False: rank 0 announces it."""
+        """Return False: rank 0 announces when the trial is suspended."""
         return False
 
     def best(self) -> float:
-        """Return infinity: rank 0 decides what is saved."""
+        """Return infinity: rank 0 decides which checkpoints are saved."""
         return inf
 
     def verdict(self) -> Verdict | None:
@@ -187,7 +188,7 @@ class _FollowerLink:
         return None
 
     def next(self) -> Message | None:
-        """Return the next announcement, waiting for it, or None if rank 0 has ended."""
+        """Wait for the next announcement and return it, or None if rank 0 has ended."""
         if not self._part.joined:
             self._part.join()
         if not self._announced:
@@ -200,7 +201,7 @@ class _FollowerLink:
         return self._announced.popleft()
 
     def put_back(self, announcement: Message) -> None:
-        """Return an announcement from the following call of `next`."""
+        """Let the following call of `next` return an announcement again."""
         self._announced.appendleft(announcement)
 
 
@@ -212,7 +213,8 @@ def connect(path: str) -> Trial:
     """
     connection, job = _greet(path)
     rank = _number(RANKS)
-    # If the trial trains on several machines, the first process on each follows the driver and leads those beside it.
+    # If the trial trains on several machines, the first process on each takes the messages of the driver, and leads the
+    # other processes on its machine.
     place = rank if job.world_size == 1 else _number(_LOCAL_RANKS)
     if rank is not None:
         job = job._replace(rank=rank, world_size=max(_number(_SIZES) or 1, rank + 1))
@@ -231,7 +233,7 @@ def connect(path: str) -> Trial:
 
 
 def _greet(path: str) -> tuple[_Connection, Job]:
-    trouble = None
+    cause = None
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.connect(path)
@@ -239,13 +241,13 @@ def _greet(path: str) -> tuple[_Connection, Job]:
         if (message := connection.receive()) is not None:
             return connection, Job(*message[1])
     except OSError as error:
-        trouble = error
+        cause = error
     sock.close()
     raise TrainingCodeError(
         f"{VARIABLE} is set, but no worker of Ashwood answers at {path}: the command that this process belongs to has "
-        "ended, or the socket isn't visible here (in a container, mount its directory). To train without Ashwood, "
+        "ended, or the socket is not visible here (in a container, mount its directory). To train without Ashwood, "
         f"unset {VARIABLE}"
-    ) from trouble
+    ) from cause
 
 
 def _number(variables: tuple[str, ...]) -> int | None:
@@ -256,9 +258,10 @@ def _number(variables: tuple[str, ...]) -> int | None:
 
 
 def _at_exit(function: Callable[[], None]) -> None:
-    # Registered first, so it runs last: what the code itself does at exit still counts.
+    # Exit handlers run in reverse order of registration.  This one is registered before those of the training code, so
+    # it runs after them, and their reports still count.
     if "multiprocessing" in sys.modules and sys.modules["multiprocessing"].parent_process() is not None:
-        from multiprocessing.util import Finalize  # a child of multiprocessing runs these alone
+        from multiprocessing.util import Finalize  # Children of multiprocessing run finalizers, not atexit handlers.
 
         _keep_last_error()
         Finalize(None, function, exitpriority=0)
@@ -267,9 +270,10 @@ def _at_exit(function: Callable[[], None]) -> None:
 
 
 def _keep_last_error() -> None:
-    """Keep the exception that ends a child of multiprocessing.
+    """Store the exception that ends a child of multiprocessing in ``sys.last_value``.
 
-    From Python 3.13 on, exit handlers run after multiprocessing has printed the exception and dropped it.
+    Since Python 3.13, exit handlers of such a child run after the exception was printed, when it is no longer
+    available.
     """
     import traceback
 
@@ -286,21 +290,23 @@ def _keep_last_error() -> None:
 
 
 def _conclude(trial: Trial, link: DriverLink | None, connection: Channel, process: int) -> None:
-    """Send how the attempt ended here to the worker, which sees only the exit code of the launcher.
+    """Send the outcome of the attempt in this process to the worker, which sees only the launcher's exit code.
 
     Args:
-        trial: the trial of this process.
-        link: its link to the driver; None: this process followed another.
+        trial: trial of this process.
+        link: its link to the driver, or None if it followed another rank.
         connection: its connection with the worker.
-        process: the process that connected; its forks send nothing.
+        process: number of the process that connected.  Its forks inherit this exit handler, but send nothing.
     """
     if os.getpid() != process:
         return
     try:
         sys.stdout.flush()
-    except OSError:  # a full disk costs output, never a result
+    except OSError:
+        # If the disk is full, output is lost, but the outcome is sent.  Python flushes stdout again when it exits, and
+        # a second error would change the exit code.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # what Python is dying of
+    error = sys.exc_info()[1] or getattr(sys, "last_value", None)  # The exception that ends this process, if any.
     if error is not None and not isinstance(error, SystemExit):
         outcome = storage_trouble(error) or Failed(describe(error), cause_of(error, trial.length))
         connection.send("outcome", message_of(outcome), True)

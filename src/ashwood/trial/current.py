@@ -1,4 +1,4 @@
-"""The trial of this process: the one that Ashwood started it for, or one of its own."""
+"""The trial of this process: that of the experiment which started it, or one without an experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashwood.trial.standalone import standalone
 from ashwood.trial.storage import is_remote
 
 _connected: tuple[int, Trial] | None = None
-"""The trial of the command that this process belongs to, and the process that connected."""
+"""The number of the process that connected to its worker, and the trial of its command."""
 
 
 def get_trial(
@@ -29,43 +29,43 @@ def get_trial(
     checkpoint_dir: str | os.PathLike[str] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> Trial:
-    """The trial that this process works on.
+    """Return the trial that this process trains.
 
-    In a command that Ashwood runs (``entrypoint: python train.py``), and in every process that the command
-    starts, it is the experiment's, whatever the arguments; the same one at every call.  If a launcher such as
-    ``torchrun`` starts several processes, what rank 0 reports and saves counts, and the others follow its loop.
-    In a process of its own it is a trial that runs
-    without an experiment: it trains to the given length, prints each report as a line, and tries
-    the checkpoint out::
+    In a command that Ashwood runs (``entrypoint: python train.py``), and in every process that the command starts, this
+    is the experiment's trial.  Every call returns the same trial, and the arguments are ignored.  If a launcher such as
+    ``torchrun`` starts several processes, reports and checkpoints of rank 0 count, and the other ranks follow its loop.
+
+    In any other process, this is a new trial without an experiment.  It trains to the given length, prints each report
+    as a line, and saves checkpoints to test that::
 
         if __name__ == "__main__":
             train(ashwood.get_trial(hparams={"lr": 0.1}, epochs=3))
 
-    With ``checkpoint`` it continues from a checkpoint, so that restoring can be tested::
+    With ``checkpoint``, it continues from a checkpoint, to test that the training code can restore it::
 
         train(ashwood.get_trial(epochs=2, checkpoint_dir="saved"))
         train(ashwood.get_trial(epochs=4, checkpoint="saved/trial-0/length-2-attempt-1"))
 
     Args:
-        hparams: its hyperparameters.
-        data: its data settings.
-        epochs: train so many epochs; exactly one of the four lengths is needed.
-        batches: train so many batches.
-        records: train so many records.
-        steps: train so many unitless steps.
-        seed: its seed.
-        checkpoint_dir: directory or URL to leave the checkpoint in; None: it is thrown away at exit.
-        checkpoint: directory of a checkpoint that Ashwood saved, to continue from; the length is still the total.
+        hparams: the hyperparameters.
+        data: the data settings.
+        epochs: total length in epochs; exactly one of the four lengths is required.
+        batches: total length in batches.
+        records: total length in records.
+        steps: total length in steps without a unit.
+        seed: the trial's seed.
+        checkpoint_dir: directory or URL for checkpoints; by default they are deleted at exit.
+        checkpoint: directory of a checkpoint that Ashwood saved, to continue from.  The length includes its length.
 
     Raises:
-        TrainingCodeError: not exactly one length was given, the checkpoint has that length already, or the command that
+        TrainingCodeError: not exactly one length was given, the checkpoint already has that length, or the command that
             started this process has ended.
         CheckpointError: the checkpoint is missing or damaged.
     """
     if path := os.environ.get("ASHWOOD_TRIAL"):
         global _connected
-        if _connected is None or _connected[0] != os.getpid():  # a fork may train another rank than its parent
-            from ashwood.trial.command import connect  # a worker that calls a function has no use for it
+        if _connected is None or _connected[0] != os.getpid():  # A fork may train another rank than its parent.
+            from ashwood.trial.command import connect  # Workers that call a function do not need it.
 
             _connected = os.getpid(), connect(path)
         return _connected[1]
@@ -73,7 +73,8 @@ def get_trial(
     given = {unit: length for unit, length in lengths.items() if length is not None}
     if len(given) != 1:
         raise TrainingCodeError(
-            f"a trial without an experiment needs one length, such as get_trial(epochs=3), but has {given or 'none'}"
+            f"a trial without an experiment needs exactly one length, such as get_trial(epochs=3), but got "
+            f"{given or 'none'}"
         )
     ((unit, length),) = given.items()
     checkpoints = None if checkpoint_dir is None else os.fspath(checkpoint_dir)

@@ -1,4 +1,4 @@
-"""Names that a script sets under its main guard, which worker processes do not run."""
+"""Find names that a script sets under ``if __name__ == "__main__"``, the main guard, which workers do not run."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _bound(statements: list[ast.stmt]) -> Iterator[str]:
 
 
 def _targets(statement: ast.stmt) -> Iterator[ast.expr]:
-    """Yield what is assigned to in a statement and in the statements inside it."""
+    """Yield the targets of assignments in a statement and in the statements inside it."""
     for node in ast.walk(statement):
         if isinstance(node, ast.Name | ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
             yield node

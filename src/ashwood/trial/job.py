@@ -1,4 +1,4 @@
-"""What a worker is told about a stretch of training."""
+"""The job that the driver sends to a worker: one attempt of a trial."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from typing import Any, NamedTuple
 
 
 class Job(NamedTuple):
-    """One stretch of training: this trial, from its checkpoint, up to a total length of ``target``.
+    """One attempt of a trial: its training from a checkpoint to a total length of ``target``.
 
     Attributes:
-        length: total length of the checkpoint; 0 without one.
-        checkpoint: name of the checkpoint to start from, see `ashwood.trial.storage.Storage.fetch`; None: from scratch.
-        directory: where that checkpoint is on this machine, verified; the worker fills it in.
-        metric: name of the metric that the search compares; None: none, no search is there.
-        unit: what lengths count: ``epochs``, ``batches``, ``records`` or ``steps``.
-        validation_period: (count, unit) of the experiment's min_validation_period.
-        checkpoint_period: (count, unit) of the experiment's min_checkpoint_period.
+        trial: number of the trial.
+        attempt: number of the attempt, from 1.
+        target: total length at which the attempt reports and waits for a command.
+        hparams: the hyperparameters.
+        seed: the trial's seed.
         checkpoints: the experiment's checkpoint storage, a directory or URL.
+        length: total length of the checkpoint, or 0 if there is none.
+        checkpoint: name of the checkpoint to start from, see `ashwood.trial.storage.Storage.fetch`, or None to train
+            from the start.
+        data: the experiment's ``data`` settings.
+        metric: name of the metric that the search compares, or None if there is no search.
+        unit: unit of lengths: ``epochs``, ``batches``, ``records`` or ``steps``.
+        records_per_epoch: number of records in an epoch, or None if it is unknown.
+        validation_period: count and unit of the experiment's ``min_validation_period``, or None.
+        checkpoint_period: count and unit of the experiment's ``min_checkpoint_period``, or None.
+        directory: local directory with the verified checkpoint, or None; the worker sets it.
+        rank: rank of this process among those that train the trial together, each on its own machine; 0 leads.
+        world_size: number of those processes.
+        rendezvous: address ``HOST:PORT`` on the machine of rank 0 at which they can connect, or None for one process.
+        experiment: identity of the experiment, or an empty text if there is none.
+        halving: whether the search compares trials before their end.
+        max_length: greatest total length of a trial in the experiment.
+        experiment_id: number of the experiment in its home, or 0 if there is no experiment.
+        experiment_name: name of the experiment.
+        pulse: greatest interval in seconds between two messages that steps were finished.
+        trial_directory: the trial's directory on this machine; see `ashwood.trial.directory`.
         save_on: which reports save a checkpoint at once: ``best``, ``all`` or ``none``; see
             `ashwood.experiment.spec.SaveOn`.
         best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.
-        smaller_is_better: whether a smaller metric is better; if not, the loss is its negative.
-        halving: whether the search compares trials before their end.
-        rank: which of the processes that train this trial together, each on a machine of its own; 0 leads.
-        world_size: how many those are.
-        rendezvous: where they can meet: ``HOST:PORT`` on the machine of rank 0; None: there is one process.
-        experiment: identity of the experiment; empty: it has none.
-        max_length: total length to which the experiment trains a trial at most.
-        experiment_id: number of the experiment in its home; 0: there is no experiment.
-        experiment_name: name of the experiment.
-        pulse: seconds after which the driver is told again that steps were finished.
-        trial_directory: the trial's directory on this machine; see `ashwood.trial.directory`.
+        smaller_is_better: whether a smaller metric is better; if not, the loss is the negative metric.
     """
 
     trial: int

@@ -1,4 +1,4 @@
-"""Training lengths in the experiment's unit and in that of a loop, by exact integer arithmetic."""
+"""Convert training lengths between the experiment's unit and a loop's unit, with exact integer arithmetic."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ STEPS = "steps"
 
 
 class Scale:
-    """Converts between the experiment's lengths and the positions of one loop.
+    """Converts between lengths of the experiment and positions of one loop.
 
-    A position counts whole units of the loop.  An experiment in unitless steps counts
-    whatever its loop counts.
+    A position is a number of whole units of the loop.  If the experiment counts steps without a unit, a step is a unit
+    of the loop.
     """
 
     def __init__(self, job: Job, loop: str) -> None:
         """Relate the experiment's unit to that of a loop.
 
         Raises:
-            TrainingCodeError: they can't be converted; the message says what to add or which loop to use.
+            TrainingCodeError: the units cannot be converted; the message says what to add or which loop to use.
         """
         self._job = job
         self._loop = loop
@@ -29,18 +29,24 @@ class Scale:
         self._per_length, self._per_position = self._ratio(job.unit, f"trial.{loop}()")
 
     def position(self, length: int) -> int:
-        """The first position that reaches a length."""
+        """Return the first position that reaches a length."""
+        # -(-a // b) is a / b rounded up: a loop must never report that it has reached a length too early.
         return -(-length * self._per_length // self._per_position)
 
     def length(self, position: int) -> int:
-        """The length that a position has reached."""
+        """Return the length that a position has reached, rounded down."""
         return position * self._per_position // self._per_length
 
     def next_multiple(self, period: tuple[int, str], position: int, setting: str) -> int:
-        """The first position after ``position`` that reaches a multiple of a period.
+        """Return the first position after ``position`` that reaches a multiple of a period.
+
+        Args:
+            period: count and unit of the period.
+            position: current position.
+            setting: name of the experiment's setting with the period, for messages.
 
         Raises:
-            TrainingCodeError: the period can't be converted to the loop's unit.
+            TrainingCodeError: the period cannot be converted to the loop's unit.
         """
         count, unit = period
         per_unit, per_position = self._ratio(unit, f"trial.{self._loop}() with {setting}")
@@ -49,7 +55,7 @@ class Scale:
         return -(-multiple * size // per_position)
 
     def _ratio(self, unit: str, what: str) -> tuple[int, int]:
-        """How many positions one ``unit`` is, as a fraction."""
+        """Return the number of positions in one ``unit``, as a numerator and a denominator."""
         if unit == STEPS:
             unit = self._job.unit
         if unit in (self._loop, STEPS):
@@ -62,7 +68,7 @@ class Scale:
         size, loop_size = sizes.get(unit), sizes.get(self._loop)
         if size and loop_size:
             return size, loop_size
-        raise TrainingCodeError(f"{what} can't count {unit}: {self._advice(unit)}")
+        raise TrainingCodeError(f"{what} cannot count {unit}: {self._advice(unit)}")
 
     def _advice(self, unit: str) -> str:
         loop = f"loop over trial.{unit}()"

@@ -1,11 +1,11 @@
-"""Logs that are limited in size: the beginning and the end stay, and a line between them says how much was left out.
+"""Log files with a size limit: the beginning and the end stay, and a line between them says how much was left out.
 
 Training code, its children and C libraries append to a trial's log through descriptors that Ashwood does not control.
-So the file is never replaced, and nothing stands between it and the processes: a pipe would make them wait for its
-reader, and a second file would not be used by children that hold the first one.  Instead `trim` removes a part of the
-file itself.  Because the file is open for appending, processes then write at its new end.
+So the file is neither replaced nor fed from a pipe.  A pipe would make the processes wait for its reader, and children
+that hold the first file open would not use a second one.  Instead `trim` removes a part of the file itself.  Because
+the processes have the file open with O_APPEND, they then write at its new end.
 
-Positions count what was ever written, so they stay valid when a part is removed.
+A position in a log counts all bytes that were ever written before it, so it stays valid when a part is removed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import BinaryIO, NamedTuple
 from ashwood.trial.regular import open_to_change
 
 LEAST_LIMIT = 100_000
-"""The smallest limit in bytes.  A smaller one, as in a spec from a stranger, counts as this one."""
+"""The smallest limit in bytes.  A smaller limit, for example in an imported experiment, is raised to this one."""
 
 _LARGEST_LIMIT = 1 << 62
 _BLOCK = 4096
-"""File systems remove whole blocks, which mostly have this size."""
+"""Size of the blocks of most file systems, which can remove only whole blocks from a file."""
 _MARK_BYTES = 128
 _MARK = re.compile(rb"\n\[\.\.\. ([0-9]{1,18}) bytes are left out here: [^\n]*\]\n")
 _CHUNK = 1 << 16
@@ -35,29 +35,29 @@ _COLLAPSE_RANGE = 8
 
 
 class Gap(NamedTuple):
-    """What is missing in a log.
+    """The part that was removed from a log.
 
     Attributes:
-        begin: where it is missing; the mark that says so begins there.
-        size: how many bytes are missing; 0: none.
+        begin: position of the first missing byte; in the file, the mark begins there.
+        size: number of missing bytes, or 0 if none are missing.
     """
 
     begin: int
     size: int
 
     def place(self, position: int) -> int:
-        """Return where in the file a position is; one in the gap is where the mark begins."""
+        """Return the offset in the file for a position; for a position in the gap, it is the beginning of the mark."""
         if not self.size or position <= self.begin:
             return position
         return max(self.begin, position - self.size + _MARK_BYTES)
 
     def position(self, place: int) -> int:
-        """Return the position of a place in the file."""
+        """Return the position in the log for an offset in the file."""
         return place + self.size - _MARK_BYTES if self.size and place > self.begin else place
 
 
 def find_gap(descriptor: int, limit: int | None) -> Gap:
-    """Return what is missing in the log that is open as ``descriptor`` and was limited to ``limit`` bytes."""
+    """Return the gap of the log that is open as ``descriptor`` and has a limit of ``limit`` bytes, or None for none."""
     if limit is None:
         return Gap(0, 0)
     begin = _bounded(limit) // 2 // _BLOCK * _BLOCK
@@ -70,17 +70,19 @@ def read_piece(descriptor: int, limit: int | None, position: int, most: int = _C
 
     Args:
         descriptor: the log, open for reading.
-        limit: its limit, or None.
-        position: where to begin.
-        most: how many bytes to read at most.
+        limit: its limit in bytes, or None.
+        position: position of the first byte to read.
+        most: greatest number of bytes to read.
 
     Returns:
-        where the piece begins, the piece, and where it ends; empty at the end of the log.  If the position is in the
-        gap, the piece begins with the mark.
+        The position at which the piece begins, the piece, and the position after it.  The piece is empty at the end of
+        the log.  If the position is in the gap, the piece begins with the mark.
     """
     while True:
         gap = find_gap(descriptor, limit)
         place = gap.place(position)
+        # The log may be trimmed between the two calls of find_gap(), which moves the bytes.  Then the piece is read
+        # again.
         data = os.pread(descriptor, most, place)
         if find_gap(descriptor, limit) == gap:
             return gap.position(place), data, gap.position(place + len(data))
@@ -96,13 +98,13 @@ def read_pieces(log: BinaryIO, limit: int | None, position: int = 0) -> Iterator
 
 
 def trim(log: Path, limit: int) -> bool:
-    """Remove a part of a log that has grown beyond its limit, and return whether it had.
+    """Remove a part of a log if the log exceeds its limit, and return whether it did.
 
-    The first half of the limit stays, and a quarter of it at the end.  Only one process may trim a log; any number of
-    processes may append to it meanwhile.
+    Half of the limit stays at the beginning of the log, and a quarter at its end.  Only one process may trim a log.
+    Any number of processes can append to it meanwhile.
 
     Raises:
-        OSError: it is no regular file, or cannot be written.
+        OSError: the log is not a regular file, or cannot be written.
     """
     limit = _bounded(limit)
     with open_to_change(log) as file:
@@ -112,11 +114,14 @@ def trim(log: Path, limit: int) -> bool:
             return False
         gap = find_gap(descriptor, limit)
         begin, end = gap.begin, (size - limit // 4) // _BLOCK * _BLOCK
-        # What the mark covers is left out, too; an older mark at the beginning of the gap goes with what it says.
+        # The mark overwrites bytes of the log, so these are left out too.  The old mark at the beginning of an existing
+        # gap is removed, and its count is part of gap.size.
         left_out = gap.size + end - begin + (0 if gap.size else _MARK_BYTES)
         mark = _mark(left_out, limit)
         os.pwrite(descriptor, mark, end)
-        # Without the mark, positions near the end lead behind the end of the file, so readers wait until it is there.
+        # The mark is written first, at the beginning of the part that stays, so it is in place as soon as the part
+        # before it is removed.  If the end is moved by copying instead, the mark is written last.  Until then, readers
+        # do not know of the gap, and positions near the end are behind the end of the file, so the readers wait.
         if not _collapse(descriptor, begin, end - begin) and _move_down(descriptor, end + len(mark), begin + len(mark)):
             os.pwrite(descriptor, mark, begin)
         return True
@@ -127,21 +132,21 @@ def _bounded(limit: int) -> int:
 
 
 def _mark(left_out: int, limit: int) -> bytes:
-    """Return the line that says how much was left out.  It has always the same length, which positions rely on."""
+    """Return the line that says how much was left out.  Its length is constant, because positions depend on it."""
     text = f"\n[... {left_out} bytes are left out here: the log has reached max_log_size, {limit} bytes "
     return f"{text:.<{_MARK_BYTES - 2}}]\n".encode()
 
 
 def _collapse(descriptor: int, begin: int, size: int) -> bool:
-    """Have the file system remove a part of a file, and return whether it can.
+    """Remove a part of a file by FALLOC_FL_COLLAPSE_RANGE, and return whether the file system supports that.
 
-    ext4 and XFS can.  It is one step for all processes, so nothing that they write is lost.
+    ext4 and XFS do.  The removal is atomic for all processes, so nothing that they write is lost.
     """
     if sys.platform != "linux":
         return False
     import ctypes  # It takes long to import.
 
-    with suppress(AttributeError, ValueError):  # A C library without it.
+    with suppress(AttributeError, ValueError):  # The C library does not have the function.
         call = ctypes.CDLL(None).fallocate64
         call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
         return bool(call(descriptor, _COLLAPSE_RANGE, begin, size) == 0)
@@ -149,11 +154,12 @@ def _collapse(descriptor: int, begin: int, size: int) -> bool:
 
 
 def _move_down(descriptor: int, source: int, target: int) -> bool:
-    """Move the end of a file from one place to an earlier one, truncate the file after it, and return whether it has.
+    """Copy the end of a file to an earlier offset, truncate the file after it, and return whether this succeeded.
 
-    Processes append while this copies, so it copies again what has come since.  Then only what a process writes in the
-    microseconds between the last look at the size and the truncation is lost.  A file that always grows faster than it
-    is copied is left with some of its content twice, until the next time.
+    Processes append to the file during the copy, so bytes that were added meanwhile are copied in another pass.  Only
+    bytes that are written in the microseconds between the last check of the size and the truncation are lost.  If the
+    file grows faster than it is copied in every pass, it is not truncated.  Then a part of its content is in it twice
+    until the next trim.
     """
     for _ in range(_MOST_PASSES):
         stop = os.fstat(descriptor).st_size

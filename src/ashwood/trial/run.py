@@ -1,4 +1,4 @@
-"""Call the training function until its attempt has an outcome."""
+"""Run an attempt: call the training function, and turn its result or exception into an outcome."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ashwood.trial.channel import Link, Message, Phase
 from ashwood.trial.job import Job
 from ashwood.trial.storage import About, Patience, open_storage
 
-_OURS = f"{Path(__file__).parent.parent}{os.sep}"
+_PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
 _T = TypeVar("_T")
 _LONGEST_LINE = 2_000
@@ -39,7 +39,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
-    """Train a trial as far as the search wants; nothing that the function does raises out of here."""
+    """Run an attempt and return its outcome.  Exceptions of the training function do not leave this function."""
     while True:
         if job.checkpoint is not None:
             link.phase(Phase.FETCHING)
@@ -52,9 +52,10 @@ def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
 def with_checkpoint(
     job: Job, work: Callable[[Job], _T], suspended: Callable[[], bool]
 ) -> _T | Damaged | Failed | NoSpace | NoStorage:
-    """Do some work on a job while its checkpoint, if it has one, is verified and at hand in ``job.directory``.
+    """Call ``work`` with a job whose checkpoint, if it has one, is verified and available in ``job.directory``.
 
-    ``suspended`` tells whether the trial has to stop: then a storage that does not answer is given up soon.
+    Return the result of ``work``, or the outcome of the attempt if the checkpoint cannot be fetched.  ``suspended``
+    returns whether the trial must stop; then a storage that does not answer is given up sooner.
     """
     with ExitStack() as stack:
         directory = None
@@ -67,7 +68,7 @@ def with_checkpoint(
                 return NoStorage(str(error))
             except CheckpointError as error:
                 return Damaged(job.checkpoint, str(error))
-            except OSError as error:  # of the disk that it is downloaded to
+            except OSError as error:  # The local disk failed during the download.
                 return NoSpace(describe(error)) if lacks_space(error) else Failed(describe(error))
         return work(job._replace(directory=directory))
 
@@ -78,7 +79,7 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
         return outcome_of(trial, function(trial))
     except Leave:
         return outcome_of(trial)
-    except BaseException as error:  # noqa: BLE001 - whatever training code raises costs this attempt only
+    except BaseException as error:  # noqa: BLE001 - an exception of training code must fail only this attempt
         if (trouble := storage_trouble(error)) is not None:
             return trouble
         if isinstance(error, SystemExit):
@@ -91,12 +92,12 @@ def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
 
 
 def outcome_of(trial: Trial, returned: Any = None) -> Outcome:
-    """How a trial's attempt ended, now that the training code has returned."""
+    """Return how a trial's attempt ended, after the training code has returned ``returned``."""
     return trial._attempt.outcome(returned)
 
 
 def message_of(outcome: Outcome) -> Message:
-    """An outcome as the last message of a job."""
+    """Return an outcome as the last message of a job; see `ashwood.trial.channel`."""
     match outcome:
         case Ended(length):
             return ["ended", length]
@@ -119,7 +120,7 @@ def message_of(outcome: Outcome) -> Message:
 
 
 def describe(error: BaseException) -> str:
-    """An exception for people: one line, then the traceback from the user's code on."""
+    """Return an exception as text: a line, then the traceback without Ashwood's own frames at its beginning."""
     frames = error.__traceback__
     while frames is not None and frames.tb_next is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
@@ -130,20 +131,23 @@ def describe(error: BaseException) -> str:
     return f"{headline[:_LONGEST_LINE]}\n{text}"
 
 
-_PASSING = (OSError, MemoryError, KeyboardInterrupt)
-_PASSING_NAMES = re.compile(r"Timeout|Connection|BrokenProcessPool|TerminatedWorker|OutOfMemory")
-_PASSING_WORDS = re.compile(
+_TRANSIENT = (OSError, MemoryError, KeyboardInterrupt)
+_TRANSIENT_NAMES = re.compile(r"Timeout|Connection|BrokenProcessPool|TerminatedWorker|OutOfMemory")
+_TRANSIENT_WORDS = re.compile(
     r"CUDA|cuDNN|CUBLAS|NCCL|HIP error|killed by signal|exited unexpectedly|out of memory", re.I
 )
 
 
 def cause_of(error: BaseException, length: int) -> str:
-    """Return where an error arose, or an empty text if it may pass: a system, a GPU or another process may be to blame.
+    """Return the type and the place of an error, or an empty text if the error may be temporary.
 
-    Two errors with the same type, file, line and length are the same error, whatever their messages say.
+    Errors of the system, of a GPU or of another process may be temporary.  Any other error that occurs twice with the
+    same type, file, line and length is the same error.  Messages are not part of the text, because they may contain
+    numbers that differ.
     """
     for each in _chain(error):
-        if isinstance(each, _PASSING) or _PASSING_NAMES.search(type(each).__name__) or _PASSING_WORDS.search(str(each)):
+        name = type(each).__name__
+        if isinstance(each, _TRANSIENT) or _TRANSIENT_NAMES.search(name) or _TRANSIENT_WORDS.search(str(each)):
             return ""
     frames = list(traceback.walk_tb(error.__traceback__))
     where = f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else ""
@@ -151,10 +155,10 @@ def cause_of(error: BaseException, length: int) -> str:
 
 
 def _hint(error: BaseException) -> str:
-    """Return what may help with an exception, as an addition to its line."""
+    """Return advice about an exception, to append to its first line, or an empty text."""
     if not isinstance(error, NameError) or error.__traceback__ is None:
         return ""
-    from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start fast without.
+    from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start faster without it.
 
     last = error.__traceback__
     while last.tb_next is not None:
@@ -163,9 +167,9 @@ def _hint(error: BaseException) -> str:
 
 
 def storage_trouble(error: BaseException) -> NoSpace | NoStorage | None:
-    """Return the outcome of an attempt that ended because it could not save or load, or None if it failed by itself.
+    """Return the outcome for an error of the disk or of checkpoint storage, or None for any other error.
 
-    Libraries and training code wrap errors, so the whole chain of exceptions counts.
+    Libraries and training code may raise another exception from the original one, so the whole chain is examined.
     """
     if lacks_space(error):
         return NoSpace(describe(error))
@@ -174,7 +178,7 @@ def storage_trouble(error: BaseException) -> NoSpace | NoStorage | None:
 
 
 def blame(error: BaseException) -> str:
-    """Return what is to blame for an error of moving a checkpoint: "full", "unreachable", or "" for neither."""
+    """Return the cause of an error in the transfer of a checkpoint: "full", "unreachable", or "" for any other."""
     match storage_trouble(error):
         case NoSpace():
             return "full"
@@ -184,9 +188,10 @@ def blame(error: BaseException) -> str:
 
 
 def lacks_space(error: BaseException) -> bool:
-    """Whether a full disk or an exhausted quota is behind an exception.
+    """Return whether a full disk or an exhausted quota caused an exception.
 
-    Libraries wrap the system's error, or only quote it, so the whole chain and its words count.
+    Libraries may raise another exception from the system's error, or only quote its text.  So the whole chain is
+    examined, and the messages too.
     """
     return any(_says_full(each) for each in _chain(error))
 
@@ -197,7 +202,7 @@ def _says_full(error: BaseException) -> bool:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that are behind it, each once."""
+    """Yield an exception, its causes and contexts, and the members of exception groups, each once."""
     pending: list[BaseException | None] = [error]
     seen: set[int] = set()
     while pending:
@@ -210,4 +215,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_machinery(file: str) -> bool:
-    return file.startswith((_OURS, "<frozen ")) or "/importlib/" in file or file.endswith("/runpy.py")
+    return file.startswith((_PACKAGE, "<frozen ")) or "/importlib/" in file or file.endswith("/runpy.py")

@@ -1,7 +1,7 @@
-"""Group rights of the files in a home: what one user of a group makes, the others can change and delete.
+"""Group permissions of the files in a home, so that users of one group can change and delete each other's files.
 
-A directory that its group may write is shared by that group.  New files in it get its group and the group's rights,
-whatever the umask says.  A directory that only its owner may write stays as private as the umask makes it.
+A directory that is writable for its group is shared by that group.  New files in it get its group and the group's
+permissions, whatever the umask is.  Files in other directories get the permissions that the umask allows.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from pathlib import Path
 
 
 def share(path: Path) -> None:
-    """Give a file or directory the group of its directory, and the rights of that group.
+    """Give a file or directory the group of its parent directory, and read and write permission for that group.
 
-    Nothing happens if the directory is not shared, or if the file belongs to another user.
+    This does nothing if the parent is not shared, or if the file belongs to another user.
     """
     with suppress(OSError):
         above, about = path.parent.stat(), path.lstat()
         if not above.st_mode & stat.S_IWGRP or stat.S_ISLNK(about.st_mode):
             return
         if about.st_gid != above.st_gid:
-            # If this user is not in the group, no rights are given: they would be those of another group.
+            # If this user is not in the group, chown() fails, and the permissions stay as they are.  Otherwise they
+            # would be given to another group.
             os.chown(path, -1, above.st_gid, follow_symlinks=False)
         wanted = about.st_mode | stat.S_IRGRP | stat.S_IWGRP
         if stat.S_ISDIR(about.st_mode):
@@ -46,10 +47,10 @@ def share_tree(path: Path) -> None:
 
 
 def make_shared(path: Path) -> None:
-    """Make a directory and those above it that are missing; each is shared if the one above it is.
+    """Create a directory and its missing parents; each is shared if its own parent is shared.
 
     Raises:
-        OSError: one of them cannot be made.
+        OSError: one of them cannot be created.
     """
     try:
         path.mkdir()
@@ -65,23 +66,23 @@ def make_shared(path: Path) -> None:
 
 
 def owner_name(path: Path) -> str:
-    """Return the name of the user whom a file or directory belongs to."""
+    """Return the name of the owner of a file or directory."""
     try:
         user = path.stat().st_uid
     except OSError:
         return "another user"
     try:
         return pwd.getpwuid(user).pw_name
-    except KeyError:  # as in some containers
+    except KeyError:  # Some containers have no entry for the user.
         return f"user {user}"
 
 
 def how_to_share(path: Path, top: Path) -> str:
-    """Return what has to be done so that this user may write a path.
+    """Return advice on how this user can get permission to write a path, as a part of a sentence.
 
     Args:
-        path: a file or directory; the nearest directory above it that exists is meant if it does not exist.
-        top: the directory to share, with all that is in it.
+        path: a file or directory; if it does not exist, the nearest parent that exists is used.
+        top: the directory to share, with everything in it.
     """
     while not path.exists() and path != path.parent:
         path = path.parent

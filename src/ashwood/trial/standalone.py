@@ -1,4 +1,4 @@
-"""A trial without an experiment: it trains to the end and prints what it reports."""
+"""Trials without an experiment: they train to a given length and print their reports."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _made: set[str] = set()
 
 
 class PrintingLink:
-    """Plays the driver: prints reports, and ends the trial at its target."""
+    """A link without a driver, which prints reports and ends the trial at its target."""
 
     def __init__(self, unit: str, checkpoints: str | None) -> None:
-        """Print lengths in ``unit``, and checkpoints that outlive the process in ``checkpoints``."""
+        """Print lengths in ``unit``, and the paths of checkpoints if they are kept in ``checkpoints``."""
         self._unit = "" if unit == STEPS else f" {unit}"
         self._checkpoints = checkpoints
 
     def started(self, length: int) -> None:
-        """Nothing to tell."""
+        """Do nothing."""
 
     def reported(self, length: int, metrics: dict[str, float]) -> None:
         """Print the metrics on one line."""
@@ -42,7 +42,7 @@ class PrintingLink:
         print(f"length {length}{self._unit}: {values}", flush=True)
 
     def saved(self, length: int, name: str, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
-        """Print where the checkpoint is."""
+        """Print the path or URL of the checkpoint."""
         if self._checkpoints is not None:
             place = open_storage(self._checkpoints).locate(name)
             print(f"length {length}{self._unit}: saved to {place}", flush=True)
@@ -57,7 +57,7 @@ class PrintingLink:
         """Do nothing."""
 
     def suspended(self) -> bool:
-        """Nobody suspends it."""
+        """Return False: there is no experiment that could pause."""
         return False
 
     def best(self) -> float:
@@ -65,7 +65,7 @@ class PrintingLink:
         return inf
 
     def verdict(self) -> Verdict | None:
-        """The search wants no more, and what it has is to be saved."""
+        """Return the answer that ends the trial at its target with a save."""
         return Verdict(None, save=True)
 
 
@@ -78,23 +78,32 @@ def standalone(
     checkpoints: str | None,
     start: Path | None = None,
 ) -> Trial:
-    """Return a trial that trains to ``length`` by itself, from the checkpoint in the directory ``start`` if given.
+    """Return a trial without an experiment that trains to a total of ``length``.
 
-    Without a place for checkpoints they are tried out all the same, and thrown away, and so is the trial's directory.
+    Args:
+        hparams: the hyperparameters.
+        data: the data settings.
+        length: total length to train to.
+        unit: unit of ``length``.
+        seed: seed of the trial.
+        checkpoints: directory or URL for checkpoints.  If it is None, checkpoints are saved too, to test the code that
+            saves them, and deleted at exit together with the trial's directory.
+        start: directory of the checkpoint to continue from, or None.
 
     Raises:
-        TrainingCodeError: the checkpoint has that length already.
+        TrainingCodeError: the checkpoint already has that length.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    begins = None if start is None else _manifest(start)
-    if begins is not None and begins.length >= length:
+    first = None if start is None else _manifest(start)
+    if first is not None and first.length >= length:
         raise TrainingCodeError(
-            f"the checkpoint {start} has length {begins.length} already, so a total of {length} leaves nothing to "
-            "train: ask for more"
+            f"the checkpoint {start} already has length {first.length}, so there is nothing to train up to a total of "
+            f"{length}: pass a greater length"
         )
     storage = checkpoints or _temporary()
     directory = os.environ.get(VARIABLE)
-    if not directory or directory in _made:  # Otherwise the user, or the trial that started this process, names one.
+    # If the variable names another directory, the user or the trial that started this process has chosen it.
+    if not directory or directory in _made:
         top = Path(_temporary() if is_remote(storage) else storage)
         directory = os.environ[VARIABLE] = str(top / FOLDER / directory_name(0, hparams, seed))
         _made.add(directory)
@@ -112,21 +121,21 @@ def standalone(
         max_length=length,
         trial_directory=directory,
     )
-    if begins is not None:
+    if first is not None:
         place = str(start)
-        job = job._replace(attempt=begins.attempt + 1, length=begins.length, checkpoint=place, directory=place)
+        job = job._replace(attempt=first.attempt + 1, length=first.length, checkpoint=place, directory=place)
     return Trial(job, PrintingLink(unit, checkpoints))
 
 
 def _remove_empty(directory: Path) -> None:
-    with suppress(OSError):  # It holds files, or is gone.
+    with suppress(OSError):  # A directory with files stays, or the directory no longer exists.
         directory.rmdir()
         directory.parent.rmdir()
 
 
 def _temporary() -> str:
     """Return a new directory that is removed when this process exits."""
-    import tempfile  # It takes long to import, and workers have no use for it.
+    import tempfile  # It takes long to import, and workers do not need it.
 
     directory = Path(tempfile.mkdtemp(prefix="ashwood-"))
     atexit.register(remove_tree, directory.parent, directory.name, ignore_errors=True)
@@ -140,7 +149,7 @@ def _manifest(directory: Path) -> Manifest:
         raise CheckpointError(f"cannot read the checkpoint {directory}: {error.strerror}") from error
     if data is None:
         raise CheckpointError(
-            f"{directory} is not a checkpoint that Ashwood saved: it has no {MANIFEST}; expected a directory such as "
+            f"{directory} is not a checkpoint that Ashwood has saved: it has no {MANIFEST}. Pass a directory such as "
             "trial-0/length-2-attempt-1"
         )
     verify(directory)

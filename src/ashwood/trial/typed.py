@@ -1,4 +1,4 @@
-"""Hyperparameters as objects of the user's dataclasses."""
+"""Convert hyperparameters to objects of the user's dataclasses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ _T = TypeVar("_T")
 
 
 def build(cls: type[_T], values: Mapping[str, Any], where: str = "") -> _T:
-    """Return an object of a dataclass with values by name; ``where`` is put before names in messages.
+    """Return an object of a dataclass whose fields have the values of the same names.
+
+    Args:
+        cls: the dataclass.
+        values: values by name; a nested mapping becomes an object of the dataclass of its field.
+        where: prefix of names in messages, such as ``optimizer.``.
 
     Raises:
         TrainingCodeError: a field is missing, a value has no field, or a value has another type.
@@ -50,7 +55,7 @@ def _as(hint: Any, value: Any, name: str) -> Any:
         return float(value)
     if (hint is tuple or get_origin(hint) is tuple) and isinstance(value, list):
         return tuple(value)
-    # A bool is an int for Python, and a sign of a mistake here.
+    # In Python a bool is an int, but a bool for a field of type int is most likely a mistake.
     if hint in (int, float, str, bool) and (not isinstance(value, hint) or (hint is int and type(value) is bool)):
         raise _wrong(hint, value, name)
     return value

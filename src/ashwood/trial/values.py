@@ -1,4 +1,4 @@
-"""Nested values with item and attribute access: hyperparameters and data."""
+"""Nested values with item and attribute access, for hyperparameters and data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class UnknownName(KeyError, AttributeError):
-    """There is no value of this name; the message lists those that there are."""
+    """The error for a name that does not exist; its message lists the names that do."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -16,8 +16,8 @@ class UnknownName(KeyError, AttributeError):
 class Values(dict[str, Any]):
     """A dict whose string keys can also be read as attributes, at any depth.
 
-    ``values.optimizer.lr``, ``values["optimizer"]["lr"]`` and ``build(**values)`` all work.
-    A name that a dict's own method has (``items``, ``get``, …) is reached by item access.
+    ``values.optimizer.lr``, ``values["optimizer"]["lr"]`` and ``build(**values)`` all work.  A key with the name of a
+    dict's method (``items``, ``get``, …) can be read by item access only.
     """
 
     __slots__ = ()
@@ -26,7 +26,7 @@ class Values(dict[str, Any]):
         super().__init__((name, _wrap(value)) for name, value in values.items())
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # protocols that probe, such as copy and pickle
+        if name.startswith("__"):  # copy and pickle look for such attributes, and expect an AttributeError.
             raise AttributeError(name)
         return self[name]
 
@@ -40,8 +40,8 @@ class Values(dict[str, Any]):
 
 
 def nearest(name: object, known: Mapping[str, Any] | list[str]) -> str:
-    """``, did you mean 'lr'?`` where one of the known names is close, else nothing."""
-    from difflib import get_close_matches  # only errors need it, and workers start fast without
+    """Return ``, did you mean 'lr'?`` with the most similar known name, or an empty text if none is similar."""
+    from difflib import get_close_matches  # Only errors need it, and workers start faster without it.
 
     close = get_close_matches(str(name), [str(other) for other in known], n=1)
     return f", did you mean {close[0]!r}?" if close else ""

@@ -1,1 +1,1 @@
-"""Pure: what log entries add up to, and what a search will do.  Folds, previews and forecasts."""
+"""Folds of log entries, and previews and forecasts of searches.  Pure: no clock, no files, no logging."""

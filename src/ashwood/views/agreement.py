@@ -1,7 +1,7 @@
 """Whether a trial that is paused and resumed reports what it reports without a pause.
 
-Three runs of one trial are compared: straight through, with pauses, and straight through with another seed. The last
-one says how much chance matters.
+Three runs of one trial are compared: without a pause, with pauses, and without a pause but with another seed. The last
+one shows how much the metrics depend on chance.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from math import inf, isclose, isfinite, isnan
 from typing import NamedTuple, TypeAlias
 
 Series: TypeAlias = Mapping[int, Mapping[str, float]]
-"""Metrics by name, by length."""
+"""The metrics by name, for each length."""
 
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-12
 """Differences that count as rounding, for example of single precision."""
 
 _NOISE_FACTOR = 2.0
-"""How many times the largest difference between two seeds a difference may be."""
+"""A difference counts as noise up to this multiple of the largest difference between two seeds."""
 
 _OF_TIME = re.compile(r"time|second|duration|throughput|speed|per_s|memory", re.IGNORECASE)
-"""Names of metrics that differ in every run."""
+"""Parts of the names of metrics that differ in every run, such as times."""
 
 _LEARNING_RATE = re.compile(r"(^|[._/-])lr($|[._/-])|learning_?rate", re.IGNORECASE)
 _COUNTER = re.compile(r"(^|[._/-])(epoch|step|iteration|iter|batch)s?($|[._/-])", re.IGNORECASE)
@@ -30,7 +30,7 @@ _OPTIMIZER = re.compile(r"grad|momentum|optimi[sz]er", re.IGNORECASE)
 
 
 class Verdict(StrEnum):
-    """How much pauses change, the worst last."""
+    """How much pauses change the metrics, from the best verdict to the worst."""
 
     EQUAL = "equal"
     WITHIN_NOISE = "within noise"
@@ -42,9 +42,12 @@ class Row(NamedTuple):
     """One metric at one length.
 
     Attributes:
+        length: total length of the report.
+        metric: name of the metric.
         straight: its value without a pause, or None if it was not reported.
-        resumed: the same with pauses.
-        other_seed: the same without a pause, with another seed.
+        resumed: its value with pauses, or None.
+        other_seed: its value without a pause and with another seed, or None.
+        verdict: how much the first two values differ.
     """
 
     length: int
@@ -56,9 +59,12 @@ class Row(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """What three runs of a trial reported.
+    """The reports of three runs of a trial.
 
     Attributes:
+        straight: metrics of the run without a pause.
+        resumed: metrics of the run with pauses.
+        other_seed: metrics of the run without a pause and with another seed.
         pauses: the lengths at which the second run was paused, rising.
         reads_checkpoint: whether the training code read ``trial.checkpoint`` when it was resumed.
         saves: whether the training code saved checkpoints.
@@ -86,17 +92,17 @@ def compare(runs: Runs) -> list[Row]:
 
 
 def verdict_of(rows: Iterable[Row]) -> Verdict:
-    """Return the worst verdict of all rows that count: metrics of time differ in every run."""
+    """Return the worst verdict of all rows, without metrics such as times, which differ in every run."""
     order = list(Verdict)
     counted = (row.verdict for row in rows if not _OF_TIME.search(row.metric))
     return max(counted, key=order.index, default=Verdict.EQUAL)
 
 
 def hints_of(runs: Runs, rows: Sequence[Row]) -> list[str]:
-    """Return what is probably not restored, the likeliest first; empty if the runs are equal."""
+    """Return hints at what is probably not restored, the likeliest first, or an empty list if the runs are equal."""
     hints = []
     if not runs.pauses:
-        hints.append("The trial was never paused, so restoring was not tried: train further.")
+        hints.append("The trial was never paused, so restoring was not tested: train to a greater length.")
     elif not runs.saves:
         hints.append(
             "No checkpoint was saved, so a trial that is resumed trains from the start: pass checkpoint= to "
@@ -112,7 +118,7 @@ def hints_of(runs: Runs, rows: Sequence[Row]) -> list[str]:
         return hints
     if unequal[0].length <= runs.pauses[0]:
         hints.append(
-            f"The runs differ already at length {unequal[0].length}, before anything is restored: training is not "
+            f"The runs already differ at length {unequal[0].length}, before anything is restored: training is not "
             "deterministic. Seed every random number generator with trial.seed."
         )
         return hints
@@ -180,7 +186,7 @@ def _metrics(runs: Runs) -> set[str]:
 
 
 def _noise(runs: Runs, metric: str) -> float:
-    """Return the largest difference that another seed makes to a metric, at whatever length."""
+    """Return the largest difference that another seed makes to a metric, over all lengths."""
     pairs = (
         (metrics[metric], runs.other_seed.get(length, {}).get(metric))
         for length, metrics in runs.straight.items()

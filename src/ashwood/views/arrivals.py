@@ -1,4 +1,4 @@
-"""How many trials reach each rung of a plan: what is certain, and what is to be expected."""
+"""Numbers of trials that reach each rung of a plan: the guaranteed and the expected ones."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ashwood.simulation.play import Arrivals
 from ashwood.views.simulation import simulate
 
 MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
-"""How many trials reach each rung on average, by bracket."""
+"""Mean number of trials that reach each rung, for each bracket."""
 
-# An expectation needs no more: enough trials that rounding doesn't matter, enough searches that luck doesn't.
+# These are enough for a mean: many trials make rounding errors small, and many searches make random errors small.
 _SAMPLE_TRIALS = 2_000
 _SAMPLE_SEARCHES = 30
 
 
 def is_exact(settings: SearchSettings, plan: SearchPlan) -> bool:
-    """Whether the plan alone settles how many trials train how long, errors aside."""
+    """Return whether the plan alone determines how many trials reach each rung, if no trial fails."""
     if settings.method is Method.SYNC_HALVING:
         return True
     return all(len(bracket.lengths) == 1 or bracket.trials == 1 for bracket in plan.brackets)
 
 
 def guaranteed_arrivals(settings: SearchSettings, plan: SearchPlan) -> Arrivals:
-    """How many trials reach each rung at least, by bracket, as long as none fails.
+    """Return the least number of trials that reach each rung, for each bracket, if no trial fails.
 
-    With promotion, of every rung the best floor(n / divisor) have gone on when the bracket
-    is done, and one trial at least.  The stopping variant never compares with later trials:
-    if each is worse than the one before, only the first goes on.
+    When a bracket is done, the best floor(n / divisor) trials of each rung have been promoted,
+    and at least one.  With ``stop_once`` a trial is never compared with later ones: if each is
+    worse than the one before, only the first one is promoted.
     """
     stopping = settings.stop_once and settings.method is not Method.SYNC_HALVING
     return tuple(_least(bracket, settings, stopping=stopping) for bracket in plan.brackets)
@@ -48,7 +48,7 @@ def _least(bracket: BracketPlan, settings: SearchSettings, *, stopping: bool) ->
 
 
 def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
-    """How many trials reach each rung on average, by bracket: the mean of a few simulated searches."""
+    """Return the mean number of trials that reach each rung, for each bracket, from simulated searches."""
     plan = plan_search(settings)
     if is_exact(settings, plan):
         return guaranteed_arrivals(settings, plan)
@@ -62,10 +62,10 @@ def expected_arrivals(settings: SearchSettings) -> MeanArrivals:
 
 
 def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[float, ...]:
-    """Arrivals for another number of trials than was simulated.
+    """Return the mean arrivals of a bracket with another number of trials than the simulated one.
 
-    One in ``divisor`` goes on from rung to rung, and those promoted early in addition, whose
-    number grows with the square root of the number of trials.
+    One of ``divisor`` trials is promoted from each rung.  In addition, some are promoted early,
+    while their rung is small; their number grows with the square root of the number of trials.
 
     Source: Li et al. 2020 (arXiv:1810.05934), section 3.3 and appendix A.1.
     """
@@ -77,12 +77,12 @@ def _scale(means: Sequence[float], trials: int, divisor: Fraction) -> tuple[floa
 
 
 def expected_length(settings: SearchSettings) -> float:
-    """The total training length to expect; a fraction of a second, unlike a whole preview."""
+    """Return the expected total length of all trials.  This takes less than a second, unlike a whole preview."""
     return total_length(plan_search(settings), expected_arrivals(settings))
 
 
 def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float:
-    """The total training length of a search in which so many trials reached each rung."""
+    """Return the total length of all trials of a search, given the number of trials that reach each rung."""
     return sum(
         count * (length - below)
         for bracket, counts in zip(plan.brackets, arrivals, strict=True)
@@ -91,7 +91,7 @@ def total_length(plan: SearchPlan, arrivals: Sequence[Sequence[float]]) -> float
 
 
 def _sample(settings: SearchSettings, plan: SearchPlan) -> SearchSettings:
-    """A smaller search with the same rungs, where there is one that is large enough to go by."""
+    """Return a smaller search with the same rungs, or the search itself if there is none."""
     trials = _SAMPLE_TRIALS
     while trials < settings.max_trials:
         smaller = replace(settings, max_trials=trials)

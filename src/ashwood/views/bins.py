@@ -1,4 +1,4 @@
-"""Hyperparameters in a few bins each, as histograms and heat maps want them."""
+"""Bins of hyperparameters, for histograms and heat maps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Bins:
 
     Attributes:
         varied: the hyperparameter.
-        edges: of its bins, one more than there are; empty: a bin is a value.
-        values: of its bins, where each holds a single value.
+        edges: rising edges of the bins, one more than bins, or empty if each bin is a single value.
+        values: values of the bins, or empty if the bins have edges.
     """
 
     varied: Varied
@@ -29,7 +29,7 @@ class Bins:
         return len(self.values) or len(self.edges) - 1
 
     def place(self, value: float) -> int | None:
-        """The bin of a value as `Varied.number` tells it; None: it is outside of them."""
+        """Return the index of the bin of a value that `Varied.number` returned, or None if it is outside all bins."""
         if not self.edges:
             offset = 0 if isinstance(self.varied.kind, Categorical) else self.values[0]
             index = int(value - offset)
@@ -40,7 +40,7 @@ class Bins:
 
 
 def bins_of(varied: Varied, most: int) -> Bins:
-    """No more than so many bins, even in the hyperparameter's own scale; categories have one each, however many."""
+    """Return at most ``most`` bins, equally wide on the hyperparameter's scale, or one bin for each category."""
     kind = varied.kind
     match kind:
         case Categorical(vals):
@@ -48,11 +48,11 @@ def bins_of(varied: Varied, most: int) -> Bins:
         case Int(low, high) if high - low < most:
             return Bins(varied, values=range(low, high + 1))
         case Int(low, high):
-            # Between whole numbers.
+            # The edges lie halfway between whole numbers.
             return Bins(varied, edges=_even(low - 0.5, high + 0.5, most))
         case Log(low, high, base):
             inner = [float(base**exponent) for exponent in _even(low, high, most)[1:-1]]
-            # The ends by the same arithmetic as values.
+            # The ends are computed as values are, so that rounding puts no value outside the bins.
             return Bins(varied, edges=[kind.at(0.0), *inner, kind.at(1.0)])
     return Bins(varied, edges=_even(kind.at(0.0), kind.at(1.0), most))
 

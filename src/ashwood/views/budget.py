@@ -1,4 +1,4 @@
-"""Where the budget went: training and time, per bracket and rung, and what was to be expected of it."""
+"""Training and time that each rung of each bracket took, beside the expected training."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ashwood.views.chronicle import Chronicle
 
 @dataclass(slots=True)
 class Share:
-    """What training towards one rung took.
+    """The training towards one rung.
 
     Attributes:
-        bracket: which bracket.
-        length: of the rung, a total.
-        expected: training to be expected of a whole search, repeated work left out.
-        trained: training that took trials further than they had ever been.
-        repeated: training that was done again.
-        seconds: how long processes worked on it.
+        bracket: index of the bracket.
+        length: total length of the rung.
+        expected: expected training length of the whole search towards this rung, without repeated work.
+        trained: training length beyond the former maximum of each trial.
+        repeated: training length that was repeated because no checkpoint held it.
+        seconds: time that processes trained towards this rung, added up.
     """
 
     bracket: int
@@ -37,12 +37,12 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where it all went.
+    """The training and time that an experiment took.
 
     Attributes:
-        shares: of each bracket, the shortest rung first.
-        busy: seconds of all slots together in which a process worked.
-        idle: seconds in which none did.
+        shares: the shares of the rungs of each bracket, the shortest rung first.
+        busy: seconds in which a slot had a process, added up over slots.
+        idle: seconds in which a slot had no process, added up over slots.
     """
 
     shares: Sequence[Sequence[Share]]
@@ -51,24 +51,24 @@ class Budget:
 
     @property
     def trained(self) -> int:
-        """All training that took a trial further."""
+        """Total training length without repeated training."""
         return sum(share.trained for bracket in self.shares for share in bracket)
 
     @property
     def repeated(self) -> int:
-        """All training that was done again."""
+        """Total training length that was repeated."""
         return sum(share.repeated for bracket in self.shares for share in bracket)
 
     @property
     def expected(self) -> float:
-        """All training to be expected."""
+        """Total expected training length."""
         return sum(share.expected for bracket in self.shares for share in bracket)
 
 
-def budget(told: Chronicle) -> Budget:
-    """What was spent, as far as trials reported it; O(stretches of work)."""
-    timeline, spending = told.timeline, told.progress.trials.spending
-    shares = _expectations(told)
+def budget(views: Chronicle) -> Budget:
+    """Return what an experiment took according to reports, in O(n) time for n spans of work."""
+    timeline, spending = views.timeline, views.progress.trials.spending
+    shares = _expectations(views)
     furthest: defaultdict[TrialId, int] = defaultdict(int)
     for span in timeline.spans:
         share = shares[span.bracket][span.rung]
@@ -81,16 +81,16 @@ def budget(told: Chronicle) -> Budget:
     return Budget(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
 
 
-def _expectations(told: Chronicle) -> list[list[Share]]:
-    plan = plan_search(told.spec.search)
+def _expectations(views: Chronicle) -> list[list[Share]]:
+    plan = plan_search(views.spec.search)
     return [
         [
-            # Somebody may have changed the number of trials since the search was planned.
+            # A user may have changed the number of trials since the search was planned.
             Share(view.number, length, mean * view.planned / bracket.trials * (length - below))
             for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
         ]
         for view, bracket, means in zip(
-            told.progress.ladder.brackets, plan.brackets, _means(told.spec.search), strict=True
+            views.progress.ladder.brackets, plan.brackets, _means(views.spec.search), strict=True
         )
     ]
 

@@ -1,4 +1,4 @@
-"""The checkpoints that an experiment has, as the log tells them, and why each is kept."""
+"""The checkpoints of an experiment according to its log, and why each is kept."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ class CheckpointRow:
     """One checkpoint.
 
     Attributes:
-        name: relative to the experiment's storage; an absolute directory in logs of version 1.
-        metric: the searcher's metric at its length; None: unknown, or no finite number.
-        saved_at: seconds since 1970.
+        trial: its trial.
+        name: path relative to the experiment's storage, or an absolute path in logs of version 1.
+        length: total length of the training that it holds.
+        attempt: number of the attempt that saved it.
+        metric: metric of the search at its length, or None if it is unknown or not finite.
+        saved_at: when it was saved, in seconds since 1970.
     """
 
     trial: TrialId
@@ -36,10 +39,10 @@ class CheckpointRow:
 
 
 class CheckpointTable:
-    """A fold over log entries.
+    """The checkpoints of an experiment, as a fold over log entries.
 
     Attributes:
-        rows: the checkpoints that were saved, and neither deleted nor found damaged, by name, in order.
+        rows: the checkpoints that are neither deleted nor damaged, by name, in the order in which they were saved.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -47,7 +50,7 @@ class CheckpointTable:
         self._policy = spec.checkpoint_policy
         self._metric = spec.metric
         self._sign = 1.0 if spec.smaller_is_better else -1.0
-        # The latest report of each attempt that may save more.
+        # The latest report of each trial whose attempt has not ended.
         self._latest: dict[TrialId, ValidationReported] = {}
         self._invalid: set[TrialId] = set()
 
@@ -59,12 +62,12 @@ class CheckpointTable:
         self.__dict__ |= {**state, "rows": rows}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
-        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+        """Apply an entry of the log."""
+        if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             self._latest[event.trial] = event
         elif isinstance(event, CheckpointSaved):
             self._save(at, event)
-        elif isinstance(event, AttemptEnded):  # all that it saved was recorded before
+        elif isinstance(event, AttemptEnded):  # All its checkpoints are already recorded.
             self._latest.pop(event.trial, None)
         elif isinstance(event, CheckpointDamaged):
             self.rows.pop(event.path, None)
@@ -77,30 +80,30 @@ class CheckpointTable:
     def _save(self, at: float, saved: CheckpointSaved) -> None:
         trial, attempt, length, path, metrics = saved
         self.rows.pop(path, None)
-        if metrics is None:  # a log of version 3 or older
+        if metrics is None:  # The log has version 3 or older.
             latest = self._latest.get(trial)
             metrics = latest.metrics if latest is not None and latest.length == length else {}
         self.rows[path] = CheckpointRow(trial, path, length, attempt, self._value(metrics), at)
 
     def of(self, trial: TrialId) -> list[CheckpointRow]:
-        """A trial's checkpoints, the best first; those without a metric last, the longest of them first."""
+        """Return the checkpoints of a trial, the best first.  Those without a metric come last, the longest first."""
         return sorted((row for row in self.rows.values() if row.trial == trial), key=self._rank)
 
     def kept_as(self, trial: TrialId | None = None) -> Mapping[str, tuple[str, ...]]:
-        """Why each checkpoint is kept, or each of a trial, by name.
+        """Return why each checkpoint is kept, by name, for one trial or for all trials.
 
-        ``latest``, ``best of trial``, ``best of experiment``.
+        The reasons are ``latest``, ``best of trial`` and ``best of experiment``, or that all are kept.
         """
         own = [row for row in self.rows.values() if trial is None or row.trial == trial]
         policy = self._policy
         if policy is None:
-            return {row.name: ("every one is kept",) for row in own}
+            return {row.name: ("all are kept",) for row in own}
         reasons: dict[str, list[str]] = {row.name: [] for row in own}
         trials: defaultdict[TrialId, list[CheckpointRow]] = defaultdict(list)
         for row in own:
             trials[row.trial].append(row)
         for rows in trials.values():
-            # Whatever the policy, a trial that may go on needs its latest.
+            # Whatever the policy, a trial needs its latest checkpoint to resume.
             latest = sorted(rows, key=lambda row: row.length)[-max(1, policy.save_trial_latest) :]
             _note(reasons, latest, "latest")
             _note(reasons, self._best(rows, policy.save_trial_best), "best of trial")

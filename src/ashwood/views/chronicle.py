@@ -1,4 +1,4 @@
-"""All that a record tells, folded at once: what pages, figures and reports are made of."""
+"""All views of an event log in one fold, for pages, figures and reports."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ from ashwood.views.reports import Report, ReportsByTrial
 from ashwood.views.timeline import Timeline
 
 STRETCH = 500
-"""Entries in a stretch: for each trial it is known which stretches have entries about it."""
+"""Number of entries in a stretch of the log; `History.stretches` says which stretches are about a trial."""
 
 
 class History:
-    """A fold over log entries: the reports of each trial, and which entries are about it.
+    """The reports of each trial and the entries about it, as a fold over log entries.
 
     Attributes:
-        reports: what trials reported while they had a job.
-        entries: the numbers of the entries about a trial or with decisions about it, mere reports left out.
-        stretches: which stretches of the log, from 0, have entries about a trial or decisions about it.
-        losses: rejected hyperparameters and lost workers.
+        spec: the description of the experiment.
+        reports: reports of trials that had a job at that time.
+        entries: for each trial, numbers of the entries about it or with decisions about it, from 1.  Reports without
+            decisions are left out.
+        stretches: for each trial, indices of the stretches of the log with entries about it or decisions about it.
+        losses: events about rejected hyperparameters and lost workers.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -50,12 +52,13 @@ class History:
         self._attempts: dict[TrialId, int] = {}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
+        """Apply an entry of the log."""
         stretch = self._count // STRETCH
         self._count += 1
         about = getattr(event, "trial", None)
         if isinstance(event, ValidationReported):
-            if self._attempts.get(event.trial) == event.attempt:  # Otherwise it is late.
+            # A report of another attempt came too late and does not count.
+            if self._attempts.get(event.trial) == event.attempt:
                 self.reports.add(event.trial, Report(at, event.attempt, event.length, event.metrics))
         elif about is not None:
             self.entries.add(about, self._count)
@@ -83,44 +86,44 @@ class History:
 
 
 class Chronicle:
-    """A fold over log entries, O(log n) each.
+    """All views of an experiment, as a fold over log entries that takes O(log n) time for each.
 
     Attributes:
-        spec: of the experiment.
-        progress: how far it is.
-        history: each trial in detail.
+        spec: the description of the experiment.
+        progress: the view of the whole experiment.
+        history: the view of each trial in detail.
     """
 
     def __init__(self, spec: ExperimentSpec, progress: Progress | None = None, history: History | None = None) -> None:
-        """Continue from where views were read to; by default from the beginning."""
+        """Continue the fold of given views, or start new ones."""
         self.spec = spec
         self.progress = progress or Progress(spec)
         self.history = history or History(spec)
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
+        """Apply an entry of the log."""
         self.progress.apply(at, event, decisions)
         self.history.apply(at, event, decisions)
 
     @property
     def timeline(self) -> Timeline:
-        """Who worked where and when, and each trial's way through the rungs."""
+        """The work of each slot, and the path of each trial through the rungs."""
         return self.progress.timeline
 
     @property
     def checkpoints(self) -> CheckpointTable:
-        """The checkpoints that are there."""
+        """The checkpoints of the experiment."""
         return self.progress.checkpoints
 
     @property
     def improvements(self) -> Sequence[Improvement]:
-        """How the best metric became what it is."""
+        """The improvements of the best metric."""
         return self.progress.improvements
 
 
 def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:
-    """Fold the entries of a log, in order."""
-    told = Chronicle(spec)
+    """Fold the entries of a log, in order, and return the views."""
+    views = Chronicle(spec)
     for at, event, decisions in record:
-        told.apply(at, event, decisions)
-    return told
+        views.apply(at, event, decisions)
+    return views

@@ -1,4 +1,4 @@
-"""Learning curves: what a trial reported, as one line, and the same with fewer points."""
+"""Learning curves of trials, and a method to draw them with fewer points."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ashwood.views.trials import TrialRow, TrialTable
 By: TypeAlias = Literal["metric", "length"]
 BY: tuple[By, ...] = ("metric", "length")
 Curve: TypeAlias = tuple[Sequence[int], Sequence[float]]
-"""Lengths, rising, and values; NaN where there is no finite one."""
+"""Rising lengths and their values; NaN stands for a value that is not finite."""
 
 
 def curve(reports: Reports, metric: str) -> Curve:
-    """What was reported of a metric by length; of work that was done again, as it went the last time.
+    """Return the reported values of a metric by length; of repeated training, only the last values.
 
-    A report without it is no gap: some metrics are measured less often than others.
+    A report without the metric makes no gap, because some metrics are measured less often than others.
     """
     values = reports.values.get(metric)
     if values is None:
@@ -35,6 +35,7 @@ def curve(reports: Reports, metric: str) -> Curve:
 
 
 def _last_time(lengths: Sequence[int]) -> list[int]:
+    """Return the indices of the reports that no later report at the same or a shorter length replaces."""
     kept: list[int] = []
     for index, length in enumerate(lengths):
         while kept and lengths[kept[-1]] >= length:
@@ -44,16 +45,17 @@ def _last_time(lengths: Sequence[int]) -> list[int]:
 
 
 def thin(shown: Curve, most: int) -> Curve:
-    """The same with no more than so many points, from 2 up; what isn't finite is a gap, NaN."""
+    """Return a curve with at most ``most`` points, which is at least 2.  NaN replaces values that are not finite."""
     lengths, values = shown
     kept = telling(values, most)
     return [lengths[index] for index in kept], [values[index] if isfinite(values[index]) else nan for index in kept]
 
 
 def telling(values: Sequence[float], most: int) -> Sequence[int]:
-    """Which points to keep, in order: the first, the last, and the extremes of each stretch between.
+    """Return the indices of the points to keep: the first, the last, and the extremes of each stretch between them.
 
-    Stretches hold equally many points; of a stretch without a finite one its first is kept, as a gap.
+    All stretches have about the same number of points.  Of a stretch without finite values, the first point is kept, so
+    that a gap is shown.
     Source: M4 aggregation, Jugel et al. 2014 ("M4: A Visualization-Oriented Time Series Data Aggregation").
     """
     count = len(values)
@@ -85,7 +87,7 @@ def _extremes(values: Sequence[float], begin: int, end: int) -> set[int]:
 
 
 def leading(table: TrialTable, top: int, by: By) -> list[TrialRow]:
-    """The first trials by their best metric, or those that trained furthest; equally far ones by their metric."""
+    """Return the ``top`` trials with the best metrics, or with the greatest lengths and then the best metrics."""
     if by == "metric":
         return table.best(top)
     known = (row for row in table.rows.values() if row.seen is not None)

@@ -1,4 +1,4 @@
-"""Events and decisions in a few words, the same on every page and in every command."""
+"""One-line descriptions of events and decisions, for all pages and commands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _LONGEST_HEADLINE = 1_000
 
 
 def trials_of(event: e.Event, decisions: Sequence[d.Decision]) -> set[TrialId]:
-    """The trials that an entry is about, or decides something about."""
+    """Return the trials that the event or a decision of an entry is about."""
     named = (getattr(each, "trial", None) for each in (event, *decisions))
     return {trial for trial in named if trial is not None}
 
 
 def describe_event(event: e.Event, unit: Unit) -> str:
-    """What happened, in a few words."""
+    """Return a short description of an event."""
     match event:
         case e.DriverStarted(slots):
             return f"driver started, {format_length(slots, 'workers')}"
@@ -39,16 +39,16 @@ def describe_event(event: e.Event, unit: Unit) -> str:
         case e.CheckpointSaved(trial, _, length):
             return f"trial {trial} saved at {format_length(length, unit)}"
         case e.AttemptEnded(trial, attempt):
-            return f"trial {trial} let go, attempt {attempt}"
+            return f"trial {trial} released its worker, attempt {attempt}"
         case e.AttemptFailed(trial, attempt, e.ABORTED):
-            return f"trial {trial} was ended, attempt {attempt}: {e.ABORTED}"
+            return f"trial {trial} was {e.ABORTED}, attempt {attempt}"
         case e.AttemptFailed(trial, attempt, error):
             return f"trial {trial} failed, attempt {attempt}: {_headline(error)}"
         case e.AttemptPreempted(trial, attempt, why, hung):
             what = f"the worker of trial {trial} was killed" if hung else f"trial {trial} lost its worker"
             return f"{what}, attempt {attempt}: {_headline(why)}"
         case e.StorageFailed(trial, attempt, error, cause):
-            found = "could not use the checkpoint storage" if cause == e.UNREACHABLE else "found a disk full"
+            found = "could not use the checkpoint storage" if cause == e.UNREACHABLE else "found a full disk"
             return f"trial {trial} {found}, attempt {attempt}: {_headline(error)}"
         case e.CheckpointDamaged(trial, attempt, path, why):
             finder = f"trial {trial}, attempt {attempt}," if attempt else "ashwood verify"
@@ -62,21 +62,21 @@ def _describe_request(event: e.Event) -> str:
         case e.HparamsRejected(trial, _, why):
             return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
         case e.TrialWarned(trial, attempt, message):
-            return f"trial {trial} has a warning, attempt {attempt}: {_headline(message)}"
+            return f"trial {trial} warned, attempt {attempt}: {_headline(message)}"
         case e.TrialTrained(trial, attempt, seconds):
             return f"trial {trial} has trained for {format_duration(seconds)} more, attempt {attempt}"
         case e.TrialStopped(trial):
-            return f"trial {trial} stopped itself"
+            return f"trial {trial} was stopped by its training code"
         case e.PauseRequested(why, by):
             return f"pause requested: {why}" if why else f"pause requested{f' by {by}' if by else ''}"
         case e.TrialKillRequested(trial):
-            return f"trial {trial} is to be killed"
+            return f"kill of trial {trial} requested"
         case e.TrialStopRequested(trial):
-            return f"trial {trial} is to be stopped"
+            return f"stop of trial {trial} requested"
         case e.SettingsChanged(settings):
             return "settings changed: " + ", ".join(f"{name}={format_value(v)}" for name, v in settings.items())
         case e.TimeRanOut(seconds):
-            return f"time ran out after {seconds:.0f} s"
+            return f"time limit reached after {seconds:.0f} s"
     return _WITHOUT_DETAILS.get(type(event), type(event).__name__)
 
 
@@ -89,19 +89,19 @@ _WITHOUT_DETAILS: Mapping[type, str] = {
 
 
 def describe_decisions(decisions: Iterable[d.Decision], unit: Unit) -> str:
-    """All that was decided at once."""
+    """Return a short description of all decisions of an entry."""
     return "; ".join(describe_decision(decision, unit) for decision in decisions)
 
 
 def describe_decision(decision: d.Decision, unit: Unit) -> str:
-    """What was decided, and why."""
+    """Return a short description of a decision with its reason."""
     match decision:
         case d.CreateTrial(trial=trial, target=target, why=why):
             return f"create trial {trial} to {format_length(target, unit)} ({why})"
         case d.TrainTrial(trial, attempt, target, why):
             return f"train trial {trial} to {format_length(target, unit)}, attempt {attempt} ({why})"
         case d.ContinueTrial(trial, _, target, why):
-            return f"trial {trial} goes on to {format_length(target, unit)} ({why})"
+            return f"continue trial {trial} to {format_length(target, unit)} ({why})"
         case d.PauseTrial(trial, _, why):
             return f"pause trial {trial} ({why})"
         case d.SuspendTrial(trial):

@@ -10,12 +10,12 @@ from ashwood.search.space import Categorical, Const, Double, Hyperparameter, Int
 
 
 class Varied(NamedTuple):
-    """A hyperparameter that isn't constant.
+    """A hyperparameter that is not constant.
 
     Attributes:
-        name: as people write it, with dots for nesting.
-        path: where its values are.
-        kind: what can be drawn.
+        name: name with dots for nesting, such as ``optimizer.lr``.
+        path: keys that lead to its value in nested hyperparameters.
+        kind: type and range of its values.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Varied(NamedTuple):
     kind: Hyperparameter
 
     def value(self, hparams: Mapping[str, Any]) -> Any:
-        """Its value in a trial; None: it has none there."""
+        """Return its value in a trial, or None if the trial has none."""
         value: Any = hparams
         for name in self.path:
             if not isinstance(value, Mapping) or name not in value:
@@ -32,14 +32,14 @@ class Varied(NamedTuple):
         return value
 
     def number(self, hparams: Mapping[str, Any]) -> float | None:
-        """Its value in a trial as a number: of a categorical one, which of its values; None: it has none."""
+        """Return its value in a trial as a number, or None.  A categorical value becomes its index."""
         value = self.value(hparams)
         if isinstance(self.kind, Categorical):
             return next((float(place) for place, each in enumerate(self.kind.vals) if _same(each, value)), None)
         return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def position(self, number: float) -> float:
-        """Where a number lies between the bounds, in the hyperparameter's own scale: from 0 to 1."""
+        """Return the position of a number between the bounds on the hyperparameter's scale, from 0 to 1."""
         match self.kind:
             case Log(low, high, base):
                 place = (log(number) / log(base) - low) / (high - low) if number > 0 else 0.0
@@ -53,7 +53,7 @@ class Varied(NamedTuple):
 
 
 def varied(space: Space) -> Sequence[Varied]:
-    """Every hyperparameter that a search varies, in the order of the file."""
+    """Return the hyperparameters that a search varies, in the order of the experiment file."""
     return [Varied(".".join(path), path, leaf) for path, leaf in space.leaves() if not _is_constant(leaf)]
 
 
@@ -64,5 +64,5 @@ def _is_constant(leaf: Hyperparameter) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    # 1, 1.0 and True are equal, and three values of a hyperparameter.
+    # 1, 1.0 and True are equal in Python, but they are three different values of a hyperparameter.
     return type(one) is type(other) and bool(one == other)

@@ -1,4 +1,4 @@
-"""How the best metric became what it is: each improvement, or as many as a small line needs."""
+"""The improvements of the best metric: all of them, or those that a small line chart needs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 from ashwood.search.vocabulary import TrialId
 
 POINTS = 60
-"""As many as a small line needs."""
+"""Number of points that a small line chart needs."""
 
 
 class Improvement(NamedTuple):
-    """The best metric so far became better.
+    """A new best metric of an experiment.
 
     Attributes:
-        at: when that was known, in seconds since 1970.
-        trial: whose metric it is.
-        length: the total length at which the trial reported it.
-        metric: the new best.
-        trained: training of all trials together until then.
-        created: how many trials there were.
+        at: time of the improvement, in seconds since 1970.
+        trial: the trial that has this metric.
+        length: total length at which the trial has this metric.
+        metric: the new best metric.
+        trained: training length of all trials until then.
+        created: number of trials at that time.
         driven: seconds that drivers had run until then.
     """
 
@@ -34,7 +34,7 @@ class Improvement(NamedTuple):
 
 
 def thinned(improvements: Sequence[Improvement], most: int) -> list[Improvement]:
-    """The first, and the last of each stretch of time, of which there are so many that it are at most ``most``."""
+    """Return the first improvement and the last one of each of equally long stretches of time, at most ``most``."""
     if len(improvements) <= most:
         return list(improvements)
     first, last = improvements[0], improvements[-1]

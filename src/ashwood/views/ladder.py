@@ -1,4 +1,4 @@
-"""Brackets side by side, their rungs as steps, and who is where."""
+"""The brackets of a search and the trials at each rung."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from ashwood.search.vocabulary import BracketFinished, TrialId
 
 @dataclass(slots=True)
 class RungView:
-    """One step of a bracket.
+    """A rung of one bracket.
 
     Attributes:
         length: total training length.
-        arrived: how many trials were compared here.
-        promoted: of these, how many went on.
-        failed: how many failed, or stopped themselves, on their way here: they count as the worst.
-        training: who is on the way here.
-        waiting: who has arrived and may still go on.
+        arrived: number of trials that were compared at this rung.
+        promoted: number of these trials that were promoted.
+        failed: number of trials that failed or were stopped on their way to this rung, or were ended while they were
+            paused at it.  They count as the worst.
+        training: the trials that train towards this rung.
+        waiting: the trials that are paused at this rung and may be promoted.
     """
 
     length: int
@@ -54,10 +55,10 @@ class BracketView:
     """One bracket.
 
     Attributes:
-        number: which one, from 0; the most aggressive first.
-        planned: how many trials it creates, those that turned out invalid left out.
-        created: how many of them exist.
-        rungs: the shortest first.
+        number: its index; the bracket that stops trials earliest has index 0.
+        planned: number of trials that it creates, without invalid ones.
+        rungs: its rungs, the shortest first.
+        created: number of trials that it has created, without invalid ones.
     """
 
     number: int
@@ -67,32 +68,32 @@ class BracketView:
 
     @property
     def lengths(self) -> list[int]:
-        """The total length of every rung."""
+        """The total lengths of all rungs."""
         return [rung.length for rung in self.rungs]
 
 
 class Ladder:
-    """A fold over log entries: O(1) in the number of trials."""
+    """The brackets of a search, as a fold over log entries.  An entry takes O(1) time in the number of trials."""
 
     def __init__(self, settings: SearchSettings) -> None:
         self.brackets = [
             BracketView(number, bracket.trials, [RungView(length) for length in bracket.lengths])
             for number, bracket in enumerate(plan_search(settings).brackets)
         ]
-        # A point of a grid has no substitute.
+        # An invalid point of a grid is not replaced.
         self._is_grid = settings.method is Method.GRID
-        # Of each trial that is first compared further up: at which rung.
+        # The first rung of each trial that skips the lower ones.
         self._entries: dict[TrialId, int] = {}
-        # Of each trial that hasn't ended: its bracket, and the rung that it is on its way to or waits at.
+        # The bracket of each trial that has not ended, and the rung towards which it trains or at which it is paused.
         self._places: dict[TrialId, tuple[BracketView, int]] = {}
 
     def place(self, trial: TrialId) -> tuple[int, int] | None:
-        """The bracket of a trial and the rung that it trains towards or waits at; None: it has ended."""
+        """Return the bracket of a trial and the rung towards which it trains or at which it is paused, or None."""
         found = self._places.get(trial)
         return None if found is None else (found[0].number, found[1])
 
     def apply(self, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take the event and the decisions of an entry."""
+        """Apply the event and the decisions of an entry."""
         for decision in decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned):
@@ -108,7 +109,7 @@ class Ladder:
                     bracket, _ = self._places[trial]
                     self._climb(trial, bracket.lengths.index(target))
                 case SuspendTrial(trial) if isinstance(event, ValidationReported) and trial == event.trial:
-                    # Just promoted, but the experiment is pausing: its target will be told when it resumes.
+                    # The trial was promoted while the experiment pauses; its target is decided when it resumes.
                     self._climb(trial, bisect_right(self._places[trial][0].lengths, event.length))
                 case PauseTrial(trial):
                     bracket, at = self._places[trial]
@@ -137,7 +138,7 @@ class Ladder:
                 bracket = self.brackets[number]
                 at = bracket.lengths.index(target)
                 self._send(trial, bracket, at)
-                # One whose experiment had ended while it trained did not count as failed.
+                # A trial that still had a job when the experiment ended did not count as failed.
                 bracket.rungs[at].failed -= state is TrialState.PAUSED
 
     def _send(self, trial: TrialId, bracket: BracketView, to: int) -> None:
@@ -145,7 +146,7 @@ class Ladder:
         bracket.rungs[to].training.add(trial)
 
     def _climb(self, trial: TrialId, to: int) -> None:
-        """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
+        """Promote a trial from its current rung to a higher one, through all rungs in between."""
         bracket, at = self._places[trial]
         if to == at:
             return
@@ -158,7 +159,7 @@ class Ladder:
         self._send(trial, bracket, to)
 
     def _drop(self, trial: TrialId, event: Event) -> None:
-        """A trial stops where it reported; it counts in every rung that it had trained past."""
+        """Stop a trial at the length of its report.  It counts in all rungs up to this length."""
         bracket, at = self._places[trial]
         self._leave(trial)
         passed = bisect_right(bracket.lengths, event.length) if isinstance(event, ValidationReported) else at + 1

@@ -1,4 +1,4 @@
-"""What training takes, as a log tells it: the pace of trials, and what it costs to start, resume and save them."""
+"""Measures the pace of trials, and the time to start, restore and save them, from the log."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ from ashwood.simulation.costs import Costs
 from ashwood.views.simulation import Conditions
 
 _KEPT = 1_000
-"""Of the latest so many trials and attempts: enough for any mean, and a driver's memory stays small."""
+"""Number of the latest trials and attempts that are kept: enough for a mean, and a driver needs little memory."""
 
 _FEWEST_PACES = 3
 _ENDS = CheckpointSaved | LastWord
 UNKNOWN_SPREAD = 1.5
-"""What is assumed of how paces differ while too few are known."""
+"""Assumed spread of paces while too few are known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What training takes, in seconds.
+    """Measured times of training, in seconds.
 
     Attributes:
-        trials: how many trials it is known from.
-        unit_seconds: one unit of length, on average over trials.
-        unit_error: by what factor that may be off, more or less.
-        spread: two thirds of the trials take between 1/spread and spread times as long as the median; None: too few.
-        launch: from the start of the driver until a worker trains, on average over workers.
-        start: from the moment that a trial gets a worker until its first step begins.
-        restore: in addition, where it goes on from a checkpoint.
-        save: from the moment that a trial is to let go with its checkpoint saved, until its worker is free.
+        trials: number of trials that were measured.
+        unit_seconds: time for one unit of length, as a mean over trials.
+        unit_error: factor by which this mean can be wrong, up or down (one standard error).
+        spread: factor by which two thirds of the trials differ from the median at most, or None for too few trials.
+        launch: time from the start of the driver until a worker trains, as a mean over workers.
+        start: time from the moment when a trial gets a worker until its first step begins.
+        restore: additional time if the trial resumes from a checkpoint.
+        save: time from the decision that a trial releases its worker until the worker is free with a checkpoint saved.
     """
 
     trials: int
@@ -66,7 +66,7 @@ class Measured:
     save: float
 
     def conditions(self, workers: int | None) -> Conditions:
-        """That further trials will train under, on so many workers."""
+        """Return the conditions under which further trials will train, with a number of workers or None if unknown."""
         return Conditions(
             workers=workers,
             unit_seconds=self.unit_seconds,
@@ -80,16 +80,20 @@ class Measured:
 
 @dataclass(slots=True)
 class _Live:
-    """A process at work: what is known of it.
+    """A running attempt.
 
     Attributes:
-        delay: seconds that it took to start after it could have.
-        fresh: it has reported nothing yet.
-        at: when it was at ``length``.
-        trained: length that it trained between reports: nothing but training.
-        seconds: what that took.
-        leaves_since: when it was told to let go.
-        saved: it has saved since then.
+        attempt: its number.
+        slot: its slot.
+        delay: seconds from the moment when it could have started until it did.
+        length: total length of its latest report, or from which it started.
+        at: time of its latest report, or of its start.
+        restored: whether it started from a checkpoint.
+        fresh: whether it has reported nothing yet.
+        trained: length that it trained between its reports, so without its start.
+        seconds: time that this training took.
+        leaves_since: time of the decision that it releases its worker, or None.
+        saved: whether it has saved since then.
     """
 
     attempt: int
@@ -106,7 +110,7 @@ class _Live:
 
 
 class _Stretch(NamedTuple):
-    """The first stretch of training of a process, the way to its first step included."""
+    """The training of an attempt up to its first report, including its start."""
 
     trial: TrialId
     length: int
@@ -115,22 +119,22 @@ class _Stretch(NamedTuple):
 
 
 class _Pace(NamedTuple):
-    """Training of a trial between reports."""
+    """Training of a trial between reports: its length and its seconds."""
 
     length: int
     seconds: float
 
 
 class Measuring:
-    """A fold over log entries, O(1) each."""
+    """Measures times of training, as a fold over log entries that takes O(1) time for each."""
 
     def __init__(self) -> None:
         self._live: dict[TrialId, _Live] = {}
         self._assigned: dict[TrialId, float] = {}
-        # When each slot was free for the next trial; those that haven't had one yet are left out.
+        # When each slot became free for the next trial.  Slots that have not had a trial yet are left out.
         self._free: dict[int, float] = {}
         self._driver_started = 0.0
-        # Of the present driver's workers, each from the start of the driver until it trained.
+        # Seconds from the start of the current driver until each worker trained.
         self._launches: list[float] = []
         self._firsts: deque[_Stretch] = deque(maxlen=_KEPT)
         self._paces: dict[TrialId, _Pace] = {}
@@ -138,8 +142,8 @@ class Measuring:
         self._leaves: deque[float] = deque(maxlen=_KEPT)
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
-        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+        """Apply an entry of the log."""
+        if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             live = self._live.get(event.trial)
             if live is not None and live.attempt == event.attempt and event.length > live.length:
                 self._report(at, event, live)
@@ -155,21 +159,21 @@ class Measuring:
         for decision in decisions:
             match decision:
                 case TrainTrial(why=Retried()):
-                    pass  # it may have to wait before it is tried again
+                    pass  # A restart can be delayed, which must not count as start-up time.
                 case CreateTrial(trial) | TrainTrial(trial):
                     self._assigned[trial] = at
                 case PauseTrial(trial) | CompleteTrial(trial) | StopTrial(trial) if trial in self._live:
                     self._live[trial].leaves_since = at
-                case SuspendTrial(trial) if trial in self._live:  # in the middle of a step
+                case SuspendTrial(trial) if trial in self._live:  # The rest of its step is not measured.
                     self._keep(trial, self._live.pop(trial))
 
     def result(self) -> Measured | None:
-        """What was measured so far; None: nothing."""
+        """Return what was measured so far, or None if nothing was."""
         start, restore = self._starts()
         paces = list(self._all_paces(start, restore).values())
         if not paces:
             return None
-        # A trial that trained for no time at all was too short to measure.
+        # A pace of 0 means that the training was too short to measure.
         logs = [log(pace) for pace in paces if pace > 0]
         spread = exp(stdev(logs)) if len(logs) >= _FEWEST_PACES else None
         return Measured(
@@ -178,14 +182,14 @@ class Measuring:
             unit_error=_error(len(paces), spread or UNKNOWN_SPREAD),
             spread=spread,
             launch=_mean(self._launches),
-            # A trial that ends without a checkpoint holds its worker for a moment too.
+            # A trial that ends without a checkpoint also keeps its worker for a moment.
             start=start + _mean(self._leaves),
             restore=restore,
             save=_mean(self._saves),
         )
 
     def paces(self) -> Mapping[TrialId, float]:
-        """Seconds a unit of length, of each trial that was measured."""
+        """Return the seconds per unit of length of each measured trial."""
         return self._all_paces(*self._starts())
 
     # -- entries ------------------------------------------------------------------------------
@@ -195,7 +199,7 @@ class Measuring:
         if event.slot in self._free:
             delay = at - max(assigned, self._free[event.slot])
         else:
-            delay = 0.0  # a worker's own start, which comes but once
+            delay = 0.0  # The time includes the start of the worker, which happens only once.
             self._launches.append(at - max(assigned, self._driver_started))
         self._live[event.trial] = _Live(
             event.attempt, event.slot, max(0.0, delay), event.length, at, restored=event.length > 0
@@ -222,17 +226,18 @@ class Measuring:
             (self._saves if live.saved else self._leaves).append(at - live.leaves_since)
 
     def _keep(self, trial: TrialId, live: _Live) -> None:
-        """Keep what a process that is gone has trained."""
+        """Add the training of an ended attempt to the pace of its trial."""
         if live.trained:
             before = self._paces.pop(trial, _Pace(0, 0.0))
-            self._paces[trial] = _Pace(before.length + live.trained, before.seconds + live.seconds)  # the latest last
+            self._paces[trial] = _Pace(before.length + live.trained, before.seconds + live.seconds)
+            # The latest trial was inserted last, so the first one is the oldest.
             if len(self._paces) > _KEPT:
                 del self._paces[next(iter(self._paces))]
 
-    # -- what it comes to -----------------------------------------------------------------------
+    # -- results --------------------------------------------------------------------------------
 
     def _starts(self) -> tuple[float, float]:
-        """Seconds until the first step, and what a checkpoint adds."""
+        """Return the seconds until the first step, and the additional seconds if a checkpoint is restored."""
         fresh = [each for each in self._firsts if not each.restored]
         restored = [each for each in self._firsts if each.restored]
         start = self._beyond_training(fresh)
@@ -241,7 +246,7 @@ class Measuring:
         return start, max(0.0, self._beyond_training(restored) - start)
 
     def _beyond_training(self, stretches: Sequence[_Stretch]) -> float:
-        """Seconds that first stretches took beyond their training, on average."""
+        """Return the mean seconds that first stretches took in addition to their training."""
         paces = self._pure_paces()
         known = [
             each.seconds - each.length * pace.seconds / pace.length
@@ -251,7 +256,7 @@ class Measuring:
         return max(0.0, fmean(known) if known else _intercept(stretches))
 
     def _all_paces(self, start: float, restore: float) -> dict[TrialId, float]:
-        """Seconds a unit of length, of each trial."""
+        """Return the seconds per unit of length of each trial."""
         pure = self._pure_paces()
         totals = dict(pure)
         for trial, length, seconds, restored in self._firsts:
@@ -262,7 +267,7 @@ class Measuring:
         return {trial: pace.seconds / pace.length for trial, pace in totals.items()}
 
     def _pure_paces(self) -> dict[TrialId, _Pace]:
-        """Training between reports, by trial."""
+        """Return the training between reports of each trial."""
         paces = dict(self._paces)
         for trial, live in self._live.items():
             if live.trained:
@@ -272,7 +277,7 @@ class Measuring:
 
 
 def _intercept(stretches: Sequence[_Stretch]) -> float:
-    """What stretches of no length would take: by least squares of the relative error; 0 where all have one length."""
+    """Return the seconds of a stretch of length 0 by least squares of relative errors; 0 if all lengths are equal."""
     shares = [1 / each.length for each in stretches]
     if len(set(shares)) < 2:
         return 0.0
@@ -287,10 +292,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _error(trials: int, spread: float) -> float:
-    """By what factor a mean over so many trials may be off.
+    """Return the factor by which a mean over trials can be wrong, from their number and spread.
 
-    Of few trials the spread itself is uncertain, so the error is larger than it seems, as
-    Student's distribution is wider than the normal one.
+    With few trials the spread itself is uncertain, so the factor is larger, as Student's
+    distribution is wider than the normal one.
     """
     few = trials / (trials - 1) if trials > 1 else 2.0
     return exp(log(spread) * few / sqrt(trials))

@@ -1,4 +1,4 @@
-"""The machines of a cluster: how many slots each has, and who trains there."""
+"""The machines of a cluster, their slots and their trials."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Node(NamedTuple):
     """One machine.
 
     Attributes:
-        name: as the backend names it.
-        slots: how many trials can train on it at once; 0: it is leaving.
-        trials: those that processes work on there.
+        name: name of the machine in the backend.
+        slots: number of trials that can train on it at once, or 0 if it is leaving.
+        trials: trials that train on it now.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Node(NamedTuple):
 
 
 def nodes_of(spending: Spending) -> list[Node]:
-    """The machines that there are now, and those where somebody still works; none where trials run on one machine."""
+    """Return the present machines and those with running trials, or an empty list if there is only one machine."""
     trials: dict[str, list[TrialId]] = {name: [] for name in spending.nodes}
     for trial in sorted(spending.live):
         if name := spending.live[trial].node:

@@ -1,4 +1,4 @@
-"""Lists of numbers that trials have, packed: 100,000 short lists fit into memory, and into a file at once."""
+"""Compact lists of numbers for many trials, so that 100,000 short lists need little memory and are saved fast."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from ashwood.search.vocabulary import TrialId
 
 
 class Numbers:
-    """A rising list of numbers for each trial, in two columns for all of them."""
+    """A rising list of numbers for each trial; all lists share common arrays."""
 
     def __init__(self) -> None:
         self._numbers = array("q")
-        # Of each number the index of the one before it of the same trial, or -1, and the index of each trial's last.
+        # Index of the number before each number in the list of its trial, or -1; and index of each trial's last number.
         self._earlier = array("q")
         self._last = array("q")
 

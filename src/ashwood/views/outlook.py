@@ -1,4 +1,4 @@
-"""What a search takes on given workers: time, money and disk, beside what others would take."""
+"""Forecast of the time, cost and disk space of a search on given workers, and of alternative searches."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ashwood.simulation.play import Course
 from ashwood.views.simulation import Conditions, affordable, simulate
 
 _HOUR = 3600.0
-# For ranges from 10 to 90 %.
+# One in ten simulations is below a range from 10 to 90 %, and one above.
 _STEP = 10
 _SIMULATED_TRIALS = 5_000
 _MOST_TRIALS = 5_000
 
 
 class Range(NamedTuple):
-    """What a quantity will be.
+    """The forecast range of a quantity.
 
     Attributes:
-        low: 10 % of the simulated searches had less.
-        middle: the median of the simulated searches.
-        high: 10 % of the simulated searches had more.
+        low: 10 % of the simulated searches were below it.
+        middle: median of the simulated searches.
+        high: 10 % of the simulated searches were above it.
     """
 
     low: float
@@ -38,12 +38,12 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """What workers and checkpoints cost.
+    """The costs of workers and checkpoints.
 
     Attributes:
-        worker_hour: money for a worker and an hour, at work or idle; None: unknown.
-        checkpoint_bytes: the size of a checkpoint; None: unknown.
-        policy: which checkpoints are kept; None: all.
+        worker_hour: price of one worker for one hour, busy or idle, or None if unknown.
+        checkpoint_bytes: size of a checkpoint in bytes, or None if unknown.
+        policy: which checkpoints are kept, or None to keep all.
     """
 
     worker_hour: float | None = None
@@ -53,23 +53,22 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a search takes on given workers, failures aside.
+    """The forecast for a search on given workers, if no trial fails.
 
     Attributes:
-        settings: of the search.
-        simulations: how many searches were simulated.
-        trials: how many trials it creates.
-        full_length: how many of them train to max_length.
-        seconds: from its start until its last worker is free.
-        worker_hours: of all workers until the end, idle or not: what a rented worker costs.
-        cost: of them; None: unknown.
-        utilisation: the share of them in which a worker was at work on a trial.
-        tail_seconds: how long before the end workers begin to idle for good.
-        first_end_seconds: when the first trial has trained to max_length.
-        paused: the most trials that wait at once, each with its checkpoint.
-        checkpoints: the most checkpoints that are kept at once, those of trials that have ended included; None: not
-            counted.
-        disk_bytes: what they take; None: unknown.
+        settings: settings of the search.
+        simulations: number of simulated searches.
+        trials: number of trials that it creates.
+        full_length: number of trials that train to max_length.
+        seconds: time from its start until its last worker is free.
+        worker_hours: hours of all workers until the end, busy or idle.
+        cost: price of the worker hours, or None if unknown.
+        utilisation: share of the worker hours in which a worker trains a trial.
+        tail_seconds: time at the end of the search in which some workers are idle.
+        first_end_seconds: time from the start until the first trial has trained to max_length.
+        paused: largest number of trials that are paused at the same time, each with a checkpoint.
+        checkpoints: largest number of checkpoints that are kept at the same time, or None if not counted.
+        disk_bytes: size of these checkpoints, or None if unknown.
     """
 
     settings: SearchSettings
@@ -94,21 +93,21 @@ def look_ahead(
     courses: Sequence[Course],
     checkpoints: Sequence[int] = (),
 ) -> Outlook:
-    """What a search takes.
+    """Return the forecast for a search from simulations.
 
     Args:
-        settings: of the search.
-        conditions: that it was simulated under; they tell the number of workers.
-        prices: of workers and checkpoints.
-        courses: how simulated searches went.
-        checkpoints: of some of them, how many checkpoints were kept at once at most.
+        settings: settings of the search.
+        conditions: conditions of the simulations, with a number of workers.
+        prices: costs of workers and checkpoints.
+        courses: results of the simulations.
+        checkpoints: largest numbers of checkpoints that were kept at once in some simulations.
 
     Raises:
         ValueError: the number of workers is unknown.
     """
     workers = conditions.workers
     if workers is None:
-        raise ValueError("what a search takes depends on the number of workers")
+        raise ValueError("a forecast needs the number of workers")
 
     def range_of(quantity: Callable[[Course], float]) -> Range:
         return _range([quantity(course) for course in courses])
@@ -135,7 +134,7 @@ def look_ahead(
 
 
 def look_beside(settings: SearchSettings, conditions: Conditions, prices: Prices) -> Iterator[Outlook]:
-    """The same for what one might do instead, from fewer simulations each."""
+    """Yield forecasts for the alternatives to a search, each from fewer simulations."""
     for other in alternatives(settings):
         count = _count(other)
         courses = [simulate(other, number=number, conditions=conditions) for number in range(count)]
@@ -145,23 +144,23 @@ def look_beside(settings: SearchSettings, conditions: Conditions, prices: Prices
 def simulate_checkpoints(
     settings: SearchSettings, conditions: Conditions, policy: CheckpointPolicy | None
 ) -> list[int]:
-    """How many checkpoints are kept at once at most, of a few simulated searches."""
-    shelves = [_Shelf(policy) for _ in range(_count(settings))]
-    for number, shelf in enumerate(shelves):
-        simulate(settings, number=number, conditions=conditions, witness=shelf)
-    return [shelf.most for shelf in shelves]
+    """Return the largest number of checkpoints that are kept at once, for each of a few simulated searches."""
+    counters = [_CheckpointCounter(policy) for _ in range(_count(settings))]
+    for number, counter in enumerate(counters):
+        simulate(settings, number=number, conditions=conditions, witness=counter)
+    return [counter.most for counter in counters]
 
 
 def _count(settings: SearchSettings) -> int:
-    """How many searches to simulate for a row of a comparison: of large ones too few for a range."""
+    """Return the number of simulations for an alternative; it is 1 for a large search, which gives no range."""
     trials = settings.max_trials
     return 1 if trials > _MOST_TRIALS else affordable(trials, step=_STEP, budget=_SIMULATED_TRIALS)
 
 
 def alternatives(settings: SearchSettings) -> Iterator[SearchSettings]:
-    """What one might do instead with as many trials: other modes, synchronous halving, no early stopping at all."""
+    """Yield other searches with as many trials: other modes, synchronous halving, and no early stopping."""
     if settings.method in (Method.GRID, Method.SINGLE):
-        return  # they fix their trials
+        return  # Their trials are fixed, so no other search has the same ones.
     seen = [(settings.sampler, plan_search(settings).brackets)]
     for mode in Mode:
         other = in_mode(settings, mode)
@@ -175,7 +174,10 @@ def alternatives(settings: SearchSettings) -> Iterator[SearchSettings]:
 
 
 def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
-    """The same search as adaptive ASHA in a mode, with that mode's defaults where the settings have those of theirs."""
+    """Return the same search as adaptive ASHA in another mode.
+
+    Settings that are the defaults of the old mode become the defaults of the new one.
+    """
     auto = settings.method is Method.ADAPTIVE_ASHA and settings.mode is Mode.AUTO and not settings.bracket_rungs
     before, after = (AUTO if each else DOCUMENTED for each in (auto, mode is Mode.AUTO))
     rungs = settings.num_rungs or settings.max_rungs
@@ -192,7 +194,7 @@ def in_mode(settings: SearchSettings, mode: Mode) -> SearchSettings:
 
 
 class Defaults(NamedTuple):
-    """What a mode takes where the user says nothing."""
+    """Default settings of a mode."""
 
     divisor: Fraction
     max_rungs: int
@@ -204,15 +206,15 @@ AUTO = Defaults(AUTO_DIVISOR, AUTO_MAX_RUNGS, Sampler.DENSITY)
 
 
 def full_trainings(settings: SearchSettings, conditions: Conditions, seconds: float) -> int:
-    """How many trials the workers train to the end in so many seconds if none is stopped early: random search."""
+    """Return how many trials train to max_length within some seconds if none is stopped early, as in random search."""
     costs, workers = conditions.costs, conditions.workers or 1
     at_once = min(workers, plan_search(settings).max_concurrent_trials or workers)
     each = costs.start + conditions.unit_seconds * settings.max_length + costs.save
     return at_once * int(max(0.0, seconds - conditions.launch) / each) if each else 0
 
 
-class _Shelf:
-    """Counts the checkpoints that a policy keeps, on the assumption that a longer training has the better one."""
+class _CheckpointCounter:
+    """Counts the checkpoints that a policy keeps, as if a longer training always had a better metric."""
 
     def __init__(self, policy: CheckpointPolicy | None) -> None:
         self._ended: set[TrialId] = set()
@@ -221,14 +223,14 @@ class _Shelf:
         self.most = 0
 
     def saved(self, trial: TrialId, length: int) -> None:
-        """A trial has saved a checkpoint at a total length."""
+        """Count a checkpoint that a trial has saved at a total length."""
         self._now += 1
-        # What it makes superfluous is deleted once it is safe.
+        # Older checkpoints are deleted only after the new one is saved, so all of them exist for a moment.
         self.most = max(self.most, self._now)
         self._now -= len(self._kept.add(Checkpoint(trial, str(length), length, float(-length))))
 
     def ended(self, trial: TrialId) -> None:
-        """A trial will never train again."""
+        """Note that a trial will not train again."""
         self._ended.add(trial)
         self._now -= len(self._kept.ended(trial))
 

@@ -1,4 +1,4 @@
-"""Views as JSON-able data."""
+"""Converts views to JSON-able data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and named tuples as mappings, tuples as lists, fractions as numbers."""
+    """Return a value with dataclasses and named tuples as dictionaries, tuples as lists and fractions as numbers."""
     if hasattr(value, "__dataclass_fields__"):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     if hasattr(value, "_asdict"):

@@ -1,6 +1,6 @@
-"""A search that fits a budget: how many trials, in which mode, with which rungs.
+"""Finds a search that fits a budget: its number of trials, its mode and its rungs.
 
-A search fits if nine in ten simulated searches are done in time.
+A search fits if nine of ten simulated searches end in time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ashwood.views.outlook import Outlook, Prices, in_mode, look_ahead
 from ashwood.views.simulation import Conditions, affordable, simulate
 
 MOST_TRIALS = 10_000
-"""No more trials are proposed."""
+"""Largest number of trials that is proposed."""
 
 _HOUR = 3600.0
-# For a range from 10 to 90 %.
+# One in ten simulations is below a range from 10 to 90 %, and one above.
 _STEP = 10
 _ROUGH = 4_000
 _CLOSER = 12_000
@@ -28,32 +28,32 @@ _MOST_GUESSES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a search may take; None: no bound.
+    """The limits of a search; None means no limit.
 
     Attributes:
-        seconds: on the clock.
-        worker_hours: of all workers, at work or idle.
+        seconds: largest time from start to end.
+        worker_hours: largest number of hours of all workers, busy or idle.
     """
 
     seconds: float | None = None
     worker_hours: float | None = None
 
     def most_seconds(self, workers: int) -> float:
-        """How long so many workers may be kept.
+        """Return the largest time of a search on a number of workers, in seconds.
 
         Raises:
-            ValueError: there is no bound at all.
+            ValueError: there is no limit.
         """
         bounds = [self.seconds, None if self.worker_hours is None else self.worker_hours * _HOUR / workers]
         return min(bound for bound in bounds if bound is not None)
 
 
 class TooTight(Exception):
-    """No search fits: not even a single trial is trained to the end in time.
+    """No search fits: not even a single trial can train to the end in time.
 
     Attributes:
-        seconds: the least that it takes in nine cases of ten.
-        most_length: the longest length that would fit; 0: none.
+        seconds: time that a single trial needs, at most, in nine of ten simulations.
+        most_length: largest max_length that would fit, or 0 if none would.
     """
 
     def __init__(self, seconds: float, most_length: int) -> None:
@@ -64,12 +64,12 @@ class TooTight(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A proposal, and what else would fit.
+    """A proposed search, and other searches that fit.
 
     Attributes:
-        proposal: what is proposed.
+        proposal: the proposed search.
         alternatives: other modes and random search, each with as many trials as fit.
-        most_seconds: how long each may take.
+        most_seconds: largest time of each search in seconds.
     """
 
     proposal: Outlook
@@ -78,28 +78,28 @@ class Plan:
 
     @property
     def rungs(self) -> tuple[tuple[int, ...], ...]:
-        """The proposal's rungs, by bracket."""
+        """The lengths of the rungs of each bracket of the proposal."""
         return tuple(bracket.lengths for bracket in plan_search(self.proposal.settings).brackets)
 
 
 def make_plan(
     search: SearchSettings, conditions: Conditions, budget: Budget, prices: Prices, *, mode: Mode | None = None
 ) -> Plan:
-    """Fit a search into a budget.
+    """Return a search that fits a budget, with as many trials as possible.
 
     Args:
-        search: its max_length and divisor, and how its trials stop; the number of trials is found.
-        conditions: how trials will train, and on how many workers.
-        budget: what it may take.
-        prices: of workers and checkpoints.
-        mode: which to propose; None: standard, or aggressive where few trials fit.
+        search: settings of the search; its number of trials is ignored.
+        conditions: conditions of training, with a number of workers.
+        budget: limits of the search.
+        prices: costs of workers and checkpoints.
+        mode: mode to propose, or None for standard mode, or aggressive mode if few trials fit.
 
     Raises:
-        TooTight: nothing fits.
-        ValueError: there is no bound, or no number of workers.
+        TooTight: no search fits.
+        ValueError: there is no limit, or the number of workers is unknown.
     """
     if conditions.workers is None:
-        raise ValueError("how much fits depends on the number of workers")
+        raise ValueError("a plan needs the number of workers")
     most_seconds = budget.most_seconds(conditions.workers)
     fittings = [_Fitting(form, conditions, prices, most_seconds) for form in _forms(search, conditions.workers)]
     found = [fitting.rough() for fitting in fittings]
@@ -117,8 +117,8 @@ def make_plan(
 
 
 def _forms(search: SearchSettings, workers: int) -> Iterator[SearchSettings]:
-    """Adaptive ASHA in each mode, and random search."""
-    # The documented bound would keep workers idle.
+    """Yield the searches to compare: adaptive ASHA in each mode, and random search."""
+    # A limit below the number of workers would keep some of them idle.
     most = search.max_concurrent_trials
     base = replace(search, max_concurrent_trials=max(most, workers) if most else 0)
     for mode in Mode:
@@ -127,13 +127,13 @@ def _forms(search: SearchSettings, workers: int) -> Iterator[SearchSettings]:
 
 
 def is_ample(search: SearchSettings) -> bool:
-    """Whether so many trials start in the bracket of the most rungs that two of them deserve the last one."""
+    """Return whether at least two trials of the bracket with the most rungs can be promoted to the last one."""
     first = plan_search(search).brackets[0]
     return first.trials >= 2 * search.divisor ** (len(first.lengths) - 1)
 
 
 class _Fitting:
-    """Finds how many trials a form of search can have."""
+    """Finds the number of trials with which a search fits."""
 
     def __init__(self, form: SearchSettings, conditions: Conditions, prices: Prices, most_seconds: float) -> None:
         self._form = form
@@ -144,7 +144,7 @@ class _Fitting:
         self._at_once = min(workers, form.max_concurrent_trials or workers)
 
     def rough(self) -> Outlook:
-        """Of the search with about as many trials as fit, from few simulations."""
+        """Return the forecast for the search with about as many trials as fit, from few simulations."""
         least = self._look(1, _ROUGH)
         if least.seconds.high > self._most_seconds:
             raise TooTight(least.seconds.high, self._most_length(least.seconds.high))
@@ -165,7 +165,7 @@ class _Fitting:
         return fits
 
     def closer(self, found: Outlook) -> Outlook:
-        """Of the same search with more or fewer trials, should that be what fits at a closer look."""
+        """Return the forecast from more simulations, with a corrected number of trials."""
         seen = self._look(found.trials, _CLOSER)
         more = self._guess(seen)
         for trials in (more, _nice((seen.trials + more) // 2)):
@@ -178,17 +178,17 @@ class _Fitting:
         return seen
 
     def _guess(self, seen: Outlook) -> int:
-        """How many trials fit, from how far another number is off."""
+        """Return a better guess of the number of trials that fit, from the forecast for another number."""
         more = (self._most_seconds - seen.seconds.high) / self._pace(seen)
         return max(1, min(MOST_TRIALS, _nice(int(seen.trials + more))))
 
     def _pace(self, seen: Outlook) -> float:
-        """Seconds that one more trial takes while all workers are busy."""
+        """Return the additional seconds for one more trial while all workers are busy."""
         busy = seen.utilisation.middle * seen.worker_hours.middle * _HOUR
         return max(busy / seen.trials / self._at_once, 1e-9)
 
     def _most_length(self, least: float) -> int:
-        """About how long a single trial could train at most."""
+        """Return an estimate of the largest length that a single trial could train in time."""
         besides = self._conditions.launch + self._conditions.costs.start + self._conditions.costs.save
         share = (self._most_seconds - besides) / max(least - besides, 1e-9)
         return max(0, int(self._form.max_length * share))
@@ -201,6 +201,6 @@ class _Fitting:
 
 
 def _nice(number: int) -> int:
-    """Rounded down to two digits: nobody asks for 1,237 trials."""
+    """Round a number down to two significant digits, because a proposal of 1,237 trials looks more exact than it is."""
     step: int = 10 ** max(0, len(str(number)) - 2)
     return number // step * step

@@ -1,8 +1,8 @@
-"""What a search will do, before anything runs: the heart of ``ashwood preview-search``.
+"""Preview of a search before it runs, for ``ashwood preview-search``.
 
-Of methods whose numbers are fixed they are exact.  ASHA promotes early arrivals while a
-rung is small, so there a preview states the guaranteed minimum, and the middle and the
-5-95 % range of many simulated searches.
+The numbers are exact for methods whose numbers are fixed.  ASHA promotes early arrivals while
+a rung is small, so its preview has the guaranteed minimum, and the median and the 5-95 % range
+of many simulated searches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ashwood.views.outlook import Outlook, Prices, full_trainings, look_ahead, l
 from ashwood.views.plain import plain
 from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, simulate
 
-# For ranges from 5 to 95 %.
+# One in twenty simulations is below a range from 5 to 95 %, and one above.
 _STEP = 20
 _SIMULATED_TRIALS = 20_000
 _MOST_TRIALS = 30_000
@@ -27,13 +27,13 @@ _MOST_TRIALS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a quantity will be.
+    """The estimate of a quantity.
 
     Attributes:
-        least: guaranteed as long as no trial fails; None: nothing above 0 is.
-        low: 5 % of the simulated searches had less.
-        middle: the median of the simulated searches.
-        high: 5 % of the simulated searches had more.
+        least: guaranteed minimum if no trial fails, or None if there is none above 0.
+        low: 5 % of the simulated searches were below it.
+        middle: median of the simulated searches.
+        high: 5 % of the simulated searches were above it.
     """
 
     least: float | None
@@ -43,18 +43,18 @@ class Estimate:
 
     @property
     def exact(self) -> bool:
-        """Whether it can only be this one value."""
+        """Whether only one value is possible."""
         return self.least == self.low == self.high
 
 
 @dataclass(frozen=True, slots=True)
 class LengthPreview:
-    """One row of the table: a length at which trials are compared, in any bracket.
+    """A length at which trials of any bracket are compared: one row of the preview table.
 
     Attributes:
         length: total training length.
-        reach: how many trials train to this length or further.
-        end: how many trials never train further than this length.
+        reach: number of trials that train to at least this length.
+        end: number of trials that train to this length and no further.
     """
 
     length: int
@@ -64,14 +64,14 @@ class LengthPreview:
 
 @dataclass(frozen=True, slots=True)
 class BracketPreview:
-    """One bracket.
+    """The preview of one bracket.
 
     Attributes:
-        number: which one, from 0; the most aggressive first.
-        lengths: its rungs' total lengths, rising.
-        trials: how many trials it creates.
-        share: how many trials at once it is entitled to, relative to the other brackets.
-        reach: of each rung, how many trials get there.
+        number: its index; the bracket that stops trials earliest has index 0.
+        lengths: rising total lengths of its rungs.
+        trials: number of trials that it creates.
+        share: its share of the trials that train at once, relative to the shares of the other brackets.
+        reach: number of trials that reach each rung.
     """
 
     number: int
@@ -83,23 +83,24 @@ class BracketPreview:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a search will do, errors and invalid hyperparameters aside.
+    """The preview of a search, if no trial fails or has invalid hyperparameters.
 
     Attributes:
-        settings: as they were understood, with all defaults.
-        exact: every number is certain; otherwise they are estimates.
-        simulations: how many searches were simulated; 0: all numbers are computed.
-        workers: how many trials train at once at most; None: simulated with all sorts of numbers.
-        max_concurrent_trials: raised to the number of brackets where it was less; 0: no bound.
-        dropped: the numbers of rungs of brackets that max_trials is too small for.
-        brackets: side by side, the most aggressive first.
-        lengths: over all brackets, the shortest length first; the last is max_length.
-        total_trials: how many trials are created.
-        total_length: training of all trials together.
-        share: of the training that all trials to the end would take.
-        outlook: what it takes; None: it is unknown what a unit of training takes.
-        beside: the same for other searches with as many trials.
-        full_trainings: how many trials training all to the end, one after the other, manages in the same time.
+        settings: settings of the search with all defaults.
+        exact: whether all numbers are certain; otherwise they are estimates.
+        simulations: number of simulated searches, or 0 if all numbers are computed.
+        workers: number of workers, or None if the simulations have different numbers of workers.
+        max_concurrent_trials: largest number of trials that train at once, at least one for each bracket; 0 for no
+            limit.
+        dropped: numbers of rungs of brackets that were left out because max_trials is too small for them.
+        brackets: previews of the brackets; the one that stops trials earliest comes first.
+        lengths: the lengths of all brackets, the shortest first; the last one is max_length.
+        total_trials: number of trials that are created.
+        total_length: training length of all trials.
+        share: total_length divided by the length for training all trials to the end.
+        outlook: forecast of time and cost, or None if the time for one unit of length is unknown.
+        beside: forecasts for other searches with as many trials.
+        full_trainings: number of trials that could train to the end in the same time if none was stopped early.
     """
 
     settings: SearchSettings
@@ -119,11 +120,11 @@ class Preview:
 
     @property
     def full_length(self) -> Estimate:
-        """How many trials reach max_length."""
+        """The number of trials that reach max_length."""
         return self.lengths[-1].reach
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON-able data."""
+        """Return the preview as JSON-able data."""
         data: dict[str, Any] = plain(self)
         data["full_length"] = plain(self.full_length)
         return data
@@ -137,15 +138,15 @@ def preview(
     simulations: int | None = None,
     compare: bool = True,
 ) -> Preview:
-    """What a search will do: the same answer every time.
+    """Return the preview of a search, which is always the same for the same arguments.
 
     Args:
-        settings: of the search.
-        conditions: how trials will train, as far as is known; ranges allow for what isn't.
-        prices: of workers and checkpoints, for an outlook on what it takes; None: none is wanted.  With prices,
-            ``conditions`` tells the number of workers and what a unit of training takes.
-        simulations: how many searches to simulate; None: as many as a moment allows.
-        compare: with an outlook, whether others are to be seen beside it.
+        settings: settings of the search.
+        conditions: known conditions of training; unknown ones make the ranges wider.
+        prices: costs of workers and checkpoints for a forecast of time and cost, or None for no forecast.  With prices,
+            ``conditions`` must have the number of workers and the time for one unit of length.
+        simulations: number of searches to simulate, or None for a number that takes a second or two.
+        compare: whether to add forecasts for other searches to the forecast.
     """
     plan = plan_search(settings)
     least = guaranteed_arrivals(settings, plan)
@@ -168,7 +169,7 @@ def preview(
 
 
 def _count(settings: SearchSettings) -> int:
-    """Return how many searches to simulate; of a very large search one, because its ranges are narrow."""
+    """Return the number of simulations; it is 1 for a very large search, because its ranges are narrow."""
     if settings.max_trials > _MOST_TRIALS:
         return 1
     return affordable(settings.max_trials, step=_STEP, budget=_SIMULATED_TRIALS)
@@ -224,7 +225,7 @@ def _summarize(
 
 
 def reach(plan: SearchPlan, arrivals: Arrivals, length: int) -> int:
-    """How many trials of all brackets trained to a length or further."""
+    """Return the number of trials of all brackets that train to at least a length."""
     return sum(
         next(count for rung, count in zip(bracket.lengths, counts, strict=True) if rung >= length)
         for bracket, counts in zip(plan.brackets, arrivals, strict=True)
@@ -232,7 +233,7 @@ def reach(plan: SearchPlan, arrivals: Arrivals, length: int) -> int:
 
 
 def end(plan: SearchPlan, arrivals: Arrivals, length: int) -> int:
-    """How many trials of all brackets ended at a length."""
+    """Return the number of trials of all brackets that end at a length."""
     return sum(
         count - further
         for bracket, counts in zip(plan.brackets, arrivals, strict=True)

@@ -1,4 +1,4 @@
-"""How an experiment is going: what a live display shows, and the summary that lists keep."""
+"""The progress of an experiment, for live displays and for the summaries in lists of experiments."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ashwood.views.trials import TrialTable
 from ashwood.views.wording import describe_seen
 
 VIEWS = ("timeline", "checkpoints")
-"""Attributes of `Progress` that few readers need, so that they are parts of a snapshot."""
+"""Attributes of `Progress` that few readers need, so each of them is a separate part of a snapshot."""
 
 _KEPT_WARNINGS = 20
 _MOST_IMPROVEMENTS = 2_000
 
 
 class Best(NamedTuple):
-    """A value of the searcher's metric, and where and when it came from."""
+    """A value of the metric of the search, with its trial, length and time (seconds since 1970)."""
 
     trial: TrialId
     metric: float
@@ -44,13 +44,13 @@ class Best(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """How far the experiment is.
+    """How much of an experiment is done, and how long the rest takes.
 
     Attributes:
-        total_length: training to expect of all trials together, repeated work left out.
-        fraction: the share of it that is done, from 0 to 1.
-        seconds: how much longer it will take; None: not known yet, or nothing runs.
-        time_left: the same with its range; None: that isn't known.
+        total_length: expected training length of all trials, without repeated work.
+        fraction: share of this length that is done, from 0 to 1.
+        seconds: expected seconds until the end, or None if unknown or if no driver runs.
+        time_left: range of the expected seconds until the end, or None if unknown.
     """
 
     total_length: float
@@ -60,28 +60,29 @@ class Forecast(NamedTuple):
 
 
 class Progress:
-    """A fold over log entries.
+    """The progress of an experiment, as a fold over log entries.
 
     Attributes:
-        state: where the experiment stands.
-        why_ended: why the driver let go of it; empty while it runs.
-        leaving: why no trial gets a job any more, where that isn't because the search is done; None: they do.
-        trials: every trial.
-        ladder: who is at which rung.
-        improvements: how the best metric became what it is: all of them, or those that a curve needs.
-        reports: how many validations were reported.
-        failed_attempts: how many processes failed, not by request.
-        warnings: how many warnings there were.
-        recent_warnings: the latest of them.
-        measuring: what training takes.
-        search: the search itself, where it is at hand, for forecasts by `look`.
-        settings: the latest change of settings, or None if they are those of the spec.
-        timeline: who worked where and when; there is no such attribute if it was not read from a snapshot.
-        checkpoints: those that are there; there is no such attribute if they were not read from a snapshot.
+        spec: the description of the experiment.
+        state: state of the experiment.
+        why_ended: reason for which the driver stopped, or empty while it runs.
+        leaving: the decision to give no more jobs, or None if there is no such decision.
+        trials: the table of all trials.
+        ladder: the brackets and the trials at each rung.
+        improvements: improvements of the best metric; if there are very many, those that a chart needs.
+        reports: number of reports.
+        failed_attempts: number of failed attempts, without those that were killed on request.
+        warnings: number of warnings.
+        recent_warnings: the latest warnings.
+        measuring: measured times of training.
+        search: the search method for forecasts by `look`, or None if only the log is known.
+        settings: latest change of settings, or None if the settings are those of the spec.
+        timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
+        checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
-        """Nothing has happened yet."""
+        """Start with an empty log."""
         self.spec = spec
         self.state = ExperimentState.CREATED
         self.why_ended = ""
@@ -106,17 +107,17 @@ class Progress:
         self._views: list[Timeline | CheckpointTable] = [self.timeline, self.checkpoints]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the search, which belongs to an experiment, and the views, which are parts of their own."""
+        """Return the state without the search, which belongs to an experiment, and without the views in `VIEWS`."""
         kept = {name: value for name, value in self.__dict__.items() if name not in VIEWS}
         return {**kept, "search": None, "_views": []}
 
     def parts(self) -> dict[str, Any]:
-        """Return the parts of a snapshot."""
+        """Return the progress and its views as parts of a snapshot."""
         return {"progress": self, **{name: getattr(self, name) for name in VIEWS}}
 
     @classmethod
     def from_parts(cls, parts: Mapping[str, Any]) -> Progress:
-        """Return the progress in parts of a snapshot, with the views that are among them."""
+        """Return the progress from the parts of a snapshot, with those views that are among the parts."""
         progress: Progress = parts["progress"]
         for name in VIEWS:
             if name in parts:
@@ -125,7 +126,7 @@ class Progress:
         return progress
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
+        """Apply an entry of the log."""
         self.trials.apply(at, event, decisions)
         self.ladder.apply(event, decisions)
         self.measuring.apply(at, event, decisions)
@@ -162,13 +163,13 @@ class Progress:
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
-                    # What it had reported counts no more.
+                    # Its reports no longer count.
                     self.improvements = [each for each in self.improvements if each.trial != trial]
-                    self._noted = nan  # which differs from any metric and from None
+                    self._noted = nan  # NaN differs from any metric and from None, so the best one is noted anew.
 
     def _note_best(self, at: float) -> None:
         best, known = self.best, self.improvements
-        # The best gets worse when its checkpoint is deleted or damaged, and with the first checkpoint of all.
+        # The best metric can get worse: if its checkpoint is deleted or damaged, and at the first checkpoint of all.
         while known and (best is None or self.trials.improves(known[-1].metric, best.metric)):
             known.pop()
         if best is None or (known and known[-1].metric == best.metric):
@@ -182,7 +183,7 @@ class Progress:
 
     @property
     def best(self) -> Best | None:
-        """The best result so far, or None if there is none: see `ashwood.views.trials` for what is best."""
+        """The best result so far, or None.  `ashwood.views.trials` defines which result is best."""
         row = self.trials.leader
         if row is None or row.metric is None or row.metric_length is None or row.metric_at is None:
             return None
@@ -190,7 +191,7 @@ class Progress:
 
     @property
     def seen(self) -> Best | None:
-        """The best report so far if it is better than the best result, so that it has no checkpoint; otherwise None."""
+        """The best report so far if it is better than the best result and so has no checkpoint, else None."""
         row, best = self.trials.best_seen, self.best
         if row is None or row.seen is None or row.seen_length is None or row.seen_at is None:
             return None
@@ -199,7 +200,7 @@ class Progress:
         return Best(row.id, row.seen, row.seen_length, row.seen_at)
 
     def describe_seen(self) -> str | None:
-        """Return the line about `seen`, with its trial if that is not the best one, or None."""
+        """Return a line about `seen`, or None.  It names the trial if that is not the best one."""
         seen, best = self.seen, self.best
         if seen is None:
             return None
@@ -209,37 +210,40 @@ class Progress:
 
     @property
     def waits_for(self) -> list[TrialId]:
-        """Return the trials that an experiment which pauses or stops waits for, in the order of their numbers."""
+        """Trials that are still running while the experiment pauses or stops, sorted by id."""
         leaves = self.state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         return sorted(self.trials.spending.live) if leaves else []
 
     @property
     def trials_planned(self) -> int:
-        """How many trials the search creates in all, as it was set last."""
+        """Number of trials that the search creates in total, by the latest settings."""
         return sum(bracket.planned for bracket in self.ladder.brackets)
 
     @property
     def max_invalid_trials(self) -> int:
-        """How many trials may declare their hyperparameters invalid, as it was set last."""
+        """Number of trials with invalid hyperparameters at which the experiment pauses, by the latest settings."""
         bounds = self.spec if self.settings is None else self.settings
         return invalid_limit(bounds.max_invalid_trials, self.trials_planned)
 
     @property
     def length_trained(self) -> int:
-        """Training that took a trial further than it had ever been, of all trials together."""
+        """Total training length of all trials without repeated training."""
         return self.trials.spending.trained
 
     @property
     def length_repeated(self) -> int:
-        """Training that was done again, because no checkpoint held it."""
+        """Total training length that was repeated because no checkpoint held it."""
         return self.trials.spending.repeated
 
     def utilisation(self, now: float | None = None) -> float:
-        """The share of the slots' time, over all driver runs, in which a process worked on a trial."""
+        """Return the share of the time of all slots, over all drivers, in which an attempt was running."""
         return self.trials.spending.utilisation(now)
 
     def look(self, at: float) -> None:
-        """Take note of where the search stands now and then, for forecasts: by whoever may read it at this moment."""
+        """Copy the state of the search from time to time, for forecasts.
+
+        Only the thread that changes the search may call this, because the search must not change meanwhile.
+        """
         if self.search is None or self.state is not ExperimentState.RUNNING:
             self._remaining.forget()
         elif self._remaining.wants_picture(at):
@@ -261,12 +265,12 @@ class Progress:
         return Picture(search.snapshot(), at, spending.slots, at_work, results)
 
     def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
-        """How far the experiment is.
+        """Return how much of the experiment is done, and how long the rest takes.
 
-        The first call simulates a few searches, for a tenth of a second.
+        The first call simulates a few searches, which takes about a tenth of a second.
 
         Args:
-            now: in seconds since 1970; None: no time left is estimated.
+            now: current time in seconds since 1970, or None for no estimate of the time left.
             patience: seconds that an estimate of the time left may take.
         """
         if self.state.ended and self.state is not ExperimentState.CANCELED:
@@ -284,7 +288,7 @@ class Progress:
         return Forecast(total, fraction, None if seconds is None else min(seconds, self._most_left(now)))
 
     def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
-        """By simulation of the rest."""
+        """Return the time left by simulation of the rest of the search, or None if it cannot be simulated."""
         jobs = sum(
             max(0.0, count - rung.arrived)
             for bracket, counts in zip(self.ladder.brackets, arrivals, strict=True)
@@ -297,13 +301,13 @@ class Progress:
         return TimeLeft(*(min(seconds, most) for seconds in left))
 
     def _most_left(self, now: float) -> float:
-        """Seconds that the experiment may still run."""
+        """Return the seconds until the time limit of the experiment, or infinity if it has none."""
         if self._max_seconds is None:
             return inf
         return max(0.0, self._max_seconds - self.trials.spending.driven(now))
 
     def summary(self, now: float | None = None) -> dict[str, Any]:
-        """The essence as JSON-able data; ``now``: with the time that is left."""
+        """Return a summary as JSON-able data, with the time left if ``now`` is given."""
         total, fraction, seconds, left = self.forecast(now)
         best, seen = self.best, self.seen
         return {
@@ -334,9 +338,9 @@ class Progress:
         return expected_arrivals(self.spec.search)
 
     def _arrivals_to_come(self) -> list[list[float]]:
-        """How many trials will have reached each rung: more and more what happened, less and less an expectation."""
+        """Return the final number of trials at each rung: an expectation that real arrivals replace step by step."""
         return [
-            # Somebody may have changed the number of trials since the search was planned.
+            # A user may have changed the number of trials since the search was planned.
             self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
             for bracket, plan, means in zip(self.ladder.brackets, self._plan.brackets, self._means, strict=True)
         ]
@@ -344,11 +348,11 @@ class Progress:
     def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
         arrivals = [float(bracket.planned)]
         for rung, mean in zip(bracket.rungs, means[1:], strict=False):
-            heard_of = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
+            known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
             if self._stops_once:
-                # Who has arrived is settled for good.
-                arrivals.append(max(1.0, rung.promoted + (1 - heard_of) * mean))
+                # Each trial that has arrived was promoted or stopped for good.
+                arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
             else:
                 settled = max(rung.promoted, arrivals[-1] // float(self.spec.search.divisor))
-                arrivals.append(max(1.0, rung.promoted, heard_of * settled + (1 - heard_of) * mean))
+                arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
         return arrivals

@@ -1,4 +1,4 @@
-"""The learning curves of an experiment's log, to train by in simulations."""
+"""The learning curves in an experiment's log, for simulations that repeat them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from ashwood.views.reports import Report
 from ashwood.views.trials import TrialRow
 
 
-def recorded(told: Chronicle) -> Recorded:
-    """Return the trials of an experiment, in order; those that reported no number are left out.
+def recorded(views: Chronicle) -> Recorded:
+    """Return the learning curves of an experiment, in the order of its trials.
+
+    Trials without a finite metric are left out.
 
     Raises:
-        ValueError: none reported any.
+        ValueError: no trial has reported a finite metric.
     """
-    spec = told.spec
+    spec = views.spec
     sign = 1 if spec.smaller_is_better else -1
     curves = []
-    for row in told.progress.trials.rows.values():
-        reports = told.history.reports.of(row.id)
+    for row in views.progress.trials.rows.values():
+        reports = views.history.reports.of(row.id)
         losses = {
             report.length: sign * value
             for report in reports
@@ -35,7 +37,7 @@ def recorded(told: Chronicle) -> Recorded:
 
 
 def _pace(row: TrialRow, reports: Sequence[Report]) -> float:
-    """Seconds a unit of length: between reports of one process, where there are two; otherwise since it began."""
+    """Return the seconds for one unit of length, between reports of one attempt if possible, else from its start."""
     stretches = [
         (later.at - earlier.at, later.length - earlier.length)
         for earlier, later in pairwise(reports)

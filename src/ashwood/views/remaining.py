@@ -1,8 +1,7 @@
-"""How much longer a running search takes: the rest of it, simulated from where it stands.
+"""Estimates how much longer a running search takes, by simulations of the rest of it.
 
-A driver can't afford more than a little of this beside its work, so a forecast grows: each
-time that somebody looks, a few more simulations join the latest ones, and their ends are what
-the range is made of.
+A driver has little time for this beside its work.  So each call adds only a few simulations to
+the latest ones, and the range is that of the ends of all of them.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from ashwood.simulation.training import Exchangeable, Setting, Trained, lognorma
 from ashwood.views.measured import UNKNOWN_SPREAD, Measured, Measuring
 from ashwood.views.simulation import Conditions, draw_training
 
-# With 19, one end in ten lies below the second and one above the last but one.
+# With 19 simulations, one in ten ends lies below the second lowest, and one in ten above the second highest.
 _KEPT = 19
 _TENTH = 2
-# What simulating costs, in seconds, about: in any case, a result that is taken over, and a job that is played.
+# Approximate seconds for a simulation: in any case, for each result that it starts with, and for each job.
 _LEAST_COST = 5e-4
 _RESULT_COST = 4e-6
 _JOB_COST = 40e-6
 _PACE_ERROR = 1.1
-"""By what factor the pace of a trial changes, more or less."""
+"""Factor by which the pace of a trial typically changes, up or down."""
 _ROUNDS = 3
 _TINY = 1e-9
 MOMENT = 0.05
-"""Seconds that a display may wait for its frame."""
+"""Seconds that a live display may wait for an estimate."""
 _SHARE = 50
-"""One part in so many of the time goes into forecasts."""
+"""Forecasts take at most one part in this number of the time of a driver."""
 
 
 class TimeLeft(NamedTuple):
-    """Seconds until a search is done: in nine of ten simulations more than ``low``, in nine less than ``high``."""
+    """Seconds until a search is done: in 90 % of simulations more than ``low``, in 90 % less than ``high``."""
 
     low: float
     middle: float
@@ -48,14 +47,14 @@ class TimeLeft(NamedTuple):
 
 
 class AtWork(NamedTuple):
-    """A process that works on a trial.
+    """A running attempt.
 
     Attributes:
         length: total length that the trial is known to have reached.
-        since: when that was known.
-        towards: how much of its training is unknown: up to its target.
-        leaving: it has trained as far as it was to, and lets go.
-        fresh: it has reported nothing yet, so that its start-up is in the time since.
+        since: time at which it had reached this length.
+        towards: length that it still has to train to its target.
+        leaving: whether it has reached its target and releases its worker.
+        fresh: whether it has reported nothing yet, so that the time since then includes its start.
     """
 
     length: int
@@ -69,11 +68,11 @@ class Picture(NamedTuple):
     """A running search at one moment.
 
     Attributes:
-        search: its state.
-        at: when.
-        slots: how many workers there are.
-        at_work: the processes, by trial.
-        results: how many results it has.
+        search: state of the search method.
+        at: the moment, in seconds since 1970.
+        slots: number of slots.
+        at_work: the running attempt of each trial.
+        results: number of results that the search has.
     """
 
     search: Snapshot
@@ -84,19 +83,19 @@ class Picture(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Seconds that it took to take it, about."""
+        """Approximate seconds that the copy of the state took."""
         return self.results * _RESULT_COST
 
 
 class _End(NamedTuple):
-    """When the search ends by a simulation, and when that was played."""
+    """The end of the search in one simulation, and the time of the simulation."""
 
     played_at: float
     at: float
 
 
 class Remaining:
-    """Simulates the rest of a search, a little at a time."""
+    """Simulates the rest of a search, with a few simulations for each call."""
 
     def __init__(self, settings: SearchSettings) -> None:
         self._settings = settings
@@ -105,31 +104,31 @@ class Remaining:
         self._played = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is only a moment's."""
+        """Return the state without the picture and the simulations, which are soon out of date."""
         return {**self.__dict__, "_picture": None, "_ends": deque(maxlen=_KEPT)}
 
     def wants_picture(self, at: float) -> bool:
-        """Whether it is time for another picture: taking one costs time as well."""
+        """Return whether it is time for another picture.  They are rare, because each takes some time."""
         picture = self._picture
         return picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost)
 
     def look(self, picture: Picture) -> None:
-        """Go on from here."""
+        """Start later simulations from this picture."""
         self._picture = picture
 
     def forget(self) -> None:
-        """The search isn't running any more, or is another one."""
+        """Forget the picture and all simulations, because the search no longer runs or was replaced."""
         self._picture = None
         self._ends.clear()
 
     def seconds(self, now: float, measuring: Measuring, jobs: float, *, patience: float = MOMENT) -> TimeLeft | None:
-        """Seconds until the search is done; None: unknown, or too much to simulate.
+        """Return the seconds until the search is done, or None if unknown or too slow to simulate.
 
         Args:
-            now: in seconds since 1970.
-            measuring: tells what training takes.
-            jobs: how many are still to be done, about.
-            patience: seconds that this call may take, about.
+            now: current time in seconds since 1970.
+            measuring: measured times of training.
+            jobs: approximate number of jobs until the end of the search.
+            patience: approximate number of seconds that this call may take.
         """
         picture = self._picture
         if picture is None or picture.slots == 0:
@@ -142,7 +141,7 @@ class Remaining:
                 return None
             while self._ends and now - self._ends[0].played_at > 2 * _KEPT * pause:
                 self._ends.popleft()
-            # What could have been played meanwhile is made up for.
+            # As many simulations are due as fit into the time since the last call, at one for each pause.
             due = _KEPT if not self._ends else int((now - self._ends[-1].played_at) / pause)
             paces = measuring.paces()
             for _ in range(max(1, min(_KEPT, due, int(patience / cost)))):
@@ -152,7 +151,7 @@ class Remaining:
         return TimeLeft(*(max(0.0, end - now) for end in (ends[outside - 1], ends[len(ends) // 2], ends[-outside])))
 
     def _play(self, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]) -> float:
-        """Seconds that the rest takes in one more simulation."""
+        """Return the seconds until the end of the search in one more simulation."""
         number = self._played = self._played + 1
         conditions = _with_those_at_work(measured.conditions(picture.slots), picture, now, measured, paces)
         training = _KnownPaces(draw_training(self._settings, conditions, number), paces, number)
@@ -176,17 +175,17 @@ class Remaining:
 
 
 def _targets(search: Tournament) -> dict[TrialId, int]:
-    """The length at which each job that was given out ends."""
+    """Return the length at which the job of each training trial ends."""
     return {trial: bracket.rungs[at].length for bracket in search.brackets for trial, at in bracket.training.items()}
 
 
 def _with_those_at_work(
     conditions: Conditions, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]
 ) -> Conditions:
-    """Conditions that count in who hasn't reported yet: the first to report are the fastest ones.
+    """Return conditions that include trials without a report, because the first trials to report are the fastest.
 
-    Of those nothing is known but that their pace is beyond a bound, so each stands for the mean
-    of the paces beyond it, which depends on the mean of all: a fixed point (expectation maximisation).
+    Of such a trial only a lower bound of its seconds per unit is known.  It counts with the mean of the values above
+    the bound, which depends on the mean of all trials, so both are computed in turns (expectation maximisation).
     """
     bounds = [
         (now - work.since - conditions.costs.start) / work.towards
@@ -201,7 +200,7 @@ def _with_those_at_work(
 
 
 def _mean_beyond(bound: float, mean: float, spread: float) -> float:
-    """Mean of what lies beyond a bound in a log-normal distribution."""
+    """Return the mean of the values above a bound in a log-normal distribution."""
     sigma = log(spread)
     if bound <= 0 or not sigma or not mean:
         return max(bound, mean)
@@ -211,7 +210,7 @@ def _mean_beyond(bound: float, mean: float, spread: float) -> float:
 
 
 class _KnownPaces:
-    """Training as it was drawn, but for trials whose pace is known, give or take a little."""
+    """Simulated training in which trials with a known pace keep it, apart from a small random change."""
 
     def __init__(self, drawn: Exchangeable, paces: Mapping[TrialId, float], number: int) -> None:
         self._drawn = drawn
@@ -225,9 +224,15 @@ class _KnownPaces:
         return Trained(seconds if pace is None else pace * (end - begin), loss)
 
     def rest(self, trial: TrialId, length: int, delay: float, elapsed: float) -> float:
-        """Seconds until a trial reports that has so much to train and began some time ago.
+        """Return the seconds until a running trial reports at its target.
 
-        Of an unknown pace no more is known than that it isn't there yet.
+        If its pace is unknown, it is drawn from the paces with which the trial could not have reported yet.
+
+        Args:
+            trial: the trial.
+            length: length from its last report, or its start, to its target.
+            delay: seconds that its start takes before any training.
+            elapsed: seconds since its last report or its start.
         """
         drawn, length = self._drawn, max(1, length)
         if (pace := self._pace(trial)) is not None:
@@ -247,16 +252,16 @@ class _KnownPaces:
 
 
 def _with_simulated_losses(search: Snapshot, training: _KnownPaces, number: int) -> tuple[Snapshot, dict[TrialId, int]]:
-    """A search's state with losses on the scale of the simulation, in the order that they have, and trials' seeds.
+    """Return the state of a search with simulated losses in the order of the real ones, and seeds of its trials.
 
-    Who stands better gets a seed of better quality, so that the simulation goes on with the
-    trials as they are.
+    Real losses have another scale than simulated ones.  A better trial gets a seed of better quality, so that it
+    continues to be better in the simulation.
     """
     seeds: dict[TrialId, int] = {}
     brackets = []
     for place, bracket in enumerate(search["brackets"]):
         rungs: Sequence[Mapping[str, Any]] = bracket["rungs"]
-        # The higher a trial has come, the better it stands; among equals by rank.
+        # A trial at a higher rung is better; trials at the same rung are in the order of their ranks.
         standing = dict.fromkeys(trial for rung in reversed(rungs) for trial, _, _ in rung["results"])
         drawn = sorted(int(mixed(number, (place << 24) + nth) * 2**31) for nth in range(len(standing)))
         seeds.update(zip(standing, drawn, strict=True))

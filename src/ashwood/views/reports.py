@@ -1,4 +1,4 @@
-"""What trials reported, packed: millions of reports fit into memory, and into a file at once."""
+"""Compact storage of reports, so that millions of them need little memory and are saved fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ashwood.views.numbers import Numbers
 
 
 class Report(NamedTuple):
-    """What a trial reported."""
+    """The metrics that an attempt of a trial reported at a total length; ``at`` is in seconds since 1970."""
 
     at: float
     attempt: int
@@ -21,13 +21,13 @@ class Report(NamedTuple):
 
 
 class Reports(Sequence[Report]):
-    """The reports of a trial, in the order in which they arrived: a column each for times, lengths and metrics.
+    """Reports in the order in which they arrived, as columns of times, attempts, lengths and metrics.
 
     Attributes:
-        at: when each arrived, in seconds since 1970.
-        attempts: the process that made it.
-        lengths: the total length that it was made at.
-        values: its metrics, by name; of reports that lack one there is none.
+        at: time of each report, in seconds since 1970.
+        attempts: attempt of each report.
+        lengths: total length of each report.
+        values: values of each metric by name; reports without the metric are left out of its column.
     """
 
     __slots__ = ("_places", "at", "attempts", "lengths", "values")
@@ -37,11 +37,11 @@ class Reports(Sequence[Report]):
         self.attempts = array("q")
         self.lengths = array("q")
         self.values: dict[str, array[float]] = {}
-        # Which reports have a metric, where that aren't the first ones.
+        # Indices of the reports that have a metric.  It is missing if these are the first reports without a gap.
         self._places: dict[str, array[int]] = {}
 
     def add(self, at: float, attempt: int, length: int, metrics: Mapping[str, float]) -> None:
-        """Take a report."""
+        """Add a report."""
         index = len(self.at)
         self.at.append(at)
         self.attempts.append(attempt)
@@ -57,7 +57,7 @@ class Reports(Sequence[Report]):
             column.append(value)
 
     def pick(self, indices: Sequence[int]) -> Reports:
-        """Return the reports at rising indices."""
+        """Return the reports at the given indices, which must be rising."""
         picked = Reports()
         for column in ("at", "attempts", "lengths"):
             getattr(picked, column).extend(map(getattr(self, column).__getitem__, indices))
@@ -72,7 +72,7 @@ class Reports(Sequence[Report]):
         return picked
 
     def places(self, metric: str) -> Sequence[int]:
-        """Which reports have a metric, rising: as many as it has values."""
+        """Return the rising indices of the reports that have a metric, one for each of its values."""
         if (places := self._places.get(metric)) is not None:
             return places
         return range(len(self.values.get(metric, ())))
@@ -98,7 +98,7 @@ class Reports(Sequence[Report]):
 
 
 class ReportsByTrial:
-    """The reports of all trials in common columns, because many trials have few reports each."""
+    """The reports of all trials in shared columns, because many trials have only a few reports."""
 
     def __init__(self) -> None:
         self._reports = Reports()
@@ -109,7 +109,7 @@ class ReportsByTrial:
         return trial in self._indices
 
     def add(self, trial: TrialId, report: Report) -> None:
-        """Take a report of a trial."""
+        """Add a report of a trial."""
         self._indices.add(trial, len(self._reports))
         self._reports.add(*report)
 

@@ -1,4 +1,4 @@
-"""Results that can be compared with each other: those of trials that trained equally long."""
+"""Results of trials that can be compared because they trained to the same length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ashwood.views.timeline import Timeline
 
 
 class Result(NamedTuple):
-    """A trial and the metric that it was compared by, at a rung of ``length``; it is finite."""
+    """The finite metric of a trial at a rung of ``length``."""
 
     trial: TrialId
     length: int
@@ -21,14 +21,14 @@ class Result(NamedTuple):
 
 
 class Comparable(NamedTuple):
-    """The results at one length: of trials of any bracket."""
+    """The results of trials of all brackets at one length."""
 
     length: int
     results: Sequence[Result]
 
 
 def last_results(timeline: Timeline) -> list[Result]:
-    """Of each trial the result at the longest rung that it was compared at; what isn't finite is left out."""
+    """Return the result of each trial at the longest rung that it reached, without metrics that are not finite."""
     found = []
     for trial, path in timeline.paths.items():
         if path.arrivals and path.state is not TrialState.INVALID:
@@ -39,9 +39,10 @@ def last_results(timeline: Timeline) -> list[Result]:
 
 
 def comparable(timeline: Timeline, enough: int) -> Comparable | None:
-    """The results at the longest length that has enough of them, otherwise at the one that has most; None: no result.
+    """Return the results at the longest length with at least ``enough`` results, or None if there are no results.
 
-    Who got that far was chosen by how good it was before; all of them are trained equally long.
+    If no length has enough results, return those at the length with the most.  The trials at a long length are a
+    selection of the better ones, but all of them trained equally long.
     """
     counts: Counter[int] = Counter(result.length for result in _results(timeline))
     if not counts:
@@ -53,7 +54,7 @@ def comparable(timeline: Timeline, enough: int) -> Comparable | None:
 
 
 def _results(timeline: Timeline) -> Iterator[Result]:
-    """Every trial at every rung."""
+    """Yield the finite results of valid trials at all rungs."""
     for trial, path in timeline.paths.items():
         if path.state is TrialState.INVALID:
             continue

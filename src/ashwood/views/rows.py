@@ -1,4 +1,4 @@
-"""Rows in columns: 100,000 of them fit into memory, and into a file at once."""
+"""Compact storage of rows in columns, so that 100,000 rows need little memory and are saved fast."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Row = TypeVar("Row")
 
 
 class Tuples:
-    """A column of tuples of numbers, or of records that consist of numbers, in one array."""
+    """A column of tuples whose items are numbers, or records of numbers, in one array."""
 
     def __init__(self, make: Callable[..., Any] | None = None, width: int = 1) -> None:
-        """Hold numbers; or records that ``make`` makes of ``width`` numbers each."""
+        """Store tuples of numbers, or of records that ``make`` creates from ``width`` numbers each."""
         self._make = make
         self._width = width
         self._numbers = array("d")
         self._begins = array("q")
         self._sizes = array("H")
 
-    def append(self, value: None) -> None:  # noqa: ARG002 - as to a list
+    def append(self, value: None) -> None:  # noqa: ARG002 - the same signature as list.append
         """Add an empty tuple."""
         self._begins.append(0)
         self._sizes.append(0)
 
     def __setitem__(self, index: int, value: Iterable[Any]) -> None:
-        # What was there stays in the array: a row is settled a few times at most.
+        # Old numbers stay in the array, which wastes little, because a row is settled only a few times.
         self._begins[index] = begin = len(self._numbers)
         self._numbers.extend(value if self._make is None else chain.from_iterable(value))
         self._sizes[index] = len(self._numbers) - begin
@@ -48,19 +48,19 @@ class Tuples:
 
 
 class Rows(Sequence[Row], Generic[Row]):
-    """Rows of a dataclass.  Those that change now are objects; of the others there are the values alone.
+    """Rows of a dataclass.  Only rows that can change are stored as objects; all others are values in columns.
 
     Attributes:
-        changing: the rows that change now, by index.
+        changing: the rows that can change, by index.
     """
 
     def __init__(self, kind: Any, codes: Sequence[str | Tuples]) -> None:
-        """Begin with none.
+        """Start without rows.
 
         Args:
             kind: the dataclass.
-            codes: for each of its fields the type of an array; or ``?d`` for a float that can be None and is never NaN;
-                or a column of tuples; or an empty text for other values.
+            codes: for each of its fields, the type code of an array, or ``?d`` for a float that can be None but not
+                NaN, or a column of tuples, or an empty text for any other values.
         """
         self._kind = kind
         names = (field.name for field in fields(kind))
@@ -78,13 +78,13 @@ class Rows(Sequence[Row], Generic[Row]):
         return index
 
     def change(self, index: int) -> Row:
-        """Return a row that can change until it is settled."""
+        """Return a row as an object that can be changed until it is settled."""
         if (row := self.changing.get(index)) is None:
             row = self.changing[index] = self[index]
         return row
 
     def settle(self, index: int) -> None:
-        """Keep the values of a row that does not change now."""
+        """Move the values of a changed row to the columns."""
         row = self.changing.pop(index)
         for column, value in zip(self._columns, self._values(row), strict=True):
             column[index] = nan if value is None and isinstance(column, array) else value

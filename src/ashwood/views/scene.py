@@ -1,6 +1,6 @@
-"""A search as it stood at any moment: who is where on the rungs, and what every worker does.
+"""The state of a search at any moment: the trials at each rung, and the work of each worker.
 
-What a film shows, without a word on how it is drawn.
+Animations show these states; how they are drawn is in `ashwood.figures`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from ashwood.views.timeline import Arrival, Slot, Span, Timeline, TrialPath
 
 
 class Standing(StrEnum):
-    """What has become of a trial that was compared at a rung."""
+    """The state of a trial at a rung at which it was compared."""
 
     WAITS = "waits"
     WENT_ON = "went on"
     COMPLETED = "completed"
     OUT = "out"
-    """It will never go on."""
+    """It will never be promoted."""
 
 
 class Seat(NamedTuple):
@@ -40,10 +40,10 @@ class RungScene(NamedTuple):
 
     Attributes:
         length: total training length.
-        seats: who was compared here, the best first.
-        dropped_out: who failed, stopped itself or was ended by its user here or on the way here.
-        entitled: so many of the best deserve to go on, by now; 0 at the last rung.
-        complete: nobody is on the way here, and nobody who comes later is known.
+        seats: the trials that were compared at this rung, the best first.
+        dropped_out: the trials that failed, or were ended by their code or a user, at this rung or on the way to it.
+        entitled: number of the best trials that may be promoted by now, or 0 at the last rung.
+        complete: whether no trial trains towards this rung, and none reaches it later.
     """
 
     length: int
@@ -54,12 +54,14 @@ class RungScene(NamedTuple):
 
 
 class Climber(NamedTuple):
-    """A trial that trains, or is to.
+    """A trial that has a job.
 
     Attributes:
-        rung: the rung that it trains towards.
-        slot: where it trains; None: it waits for a worker.
-        progress: how far it is from the rung below, 0, to its rung, 1.
+        trial: the trial.
+        bracket: index of its bracket.
+        rung: index of the rung towards which it trains.
+        slot: its slot, or None if it waits for one.
+        progress: progress from the rung below (0) to its rung (1).
     """
 
     trial: TrialId
@@ -70,7 +72,7 @@ class Climber(NamedTuple):
 
 
 class WorkerScene(NamedTuple):
-    """A worker that is there; ``span`` is what it works on, None: nothing."""
+    """A slot that exists at this moment, and its span of work, or None if it is idle."""
 
     slot: Slot
     span: Span | None
@@ -80,16 +82,16 @@ class Scene(NamedTuple):
     """A search at one moment.
 
     Attributes:
-        at: seconds for which drivers had run it.
-        brackets: the rungs of each bracket, the shortest first.
-        climbers: the trials that train or are to, by id.
-        workers: those that are there, by slot.
-        created: how many trials there were.
-        completed: how many had trained to max_length.
-        first_completed: ``at`` of the first of them; None: none has.
-        idle_seconds: time of all workers together that nothing was done in.
-        idle: as a share of all their time.
-        over: nothing happens later.
+        at: seconds that drivers had run it.
+        brackets: rungs of each bracket, the shortest first.
+        climbers: trials that have a job, sorted by id.
+        workers: slots that exist, sorted by number.
+        created: number of trials so far.
+        completed: number of trials that have trained to max_length.
+        first_completed: ``at`` when the first trial had trained to max_length, or None if none has.
+        idle_seconds: seconds in which slots were idle, added up.
+        idle: share of the time of all slots in which they were idle, from 0 to 1.
+        over: whether this is the end of the log.
     """
 
     at: float
@@ -105,11 +107,11 @@ class Scene(NamedTuple):
 
 
 class Film:
-    """A recorded search that can be looked at at any moment.  Time counts while a driver ran it.
+    """A recorded search of which each moment can be shown.  Only time in which a driver ran counts.
 
     Attributes:
-        timeline: the record.
-        seconds: how long drivers ran it.
+        timeline: the timeline of the search.
+        seconds: total seconds in which drivers ran.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -144,17 +146,17 @@ class Film:
         )
 
     def elapsed(self, at: float) -> float:
-        """For how long drivers had run it at a time of the record."""
+        """Return the seconds that drivers had run at a time of the log."""
         shift = max(0, bisect_right(self._shifts, at, key=_begin) - 1)
         begin, end = self._shifts[shift]
         return self._before[shift] + min(max(at, begin), end) - begin
 
     def scene(self, elapsed: float) -> Scene:
-        """How it stood after drivers had run it for so many seconds; O(trials)."""
+        """Return the state of the search after drivers had run for ``elapsed`` seconds, in O(n) time for n trials."""
         at = self._at(elapsed)
         workers = self._workers(at)
         climbers = self._climbers(at, workers)
-        lowest: dict[int, int] = {}  # rung of each bracket that somebody is on the way to
+        lowest: dict[int, int] = {}  # The lowest rung of each bracket towards which a trial trains.
         for climber in climbers:
             lowest[climber.bracket] = min(lowest.get(climber.bracket, climber.rung), climber.rung)
         completed = bisect_right(self._completions, at)
@@ -179,9 +181,9 @@ class Film:
         )
 
     def _at(self, elapsed: float) -> float:
-        """The time of the record at which drivers had run it for so long."""
+        """Return the time of the log at which drivers had run for ``elapsed`` seconds."""
         if elapsed >= self.seconds:
-            return self._shifts[-1][1]  # the sum of all shifts, but for rounding
+            return self._shifts[-1][1]  # A sum of all shifts could differ from it by a rounding error.
         shift = max(0, bisect_right(self._before, elapsed) - 1)
         begin, end = self._shifts[shift]
         return min(max(begin, begin + elapsed - self._before[shift]), end)
@@ -189,7 +191,7 @@ class Film:
     # -- rungs --------------------------------------------------------------------------------
 
     def _rank(self, bracket: int, rung: int) -> list[tuple[TrialId, TrialPath]]:
-        """Everyone who was ever compared at a rung, the best first."""
+        """Return all trials that were ever compared at a rung, the best first."""
 
         def key(member: tuple[TrialId, TrialPath]) -> Key:
             trial, path = member
@@ -239,7 +241,7 @@ class Film:
                 continue
             span = working.get(trial)
             if span is not None and span.rung != rung:
-                span = None  # its last process still saves
+                span = None  # Its last process still saves.
             slot = None if span is None else span.slot
             progress = 0.0 if span is None else self._progress(span, at)
             climbers.append(Climber(trial, path.bracket, rung, slot, progress))
@@ -259,9 +261,9 @@ class Film:
 
 
 def qualities(films: Sequence[Film]) -> Mapping[TrialId, float]:
-    """How good each trial turned out, from 0, the worst, to 1, the best: whoever got further was better.
+    """Return the quality of each trial, from 0 (worst) to 1 (best); a trial at a higher rung is better.
 
-    Of films of the same trials, the furthest that any of them shows of a trial counts.
+    If several films show the same trials, the longest result of each trial counts.
     """
     furthest: dict[TrialId, tuple[int, Key]] = {}
     for film in films:
@@ -276,7 +278,7 @@ def qualities(films: Sequence[Film]) -> Mapping[TrialId, float]:
 
 
 class _Total:
-    """The total length of stretches of time, up to any moment."""
+    """Computes the total duration of spans of time up to any moment."""
 
     def __init__(self, stretches: Iterable[tuple[float, float]]) -> None:
         known = list(stretches)
@@ -286,6 +288,7 @@ class _Total:
         self._sum_of_ends = [0.0, *accumulate(self._ends)]
 
     def until(self, at: float) -> float:
+        """Return the total duration of the parts of all spans before ``at``."""
         begun, over = bisect_right(self._begins, at), bisect_right(self._ends, at)
         return (begun - over) * at - self._sum_of_begins[begun] + self._sum_of_ends[over]
 
@@ -307,12 +310,12 @@ def _arrived(path: TrialPath, at: float) -> int:
 
 
 def _is_invalid(path: TrialPath, at: float) -> bool:
-    """Whether it was taken out of every rung."""
+    """Return whether the trial was invalid by now, and so removed from all rungs."""
     return path.state is TrialState.INVALID and path.ended is not None and path.ended <= at
 
 
 def _drops_out(path: TrialPath, at: float, rung: int) -> bool:
-    """Whether it has dropped out, here."""
+    """Return whether the trial had failed or was ended by now, on its way to this rung or at it."""
     if not path.dropped_out or path.state is TrialState.INVALID or path.ended is None or path.ended > at:
         return False
     return path.rung == rung

@@ -1,9 +1,9 @@
-"""What is known of training before it runs, and searches simulated under it.
+"""Known conditions of training, and simulations of searches under them.
 
-How a search goes depends on what nobody knows beforehand: in which order trials finish,
-how much their paces differ, how well an early metric foretells a late one.  So each
-simulation draws what isn't given.  Metrics are exchangeable: no trial is favoured by when
-it was created.
+The course of a search depends on things that are unknown beforehand: the order in which trials
+finish, how much their paces differ, and how well an early metric predicts a late one.  So each
+simulation draws the unknown conditions at random.  Metrics are exchangeable: it makes no
+difference when a trial is created.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SEED = 0
 _WIDEST_SPREAD = 2.0
 _MOST_LEARNING = 6.0
 _LAUNCH_ERROR = 1.2
-"""By what factor the time that workers take to launch changes from run to run, more or less."""
+"""Factor by which the launch time of workers typically changes from run to run, up or down."""
 _MOST_STEPS = 10
 _LEAST_CHI = 0.3
 _MOST_SIGMA = 5.0
@@ -30,17 +30,17 @@ _MOST_SIGMA = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What is known of how trials will train.
+    """The known conditions under which trials train.
 
     Attributes:
-        workers: how many there are; None: each simulation draws a number.
-        unit_seconds: what one unit of length takes, on average over trials.
-        unit_trials: from how many trials that is known; None: it is certain.
-        spread: two thirds of the trials take between 1/spread and spread times as long as the median; None: each
-            simulation draws one.
-        spread_trials: from how many trials that is known; None: it is certain.
-        costs: what else takes time.
-        launch: seconds until the workers begin to train, once.
+        workers: number of workers, or None to draw a number in each simulation.
+        unit_seconds: seconds for one unit of length, as a mean over trials.
+        unit_trials: number of trials from which unit_seconds was measured, or None if it is exact.
+        spread: two thirds of the trials take between 1/spread and spread times as long as the median; None to draw a
+            value in each simulation.
+        spread_trials: number of trials from which spread was measured, or None if it is exact.
+        costs: times for starting, restoring and saving a trial.
+        launch: seconds from the start of the driver until the workers train.
     """
 
     workers: int | None = None
@@ -53,7 +53,7 @@ class Conditions:
 
 
 ANY_CONDITIONS = Conditions()
-"""Nothing is known."""
+"""No condition is known."""
 
 
 def simulate(
@@ -63,14 +63,15 @@ def simulate(
     conditions: Conditions = ANY_CONDITIONS,
     witness: Witness | None = None,
 ) -> Course:
-    """Play simulation ``number`` through: the same course every time.
+    """Return the course of one simulated search, which is always the same for the same arguments.
 
     Args:
-        settings: of the search.
-        number: which simulation; each has its own draws, and the same ones in searches with other settings.
-        conditions: what is known.  An unknown number of workers is drawn log-uniformly from 1 to
-            max_concurrent_trials, to max_trials where that is unbounded.
-        witness: is told of checkpoints.
+        settings: settings of the search.
+        number: number of the simulation, which determines its random draws.  Simulations of other settings with the
+            same number have the same draws.
+        conditions: known conditions.  An unknown number of workers is drawn log-uniformly from 1 to
+            max_concurrent_trials, or to max_trials if there is no limit.
+        witness: observer of the checkpoints of the simulated trials, or None.
     """
     search = Tournament(settings)
     training = draw_training(settings, conditions, number)
@@ -82,7 +83,7 @@ def simulate(
 
 
 def _later(course: Course, seconds: float) -> Course:
-    """The same, after some time in which nothing happened."""
+    """Return a course that starts with some seconds in which no worker trains."""
     return replace(
         course,
         seconds=course.seconds + seconds,
@@ -93,7 +94,7 @@ def _later(course: Course, seconds: float) -> Course:
 
 
 def draw_training(settings: SearchSettings, conditions: Conditions, number: int) -> Exchangeable:
-    """Training as it may be: simulation ``number``'s draw of what isn't known."""
+    """Return simulated training with the unknown conditions that simulation ``number`` draws."""
     sigma = _draw_sigma(conditions, number)
     unit = conditions.unit_seconds
     if conditions.unit_trials is not None:
@@ -101,28 +102,33 @@ def draw_training(settings: SearchSettings, conditions: Conditions, number: int)
     return Exchangeable(
         unit_seconds=unit,
         spread=exp(sigma),
-        # The correlation between a trial's metrics at two rungs is 1 - noise**2: spread from none to all,
-        # but far more often strong than weak, as it is along learning curves.
+        # The correlation between the metrics of a trial at two rungs is 1 - noise**2.  It can have any value from 0
+        # to 1, but is strong far more often than weak, as in real learning curves.
         noise=unit_draw(_SEED, number, "noise") ** 2,
         learning=_MOST_LEARNING * unit_draw(_SEED, number, "learning") if settings.sampler is Sampler.DENSITY else 0.0,
     )
 
 
 def _draw_sigma(conditions: Conditions, number: int) -> float:
-    """Standard deviation of the logarithm of the trials' paces."""
+    """Return the standard deviation of the logarithms of the paces of trials."""
     if conditions.spread is None:
         return log(_WIDEST_SPREAD) * unit_draw(_SEED, number, "spread")
     sigma, trials = min(_MOST_SIGMA, log_spread(conditions.spread)), conditions.spread_trials
     if trials is None:
         return sigma
-    # That of a sample of normal variables varies as chi-square does (by Wilson and Hilferty's approximation).
+    # The variance of a normal sample has a chi-square distribution (here in the approximation of Wilson and Hilferty).
     freedom = max(1, trials - 1)
     draw = 1 - 2 / (9 * freedom) + normal_draw(_SEED, number, "sigma") * sqrt(2 / (9 * freedom))
     return min(_MOST_SIGMA, float(sigma / max(draw, _LEAST_CHI) ** 1.5))
 
 
 def affordable(trials: int, *, step: int, budget: int) -> int:
-    """How many searches of so many trials to simulate for an honest range, within a budget of simulated trials.
+    """Return the number of searches to simulate for a range, within a budget of simulated trials.
+
+    Args:
+        trials: number of trials of each search.
+        step: one in ``step`` simulations should be below the range, and one above.
+        budget: number of trials of all simulations; the result may be above it if one range needs more.
 
     With ``step * k - 1`` simulations, one more search falls between the k-th from below and the k-th from above with
     a probability of ``1 - 2 / step``, whatever the distribution.

@@ -1,4 +1,4 @@
-"""What an experiment costs: the time of its slots, and the training done in it."""
+"""The time of the slots of an experiment, and the training that was done in it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from ashwood.search.vocabulary import TrialId
 
 @dataclass(slots=True)
 class LiveAttempt:
-    """A process that works on a trial.
+    """A running attempt.  Times are seconds since 1970.
 
     Attributes:
         attempt: its number.
-        since: when it began.
-        length: the total length that it is known to have reached.
-        known_at: when that was known.
-        node: the machine that it runs on; empty where there is one.
+        since: time of its start.
+        length: total length that it is known to have reached.
+        known_at: time at which it had reached this length.
+        node: name of its machine, or empty if there is only one.
     """
 
     attempt: int
@@ -45,20 +45,20 @@ class LiveAttempt:
 
 
 class Spending:
-    """A fold over the entries of one or several driver runs.
+    """The time and training that an experiment took, as a fold over log entries.
 
-    While no driver runs nothing is spent.  A driver that died without a word counts up to
-    its last entry.
+    Time without a driver does not count.  If a driver died, its time counts up to its last
+    entry.
 
     Attributes:
-        slots: how many trials can train at once now; 0 while no driver runs.
-        nodes: on which machines, where there are several.
-        driver_seconds: how long drivers ran the experiment, up to the last entry.
-        slot_seconds: time of all slots while a driver ran, up to the last entry.
-        busy_seconds: of these, with a process at work on a trial.
-        trained: training length that took a trial further than it had ever been.
-        repeated: training length done again, because no checkpoint held it.
-        live: the processes at work, by trial.
+        slots: number of slots now, or 0 if no driver runs.
+        nodes: number of slots on each machine, or empty if there is only one machine.
+        driver_seconds: seconds in which drivers ran, up to the last entry.
+        slot_seconds: seconds of all slots while drivers ran, up to the last entry.
+        busy_seconds: the part of slot_seconds in which an attempt was running.
+        trained: training length beyond the former maximum of each trial.
+        repeated: training length that was repeated because no checkpoint held it.
+        live: the running attempt of each trial.
     """
 
     def __init__(self) -> None:
@@ -75,17 +75,17 @@ class Spending:
         self._last_at = 0.0
 
     def apply(self, at: float, event: Event) -> Sequence[tuple[TrialId, float]]:
-        """Take an event; returns the trials that processes let go of, with the seconds they worked on each."""
+        """Apply an event.  Return the trials whose attempts ended, each with the seconds that its attempt ran."""
         if isinstance(event, DriverStarted):
             ended = self._end_all()
             self._last_at = max(at, self._last_at)
             self.slots, self.nodes, self._driven = event.slots, {}, True
             return ended
-        if not self._driven:  # what people ask for while no driver runs
+        if not self._driven:  # The event is a request that was recorded while no driver ran.
             self._last_at = max(at, self._last_at)
             return ()
         self._advance(at)
-        if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+        if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             self._note_length(event)
             return ()
         match event:
@@ -113,30 +113,33 @@ class Spending:
         return ()
 
     def utilisation(self, now: float | None = None) -> float:
-        """The share of the slots' time in which a process was at work, from 0 to 1; ``now``: while a driver runs."""
+        """Return the share of the slots' time in which an attempt was running, from 0 to 1.
+
+        If ``now`` is given, the time since the last entry counts too.  It should be given only while a driver runs.
+        """
         later = max(0.0, now - self._last_at) if now is not None else 0.0
         total = self.slot_seconds + self.slots * later
         return min(1.0, (self.busy_seconds + len(self.live) * later) / total) if total > 0 else 0.0
 
     def driven(self, now: float) -> float:
-        """How long drivers have run the experiment until now, while one does."""
+        """Return the seconds in which drivers have run, including the time since the last entry if one runs."""
         return self.driver_seconds + (max(0.0, now - self._last_at) if self._driven else 0.0)
 
     def seconds_to_train(self, length: float, now: float) -> float | None:
-        """How long ``length`` more of training will take on the slots there are, at the pace so far.
+        """Return the seconds that further training of ``length`` takes on the present slots, at the pace so far.
 
-        None while no driver runs and before anything was reported.
+        Return None if no driver runs or no trial has reported.
         """
         if not self.slots or not self.trained:
             return None
-        # What live processes did since their last report took time, but nobody knows yet how far it led.
+        # The time since the last report of a running attempt is left out, because its training is not known yet.
         now = max(now, self._last_at)
         unknown = sum(now - attempt.known_at for attempt in self.live.values())
         spent = self.slot_seconds + self.slots * (now - self._last_at) - unknown
         return max(0.0, length * spent / self.trained - unknown) / self.slots
 
     def _advance(self, at: float) -> None:
-        # A clock that was set back must not give time back.
+        # If the clock was set back, no time is subtracted.
         elapsed = at - self._last_at
         if elapsed <= 0.0:
             return

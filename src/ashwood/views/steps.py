@@ -1,4 +1,4 @@
-"""Who stands where now: the rungs of each bracket as steps, ranked, and who is on the way up."""
+"""The current state of the rungs of each bracket: their ranked trials, and the trials that train towards them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ashwood.views.timeline import Span, Timeline, TrialPath
 
 
 class Stand(NamedTuple):
-    """A trial that was compared at a rung, with the metric that it was compared by."""
+    """A trial at a rung, with the metric with which it was compared there."""
 
     trial: TrialId
     standing: Standing
@@ -22,12 +22,13 @@ class Stand(NamedTuple):
 
 
 class Riser(NamedTuple):
-    """A trial that trains, or is to.
+    """A trial that has a job.
 
     Attributes:
-        metric: what it reported last on the way; None: nothing yet.
-        progress: how far it is known to be from the step below, 0, to the one it is on its way to, 1.
-        works: whether a process works on it.
+        trial: the trial.
+        metric: metric of its latest report on the way to its rung, or None.
+        progress: known progress from the rung below (0) to its rung (1).
+        works: whether an attempt is running.
     """
 
     trial: TrialId
@@ -41,10 +42,10 @@ class Step(NamedTuple):
 
     Attributes:
         length: total training length.
-        stands: who was compared here, the best first.
-        dropped_out: who failed, stopped itself or was ended by its user here or on the way here.
-        entitled: so many of the best deserve to go on, by now; 0 at the last rung.
-        risers: who is on the way here.
+        stands: the trials that were compared at this rung, the best first.
+        dropped_out: the trials that failed, or were ended by their code or a user, at this rung or on the way to it.
+        entitled: number of the best trials that may be promoted by now, or 0 at the last rung.
+        risers: the trials that train towards this rung.
     """
 
     length: int
@@ -55,17 +56,17 @@ class Step(NamedTuple):
 
     @property
     def arrived(self) -> int:
-        """How many were compared here."""
+        """Number of trials that were compared at this rung."""
         return len(self.stands)
 
     @property
     def went_on(self) -> int:
-        """How many of them went on."""
+        """Number of trials that were promoted from this rung."""
         return sum(stand.standing is Standing.WENT_ON for stand in self.stands)
 
 
 def steps(timeline: Timeline) -> list[list[Step]]:
-    """The steps of each bracket, the shortest first; O(n log n) in the number of trials."""
+    """Return the rungs of each bracket, the shortest first, in O(n log n) time for n trials."""
     settings = timeline.spec.search
     sign = 1 if timeline.spec.smaller_is_better else -1
     working = {span.trial: span for span in timeline.live}
@@ -74,7 +75,7 @@ def steps(timeline: Timeline) -> list[list[Step]]:
     risers: list[list[list[Riser]]] = [[[] for _ in lengths] for lengths in timeline.lengths]
     for trial, path in timeline.paths.items():
         if path.state is TrialState.INVALID:
-            continue  # It was taken out of every rung.
+            continue  # It was removed from all rungs.
         here = path.rung
         if path.dropped_out:
             dropped[path.bracket][here].append(trial)
@@ -124,7 +125,7 @@ def _entitled(settings: SearchSettings, results: int, *, last: bool) -> int:
 def _riser(lengths: Sequence[int], trial: TrialId, path: TrialPath, span: Span | None) -> Riser:
     rung = path.rung
     if span is None or span.rung != rung:
-        return Riser(trial, None, 0.0, works=False)  # its last process may still save
+        return Riser(trial, None, 0.0, works=False)  # Its last process may still save.
     below = lengths[rung - 1] if rung else 0
     progress = min(max((span.length - below) / (lengths[rung] - below), 0.0), 1.0)
     return Riser(trial, span.metric, progress, works=True)

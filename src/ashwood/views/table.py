@@ -1,4 +1,4 @@
-"""Trials as a table that people filter and sort."""
+"""The table of trials that users can filter and sort."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Record: TypeAlias = dict[str, Any]
 
 
 def trial_records(table: TrialTable, metric: str, locate: Callable[[str], str]) -> Iterator[Record]:
-    """A flat record a trial; ``locate`` says where a checkpoint is, by its name."""
+    """Yield a flat record for each trial; ``locate`` returns the location of a checkpoint from its name."""
     for row in table.rows.values():
         yield trial_record(row, table.spending.live.get(row.id), metric, locate)
 
 
 def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: Callable[[str], str]) -> Record:
-    """Return a trial's state, lengths and times, its metrics, and ``hparams.NAME`` for each hyperparameter.
+    """Return a flat record of a trial: state, lengths, times, metrics, and ``hparams.NAME`` for each hyperparameter.
 
-    ``best.NAME`` is the searcher's metric of the best result, and ``checkpoint`` is that result's.  ``seen.NAME`` is
-    the best report, and ``last.NAME`` is the last report of each metric.
+    ``best.NAME`` is the metric of the best result, and ``checkpoint`` is its checkpoint.  ``seen.NAME`` is the metric
+    of the best report, and ``last.NAME`` is the last report of each metric.
 
     Args:
         row: the trial.
-        live: the process that works on it.
-        metric: the searcher's metric.
-        locate: says where a checkpoint is, by its name.
+        live: its running attempt, or None.
+        metric: name of the metric that the search compares.
+        locate: returns the location of a checkpoint from its name.
     """
     checkpoint = row.best_checkpoint
     return {
@@ -61,7 +61,7 @@ def trial_record(row: TrialRow, live: LiveAttempt | None, metric: str, locate: C
 
 
 def heading(column: str, columns: Collection[str]) -> str:
-    """Return a column's heading: ``best loss``, ``last loss``, a hyperparameter by its name if that is free."""
+    """Return the heading of a column, such as ``best loss``; ``lr`` for ``hparams.lr`` if no column is called so."""
     kind, _, name = column.partition(".")
     if kind in _HEADINGS and name:
         return f"{_HEADINGS[kind]} {name}"
@@ -71,23 +71,28 @@ def heading(column: str, columns: Collection[str]) -> str:
 
 _MOST_NAMES = 50
 _HEADINGS = {"best": "best", "last": "last", "seen": "best seen"}
-"""What tables call columns of metrics, by the beginnings of their names."""
+"""First words of the headings of metric columns, by the prefixes of the column names."""
 _SPELLED = re.compile(r"(best seen|best|last)[ _](?=.)")
-"""How people may begin the name of such a column, too: as a table shows it, or with an underscore."""
+"""Spellings of these prefixes in a name that a user writes: as in a heading, or with an underscore."""
 TRIAL_COLUMNS = ("trial", "state", "bracket", "length", "failures", "preempted", "node", "seconds")
-"""Columns of a record that every trial has, and that a table shows."""
+"""Columns that all records have and that tables show."""
 
 
 def select(
     records: list[Record], where: Sequence[str], sort: str, columns: Collection[str] | None = None
 ) -> list[Record]:
-    """Those records that fit all conditions, in order of a column; ``-`` before it: the largest first; ``""``: as is.
+    """Return the records that satisfy all conditions, sorted by a column.
 
-    A condition is ``KEY=VALUE``, or has ``!=``, ``<``, ``<=``, ``>`` or ``>=`` instead; what has no value fits ``!=``
-    alone.  In that column what has no value comes last, whichever way.  ``columns``: all that there are, if known.
+    Args:
+        records: the records.
+        where: conditions such as ``KEY=VALUE``, or with ``!=``, ``<``, ``<=``, ``>`` or ``>=``.  A record without a
+            value satisfies only conditions with ``!=``.
+        sort: name of a column; after ``-``, the largest value comes first; empty to keep the order.  Records without a
+            value always come last.
+        columns: names of all columns, if they are already known.
 
     Raises:
-        AshwoodError: a condition is none, or there is no such column.
+        AshwoodError: a condition is malformed, or there is no such column.
     """
     for condition in where:
         found = _CONDITION.fullmatch(condition)
@@ -104,7 +109,7 @@ def select(
 
 
 def columns_in(where: Iterable[str], sort: str, columns: Record) -> set[str]:
-    """Return the columns that conditions and an order mean, as `select` takes them.
+    """Return the names of the columns to which conditions and a sort order for `select` refer.
 
     Raises:
         AshwoodError: there is no such column.
@@ -114,16 +119,17 @@ def columns_in(where: Iterable[str], sort: str, columns: Record) -> set[str]:
 
 
 def _column(records: Sequence[Record], key: str, columns: Collection[str] | None) -> str:
-    """Return the column that a user means.
+    """Return the column to which a user refers.
 
-    That is the one of this name; ``best`` or ``last``, of the searcher's metric; a hyperparameter without its prefix;
-    or a metric by its own name: the best result of the searcher's, the last report of any other.
+    It can be written as its full name; as ``best`` or ``last`` for the metric of the search; as the name of a
+    hyperparameter without its prefix; or as the name of a metric, which means the best result for the metric of the
+    search and the last report for other metrics.
 
     Raises:
-        AshwoodError: there is none, or more than one.
+        AshwoodError: there is no such column, or more than one.
     """
     if columns is None:
-        # Many records have the same columns.
+        # Many records have the same columns, so duplicates of whole lists are removed first.
         columns = list(dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, records)))))
     if key in columns:
         return key
@@ -163,7 +169,7 @@ def _test(condition: str, sign: str, wanted: str) -> Callable[[Any], bool]:
     try:
         bound = float(wanted)
     except ValueError:
-        raise AshwoodError(f"filter {condition!r}: {wanted!r} is no number to compare with") from None
+        raise AshwoodError(f"filter {condition!r}: {wanted!r} is not a number, but {sign} compares numbers") from None
     compare = _COMPARISONS[sign]
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and compare(value, bound)
 
@@ -178,11 +184,11 @@ def _matches(value: Any, wanted: str) -> bool:
 
 
 def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) -> list[Record]:
-    """Numbers by size, then everything else by its text, or the other way round; what has no value comes last."""
+    """Return the records with numbers by size, then other values by text, or reversed; missing values come last."""
     numbers, others, missing = list[Record](), list[Record](), list[Record]()
     for record in records:
         value = record.get(column)
-        if value is None or value != value:  # NaN differs from itself
+        if value is None or value != value:  # Only NaN differs from itself.
             missing.append(record)
         elif isinstance(value, int | float) and not isinstance(value, bool):
             numbers.append(record)
@@ -194,7 +200,7 @@ def _in_order(records: Sequence[Record], column: str, *, largest_first: bool) ->
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested hyperparameters as one level with dotted names."""
+    """Return nested hyperparameters as a flat dictionary with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
@@ -205,7 +211,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def to_json(data: Any) -> Any:
-    """Data with everything that JSON has not replaced."""
+    """Return data that JSON can hold: NaN and infinities become null, and unknown types become text."""
     match data:
         case float():
             return data if math.isfinite(data) else None

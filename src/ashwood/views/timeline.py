@@ -1,4 +1,4 @@
-"""Who worked where and when, and the way of every trial through the rungs."""
+"""The work of each slot over time, and the path of each trial through the rungs."""
 
 from __future__ import annotations
 
@@ -47,42 +47,42 @@ from ashwood.search.vocabulary import BracketFinished, TrialId
 from ashwood.views.rows import Rows, Tuples
 
 Slot = int
-"""Slots are numbered 0, 1, 2, …; they are called workers where people read it."""
+"""Slots are numbered 0, 1, 2, …; texts for users call them workers."""
 
 
 class SpanEnd(StrEnum):
-    """How a stretch of work ended."""
+    """How a span of work ended."""
 
     WENT_ON = "went on"
-    """It reached its rung, and the trial was promoted in the same process."""
+    """The trial reached its rung and was promoted at once, so it continues in the same process."""
     PAUSED = "paused"
-    """It reached its rung, and the trial waits there."""
+    """The trial reached its rung and is paused there."""
     COMPLETED = "completed"
     STOPPED = "stopped"
     FAILED = "failed"
     INVALID = "invalid"
     KILLED = "killed"
     PREEMPTED = "preempted"
-    """It was let go short of its rung: the experiment paused or ended, or its worker or its driver was gone."""
+    """The trial did not reach its rung: the experiment paused or ended, or the worker or the driver died."""
 
 
 @dataclass(slots=True)
 class Span:
-    """One stretch of work of one process, towards one rung.  A process that goes on at a rung makes another.
+    """The work of one attempt towards one rung.  If its trial is promoted at once, a new span begins.
 
     Attributes:
-        slot: where.
-        trial: on what.
-        attempt: the process.
-        bracket: the trial's bracket.
-        rung: the rung that it trains towards, from 0.
-        start: total length that it started from.
+        slot: slot of the attempt.
+        trial: its trial.
+        attempt: number of the attempt.
+        bracket: index of the trial's bracket.
+        rung: index of the rung towards which it trains.
+        start: total length from which it started.
         target: total length of the rung.
-        begin: when, in seconds since 1970.
-        length: the longest total length that it reported; ``start`` before it reported any.
-        metric: the searcher's metric there; None: none yet.
-        end: when the slot was free for other work; None: it still works.
-        how: how it ended; None: it still works.
+        begin: time of its begin, in seconds since 1970.
+        length: longest total length that it reported, or ``start`` before its first report.
+        metric: metric of the search at this length, or None.
+        end: time at which the slot was free for other work, or None if the span has not ended.
+        how: how the span ended, or None if it has not.
     """
 
     slot: Slot
@@ -100,7 +100,7 @@ class Span:
 
 
 class SlotTime(NamedTuple):
-    """A slot, from when to when."""
+    """A slot and a span of time, in seconds since 1970."""
 
     slot: Slot
     begin: float
@@ -108,7 +108,7 @@ class SlotTime(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """A trial was compared at a rung, with ``metric`` at ``length``: at the rung or past it."""
+    """The comparison of a trial at a rung, with its ``metric`` at ``length``, which is at least that of the rung."""
 
     at: float
     rung: int
@@ -118,16 +118,17 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True)
 class TrialPath:
-    """The way of a trial through the rungs of its bracket.
+    """The path of a trial through the rungs of its bracket.  Times are seconds since 1970.
 
     Attributes:
-        bracket: its bracket.
-        created: when the search created it.
-        arrivals: where it was compared, from rung 0 on; those that it skipped as the first one that it didn't.
-        promotions: when it was sent on from each rung, from rung 0 on; from those that it skipped when it was created.
-        state: where it stands.
-        ended: when it was settled that it trains no more; None: it may.
-        dropped_out: whether it failed, stopped itself or was ended by its user, and so counts as the worst of its rung.
+        bracket: index of its bracket.
+        created: time at which the search created it.
+        arrivals: its comparisons, from rung 0 on.  Rungs that it skipped have the comparison at its first rung.
+        promotions: time of its promotion from each rung, from rung 0 on.  For rungs that it skipped, this is the time
+            of its creation.
+        state: its state.
+        ended: time at which it ended, or None if it has not.
+        dropped_out: whether it failed, or was ended by its code or a user, and so counts as the worst of its rung.
     """
 
     bracket: int
@@ -140,14 +141,14 @@ class TrialPath:
 
     @property
     def rung(self) -> int:
-        """The rung that it trains towards, or waits or ended at."""
+        """Index of the rung towards which it trains, or at which it is paused or ended."""
         return len(self.promotions)
 
 
 class Paths(Mapping[TrialId, TrialPath]):
-    """The way of each trial, in the order in which they were created.
+    """The path of each trial, in the order in which the trials were created.
 
-    Those of trials that train are objects, which the timeline changes.  Of the others there are the values alone.
+    The paths of training trials are objects that can change; all others are stored as values only.
     """
 
     def __init__(self) -> None:
@@ -157,20 +158,20 @@ class Paths(Mapping[TrialId, TrialPath]):
         self._indices: dict[TrialId, int] = {}
 
     def add(self, trial: TrialId, path: TrialPath) -> None:
-        """Add the way of a trial that begins to train."""
+        """Add the path of a new trial."""
         self._indices[trial] = self._rows.add(path)
 
     def change(self, trial: TrialId) -> TrialPath:
-        """Return the way of a trial, to be changed and then settled."""
+        """Return the path of a trial as an object that can be changed until it is settled."""
         return self._rows.change(self._indices[trial])
 
     def settle(self, trial: TrialId) -> None:
-        """Keep the values of a trial's way, unless it trains."""
+        """Store only the values of a path, unless its trial trains."""
         if self[trial].state is not TrialState.RUNNING:
             self._rows.settle(self._indices[trial])
 
     def rung(self, trial: TrialId) -> int:
-        """Return the rung that a trial trains towards, or waits or ended at."""
+        """Return the rung towards which a trial trains, or at which it is paused or ended."""
         index = self._indices[trial]
         path = self._rows.changing.get(index)
         return self._promotions.size(index) if path is None else path.rung
@@ -194,18 +195,18 @@ _SPAN = ("q", "q", "q", "h", "h", "q", "q", "d", "q", "", "?d", "")
 
 
 class Timeline:
-    """A fold over the entries of one or several driver runs, O(1) each.
+    """The work of each slot and the path of each trial, as a fold over log entries that takes O(1) time for each.
 
-    While no driver runs nobody works and nobody is idle.  A driver that died without a word
-    counts up to its last entry, as in `Spending`.
+    Time without a driver is neither work nor idle time.  If a driver died, its time counts up to
+    its last entry, as in `Spending`.
 
     Attributes:
-        spec: of the experiment.
-        lengths: the total length of every rung, by bracket.
-        spans: who worked where and when, in the order in which they began.
-        paths: the way of each trial, in the order in which they were created.
-        until: when the last entry was made.
-        slots: the most slots that there have been at once.
+        spec: the description of the experiment.
+        lengths: total lengths of the rungs of each bracket.
+        spans: the spans of work, in the order in which they began.
+        paths: the path of each trial, in the order in which the trials were created.
+        until: time of the last entry, in seconds since 1970.
+        slots: largest number of slots so far.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -217,25 +218,25 @@ class Timeline:
         self.slots = 0
         self._live: dict[TrialId, Span] = {}
         self._indices: dict[TrialId, int] = {}
-        # How processes that haven't had their last word will end, as it was decided.
+        # How attempts will end by decision, until the event of their end arrives.
         self._fates: dict[tuple[TrialId, int], SpanEnd] = {}
-        # Since when each slot has been there, and when those that are gone were.
+        # Since when each present slot exists; slots that were just lost; and the times of slots that no longer exist.
         self._there: dict[Slot, float] = {}
         self._lost: list[Slot] = []
         self._were_there: list[SlotTime] = []
-        # When drivers ran that are gone, and since when one runs.
+        # Begin and end of each former driver, and the begin of the current one.
         self._shifts: list[tuple[float, float]] = []
         self._shift_began: float | None = None
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
+        """Apply an entry of the log."""
         if isinstance(event, DriverStarted):
-            self._leave()  # at the time of the entry before: that is how far the former driver is known to have got
-        # A clock that was set back must not give time back.
+            self._leave()  # The former driver is known to have run until the entry before, which is still in `until`.
+        # If the clock was set back, no time is subtracted.
         if at > self.until:
             self.until = at
         if self._shift_began is not None:
-            if isinstance(event, ValidationReported):  # first, as nearly every entry is one
+            if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
                 self._note(event)
             else:
                 self._happen(event)
@@ -249,25 +250,25 @@ class Timeline:
 
     @property
     def shifts(self) -> list[tuple[float, float]]:
-        """From when to when a driver ran; the end of the last one is when the last entry was made."""
+        """Begin and end of each driver; if one runs, its end is the time of the last entry."""
         return [*self._shifts, *([] if self._shift_began is None else [(self._shift_began, self.until)])]
 
     @property
     def began(self) -> float | None:
-        """When the first driver started; None: none has."""
+        """Time at which the first driver started, or None if none has."""
         return self._shifts[0][0] if self._shifts else self._shift_began
 
     @property
     def live(self) -> Sequence[Span]:
-        """What is being worked on."""
+        """The spans that have not ended."""
         return list(self._live.values())
 
     def presences(self) -> list[SlotTime]:
-        """When each slot was there, worked on or not, up to the last entry."""
+        """Return the times in which each slot existed, busy or idle, up to the last entry."""
         return [*self._were_there, *(SlotTime(slot, since, self.until) for slot, since in self._there.items())]
 
     def gaps(self) -> Iterator[SlotTime]:
-        """When slots had nothing to do, by slot."""
+        """Yield the times in which slots were idle, sorted by slot."""
         ahead: defaultdict[Slot, list[Span]] = defaultdict(list)
         for span in reversed(self.spans):
             ahead[span.slot].append(span)
@@ -288,7 +289,7 @@ class Timeline:
 
     def _happen(self, event: Event) -> None:
         match event:
-            case CheckpointSaved():  # the most frequent of those that change nothing
+            case CheckpointSaved():  # This changes nothing; it comes first because it is frequent.
                 pass
             case AttemptStarted(trial, attempt, slot, length):
                 if (former := self._live.pop(trial, None)) is not None:
@@ -305,13 +306,13 @@ class Timeline:
             case TrialStopped():
                 self._end(event, SpanEnd.STOPPED)
             case CapacityChanged(slots, nodes):
-                self._resize(slots, whoever=bool(nodes))
+                self._resize(slots, is_cluster=bool(nodes))
             case DriverStopped():
                 self._leave()
 
     def _begin(self, slot: Slot, trial: TrialId, attempt: int, length: int) -> None:
-        if slot not in self._there and self._there:  # another had left than was thought
-            self._there[slot] = self._there.pop(self._who_left())
+        if slot not in self._there and self._there:  # Another slot had left than was assumed.
+            self._there[slot] = self._there.pop(self._slot_that_left())
         path = self.paths.change(trial)
         target = self.lengths[path.bracket][path.rung]
         span = Span(slot, trial, attempt, path.bracket, path.rung, length, target, self.until, length)
@@ -323,7 +324,7 @@ class Timeline:
         if span is None or span.attempt != event.attempt:
             return
         if self._fates.get((event.trial, event.attempt), SpanEnd.PREEMPTED) is not SpanEnd.PREEMPTED:
-            return  # Late: it was judged already.
+            return  # The report came too late: the trial was already judged.
         if event.length > span.length:
             span.length = event.length
             span.metric = event.metrics.get(self.spec.metric)
@@ -334,7 +335,7 @@ class Timeline:
         if span is None or span.attempt != event.attempt:
             return
         del self._live[event.trial]
-        # Whoever was to be let go, and ended otherwise before, did so for reasons of its own.
+        # An attempt that fails before it reacts to a request to save and leave has the end that its event says.
         is_forestalled = decided is SpanEnd.PREEMPTED and not isinstance(event, AttemptEnded)
         self._close(span, how if decided is None or is_forestalled else decided)
 
@@ -352,20 +353,20 @@ class Timeline:
             self._shifts.append((self._shift_began, self.until))
             self._shift_began = None
 
-    def _resize(self, slots: int, *, whoever: bool = False) -> None:
-        """So many slots are there now; on a cluster ``whoever`` may have left, not those of the highest numbers."""
+    def _resize(self, slots: int, *, is_cluster: bool = False) -> None:
+        """Note a new number of slots.  In a cluster any slots may have left, else those with the highest numbers."""
         surplus = max(0, len(self._there) - slots)
         last = iter(sorted(self._there, reverse=True)[:surplus])
         for _ in range(surplus):
-            slot = self._who_left() if whoever else next(last)
+            slot = self._slot_that_left() if is_cluster else next(last)
             self._were_there.append(SlotTime(slot, self._there.pop(slot), self.until))
         for slot in [slot for slot in range(slots) if slot not in self._there][: max(0, slots - len(self._there))]:
             self._there[slot] = self.until
         self._lost.clear()
         self.slots = max(self.slots, slots)
 
-    def _who_left(self) -> Slot:
-        """The slot of a trial that has just been lost; otherwise one that nothing is known to run in."""
+    def _slot_that_left(self) -> Slot:
+        """Return the slot of an attempt that has just lost its worker, or else an idle slot if there is one."""
         while self._lost:
             if (slot := self._lost.pop()) in self._there:
                 return slot
@@ -387,7 +388,7 @@ class Timeline:
                     self._go_on(trial)
             case SuspendTrial(trial, attempt):
                 if isinstance(event, ValidationReported) and trial == event.trial:
-                    # Just promoted, but the experiment is pausing: its target will be told when it resumes.
+                    # The trial was promoted while the experiment pauses; its target is decided when it resumes.
                     path = self.paths.change(trial)
                     self._climb(path, bisect_right(self.lengths[path.bracket], event.length), event)
                 self._fates[trial, attempt] = SpanEnd.PREEMPTED
@@ -414,13 +415,13 @@ class Timeline:
                 path.state, path.ended, path.dropped_out = state, None, False
 
     def _climb(self, path: TrialPath, to: int, event: Event) -> None:
-        """Promote a trial to a rung, from where it trains or waits: through every rung in between."""
+        """Promote a trial from its current rung to a higher one, through all rungs in between."""
         while path.rung < to:
             self._arrive(path, path.rung, event)
             path.promotions += (self.until,)
 
     def _arrive(self, path: TrialPath, rung: int, event: Event) -> None:
-        """A trial is compared at a rung, unless it has been and waits there; rungs that it skipped it passes then."""
+        """Add the comparison of a trial at a rung and at skipped ones below it, unless it is already there."""
         if isinstance(event, ValidationReported):
             for passed in range(len(path.arrivals), rung + 1):
                 path.arrivals += (Arrival(self.until, passed, event.length, event.metrics[self.spec.metric]),)
@@ -431,7 +432,7 @@ class Timeline:
             self._begin(span.slot, trial, span.attempt, span.length)
 
     def _drop(self, path: TrialPath, event: Event) -> None:
-        """A trial stops where it reported; it counts in every rung that it had trained past."""
+        """Stop a trial at the length of its report.  It counts in all rungs up to this length."""
         passed = bisect_right(self.lengths[path.bracket], event.length) if isinstance(event, ValidationReported) else 0
         for rung in range(path.rung, passed):
             self._arrive(path, rung, event)
@@ -446,7 +447,7 @@ class Timeline:
         path.dropped_out = not isinstance(decision.why, BracketFinished | ExperimentEnded)
         span = self._live.get(decision.trial)
         if span is None or isinstance(decision.why, BracketFinished):
-            return  # What a process that still saves was told stands.
+            return  # How a process ends that still saves is already decided.
         fate = _FATES.get(decision.state)
         if fate is not None and self._fates.get((span.trial, span.attempt)) in (None, SpanEnd.PREEMPTED):
             self._fates[span.trial, span.attempt] = fate

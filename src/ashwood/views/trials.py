@@ -1,14 +1,14 @@
-"""The trials of an experiment, one row each, as the log tells them.
+"""The table of the trials of an experiment according to its log.
 
-This module defines what is best, for commands, pages, figures and Python alike.  An experiment that saves checkpoints
-is ranked by them, because a result without a checkpoint is no model:
+This module defines which result is best, for commands, pages, figures and the Python API.  If an experiment saves
+checkpoints, its trials are ranked by them, because without a checkpoint a result is of no use:
 
-- The best result of a trial is the best metric among its checkpoints that exist.
+- The best result of a trial is the best metric of its existing checkpoints.
 - Trials without such a checkpoint come after those that have one, in the order of their best reports.
-- Without any saved checkpoint, results are reports.  The same holds if the checkpoint policy keeps none of a trial that
-  has ended.
+- If the experiment has saved no checkpoint, results are reports.  The same holds if the checkpoint policy keeps no
+  checkpoint of a trial that has ended.
 
-The search and ``stop_when`` decide by reports, whatever is best here.
+The search and ``stop_when`` always use reports.
 """
 
 from __future__ import annotations
@@ -54,9 +54,13 @@ from ashwood.views.spending import Spending
 
 
 class Checkpoint(NamedTuple):
-    """A saved state of a trial at a total length.
+    """A checkpoint of a trial.
 
-    ``metric`` is the searcher's metric there, or None if it is unknown or not finite; ``at`` is when it was saved.
+    Attributes:
+        path: name relative to the experiment's storage, or an absolute path in logs of version 1.
+        length: total length of the training that it holds.
+        metric: metric of the search at this length, or None if it is unknown or not finite.
+        at: when it was saved, in seconds since 1970.
     """
 
     path: str
@@ -67,31 +71,36 @@ class Checkpoint(NamedTuple):
 
 @dataclass(slots=True)
 class TrialRow:
-    """One trial.
-
-    Times are seconds since 1970; None: not yet.
+    """A trial in the table.  Times are seconds since 1970, or None if the event has not happened.
 
     Attributes:
-        bracket: the bracket it belongs to.
-        nth: which of the bracket's trials it is, from 0.
-        target: total length that its latest job ends at.
-        state: where it stands; paused if the experiment is paused or stopped and the trial continues with it.
-        has_job: whether it is being trained, or is to be when the experiment continues.
-        attempt: the process that works on it, or did last; counts from 1.
-        finishing: the attempt that finishes a step and reports once more after its trial was stopped; 0: none.
-        length: the longest total length that it reported.
-        metrics: its latest report, and training metrics that were reported since; empty: none yet.
-        metric: the best result, at ``metric_length``, known since ``metric_at``: that of ``best_checkpoint`` if the
-            experiment saves checkpoints, otherwise the best report.  None if there is none.
-        seen: the best finite value of the searcher's metric that it reported, at ``seen_length`` and ``seen_at``.
-        checkpoints: those that were saved, and neither deleted nor found damaged, the latest last.
-        best_checkpoint: the one with the best metric, or the longest if no metric is known, or None.
-        errors: why attempts failed, in order: one line, then details.
-        preempted: how many attempts lost their worker.
-        created_at: when the search created it.
-        started_at: when a process first worked on it.
-        ended_at: when it was settled that it trains no more.
-        seconds: how long processes worked on it, those at work now left out.
+        id: number of the trial.
+        bracket: index of its bracket.
+        nth: its index in the bracket.
+        hparams: values of its hyperparameters.
+        seed: seed for its training code.
+        target: total length at which its latest job ends.
+        created_at: time at which the search created it.
+        state: its state; paused if the experiment is paused or stopped and the trial resumes with it.
+        has_job: whether it trains now or resumes with the experiment.
+        attempt: number of its latest attempt, from 1.
+        finishing: the attempt that finishes a step and reports once more after its trial was stopped, or 0.
+        length: longest total length of its reports.
+        metrics: its latest report with later training metrics, or empty if it has not reported.
+        metric: best result, which is the metric of ``best_checkpoint`` if the experiment saves checkpoints and that of
+            the best report otherwise; None if there is no result.
+        metric_length: total length of the best result.
+        metric_at: time of the best result.
+        seen: best finite metric of its reports, or None.
+        seen_length: total length of that report.
+        seen_at: time of that report.
+        checkpoints: checkpoints that are neither deleted nor damaged, the longest last.
+        best_checkpoint: checkpoint with the best metric, or the longest one if no metric is known, or None.
+        errors: errors of failed attempts, in order, each with a headline and details.
+        preempted: number of attempts that lost their worker.
+        started_at: time at which its first attempt started.
+        ended_at: time at which it ended.
+        seconds: total time of its attempts that have ended.
     """
 
     id: TrialId
@@ -128,23 +137,23 @@ class TrialRow:
 
 
 RankingKey: TypeAlias = tuple[int, float, TrialId]
-"""Whether a trial has a result, only reports or neither; its loss; its number."""
+"""Class of a trial (0: with a result, 1: only with reports, 2: neither), its loss, and its number."""
 
 _LAST: RankingKey = (2, -inf, -1)
-"""Before all trials that have nothing to rank them by."""
+"""A key before those of all trials that have neither results nor reports."""
 _LEADERS = ("_leader", "_best_seen")
 
 
 class TrialTable:
-    """A fold over log entries, O(1) each.
+    """The table of trials, as a fold over log entries that takes O(1) time for each.
 
     Two rare entries take O(n): the first checkpoint of an experiment, and one by which the best trial gets worse.
 
     Attributes:
-        rows: every trial, by id, in the order in which they were created.
-        states: how many trials stand where.
-        spending: the time of the slots and the training done.
-        by_checkpoint: whether the results are those of checkpoints.
+        rows: all trials by id, in the order in which they were created.
+        states: number of trials in each state.
+        spending: the time of the slots and the training that was done.
+        by_checkpoint: whether results are those of checkpoints, rather than of reports.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -162,7 +171,8 @@ class TrialTable:
         self._leader: TrialRow | None = None
         self._leader_key: RankingKey = _LAST
         self._best_seen: TrialRow | None = None
-        # In logs of version 3 and older, a checkpoint can be recorded before the report at its length: path by trial.
+        # Path of a checkpoint by trial until its metric is reported.  In logs of version 3 and older, a checkpoint can
+        # be recorded before the report at its length.
         self._unrated: dict[TrialId, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -175,7 +185,7 @@ class TrialTable:
         self.__dict__ |= {**state, **leaders, "rows": rows}
 
     def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
-        """Take an entry."""
+        """Apply an entry of the log."""
         for trial, seconds in self.spending.apply(at, event):
             self.rows[trial].seconds += seconds
         match event:
@@ -193,34 +203,34 @@ class TrialTable:
             case AttemptPreempted(trial, _, why, hung=False):
                 self.rows[trial].preempted += 1
                 if any(isinstance(getattr(decision, "why", None), Retried | GaveUp) for decision in decisions):
-                    self.rows[trial].errors += (f"its worker was lost once too often, the last time: {why}",)
+                    self.rows[trial].errors += (f"its worker was lost too often, the last time: {why}",)
         for decision in decisions:
             self._decide(at, decision)
 
     @property
     def leader(self) -> TrialRow | None:
-        """The best trial so far, or None if none has reported a number."""
+        """The best trial so far, or None if no trial has reported a finite metric."""
         return self._leader
 
     @property
     def best_seen(self) -> TrialRow | None:
-        """The trial with the best report so far, whether or not there is a checkpoint of it; None if there is none."""
+        """The trial with the best report so far, with or without a checkpoint, or None."""
         return self._best_seen
 
     def has_seen_better(self, row: TrialRow) -> bool:
-        """Return whether a trial has reported a better metric than its result, so that it has no checkpoint of that."""
+        """Return whether a trial has reported a better metric than its result, of which it has no checkpoint."""
         return row.seen is not None and self.improves(row.seen, row.metric)
 
     def best(self, n: int = 1) -> list[TrialRow]:
-        """The best ``n`` trials; those that never reported a number, and invalid ones, are left out."""
+        """Return the best ``n`` trials, without invalid ones and those that never reported a finite metric."""
         return nsmallest(n, (row for row in self.rows.values() if self._ranks(row)), key=self.ranking_key)
 
     def ranked(self) -> list[TrialRow]:
-        """All trials, the best first; those that never reported a number, and invalid ones, last."""
+        """Return all trials, the best first; invalid ones and those that never reported a finite metric come last."""
         return sorted(self.rows.values(), key=self.ranking_key)
 
     def ranking_key(self, row: TrialRow) -> RankingKey:
-        """Sorts trials, the best first; ties go to the older one."""
+        """Return a sort key with which the best trial comes first, and of equal ones the older."""
         if row.state is not TrialState.INVALID:
             if row.metric is not None:
                 return (0, self._sign * row.metric, row.id)
@@ -229,7 +239,7 @@ class TrialTable:
         return (2, inf, row.id)
 
     def improves(self, value: float, on: float | None) -> bool:
-        """Return whether a metric is better than another one; any is better than None."""
+        """Return whether a metric is better than another one; any metric is better than None."""
         return on is None or self._sign * value < self._sign * on
 
     def _ranks(self, row: TrialRow) -> bool:
@@ -240,7 +250,7 @@ class TrialTable:
     def _report(self, at: float, event: ValidationReported) -> None:
         row = self.rows[event.trial]
         if event.attempt != (row.attempt if row.has_job else row.finishing):
-            return  # Late: the experiment warns about it and takes no notice either.
+            return  # The report came too late; the experiment ignores it too, with a warning.
         row.length = max(row.length, event.length)
         # A report of training metrics alone does not hide the latest validation.
         is_training = all(name.startswith(TRAINING) for name in event.metrics)
@@ -259,7 +269,7 @@ class TrialTable:
 
     def _save(self, at: float, row: TrialRow, saved: CheckpointSaved) -> None:
         metrics = saved.metrics
-        if metrics is None:  # a log of version 3 or older
+        if metrics is None:  # The log has version 3 or older.
             metrics = row.metrics if row.length == saved.length else {}
             if self._value(metrics) is None:
                 self._unrated[row.id] = saved.path
@@ -282,7 +292,7 @@ class TrialTable:
         latest = row.checkpoint
         row.checkpoints += (checkpoint,)
         if latest is not None and latest.length > checkpoint.length:
-            # Stable: of equal lengths the later one is the latest.
+            # The sort is stable, so of two checkpoints with equal lengths the one that was saved later is the latest.
             row.checkpoints = tuple(sorted(row.checkpoints, key=lambda each: each.length))
         best = row.best_checkpoint
         if best is None or self._checkpoint_key(checkpoint) < self._checkpoint_key(best):
@@ -306,14 +316,14 @@ class TrialTable:
         return (inf if checkpoint.metric is None else self._sign * checkpoint.metric, -checkpoint.length)
 
     def _take_result(self, row: TrialRow) -> None:
-        """Make the best checkpoint the result."""
+        """Make the metric of the best checkpoint the result of its trial."""
         best = row.best_checkpoint
         row.metric = row.metric_length = row.metric_at = None
         if best is not None and best.metric is not None:
             row.metric, row.metric_length, row.metric_at = best.metric, best.length, best.at
 
     def _rank(self, row: TrialRow) -> None:
-        """Find out who is best after a trial has become better or worse."""
+        """Update the best trial after a trial has become better or worse."""
         key = self.ranking_key(row)
         if row is self._leader and key > self._leader_key:
             self._find_leader()
@@ -362,7 +372,7 @@ class TrialTable:
         self._end(at, row, decision.state)
 
     def _pause(self) -> None:
-        """Show trials as paused that continue with the experiment."""
+        """Show trials as paused that resume with the experiment."""
         for row in self.rows.values():
             if row.state is TrialState.RUNNING:
                 self._move(row, TrialState.PAUSED)

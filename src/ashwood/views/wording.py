@@ -1,4 +1,4 @@
-"""Values as people read them, the same in tables, figures and messages."""
+"""Formats values for people, in the same way in tables, figures and messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def format_value(value: Any) -> str:
-    """A value in a table's cell: numbers with as many digits as a person compares."""
+    """Return the text of a value; a float gets 6 significant digits."""
     match value:
         case None:
             return "–"
@@ -19,7 +19,7 @@ def format_value(value: Any) -> str:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Seconds as people say them: 4.2 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
+    """Return the text of a duration, such as 4.2 s, 3 min 05 s, 2 h 10 min or 3 d 4 h."""
     if seconds is None or not math.isfinite(seconds):
         return "–"
     if seconds < 10:
@@ -35,26 +35,26 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_length(length: int, unit: str) -> str:
-    """A training length as people say it: 1 epoch, 4 epochs."""
+    """Return the text of a training length, such as 1 epoch or 4 epochs."""
     return f"{length} {unit.removesuffix('s') if length == 1 else unit}"
 
 
 def describe_seen(metric: float, length: int, unit: str, *, smaller_is_better: bool, trial: int | None = None) -> str:
-    """Return the line beside the best result about a better report that has no checkpoint."""
+    """Return a line about a report that is better than the best result but has no checkpoint."""
     which = "lowest" if smaller_is_better else "highest"
     whose = "" if trial is None else f", trial {trial}"
     return f"{which} seen: {format_value(metric)} at {format_length(length, unit)}{whose} (not saved)"
 
 
 def format_capacity(slots: int, nodes: int, why: str) -> str:
-    """How many workers there are, where there are several nodes also on how many, and what changed that."""
+    """Return the number of workers, the number of nodes if it is above 0, and the reason for a change."""
     workers = format_length(slots, "workers")
     on = f" on {format_length(nodes, 'nodes')}" if nodes else ""
     return f"{workers}{on}{': ' if why else ''}{why}"
 
 
 def format_size(size: int) -> str:
-    """Bytes as people say them: 512 B, 3.2 MB."""
+    """Return the text of a size in bytes, such as 512 B or 3.2 MB."""
     value, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if value < 1000:

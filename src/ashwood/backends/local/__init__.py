@@ -1,7 +1,7 @@
-"""Runs trials in processes on this machine.
+"""Run trials in processes on this machine.
 
-Workers import this package too, and start faster without the driver's side of it; so
-that is imported when it is first used.
+Workers import this package too.  They start faster without the driver's modules, so those are imported at their first
+use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ashwood.backends.local.backend import LocalBackend
-    from ashwood.backends.local.fence import clear_former_workers
+    from ashwood.backends.local.worker_lock import clear_former_workers
 
 __all__ = ["LocalBackend", "clear_former_workers"]
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return LocalBackend
     if name == "clear_former_workers":
-        from ashwood.backends.local.fence import clear_former_workers
+        from ashwood.backends.local.worker_lock import clear_former_workers
 
         return clear_former_workers
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

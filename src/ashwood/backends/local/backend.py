@@ -1,4 +1,4 @@
-"""The local backend: one worker process a slot, spoken to over sockets."""
+"""The local backend: one worker process in each slot, connected by a socket."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.liveness import Liveness
 from ashwood.backends.local.logs import tail, trial_log, worker_log
-from ashwood.backends.local.process import WardenProcess, WorkerProcess
+from ashwood.backends.local.process import ReaperProcess, WorkerProcess
+from ashwood.backends.local.reaper import GRACE
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
-from ashwood.backends.local.warden import GRACE
 from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
 from ashwood.errors import BackendError, TrainingCodeError
@@ -53,32 +53,34 @@ from ashwood.trial.directory import FOLDER, directory_name
 from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
+"""Seconds between SIGTERM and SIGKILL for workers when the backend is closed."""
 _PULSE = 1.0
-_BURIAL_SECONDS = 5.0
-"""Seconds after which a killed worker is given up, though the kernel has not ended it: a disk may not answer."""
+"""Longest time in seconds until a worker reports that steps were finished."""
+_GIVE_UP_SECONDS = 5.0
+"""Seconds after which a killed worker is given up if the kernel has not ended it, perhaps because of a dead disk."""
 _LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
-_TRAINED_SECONDS = (0.5, 60.0)
-"""Shortest and longest training time after which it is told how long an attempt has trained, if that is limited."""
+_REPORT_SECONDS = (0.5, 60.0)
+"""Shortest and longest interval between events about an attempt's training time, if that is limited."""
 _ROUNDING = 1e-3
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
-"""Exits that training code doesn't take by itself."""
+_EXTERNAL_SIGNALS = (-signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of processes that were killed from outside, not by their training code."""
 
 
 @dataclass(slots=True)
 class _Place:
-    """A slot.
+    """A slot, its worker, and the worker's attempt.
 
     Attributes:
-        worker: the worker in it, or None.
-        attempt: the attempt that the worker has, or None.
-        aborted: whether the attempt was killed on request.
-        ending: how an attempt ends that was killed because it hangs, or None if it was not.
-        buried_at: when a worker that was killed is given up, though its process has not ended.
-        liveness: the signs of life of the attempt.
-        target: total length at which the attempt waits for the search.
-        directory: the directory of the trial.
-        told: for how many seconds the attempt has trained as far as that was told.
-        tells_every: seconds of training after which that is told again; infinite: never.
+        worker: the worker process, or None.
+        attempt: the attempt that the worker runs, or None.
+        aborted: whether an `Abort` command killed the attempt.
+        ending: last event of an attempt that was killed because it hung, or None if it was not.
+        give_up_at: time at which a killed worker is given up if its process has not ended; infinite if it lives.
+        liveness: signs of life of the attempt.
+        target: total length at which the attempt waits for a command.
+        directory: directory of the trial.
+        reported: seconds of the attempt's training time that were reported in events.
+        report_every: seconds of training time between such events; infinite if there are none.
     """
 
     slot: Slot
@@ -86,12 +88,12 @@ class _Place:
     attempt: tuple[TrialId, int] | None = None
     aborted: bool = False
     ending: AttemptPreempted | AttemptFailed | None = None
-    buried_at: float = inf
+    give_up_at: float = inf
     liveness: Liveness | None = None
     target: int = 0
     directory: Path = Path()
-    told: float = 0.0
-    tells_every: float = inf
+    reported: float = 0.0
+    report_every: float = inf
 
     @property
     def is_killed(self) -> bool:
@@ -99,28 +101,28 @@ class _Place:
 
     @property
     def due(self) -> float:
-        """When the attempt must be looked at, whatever it says by then."""
+        """Time at which the attempt must be examined even if it sends no message."""
         if self.liveness is None or self.is_killed:
-            return self.buried_at
-        return min(self.liveness.due, self.liveness.trained_for(self.told + self.tells_every))
+            return self.give_up_at
+        return min(self.liveness.due, self.liveness.trained_for(self.reported + self.report_every))
 
-    def tell_training(self, now: float, at_least: float = 0.0) -> Iterator[TrialTrained]:
-        """Yield for how long the attempt has trained since that was told last, if it is longer than ``at_least``.
+    def report_training(self, now: float, at_least: float = 0.0) -> Iterator[TrialTrained]:
+        """Yield an event with the training time since the last such event, if it is longer than ``at_least`` seconds.
 
-        An attempt that was killed on request has only its last word left to tell.
+        There is none for an aborted attempt, whose only remaining event is its last word.
         """
-        if self.attempt is None or self.liveness is None or self.tells_every == inf or self.aborted:
+        if self.attempt is None or self.liveness is None or self.report_every == inf or self.aborted:
             return
-        if (seconds := self.liveness.trained(now) - self.told) > at_least:
-            self.told += seconds
+        if (seconds := self.liveness.trained(now) - self.reported) > at_least:
+            self.reported += seconds
             yield TrialTrained(*self.attempt, seconds)
 
 
 class LocalBackend:
-    """Runs attempts in processes on this machine.
+    """Runs attempts in worker processes on this machine.
 
-    A worker starts when it is first needed, imports the training code once, and stays.  One that
-    dies takes its attempt with it, and nothing else; its slot gets a new one.
+    A worker starts when it is first needed, imports the training code once, and runs one attempt after the other.  If a
+    worker dies, its attempt fails, no other attempt is affected, and its slot gets a new worker.
     """
 
     def __init__(
@@ -132,47 +134,48 @@ class LocalBackend:
         directories: Path | None = None,
         workers: int | None = None,
         process_per_attempt: bool | None = None,
-        fence: Path | None = None,
+        worker_lock: Path | None = None,
         machine: Machine | None = None,
         locks: Callable[[Sequence[str]], Sequence[int]] = lambda _: (),
         grace: float = GRACE,
         team: Team = ALONE,
         number: int = 0,
     ) -> None:
-        """Look the machine over; no process starts yet.
+        """Plan the slots of this machine.  Processes start later, when they are needed.
 
         Args:
             spec: the experiment.
-            checkpoints: storage of the checkpoints, an absolute directory or a URL.
-            logs: directory for what trials and workers print.
-            directories: folder for the directories of trials; None: the folder ``trials`` beside ``logs``.
-            workers: how many workers; None: as many as the GPUs, or without any the cores, have room for.
-            process_per_attempt: run each attempt in a process forked from its worker, so that whatever it
-                held is surely free afterwards; by default, on GPUs and if the experiment says so.
-            fence: file that every process of an attempt holds locked for as long as it lives, so that the next
-                driver can `ashwood.backends.local.clear_former_workers`; None: nobody will ask.
-            machine: what of this machine there is to run on; None: all of it.
-            locks: returns the descriptors that a worker holds as long as it lives, given its GPUs; see
-                `ashwood.backends.local.reservation`.
-            grace: seconds that workers get to save their trials should this process die.
-            team: which of the processes that train a trial together this backend has.
+            checkpoints: checkpoint storage, an absolute directory or a URL.
+            logs: directory for the output of trials and workers.
+            directories: directory that contains those of the trials; by default ``trials`` beside ``logs``.
+            workers: number of workers, or None for as many as fit on the GPUs, or on the cores if there is no GPU.
+            process_per_attempt: run each attempt in a process forked from its worker, so that its memory and GPU are
+                certainly free afterwards; by default on GPUs, and if the experiment sets ``reuse_workers: false``.
+            worker_lock: file that every process of an attempt holds locked for as long as it lives, for
+                `ashwood.backends.local.clear_former_workers` of the next driver; None for no such file.
+            machine: the part of this machine to use, or None for all of it.
+            locks: function that takes a worker's GPUs and returns descriptors that the worker holds for as long as it
+                lives; see `ashwood.backends.local.reservation`.
+            grace: seconds that workers get to save their trials if this process dies.
+            team: the place of this backend's processes among those that train a trial together.
             number: number of the experiment in its home.
 
         Raises:
-            BackendError: not even one trial fits, or the command names an unknown hyperparameter.
+            BackendError: not even one trial fits on the machine, the work directory is missing, or the command names
+                an unknown hyperparameter.
         """
         self._spec = spec
         self._logs = logs.absolute()
         self._locks = locks
         self._directories = (directories or logs.with_name(FOLDER)).absolute()
-        self._fence = None if fence is None else fence.absolute()
+        self._worker_lock = None if worker_lock is None else worker_lock.absolute()
         base = dict(os.environ)
         slots = plan(spec, machine or survey(base | dict(spec.environment)), workers, base)
         if process_per_attempt is None:
             process_per_attempt = bool(slots[0].gpus) or not spec.reuse_workers
         self._places = [_Place(slot) for slot in slots]
         self._live: dict[tuple[TrialId, int], _Place] = {}
-        self._untold: dict[tuple[TrialId, int], Event] = {}
+        self._undelivered: dict[tuple[TrialId, int], Event] = {}
         self._loaded_once = False
         self._leads = team.rank == 0
         self._is_alone = team.world_size == 1
@@ -181,12 +184,12 @@ class LocalBackend:
         check_command(spec)
         if not Path(spec.workdir).is_dir():
             raise BackendError(
-                f"the work directory {spec.workdir} isn't there; if it was moved, resume with --workdir DIR"
+                f"The work directory {spec.workdir} does not exist. If it was moved, resume with --workdir DIR"
             )
         try:
             make_shared(self._logs)
         except OSError as error:
-            raise BackendError(f"can't make {self._logs}, where trials' output goes: {error.strerror}") from error
+            raise BackendError(f"Cannot create {self._logs} for the output of trials: {error.strerror}") from error
         self._setup = scratch_file()
         setup = _setup(spec, checkpoints, self._logs, process_per_attempt, team, number)
         self._setup.write(json.dumps(setup).encode())
@@ -195,7 +198,7 @@ class LocalBackend:
         self._waker = Waker()
         self._selector.register(self._waker, selectors.EVENT_READ, None)
         self._grace = grace
-        self._warden: WardenProcess | None = None
+        self._reaper: ReaperProcess | None = None
         self._trimmer = LogTrimmer(spec.max_log_size)
 
     def __enter__(self) -> Self:
@@ -208,28 +211,29 @@ class LocalBackend:
 
     @property
     def slots(self) -> int:
-        """How many attempts can be live at once: one a worker."""
+        """Number of attempts that can be live at once, which is the number of workers."""
         return len(self._places)
 
     # -- commands -----------------------------------------------------------------------------
 
     def dispatch(self, commands: Sequence[Command]) -> None:
-        """Carry commands out; see `ashwood.backends.port.Backend`."""
+        """Execute commands; see `ashwood.backends.port.Backend`."""
         if self._broken is not None or self._closed:
             raise BackendError(self._broken or "the backend is closed")
         starts: dict[tuple[TrialId, int], StartAttempt] = {}
         for command in commands:
             attempt = (command.trial, command.attempt)
             if isinstance(command, StartAttempt):
-                if attempt not in self._live and attempt not in self._untold:
+                if attempt not in self._live and attempt not in self._undelivered:
                     starts[attempt] = command
             elif attempt in starts:
-                # A worker that had the job already might begin to train before it learns that it shall not.
+                # This batch also starts the attempt.  If the job were sent to a worker first, the worker could begin to
+                # train before it reads the second command.  So the job is not sent.
                 if isinstance(command, Abort):
                     del starts[attempt]
-                    self._untold[attempt] = AttemptFailed(*attempt, ABORTED)
+                    self._undelivered[attempt] = AttemptFailed(*attempt, ABORTED)
                 elif isinstance(command, Suspend):
-                    self._untold[attempt] = AttemptEnded(*attempt, starts.pop(attempt).length)
+                    self._undelivered[attempt] = AttemptEnded(*attempt, starts.pop(attempt).length)
             elif (place := self._live.get(attempt)) is not None and place.worker is not None:
                 if isinstance(command, Abort):
                     place.aborted = True
@@ -241,24 +245,24 @@ class LocalBackend:
             self._start(attempt, start)
 
     def expect(self, attempts: int | None) -> None:
-        """This machine is as large as it is."""
+        """Do nothing: a local machine has a fixed number of slots."""
 
     def _start(self, attempt: tuple[TrialId, int], command: StartAttempt) -> None:
         free = [place for place in self._places if place.attempt is None]
         if not free:
-            raise BackendError(f"no slot is free for trial {command.trial}: all {self.slots} are taken")
+            raise BackendError(f"Cannot start trial {command.trial}: none of the {self.slots} slots is free")
         place = next((place for place in free if place.worker is not None), free[0])
         worker = place.worker or self._spawn(place)
         place.attempt = attempt
         place.liveness = Liveness(
             time.monotonic(),
             grace=self._spec.grace_period,
-            # The other processes of a trial wait for the one that leads.
+            # Only the leader of a trial (rank 0) reports progress; processes of other ranks wait for it.
             max_silence=self._spec.max_silence if self._leads else None,
             pulse=_pulse(self._spec),
         )
         place.target = command.target
-        place.told, place.tells_every = 0.0, _tells_every(self._spec) if self._leads else inf
+        place.reported, place.report_every = 0.0, _report_every(self._spec) if self._leads else inf
         self._live[attempt] = place
         self._trimmer.keep(trial_log(self._logs, command.trial))
         place.directory = self._directories / directory_name(command.trial, command.hparams, command.seed)
@@ -266,32 +270,32 @@ class LocalBackend:
 
     def _kill(self, place: _Place, worker: WorkerProcess) -> None:
         worker.kill_job()
-        place.buried_at = time.monotonic() + _BURIAL_SECONDS
+        place.give_up_at = time.monotonic() + _GIVE_UP_SECONDS
 
     def _spawn(self, place: _Place) -> WorkerProcess:
         slot = place.slot
         log = worker_log(self._logs, slot.number)
         try:
-            if self._warden is None:
-                self._warden = WardenProcess(self._grace)
+            if self._reaper is None:
+                self._reaper = ReaperProcess(self._grace)
             locks = self._locks(slot.gpus)
-            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._fence, locks)
-            self._warden.watch(worker.pid)
+            worker = WorkerProcess(self._setup, slot.environment, self._spec.workdir, log, self._worker_lock, locks)
+            self._reaper.watch(worker.pid)
         except OSError as error:
-            raise BackendError(f"can't start a worker process: {error}") from error
+            raise BackendError(f"Cannot start a worker process: {error}") from error
         place.worker = worker
         self._trimmer.keep(log)
-        for source, tells_end in worker.sources.items():
-            self._selector.register(source, selectors.EVENT_READ, (place, tells_end))
+        for source, shows_end in worker.sources.items():
+            self._selector.register(source, selectors.EVENT_READ, (place, shows_end))
         return worker
 
     # -- events -------------------------------------------------------------------------------
 
     def next_events(self, timeout: float | None) -> Sequence[Event]:
-        """What happened since the last call; see `ashwood.backends.port.Backend`."""
+        """Return the events since the last call; see `ashwood.backends.port.Backend`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        events = list(self._untold.values())
-        self._untold.clear()
+        events = list(self._undelivered.values())
+        self._undelivered.clear()
         events.extend(self._kill_hung())
         while not events:
             if self._broken is not None:
@@ -301,27 +305,28 @@ class LocalBackend:
             woken = False
             for key, _ in ready:
                 if key.data is None:
-                    self._waker.rest()
+                    self._waker.drain()
                     woken = True
                 else:
-                    events.extend(self._hear(*key.data))
+                    events.extend(self._read(*key.data))
             if not ready or woken:
                 break
         return events
 
     def _kill_hung(self) -> Iterator[Event]:
-        """Kill attempts that hang, and give up workers that the kernel does not end."""
+        """Kill attempts that hang, give up workers that the kernel does not end, and yield the events of both."""
         for place in self._places:
             worker, liveness, now = place.worker, place.liveness, time.monotonic()
             if worker is None or liveness is None or now < place.due:
                 continue
             if place.is_killed:
-                yield from self._bury(place, worker)
+                yield from self._reap(place, worker)
                 continue
-            yield from place.tell_training(now, at_least=place.tells_every - _ROUNDING)
+            yield from place.report_training(now, at_least=place.report_every - _ROUNDING)
             if liveness.is_hung(now, _size_of):
-                # What it has sent and the driver has not read may be a sign of life, or its last message.
-                yield from self._hear(place, exited=False)
+                # Messages that the driver has not read yet may contain a sign of life, or the last message of the
+                # attempt.  Then it must not be killed.
+                yield from self._read(place, exited=False)
                 if place.liveness is liveness and liveness.is_hung(now, _size_of):
                     place.ending = self._ending_of(place.attempt, liveness)
                     self._kill(place, worker)
@@ -337,14 +342,14 @@ class LocalBackend:
         said = tail(trial_log(self._logs, attempt[0]))
         return AttemptFailed(*attempt, f"{silent} {self._spec.max_silence:g} s (max_silence){said}")
 
-    def _hear(self, place: _Place, exited: bool) -> Iterator[Event]:
+    def _read(self, place: _Place, exited: bool) -> Iterator[Event]:
         worker = place.worker
-        if worker is None:  # buried earlier in this very round
+        if worker is None:  # Its end was handled earlier in this round of the selector.
             return
         messages, open_ = worker.read()
         yield from self._translate(messages, place, worker)
-        if exited or not open_ or worker.doomed:
-            yield from self._bury(place, worker)
+        if exited or not open_ or worker.was_killed:
+            yield from self._reap(place, worker)
 
     def _translate(self, messages: Sequence[Message], place: _Place, worker: WorkerProcess) -> Iterator[Event]:
         for message in messages:
@@ -352,8 +357,9 @@ class LocalBackend:
             if kind == "ready":
                 worker.loaded = self._loaded_once = True
             elif kind == "cannot_load" and self._loaded_once:
-                # It could be loaded before: what came since costs this attempt, not those of the other workers.
-                worker.complaint = message[1]
+                # Another worker has loaded the same code, so the cause may be temporary.  Only this attempt fails, not
+                # the experiment.
+                worker.load_error = message[1]
             elif kind in ("cannot_load", "unusable"):
                 self._broken = message[1]
             elif place.attempt is None:
@@ -363,43 +369,46 @@ class LocalBackend:
             elif kind == "joined":
                 self._note_joined(place, worker, message[1])
             else:
-                yield from self._tell(message, place, worker, place.attempt)
+                yield from self._translate_one(message, place, worker, place.attempt)
 
-    def _tell(
+    def _translate_one(
         self, message: Message, place: _Place, worker: WorkerProcess, attempt: tuple[TrialId, int]
     ) -> Iterator[Event]:
-        """Return the event that a message about an attempt tells of, if it does, and take note of signs of life."""
+        """Record the signs of life in a message about an attempt, and yield its event if it has one."""
         kind = message[0]
         _note_progress(place, message, self._spec.metric)
         if kind in ("alive", "phase") or (place.aborted and kind not in _LAST):
             return
         event = _event(message, attempt, place.slot.number)
-        if place.aborted:  # Whatever the word is: after a failure the engine looks for untold checkpoints.
+        if place.aborted:
+            # This holds for every last message, also for "ended": after a failure, the engine looks for checkpoints
+            # that no event has reported, because the abort may have hidden those events.
             event = AttemptFailed(*attempt, ABORTED)
         elif place.ending is not None and kind == "failed":
             event = place.ending
         if kind in _LAST:
-            yield from place.tell_training(time.monotonic())
+            yield from place.report_training(time.monotonic())
             self._free(place, worker)
         yield event
 
     def _note_group(self, place: _Place, worker: WorkerProcess, group: int | None) -> None:
-        """The job has a process group of its own (None: it has ended)."""
-        if self._warden is not None:
+        """Record the process group of the current job, or None if the job has ended."""
+        if self._reaper is not None:
             for former in (*worker.joined, *filter(None, (worker.group,))):
-                self._warden.forget(former)
+                self._reaper.unwatch(former)
             if group is not None:
-                self._warden.watch(group)
+                self._reaper.watch(group)
         worker.group = group
         worker.joined.clear()
-        if place.is_killed and group is not None:  # it began while its predecessor was killed
+        if place.is_killed and group is not None:
+            # A command that ended early was started again while its previous process was being killed.
             worker.kill_job()
 
     def _note_joined(self, place: _Place, worker: WorkerProcess, group: int) -> None:
-        """A process of the job has another process group: a launcher started it in a session of its own."""
+        """Record another process group of the current job, such as that of a process that a launcher started."""
         worker.join(group)
-        if self._warden is not None:
-            self._warden.watch(group)
+        if self._reaper is not None:
+            self._reaper.watch(group)
         if place.is_killed:
             worker.kill_job()
 
@@ -408,25 +417,25 @@ class LocalBackend:
             del self._live[place.attempt]
             self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
-            place.aborted, place.ending, place.buried_at, place.liveness = False, None, inf, None
-            if self._is_alone:  # Otherwise another process of the trial may be about to write into it.
-                with suppress(OSError):  # It is not empty, so it is kept.
+            place.aborted, place.ending, place.give_up_at, place.liveness = False, None, inf, None
+            if self._is_alone:  # Otherwise another process of the trial may be about to write into the directory.
+                with suppress(OSError):  # A directory that is not empty is kept.
                     place.directory.rmdir()
         if worker.group is not None:
             self._note_group(place, worker, None)
 
-    def _bury(self, place: _Place, worker: WorkerProcess) -> Iterator[Event]:
-        """A worker is dead: its attempt has failed, its slot is free."""
+    def _reap(self, place: _Place, worker: WorkerProcess) -> Iterator[Event]:
+        """Collect the exit code of a dead worker, free its slot, and yield the last events of its attempt."""
         for source in worker.sources:
             self._selector.unregister(source)
-        code, last_words = worker.bury()
+        code, last_words = worker.reap()
         yield from self._translate(last_words, place, worker)
         place.worker = None
         self._trimmer.release(worker_log(self._logs, place.slot.number))
-        if self._warden is not None:
-            self._warden.forget(worker.pid)
+        if self._reaper is not None:
+            self._reaper.unwatch(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
-        yield from place.tell_training(time.monotonic())
+        yield from place.report_training(time.monotonic())
         self._free(place, worker)
         if attempt is None:
             return
@@ -436,18 +445,19 @@ class LocalBackend:
         if ending is not None:
             yield ending
             return
-        if worker.complaint is not None:
-            yield AttemptFailed(*attempt, worker.complaint)
+        if worker.load_error is not None:
+            yield AttemptFailed(*attempt, worker.load_error)
             return
-        story = describe_exit(code, "the worker process")
+        error = describe_exit(code, "the worker process")
         if worker.loaded:
-            yield AttemptFailed(*attempt, story + tail(trial_log(self._logs, attempt[0])))
+            yield AttemptFailed(*attempt, error + tail(trial_log(self._logs, attempt[0])))
             return
-        story = f"{story} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
-        if self._loaded_once or code in _FROM_OUTSIDE:
-            yield AttemptFailed(*attempt, story)
+        error = f"{error} while it imported the training code{tail(worker_log(self._logs, place.slot.number))}"
+        if self._loaded_once or code in _EXTERNAL_SIGNALS:
+            yield AttemptFailed(*attempt, error)
         else:
-            self._broken = self._broken or story
+            # The import crashed by itself and never succeeded in any worker, so no trial can run.
+            self._broken = self._broken or error
 
     def wake(self) -> None:
         """Make `next_events` return early."""
@@ -456,14 +466,14 @@ class LocalBackend:
     # -- the end ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End every process that is left: idle workers leave, busy ones are terminated, and killed if need be."""
+        """End all processes: idle workers exit by themselves, and busy ones get SIGTERM.  A second later, SIGKILL."""
         if self._closed:
             return
         self._closed = True
         workers = [place.worker for place in self._places if place.worker is not None]
         for place in self._places:
             if place.worker is not None:
-                place.worker.hang_up()
+                place.worker.disconnect()
                 if place.attempt is not None:
                     place.worker.kill(signal.SIGTERM)
         deadline = time.monotonic() + _CLOSE_SECONDS
@@ -471,11 +481,13 @@ class LocalBackend:
             worker.wait(deadline - time.monotonic())
         for worker in workers:
             worker.kill(signal.SIGKILL)
-            worker.bury()
-        if self._warden is not None:
+            worker.reap()
+        if self._reaper is not None:
+            # The reaper kills the groups that it still watches when it ends.  These have ended, and their numbers may
+            # have been reused.
             for group in (group for worker in workers for group in (worker.pid, worker.group, *worker.joined) if group):
-                self._warden.forget(group)
-            self._warden.close()
+                self._reaper.unwatch(group)
+            self._reaper.close()
         self._trimmer.close()
         self._selector.close()
         self._waker.close()
@@ -515,17 +527,18 @@ def _setup(
 
 
 def _pulse(spec: ExperimentSpec) -> float:
-    """Return how many seconds the news of a finished step may be late."""
+    """Return the longest time in seconds until a worker reports that steps were finished."""
     limits = [limit / 4 for limit in (spec.grace_period, spec.max_silence) if limit is not None]
     return min([_PULSE, *limits])
 
 
-def _tells_every(spec: ExperimentSpec) -> float:
-    """Return after how many seconds of training it is told how long an attempt has trained; infinite: never.
+def _report_every(spec: ExperimentSpec) -> float:
+    """Return the interval between two events with training time, or infinity if training time is not limited.
 
-    A trial may train for so much longer than it may, and so much is not counted if the driver is killed.
+    A trial can exceed its limit by this interval.  If the driver is killed, up to this much training time is not
+    counted.
     """
-    shortest, longest = _TRAINED_SECONDS
+    shortest, longest = _REPORT_SECONDS
     return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
 
 
@@ -537,7 +550,7 @@ def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) ->
         return
     if isinstance(command, GoOn):
         place.target = command.target
-    if place.liveness.waits:  # What comes next is measured from the answer on.
+    if place.liveness.waits:  # The time until the next sign of life is measured from this answer on.
         place.liveness.alive(time.monotonic())
 
 
@@ -559,11 +572,11 @@ def _note_progress(place: _Place, message: Message, metric: str) -> None:
 
 
 def _size_of(directory: str) -> object:
-    """Return the number of files under a directory, their bytes in all, and when the latest was changed."""
+    """Return the number of files under a directory, their total size, and the time of the latest change."""
     count, size, changed = 0, 0, 0
     for parent, _, names in os.walk(directory):
         for name in names:
-            with suppress(OSError):  # it is renamed or deleted meanwhile
+            with suppress(OSError):  # The file was renamed or deleted meanwhile.
                 found = os.lstat(os.path.join(parent, name))  # noqa: PTH118 - faster for many files
                 count, size, changed = count + 1, size + found.st_size, max(changed, found.st_mtime_ns)
     return count, size, changed
@@ -574,10 +587,10 @@ def _pair(length: Length | None) -> tuple[int, str] | None:
 
 
 def check_command(spec: ExperimentSpec) -> None:
-    """Make sure that a command, where that is the training code, names hyperparameters that there are.
+    """Check that a command names only hyperparameters of the experiment.  Other training code is not checked.
 
     Raises:
-        BackendError: it doesn't.
+        BackendError: the command names an unknown hyperparameter.
     """
     if spec.entrypoint.kind is not EntrypointKind.COMMAND:
         return
@@ -623,4 +636,4 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return TrialStopped(*attempt)
         case ["damaged", path, why]:
             return CheckpointDamaged(*attempt, path, why)
-    raise BackendError(f"a worker sent {message!r}, which no version of the protocol knows")
+    raise BackendError(f"Internal error: a worker sent an unknown message: {message!r}. Please report this")

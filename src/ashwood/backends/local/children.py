@@ -1,4 +1,4 @@
-"""Attempts in children of the worker: in one forked from it, or in a command."""
+"""Run attempts in children of the worker: in a fork, or in a shell command."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ from ashwood.trial.sharing import make_shared
 
 
 class Forked:
-    """In a child of the worker: when it is gone, so is all it held."""
+    """Runs each attempt in a fork of the worker.  When the fork ends, its memory and GPU are free again."""
 
     def __init__(self, load: Callable[[], TrainingCode]) -> None:
-        """Make the runner; ``load`` is called in each child, whether or not there is something left to load."""
+        """Make the runner; ``load`` is called in each child and returns the training code."""
         self._load = load
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
-        """Call the training function in a child, and wait until the child and its children are gone."""
+        """Call the training function in a child, and wait until the child and its children have ended."""
+        # The driver takes the slot as free when it receives the last message.  So the child writes that message to a
+        # file, and the worker sends it only after the child and its process group have ended.
         with scratch_file() as outcome:
             child = os.fork()
             if child == 0:
@@ -60,18 +62,19 @@ class Forked:
             outcome.flush()
             code = 0
         finally:
+            # Not sys.exit(): the child must not run the worker's exit handlers, nor return into the worker's loop.
             os._exit(code)
 
     def _result(self, job: Job, channel: Channel, log: Path) -> Outcome:
         try:
             function = self._load()
-        except BaseException as error:  # noqa: BLE001 - it may exit, too
+        except BaseException as error:  # noqa: BLE001 - the training code may also call sys.exit() during its import
             return Failed(f"the training code can't be imported: {describe(error)}")
         return train(function, job, channel, log)
 
 
 class Command:
-    """In a shell command, started anew for each attempt."""
+    """Runs each attempt in a shell command."""
 
     def __init__(
         self, command: str, workdir: str, inherited: Sequence[int] = (), others: Mapping[str, Any] | None = None
@@ -81,7 +84,7 @@ class Command:
         Args:
             command: the command, with placeholders.
             workdir: directory that it runs in.
-            inherited: descriptors that its processes hold as long as they live.
+            inherited: descriptors that its processes hold for as long as they live.
             others: values of placeholders, as in `ashwood.backends.local.setup.Setup`.
         """
         self._command = command
@@ -91,7 +94,7 @@ class Command:
         sweep()
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
-        """Run the command until it exits, again as long as it ends early and the search wants more."""
+        """Run the command until it exits.  Run it again while it ends before the target that the search has set."""
         pending: list[Message] = []
 
         def suspended() -> bool:
@@ -176,7 +179,7 @@ def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Mess
 
 
 def _environment(job: Job, socket: str) -> dict[str, str]:
-    # ``python`` in a command is the one that runs Ashwood, also where nobody activated its environment.
+    # ``python`` in a command is the one that runs Ashwood, even if its virtual environment is not active.
     path = filter(None, (str(Path(sys.executable).parent), os.environ.get("PATH")))
     # Ashwood may itself run under a launcher. On several machines RANK is what Ashwood set for this one.
     foreign = RANKS if job.world_size == 1 else set(RANKS) - {"RANK"}
@@ -189,7 +192,7 @@ def _environment(job: Job, socket: str) -> dict[str, str]:
 
 
 def _unshelled(code: int) -> int:
-    """An exit code of a shell, which adds 128 to the number of the signal that ended its command."""
+    """Return the exit code of a command from that of its shell, which is 128 plus the number for a signal."""
     return 128 - code if 128 < code <= 128 + signal.NSIG else code
 
 
@@ -200,9 +203,10 @@ def _read(outcome: IO[bytes]) -> Message | None:
 
 
 def _announce(channel: Channel) -> None:
-    """Tell the driver, before anything else happens in it, that this process leads a group of its own.
+    """Report this process, which leads a process group of its own, to the driver, and exit if the driver is gone.
 
-    The child does it, not the worker, which may die at any instant: no group lives that nobody knows of.
+    The child calls this before it does anything else.  If the worker called it, the worker could be killed between the
+    fork and the report.  Then the driver would not know of a process group that still runs.
     """
     channel.send("group", os.getpid())
     if channel.gone:
@@ -210,8 +214,10 @@ def _announce(channel: Channel) -> None:
 
 
 def _await_group(leader: int) -> int:
-    """Wait for a child, end what is left of its group, and return its exit code."""
-    if hasattr(os, "waitid"):  # its number, and with it its group's, isn't given away before it is buried
+    """Wait for a child to end, kill the rest of its process group, and return its exit code."""
+    if hasattr(os, "waitid"):
+        # WNOWAIT leaves the child a zombie, so its number, which is also the group's, cannot be reused before the group
+        # is killed.
         os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
         _kill_group(leader)
         return os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])

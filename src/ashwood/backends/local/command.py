@@ -1,4 +1,4 @@
-"""Training code that is a shell command."""
+"""Fill hyperparameters into a shell command that is the training code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def fill_in(command: str, hparams: Mapping[str, Any], others: Mapping[str, Any])
         others: values of the placeholders that stand for no hyperparameter, see `ashwood.experiment.placeholders`.
 
     Raises:
-        TrainingCodeError: a placeholder stands for nothing.
+        TrainingCodeError: a placeholder is neither a hyperparameter nor one of the ``others``.
     """
     values = dict(others) | dict(_flat("", hparams))
     return "".join(_filled(command, values, hparams))
@@ -65,13 +65,13 @@ def _filled(command: str, values: Mapping[str, Any], hparams: Mapping[str, Any])
 def _unknown(name: str, values: Mapping[str, Any]) -> str:
     there = ", ".join(dict.fromkeys((*(name for name in values if name not in OTHERS), *OTHERS)))
     return (
-        f"the command names {{{name}}}, but there is no such hyperparameter{nearest(name, values)}; "
-        f"there is: {there} (write {{{{{name}}}}} for a literal {{{name}}})"
+        f"the command contains {{{name}}}, but there is no such hyperparameter{nearest(name, values)}; "
+        f"known names: {there}. Write {{{{{name}}}}} for a literal {{{name}}}"
     )
 
 
 class _Quotes:
-    """Where a shell command is quoted, followed from its beginning: the contexts that are open, innermost last.
+    """The quoting state of a shell command, character by character: a stack of open contexts, innermost last.
 
     A context is a quote, ``(`` of a subshell or ``$(``, or a backtick.
     """
@@ -88,7 +88,7 @@ class _Quotes:
         if self.in_comment:
             self.in_comment = not symbol.endswith("\n")
         elif context == "'":
-            if symbol.endswith("'"):  # a backslash escapes nothing there
+            if symbol.endswith("'"):  # A backslash escapes nothing inside single quotes.
                 self._open.pop()
         elif symbol == (")" if context == "(" else context):
             self._open.pop()
@@ -101,12 +101,15 @@ class _Quotes:
                 self._open.append(symbol)
 
     def value(self, text: str) -> str:
-        """Return a text such that the shell sees it as it is."""
+        """Return a text, escaped for this position, so that the shell sees it unchanged."""
         self._begins_word = False
         return self._within_backticks(self._quoted(text, shlex.quote(text)))
 
     def words(self, words: list[str]) -> str:
-        """Return words such that the shell, or inside quotes the program that parses the quoted text, sees them."""
+        """Return words, escaped for this position.
+
+        The shell sees them as words.  Inside quotes, the program that parses the quoted text sees them.
+        """
         self._begins_word = False
         text = shlex.join(words)
         return self._within_backticks(self._quoted(text, text))
@@ -129,16 +132,17 @@ class _Quotes:
 def _options(hparams: Mapping[str, Any]) -> list[str]:
     """Return hyperparameters as words of a command line.
 
-    ``--name value``; true: ``--name``; false and null: nothing; a list: ``--name`` and a word for each item.
+    A value becomes ``--name value``.  True becomes ``--name``, and false and null are left out.  A list becomes
+    ``--name`` and one word for each item.
     """
     words = []
     for name, value in _flat("", hparams):
         if value is True or isinstance(value, list | tuple):
             words += [f"--{name}", *(_text(item) for item in (value if value is not True else ()))]
         elif value is False or value is None or isinstance(value, Mapping):
-            continue  # the values of a map come by themselves
+            continue  # The values of a map follow as options of their own, such as --optimizer.lr.
         elif (text := _text(value)).startswith("-"):
-            words.append(f"--{name}={text}")  # argparse takes it for an option otherwise, also -1e-05
+            words.append(f"--{name}={text}")  # As a word of its own, argparse would read -1e-05 as an option.
         else:
             words += [f"--{name}", text]
     return words

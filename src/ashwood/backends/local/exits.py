@@ -1,4 +1,4 @@
-"""What a process's exit says, for people."""
+"""Describe exit codes of processes for users."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import signal
 _HINTS = {
     signal.SIGKILL: "perhaps out of memory",
     signal.SIGSEGV: "a segmentation fault in native code",
-    signal.SIGABRT: "native code gave up",
+    signal.SIGABRT: "native code called abort()",
     signal.SIGBUS: "a bus error in native code, or shared memory is full",
-    signal.SIGILL: "native code that this CPU can't run",
+    signal.SIGILL: "native code with an instruction that this CPU does not have",
     signal.SIGFPE: "an arithmetic error in native code",
 }
 
 
 def describe_exit(code: int, process: str) -> str:
-    """One line about an exit code; negative numbers are signals, as in `subprocess.Popen.returncode`."""
+    """Return a line about an exit code.  A negative code is a signal, as in `subprocess.Popen.returncode`."""
     if code >= 0:
         return f"{process} ended with exit code {code}"
     try:

@@ -1,4 +1,8 @@
-"""Whether forks of a process can compute: not where it computes on a GPU, or has a team of OpenMP's threads."""
+"""Find out whether forks of this process can compute.
+
+They cannot if this process has initialized a GPU, or if it has started a team of OpenMP threads.  A fork has only the
+thread that called fork(), so code that waits for the other threads waits for ever.
+"""
 
 from __future__ import annotations
 
@@ -10,34 +14,37 @@ from pathlib import Path
 from typing import Any
 
 DEVICES = ("/dev/kfd",)
-"""What ROCm opens when it begins to compute."""
+"""Devices that ROCm opens when it begins to compute."""
 
 _CUDA = "libcuda.so.1"
 _INITIALIZED = 0
 _OPENMP = "libgomp"
 _PATIENCE = 2.0
+"""Seconds after which a fork that tries OpenMP counts as stuck."""
 
 
 def obstacle() -> str | None:
-    """What this process has done so that its forks can't compute, as the verb of a sentence; None: nothing."""
+    """Return why forks of this process cannot compute, as the predicate of a sentence, or None if they can."""
     if holds_gpu():
         return "uses the GPU"
     return None if teams_survive() else "computes in threads (OpenMP)"
 
 
 def holds_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
-    """Whether this process computes on a GPU, or is about to.
+    """Return whether this process has initialized a GPU.
 
-    Who only asks what GPUs there are, as NVML does, opens the same devices of NVIDIA's, so CUDA itself is asked.
+    For NVIDIA, open devices do not show this: NVML opens the same devices only to list the GPUs.  So CUDA itself is
+    asked.
     """
     return _has_begun(_loaded(_CUDA)) or any(_target(link) in DEVICES for link in _links(descriptors))
 
 
 def teams_survive() -> bool:
-    """Whether OpenMP, as GNU has it, starts threads in a fork.
+    """Return whether GNU OpenMP can start threads in a fork of this process.
 
-    Where this process has a team already, a fork would wait for its threads for ever, which aren't there.  No
-    function tells, so a fork tries it.
+    If this process has a team of threads, a fork that uses OpenMP waits for ever for threads that it does not have.  No
+    function of OpenMP shows whether there is a team.  So a fork runs an empty parallel region, with an alarm that kills
+    it if it is stuck.
     """
     libraries = list(_mapped(_OPENMP))
     if not libraries:
@@ -56,7 +63,7 @@ def teams_survive() -> bool:
 
 
 def _mapped(name: str) -> Iterator[ctypes.CDLL]:
-    """Libraries of this process whose names begin so; packages bring their own."""
+    """Yield the loaded libraries whose names begin with ``name``.  There may be several, from different packages."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:  # not Linux
@@ -68,15 +75,15 @@ def _mapped(name: str) -> Iterator[ctypes.CDLL]:
 
 
 def _loaded(library: str) -> ctypes.CDLL | None:
-    """A library that is in this process already."""
+    """Return a library that is loaded in this process, or None if it is not or if the system cannot tell."""
     try:
         return ctypes.CDLL(library, mode=os.RTLD_NOLOAD)
-    except (AttributeError, OSError):  # not there, or a system that can't tell
+    except (AttributeError, OSError):
         return None
 
 
 def _has_begun(cuda: Any) -> bool:
-    """Whether CUDA has been initialized, without doing it."""
+    """Return whether CUDA has been initialized.  The call itself does not initialize it."""
     return cuda is not None and cuda.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) == _INITIALIZED
 
 
@@ -90,5 +97,5 @@ def _links(descriptors: Path) -> list[Path]:
 def _target(link: Path) -> str:
     try:
         return str(link.readlink())
-    except OSError:  # closed meanwhile
+    except OSError:  # The descriptor was closed meanwhile.
         return ""

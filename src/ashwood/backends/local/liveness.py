@@ -1,6 +1,6 @@
-"""When an attempt is taken to hang, and how long it has trained.
+"""Decide whether an attempt hangs, and measure how long it has trained.
 
-Pure: it is told the time and how much a checkpoint has grown.
+Pure: callers pass the time and the size of a checkpoint.
 """
 
 from __future__ import annotations
@@ -11,36 +11,37 @@ from math import inf
 from ashwood.trial.channel import Phase
 
 STEP_SECONDS = 10.0
-"""Seconds that a step gets at least."""
+"""Least number of seconds that a step may take."""
 WRITING_SECONDS = 15.0
-"""Seconds that training code which writes a checkpoint gets at least, from the last growth of the checkpoint on."""
+"""Least number of seconds for which a checkpoint that is being written may not grow."""
 STORING_SECONDS = 60.0
-"""Seconds without progress after which storing a checkpoint is given up.
+"""Seconds without progress after which the transfer of a checkpoint to its storage counts as hung.
 
 Transfers have shorter limits of their own, see `ashwood.trial.storage.patience`.
 """
 _LOOKS = 4
-"""How often the size of a checkpoint is looked at within the time that writing gets."""
+"""How many times the size of a checkpoint is measured within the limit for writing."""
 
 
 class Liveness:
-    """The signs of life of one attempt.
+    """Signs of life of one attempt: finished steps, saves, and progress of saves.
 
-    Finished steps, saves and progress of saves are signs of life.  From the request to stop on, the attempt may be
-    without any for `limit` seconds.  Before, it may train for ``max_silence`` seconds without any.
+    After the request to stop, the attempt hangs if there is no sign of life for `limit` seconds.  Before, it hangs if
+    it trains for ``max_silence`` seconds without one.
     """
 
     def __init__(
         self, now: float, *, grace: float | None = None, max_silence: float | None = None, pulse: float = 0.0
     ) -> None:
-        """Begin at ``now``, in seconds, steadily rising.
+        """Begin to watch an attempt.
 
         Args:
-            now: the time.
-            grace: the limit while the attempt trains or writes a checkpoint; by default it depends on how long
-                steps and saves take.
-            max_silence: the limit before the request to stop, which neither saves nor waiting count towards, or None.
-            pulse: seconds by which the news of a finished step may be late.
+            now: time in seconds, from a monotonic clock, as for all methods.
+            grace: limit in seconds while the attempt trains or writes a checkpoint after the request to stop; by
+                default it depends on how long steps and saves have taken.
+            max_silence: limit in seconds before the request to stop, or None.  Time in which the attempt saves or waits
+                does not count.
+            pulse: greatest delay of the message about a finished step, in seconds.
         """
         self._grace = grace
         self._max_silence = inf if max_silence is None else max_silence
@@ -57,14 +58,14 @@ class Liveness:
         self._look_at = inf
 
     def alive(self, now: float, longest: float = 0.0) -> None:
-        """Take note of a sign of life; ``longest``: seconds of the longest step so far."""
+        """Record a sign of life; ``longest`` is the duration in seconds of the longest step so far."""
         self._count(now)
         self._sign = now
         self._waits = False
         self._longest_step = max(self._longest_step, longest)
 
     def enter(self, now: float, phase: Phase, directory: str = "") -> None:
-        """Take note of what the attempt does from now on, which is a sign of life."""
+        """Record that the attempt enters a phase, which is a sign of life; it writes to ``directory``, if any."""
         self._count(now)
         self._sign = now
         self._waits = False
@@ -74,18 +75,18 @@ class Liveness:
         self._size, self._look_at = None, now
 
     def begin(self, now: float) -> None:
-        """Take note that the training code was imported and begins, which is a sign of life."""
+        """Record that the training code is imported and begins to train, which is a sign of life."""
         self.enter(now, Phase.TRAINING)
         self._has_begun = True
 
     def wait(self, now: float) -> None:
-        """Take note that the attempt has reported at its target and waits for the search."""
+        """Record that the attempt has reported at its target and waits for a command."""
         self._count(now)
         self._waits = True
 
     @property
     def waits(self) -> bool:
-        """Whether the attempt waits for the search."""
+        """Whether the attempt waits for a command."""
         return self._waits
 
     def _count(self, now: float) -> None:
@@ -98,22 +99,22 @@ class Liveness:
         return self._phase is Phase.TRAINING and not self._waits
 
     def trained(self, now: float) -> float:
-        """Return for how many seconds the attempt has trained since it began, without waiting and saving."""
+        """Return the seconds that the attempt has trained since it began, without those in which it waited or saved."""
         self._count(now)
         return self._trained
 
     def trained_for(self, seconds: float) -> float:
-        """Return when the attempt will have trained for ``seconds``; infinite if it does not train now."""
+        """Return the time at which the attempt will have trained for ``seconds``, or infinity if it does not train."""
         return self._counted_at + seconds - self._trained if self._trains and self._has_begun else inf
 
     def ask_to_stop(self, now: float) -> None:
-        """Take note of the request to stop; the first one counts."""
+        """Record the request to stop.  Only the first call has an effect."""
         if self._asked is None:
             self._asked = now
 
     @property
     def limit(self) -> float:
-        """Seconds for which the attempt may show no progress."""
+        """Longest time in seconds without a sign of life after the request to stop."""
         if self._phase is Phase.STORING:
             return max(STORING_SECONDS, self._grace or 0.0)
         if self._grace is not None:
@@ -124,7 +125,7 @@ class Liveness:
 
     @property
     def due(self) -> float:
-        """When `is_hung` must be called next; infinite if it need not be."""
+        """Time at which `is_hung` must be called next; infinite if there is no need."""
         if self._asked is None:
             return self._end
         return min(self._end, self._look_at) if self._phase is Phase.WRITING else self._end
@@ -141,9 +142,9 @@ class Liveness:
         return self._asked is not None
 
     def is_hung(self, now: float, size_of: Callable[[str], object]) -> bool:
-        """Return whether the attempt was without a sign of life for too long.
+        """Return whether there was no sign of life for too long.
 
-        ``size_of`` returns how large a directory is, in a form that can be compared.
+        ``size_of`` takes a directory and returns any value that changes when its content does.
         """
         if self._phase is Phase.WRITING and self._asked is not None and now >= self._look_at:
             size = size_of(self._directory)

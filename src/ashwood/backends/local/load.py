@@ -1,4 +1,4 @@
-"""Find the training code that an experiment names."""
+"""Import the training code of an experiment."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ from ashwood.errors import TrainingCodeError
 from ashwood.trial.values import nearest
 
 IMPORTING = "ASHWOOD_IMPORTING_SCRIPT"
-"""Environment variable that is set while a worker imports training code: a search that starts then is a mistake."""
+"""Environment variable that is set while a worker imports training code.
+
+Code that starts a search during this import lacks ``if __name__ == "__main__"``; see `ashwood.trial.guard`.
+"""
 
 _HIDDEN = "ashwood_script_"
-"""Prefix of the module name of a script whose own name another module has already."""
+"""Prefix of the module name of a script if another module already has the script's own name."""
 
 
 def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
@@ -28,33 +31,33 @@ def load(kind: str, target: str, workdir: str) -> Callable[[Any], Any]:
 
     Raises:
         TrainingCodeError: there is no such function, or it cannot be called with a trial.
-        Exception: whatever the user's module raised when it was imported.
+        Exception: any exception that the user's module raises during its import.
     """
     code = _unpickle(Path(workdir, target)) if kind == "pickle" else find(kind, target, workdir)
     if not callable(code):
-        raise TrainingCodeError(f"{target} is a {type(code).__name__}, but has to be a function that takes a trial")
-    # Looking at other callables takes `inspect`, whose import would slow the start of every worker down.
+        raise TrainingCodeError(f"{target} is a {type(code).__name__}, but must be a function that takes a trial")
+    # Other callables are not checked: that needs `inspect`, and its import would slow down the start of every worker.
     if isinstance(code, FunctionType) and not _takes_one(code):
         raise TrainingCodeError(f"{target} must take one argument, the trial: {code.__name__}{_parameters(code)}")
     return code  # type: ignore[no-any-return]
 
 
 def find(kind: str, target: str, workdir: str = "") -> Any:
-    """Return what is called ``NAME`` in a module, for a target ``MODULE:NAME`` or, of a script, ``FILE:NAME``.
+    """Return the object that a target ``MODULE:NAME``, or ``FILE:NAME`` of a script, refers to.
 
     Raises:
         TrainingCodeError: there is no such file, module or name.
-        Exception: whatever the module raised when it was imported.
+        Exception: any exception that the module raises during its import.
     """
     place, _, name = target.rpartition(":")
     if not place:
-        raise TrainingCodeError(f"entrypoint {target!r} names no function: write it as module:function")
+        raise TrainingCodeError(f"entrypoint {target!r} contains no function name: write it as module:function")
     module = _script(Path(workdir, place)) if kind == "script" else _module(place)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
             known = [known for known, value in vars(found).items() if callable(value) and known[:1] != "_"]
-            from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start fast without.
+            from ashwood.trial.guard import hint_of_guard  # Only errors need it, and workers start faster without it.
 
             hint = hint_of_guard(part, getattr(module, "__file__", None)) or nearest(part, known)
             raise TrainingCodeError(f"{place} has no function {name!r}{hint} (entrypoint: {target})")
@@ -68,7 +71,7 @@ def _module(name: str) -> ModuleType:
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # a library that the module itself imports
+            raise  # The module was found, but a library that it imports was not.
         there = sorted(path.stem for path in Path.cwd().glob("*.py"))
         raise TrainingCodeError(
             f"there is no module {name!r}{nearest(name, there)} in {Path.cwd()} or among the installed packages"
@@ -76,9 +79,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _script(path: Path) -> ModuleType:
-    """Import a script under its own name, so that what it pickles can be loaded by any program that can import it.
+    """Import a script under its own name, so that any program that can import it can load the objects that it pickles.
 
-    It is also ``__main__``, so that workers can load what the script pickled when it was run.
+    The module is also registered as ``__main__``, so that workers can load objects that the script pickled when it was
+    run as a program.
     """
     name = module_name(path)
     if (module := sys.modules.get(name)) is not None and is_file_of(module, path):
@@ -97,24 +101,24 @@ def _script(path: Path) -> ModuleType:
 
 
 def code_file(kind: str, target: str) -> str:
-    """Return the path of the file that a function or a script is in, relative to the work directory or absolute."""
+    """Return the path of the file that contains the training code, relative to the work directory or absolute."""
     place = target.rpartition(":")[0]
     return f"{place.replace('.', os.sep)}.py" if kind == "function" else place
 
 
 def module_name(path: Path) -> str:
-    """Return the name under which programs beside a script import it."""
+    """Return the name under which programs in the directory of a script import it."""
     return path.stem
 
 
 def is_file_of(module: ModuleType, path: Path) -> bool:
-    """Return whether a module comes from a file."""
+    """Return whether a module was imported from the file ``path``."""
     file = getattr(module, "__file__", None)
     return file is not None and Path(file).resolve() == path.resolve()
 
 
 def put_first(directory: str) -> None:
-    """Let this process and those that it starts import modules from a directory before others."""
+    """Make a directory the first on the module search path of this process and of those that it starts."""
     sys.path.insert(0, directory)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (directory, os.environ.get("PYTHONPATH"))))
 
@@ -144,12 +148,12 @@ def _parameters(function: FunctionType) -> str:
 
 
 def _unpickle(path: Path) -> Any:
-    import cloudpickle  # only here: most workers start faster without
+    import cloudpickle  # Only pickled code needs it, and other workers start faster without it.
 
     with path.open("rb") as file:
         code = cloudpickle.load(file)
-    # Classes of a notebook come along and still say that they are of __main__: there `pickle` looks for them when
-    # training code saves an object of them.
+    # Functions and classes of a notebook are pickled with the code, and their module is still __main__.  If training
+    # code saves an instance of such a class, `pickle` looks for the class in __main__, so it must be there.
     main = sys.modules["__main__"]
     for value in list(getattr(function_of(code), "__globals__", {}).values()):
         if isinstance(value, type | FunctionType) and value.__module__ == "__main__":
@@ -158,9 +162,9 @@ def _unpickle(path: Path) -> Any:
 
 
 def function_of(code: Any) -> Any:
-    """Return the Python function that runs when a callable is called, or the callable itself if there is none."""
+    """Return the Python function that a callable runs, or the callable itself if it runs none."""
     while isinstance(code, partial):
         code = code.func
     if not isinstance(code, FunctionType | MethodType):
-        code = getattr(type(code), "__call__", code)  # noqa: B004 - its function is wanted
+        code = getattr(type(code), "__call__", code)  # noqa: B004 - the function itself is needed
     return getattr(code, "__func__", code)

@@ -1,4 +1,4 @@
-"""Where the output of workers and trials goes."""
+"""Log files of workers and trials: redirect output to them, and read errors from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SUMMARY_BYTES = 100_000
 _LONGEST_SUMMARY = 500
 _ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PREFIX = re.compile(r"\[[^\]]{1,40}\](<\w+>)?:? ?")
-"""What launchers put before each line of a process, such as ``[rank0]: ``."""
-_OF_LAUNCHER = re.compile(
+"""Prefix that launchers add to each line of a process, such as ``[rank0]: ``."""
+_LAUNCHER_ERROR = re.compile(
     r"(subprocess\.|torch\.distributed\.elastic\.\S*)?(CalledProcessError|ChildFailedError|SignalException)\b"
 )
-_SAYS_SOMETHING = re.compile(r"[^\W_]")
-_SAYS_NOTHING = re.compile(
+_HAS_WORDS = re.compile(r"[^\W_]")
+_BOILERPLATE = re.compile(
     r"To enable traceback see|error_file: <N/A>|^note: run with `|^Execution halted|^Node\.js v\d"
 )
 _LABEL = re.compile(r"^traceback +: ")
@@ -34,12 +34,12 @@ _OWNER = re.compile(rb"--- \d{4}-\d\d-\d\d \d\d:\d\d:\d\d experiment ([0-9a-f]{1
 
 
 def trial_log(logs: str | Path, trial: int) -> Path:
-    """The file that keeps what a trial prints, in all its attempts."""
+    """Return the path of the log with the output of all attempts of a trial."""
     return Path(logs, f"trial-{trial}.log")
 
 
 def worker_log(logs: str | Path, slot: int) -> Path:
-    """The file that keeps what a worker prints outside trials, such as while it imports the training code."""
+    """Return the path of the log with a worker's output outside trials, such as during the import of training code."""
     return Path(logs, f"worker-{slot}.log")
 
 
@@ -54,26 +54,24 @@ def logged_experiment(log: Path) -> str | None:
 
 
 def tail(log: Path) -> str:
-    """The last lines that the latest attempt left in a log, as an appendix to an error message; empty if none."""
+    """Return the last lines of the latest attempt in a log, to append to an error message, or an empty text."""
     lines = _last_lines(log)
     return "\n".join(("", f"The last lines of {log}:", *lines)) if lines else ""
 
 
 def summary(log: Path, raised: bool = True) -> str:
-    """Return the line of the latest attempt's output that says best why it failed, or an empty text.
+    """Return the line of the latest attempt's output that best explains a failure, or an empty text.
 
-    That is the exception of the last Python traceback, unless a launcher raised it because a process that it had
-    started failed; else the last line that isn't decoration.
+    It is the exception of the last Python traceback, except those that launchers raise because a process has failed.
+    If there is no traceback, it is the last line that contains words.
 
     Args:
-        log: the trial's log.
-        raised: whether an exception may have ended the process that trained; False: those in the log were handled.
+        log: log of the trial.
+        raised: whether an exception may have ended the training process; if not, tracebacks in the log are ignored.
     """
     lines = [_ESCAPE_SEQUENCE.sub("", line) for line in _last_lines(log, _SUMMARY_BYTES, _SUMMARY_LINES)]
-    exceptions = [text for text in _exceptions(lines) if raised and not _OF_LAUNCHER.match(text)]
-    said = exceptions or [
-        line.strip() for line in lines if _SAYS_SOMETHING.search(line) and not _SAYS_NOTHING.search(line)
-    ]
+    exceptions = [text for text in _exceptions(lines) if raised and not _LAUNCHER_ERROR.match(text)]
+    said = exceptions or [line.strip() for line in lines if _HAS_WORDS.search(line) and not _BOILERPLATE.search(line)]
     return _LABEL.sub("", said[-1])[:_LONGEST_SUMMARY] if said else ""
 
 
@@ -93,7 +91,7 @@ def _last_lines(log: Path, size: int = _TAIL_BYTES, count: int = _TAIL_LINES) ->
     try:
         with open_to_read(log) as file:
             data, end = b"", 1
-            while len(data) < min(size, end):  # It was trimmed between both calls if there is less than it should be.
+            while len(data) < min(size, end):  # Fewer bytes: the log was trimmed between seek and read.  Read again.
                 end = file.seek(0, os.SEEK_END)
                 file.seek(max(0, end - size))
                 data = file.read()
@@ -105,7 +103,7 @@ def _last_lines(log: Path, size: int = _TAIL_BYTES, count: int = _TAIL_LINES) ->
 
 
 def flush(*streams: TextIO | None) -> bool:
-    """Write out what is buffered, of C libraries too; False: something can't be written, the disk may be full."""
+    """Flush streams and the buffers of the C library, and return whether everything could be written."""
     written = True
     for stream in streams:
         try:
@@ -113,28 +111,30 @@ def flush(*streams: TextIO | None) -> bool:
                 stream.flush()
         except OSError:
             written = False
-        except (AttributeError, ValueError):  # replaced or closed by training code
+        except (AttributeError, ValueError):  # Training code has replaced or closed the stream.
             continue
-    if ctypes := sys.modules.get("ctypes"):  # numeric libraries have loaded it; too slow to load just for this
+    # C code that prints through stdio most likely comes with a numeric library, which has imported ctypes.  An import
+    # just for this would be slow.
+    if ctypes := sys.modules.get("ctypes"):
         ctypes.CDLL(None).fflush(None)
     return written
 
 
 class Output:
-    """The standard output and error of this process, down to the descriptors.
+    """Redirects the standard output and error of this process.
 
-    C libraries and child processes write to descriptors 1 and 2, so those are what is redirected.
-    Output is lost where it can't be written; nothing else fails for that.
+    It redirects descriptors 1 and 2, because C libraries and child processes write to those.  Output that cannot be
+    written is lost, but causes no error.
     """
 
     def __init__(self) -> None:
-        """Take what the descriptors lead to now as the place for output between trials."""
+        """Use the files that descriptors 1 and 2 refer to now for output between trials."""
         self._home = os.dup(1)
         self._streams = [_stream(1), _stream(2)]
         sys.stdout, sys.stderr = self._streams
 
     def enter(self, log: Path, header: str) -> None:
-        """Append to a trial's log from now on, after a line that says what begins."""
+        """Redirect output to the end of a trial's log, after a line with the time and ``header``."""
         self._flush()
         with suppress(OSError):
             with open_to_append(log) as file:
@@ -142,7 +142,7 @@ class Output:
             os.write(1, f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {header}\n".encode())
 
     def leave(self) -> None:
-        """Go back to the output between trials, whatever training code did to ``sys.stdout``."""
+        """Restore the output between trials, also if training code has replaced or closed ``sys.stdout``."""
         self._flush()
         self._streams = [
             _stream(number) if stream.closed else stream for number, stream in enumerate(self._streams, start=1)
@@ -154,7 +154,7 @@ class Output:
     def _flush(self) -> None:
         if not flush(sys.stdout, sys.stderr, *self._streams):
             with suppress(OSError), Path(os.devnull).open("wb") as file:
-                _redirect_to(file.fileno())  # or it would turn up in the log of the next trial
+                _redirect_to(file.fileno())  # Otherwise the buffers would be written to the log of the next trial.
             flush(sys.stdout, sys.stderr, *self._streams)
 
 
@@ -164,5 +164,5 @@ def _redirect_to(descriptor: int) -> None:
 
 
 def _stream(descriptor: int) -> TextIO:
-    # Closing it, as training code may, leaves the descriptor open.
+    # closefd=False: if training code closes the stream, the descriptor stays open.
     return open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False)

@@ -1,4 +1,4 @@
-"""The driver's end of one worker, and of the warden: start it, speak to it, hear it, see it dead."""
+"""The driver's side of worker processes and of the worker reaper: start them, exchange messages, and end them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ashwood.backends.local import warden
-from ashwood.backends.local.fence import held
+from ashwood.backends.local import reaper
+from ashwood.backends.local.worker_lock import held
 from ashwood.trial.channel import Message, encode
 from ashwood.trial.regular import open_to_append
 
 _START = "from ashwood.backends.local.worker import main; main()"
 _CHUNK = 1 << 18
 _EXIT_SECONDS = 2.0
+"""Seconds to wait for a process that has closed its socket or was killed."""
 
 
 class WorkerProcess:
-    """One worker process, in a process group of its own.
+    """A worker process, in a process group of its own.
 
     Attributes:
         loaded: whether its training code is loaded.
-        complaint: why it can't be; None: nothing was said.
-        group: process group of the job in work, where it has one of its own.
-        joined: other process groups of the job, with the start of their leaders; see `warden.start_of`.
-        doomed: whether it was killed and has yet to be buried.
+        load_error: why the training code could not be loaded, or None if the worker sent no such error.
+        group: process group of its current job, or None if the job has no group of its own.
+        joined: other process groups of the job, each with its leader's start time; see `reaper.start_of`.
+        was_killed: whether the worker was killed; `reap` must be called next.
     """
 
     def __init__(
@@ -41,24 +42,30 @@ class WorkerProcess:
         environment: Mapping[str, str],
         workdir: str,
         log: Path,
-        fence: Path | None = None,
+        worker_lock: Path | None = None,
         locks: Sequence[int] = (),
     ) -> None:
-        """Start it; returns long before it is ready, and it can be spoken to at once.
+        """Start the process without waiting until it is ready.  Messages can be sent at once.
 
-        It holds the descriptors ``locks`` for as long as it lives, as it holds the fence.
+        Args:
+            setup: file with its `ashwood.backends.local.setup.Setup`.
+            environment: its whole environment.
+            workdir: directory that it runs in.
+            log: file for what it prints outside trials.
+            worker_lock: file that it holds locked for as long as it lives, or None.
+            locks: descriptors of other locks that it inherits and holds for as long as it lives.
         """
         self.loaded = False
-        self.complaint: str | None = None
+        self.load_error: str | None = None
         self.group: int | None = None
         self.joined: dict[int, bytes] = {}
-        self.doomed = False
+        self.was_killed = False
         self._tail = b""
         ours, theirs = socket.socketpair()
         with theirs, _append(log) as output:
             try:
-                with held(fence) as fences:
-                    inherited = (theirs.fileno(), *fences, *locks)
+                with held(worker_lock) as held_lock:
+                    inherited = (theirs.fileno(), *held_lock, *locks)
                     self._process = subprocess.Popen(  # noqa: S603
                         [sys.executable, "-P", "-c", _START, *map(str, inherited)],
                         stdin=setup,
@@ -73,26 +80,27 @@ class WorkerProcess:
                 ours.close()
                 raise
         self._socket = ours
-        # Its end isn't told by the socket alone: children that it forked may hold that open.
+        # The end of the socket does not show that the worker has ended, because children that it forked may hold the
+        # socket open.  A pidfd becomes readable exactly when the process itself ends.
         self._handle = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also its process group."""
+        """The process id of the worker, which is also its process group."""
         return self._process.pid
 
     @property
     def sources(self) -> Mapping[socket.socket | int, bool]:
-        """What to wait on, and whether it tells that the process has ended."""
+        """Descriptors to wait on; the value says whether a readable one shows that the process has ended."""
         return {self._socket: False} if self._handle is None else {self._socket: False, self._handle: True}
 
     def send(self, *message: Any) -> None:
-        """Tell it something.  A worker that is dead is found so by `read`."""
+        """Send a message.  Errors are ignored: `read` shows that a worker is dead."""
         with suppress(OSError):
             self._socket.sendall(encode(message).encode() + b"\n")
 
     def read(self) -> tuple[list[Message], bool]:
-        """All that it has said since, and whether it may say more."""
+        """Return the messages since the last call, and whether there may be more later."""
         pieces = [self._tail]
         alive = True
         while True:
@@ -111,10 +119,15 @@ class WorkerProcess:
         lines, _, self._tail = b"".join(pieces).rpartition(b"\n")
         return _parse(lines), alive
 
-    def bury(self) -> tuple[int, list[Message]]:
-        """Wait for a process that is ending, and end what it leaves; returns its exit code and its last words."""
-        self.wait(_EXIT_SECONDS)  # one that closed its socket and lives on can't be spoken to any more
-        # Nothing can be said from here on, so no child can announce its group to deaf ears.
+    def reap(self) -> tuple[int, list[Message]]:
+        """Wait for a process that is about to end, kill its children, and return its exit code and last messages.
+
+        A process that does not end within two seconds is killed.
+        """
+        self.wait(_EXIT_SECONDS)
+        # A child of the worker announces its process group over the socket before it does anything else, and exits if
+        # it can't.  So the socket is shut down before its last messages are read: a child either has announced its
+        # group, which is killed below, or fails to announce it and exits.
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         messages: list[Message] = []
@@ -130,7 +143,8 @@ class WorkerProcess:
         self.kill(signal.SIGKILL)
         try:
             code = self._process.wait(_EXIT_SECONDS)
-        except subprocess.TimeoutExpired:  # the kernel itself can't end it now; its slot needn't wait for that
+        except subprocess.TimeoutExpired:
+            # The kernel cannot end the process now, perhaps because a disk does not answer.  The slot is free anyway.
             code = -signal.SIGKILL
         self._socket.close()
         if self._handle is not None:
@@ -139,73 +153,76 @@ class WorkerProcess:
         return code, messages
 
     def wait(self, seconds: float) -> None:
-        """Give it up to so many seconds to end."""
+        """Wait for up to ``seconds`` for the process to end."""
         if self._handle is None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(max(0.0, seconds))
             return
-        # It stays unburied, so that no other process can be given its number before its group is killed.
+        # The process stays a zombie until `reap` collects its exit code.  Until then its number cannot be reused, so
+        # signals to its process group cannot reach an unrelated group.
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         poll.poll(max(0.0, seconds) * 1000)
 
-    def hang_up(self) -> None:
-        """End the conversation: an idle worker leaves by itself."""
+    def disconnect(self) -> None:
+        """Shut the socket down, upon which an idle worker exits by itself."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def kill(self, number: int) -> None:
-        """Send a signal to the worker, its children, and the job's own group."""
+        """Send a signal to the process groups of the worker and its job."""
         for group in {self.pid, self.group or self.pid}:
             _signal(group, number)
         self._signal_joined(number)
 
     def join(self, group: int) -> None:
         """Note that a process of the job runs in another process group."""
-        self.joined[group] = warden.start_of(group)
+        self.joined[group] = reaper.start_of(group)
 
     def kill_job(self) -> None:
-        """End the job in work at once: its own group, which the worker then tells; else the worker itself."""
+        """Kill the current job.  If the job has no process group of its own, kill the worker."""
         if self.group is not None:
             _signal(self.group, signal.SIGKILL)
             self._signal_joined(signal.SIGKILL)
-            _signal(self.pid, signal.SIGCONT)  # somebody may have stopped it, and then it couldn't tell
+            # The worker then reports that the job has ended.  A worker that a user has stopped (SIGSTOP) could not, so
+            # it is continued.
+            _signal(self.pid, signal.SIGCONT)
         else:
-            self.doomed = True
+            self.was_killed = True
             self.kill(signal.SIGKILL)
 
     def _signal_joined(self, number: int) -> None:
         for group, start in self.joined.items():
-            if not warden.is_other(group, start):
+            if not reaper.is_other(group, start):
                 _signal(group, number)
 
 
-class WardenProcess:
-    """The warden, started anew if somebody killed it; see `ashwood.backends.local.warden`."""
+class ReaperProcess:
+    """The process of the worker reaper, which is replaced if it is killed; see `ashwood.backends.local.reaper`."""
 
-    def __init__(self, grace: float = warden.GRACE) -> None:
-        """Start it; should this process die, it gives others ``grace`` seconds to leave."""
+    def __init__(self, grace: float = reaper.GRACE) -> None:
+        """Start the process.  If this driver dies, the reaper gives workers ``grace`` seconds to save and end."""
         self._grace = grace
         self._groups: set[int] = set()
         self._start()
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id of the reaper."""
         return self._process.pid
 
     def watch(self, group: int) -> None:
-        """See to it that a process group ends when this driver does."""
+        """Let the reaper end a process group if this driver dies."""
         self._groups.add(group)
-        self._tell(f"+{group}\n")
+        self._send(f"+{group}\n")
 
-    def forget(self, group: int) -> None:
-        """The group has ended."""
+    def unwatch(self, group: int) -> None:
+        """Stop watching a process group, which has ended."""
         self._groups.discard(group)
-        self._tell(f"-{group}\n")
+        self._send(f"-{group}\n")
 
     def close(self) -> None:
-        """End it, and what it still watches."""
+        """End the reaper, and with it the process groups that it still watches."""
         os.close(self._pipe)
         self._process.wait()
 
@@ -214,23 +231,24 @@ class WardenProcess:
         os.set_blocking(self._pipe, False)
         try:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), str(self._grace)],
+                [sys.executable, "-I", "-S", reaper.__file__, str(os.getpid()), str(self._grace)],
                 stdin=theirs,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=True,  # Signals to the driver's process group do not reach it.
             )
         finally:
             os.close(theirs)
 
-    def _tell(self, lines: str) -> None:
+    def _send(self, lines: str) -> None:
         try:
             os.write(self._pipe, lines.encode())
-        except (BrokenPipeError, BlockingIOError):  # it is dead, or so far behind that it must be stopped
+        except (BrokenPipeError, BlockingIOError):
+            # The reaper is dead, or stopped so that it no longer reads.  A new one gets the complete list of groups.
             self._process.kill()
             self.close()
             self._start()
-            with suppress(BrokenPipeError):  # killed again: the next word starts another
+            with suppress(BrokenPipeError):  # If it was killed again, the next call starts another one.
                 os.write(self._pipe, "".join(f"+{group}\n" for group in self._groups).encode())
 
 
@@ -242,7 +260,7 @@ def _signal(group: int, number: int) -> None:
 def _append(log: Path) -> IO[bytes]:
     try:
         return open_to_append(log)
-    except OSError:  # a full disk costs output, never a result
+    except OSError:  # If the disk is full, output is lost, but training continues.
         return open(os.devnull, "ab")  # noqa: PTH123
 
 
@@ -250,11 +268,11 @@ def _parse(lines: bytes) -> list[Message]:
     if not lines:
         return []
     messages: list[Message]
-    try:  # one parse for all lines costs a fraction of one for each
+    try:  # Parsing all lines as one JSON array is much faster than parsing each.
         messages = json.loads(b"[%b]" % lines.replace(b"\n", b","))
     except ValueError:
         messages = []
         for line in lines.split(b"\n"):
-            with suppress(ValueError):  # what a dying child left half-said
+            with suppress(ValueError):  # A process that was killed may have sent part of a line.
                 messages.append(json.loads(line))
     return messages

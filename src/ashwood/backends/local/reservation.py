@@ -1,10 +1,11 @@
 """Reservation of the GPUs of this machine, so that two drivers do not train on the same one.
 
-A GPU is reserved by a lock on a file, which is named after its UUID: the same file however a driver names the GPU, for
-all users of the machine.  The lock belongs to an open file description.  The workers on the GPU inherit it, so the GPU
-stays reserved until the driver and all of them have ended, and no longer.  A file that nothing locks means nothing.
+A GPU is reserved by a lock on a file that is named after its UUID.  So all drivers of all users lock the same file,
+even if they use different names for the GPU.  The lock belongs to an open file description.  The workers on the GPU
+inherit it, so the GPU stays reserved until the driver and all of them have ended.  A file without a lock reserves
+nothing.
 
-Cores are not reserved.  Drivers that use them lock files too, only to know of each other.
+Cores are not reserved.  Drivers that use them lock files too, but only to warn each other.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ _LONGEST_USER = 400
 
 
 class Reservation:
-    """What a driver may use of this machine, reserved until it is closed and all workers on it have ended.
+    """The cores and GPUs that a driver may use, reserved until it is closed and all workers on them have ended.
 
     Attributes:
-        machine: the cores and GPUs that the driver may use.
-        workers: how many workers may run there, or None for as many as fit.
+        machine: the cores and GPUs.
+        workers: number of workers that may run there, or None for as many as fit.
     """
 
     def __init__(self, machine: Machine, workers: int | None, locks: Mapping[str, int]) -> None:
-        """Take over locks: descriptors by the GPU that each reserves, or by ``""`` if it is for all workers."""
+        """Take over the descriptors of locks, each by the name of its GPU, or by ``""`` if it is for all workers."""
         self.machine = machine
         self.workers = workers
         self._locks = locks
@@ -75,26 +76,26 @@ def reserve(
     on_wait: Callable[[str], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Reservation:
-    """Reserve GPUs for an experiment's workers; wait if too few are free for one trial.
+    """Reserve GPUs for the workers of an experiment, and wait if too few are free for one trial.
 
-    If some of the GPUs are in use, the driver gets the others, and fewer workers.  On a machine without GPUs nothing is
-    reserved.
+    If other drivers use some of the GPUs, this driver gets the rest, and fewer workers.  On a machine without GPUs,
+    nothing is reserved.
 
     Args:
         spec: the experiment.
-        workers: how many workers, or None for as many as fit.
-        who: what uses the GPUs, in words for other drivers to show.
-        share: use all GPUs, whatever other drivers have reserved.  A driver that does not share avoids them.
-        say: called with a message if GPUs are left to other drivers, or if another driver uses the cores.
-        on_wait: called with what is waited for, and by whom it is used, when that changes.
-        sleep: called with a number of seconds again and again while it waits; it may raise an exception to end that.
+        workers: number of workers, or None for as many as fit.
+        who: description of this driver that other drivers show, such as ``experiment 3``.
+        share: whether to use GPUs that other drivers have reserved.  Drivers that do not share avoid all of them.
+        say: function that is called with a message if other drivers use some of the GPUs, or the cores.
+        on_wait: function that is called with a description of the missing GPUs and their users whenever that changes.
+        sleep: function that waits for a number of seconds; it may raise an exception to end the wait.
 
     Raises:
-        MachineError: not even one trial fits, or a lock file cannot be used.
+        MachineError: not even one trial fits on the machine, or a lock file cannot be used.
     """
     environment = dict(os.environ)
     machine = survey(environment | dict(spec.environment))
-    plan(spec, machine, workers, environment)  # What never fits is not waited for.
+    plan(spec, machine, workers, environment)  # Fail now, before any wait, if a trial can never fit.
     if not machine.gpus:
         return Reservation(machine, workers, _mark_cores(who, (lambda _: None) if share else say))
     per_trial = spec.slots_per_trial
@@ -103,17 +104,18 @@ def reserve(
     if share:
         used = machine._replace(gpus=machine.gpus[: wanted * per_trial])
         return Reservation(machine, workers, _lock_gpus(used, len(used.gpus), who, exclusive=False)[0])
-    told = ""
+    announced = ""
     while True:
         locks, users = _lock_gpus(machine, wanted * per_trial, who, exclusive=True)
         groups = len(locks) // per_trial
-        # Those that are too few for another trial, perhaps all: two drivers that keep some would wait for each other.
+        # Release GPUs that are too few for another trial, perhaps all of them.  Two drivers that both kept too few for
+        # one trial would wait for each other for ever.
         _close(locks.pop(gpu) for gpu in list(locks)[groups * per_trial :])
         if groups:
             break
         what = "a free GPU" if per_trial == 1 else f"{per_trial} free GPUs"
-        if (now := f"{what} (in use: {_in_use(users)})") != told:
-            told = now
+        if (now := f"{what} (in use: {_in_use(users)})") != announced:
+            announced = now
             on_wait(now)
         sleep(_RETRY_SECONDS)
     if groups < wanted:
@@ -121,7 +123,7 @@ def reserve(
             f"this run uses {len(locks)} of the {len(machine.gpus)} GPUs ({', '.join(locks)}). In use by others: "
             f"{_in_use(users)}. To use all of them nevertheless: --share"
         )
-        if workers is not None:  # As many on each GPU as if all were free.
+        if workers is not None:  # Each GPU gets as many workers as if all GPUs were free.
             workers = sum(number % most < groups for number in range(workers))
     return Reservation(machine._replace(gpus=tuple(locks)), workers, locks)
 
@@ -129,7 +131,7 @@ def reserve(
 def _lock_gpus(
     machine: Machine, most: int, who: str, *, exclusive: bool
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Lock up to ``most`` GPUs; return the descriptors by GPU, and the other GPUs by what uses them."""
+    """Lock up to ``most`` GPUs, and return the descriptor of each, and the GPUs that each other driver uses."""
     locks: dict[str, int] = {}
     users: dict[str, list[str]] = {}
     try:
@@ -149,10 +151,10 @@ def _lock_gpus(
 
 
 def _mark_cores(who: str, say: Callable[[str], None]) -> dict[str, int]:
-    """Lock the first of some numbered files that is free, and name the drivers that have locked others."""
+    """Lock the first free one of a series of numbered files, and warn about drivers that have locked others."""
     mine: dict[str, int] = {}
     others: list[str] = []
-    with suppress(MachineError):  # Nothing is wrong with the trials.
+    with suppress(MachineError):  # Trials do not need these locks.
         for number in count():
             name = f"cores-{number}"
             if mine and not _path(name).exists():
@@ -170,7 +172,10 @@ def _mark_cores(who: str, say: Callable[[str], None]) -> dict[str, int]:
 
 
 def _lock(name: str, who: str, *, exclusive: bool) -> int | str:
-    """Lock a file and write ``who`` into it; return its descriptor, or what has locked it already."""
+    """Lock a file, write ``who`` into it, and return its descriptor.
+
+    If another driver has locked it, return that driver's description instead.
+    """
     path = _path(name)
     try:
         with suppress(FileExistsError):
@@ -179,7 +184,9 @@ def _lock(name: str, who: str, *, exclusive: bool) -> int | str:
             descriptor = open_lock(path)
             try:
                 fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-                if not _is_at(descriptor, path):  # It was deleted meanwhile, perhaps by what tidies the directory up.
+                # A clean-up of the directory may delete the file between open() and flock().  Then other drivers create
+                # a new file, and a lock on the old one reserves nothing.
+                if not _is_at(descriptor, path):
                     os.close(descriptor)
                     continue
             except BlockingIOError:
@@ -189,14 +196,14 @@ def _lock(name: str, who: str, *, exclusive: bool) -> int | str:
             except BaseException:
                 os.close(descriptor)
                 raise
-            with suppress(OSError):  # The file is another user's and closed to this one, or the disk is full.
+            with suppress(OSError):  # The file belongs to another user and is read-only, or the disk is full.
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, who.encode(), 0)
             return descriptor
     except OSError as error:
         raise MachineError(
-            f"Cannot lock {path}, which tells other Ashwood runs that this one uses a GPU: {error.strerror}. Remove "
-            f"the file, or set {LOCKS} to a directory that you may write, or use GPUs without reserving them (--share)"
+            f"Cannot lock {path}, which shows other Ashwood runs that this one uses a GPU: {error.strerror}. Remove "
+            f"the file, or set {LOCKS} to a writable directory, or use GPUs without reserving them (--share)"
         ) from error
 
 
@@ -206,7 +213,7 @@ def _path(name: str) -> Path:
 
 
 def _shared_directory() -> str:
-    """Return a directory on this machine in which all users may make files, but not delete those of others."""
+    """Return a directory of this machine in which all users may create files but not delete those of others."""
     for directory in _DIRECTORIES:
         with suppress(OSError):
             if os.stat(directory).st_mode & _STICKY == _STICKY:  # noqa: PTH116 - as for a string
@@ -221,7 +228,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _read(descriptor: int) -> str:
-    """Return what has locked a file, as the file says, which other users may have written."""
+    """Return the content of a lock file, a description of its driver.
+
+    Unprintable characters are removed, because any user may have written the file.
+    """
     try:
         text = os.pread(descriptor, _LONGEST_USER, 0).decode(errors="replace")
     except OSError:
@@ -240,4 +250,5 @@ def _in_use(users: Mapping[str, Sequence[str]]) -> str:
 
 def _named(gpus: Sequence[str]) -> str:
     names = ", ".join(gpus)
-    return f"GPU{'' if len(gpus) == 1 else 's'} {names}" if gpus[0].isdecimal() else names  # A UUID says what it is.
+    # A UUID begins with GPU- or MIG-, so it needs no such word before it.
+    return f"GPU{'' if len(gpus) == 1 else 's'} {names}" if gpus[0].isdecimal() else names

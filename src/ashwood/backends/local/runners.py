@@ -1,4 +1,4 @@
-"""How a worker runs one attempt: in itself, or (see `ashwood.backends.local.children`) in a child."""
+"""Run attempts in the worker process itself.  For children, see `ashwood.backends.local.children`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Runner(Protocol):
     """A way of running attempts."""
 
     def __call__(self, job: Job, channel: Channel, log: Path, /) -> Message:
-        """Run one, whose output goes to ``log``; returns the last message about it."""
+        """Run an attempt, whose output goes to ``log``, and return the last message about it."""
         ...
 
 
 class Inline:
-    """In the worker itself: nothing to start, nothing to wait for."""
+    """Runs each attempt in the worker process itself, without a child process."""
 
     def __init__(self, function: TrainingCode) -> None:
         self._function = function
@@ -50,14 +50,14 @@ class Inline:
 def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outcome:
     """Run an attempt in this process.
 
-    A failure is left in the trial's log too, where people look for it; and what the log said before
-    goes with the failure, for that may be its true cause.
+    The error of a failed attempt is also written to the trial's log, for people who read that.  The last lines of the
+    log are appended to the error, because they may show its true cause.
     """
     outcome = run(function, job, DriverLink(channel))
     if isinstance(outcome, Failed | NoSpace | NoStorage):
         flush(sys.stdout, sys.stderr)
         said = tail(log)
-        with suppress(AttributeError, OSError, ValueError):  # training code closed it, or the disk is full
+        with suppress(AttributeError, OSError, ValueError):  # Training code has closed the stream, or the disk is full.
             print(outcome.error, file=sys.stderr, flush=True)
         return outcome._replace(error=outcome.error + said)
     return outcome

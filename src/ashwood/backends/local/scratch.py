@@ -1,4 +1,4 @@
-"""Files without a name, which processes inherit."""
+"""Create temporary files without a name, which child processes inherit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import IO
 
 
 def scratch_file() -> IO[bytes]:
-    """A file that is gone when nobody has it open any more; in memory where possible, so that no full disk matters."""
+    """Return a file that is deleted when the last process closes it.
+
+    On Linux it is in memory, so it works on a full disk too.
+    """
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("ashwood"), "w+b")
     return tempfile.TemporaryFile()

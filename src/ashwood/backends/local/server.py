@@ -1,4 +1,4 @@
-"""The worker's end of the connections with the processes of a command; see `ashwood.trial.command`."""
+"""The worker's side of the connections with the processes of a command; see `ashwood.trial.command`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from ashwood.backends.local import warden
+from ashwood.backends.local import reaper
 from ashwood.backends.local.sockets import listen
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
@@ -29,7 +29,9 @@ _GRACE = 30.0
 _TERMINATION = 5.0
 """Seconds between SIGTERM, at which launchers end what they started, and SIGKILL."""
 _KILL_SECONDS = 2.0
+"""Seconds to wait until killed processes have ended, so that all their messages can be read."""
 _SEND_SECONDS = 10
+"""Seconds after which a message to a process that does not read is given up."""
 _PASSED_ON = (b'["report",', b'["checkpoint",', b'["warning",', b'["alive",', b'["phase",')
 
 
@@ -37,8 +39,14 @@ class _Peer:
     """A process of the command that has connected.
 
     Attributes:
-        rank: the rank that it joined, or None before.
-        outcome: how the attempt ended in it, or None before it ends.
+        handle: descriptor that becomes readable when the process ends, or None if there is none.
+        rank: the rank that it has joined as, or None if it has not joined yet.
+        number: the rank that its launcher gave it, or 0.
+        is_numbered: whether its launcher gave it a rank.
+        outcome: how the attempt ended in this process, or None if it has not ended there.
+        tail: the beginning of a message whose rest has not arrived yet.
+        waits: whether it waits for the next announcement of rank 0.
+        announced: announcements of rank 0 that it has not received yet.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -70,17 +78,17 @@ class CommandServer:
         gave_up: whether the command was ended because it did not end by itself.
     """
 
-    def __init__(self, channel: Channel, job: Job, pending: Iterable[Message], fences: Sequence[int]) -> None:
+    def __init__(self, channel: Channel, job: Job, pending: Iterable[Message], locks: Sequence[int]) -> None:
         """Listen.
 
         Args:
             channel: the connection with the driver.
             job: what to train.
             pending: messages of the driver that were read already and belong to the job.
-            fences: descriptors that every process holds as long as it lives.
+            locks: descriptors that every process holds for as long as it lives.
 
         Raises:
-            OSError: there is no directory for the socket.
+            OSError: the socket could not be created.
         """
         self.outcome: Message | None = None
         self.error: Message | None = None
@@ -88,7 +96,7 @@ class CommandServer:
         self.gave_up = False
         self._channel = channel
         self._job = job
-        self._fences = fences
+        self._locks = locks
         self._from_driver = [message for message in pending if message[0] != "best"]
         self._best = [message for message in pending if message[0] == "best"][-1:]
         self._listener, self.path = listen()
@@ -148,7 +156,7 @@ class CommandServer:
         self._process = 0
         self._deadline = None
         for group, start in self._groups.items():
-            if not warden.is_other(group, start):
+            if not reaper.is_other(group, start):
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(group, signal.SIGKILL)
         if killed or self._groups:
@@ -175,14 +183,15 @@ class CommandServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:  # it is gone already, or there are no descriptors left
+        except OSError:  # The process has ended already, or this process has no descriptors left.
             return
-        # A process that doesn't read, being stopped perhaps, must not stop this one.
+        # A process that does not read, perhaps because it is stopped, must not block this process.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
         peer = _Peer(sock)
         data = encode(["job", self._job]).encode() + b"\n"
         try:
-            sent = socket.send_fds(sock, [data], self._fences) if self._fences else 0
+            # The descriptors of the locks go over the socket, because launchers may close inherited descriptors.
+            sent = socket.send_fds(sock, [data], self._locks) if self._locks else 0
             sock.sendall(data[sent:])
         except OSError:
             sock.close()
@@ -192,7 +201,7 @@ class CommandServer:
 
     def _read(self, peer: _Peer) -> bool:
         """Handle the messages of a process, and return whether there may be more."""
-        if peer not in self._peers:  # closed earlier in this very round
+        if peer not in self._peers:  # It was closed earlier in this round of the selector.
             return False
         try:
             data = peer.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
@@ -209,9 +218,11 @@ class CommandServer:
             if line.startswith(_PASSED_ON):
                 passed_on.append(line)
                 continue
-            if passed_on:  # the order counts
+            # Messages for the driver are forwarded in batches.  A batch is sent before the next other message is
+            # handled, because that may send something to the driver, and the order of messages matters.
+            if passed_on:
                 self._pass_on(passed_on)
-            with suppress(ValueError):  # forks that share the connection may have mixed their messages
+            with suppress(ValueError):  # Forks that share the connection may have mixed their messages.
                 self._take(peer, json.loads(line))
         if passed_on:
             self._pass_on(passed_on)
@@ -241,16 +252,18 @@ class CommandServer:
     def _greet(self, peer: _Peer, rank: int, process: int) -> None:
         peer.number = rank
         peer.pid = peer.pid or process
-        with suppress(OSError):  # of a container, perhaps, whose processes have no number here
+        with suppress(OSError):  # A process in a container may have no number here.
             peer.handle = _exit_handle(peer.pid)
         if peer.handle is not None:
-            # Its forks may hold the connection open.
+            # The end of the connection does not show that the process has ended: its forks may hold the connection
+            # open.
             self._selector.register(peer.handle, selectors.EVENT_READ, lambda: self._see_end(peer))
         with suppress(ProcessLookupError, PermissionError):
             group = os.getpgid(peer.pid)
             if group not in (self._process, os.getpgid(0)) and group not in self._groups:
-                # Launchers may give each process a session of its own, which doesn't end with the command's group.
-                self._groups[group] = warden.start_of(group)
+                # Launchers may start each process in a session of its own.  A signal to the command's process group
+                # does not reach it, so the driver and this process must know its group.
+                self._groups[group] = reaper.start_of(group)
                 self._channel.send("joined", group)
         if rank == 0 and not self._started:
             self._started = True
@@ -259,7 +272,8 @@ class CommandServer:
     def _join(self, peer: _Peer) -> None:
         holder = self._ranks.get(peer.number)
         if holder is None:
-            # A process without a number trains alone, and announces nothing that others could follow.
+            # A process without a rank from a launcher trains alone.  It announces no steps, so no other rank can
+            # follow.
             holder = next((other for other in self._ranks.values() if other.is_numbered != peer.is_numbered), None)
         if holder is not None:
             peer.send("refused", holder.pid, holder.number)
@@ -289,7 +303,7 @@ class CommandServer:
             leader.send(*message)
         if self._channel.gone:
             self._stop_relaying()
-            with suppress(OSError):  # rank 0 then reads that the driver is gone, and saves
+            with suppress(OSError):  # Rank 0 then sees that the driver is gone, and saves.
                 leader.socket.shutdown(socket.SHUT_WR)
 
     def _stop_relaying(self) -> None:
@@ -323,7 +337,7 @@ class CommandServer:
             self._stop_relaying()
             self._answer_waiting()
         elif peer.number == 0 and 0 not in self._ranks and (self.outcome is None or outcome[0] != "failed"):
-            self.outcome = outcome  # unless another process joins
+            self.outcome = outcome  # It counts unless another process joins as rank 0 later.
         if peer.rank is not None and (peer.rank == 0 or is_error):
             self._expect_end()
 
@@ -346,7 +360,7 @@ class CommandServer:
         self._expect_end()
 
     def _expect_end(self) -> None:
-        """Give the command some time to end by itself, if others of its ranks still train."""
+        """Start the time limit for the command to end by itself, if some of its ranks still train."""
         if self._process and self._deadline is None and any(other.outcome is None for other in self._living_ranks()):
             self._deadline = time.monotonic() + _GRACE
 
@@ -386,16 +400,17 @@ if sys.platform != "linux":
 
 
 def _process_of(sock: socket.socket) -> int:
-    """Return the process at the other end, in this process's own numbers, or 0 if that isn't known."""
+    """Return the number of the process at the other end, as seen by this process, or 0 if it is unknown."""
     if sys.platform != "linux":
         return 0
     return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
 
 def _append(queue: deque[Message], announcement: Message) -> None:
-    """Append an announcement; one that reaches further replaces the last, unless a report was due there.
+    """Append an announcement to a queue, merged with the last one if possible.
 
-    Answers that a loop goes on are counted in one announcement, because a loop may ask a million times.
+    An announcement of steps replaces the last if no report is due between them.  Answers that a loop continues are
+    counted in one announcement, because a loop may ask a million times.
     """
     if queue and queue[-1][:2] == announcement[:2] == ["stops", False]:
         announcement = ["stops", False, queue.pop()[2] + announcement[2]]
@@ -409,15 +424,18 @@ def _of_rank(rank: int, outcome: Message) -> Message:
 
 
 def _kill_ranks(path: str) -> None:
-    """Kill what launchers numbered among the processes of the command: a rank need not have connected.
+    """Kill the processes of a command that have a rank from a launcher, also those that have not connected.
 
-    Others that left the command's group are meant to live on.
+    They are found by the environment variables that they inherited: the path of the socket, and a rank.  Processes
+    without a rank that have left the command's process group are daemons that may outlive the attempt.
     """
     own = f"{VARIABLE}={path}".encode()
     prefixes = tuple(f"{name}=".encode() for name in RANKS)
     with suppress(OSError):
         for process in [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]:
             with suppress(OSError):
+                # The pidfd is opened before the environment is read, so the signal cannot reach another process that
+                # got the same number meanwhile.
                 handle = os.pidfd_open(process)
                 try:
                     variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")

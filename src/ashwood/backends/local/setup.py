@@ -1,4 +1,4 @@
-"""What a worker is told once, at its start, through its standard input."""
+"""The settings that a worker reads from its standard input when it starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Team(NamedTuple):
-    """The processes that train a trial together; see `ashwood.trial.job.Job`."""
+    """The rank of a process among those that train a trial together; see `ashwood.trial.job.Job`."""
 
     rank: int
     world_size: int
@@ -18,17 +18,17 @@ ALONE = Team(0, 1, None)
 
 
 class Setup(NamedTuple):
-    """The experiment, as far as a worker needs it.
+    """The settings of an experiment that its workers need.
 
     Attributes:
-        kind: how the training code is found, an `ashwood.experiment.spec.EntrypointKind`.
-        target: the training code.
+        kind: kind of the training code, an `ashwood.experiment.spec.EntrypointKind`.
+        target: the training code, such as ``module:function``.
         workdir: directory that it runs in.
         logs: directory of the trials' logs.
-        arguments: what training code sees as ``sys.argv``; empty: its own path alone.
-        process_per_attempt: run every attempt in a process of its own.
-        others: values of placeholders in a command that stand for no hyperparameter, as far as all trials share them.
-        common: the fields of `ashwood.trial.job.Job` that all jobs share.
+        arguments: ``sys.argv`` of the training code; if empty, it is the path of the training code alone.
+        process_per_attempt: whether every attempt runs in a process of its own.
+        others: values, common to all trials, of placeholders in a command that stand for no hyperparameter.
+        common: fields of `ashwood.trial.job.Job` that are the same in all jobs.
     """
 
     kind: str

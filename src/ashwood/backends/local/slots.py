@@ -1,4 +1,4 @@
-"""What this machine has room for, and the environment in which each worker runs."""
+"""Plan the slots of this machine, and the environment of each slot's worker."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _THREADS = (
     "NUMEXPR_MAX_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-# PyTorch asks then what GPUs there are without beginning to compute on them, after which no fork could.
+# Without this variable, PyTorch initializes CUDA when it only counts the GPUs.  Forks could not use CUDA after that.
 _FORKABLE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 _UUID = re.compile(r"\(UUID: ([^)]+)\)")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Machine(NamedTuple):
-    """What there is to run on.
+    """The CPU cores and GPUs that this process may use.
 
     Attributes:
-        cores: how many CPU cores this process may use.
-        gpus: the GPUs, by the names that CUDA_VISIBLE_DEVICES takes.
-        uuids: the UUID of each GPU, or of the part of one (MIG) that its name stands for, by that name if it is known.
+        cores: number of CPU cores.
+        gpus: names of the GPUs, as CUDA_VISIBLE_DEVICES takes them.
+        uuids: UUID for each name whose UUID is known, of a GPU or of a part of one (MIG).
     """
 
     cores: int
@@ -42,12 +42,12 @@ class Machine(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """Room for one worker.
+    """A place for one worker.
 
     Attributes:
-        number: which of the slots it is, counted from 0.
+        number: index of the slot, from 0.
         environment: the whole environment of its worker.
-        gpus: the GPUs that its worker uses, by their names.
+        gpus: names of the GPUs that its worker uses.
     """
 
     number: int
@@ -56,13 +56,13 @@ class Slot(NamedTuple):
 
 
 def survey(environment: Mapping[str, str]) -> Machine:
-    """The machine, as far as this process, with this environment, may use it."""
+    """Return the cores and GPUs that this process may use; ``environment`` may limit the GPUs."""
     listed = _listed_gpus(environment)
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return Machine(_cores(), tuple(name for name in listed if name.isdecimal()), listed)
     gpus = list(visible_gpus(visible))
-    # CUDA takes the beginning of a UUID, too.
+    # CUDA also accepts the first characters of a UUID as a name.
     uuids = {gpu: uuid for gpu in gpus for name, uuid in listed.items() if name == gpu or _begins(gpu, name)}
     different: dict[str, str] = {}
     for gpu in gpus:
@@ -71,22 +71,22 @@ def survey(environment: Mapping[str, str]) -> Machine:
 
 
 def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapping[str, str]) -> list[Slot]:
-    """One slot per worker.
+    """Return one slot for each worker.
 
     Args:
-        spec: says how many GPUs or cores a trial takes, and which variables its author set.
-        machine: what there is.
-        workers: how many workers, instead of as many as fit; they share GPUs where those are fewer.
-        base: the environment of the driver.
+        spec: the experiment, which defines the GPUs or cores of a trial, and environment variables.
+        machine: the cores and GPUs.
+        workers: number of workers, or None for as many as fit; if there are fewer GPUs, workers share them.
+        base: environment of the driver.
 
     Raises:
-        MachineError: not even one trial fits.
+        MachineError: not even one trial fits on the machine.
         BackendError: ``workers`` is less than 1.
     """
     share = spec.slots_per_trial
     kind, there = ("GPU", len(machine.gpus)) if machine.gpus else ("CPU core", machine.cores)
     if workers is not None and workers < 1:
-        raise BackendError(f"workers is {workers}, but at least 1 is needed")
+        raise BackendError(f"workers is {workers}, but must be at least 1")
     if there < share and (machine.gpus or workers is None):
         raise MachineError(
             f"resources.slots_per_trial is {share}, but this machine has {there} {kind}{'' if there == 1 else 's'}: "
@@ -108,15 +108,15 @@ def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapp
 
 
 def visible_gpus(names: str) -> Iterator[str]:
-    """The GPUs that a value of CUDA_VISIBLE_DEVICES leaves visible."""
+    """Yield the names of the GPUs that a value of CUDA_VISIBLE_DEVICES makes visible."""
     for name in map(str.strip, names.split(",")):
-        if name in ("", "-1"):  # CUDA itself sees nothing from here on
+        if name in ("", "-1"):  # CUDA ignores all names from the first invalid one on.
             return
         yield name
 
 
 def _listed_gpus(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the UUID behind each name of a GPU that NVIDIA's driver lists: its number, and the UUID itself."""
+    """Return the UUID for each name of a GPU: for its number, and for the UUID itself, as ``nvidia-smi`` lists them."""
     if environment.get("CUDA_VISIBLE_DEVICES") == "":
         return {}
     command = shutil.which("nvidia-smi", path=environment.get("PATH"))
@@ -136,7 +136,8 @@ def _listed_gpus(environment: Mapping[str, str]) -> dict[str, str]:
             whole = [number, *([uuid] if uuid else [])]
             uuids |= dict.fromkeys(whole, uuid or number)
         elif uuid and line.lstrip().startswith("MIG "):
-            # CUDA computes on the first part of a GPU that is divided, if it is given the whole of it.
+            # If the name is that of a GPU that is divided into MIG parts, CUDA uses its first part.  So the names of
+            # the GPU stand for the UUID of that part.
             uuids |= dict.fromkeys((*whole, uuid), uuid)
             whole = []
     return uuids
@@ -152,7 +153,7 @@ def _cores() -> int:
 
 
 def _quotas(root: Path = _CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Whole cores that each control group above this process grants."""
+    """Yield the limit, in whole cores, of each control group that this process is in, if the group has one."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:

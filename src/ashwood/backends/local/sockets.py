@@ -1,4 +1,4 @@
-"""Unix sockets at paths that only this user reaches."""
+"""Unix sockets at paths that only this user can reach."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ _BACKLOG = 512
 def listen() -> tuple[socket.socket, str]:
     """Return a listening socket and its path.
 
-    The name is random and in a directory of this user alone, so no other user can connect.  The path must be short
-    (108 bytes on Linux), which a directory for temporary files need not be; and its disk may be full.
+    The socket has a random name in a directory that only this user can enter, so no other user can connect.  Several
+    directories are tried, because the path of the first may be too long (the limit is 108 bytes on Linux), or its disk
+    full.
+
+    Raises:
+        OSError: a socket could not be created in any of the directories.
     """
-    troubles: list[OSError] = []
+    errors: list[OSError] = []
     for base in _bases():
         sock = socket.socket(socket.AF_UNIX)
         try:
@@ -30,14 +34,14 @@ def listen() -> tuple[socket.socket, str]:
             sock.listen(_BACKLOG)
         except OSError as error:
             sock.close()
-            troubles.append(error)
+            errors.append(error)
         else:
             return sock, path
-    raise troubles[0]
+    raise errors[0]
 
 
 def _bases() -> Iterable[str]:
-    # Not `tempfile.gettempdir`, which takes the current directory if no other has room for a file.
+    # `tempfile.gettempdir` is not used: it returns the current directory if it cannot write to any other.
     return dict.fromkeys((*filter(None, (os.environ.get("TMPDIR"),)), "/tmp", "/dev/shm", "/var/tmp"))  # noqa: S108
 
 
@@ -51,12 +55,14 @@ def _own_directory(base: str) -> Path:
         directory.mkdir(mode=0o700)
     found = directory.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(errno.EPERM, f"{directory} must be a directory that only you can use: remove it")
+        raise PermissionError(
+            errno.EPERM, f"{directory} must be a directory that only you can use, but is not: remove it and try again"
+        )
     return directory
 
 
 def sweep() -> None:
-    """Delete sockets on which no worker listens any more: a worker that is killed leaves one behind."""
+    """Delete the sockets of workers that were killed and no longer listen."""
     paths: list[Path] = []
     for base in _bases():
         with suppress(OSError):
@@ -67,7 +73,7 @@ def sweep() -> None:
 
 
 def _delete_if_stale(path: Path) -> None:
-    # One that is bound and doesn't listen yet refuses connections, too.
+    # A socket that is bound but does not listen yet refuses connections too.  So only old ones are deleted.
     if time.time() - path.lstat().st_mtime < _STALE_SECONDS:
         return
     with socket.socket(socket.AF_UNIX) as sock:

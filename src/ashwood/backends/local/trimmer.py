@@ -1,4 +1,4 @@
-"""Keeps logs within their limit while trials run."""
+"""Keep log files within their size limit while trials run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ashwood.trial.limited import trim
 
 _LOOK_SECONDS = 1.0
 _LOOK_SOON_SECONDS = 0.1
-"""Seconds until the next look after a log was trimmed: the process may print very fast."""
+"""Seconds until the next check after a log was trimmed, because its process may print very fast."""
 _CLOSE_SECONDS = 10.0
 
 
 class LogTrimmer:
-    """A thread that looks at the sizes of logs about once a second.
+    """A thread that checks the sizes of logs about once a second, and trims those that are too long.
 
-    The thread of the engine does not do that: while a log is trimmed, its end may be written to the disk.
+    The engine's own thread does not do this, because a trim may write to the disk and take long.
     """
 
     def __init__(self, limit: int | None) -> None:
-        """Make it; the thread starts with the first log.
+        """Make the object; the thread starts with the first log.
 
         Args:
-            limit: bytes that each log may have, or None for any number.
+            limit: greatest size of each log in bytes, or None for no limit.
         """
         self._limit = limit
         self._kept: set[Path] = set()
@@ -34,19 +34,19 @@ class LogTrimmer:
         self._thread: threading.Thread | None = None
 
     def keep(self, log: Path) -> None:
-        """Look at a log until `release` is called."""
+        """Check a log until `release` is called."""
         with self._lock:
             self._kept.add(log)
         self.look_at(log)
 
     def release(self, log: Path) -> None:
-        """Stop looking at a log as soon as it no longer grows: a process that was left behind may still print."""
+        """Check a log only as long as it grows.  A process that an attempt has left behind may still print."""
         with self._lock:
             self._kept.discard(log)
         self.look_at(log)
 
     def look_at(self, log: Path) -> None:
-        """Look at a log as long as it grows."""
+        """Check a log as long as it grows."""
         if self._limit is None:
             return
         with self._lock:
@@ -56,7 +56,7 @@ class LogTrimmer:
             self._thread.start()
 
     def close(self) -> None:
-        """Look at all logs once more, and end the thread.  Idempotent."""
+        """Check all logs once more, and end the thread.  Further calls do nothing."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_SECONDS)

@@ -1,6 +1,6 @@
-"""The worker process: loads the training code once, then runs job after job in one slot.
+"""The worker process: it loads the training code once, then runs one job after the other in its slot.
 
-It is single-threaded and imports little, so that the first job starts soon.
+It has a single thread, so that it can fork safely.  It imports little, so that the first job starts soon.
 """
 
 from __future__ import annotations
@@ -31,34 +31,35 @@ from ashwood.trial.sharing import make_shared
 
 _OOM_SCORE = "500"
 _ANEW = "ASHWOOD_IMPORT_ANEW"
-"""Environment variable of a worker whose training code can't be imported but where it runs."""
+"""Environment variable of a worker that must import the training code in each attempt's process, after the fork."""
 
 
 def main() -> None:
     """Run a worker.
 
-    Its setup is on standard input; on the command line are the descriptors of its socket and, if there are any, of the
-    fence and of locks.  All stay with this process and its forks: no program that training code starts has them.
+    Its setup is on standard input.  Its arguments are the descriptors of its socket and of the locks that it holds.
     """
     environment, own_setup = dict(os.environ), os.dup(0)
     setup = Setup(*json.loads(os.pread(0, os.fstat(0).st_size, 0)))
-    wire, *fences = map(int, sys.argv[1:])
-    for descriptor in (wire, *fences):
+    wire, *locks = map(int, sys.argv[1:])
+    # Forks of this process keep these descriptors.  Programs that training code starts do not get them: a program that
+    # outlives its trial would hold the worker lock and the GPUs.
+    for descriptor in (wire, *locks):
         os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=wire))
     _settle_in(setup)
     imports_anew = os.environ.pop(_ANEW, None) is not None
     output = Output()
-    runner = _anew(setup) if imports_anew else _prepare(setup, channel, fences)
+    runner = _anew(setup) if imports_anew else _prepare(setup, channel, locks)
     if runner is None:
         return
     if setup.process_per_attempt and setup.kind != "command" and not imports_anew and (done := _obstacle()):
         print(
-            f"{setup.target} {done} when it is imported. A process that does can't be forked, so every stretch of "
-            "training imports it anew. To save that time, do it in the training function alone."
+            f"{setup.target} {done} when it is imported. Such a process cannot be forked, so each attempt imports the "
+            "training code again. To save that time, do this in the training function only."
         )
-        _begin_anew(environment, own_setup, (wire, *fences))
-    # What is loaded stays; collecting what a trial leaves behind needn't look at it again.
+        _begin_anew(environment, own_setup, (wire, *locks))
+    # The loaded modules stay for ever, so the garbage collection after each attempt need not examine them.
     gc.freeze()
     channel.send("ready")
     while message := channel.receive():
@@ -67,33 +68,37 @@ def main() -> None:
 
 
 def _settle_in(setup: Setup) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The driver handles Ctrl-C.
     faulthandler.enable()
-    with contextlib.suppress(OSError):  # the kernel shall rather take a worker than the driver
+    with contextlib.suppress(OSError):  # If memory runs out, the kernel should kill a worker rather than the driver.
         Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    # Code that reads arguments when it is imported gets those of the script that started the search.
+    # Training code that reads arguments during its import gets those of the script that started the search.
     file = os.path.join(setup.workdir, code_file(setup.kind, setup.target))  # noqa: PTH118 - faster, in each worker
     sys.argv = list(setup.arguments) or [file]
-    # Only now: a file there may be named like a module of Python that this worker itself needs.
+    # This comes after the worker's own imports, because a file in the work directory may have the name of a module that
+    # the worker needs.
     put_first(setup.workdir)
 
 
-def _prepare(setup: Setup, channel: Channel, fences: Sequence[int]) -> Runner | None:
+def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | None:
     if setup.kind == "command":
-        from ashwood.backends.local.children import Command  # imports much that other workers don't need
+        from ashwood.backends.local.children import Command  # It imports much that other workers do not need.
 
-        return Command(setup.target, setup.workdir, fences, setup.others)
+        return Command(setup.target, setup.workdir, locks, setup.others)
     try:
         function = load(setup.kind, setup.target, setup.workdir)
     except TrainingCodeError as error:
         channel.send("cannot_load", str(error))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too is a user's mistake at import
+    except BaseException as error:  # noqa: BLE001 - the training code may also call sys.exit() during its import
         hint = ""
         if isinstance(error, SystemExit) and not setup.arguments:
-            hint = " (if it reads arguments: workers import it without any, so read them under the main guard)"
+            hint = (
+                " (if it reads command-line arguments: workers import it without any, so read them under "
+                "'if __name__ == \"__main__\":')"
+            )
         channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
     else:
         return _in_a_process(function) if setup.process_per_attempt else Inline(function)
@@ -107,12 +112,16 @@ def _obstacle() -> str | None:
 
 
 def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[int]) -> NoReturn:
-    """Become what this process was before it imported the training code, with all that it held and its threads gone."""
+    """Execute the worker program again in this process, which frees everything that the training code's import holds.
+
+    An import can start threads and use a GPU, and neither can be undone otherwise.  The process keeps its number, its
+    process group, its socket and its locks, so the driver need not know.
+    """
     flush(sys.stdout, sys.stderr)
     os.dup2(setup, 0)
     kept = {0, 1, 2, *inherited}
     for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
-        with contextlib.suppress(OSError):  # it was the listing's own
+        with contextlib.suppress(OSError):  # The descriptor of the listing itself is closed by now.
             os.set_inheritable(descriptor, descriptor in kept)
     os.execve(sys.executable, sys.orig_argv, {**environment, _ANEW: "1"})  # noqa: S606
 
@@ -137,7 +146,7 @@ def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: C
     output.enter(log, f"{whose}trial {job.trial}, attempt {job.attempt}{begins}, to length {job.target}")
     former = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = job.trial_directory
-    with contextlib.suppress(OSError):  # `Trial.directory` and commands try again, and say why it can't be made.
+    with contextlib.suppress(OSError):  # `Trial.directory` and commands try again and report the error.
         make_shared(Path(job.trial_directory))
     try:
         return runner(job, channel, log)

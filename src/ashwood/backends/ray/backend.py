@@ -243,7 +243,7 @@ class RayBackend:
         return events
 
     def _on_wake(self) -> None:
-        self._waker.rest()
+        self._waker.drain()
         self._woken_up = True
 
     def _maintain(self) -> None:

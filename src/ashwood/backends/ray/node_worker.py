@@ -24,10 +24,10 @@ from typing import NamedTuple
 
 from ashwood import __version__
 from ashwood.backends.local.backend import LocalBackend
-from ashwood.backends.local.fence import held, is_held
+from ashwood.backends.local.reaper import GRACE
 from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
-from ashwood.backends.local.warden import GRACE
+from ashwood.backends.local.worker_lock import held, is_held
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
 from ashwood.backends.ray.transfer import atomic_directory, from_text, pack_directory, unpack_directory

@@ -1,6 +1,6 @@
-"""Where checkpoints are: a local directory, or anything that fsspec knows a URL for.
+"""Checkpoint storage: a local directory, or any URL that fsspec supports.
 
-Local storage needs the standard library alone; fsspec is imported when a remote one is first used.
+Local storage needs only the standard library.  fsspec is imported at the first use of a remote storage.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ _LOCAL = "file://"
 
 
 def open_storage(url: str | os.PathLike[str], patience: Patience = BRIEF) -> Storage:
-    """Return the storage at a directory or URL; nothing is read or written yet.
+    """Return the storage at a directory or URL, without reading or writing anything.
 
-    Options that its file system takes may follow a URL: ``s3://bucket/prefix?endpoint_url=https://host``.
-    Calls of a remote storage that fail are tried again as long as ``patience`` says.
+    Options of the file system can follow a URL: ``s3://bucket/prefix?endpoint_url=https://host``.  Calls of a remote
+    storage that fail are repeated for the time that ``patience`` allows.
     """
     text = os.fspath(url)
     if is_remote(text):
-        from ashwood.trial.storage.remote import RemoteStorage  # most workers have no use for it
+        from ashwood.trial.storage.remote import RemoteStorage  # Most workers do not need it.
 
         return RemoteStorage(text, patience)
     return LocalStorage(Path(text.removeprefix(_LOCAL)).absolute())
 
 
 def is_remote(url: str) -> bool:
-    """Whether it is a URL of something else than this machine's directories."""
+    """Return whether a storage is a URL other than ``file://``, so not a directory of this machine."""
     return "://" in url and not url.startswith(_LOCAL)
 
 
 def join_url(url: str, folder: str) -> str:
-    """The storage at a folder of another."""
+    """Return the directory or URL of a folder in a storage; options of a URL are kept."""
     base, mark, options = url.partition("?") if is_remote(url) else (url, "", "")
     return f"{base.rstrip('/')}/{folder}{mark}{options}"

@@ -1,7 +1,7 @@
 """Symbolic links in checkpoints.
 
-A checkpoint is written in one directory and read in another, so its links are relative and lead to something in it.
-`settle_links` makes them so when a checkpoint is saved.
+A checkpoint is written in one directory and read in another.  So its links must be relative, with targets inside the
+checkpoint.  `settle_links` ensures this when a checkpoint is saved.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 from ashwood.errors import TrainingCodeError
 
 _ADVICE = (
-    "a checkpoint keeps links to its own files and folders and copies files elsewhere that links lead to; correct the "
+    "a checkpoint keeps links to its own files and folders, and it copies other files that links lead to. Correct the "
     "link, or write the files themselves"
 )
 
 
 def contents(directory: Path | str, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield everything below a directory with its path inside, in the order of names; links are not followed."""
+    """Yield every entry below a directory with its relative path, sorted by name; links are not followed."""
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             yield prefix + entry.name, entry
@@ -30,9 +30,9 @@ def contents(directory: Path | str, prefix: str = "") -> Iterator[tuple[str, os.
 
 
 def inner_target(top: Path, path: str) -> str | None:
-    """Return the path in a directory that a link in it leads to, or None if it leads out of the directory.
+    """Return the target of a link as a path relative to the directory ``top``, or None if it is outside of it.
 
-    A link that leads to another link in the directory keeps it as its target.
+    If the target is another link inside the directory, that link is returned, not its target.
 
     Raises:
         OSError: ``path`` is not a link.
@@ -48,30 +48,30 @@ def inner_target(top: Path, path: str) -> str | None:
 
 
 def link_text(path: str, target: str) -> str:
-    """Return the content of a link at ``path`` that leads to ``target``; both are paths in the checkpoint."""
+    """Return the text of a relative link at ``path`` to ``target``; both are paths in the checkpoint."""
     return os.path.relpath(target, os.path.dirname(path) or ".")  # noqa: PTH120
 
 
 def settle_links(top: Path) -> None:
-    """Make the links that training code wrote relative, and replace those to files elsewhere by copies.
+    """Make links that training code wrote relative, and replace links to files outside the checkpoint by copies.
 
     Raises:
-        TrainingCodeError: a link leads nowhere, in a circle, or to a folder elsewhere.
-        OSError: a file elsewhere cannot be copied.
+        TrainingCodeError: a link has no target, is part of a loop, or leads to a folder outside the checkpoint.
+        OSError: a file outside the checkpoint cannot be copied.
     """
     written = {path: os.readlink(entry.path) for path, entry in contents(top) if entry.is_symlink()}  # noqa: PTH115
     folders = dict[str, str]()
-    for path, told in written.items():
+    for path, destination in written.items():
         link = top / path
         try:
             end = Path(os.path.realpath(link, strict=True))
         except OSError as error:
-            raise _refusal(path, told, f"cannot be followed ({error.strerror})") from None
+            raise _refusal(path, destination, f"cannot be followed ({error.strerror})") from None
         target = inner_target(top, path)
         if target is not None:
             if end.is_dir():
                 folders[path] = os.path.relpath(end, os.path.realpath(top))
-            if told != (text := link_text(path, target)):
+            if destination != (text := link_text(path, target)):
                 link.unlink()
                 link.symlink_to(text)
         elif end.is_file():
@@ -80,13 +80,13 @@ def settle_links(top: Path) -> None:
             link.unlink()
             shutil.copy(end, link)
         else:
-            raise _refusal(path, told, "leads out of the checkpoint to something that is not a file")
+            raise _refusal(path, destination, "leads out of the checkpoint to something that is not a file")
     if (circular := _find_circle(top, folders)) is not None:
-        raise _refusal(circular, written[circular], "leads to a folder from which links lead back to it")
+        raise _refusal(circular, written[circular], "leads to a folder that contains the link or leads back to it")
 
 
 def _find_circle(top: Path, links: Mapping[str, str]) -> str | None:
-    """Return one of the links to folders that a program which follows links would come back to, or None."""
+    """Return a link to a folder through which a program that follows links would walk for ever, or None."""
     if not links:
         return None
     from graphlib import CycleError, TopologicalSorter
@@ -110,8 +110,9 @@ def _refusal(path: str, target: str, why: str) -> TrainingCodeError:
 
 
 def restore_links(top: Path, folders: Iterable[str], links: Mapping[str, str]) -> None:
-    """Make the folders and links of a checkpoint where its files are already."""
-    with suppress(FileExistsError, NotADirectoryError):  # Then it is not the checkpoint, as `check` finds out.
+    """Create the folders and links of a checkpoint in a directory that already contains its files."""
+    # If a file has the name of a folder or link, the directory is not the checkpoint.  `check` reports that later.
+    with suppress(FileExistsError, NotADirectoryError):
         for folder in folders:
             (top / folder).mkdir(parents=True, exist_ok=True)
         for path, target in links.items():
@@ -123,13 +124,13 @@ def copy_contents(
 ) -> None:
     """Copy a checkpoint to a directory, which may exist.
 
-    Checkpoints of version 0.1.0 can hold links to files elsewhere.  Those are replaced by copies.
+    Checkpoints of version 0.1.0 can contain links to files outside.  Those links are replaced by copies.
 
     Args:
-        source: the checkpoint.
-        target: the directory.
-        skip: path of a file that is not copied.
-        copy: copies one file; by default `shutil.copy2`.
+        source: directory of the checkpoint.
+        target: directory of the copy.
+        skip: relative path of a file that is not copied, or None.
+        copy: function that copies one file; by default `shutil.copy2`.
     """
     import shutil
 

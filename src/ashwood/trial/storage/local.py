@@ -1,10 +1,10 @@
-"""Checkpoints in a directory of this machine, or of a file system that is mounted here.
+"""Checkpoints in a directory of this machine, or of a file system that is mounted on it.
 
-Inside a trial's directory, hidden names hold what is in work::
+In a trial's directory, saves and deletions that are in progress, or were interrupted, have hidden names::
 
-    .writing-NAME     a save that goes on, or was cut short
-    .replaced-NAME    the former NAME while a new one takes its place; NAME itself as long as there is no new one
-    .deleted-NAME     a deletion that goes on, or was cut short
+    .writing-NAME     a checkpoint that is being saved
+    .replaced-NAME    the previous checkpoint NAME; if there is no new NAME yet, it still counts as NAME
+    .deleted-NAME     a checkpoint that is being deleted
 """
 
 from __future__ import annotations
@@ -32,42 +32,47 @@ _TRIAL = re.compile(r"trial-([0-9]+)")
 
 
 class LocalStorage(Storage):
-    """A directory with a directory a trial."""
+    """A storage in a directory, with a subdirectory for each trial."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
-        """Fill a hidden directory, put it safely on disk, and only then give it its name.
+        """Write the checkpoint into a hidden directory, sync it to disk, and only then rename it to its name.
 
-        What earlier processes left half-written beside it is removed.
+        Interrupted saves of earlier processes in the trial's directory are removed.
         """
         trial, length, attempt = parsed(name)
         directory = self._root / name
         parent = directory.parent
         hidden = parent / f"{_WRITING}{directory.name}"
-        with self._reached():
+        with self._storage_errors():
             _tidy(parent, attempt)
             _make(hidden)
         try:
-            with _placed(hidden):
+            with _named_errors(hidden):
                 fill(hidden, write)
-            with self._reached():
+            with self._storage_errors():
                 manifest = describe(hidden, trial, length, attempt, about())
                 (hidden / MANIFEST).write_bytes(manifest.encode())
                 share_tree(hidden)
                 _sync_all(hidden, manifest)
-                if directory.exists():  # saved for a driver that died before it knew of it
+                # All files and folders are on disk before the rename publishes them.  Otherwise a power loss could
+                # leave a checkpoint that has its name but not its content.
+                if directory.exists():
+                    # An earlier save of this name was published, but its driver died before it recorded the event.  A
+                    # directory that is not empty cannot be replaced by a rename, so the old one is renamed first.  If
+                    # this process dies between the two renames, the old one still counts.
                     directory.rename(parent / f"{_REPLACED}{directory.name}")
                 hidden.rename(directory)
-                _sync(parent)
+                _sync(parent)  # The rename is a change of the parent directory, which survives a power loss after this.
         finally:
-            with self._reached():
+            with self._storage_errors():
                 _tidy(parent, attempt)
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
-        """Turn errors of the file system, except that it is full, into `StorageUnreachable`."""
+    def _storage_errors(self) -> Iterator[None]:
+        """Turn errors of the file system into `StorageUnreachable`, except those of a full disk."""
         try:
             yield
         except OSError as error:
@@ -82,28 +87,30 @@ class LocalStorage(Storage):
         if replaced.exists() and not directory.exists():
             directory = replaced
         if not self._root.is_dir():
-            raise StorageUnreachable(f"the directory of the checkpoints, {self._root}, isn't there: is it mounted?")
+            raise StorageUnreachable(
+                f"the directory of the checkpoints, {self._root}, does not exist: check that its file system is mounted"
+            )
         verify(directory)
         yield directory
 
     def manifest(self, name: str) -> Manifest:
-        """Read it."""
+        """Read and return the manifest of a checkpoint."""
         directory = self._root / name
         try:
             data = read_manifest(directory)
         except OSError as error:
-            raise StorageUnreachable(f"can't read the checkpoint {directory}: {error.strerror}") from error
+            raise StorageUnreachable(f"cannot read the checkpoint {directory}: {error.strerror}") from error
         if data is None:
             raise CheckpointError(f"the checkpoint {directory} is incomplete or damaged: it has no {MANIFEST}")
         return decode(data, str(directory))
 
     def complete(self, trial: int | None = None) -> list[Stored]:
-        """The checkpoints with a manifest."""
+        """Return the checkpoints that have a manifest."""
         stored = (stored for _, _, stored in self._survey(trial) if stored is not None)
         return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
 
     def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
-        """What lies under hidden names, and what has the name of a checkpoint but no manifest."""
+        """Return the directories with hidden names, and those with a checkpoint's name but without a manifest."""
         return [
             Leftover(path, _size(self._root / path))
             for path, trial, stored in self._survey(None)
@@ -111,19 +118,19 @@ class LocalStorage(Storage):
         ]
 
     def _survey(self, only: int | None) -> Iterator[tuple[str, int, Stored | None]]:
-        """All that saves and deletions have left: its path, its trial, and the checkpoint if it is complete."""
+        """Yield the path and the trial of each checkpoint or leftover, and the checkpoint itself if it is complete."""
         for trial, folder in self._trials(only):
             try:
-                entries = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - of a trial each, and paths are slow
-            except (FileNotFoundError, NotADirectoryError):  # deleted meanwhile
+                entries = os.listdir(f"{self._root}/{folder}")  # noqa: PTH208 - pathlib is slow for many trials
+            except (FileNotFoundError, NotADirectoryError):  # The directory was deleted meanwhile.
                 continue
             for entry in entries:
                 path, name = f"{folder}/{entry}", f"{folder}/{entry.removeprefix(_REPLACED)}"
-                if (said := parse_name(name)) is not None and (
+                if (parts := parse_name(name)) is not None and (
                     name == path or entry.removeprefix(_REPLACED) not in entries
                 ):
-                    told = _told(f"{self._root}/{path}")
-                    yield path, trial, None if told is None else Stored(name, *said, *told)
+                    found = _size_and_experiment(f"{self._root}/{path}")
+                    yield path, trial, None if found is None else Stored(name, *parts, *found)
                 elif entry.startswith(_HIDDEN):
                     yield path, trial, None
 
@@ -135,11 +142,15 @@ class LocalStorage(Storage):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StorageUnreachable(f"can't list the checkpoints in {self._root}: {error.strerror}") from error
+            raise StorageUnreachable(f"cannot list the checkpoints in {self._root}: {error.strerror}") from error
         return sorted((int(match[1]), name) for name in names if (match := _TRIAL.fullmatch(name)))
 
     def delete(self, name: str) -> None:
-        """Take the name away first, then the files, then the trial's directory if that was the last."""
+        """Rename the checkpoint to a hidden name, then delete its files, and the trial's directory if it is empty.
+
+        The rename is atomic.  So at no time is there a directory that has the checkpoint's name but only some of its
+        files.
+        """
         directory = self._own(name)
         parent = directory.parent
         gone = parent / f"{_DELETED}{directory.name.removeprefix(_DELETED)}"
@@ -150,14 +161,14 @@ class LocalStorage(Storage):
                     path.rename(gone)
             _remove(gone)
             if gone.exists():
-                raise StorageUnreachable(f"can't delete all of the checkpoint {directory}: {gone} is what is left")
-            with suppress(OSError):  # others are in it
+                raise StorageUnreachable(f"cannot delete the checkpoint {directory}: some files are left in {gone}")
+            with suppress(OSError):  # The trial has other checkpoints.
                 parent.rmdir()
         except OSError as error:
-            raise StorageUnreachable(f"can't delete the checkpoint {directory}: {error.strerror}") from error
+            raise StorageUnreachable(f"cannot delete the checkpoint {directory}: {error.strerror}") from error
 
     def set_aside(self, name: str) -> str:
-        """Rename its directory; a number tells it from those of the same name that were set aside before."""
+        """Move the checkpoint to the folder ``set-aside``, with a number if its name is already used there."""
         parsed(name)
         target = self._root / ASIDE / name
         try:
@@ -169,27 +180,33 @@ class LocalStorage(Storage):
             (self._root / name).rename(target)
             _sync(target.parent)
         except OSError as error:
-            raise StorageUnreachable(f"can't move {self._root / name} to {target}: {error.strerror}") from error
+            raise StorageUnreachable(f"cannot move {self._root / name} to {target}: {error.strerror}") from error
         return str(target)
 
     def _own(self, name: str) -> Path:
-        """The directory of a checkpoint or leftover of this storage, and surely of no other."""
+        """Return the directory of a checkpoint or leftover of this storage.
+
+        Raises:
+            CheckpointError: it is not the name of one, so its directory must not be deleted.
+        """
         relative = name
-        if is_foreign(name):  # as logs of version 1 name them
+        if is_foreign(name):  # Event logs of version 1 contain absolute paths.
             with suppress(ValueError):
                 relative = str(Path(name).relative_to(self._root))
         folder, _, entry = relative.partition("/")
         if parse_name(f"{folder}/{_HIDING.sub('', entry)}") is None:
-            raise CheckpointError(f"{name} is no checkpoint of {self._root}, so it isn't deleted")
+            raise CheckpointError(f"{name} is not a checkpoint of {self._root}, so it is not deleted")
         return self._root / relative
 
     def locate(self, name: str) -> str:
-        """The directory."""
-        return name if is_foreign(name) else f"{self._root}/{name}"  # of 100,000 at once, and paths are slow
+        """Return the directory of a checkpoint."""
+        # Not by pathlib, which is slow: some callers locate 100,000 checkpoints.
+        return name if is_foreign(name) else f"{self._root}/{name}"
 
     def probe(self) -> None:
         """Write a small file, read it and delete it."""
-        # Not named by the process id: nodes that probe one directory may have processes of the same id.
+        # The name is random, not the process id: processes on different nodes that probe one directory may have the
+        # same id.
         file = self._root / f".probe-{os.urandom(8).hex()}"
         try:
             _make(self._root)
@@ -200,23 +217,26 @@ class LocalStorage(Storage):
             finally:
                 file.unlink(missing_ok=True)
         except OSError as error:
-            allow = "correct that"
+            advice = "correct that"
             if isinstance(error, PermissionError):
-                allow = how_to_share(self._root, self._root)
+                advice = how_to_share(self._root, self._root)
             raise StorageUnreachable(
-                f"checkpoints can't be kept in {self._root}: {error.strerror}; {allow}, or set checkpoint_storage to "
+                f"cannot save checkpoints in {self._root}: {error.strerror}; {advice}, or set checkpoint_storage to "
                 "another directory"
             ) from error
         if reads != str(file):
-            raise StorageUnreachable(f"what is written to {self._root} reads otherwise: don't trust its disk")
+            raise StorageUnreachable(
+                f"{self._root} returns other data than was written to it: use another checkpoint_storage, its disk may "
+                "be defective"
+            )
 
 
 @contextmanager
-def _placed(directory: Path) -> Iterator[None]:
-    """Let an error of the disk that names no file, as those of writing do, say where it happened.
+def _named_errors(directory: Path) -> Iterator[None]:
+    """Add the directory to errors of a full disk that have no file name, as errors of write() do.
 
     Raises:
-        StorageUnreachable: the file system cannot be used any more: it is broken, read-only or no longer mounted.
+        StorageUnreachable: the file system cannot be used: it is defective, read-only or no longer mounted.
     """
     try:
         yield
@@ -229,7 +249,7 @@ def _placed(directory: Path) -> Iterator[None]:
 
 
 def _make(directory: Path) -> None:
-    """Make a directory, safely on disk, together with those above it."""
+    """Create a directory and its missing parents, and sync them to disk."""
     if directory.is_dir():
         return
     while True:
@@ -240,20 +260,23 @@ def _make(directory: Path) -> None:
             break
         except FileExistsError:
             break
-        except FileNotFoundError:  # the one above was empty, so that a deletion took it along
+        except FileNotFoundError:
+            # A deletion has removed the parent meanwhile, because it was empty.  Create it again.
             continue
     _sync(directory.parent)
 
 
 def _tidy(parent: Path, attempt: int) -> None:
-    """Clear up in a trial's directory after a save, however it ended, of this process or an earlier one.
+    """Remove what interrupted saves of this process or earlier ones have left in a trial's directory.
 
-    A later attempt's are left alone: this process may be one that was given up, on a machine that lost its network.
+    A previous checkpoint that has not been replaced gets its name back.
     """
     with suppress(FileNotFoundError):
         for path in list(parent.iterdir()):
-            said = parse_name(f"{parent.name}/{_HIDING.sub('', path.name)}")
-            if said is not None and said.attempt > attempt:
+            parts = parse_name(f"{parent.name}/{_HIDING.sub('', path.name)}")
+            # A later attempt may be saving now.  The driver may have started it because the machine of this process had
+            # lost its network.
+            if parts is not None and parts.attempt > attempt:
                 continue
             original = parent / path.name.removeprefix(_REPLACED)
             if path.name.startswith(_REPLACED) and not original.exists():
@@ -262,8 +285,8 @@ def _tidy(parent: Path, attempt: int) -> None:
                 _remove(path)
 
 
-def _told(directory: str) -> tuple[int, str] | None:
-    """Return the size and the experiment in a manifest, or None if there is no manifest that can be read."""
+def _size_and_experiment(directory: str) -> tuple[int, str] | None:
+    """Return the size and the experiment in a directory's manifest, or None if it has no valid manifest."""
     try:
         data = read_manifest(directory)
         manifest = None if data is None else json.loads(data)
@@ -276,7 +299,7 @@ def _size(directory: Path) -> int:
     size = 0
     for folder, _, files in os.walk(directory):
         for name in files:
-            with suppress(FileNotFoundError):  # deleted meanwhile
+            with suppress(FileNotFoundError):  # The file was deleted meanwhile.
                 size += Path(folder, name).lstat().st_size
     return size
 
@@ -290,7 +313,12 @@ def _sync_all(directory: Path, manifest: Manifest) -> None:
 
 
 def _begin_to_write(path: Path) -> None:
-    """So that the syncs of several files share what each alone would wait for; a hint, and only to Linux."""
+    """Ask Linux to start writing a file to disk, without waiting for it.
+
+    fsync() of one file after the other would wait for each of them.  If all writes are started first, the disk can do
+    them at the same time.
+    """
+    # On Linux, POSIX_FADV_DONTNEED starts to write the file's changed pages, since only clean pages can be dropped.
     if hasattr(os, "posix_fadvise"):
         handle = os.open(path, os.O_RDONLY)
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

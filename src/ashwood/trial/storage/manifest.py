@@ -1,16 +1,15 @@
-"""The manifest of a checkpoint: what it consists of, and the proof that it is all there.
+"""The manifest of a checkpoint: its contents, with sizes and digests by which it can be verified.
 
-``ashwood-checkpoint.json`` lies beside the files that training code wrote::
+The file ``ashwood-checkpoint.json`` is beside the files that training code wrote::
 
     {"format": 3, "trial": 3, "length": 4, "attempt": 1,
      "metrics": {"loss": 0.5}, "size": 1024, "files": {"step/model.pt": [1024, "5b3c…"]}, "folders": ["step"],
      "experiment": "0c9be1…", "draw": "77ad…", "reports": [[3, {"loss": 0.6}]], "links": {"last": "step"},
      "digest": "91d0…"}
 
-Each file has its size in bytes and its blake2b digest of 16 bytes; the last digest is that of the
-manifest without it, as Python's json writes it.  A link has the path in the checkpoint that it
-leads to.  Format 1 did not have ``experiment``, ``draw`` and ``reports``.  Formats 1 and 2 did not
-have ``links``: links to files were listed as files.
+Each file has its size in bytes and its blake2b digest of 16 bytes.  The last digest is that of the manifest without
+this digest, as Python's json writes it.  Each link has its target, a path in the checkpoint.  Format 1 did not have
+``experiment``, ``draw`` and ``reports``.  Formats 1 and 2 did not have ``links``: links to files were listed as files.
 """
 
 from __future__ import annotations
@@ -32,17 +31,18 @@ FORMAT = 3
 _DIGEST_BYTES = 16
 _DIGEST_KEY = b', "digest": "'
 _MOST = 1 << 63
-_DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: no regular file
+_DAMAGE = (errno.EIO, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL)  # EINVAL: it is not a regular file.
 
 
 class About(NamedTuple):
-    """What a checkpoint says of itself besides what is in its files.
+    """The facts about a checkpoint in its manifest, apart from its files.
 
     Attributes:
-        metrics: what was reported at its length.  The report may be lost with a driver that dies just then.
-        experiment: identity of the experiment that saved it; empty: not known.
-        draw: digest of the trial's hyperparameters and seed, see `digest_of_draw`; empty: not known.
-        reports: what the attempt reported before, since its previous checkpoint: pairs of length and metrics.
+        metrics: metrics that were reported at its length.  If the driver dies before it records the report, they are
+            recovered from here.
+        experiment: identity of the experiment that saved it, or an empty text if that is unknown.
+        draw: digest of the trial's hyperparameters and seed, see `digest_of_draw`, or an empty text if it is unknown.
+        reports: earlier reports of the attempt since its previous checkpoint, as pairs of length and metrics.
     """
 
     metrics: Mapping[str, float] = {}
@@ -51,10 +51,10 @@ class About(NamedTuple):
     reports: Sequence[tuple[int, Mapping[str, float]]] = ()
 
     def check_fits(self, wanted: About, where: str) -> None:
-        """Make sure that a checkpoint is of the experiment and the trial that want it.  What is not known fits.
+        """Check that a checkpoint belongs to the wanted experiment and trial.  Unknown values match any other.
 
         Raises:
-            CheckpointError: it is of others.
+            CheckpointError: it belongs to another experiment or trial.
         """
         if self.experiment and wanted.experiment and self.experiment != wanted.experiment:
             raise CheckpointError(
@@ -72,11 +72,14 @@ class Manifest(NamedTuple):
     """The contents of a checkpoint.
 
     Attributes:
-        metrics: see `About`, like ``experiment``, ``draw`` and ``reports``.
-        size: of all files, in bytes.
-        files: size and digest, by path inside the checkpoint.
-        folders: paths inside it, those that hold no file too.
-        links: path that a link leads to, by the path of the link; both inside the checkpoint.
+        trial: number of its trial.
+        length: total length at which it was saved.
+        attempt: number of the attempt that saved it.
+        metrics: see `About`, as for ``experiment``, ``draw`` and ``reports``.
+        size: total size of all files in bytes.
+        files: size and digest of each file, by its path in the checkpoint.
+        folders: paths of all folders in the checkpoint, including empty ones.
+        links: target of each link, by the path of the link; both are paths in the checkpoint.
     """
 
     trial: int
@@ -93,20 +96,20 @@ class Manifest(NamedTuple):
 
     @property
     def about(self) -> About:
-        """What it says besides the files."""
+        """The facts in the manifest apart from the files."""
         return About(self.metrics, self.experiment, self.draw, self.reports)
 
     def encode(self) -> bytes:
-        """As the file's content."""
+        """Return the content of the manifest's file."""
         text = json.dumps({"format": FORMAT, **self._asdict()}).encode()
         return text[:-1] + _DIGEST_KEY + _digest_of(text) + b'"}'
 
 
 def describe(directory: Path, trial: int, length: int, attempt: int, about: About) -> Manifest:
-    """The manifest of what training code wrote into a directory, after `settle_links`.
+    """Return the manifest of the files that training code wrote into a directory; call `settle_links` before.
 
     Raises:
-        TrainingCodeError: there is something that a checkpoint can't hold.
+        TrainingCodeError: the directory contains something that a checkpoint cannot contain.
     """
     files, folders, links = {}, [], {}
     for path, entry in contents(directory):
@@ -123,17 +126,17 @@ def describe(directory: Path, trial: int, length: int, attempt: int, about: Abou
         else:
             raise TrainingCodeError(
                 f"the checkpoint callable wrote {path}, which is neither a file nor a folder nor a link: a "
-                "checkpoint can hold nothing else"
+                "checkpoint can contain nothing else"
             )
     size = sum(size for size, _ in files.values())
     return Manifest(trial, length, attempt, size=size, files=files, folders=folders, links=links, **about._asdict())
 
 
 def decode(data: bytes, where: str) -> Manifest:
-    """The manifest of the checkpoint at ``where``.
+    """Return the manifest with a file content of ``data``; ``where`` is the checkpoint's path, for messages.
 
     Raises:
-        CheckpointError: it is damaged, or a newer Ashwood wrote it.
+        CheckpointError: the manifest is damaged, or a newer version of Ashwood wrote it.
     """
     try:
         content: dict[str, Any] = json.loads(data)
@@ -147,11 +150,11 @@ def decode(data: bytes, where: str) -> Manifest:
             raise ValueError("format")
         return _checked(Manifest(**content))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise CheckpointError(f"the checkpoint {where} is damaged: its {MANIFEST} can't be read") from None
+        raise CheckpointError(f"the checkpoint {where} is damaged: its {MANIFEST} cannot be read") from None
 
 
 def read_manifest(directory: Path | str) -> bytes | None:
-    """The content of a directory's manifest; None: it has none."""
+    """Return the content of a directory's manifest file, or None if the directory has none."""
     try:
         with open_to_read(f"{directory}/{MANIFEST}") as file:
             return file.read()
@@ -160,15 +163,15 @@ def read_manifest(directory: Path | str) -> bytes | None:
 
 
 def verify(directory: Path, *, manifest_optional: bool = False) -> None:
-    """Make sure that a checkpoint's directory holds what was saved, every byte of it.
+    """Check that a checkpoint's directory contains exactly what was saved, byte for byte.
 
     Args:
-        directory: the checkpoint.
-        manifest_optional: take one without a manifest as it is.
+        directory: directory of the checkpoint.
+        manifest_optional: whether to accept a directory without a manifest, which cannot be checked.
 
     Raises:
-        CheckpointError: it doesn't; names the file.
-        StorageUnreachable: it can't be read, for example for lack of rights.
+        CheckpointError: it does not; the message names the file.
+        StorageUnreachable: it cannot be read, for example because of missing permissions.
     """
     if not directory.is_dir():
         raise CheckpointError(f"there is no checkpoint {directory}")
@@ -182,14 +185,19 @@ def verify(directory: Path, *, manifest_optional: bool = False) -> None:
         where = error.filename or directory
         if error.errno in _DAMAGE:
             raise CheckpointError(f"the checkpoint {directory} is damaged: {where}: {error.strerror}") from error
-        raise StorageUnreachable(f"can't read the checkpoint {directory}: {where}: {error.strerror}") from error
+        raise StorageUnreachable(f"cannot read the checkpoint {directory}: {where}: {error.strerror}") from error
 
 
 def check(directory: Path, manifest: Manifest, where: str | None = None) -> None:
-    """Compare a directory with a manifest; ``where`` tells people what the directory is a copy of.
+    """Compare a directory with a manifest.
+
+    Args:
+        directory: the directory.
+        manifest: the manifest.
+        where: path or URL of the checkpoint for messages, if ``directory`` is a temporary copy of it.
 
     Raises:
-        CheckpointError: they differ; names the file.
+        CheckpointError: they differ; the message names the file.
     """
     where = where or str(directory)
     there = {path: entry for path, entry in contents(directory) if path != MANIFEST}
@@ -210,14 +218,19 @@ def check(directory: Path, manifest: Manifest, where: str | None = None) -> None
         if entry is None or not entry.is_symlink() or str(Path(entry).readlink()) != link_text(path, target):
             raise CheckpointError(f"the checkpoint {where} is damaged: the link {path} to {target} is missing")
     for path in there:
-        raise CheckpointError(f"the checkpoint {where} has changed: {path} wasn't saved with it; move it elsewhere")
+        raise CheckpointError(
+            f"the checkpoint {where} has changed: {path} was not saved with it. Move that file out of the checkpoint"
+        )
 
 
 def _checked(manifest: Manifest) -> Manifest:
-    """Return a manifest whose digest is right.  Its fields may still hold anything: a stranger can compute a digest.
+    """Check the fields of a manifest, and return it with pairs as tuples.
+
+    The digest protects against damage, but not against manipulation, because a new digest can be computed.
+    So the fields of a manifest can have any value, and paths could lead out of the checkpoint.
 
     Raises:
-        ValueError, TypeError, AttributeError: a field is not what it should be.
+        ValueError, TypeError, AttributeError: a field has an invalid type or value.
     """
     files = {path: (size, digest) for path, (size, digest) in manifest.files.items()}
     reports = [(length, metrics) for length, metrics in manifest.reports]
@@ -227,7 +240,8 @@ def _checked(manifest: Manifest) -> Manifest:
         all(map(_is_count, (*counts, *(length for length, _ in reports))))
         and all(isinstance(text, str) for text in texts)
         and all(map(_is_inside, (*files, *manifest.folders, *manifest.links)))
-        # A link in a linked folder could lead out of the checkpoint.
+        # A link must be in a real folder, not in a linked one: its relative text would start from the linked folder,
+        # and could lead out of the checkpoint.
         and {os.path.dirname(path) for path in manifest.links} <= {"", *manifest.folders}  # noqa: PTH120
         and set(manifest.links.values()) <= {*files, *manifest.folders, *manifest.links}
         and not manifest.links.keys() & {*files, *manifest.folders}
@@ -260,13 +274,13 @@ def _is_inside(path: str) -> bool:
 def _is_utf8(path: str) -> bool:
     try:
         path.encode()
-    except UnicodeEncodeError:  # the file system holds bytes that are no UTF-8
+    except UnicodeEncodeError:  # Names in a file system can contain bytes that are not valid UTF-8.
         return False
     return True
 
 
 def digest_of_draw(hparams: Mapping[str, Any], seed: int) -> str:
-    """Return a digest that tells a trial from one with the same number that was drawn otherwise."""
+    """Return a digest of a trial's hyperparameters and seed, which distinguishes trials with the same number."""
     import hashlib
 
     text = json.dumps([hparams, seed], sort_keys=True, default=str)
@@ -280,7 +294,7 @@ def _digest_of(text: bytes) -> bytes:
 
 
 def _digest(path: str) -> str:
-    import hashlib  # takes long to import, and many workers never save anything
+    import hashlib  # It takes long to import, and many workers never save anything.
 
-    with open(path, "rb") as file:  # noqa: PTH123 - small checkpoints come by the hundred a second
+    with open(path, "rb") as file:  # noqa: PTH123 - pathlib is slow, and trials can save hundreds of checkpoints a second
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST_BYTES)).hexdigest()

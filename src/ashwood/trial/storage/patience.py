@@ -1,7 +1,7 @@
-"""How long a storage that fails is tried again, whatever its client repeats by itself.
+"""Retries of calls to a storage, with time limits that do not depend on the storage's client library.
 
-Clients of storages have retries and time limits of their own, or none.  So each call runs in a thread, which is given
-up if it makes no progress.  The process does not wait for such a thread.
+Client libraries have retries and time limits of their own, or none.  So each call runs in a thread.  If it makes no
+progress, the thread is abandoned: the process does not wait for it, not even at exit.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 RETRY_SECONDS = 45.0
-"""Seconds for which a call that fails is tried again."""
+"""Seconds for which a call that fails is repeated."""
 
 HURRY_SECONDS = 8.0
-"""Seconds that a call which is in trouble still gets after its trial was told to stop or to pause."""
+"""Seconds for which a failing call is still repeated after the request to stop or pause its trial."""
 
 SILENT_SECONDS = 60.0
 """Seconds without any progress after which a call is given up."""
@@ -30,11 +30,11 @@ _LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long calls that fail are tried again.
+    """The time for which calls that fail are repeated.
 
     Attributes:
-        seconds: for how long after the first try began; 0: not at all.
-        hurries: whether the caller needs an end soon; asked several times a second while a call is in trouble.
+        seconds: time after the start of the first try, in seconds; 0 for a single try.
+        hurries: function that returns whether the caller must stop soon; called several times a second during a call.
     """
 
     seconds: float = RETRY_SECONDS
@@ -42,25 +42,25 @@ class Patience:
 
 
 ONCE = Patience(0.0)
-"""One try."""
+"""A single try."""
 
 BRIEF = Patience(10.0)
-"""For commands, whose user waits."""
+"""Ten seconds, for commands on the command line, whose user waits."""
 
 
 class Stalled(TimeoutError):
-    """A call was given up because it made no progress."""
+    """The error of a call that was given up because it made no progress."""
 
 
 class Progress:
-    """Notes when a call that transfers data last got on."""
+    """The time at which a call last transferred data."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.at = clock()
 
     def note(self) -> None:
-        """Data was transferred."""
+        """Record that data was transferred now."""
         self.at = self._clock()
 
 
@@ -73,18 +73,18 @@ def persist(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _T:
-    """Return what a call returns; repeat it while it fails and there is patience.
+    """Return the result of a call, which is repeated while it fails and ``patience`` allows.
 
     Args:
-        call: makes one try; runs in a thread, and notes its progress.
-        patience: for how long to try.
-        is_final: whether an exception makes further tries useless.
-        expected_seconds: how long a try that is not in trouble may take until it tells of progress.
-        clock: seconds, never going back.
-        sleep: waits.
+        call: function that makes one try; it runs in a thread, and records its progress.
+        patience: time for which to repeat the call.
+        is_final: function that returns whether further tries after an exception are useless.
+        expected_seconds: time in seconds that a normal try may take before it records progress.
+        clock: monotonic clock, in seconds.
+        sleep: function that waits for a number of seconds.
 
     Raises:
-        Exception: the last try raised it, or it is final.
+        Exception: the exception of the last try, or one that is final.
         Stalled: the last try made no progress.
     """
     over_at = clock() + patience.seconds
@@ -95,7 +95,8 @@ def persist(
         try:
             return _watched(call, haste, failed, expected_seconds, clock)
         except Exception as error:
-            # The last try begins when the time is over, so that no outage which is shorter costs anything.
+            # The last try begins after the time is over, not before.  So an outage that is shorter than the time never
+            # causes an error.
             if is_final(error) or began >= over_at or haste.is_over:
                 raise
         failed = True
@@ -106,7 +107,7 @@ def persist(
 
 
 class _Haste:
-    """Tells when a caller has waited `HURRY_SECONDS` since it first needed an end."""
+    """Knows whether `HURRY_SECONDS` have passed since the caller first had to stop."""
 
     def __init__(self, hurries: Callable[[], bool], clock: Callable[[], float]) -> None:
         self._hurries = hurries
@@ -128,13 +129,13 @@ def _watched(
     """Make one try in a thread, and give it up if it stalls."""
     progress, done = Progress(clock), Event()
     result: list[_T] = []
-    trouble: list[BaseException] = []
+    raised: list[BaseException] = []
 
     def work() -> None:
         try:
             result.append(call(progress))
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            trouble.append(error)
+        except BaseException as error:  # noqa: BLE001 - it is raised again below
+            raised.append(error)
         finally:
             done.set()
 
@@ -143,9 +144,9 @@ def _watched(
         silent = clock() - progress.at
         if silent >= SILENT_SECONDS + expected_seconds:
             raise Stalled(f"no answer for {silent:.0f} s")
-        # A transfer that gets on is not in trouble, and may end however long it takes.
+        # A transfer that makes progress is not given up, no matter how long it takes.
         if haste.is_over and (failed or silent >= HURRY_SECONDS + expected_seconds):
-            raise Stalled(f"no answer for {silent:.0f} s, and the trial has to stop")
-    if trouble:
-        raise trouble[0]
+            raise Stalled(f"no answer for {silent:.0f} s, and the trial must stop")
+    if raised:
+        raise raised[0]
     return result[0]

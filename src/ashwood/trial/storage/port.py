@@ -1,8 +1,8 @@
 """The port of checkpoint storage, and the names of checkpoints.
 
-A checkpoint is a directory of files that is there complete or not at all: its manifest is written
-last, and without one it doesn't count.  Its name is relative to the experiment's storage, such as
-``trial-3/length-4-attempt-1``, and is used once.  So a checkpoint never changes.
+A checkpoint is a directory of files that is published atomically: its manifest is written last, and a directory without
+a manifest is not a checkpoint.  Its name is relative to the experiment's storage, such as
+``trial-3/length-4-attempt-1``.  Each name is used once, so a checkpoint never changes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ class Stored(NamedTuple):
     """A complete checkpoint in a storage.
 
     Attributes:
-        size: of its files, in bytes.
-        experiment: identity of the experiment in its manifest; empty: not known, as a listing of a URL does not tell.
+        name: its name.
+        trial: number of its trial.
+        length: total length at which it was saved.
+        attempt: number of the attempt that saved it.
+        size: total size of its files in bytes.
+        experiment: identity of its experiment, or an empty text if that is unknown, as in the listing of a URL.
     """
 
     name: str
@@ -40,7 +44,7 @@ class Stored(NamedTuple):
 
 
 class Leftover(NamedTuple):
-    """What an interrupted save or deletion left in a storage; ``size`` in bytes."""
+    """The remains of an interrupted save or deletion in a storage, with their size in bytes."""
 
     name: str
     size: int
@@ -50,35 +54,39 @@ class Storage(ABC):
     """The checkpoints of one experiment.
 
     Attributes:
-        owner: the experiment that checkpoints have to be of to be fetched; by default any.
+        owner: the experiment whose checkpoints can be fetched; by default any.
     """
 
     owner = About()
 
     @abstractmethod
     def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
-        """Publish the checkpoint that ``write`` fills an empty directory with; it then survives a power loss.
+        """Save and publish a checkpoint, which survives a power loss from then on.
 
-        ``about`` is called after ``write`` and says what else its manifest holds.
+        Args:
+            name: name of the checkpoint.
+            write: function that writes the files of the checkpoint into an empty directory.
+            about: function that returns further content of the manifest; it is called after ``write``.
 
         Raises:
-            TrainingCodeError: ``write`` is asynchronous, wrote nothing, or something that can't be kept.
-            StorageUnreachable: it can't be put there, also not at the last try.
-            Exception: whatever ``write`` raised, or a local disk had against it; nothing is left of its work.
+            TrainingCodeError: ``write`` is asynchronous, or it wrote nothing or files that a checkpoint cannot contain.
+            StorageUnreachable: the storage failed until the last try.
+            Exception: any exception of ``write`` or of a local disk.  Its files are removed.
         """
 
     @contextmanager
     def fetch(self, name: str, wanted: About | None = None) -> Iterator[Path]:
-        """A local directory with a checkpoint, checked byte for byte, for as long as the context lasts.
+        """Yield a local directory with a verified checkpoint, which exists until the context ends.
 
         Args:
-            name: of this storage; or the absolute directory or the URL of a checkpoint of another, of which
-                directories that were saved before there were manifests are taken as they are.
-            wanted: the experiment and the trial that a checkpoint of this storage must belong to; by default `owner`.
+            name: name of a checkpoint in this storage, or the absolute directory or URL of one in another storage.  A
+                directory without a manifest, from before there were manifests, is not verified.
+            wanted: experiment and trial to which a checkpoint of this storage must belong; by default `owner`.
 
         Raises:
-            CheckpointError: it is missing, damaged (names the file) or of another experiment or trial.
-            StorageUnreachable: it can't be got to.
+            CheckpointError: the checkpoint is missing, is damaged (the message names the file), or belongs to another
+                experiment or trial.
+            StorageUnreachable: the storage failed until the last try.
         """
         if "://" in name:
             from ashwood.trial.storage import open_storage
@@ -98,47 +106,50 @@ class Storage(ABC):
 
     @abstractmethod
     def _fetch(self, name: str) -> AbstractContextManager[Path]:
-        """`fetch` for a name of this storage."""
+        """Yield a local directory with a checkpoint of this storage, whose files are verified."""
 
     @abstractmethod
     def manifest(self, name: str) -> Manifest:
-        """The manifest of a complete checkpoint.
+        """Return the manifest of a complete checkpoint.
 
         Raises:
-            CheckpointError: it is missing or damaged.
-            StorageUnreachable: it can't be got to.
+            CheckpointError: the manifest is missing or damaged.
+            StorageUnreachable: the storage failed until the last try.
         """
 
     @abstractmethod
     def complete(self, trial: int | None = None) -> list[Stored]:
-        """The complete checkpoints, of one trial or of all, by trial, length and attempt.
+        """Return the complete checkpoints of one trial or of all, sorted by trial, length and attempt.
 
         Raises:
-            StorageUnreachable: they can't be listed.
+            StorageUnreachable: they cannot be listed.
         """
 
     @abstractmethod
     def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
-        """What is incomplete, and not of a trial in ``live``, whose process may be saving right now.
+        """Return the incomplete checkpoints, except those of trials in ``live``, which may be saving now.
 
-        Checkpoints of logs of version 1 have no manifest, so they are among them: spare what the log names.
+        Checkpoints of event logs of version 1 have no manifest, so they are included.  Before callers delete anything,
+        they must exclude checkpoints that the event log names.
 
         Raises:
-            StorageUnreachable: they can't be listed.
+            StorageUnreachable: they cannot be listed.
         """
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a checkpoint or leftover.  Idempotent; cut short, it leaves a leftover and no half checkpoint.
+        """Delete a checkpoint or leftover.  Nothing happens if it does not exist.
+
+        An interrupted deletion leaves a leftover, but never a damaged checkpoint.
 
         Raises:
-            CheckpointError: the name is none of this storage.
-            StorageUnreachable: it can't be removed.
+            CheckpointError: it is not the name of a checkpoint in this storage.
+            StorageUnreachable: it cannot be deleted.
         """
 
     @abstractmethod
     def set_aside(self, name: str) -> str:
-        """Move a checkpoint to where no trial finds it, and return its place for people.
+        """Move a checkpoint to a folder that no trial reads, and return its new path or URL for messages.
 
         Raises:
             StorageUnreachable: it cannot be moved.
@@ -146,12 +157,13 @@ class Storage(ABC):
 
     @abstractmethod
     def locate(self, name: str) -> str:
-        """The path or URL of a checkpoint, for people; an absolute name stays as it is."""
+        """Return the path or URL of a checkpoint for messages; an absolute name is returned unchanged."""
 
     def abort_uploads(self, *, dry_run: bool = False) -> int:  # noqa: ARG002 - most storages have none
-        """Abort uploads that processes left unfinished, and return how many there were; ``dry_run`` only counts them.
+        """Abort unfinished uploads of killed processes, and return their number; ``dry_run`` only counts them.
 
-        Call it only if no process saves.  A storage bills the parts of such uploads although it does not list them.
+        Call this only while no process saves.  Storage providers charge for the parts of such uploads, although
+        listings do not show them.
 
         Raises:
             StorageUnreachable: they cannot be listed or aborted.
@@ -160,24 +172,24 @@ class Storage(ABC):
 
     @abstractmethod
     def probe(self) -> None:
-        """Make sure that checkpoints can be written, read and deleted.
+        """Check that checkpoints can be written, read and deleted.
 
         Raises:
-            StorageUnreachable: they can't; says why and what to do.
+            StorageUnreachable: they cannot; the message says why and what to do.
         """
 
 
 def is_foreign(name: str) -> bool:
-    """Whether a name says by itself where the checkpoint is, whatever the storage."""
+    """Return whether a checkpoint's name is an absolute path or a URL, which does not depend on the storage."""
     return name.startswith("/") or "://" in name
 
 
 ASIDE = "set-aside"
-"""Folder of a storage for checkpoints that do not belong there; nothing reads or deletes what is in it."""
+"""Folder of a storage for checkpoints of other experiments or trials.  Ashwood never reads or deletes its contents."""
 
 
 class Name(NamedTuple):
-    """What a checkpoint's name says."""
+    """The trial, length and attempt in a checkpoint's name."""
 
     trial: int
     length: int
@@ -185,40 +197,40 @@ class Name(NamedTuple):
 
 
 def checkpoint_name(trial: int, length: int, attempt: int, position: tuple[str, int] | None = None) -> str:
-    """The name of a checkpoint; the position in a loop tells checkpoints of one length apart."""
+    """Return the name of a checkpoint; ``position``, a loop's unit and count, distinguishes those of one length."""
     name = f"trial-{trial}/length-{length}-attempt-{attempt}"
     return name if position is None else f"{name}-{position[0]}-{position[1]}"
 
 
 def named_position(name: str, unit: str) -> int | None:
-    """The position in a loop over ``unit`` that a checkpoint's name, of whichever storage, tells."""
+    """Return the position in a loop over ``unit`` that is part of a checkpoint's name, or None if it has none."""
     match = re.search(rf"-{unit}-([0-9]+)/?$", name)
     return int(match[1]) if match else None
 
 
 def parse_name(name: str) -> Name | None:
-    """What a name says; None: it is no checkpoint's."""
+    """Return the parts of a checkpoint's name, or None if it is not the name of a checkpoint."""
     match = _NAME.fullmatch(name)
     return None if match is None else Name(int(match[1]), int(match[2]), int(match[3]))
 
 
 def parsed(name: str) -> Name:
-    """What a checkpoint's name says.
+    """Return the parts of a checkpoint's name.
 
     Raises:
-        CheckpointError: it is no checkpoint's.
+        CheckpointError: it is not the name of a checkpoint.
     """
-    said = parse_name(name)
-    if said is None:
-        raise CheckpointError(f"{name!r} isn't a checkpoint's name, such as trial-3/length-4-attempt-1")
-    return said
+    parts = parse_name(name)
+    if parts is None:
+        raise CheckpointError(f"{name!r} is not the name of a checkpoint, such as trial-3/length-4-attempt-1")
+    return parts
 
 
 def fill(directory: Path, write: Write) -> None:
-    """Let training code write a checkpoint into an empty directory, and settle the links that it wrote.
+    """Let training code write a checkpoint into an empty directory, and call `settle_links`.
 
     Raises:
-        TrainingCodeError: it is asynchronous, wrote nothing, or a link that cannot be kept.
+        TrainingCodeError: ``write`` is asynchronous, or it wrote nothing or a link that a checkpoint cannot contain.
     """
     result = write(directory)
     if hasattr(result, "__await__"):
@@ -229,6 +241,6 @@ def fill(directory: Path, write: Write) -> None:
         )
     if not directory.is_dir() or not any(directory.iterdir()):
         raise TrainingCodeError(
-            "the checkpoint callable wrote nothing: it gets a directory (a pathlib.Path) and has to write files into it"
+            "the checkpoint callable wrote nothing: it gets a directory (a pathlib.Path) and must write files into it"
         )
     settle_links(directory)

@@ -1,6 +1,7 @@
-"""Checkpoints behind a URL: S3, Google Cloud Storage, Azure, and whatever else fsspec knows.
+"""Checkpoints at a URL: S3, Google Cloud Storage, Azure, and everything else that fsspec supports.
 
-A checkpoint is a prefix with an object a file.  The manifest is uploaded last and deleted first.
+A checkpoint is a prefix with one object for each file.  The manifest is uploaded last and deleted first.  So an
+interrupted upload or deletion leaves a prefix without a manifest, which does not count as a checkpoint.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _EXTRAS = {
     "abfss": "azure",
     "adl": "azure",
 }
-"""The extra of Ashwood that brings what a scheme needs."""
+"""The extra of Ashwood that installs the packages for each URL scheme."""
 
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
@@ -38,27 +39,28 @@ _CREDENTIALS = {
     "azure": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    # Tries of botocore and of s3fs (see `_open`) would multiply with those of this module.
+    # Retries of botocore and of s3fs (see `_open`) are disabled, because they would multiply with those of this module.
     "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}}},
 }
 _PART_BYTES = 16 << 20
 _PARTS_AT_ONCE = 4
 _MOST_PARTS = 10_000
 _SLOWEST = 100_000
-"""Bytes a second that a transfer makes at least; a slower one counts as stalled."""
+"""Least bytes per second of a transfer; a slower one counts as stalled."""
 _PROBE = Patience(1.0)
-_LOCAL_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _Key = tuple[int, str, str]
 _file_systems: dict[_Key, tuple[Any, str]] = {}
 """File systems in use, by process, URL and options, each with the path of its URL.
 
-They are not fsspec's own instances: after a failure one is replaced, so that new credentials are read.
+fsspec's own cache of instances is not used, because after a failure the file system is replaced, to read new
+credentials.
 """
 
 
 class RemoteStorage(Storage):
-    """A URL, with options of its file system behind a question mark."""
+    """A storage at a URL, which can have options of its file system after a question mark."""
 
     def __init__(self, url: str, patience: Patience = BRIEF) -> None:
         base, _, options = url.partition("?")
@@ -69,12 +71,12 @@ class RemoteStorage(Storage):
 
     @property
     def _key(self) -> _Key:
-        # A file system does not survive a fork.
+        # The process is part of the key, because a file system has threads, which do not exist in a fork.
         return os.getpid(), self._url, repr(self._options)
 
     @property
     def _place(self) -> tuple[Any, str]:
-        """The file system, which is kept until a call fails, and our path in it."""
+        """The file system, which is used until a call fails, and the path of the URL in it."""
         if (place := _file_systems.get(self._key)) is None:
             place = _file_systems[self._key] = self._open()
         return place
@@ -87,10 +89,10 @@ class RemoteStorage(Storage):
         except ImportError as error:
             package = f"ashwood[{self._extra}]" if self._extra else "ashwood[fsspec]"
             raise StorageUnreachable(
-                f"checkpoints in {self._url} need a package that isn't installed ({error}): pip install '{package}'"
+                f"checkpoints in {self._url} need a package that is not installed ({error}): pip install '{package}'"
             ) from error
         except Exception as error:
-            raise StorageUnreachable(f"can't use {self._url} for checkpoints: {_words(error)}") from error
+            raise StorageUnreachable(f"cannot use {self._url} for checkpoints: {_described(error)}") from error
         if self._extra == "s3":
             fs.retries = 1
         return fs, path.rstrip("/")
@@ -105,12 +107,12 @@ class RemoteStorage(Storage):
     # -- one checkpoint -----------------------------------------------------------------------
 
     def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
-        """Fill a temporary directory, then upload it, the manifest last."""
+        """Write the checkpoint into a temporary directory, and upload it, the manifest last."""
         trial, length, attempt = parsed(name)
         with scratch() as directory:
             fill(directory, write)
             manifest = describe(directory, trial, length, attempt, about())
-            self.delete(name)  # what an interrupted upload left would be taken for a part of it
+            self.delete(name)  # Objects of an earlier, interrupted upload would become part of the checkpoint.
             for path in manifest.files:
                 self._upload(directory / path, f"{name}/{path}")
             self._try("upload", "pipe_file", self._path(f"{name}/{MANIFEST}"), manifest.encode())
@@ -131,11 +133,11 @@ class RemoteStorage(Storage):
                     self._download(f"{name}/{path}", directory / path, size)
             restore_links(directory, manifest.folders, manifest.links)
             check(directory, manifest, where)
-            (directory / MANIFEST).write_bytes(manifest.encode())  # so that a copy of it is a checkpoint too
+            (directory / MANIFEST).write_bytes(manifest.encode())  # With it, a copy of the directory is a checkpoint.
             yield directory
 
     def manifest(self, name: str) -> Manifest:
-        """Download it."""
+        """Download and return the manifest of a checkpoint."""
         try:
             data = self._try("download", "cat_file", self._path(f"{name}/{MANIFEST}"))
         except FileNotFoundError:
@@ -144,9 +146,9 @@ class RemoteStorage(Storage):
         return decode(data, self.locate(name))
 
     def delete(self, name: str) -> None:
-        """Delete the manifest first."""
+        """Delete the objects of a checkpoint, the manifest first."""
         if parse_name(name) is None:
-            raise CheckpointError(f"{name} is no checkpoint of {self._url}, so it isn't deleted")
+            raise CheckpointError(f"{name} is not a checkpoint of {self._url}, so it is not deleted")
         paths = self._list(name)
         if MANIFEST in paths:
             self._try("delete", "rm_file", self._path(f"{name}/{MANIFEST}"))
@@ -155,7 +157,7 @@ class RemoteStorage(Storage):
                 self._try("delete", "rm", rest)
 
     def set_aside(self, name: str) -> str:
-        """Copy its objects, then delete them, the manifest first."""
+        """Copy the objects of a checkpoint to the folder ``set-aside``, then delete the checkpoint."""
         parsed(name)
         target, nth = f"{ASIDE}/{name}", 0
         while self._list(target):
@@ -167,13 +169,13 @@ class RemoteStorage(Storage):
         return f"{self._url}/{target}"
 
     def locate(self, name: str) -> str:
-        """The URL."""
+        """Return the URL of a checkpoint."""
         return name if is_foreign(name) else f"{self._url}/{name}"
 
     # -- all of them ------------------------------------------------------------------------------
 
     def complete(self, trial: int | None = None) -> list[Stored]:
-        """The checkpoints with a manifest, by one listing."""
+        """Return the checkpoints that have a manifest, by one listing."""
         stored = [
             Stored(name, *parsed(name), sum(size for path, size in files.items() if path != MANIFEST))
             for name, files in self._survey("" if trial is None else f"trial-{trial}").items()
@@ -182,7 +184,7 @@ class RemoteStorage(Storage):
         return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
 
     def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
-        """What has no manifest, by one listing."""
+        """Return the checkpoints without a manifest, by one listing."""
         return [
             Leftover(name, sum(files.values()))
             for name, files in self._survey("").items()
@@ -190,7 +192,7 @@ class RemoteStorage(Storage):
         ]
 
     def _survey(self, folder: str) -> Mapping[str, Mapping[str, int]]:
-        """The size of each object of each checkpoint below a folder."""
+        """Return the size of each object of each checkpoint below a folder."""
         checkpoints: dict[str, dict[str, int]] = {}
         for path, size in self._list(folder).items():
             trial, _, rest = f"{folder}/{path}".removeprefix("/").partition("/")
@@ -200,7 +202,7 @@ class RemoteStorage(Storage):
         return checkpoints
 
     def _list(self, folder: str) -> Mapping[str, int]:
-        """The size of every object below a folder, by its path in there."""
+        """Return the size of each object below a folder, by its path relative to the folder."""
         top = self._path(folder).rstrip("/")
         try:
             found: Mapping[str, Any] = self._try("list", "find", top, detail=True)
@@ -221,13 +223,13 @@ class RemoteStorage(Storage):
         self._try("copy", "copy", self._path(name), self._path(target), expected_seconds=size / _SLOWEST)
 
     def _parts(self, size: int) -> Mapping[str, Any]:
-        """Bound the memory of a transfer: by default s3fs holds 10 parts of 50 MiB, twice."""
+        """Return options that limit the memory of a transfer: by default, s3fs holds 10 parts of 50 MiB, twice."""
         if self._extra != "s3":
             return {}
         return {"chunksize": max(_PART_BYTES, -(-size // _MOST_PARTS)), "max_concurrency": _PARTS_AT_ONCE}
 
     def abort_uploads(self, *, dry_run: bool = False) -> int:
-        """Abort multipart uploads of S3; other storages remove theirs by themselves."""
+        """Abort multipart uploads on S3.  Other storage providers remove unfinished uploads by themselves."""
         if self._extra != "s3":
             return 0
         bucket, _, prefix = self._place[1].partition("/")
@@ -244,23 +246,23 @@ class RemoteStorage(Storage):
                 **markers,
             )
             for upload in answer.get("Uploads", ()):
-                # Not every server that speaks S3 looks at the prefix.
+                # Some servers with the protocol of S3 ignore the prefix, and list the uploads of others too.
                 if not upload["Key"].startswith(prefix):
                     continue
                 aborted += 1
                 if not dry_run:
                     where = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                    with suppress(FileNotFoundError):  # it has ended meanwhile
+                    with suppress(FileNotFoundError):  # The upload has ended meanwhile.
                         self._try("abort uploads in", "call_s3", "abort_multipart_upload", patience=_PROBE, **where)
             if not answer.get("IsTruncated"):
                 return aborted
             markers = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
-    # -- trouble ------------------------------------------------------------------------------------
+    # -- errors and retries -------------------------------------------------------------------------
 
     def probe(self) -> None:
         """Write a small object, read it and delete it."""
-        # Not named by the process id: nodes that probe one URL may have processes of the same id.
+        # The name is random, not the process id: processes on different nodes that probe one URL may have the same id.
         path, content = self._path(f".probe-{os.urandom(8).hex()}"), self._url.encode()
         self._try("write to", "pipe_file", path, content, patience=_PROBE)
         try:
@@ -269,7 +271,9 @@ class RemoteStorage(Storage):
         except FileNotFoundError as error:
             self._fail("read from", error)
         if read != content:
-            raise StorageUnreachable(f"what is written to {self._url} reads otherwise: don't trust it")
+            raise StorageUnreachable(
+                f"{self._url} returns other data than was written to it: use another checkpoint_storage"
+            )
 
     def _try(
         self,
@@ -281,15 +285,22 @@ class RemoteStorage(Storage):
         expected_seconds: float = 0.0,
         **options: Any,
     ) -> Any:
-        """Call a method of the file system, again after a while if it fails for a reason that may pass.
+        """Call a method of the file system, and repeat the call if it fails for a reason that may be temporary.
 
-        After a failure another file system is made, which reads credentials again.  ``verb`` says in messages what is
-        done.  ``size`` is that of the file that is transferred, or None if none is.  ``expected_seconds`` is how long
-        a call without such a file may take.
+        After a failure, a new file system is created, which reads credentials again.
+
+        Args:
+            verb: description of the call for messages, such as ``upload``.
+            method: name of the method.
+            *arguments: arguments of the method.
+            patience: time for which to repeat the call, by default that of this storage.
+            size: size of the file that is transferred, or None if the call transfers no file.
+            expected_seconds: time in seconds that a call without a file may take.
+            **options: named arguments of the method.
 
         Raises:
             FileNotFoundError: there is no such object.
-            StorageUnreachable: it failed for good.
+            StorageUnreachable: the call failed until the last try.
         """
         patient = patience or self._patience
         place = list[Any]()
@@ -303,16 +314,17 @@ class RemoteStorage(Storage):
             try:
                 return getattr(place[0], method)(*arguments, **options)
             except FileNotFoundError as error:
-                # If the bucket is there, only the object is missing.
+                # If the bucket exists, only the object is missing, and further tries are useless.  A missing bucket may
+                # be a temporary error, or a wrong URL.
                 raise (_Missing(str(error)) if self._has_root(place[0]) else error) from error
 
         def is_final(error: Exception) -> bool:
             if isinstance(error, _Missing | StorageUnreachable) or _is_local(error):
                 return True
-            self._forget(place)
+            self._drop(place)
             return patient is _PROBE and isinstance(error, PermissionError | FileNotFoundError)
 
-        if size is not None:  # only S3 tells of progress within a file
+        if size is not None:  # Only S3 reports progress within a file, after each part.
             expected_seconds = (min(size, _PARTS_AT_ONCE * _PART_BYTES) if self._extra == "s3" else size) / _SLOWEST
         try:
             return persist(call, patient, is_final, expected_seconds=expected_seconds)
@@ -323,49 +335,49 @@ class RemoteStorage(Storage):
                 raise
             self._fail(verb, error)
 
-    def _forget(self, place: list[Any]) -> None:
-        """Have the next call make another file system than the one that failed."""
+    def _drop(self, place: list[Any]) -> None:
+        """Drop the file system that failed, so that the next call creates a new one."""
         if place and _file_systems.get(self._key, (None,))[0] is place[0]:
             del _file_systems[self._key]
 
     def _has_root(self, fs: Any) -> bool:
-        """Return whether the bucket is there."""
+        """Return whether the bucket exists; False if that cannot be determined."""
         bucket = self._place[1].partition("/")[0]
         try:
             return bool(fs.exists(bucket))
-        except Exception:  # noqa: BLE001 - it cannot be asked either
+        except Exception:  # noqa: BLE001 - client libraries raise exceptions of many types
             return False
 
     def _fail(self, verb: str, error: Exception) -> NoReturn:
         advice = ""
         if isinstance(error, FileNotFoundError):
-            advice = "; create it, or correct checkpoint_storage: Ashwood makes no buckets"
+            advice = "; create it, or correct checkpoint_storage: Ashwood does not create buckets"
         elif isinstance(error, PermissionError) or "credential" in str(error).lower():
             known = _CREDENTIALS.get(self._extra or "")
             advice = (
                 f"; renew the credentials, or set {known} in the environment" if known else "; check its credentials"
             )
-        raise StorageUnreachable(f"can't {verb} {self._url}: {_words(error)}{advice}") from error
+        raise StorageUnreachable(f"cannot {verb} {self._url}: {_described(error)}{advice}") from error
 
 
 class _Missing(FileNotFoundError):
-    """There is no such object in a bucket that is there."""
+    """The error for an object that does not exist in an existing bucket."""
 
 
 def _is_local(error: Exception) -> bool:
-    return getattr(error, "errno", None) in _LOCAL_TROUBLE
+    return getattr(error, "errno", None) in _LOCAL_ERRORS
 
 
 def _callback(progress: Progress) -> Any:
     from fsspec.callbacks import Callback
 
     class Noted(Callback):  # type: ignore[misc]
-        def call(self, hook_name: Any = None, **kwargs: Any) -> None:  # noqa: ARG002 - as its base has it
+        def call(self, hook_name: Any = None, **kwargs: Any) -> None:  # noqa: ARG002 - the signature of the base class
             progress.note()
 
     return Noted()
 
 
-def _words(error: Exception) -> str:
+def _described(error: Exception) -> str:
     text = str(error).strip().rstrip(".") or "no reason given"
     return text if isinstance(error, OSError) else f"{type(error).__name__}: {text}"

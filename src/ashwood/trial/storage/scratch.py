@@ -1,4 +1,4 @@
-"""Temporary directories that vanish with the process that made them, however it ends."""
+"""Temporary directories that are removed even if the process that created them is killed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from ashwood.trial.storage.trees import remove_tree
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """An empty directory below ``TMPDIR``, removed at the end; one that a killed process left, by the next to come."""
+    """Yield an empty directory below ``TMPDIR``, and remove it at the end.
+
+    The process holds a lock on the directory.  Directories without a lock were left by killed processes; they are
+    removed by the next call in any process.
+    """
     base = _base()
     whole = os.open(base, os.O_RDONLY)
     try:
-        fcntl.flock(whole, fcntl.LOCK_EX)  # so that nobody takes the new one for left, before it is locked itself
+        # Between mkdtemp() and flock(), the new directory has no lock, and another process would remove it.  So only
+        # the process that has locked the base directory may create or remove directories in it.
+        fcntl.flock(whole, fcntl.LOCK_EX)
         _sweep(base)
         directory = Path(tempfile.mkdtemp(dir=base))
         held = os.open(directory, os.O_RDONLY)
@@ -38,7 +44,7 @@ def _base() -> Path:
     base = Path(tempfile.gettempdir(), _name())
     with suppress(FileExistsError):
         base.mkdir(mode=0o700)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():  # another user was there first
+    if base.is_symlink() or base.stat().st_uid != os.getuid():  # Another user has created a file with this name.
         return Path(tempfile.mkdtemp(prefix="ashwood-"))
     return base
 
@@ -51,7 +57,7 @@ def _sweep(base: Path) -> None:
     for directory in base.iterdir():
         try:
             handle = os.open(directory, os.O_RDONLY)
-        except FileNotFoundError:  # its owner was faster
+        except FileNotFoundError:  # Its process has removed it meanwhile.
             continue
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The one place that removes directories with all that is in them."""
+"""Remove directories with their contents, and measure them.  No other module removes directory trees."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 
 
 def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
-    """Remove what the directory ``top`` holds under a name.  A link is removed as a link; its target stays.
+    """Remove a file, link or directory tree with a given name from a directory.  The target of a link stays.
 
-    ``top`` belongs to Ashwood.  The name may come from a database, a file or a bundle, so it has to be one component:
-    whatever it says, nothing outside of ``top`` is removed.
+    ``top`` belongs to Ashwood, but the name may come from a database, a file or a bundle.  It must be a single path
+    component, so that nothing outside of ``top`` can be removed.
 
     Args:
-        top: the directory.
-        name: of the file, link or directory in it.  Nothing happens if there is none.
-        ignore_errors: do not raise what the file system has against it.
+        top: the directory that contains it.
+        name: its name in ``top``.  If nothing has this name, nothing happens.
+        ignore_errors: whether to ignore errors of the file system.
 
     Raises:
-        ValueError: the name is not one component.
+        ValueError: the name is not a single path component.
         OSError: it cannot be removed.
     """
     if name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -38,19 +38,19 @@ def remove_tree(top: Path, name: str, *, ignore_errors: bool = False) -> None:
 
 
 def size_of_tree(directory: Path) -> int:
-    """Return the bytes of all files below a directory; links are not followed."""
+    """Return the total size in bytes of all files below a directory; links are not followed."""
     size = 0
     for folder, _, names in os.walk(directory):
         for name in names:
-            with suppress(OSError):  # It is deleted meanwhile.
+            with suppress(OSError):  # The file was deleted meanwhile.
                 size += Path(folder, name).lstat().st_size
     return size
 
 
 def name_below(top: Path, path: Path) -> str | None:
-    """Return the name in ``top`` that ``path`` has or lies below, or None; links and ``..`` are resolved first."""
+    """Return the first component of ``path`` below ``top``, or None if it is not below; links are resolved first."""
     try:
         parts = path.resolve().relative_to(top.resolve()).parts
-    except (OSError, RuntimeError, ValueError):  # a loop of links, no path at all, or elsewhere
+    except (OSError, RuntimeError, ValueError):  # Links form a loop, it is not a valid path, or it is not below top.
         return None
     return parts[0] if parts else None

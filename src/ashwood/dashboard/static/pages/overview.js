@@ -106,7 +106,7 @@ function told({ text, decided }) {
   if (decided?.length) return decided.length > 3
     ? `${decided.slice(0, 2).join("; ")}; and ${decided.length - 2} more`
     : decided.join("; ");
-  return / (reported|saved) at | let go, /.test(text) ? "" : text;
+  return / (reported|saved) at | released its worker, /.test(text) ? "" : text;
 }
 
 function bestTrial(id, data) {

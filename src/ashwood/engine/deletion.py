@@ -1,4 +1,4 @@
-"""Removes checkpoints that nobody needs any more, beside the running search."""
+"""Deletes checkpoints that are no longer needed, while the search runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.trial.storage import Storage
 
 _PATIENCE = 10.0
-"""Seconds for what is left at the end of a run."""
+"""Maximum number of seconds that the end of a run waits for deletions."""
 _SILENT_SECONDS = 2.0
-"""Seconds without a deletion after which the storage is taken for unreachable at the end of a run."""
+"""Seconds without a deletion after which the end of a run no longer waits: the storage may be unreachable."""
 
 
-class Janitor:
-    """A thread that deletes what entries say is to be deleted: a slow storage must not slow the search down.
+class CheckpointDeletion:
+    """A thread that deletes the checkpoints that decisions name.
 
-    What it doesn't get done, because the storage can't be reached or the driver dies, ``ashwood gc`` finds.
+    It is a thread because a slow storage must not slow the search down.  Checkpoints that it cannot delete, because
+    the storage is unreachable or the driver dies, are deleted by ``ashwood gc``.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -30,10 +31,10 @@ class Janitor:
         self._names: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._over = threading.Event()
         self._deleted = 0
-        self._thread = threading.Thread(target=self._work, name="ashwood-janitor", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="ashwood-deletion", daemon=True)
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        """Take the durable entries of a turn."""
+        """Queue the deletions that new entries of the event log contain; the entries must be durable."""
         for entry in entries:
             for decision in entry.decisions:
                 if isinstance(decision, DeleteCheckpoint):
@@ -41,18 +42,19 @@ class Janitor:
 
     def _work(self) -> None:
         while (name := self._names.get()) is not None and not self._over.is_set():
-            with suppress(Exception):  # whatever a storage has against one mustn't save the others
+            with suppress(Exception):  # An error for one checkpoint must not keep the others from being deleted.
                 self._storage.delete(name)
             self._deleted += 1
 
-    def __enter__(self) -> Janitor:
+    def __enter__(self) -> CheckpointDeletion:
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:  # another driver may be there already
+        if error is not None:
+            # The lease may be lost, and another driver may need what this one was about to delete.
             self._over.set()
         self._names.put(None)
         deadline, deleted = elapsed() + _PATIENCE, -1

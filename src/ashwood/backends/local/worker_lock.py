@@ -1,9 +1,9 @@
-"""No process of a former driver lives on into the time of the next.
+"""The worker lock: a file that tells a new driver whether processes of a former driver are left.
 
-Workers, what is forked from them, and the commands that they run hold one file of the experiment
-locked for as long as they live; the lock belongs to a file description that they inherit, so no
-process can die without letting go of it.  The driver itself never holds it longer than it takes to
-start a worker.  Whoever can lock the file alone knows that nobody is left.
+Workers, their forks and the commands that they run hold a shared lock on one file of the experiment (``workers.lock``)
+for as long as they live.  The lock belongs to an open file description that they inherit, so the kernel releases it
+when the last of them ends, however it ends.  The driver itself holds the lock only while it starts a worker.  If a
+process can lock the file exclusively, no worker is left.
 """
 
 from __future__ import annotations
@@ -16,28 +16,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ashwood.backends.local.warden import GRACE
+from ashwood.backends.local.reaper import GRACE
 from ashwood.errors import BackendError
 from ashwood.trial.sharing import share
 
 _MARGIN = 2.0
+"""Seconds that the worker reaper gets after the grace period to end workers."""
 _EVICTION_SECONDS = 30.0
+"""Seconds after which killed processes that still hold the lock are reported as an error."""
 _LOOK_AGAIN_SECONDS = 1.0
 _UNSEEN_SECONDS = 5.0
+"""Seconds for which the lock may be held although no holder is found, as by a process that is about to end."""
 _TICK = 0.02
 _PROCESSES = Path("/proc")
 
 
 @contextmanager
 def held(path: Path | None) -> Iterator[tuple[int, ...]]:
-    """Descriptors for a process that is started in this context to inherit, by which it holds the fence.
+    """Lock a file and yield its descriptor, which a process that is started in this context must inherit.
 
-    None of them where there is no fence.
+    The tuple is empty if ``path`` is None.
     """
     if path is None:
         yield ()
         return
-    # A description of its own for each worker: one that the driver kept would make it a holder itself.
+    # Each worker gets an open file description of its own, and the driver closes its descriptor after the start.  If
+    # the driver kept one, it would hold the lock itself, even when no worker is left.
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         share(path)
@@ -48,7 +52,7 @@ def held(path: Path | None) -> Iterator[tuple[int, ...]]:
 
 
 def is_held(path: Path) -> bool:
-    """Return whether a process holds the fence ``path``, which need not exist."""
+    """Return whether a process holds the worker lock ``path``.  The file need not exist."""
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -66,20 +70,20 @@ def clear_former_workers(
     on_wait: Callable[[int, float], None] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until no process of a former driver is left; call it before the first worker of a new one starts.
+    """Wait until no process of a former driver is left.  Call this before a new driver starts its first worker.
 
-    Workers that outlived their driver save what they can and leave.  Those that hold ``path`` after the
-    grace, with a margin for the warden to end them, are killed: exactly the processes that hold its lock.
+    Workers save and end by themselves after their driver has died.  After the grace period and a margin, processes that
+    still hold the lock of ``path`` are killed, and no others.
 
     Args:
-        path: the fence of the experiment, as in `LocalBackend`; it needn't be there.
-        grace: seconds that workers have to save and leave, the warden's.
-        on_wait: called once if there is somebody to wait for, with how many processes there are (0: it
-            can't be told) and how many seconds they have at most.
-        sleep: called many times a second while it waits, with a moment's seconds.
+        path: the worker lock of the experiment, as for `LocalBackend`.  The file need not exist.
+        grace: seconds that workers have to save and end, as for the worker reaper.
+        on_wait: called once if there are processes to wait for, with their number (0 if it is unknown) and the
+            greatest number of seconds that they have.
+        sleep: called many times a second during the wait, with a fraction of a second.
 
     Raises:
-        BackendError: a process holds the file that can't be found or killed.
+        BackendError: a process that holds the lock can't be found or killed.
     """
     try:
         file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -120,25 +124,25 @@ def _evict(file: int, path: Path, sleep: Callable[[float], None]) -> None:
         holders = _holders(file, path)
         for process in holders:
             _kill(process, file, path)
-        # Another look is for what a process forked while it was found and killed; and one that is about to be
-        # gone shows nothing any more but still holds the lock.
+        # One pass is not enough.  A process may have forked after the list was made, and then its child has the lock.
+        # A process that is about to end shows no descriptors in /proc any more, but still holds the lock.
         if _becomes_free(file, _LOOK_AGAIN_SECONDS if holders else _UNSEEN_SECONDS, sleep):
             return
         if not holders:
             raise BackendError(
-                f"{path} is held by a process of the former driver that can't be found: it runs on another machine "
-                f"or for another user. End it (where it runs, 'fuser -v {path}' names it) and try again"
+                f"{path} is locked by a process of the former driver that cannot be found: it runs on another machine "
+                f"or as another user. End it and try again. On its machine, 'fuser -v {path}' shows its number"
             )
         if time.monotonic() >= deadline:
             names = ", ".join(map(str, holders))
             raise BackendError(
-                f"{path} is held by processes of the former driver that can't be killed: {names}. "
+                f"{path} is locked by processes of the former driver that cannot be killed: {names}. "
                 "End them and try again"
             )
 
 
 def _holders(file: int, path: Path) -> list[int]:
-    """Processes, this one aside, that hold the lock; none where the system doesn't tell."""
+    """Return the other processes that hold the lock, or an empty list if there is no /proc."""
     with suppress(OSError):
         processes = [int(entry.name) for entry in _PROCESSES.iterdir() if entry.name.isdigit()]
         return [process for process in processes if process != os.getpid() and _holds(process, file, path)]
@@ -146,14 +150,14 @@ def _holders(file: int, path: Path) -> list[int]:
 
 
 def _holds(process: int, file: int, path: Path) -> bool:
-    """Whether the process has that very file open by a description that is locked; a mere reader is none of ours."""
+    """Return whether a process has the file open with a lock on it.  Processes that only read the file do not count."""
     try:
         links = list((_PROCESSES / str(process) / "fd").iterdir())
-    except OSError:  # it is gone, or another user's
+    except OSError:  # It has ended, or belongs to another user.
         return False
     for link in links:
         with suppress(OSError):
-            # The name first: to examine a stranger's file may block, where its file system doesn't answer.
+            # Compare names first: stat() on the file of an unrelated process blocks if its file system does not answer.
             if path.name not in str(link.readlink()) or not os.path.samestat(link.stat(), os.fstat(file)):
                 continue
             if "FLOCK" in (_PROCESSES / str(process) / "fdinfo" / link.name).read_text():
@@ -163,9 +167,11 @@ def _holds(process: int, file: int, path: Path) -> bool:
 
 def _kill(process: int, file: int, path: Path) -> None:
     with suppress(ProcessLookupError, PermissionError):
+        # The process may end at any time, and its number may go to another process.  A pidfd always refers to the same
+        # process.  So the pidfd is opened first, then the process is checked again, and the signal goes to the pidfd.
         handle = os.pidfd_open(process)
         try:
-            if _holds(process, file, path):  # still it, and no other process that got its number
+            if _holds(process, file, path):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)

@@ -1,0 +1,224 @@
+"""Worker hosts: where the trials of an experiment run, on this machine or on a Ray cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from ashwood.backends.local import LocalBackend, clear_former_workers
+from ashwood.backends.local.reservation import reserve
+from ashwood.backends.local.worker_lock import is_held
+from ashwood.backends.port import Backend
+from ashwood.errors import BackendError
+from ashwood.eventlog.home import Home
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.spec import ExperimentSpec, RayCluster
+from ashwood.trial.sharing import how_to_share, share
+
+if TYPE_CHECKING:
+    from ashwood.backends.ray import RayBackend
+    from ashwood.backends.ray.cluster import Cluster
+
+Sleep = Callable[[float], None]
+"""Sleeps for a number of seconds; it may also renew a lease."""
+
+OnWait = Callable[[int, float], None]
+"""Called with the number of workers that are waited for, and the maximum number of seconds."""
+
+
+class ReservationOptions(NamedTuple):
+    """Options for reserving GPUs of this machine; see `ashwood.backends.local.reservation.reserve`."""
+
+    share: bool
+    say: Callable[[str], None]
+    on_wait: Callable[[str], None]
+    sleep: Sleep
+
+
+class WorkerHost(Protocol):
+    """A machine or a cluster on which the workers of one experiment run."""
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """Wait until all workers of former drivers have ended.
+
+        Args:
+            sleep: called again and again to wait for a short time.
+            on_wait: called once if there are such workers.
+
+        Raises:
+            BackendError: a worker cannot be ended.
+        """
+        ...
+
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
+
+        Call `clear` first, because a worker may still write a checkpoint.  The caller records each checkpoint before
+        it asks for the next name, and only then is the checkpoint deleted from its node.  So if this driver dies
+        before it has recorded a checkpoint, the next driver can still receive it.
+
+        Args:
+            wanted: returns whether the checkpoint with a name is needed.
+        """
+        ...
+
+    def clean(self) -> None:
+        """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
+        ...
+
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
+        """Return a context manager for the backend that runs trials here.
+
+        Args:
+            workers: maximum number of workers, or None for one in each slot.
+            options: options for reserving GPUs.
+
+        Raises:
+            BackendError: no trial can run here.
+        """
+        ...
+
+
+@contextmanager
+def worker_host(
+    home: Home, experiment: ExperimentId, spec: ExperimentSpec, cluster: RayCluster | None
+) -> Iterator[WorkerHost]:
+    """Connect to the worker host of an experiment: to a cluster, or to this machine if ``cluster`` is None.
+
+    Raises:
+        ClusterError: the cluster cannot be used.
+    """
+    here = LocalHost(home, experiment, spec)
+    if cluster is None:
+        yield here
+        return
+    # Importing Ray takes seconds, and it may not be installed, so it is imported only if a cluster is used.
+    from ashwood.backends.ray.cluster import connected
+
+    with connected(cluster, spec) as connection:
+        yield RayHost(here, connection)
+
+
+class LocalHost:
+    """A worker host whose workers are processes on this machine.
+
+    Attributes:
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        spec: the spec of the experiment.
+    """
+
+    def __init__(self, home: Home, experiment: ExperimentId, spec: ExperimentSpec) -> None:
+        self.home = home
+        self.experiment = experiment
+        self.spec = spec
+        self._lock = home.directory(experiment) / "workers.lock"
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """Wait for the processes that hold the lock file of the experiment's workers."""
+        with suppress(OSError):
+            holder = self._lock.read_text().strip()
+            if holder not in ("", self.spec.identity) and is_held(self._lock):
+                raise BackendError(
+                    f"{self._lock} is locked by workers of the experiment with identity {holder}, not of this one, "
+                    f"which has identity {self.spec.identity}. Was the directory of another experiment moved here? "
+                    "Wait until those workers have ended, then try again"
+                )
+        try:
+            clear_former_workers(self._lock, on_wait=on_wait, sleep=sleep)
+        except PermissionError as error:
+            raise BackendError(
+                f"no permission to write {self._lock}, which workers lock: {how_to_share(self._lock, self.home.path)}"
+            ) from error
+
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:  # noqa: ARG002 - required by `WorkerHost`
+        """Yield nothing, because local workers save checkpoints directly to the storage."""
+        return iter(())
+
+    def clean(self) -> None:
+        """Do nothing, because local workers write all files to the experiment's directory."""
+
+    @contextmanager
+    def backend(self, workers: int | None, options: ReservationOptions) -> Iterator[LocalBackend]:
+        """Reserve GPUs or cores of this machine, and start one worker process for each slot."""
+        with suppress(OSError):
+            self._lock.write_text(self.spec.identity)
+            share(self._lock)
+        user = f"experiment {self.experiment} of {self.home.name}, process {os.getpid()}"
+        with (
+            reserve(self.spec, workers, user, **options._asdict()) as reservation,
+            LocalBackend(
+                self.spec,
+                checkpoints=self.home.checkpoints(self.experiment, self.spec),
+                logs=self.home.logs(self.experiment),
+                workers=reservation.workers,
+                worker_lock=self._lock,
+                machine=reservation.machine,
+                locks=reservation.inherited,
+                number=self.experiment,
+            ) as backend,
+        ):
+            yield backend
+
+
+class RayHost:
+    """A worker host whose workers are actors of a Ray cluster."""
+
+    def __init__(self, here: LocalHost, cluster: Cluster) -> None:
+        self._here = here
+        self._cluster = cluster
+        self._backend: RayBackend | None = None
+        record = here.home.store.record(here.experiment)
+        self._state = record.state
+        # The key must be the same for each driver of the experiment, on any machine and for any path of its home, so
+        # that a driver finds the actors and files of a former one.  It must differ for experiments of other homes.
+        identity = here.spec.identity
+        text = f"{here.home.identity}\0{record.id}\0{record.created_at!r}\0{identity or here.spec.seed}"
+        self._key = f"ashwood-{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+    def clear(self, sleep: Sleep, on_wait: OnWait) -> None:
+        """Wait for former workers on this machine, then for those on the cluster."""
+        if self._state is not ExperimentState.CREATED and not self._state.ended:
+            self._cluster.shape_for(self._here.spec)  # It raises an error if no node can run a trial.
+        self._here.clear(sleep, on_wait)
+        if self._state is not ExperimentState.CREATED:
+            self._cluster.dismiss_former(self._key, sleep, on_wait)
+
+    def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
+        """Receive checkpoints from all nodes of the cluster, unless nodes save to a shared storage."""
+        # This is needed after a pause, too: if a worker dies, its driver cannot fetch the checkpoints on its node.
+        if self._state is ExperimentState.CREATED or self._shared:
+            return iter(())
+        storage = self._here.home.storage(self._here.experiment, self._here.spec)
+        return self._cluster.collect_checkpoints(self._key, storage, wanted)
+
+    def clean(self) -> None:
+        """Delete directories that workers of this driver or a former one could not delete themselves."""
+        if self._state is not ExperimentState.CREATED or (self._backend is not None and self._backend.left_files):
+            with suppress(Exception):  # The experiment has ended, and these files are not needed, so it must not fail.
+                self._cluster.clean(self._key)
+
+    def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:  # noqa: ARG002
+        """Return the backend for the cluster.  Ray assigns GPUs, so none is reserved here."""
+        from ashwood.backends.ray import RayBackend
+
+        self._backend = RayBackend(
+            self._here.spec,
+            self._cluster,
+            key=self._key,
+            checkpoints=self._here.home.checkpoints(self._here.experiment, self._here.spec),
+            shared=self._shared,
+            logs=self._here.home.logs(self._here.experiment),
+            workers=workers,
+            number=self._here.experiment,
+        )
+        return self._backend
+
+    @property
+    def _shared(self) -> bool:
+        """Whether nodes save checkpoints to a shared storage; they cannot reach the home on this machine."""
+        return self._here.spec.checkpoint_storage is not None
