@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
+from ashwood.trial.run import cause_of
 from ashwood.trial.storage import (
     MANIFEST,
     About,
@@ -27,7 +28,7 @@ from ashwood.trial.storage import (
     named_position,
     open_storage,
 )
-from ashwood.trial.storage.links import copy_contents
+from ashwood.trial.storage.links import copy_contents, settle_links
 from ashwood.trial.storage.port import Name, parsed
 from tests.s3 import S3
 from tests.trial.storages import NAME, Files, contents, writes
@@ -117,6 +118,13 @@ def test_link_inside_a_checkpoint_is_kept_as_a_relative_link(storage: Storage, k
         copy_contents(directory, copy)
         assert {path: str((copy / path).readlink()) for path in found} == kept
     assert storage.manifest(NAME).size == len("weights" + "weights of a step")
+
+
+def test_error_about_a_link_does_not_count_as_one_that_may_pass(tmp_path: Path) -> None:
+    (tmp_path / "last").symlink_to("nowhere")
+    with pytest.raises(TrainingCodeError, match="cannot be followed") as raised:
+        settle_links(tmp_path)
+    assert cause_of(raised.value, 3).startswith("TrainingCodeError at ")
 
 
 def test_link_to_a_file_elsewhere_is_replaced_by_a_copy(storage: Storage, tmp_path: Path) -> None:

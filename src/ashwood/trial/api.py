@@ -339,7 +339,10 @@ def _length(length: Any) -> int:
             return index(length)
         except TypeError:
             pass
-    raise TypeError(f"length must be an integer, not {length!r} ({type(length).__name__})")
+    raise TypeError(
+        f"length must be an integer, not {length!r} ({type(length).__name__}): it is the total length of training; a "
+        'metric of that name goes into a mapping: trial.report({"length": ...})'
+    )
 
 
 def _not_callable(checkpoint: object) -> TypeError:

@@ -63,10 +63,15 @@ def settle_links(top: Path) -> None:
     folders = dict[str, str]()
     for path, destination in written.items():
         link = top / path
+        trouble = None
         try:
             end = Path(os.path.realpath(link, strict=True))
         except OSError as error:
-            raise _refusal(path, destination, f"cannot be followed ({error.strerror})") from None
+            trouble = error.strerror
+        # Raised here, so that the system's error is not its context: that would count as one that may pass, and the
+        # trial would be retried as often as max_restarts allows.
+        if trouble is not None:
+            raise _refusal(path, destination, f"cannot be followed ({trouble})")
         target = inner_target(top, path)
         if target is not None:
             if end.is_dir():
