@@ -319,6 +319,7 @@ def test_max_trial_time_stops_a_trial_that_hangs(workplace: Workplace) -> None:
     said = workplace.ashwood("run", "toy.yaml", "--workers", "1")
     assert "the worker of trial 1 was killed" in said
     assert "The trial's results stand" in said
+    assert said.count("(max_trial_time)") == 1
     assert "experiment 1 completed" in said
     assert states(workplace)[1] == "stopped"
     assert "the limit is 0.5 s (max_trial_time)" in workplace.ashwood("events", "1", "--trial", "1")

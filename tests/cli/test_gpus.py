@@ -123,6 +123,7 @@ def test_trial_that_does_not_fit_is_refused_before_an_experiment_is_created(
     workplace.write(text)
     assert words in workplace.ashwood("run", "toy.yaml", *arguments, code=2)
     assert workplace.json("list") == []
+    assert words in workplace.ashwood("check", "toy.yaml", *arguments, code=2)
 
 
 def test_trial_that_does_not_fit_is_refused_in_python(tmp_path: Path) -> None:

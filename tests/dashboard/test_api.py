@@ -133,7 +133,7 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     few = get(client, "experiments/1/trials?where=hparams.lr>0.001&where=hparams.lr<=0.1&where=state!=completed")
     assert few["rows"]
     assert all(0.001 < row["hparams.lr"] <= 0.1 and row["state"] != "completed" for row in few["rows"])
-    assert "is no number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
+    assert "is not a number" in get(client, "experiments/1/trials?where=loss<low", 400)["error"]["what"]
     longest = get(client, "experiments/1/trials?sort=-length&limit=500")["rows"]
     ranks = [(-row["length"], row["best.loss"] is None, row["best.loss"]) for row in longest]
     assert ranks == sorted(ranks), "the better first among those that trained equally long"

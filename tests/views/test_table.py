@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.errors import AshwoodError
-from ashwood.views.table import Record, heading, select
+from ashwood.views.table import Record, best_first, heading, select
 
 
 @pytest.mark.parametrize("sort", ["loss", "-loss"])
@@ -62,3 +62,19 @@ def test_headings_are_unique() -> None:
         "lr",
         "hparams.best.loss",
     ]
+
+
+@pytest.mark.parametrize(
+    ("sort", "smaller", "order"),
+    [
+        ("score", True, "score"),
+        ("score", False, "-score"),
+        ("-best", False, "best"),
+        ("last.score", False, "-last.score"),
+        ("x", False, "x"),
+        ("", False, ""),
+    ],
+)
+def test_best_value_of_the_metric_comes_first(sort: str, smaller: bool, order: str) -> None:
+    records = [{"trial": 0, "best.score": 1.0, "last.score": 0.5, "hparams.x": 2}]
+    assert best_first(records, sort, "score", smaller_is_better=smaller) == order

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ashwood.cli.output import make_console, make_table, print_json
 from ashwood.cli.text import brief, say, warn
+from ashwood.cli.where import check_room
 from ashwood.config import read_experiment
 from ashwood.engine.check import CheckResult, check
 from ashwood.errors import AshwoodError
@@ -35,6 +36,7 @@ def check_file(file: Path, *, length: int | None, overrides: Sequence[str], shar
         warn(warning)
     if length is not None and not 1 <= length <= spec.search.max_length:
         raise AshwoodError(f"--length must be from 1 to max_length, which is {spec.search.max_length}, not {length}")
+    check_room(loaded)
     show = (lambda _: None) if json else partial(say, err=True)
     result = check(spec, length=length, share=share, say=show, warn=warn)
     if json:

@@ -211,7 +211,7 @@ def delete_experiments(home: str | None, experiments: Sequence[int], *, yes: boo
                     f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}), {record.state}, {trials} trials",
                     err=True,
                 )
-            _confirm("Delete permanently, with all checkpoints and logs?")
+            _confirm("Delete permanently, with all checkpoints, logs and files of its trials?")
         for record in records:
             remove_experiment(opened, record.id)
             say(f"experiment {record.id} ({brief(record.name, _LONGEST_NAME)}) is deleted")

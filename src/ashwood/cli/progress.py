@@ -32,6 +32,7 @@ from ashwood.experiment.decisions import (
     NoStorage,
     TimeIsUp,
     TooManyInvalid,
+    TrialTimeIsUp,
     Warn,
     WhyLeave,
 )
@@ -87,6 +88,7 @@ class Reporter:
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
         self._final_errors: set[str] = set()
+        self._showed_trial_time = False
         self._capacity = CapacityMessages()
         # The live display draws in a thread of its own.
         self._lock = threading.Lock()
@@ -148,6 +150,9 @@ class Reporter:
                     self.warn(message)
                 case CloseTrial(trial, _, GaveUp() as why):
                     self._show_final_failure(trial, why)
+                case CloseTrial(trial, _, TrialTimeIsUp() as why) if not self._showed_trial_time:
+                    self._showed_trial_time = True
+                    self.say_news(f"trial {trial} stopped: {why} (shown only for the first such trial)")
                 # After a signal, `interrupted` has already shown a message.
                 case LeaveExperiment(state, reason) if not (isinstance(reason, Asked) and reason.by):
                     self.say_news(leaving(state, reason))

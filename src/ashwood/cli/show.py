@@ -42,7 +42,7 @@ from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
-from ashwood.views.table import TRIAL_COLUMNS, heading, select, trial_records
+from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
 from ashwood.views.wording import describe_seen
 
@@ -209,7 +209,9 @@ def show_trials(home: str | None, experiment: int, *, sort: str, where: Sequence
     with open_home(home) as opened:
         spec, table = read_trials(opened, experiment)
         storage = opened.storage(experiment, spec)
-    records = select(list(trial_records(table, spec.metric, storage.locate)), where, sort)
+    records = list(trial_records(table, spec.metric, storage.locate))
+    sort = best_first(records, sort, spec.metric, smaller_is_better=spec.smaller_is_better)
+    records = select(records, where, sort)
     if limit:
         records = records[:limit]
     if json:

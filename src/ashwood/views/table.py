@@ -108,6 +108,20 @@ def select(
     return records
 
 
+def best_first(records: Sequence[Record], sort: str, metric: str, *, smaller_is_better: bool) -> str:
+    """Return the order for `select` in which the best value comes first if it is by the searcher's metric.
+
+    Raises:
+        AshwoodError: there is no such column.
+    """
+    key = sort.removeprefix("-")
+    if smaller_is_better or not records or not key:
+        return sort
+    if _column(records, key, None) not in {f"{kind}.{metric}" for kind in _HEADINGS}:
+        return sort
+    return key if sort.startswith("-") else f"-{key}"
+
+
 def columns_in(where: Iterable[str], sort: str, columns: Record) -> set[str]:
     """Return the names of the columns to which conditions and a sort order for `select` refer.
 
