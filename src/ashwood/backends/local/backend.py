@@ -418,9 +418,6 @@ class LocalBackend:
             self._trimmer.release(trial_log(self._logs, place.attempt[0]))
             place.attempt = None
             place.aborted, place.ending, place.give_up_at, place.liveness = False, None, inf, None
-            if self._is_alone:  # Otherwise another process of the trial may be about to write into the directory.
-                with suppress(OSError):  # A directory that is not empty is kept.
-                    place.directory.rmdir()
         if worker.group is not None:
             self._note_group(place, worker, None)
 
@@ -435,6 +432,10 @@ class LocalBackend:
         if self._reaper is not None:
             self._reaper.unwatch(worker.pid)
         attempt, aborted, ending = place.attempt, place.aborted, place.ending
+        # A worker that lives removes the directory itself if it is empty, so that it costs this thread nothing.
+        if attempt is not None and self._is_alone:
+            with suppress(OSError):
+                place.directory.rmdir()
         yield from place.report_training(time.monotonic())
         self._free(place, worker)
         if attempt is None:

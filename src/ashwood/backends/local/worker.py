@@ -154,6 +154,9 @@ def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: C
         output.leave()
         gc.collect()
         os.chdir(setup.workdir)
+        if job.world_size == 1:  # Otherwise another process of the trial may be about to write into it.
+            with contextlib.suppress(OSError):  # It is not empty, so it is kept.
+                os.rmdir(job.trial_directory)  # noqa: PTH106 - as it is text
         if former is None:
             os.environ.pop(VARIABLE, None)
         else:
