@@ -56,7 +56,7 @@ async def until_failure(events: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         yield message("failed", failure(error))
 
 
-def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
+def resume_position(last_event_id: str | None, otherwise: int) -> int:
     """Return where a stream resumes: the Last-Event-ID that a reconnecting browser sent, or ``otherwise``."""
     said = last_event_id or ""
     return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else otherwise

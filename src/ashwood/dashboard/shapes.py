@@ -80,8 +80,8 @@ class Experiments(TypedDict):
 class Rung(TypedDict):
     """A rung of a bracket, with counts of its trials.
 
-    ``arrived``: compared at the rung; ``promoted``: promoted to the next rung; ``failed``: failed on the way to it;
-    ``training``: training to it now; ``waiting``: paused at it, and may still be promoted.
+    ``arrived``: compared at the rung; ``promoted``: promoted from it; ``failed``: ended before they were compared, or
+    while paused; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
     """
 
     length: int
