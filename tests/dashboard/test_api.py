@@ -25,7 +25,7 @@ from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
 from ashwood.dashboard.desk import Desk
-from ashwood.dashboard.live import experiment_events, goes_on_at, message, until_failure
+from ashwood.dashboard.live import experiment_events, message, resume_position, until_failure
 from ashwood.dashboard.routes import figures
 from ashwood.dashboard.routes.files import _read_log
 from ashwood.errors import NotFound
@@ -672,8 +672,8 @@ def test_who_slept_through_another_dashboard_is_told_to_read_again(
 @pytest.mark.parametrize(
     ("said", "place"), [(None, 7), ("", 7), ("12", 12), ("-1", 7), ("1e3", 7), ("9" * 5_000, 7), ("x", 7)]
 )
-def test_a_stream_goes_on_where_its_listener_was(said: str | None, place: int) -> None:
-    assert goes_on_at(said, 7) == place
+def test_stream_resumes_after_last_event_id(said: str | None, place: int) -> None:
+    assert resume_position(said, 7) == place
 
 
 def test_a_stream_whose_experiment_is_deleted_says_so_and_ends(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The dashboard: reads views, posts requests through the inbox, and never touches an engine or a backend."""
+"""The web dashboard: it reads views and sends requests to drivers, and uses neither the engine nor a backend."""

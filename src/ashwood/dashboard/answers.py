@@ -1,4 +1,4 @@
-"""What the API tells: the shapes of its answers, made of records, views and nothing else."""
+"""The JSON answers of the API, built from stored experiments and their views."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import TrialRow
 
 INTERRUPTED = "interrupted"
-"""An experiment's state when its driver is gone without having let go of it."""
+"""State of an experiment whose driver ended without releasing its lease."""
 DAMAGED = "damaged"
-"""An experiment's state in the list when its record or its description is damaged."""
+"""State of an experiment whose event log or specification is damaged."""
 
 
 def failure(error: AshwoodError) -> Failure:
-    """What went wrong, and what to do, as its message says it."""
+    """Return the JSON body of an error: the part of its message before the first semicolon, and the hint after it."""
     what, _, hint = str(error).partition("; ")
     return {"error": {"what": what, "hint": hint}}
 
 
 def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: float) -> Card:
-    """An experiment in a list, as its driver summed it up last."""
+    """Return an experiment's entry in the list, from the latest summary that its driver stored."""
     summary = record.summary
     trials: Mapping[str, int] = summary.get("trials", {})
     state = INTERRUPTED if record.state.active and not driven else str(record.state)
@@ -77,7 +77,7 @@ def card(record: ExperimentRecord, spec: ExperimentSpec, *, driven: bool, now: f
 
 
 def damaged_card(record: ExperimentRecord, damage: str, spec: ExperimentSpec | None = None) -> Card:
-    """Return a damaged experiment in a list, with what is known of it.  ``spec`` is None if that is damaged too."""
+    """Return the list entry of a damaged experiment.  ``spec`` is None if its specification is damaged too."""
     return {
         "id": record.id,
         "name": record.name,
@@ -107,13 +107,13 @@ def _left(summary: Mapping[str, Any], now: float) -> float | None:
 
 
 def _run(summary: Mapping[str, Any], now: float, *, runs: bool) -> float | None:
-    """How long drivers have run it."""
+    """Return the seconds that drivers have run the experiment, or None if the summary has no number."""
     ran, at = summary.get("seconds"), summary.get("at")
     return ran if ran is None or at is None or not runs else ran + max(0.0, now - at)
 
 
 def header(followed: Followed, listed: Card, now: float) -> Header:
-    """An experiment on its own page: what ``listed`` says of it, and what its record tells."""
+    """Return the header of an experiment's page: its list entry ``listed``, updated from its event log."""
     progress = followed.chronicle.progress
     if listed["state"] != INTERRUPTED or not progress.state.active:
         listed["state"] = str(progress.state)
@@ -124,7 +124,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
     states = progress.trials.states
     return {
         **listed,
-        # The record is ahead of its summary, which is written once a second.
+        # The event log is newer than the summary, which the driver writes once a second.
         "fraction": round(forecast.fraction, 4),
         "trials": {str(state): states[state] for state in TrialState if states[state]},
         "trials_created": len(progress.trials.rows),
@@ -173,7 +173,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
 
 
 def _settings(followed: Followed) -> Settings:
-    """What can be changed while it runs, as it is now."""
+    """Return the current values of the settings that can change while the experiment runs."""
     search, changed = followed.spec.search, followed.chronicle.progress.settings
     return {
         "max_concurrent_trials": search.max_concurrent_trials if changed is None else changed.max_concurrent_trials,
@@ -185,7 +185,7 @@ def _settings(followed: Followed) -> Settings:
 
 
 def _possible(state: ExperimentState | None) -> Possible:
-    """What a person may ask for in a state; None: interrupted."""
+    """Return which actions are allowed in a state, or in an interrupted experiment if it is None."""
     running = state in (ExperimentState.CREATED, ExperimentState.RUNNING, None)
     ended = state is not None and state.ended
     resting = state in (ExperimentState.PAUSED, ExperimentState.STOPPED, ExperimentState.CREATED, None)
@@ -193,7 +193,7 @@ def _possible(state: ExperimentState | None) -> Possible:
 
 
 def description(followed: Followed) -> Description:
-    """What of an experiment's page never changes."""
+    """Return the part of an experiment's page that never changes."""
     spec = followed.spec
     return {
         "description": spec.description,
@@ -218,7 +218,7 @@ def best_trial(followed: Followed) -> Row | None:
 
 
 def copies(row: TrialRow) -> Copies:
-    """A trial's hyperparameters as people take them along."""
+    """Return a trial's hyperparameters in formats to copy: as JSON, YAML and Python."""
     hparams = {"hyperparameters": dict(row.hparams)}
     return {
         "hyperparameters": dict(row.hparams),
@@ -228,10 +228,10 @@ def copies(row: TrialRow) -> Copies:
 
 
 def find_trial(followed: Followed, trial: TrialId) -> TrialRow:
-    """A trial's row.
+    """Return a trial's row.
 
     Raises:
-        NotFound: there is no such trial, or the record has not been read as far yet.
+        NotFound: there is no such trial, or the event log has not been read far enough yet.
     """
     rows = followed.chronicle.progress.trials.rows
     if trial not in rows:
@@ -241,7 +241,7 @@ def find_trial(followed: Followed, trial: TrialId) -> TrialRow:
 
 
 def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
-    """All about a trial but its curves and its log; ``root`` is where checkpoints are."""
+    """Return a trial's page without its curves and its output; ``root`` is the directory of the checkpoints."""
     row, spec, told = find_trial(followed, trial), followed.spec, followed.chronicle
     ended = row.state not in (TrialState.RUNNING, TrialState.PAUSED)
     kept = told.checkpoints.kept_as(trial)
@@ -287,7 +287,7 @@ def _is_happening(event: e.Event, trial: TrialId) -> bool:
 
 
 def _step(at: float, decision: d.Decision, spec: ExperimentSpec) -> Step:
-    """A decision about a trial, with the numbers that its reason has."""
+    """Return a decision about a trial, with the numbers in its reason."""
     why = getattr(decision, "why", None)
     step: Step = {
         "at": at,
@@ -345,7 +345,7 @@ def _attempts(followed: Followed, trial: TrialId, happenings: Sequence[tuple[flo
 
 
 def _end_of_driver(followed: Followed, at: float) -> float:
-    """Until when the driver is known to have run that ran at a time."""
+    """Return the last known time of the driver that ran at the time ``at``."""
     shifts = followed.chronicle.timeline.shifts
     return next((end for begin, end in reversed(shifts) if begin <= at), at)
 
@@ -362,7 +362,7 @@ _ENDS: Mapping[type, str] = {
 
 
 def _end_of(event: e.LastWord) -> tuple[str, str | None]:
-    """How an attempt ended, and what it has to say to that, in words."""
+    """Return how an attempt ended, and its error message or None."""
     if isinstance(event, e.AttemptFailed) and not event.is_failure:
         return e.ABORTED, None
     if isinstance(event, e.StorageFailed) and event.cause == e.UNREACHABLE:
@@ -373,7 +373,7 @@ def _end_of(event: e.LastWord) -> tuple[str, str | None]:
 
 
 def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
-    """An entry of the log for people."""
+    """Return a readable line for an entry of the event log."""
     return {
         "seq": seq,
         "at": entry.at,
@@ -384,7 +384,7 @@ def event_line(seq: Seq, entry: Entry, spec: ExperimentSpec) -> EventLine:
 
 
 def _decided(entry: Entry, spec: ExperimentSpec) -> list[str]:
-    """What was decided; the end of a search may close thousands of trials."""
+    """Return descriptions of an entry's decisions; only the first ones, as the end of a search may close thousands."""
     told = [describe_decision(decision, spec.unit) for decision in entry.decisions[:_MOST_DECISIONS]]
     more = len(entry.decisions) - len(told)
     return [*told, f"and {more:,} more"] if more else told

@@ -1,4 +1,4 @@
-"""The application: routes, errors as people can act on them, and the pages."""
+"""The web application: API routes, error responses, and the pages."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _STATUS: tuple[tuple[type[AshwoodError], int], ...] = (
 
 
 def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering | None = None) -> FastAPI:
-    """The dashboard of a home.
+    """Return the web application of a home's dashboard.
 
     Args:
         open_home: opens the home; called in the thread that reads it.
-        name: of the home, for people.
-        steering: has things done; None: nothing can be changed.
+        name: name of the home, shown to users.
+        steering: carries out changes, or None for a read-only dashboard.
     """
     desk = Desk(open_home)
 
@@ -85,10 +85,10 @@ def create_app(open_home: Callable[[], Home], *, name: str, steering: Steering |
 def _add_pages(app: FastAPI) -> None:
     @app.get("/plotly.js", include_in_schema=False)
     async def plotly(request: Request) -> Response:
-        """Plotly's own bundle, from its package."""
+        """Return the JavaScript of Plotly, from the Python package plotly."""
         return _file(request, Path(str(files("plotly") / "package_data" / "plotly.min.js")))
 
-    # A request's path is looked up here, and never becomes a file's name.
+    # The path of a request is only a key of this dictionary.  It never becomes a file name, so `..` cannot escape.
     static_files = {path.relative_to(_STATIC).as_posix(): path for path in _STATIC.rglob("*") if path.is_file()}
 
     @app.get("/static/{path:path}", include_in_schema=False)
@@ -99,14 +99,17 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/{path:path}", include_in_schema=False)
     async def page(request: Request, path: str) -> Response:
-        """Every page is the same document: its script reads the address."""
+        """Return the HTML document of every page; its script reads the address."""
         if path.startswith("api/"):
             raise HTTPException(404)
         return _file(request, _STATIC / "index.html")
 
 
 def _file(request: Request, path: Path) -> Response:
-    """A file, unless the browser has it: what is at an address is another file after an upgrade."""
+    """Return a file, or status 304 if the browser has it.
+
+    Browsers must ask each time, because an upgrade of Ashwood changes the file at an address.
+    """
     whole = FileResponse(path, stat_result=path.stat(), headers={"Cache-Control": "no-cache"})
     if request.headers.get("if-none-match") != whole.headers["etag"]:
         return whole
@@ -121,7 +124,7 @@ async def _told(_: Request, error: Exception) -> Response:
 async def _malformed(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as it was registered
     problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
-    return _error(422, "the request isn't as it must be: " + "; ".join(problems), "see /api/v1/openapi.json")
+    return _error(422, "the request is not valid: " + "; ".join(problems), "see /api/v1/openapi.json")
 
 
 async def _refused(_: Request, error: Exception) -> Response:
@@ -133,7 +136,8 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _broken(_: Request, error: Exception) -> Response:
-    return _error(500, f"a mistake in Ashwood: {type(error).__name__}", "what ashwood ui printed tells where")
+    hint = "report it with the traceback that ashwood ui printed"
+    return _error(500, f"internal error: {type(error).__name__}", hint)
 
 
 def _error(status: int, what: str, hint: str) -> Response:

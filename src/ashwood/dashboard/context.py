@@ -1,4 +1,4 @@
-"""What every route works with."""
+"""Dependencies and helpers that all routes share."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ashwood.eventlog.port import ExperimentId
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """One running dashboard.
+    """A running dashboard.
 
     Attributes:
-        desk: reads.
-        steering: has things done; None: looking is all there is.
-        name: of the home, for people.
+        desk: reads the home.
+        steering: carries out changes, or None if the dashboard is read-only.
+        name: name of the home, shown to users.
     """
 
     desk: Desk
@@ -34,7 +34,7 @@ class Dashboard:
     name: str
 
     async def page(self, experiment: ExperimentId) -> ExperimentPage:
-        """An experiment's header, with what never changes."""
+        """Return an experiment's page: its header, its description and its best trial."""
 
         def answer(library: Library, followed: Followed) -> ExperimentPage:
             return {
@@ -46,10 +46,10 @@ class Dashboard:
         return await self.desk.consult(experiment, answer)
 
     def steered(self) -> Steering:
-        """Whoever can have things done.
+        """Return the object that carries out changes.
 
         Raises:
-            RequestRefused: this dashboard only looks.
+            RequestRefused: the dashboard is read-only.
         """
         if self.steering is None:
             raise RequestRefused("this dashboard is read-only: it was started with --read-only")
@@ -57,7 +57,7 @@ class Dashboard:
 
 
 def header(library: Library, followed: Followed) -> Header:
-    """An experiment's header as it is now."""
+    """Return the current header of an experiment."""
     now = time.time()
     listed = library.listed(followed.id)
     card = answers.card(listed.record, followed.spec, driven=listed.driven, now=now)
@@ -65,7 +65,7 @@ def header(library: Library, followed: Followed) -> Header:
 
 
 def cards(library: Library) -> list[Card]:
-    """All experiments, the latest first."""
+    """Return the list entries of all experiments, the latest first."""
     now = time.time()
     return [_card(library, each, now) for each in reversed(library.glance())]
 
@@ -86,19 +86,25 @@ def _get(request: Request) -> Dashboard:
 
 
 _MEANINGS = {
-    400: "It can't be answered as it was asked.",
-    403: "It isn't allowed, from where it was asked or at all.",
-    404: "There is no such thing.",
-    409: "It can't be done in the state that things are in.",
-    422: "The request isn't as it must be.",
-    503: "The record can't be read.",
+    400: "A parameter of the request has an invalid value.",
+    403: "The request is not allowed, or not from this page or client.",
+    404: "What the request names does not exist.",
+    409: "The experiment's current state does not allow the request.",
+    422: "The request is not valid.",
+    503: "The event log cannot be read.",
 }
 
 
 def telling(shape: Any, *failures: int, media: str | None = None) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route, for the schema: a shape, or a media type, and what may come instead."""
+    """Return the responses of a route for the OpenAPI schema.
+
+    Args:
+        shape: type of the JSON body of a successful response.
+        failures: status codes that the route can return besides 200, 422 and 503.
+        media: media type of a successful response that is not JSON; ``shape`` is ignored then.
+    """
     fits = {"model": shape} if media is None else {"content": {media: {}}}
-    told: dict[int | str, dict[str, Any]] = {200: {"description": "As asked for.", **fits}}
+    told: dict[int | str, dict[str, Any]] = {200: {"description": "Success.", **fits}}
     return told | {code: {"model": Failure, "description": _MEANINGS[code]} for code in (*failures, 422, 503)}
 
 
@@ -106,10 +112,10 @@ Context = Annotated[Dashboard, Depends(_get)]
 
 
 class Json(JSONResponse):
-    """An answer; numbers that JSON hasn't are null."""
+    """A JSON response; infinite numbers and NaN become null."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """As bytes."""
+        """Return the body as bytes."""
         return encode(content)

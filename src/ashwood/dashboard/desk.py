@@ -1,8 +1,9 @@
-"""The one thread that reads the store, and holds what it has read.
+"""The thread that reads the store and holds the views of its experiments.
 
-A connection to a store belongs to a thread, and so does a fold: work on them is done here, one piece after the other,
-so no answer mixes two moments.  A long log is folded in pieces, between which others get their turn.  What takes longer
-to look at is looked at in a second thread, while the fold is kept as it is and everything else is answered.
+A connection to a store belongs to one thread, and so do the views.  All work on them runs in this thread, one piece at
+a time, so each answer shows one consistent state.  A long event log is folded in pieces, and other requests are
+answered between them.  Drawing a figure takes longer, so it runs in a second thread.  Meanwhile the views of its
+experiments are not updated, and all other requests are answered.
 """
 
 from __future__ import annotations
@@ -24,20 +25,23 @@ T = TypeVar("T")
 _MOMENT = 0.01
 _PATIENCE = 1.0
 _CATCH_UP_SECONDS = 10.0
-"""Seconds that an answer waits for a record to be read to its end; then it tells what is known so far."""
+"""Seconds that an answer waits for an event log to be read to its end; then it shows what is known so far."""
 _READ_AT_ONCE = 4
-"""Records: of more than the library holds, each would be dropped before its next turn, and none read to its end."""
+"""Number of event logs that are read at once.
+
+If it were more than the library holds, each would be dropped before its next turn, and none would be read to its end.
+"""
 _READ_AHEAD = 3
-"""Records that are read before anybody asks, at most."""
+"""Number of event logs, at most, that are read before a request needs them."""
 _FIRST_LOOK = 1.0
-"""Seconds that the first page has before that."""
+"""Seconds that reading ahead waits for the first request."""
 
 
 class Desk:
-    """Work on the experiments of a home, for coroutines.
+    """Runs work on the experiments of a home in its thread, on behalf of coroutines.
 
     Attributes:
-        leaving: whether the server is about to end; whoever would tell things for ever stops then.
+        leaving: whether the server is shutting down; endless streams must end then.
     """
 
     def __init__(self, open_home: Callable[[], Home]) -> None:
@@ -51,35 +55,35 @@ class Desk:
         self.leaving = False
 
     async def do(self, work: Callable[[Library], T]) -> T:
-        """Have a short piece of work done; what it raises is raised here."""
+        """Run a short function in the reading thread, and return or raise what it does."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
         finally:
             self._looked.set()
 
     async def prepare(self) -> None:
-        """Read what will most likely be looked at, once the first page is there: what runs, and the latest."""
+        """Read the running experiments and the latest one ahead, after the first request has been answered."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._looked.wait(), _FIRST_LOOK)
-        with suppress(AshwoodError):  # whoever asks is told
+        with suppress(AshwoodError):  # The first request for the experiment gets the error.
             for experiment in await self.do(_most_wanted):
                 await asyncio.wait({self._read_on(experiment)})
 
     async def ask(self, experiment: ExperimentId, question: Callable[[Followed], T], *, whole: bool = False) -> T:
-        """An answer from an experiment's record: from all of it, or from what of it is read within a second.
+        """Return an answer about an experiment, from as much of its event log as can be read within a second.
 
         ``whole``: whether the answer needs the history of trials, not only the progress.
 
         Raises:
             NotFound: there is no such experiment.
-            EventLogError: its record is damaged.
+            EventLogError: its event log is damaged.
         """
         return await self.consult(experiment, lambda _, followed: question(followed), whole=whole)
 
     async def consult(
         self, experiment: ExperimentId, question: Callable[[Library, Followed], T], *, whole: bool = False
     ) -> T:
-        """As ``ask``, of an experiment and its home at one moment."""
+        """Return an answer like ``ask``, which also needs the library, both in one consistent state."""
 
         def if_read(library: Library) -> tuple[tuple[T] | None, bool]:
             followed = library.follow(experiment)
@@ -97,7 +101,7 @@ class Desk:
         return await self.do(lambda library: question(library, library.follow(experiment)))
 
     async def catch_up(self, experiment: ExperimentId) -> None:
-        """Read a record to where it ends now, also while it is being drawn, for some seconds at most."""
+        """Read an event log to its current end, waiting up to 10 seconds for a figure that is being drawn."""
         end = await self.do(lambda library: library.follow(experiment).end)
 
         def has_caught_up(library: Library) -> bool:
@@ -110,11 +114,11 @@ class Desk:
             await asyncio.sleep(_MOMENT)
 
     async def draw(self, experiments: Sequence[Followed], work: Callable[[], T]) -> T:
-        """Have a longer look at experiments, which are read no further meanwhile; nothing may be changed by it."""
+        """Run a slow function that only reads experiments, in the second thread; they are not updated meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(self._easel, _hold_still, experiments, work)
 
     async def close(self) -> None:
-        """Keep what was read for the next time, and let go of the store."""
+        """Save snapshots for the next dashboard, and close the store."""
         for reading in self._reading.values():
             reading.cancel()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -123,7 +127,7 @@ class Desk:
 
     def _do(self, work: Callable[[Library], T]) -> T:
         if self._library is not None and self._library.home.is_gone():
-            # What is known of it says nothing of a home that may be there instead.
+            # The home was deleted.  A new one may be at the same path, and these views do not describe it.
             self._library.home.close()
             self._library = None
         if self._library is None:
@@ -135,7 +139,7 @@ class Desk:
             self._library.close()
 
     def _read_on(self, experiment: ExperimentId) -> asyncio.Task[None]:
-        """Read a record to its end, also when nobody waits for it any more."""
+        """Start a task that reads an event log to its end, even if the request that needs it is canceled."""
         reading = self._reading.get(experiment)
         if reading is None:
             reading = self._reading[experiment] = asyncio.create_task(self._read(experiment))
@@ -145,7 +149,8 @@ class Desk:
     def _ended(self, experiment: ExperimentId, reading: asyncio.Task[None]) -> None:
         del self._reading[experiment]
         if not reading.cancelled():
-            reading.exception()  # whoever asks next is told, too
+            # Mark the exception as retrieved, or asyncio logs it.  The next request reads again and gets it too.
+            reading.exception()
 
     async def _read(self, experiment: ExperimentId) -> None:
         def advance(library: Library) -> tuple[bool, Seq]:
@@ -158,7 +163,7 @@ class Desk:
                 is_all, seq = await self.do(advance)
                 if is_all:
                     return
-                if seq == before:  # somebody looks at it
+                if seq == before:  # A figure of it is being drawn, so it cannot be read now.
                     await asyncio.sleep(_MOMENT)
                 before = seq
 

@@ -1,4 +1,4 @@
-"""Answers as bytes."""
+"""JSON encoding of the API's answers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ashwood.views.table import to_json
 
 
 def encode(data: Any) -> bytes:
-    """Data as JSON; numbers that JSON hasn't are null."""
+    """Return data as JSON; infinite numbers and NaN become null."""
     try:
         return orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str)
-    except TypeError:  # half a character, as file names in errors can have, or an integer of more than 64 bits
+    except TypeError:  # A lone surrogate, which file names in errors can contain, or an integer of more than 64 bits.
         return json.dumps(to_json(data)).encode()

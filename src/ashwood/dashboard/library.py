@@ -1,4 +1,4 @@
-"""The experiments of a home, each folded as far as its record has been read."""
+"""The experiments of a home and their views, folded as far as each event log has been read."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ _MOST_DRAWN = 40
 _GLANCE_SECONDS = 0.3
 _MOST_STRETCHES = 30
 _MOST_REMEMBERED = 200_000
-"""Entries and decisions, of those that were asked for last."""
+"""Number of entries and decisions of the event log, at most, that are cached after they were requested."""
 _WORTH_KEEPING = 20_000
-"""So many entries are folded in a second or so."""
+"""Number of new entries that are worth a snapshot: folding them takes about a second."""
 _EXAMPLES = 200
 """Number of records of which all columns are noted."""
 _UNSAID = frozenset(("seed", "created_at", "ended_at", "seconds"))
-"""Numbers that nobody looks for by their digits."""
+"""Columns that a text search skips, because users do not search for the digits of their numbers."""
 
 
 class Drawn(NamedTuple):
-    """A figure.
+    """A figure that was drawn.
 
     Attributes:
-        seqs: the last entry that it shows, of each experiment in it.
-        body: as JSON.
-        at: when it was drawn, by the monotonic clock.
-        cost: seconds that it took.
-        etag: tells it from others.
+        seqs: for each experiment in it, the sequence number of the last entry that it shows.
+        body: the figure as JSON.
+        at: time at which it was drawn, in seconds of the monotonic clock.
+        cost: seconds that drawing it took.
+        etag: HTTP entity tag of the body.
     """
 
     seqs: tuple[Seq, ...]
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
 
 
 class Remembered(Generic[Key, Value]):
-    """What was put in last, as much as weighs no more than a limit."""
+    """A cache of the values that were added last, bounded by their total weight."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -74,12 +74,12 @@ class Remembered(Generic[Key, Value]):
         self._kept: dict[Key, tuple[Value, int]] = {}
 
     def get(self, key: Key) -> Value | None:
-        """A value; None: it isn't remembered."""
+        """Return a value, or None if it is not in the cache."""
         known = self._kept.get(key)
         return None if known is None else known[0]
 
     def put(self, key: Key, value: Value, weight: int) -> None:
-        """Take a value, and forget those that were taken first; one that is too heavy by itself isn't taken."""
+        """Add a value and remove the oldest ones over the limit; a value heavier than the limit is not added."""
         self._weight -= self._kept.pop(key, (value, 0))[1]
         if weight > self._most:
             return
@@ -90,22 +90,22 @@ class Remembered(Generic[Key, Value]):
 
 
 class Followed:
-    """One experiment.
+    """An experiment and its views, folded from its event log.
 
     Attributes:
-        id: its number.
-        spec: what it is.
-        files: where it keeps its files on this machine, if it has any.
-        chronicle: all that was read.
-        seq: the place of the last entry that the chronicle's progress shows.
-        begin: where this dashboard began to read; what changed before is not known.
-        drawn: the figures that were asked for last, by what was asked for.
-        columns: of the table of trials, as far as its records were asked for, each with a value that is there.
-        still: held while the record is read on, and by whoever needs that it isn't for a while.
+        id: number of the experiment.
+        spec: specification of the experiment.
+        files: experiment directory on this machine; it may not exist.
+        chronicle: all views of the experiment.
+        seq: sequence number of the last entry that the chronicle's progress includes.
+        begin: sequence number at which this dashboard began to read; which trials changed earlier is not known.
+        drawn: the figures that were requested last, by their request.
+        columns: known columns of the table of trials, each with an example value.
+        still: lock that is held while entries are read, and by code that needs unchanged views for a while.
     """
 
     def __init__(self, home: Home, experiment: ExperimentId) -> None:
-        """Begin at the beginning, or where an earlier dashboard left off.
+        """Load the latest snapshots of a driver or a dashboard, or start with the first entry.
 
         Raises:
             NotFound: there is no such experiment.
@@ -115,11 +115,11 @@ class Followed:
         self.files: Path = home.logs(experiment).parent
         self.drawn: OrderedDict[Hashable, Drawn] = OrderedDict()
         self.still = Lock()
-        # At which entry each trial changed last, in that order.
+        # Sequence number of the entry that changed each trial last, in ascending order.
         self._touched: OrderedDict[TrialId, Seq] = OrderedDict()
         self.columns: Record = {}
         self._found: tuple[Hashable, Sequence[TrialId]] = (None, ())
-        # Entries that were asked for last: some hold thousands of decisions, and each takes long to decode.
+        # Entries that were requested last.  Some contain thousands of decisions, which take long to decode.
         self._known: Remembered[Seq, Entry] = Remembered(_MOST_REMEMBERED)
         self._about_trials: Remembered[tuple[TrialId, Seq], Sequence[tuple[Seq, Entry]]] = Remembered(_MOST_REMEMBERED)
         self._log = home.store.log(experiment)
@@ -143,17 +143,20 @@ class Followed:
 
     @property
     def end(self) -> Seq:
-        """The place of the last entry that is recorded by now."""
+        """Sequence number of the last entry in the event log now."""
         return self._log.last()
 
     def advance(self, *, whole: bool = True) -> bool:
-        """Read on for a moment: the progress first, then the history of trials, which drivers keep no snapshot of.
+        """Read entries for up to 50 ms: for the progress first, then for the history of trials.
 
-        Return whether the progress shows all that is recorded, or did before it must be left as it is; and, if
-        ``whole``, whether the history does, too.
+        Drivers save no snapshot of the history, so it is often behind the progress.  Nothing is read while a figure
+        is being drawn.
+
+        Return whether the progress includes all entries, as of the last time that entries were read; and, if
+        ``whole``, whether the history does too.
 
         Raises:
-            EventLogError: the log is damaged; what comes before that stays.
+            EventLogError: the event log is damaged; the entries before the damage remain included.
         """
         if self.still.acquire(blocking=False):
             try:
@@ -164,7 +167,7 @@ class Followed:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the history was read as far as the progress."""
+        """Whether the history includes all entries that the progress includes."""
         return self._history_seq >= self.seq
 
     def _advance(self) -> None:
@@ -195,15 +198,15 @@ class Followed:
 
     @property
     def read(self) -> float:
-        """How much of the log has been read, from 0 to 1."""
+        """Fraction of the event log that has been read, from 0 to 1."""
         return min(1.0, self._history_seq / self._end) if self._end else 1.0
 
     def about(self, trial: TrialId) -> list[Entry]:
-        """Return the entries about a trial or with decisions about it, mere reports left out."""
+        """Return the entries about a trial or with decisions about it, without those that contain only a report."""
         return [entry for seq in self.chronicle.history.entries.of(trial) for _, entry in self._between(seq, seq + 1)]
 
     def changed(self, since: Seq) -> list[TrialId]:
-        """The trials to which something happened behind an entry, in the order in which it did."""
+        """Return the trials that changed after an entry, in the order of their last changes."""
         trials: list[TrialId] = []
         for trial, seq in reversed(self._touched.items()):
             if seq <= since:
@@ -212,7 +215,7 @@ class Followed:
         return trials[::-1]
 
     def record(self, trial: TrialId) -> Record:
-        """A trial as a row of a table, with the rung that it trains towards, or waits or ended at."""
+        """Return a trial as a row of a table, with the rung to which it trains or at which it paused or ended."""
         table = self.chronicle.progress.trials
         record = trial_record(table.rows[trial], table.spending.live.get(trial), self.spec.metric, str)
         record["rung"] = self.chronicle.timeline.paths.rung(trial)
@@ -220,18 +223,18 @@ class Followed:
 
     @property
     def best_first(self) -> str:
-        """The column by which `records` is sorted, as `select` takes it."""
+        """Sort key of the best result, the best first, in the form that `select` takes."""
         best = f"best.{self.spec.metric}"
         return best if self.spec.smaller_is_better else f"-{best}"
 
     def find(self, where: Sequence[str] = (), sort: str = "", text: str = "") -> Sequence[TrialId]:
-        """Return the trials that fit all conditions and contain a text in small letters, in order.
+        """Return the sorted trials that meet all conditions and contain a lower-case text.
 
         Among equals, and without ``sort``, the best comes first.  Records of all trials would need more memory than
-        all the rest, so they are made again for each question that needs them, and only the columns in it are held.
+        everything else.  So they are made again for each request that needs them, with only the columns that it uses.
 
         Raises:
-            AshwoodError: a condition is none, or there is no such column.
+            AshwoodError: a condition is malformed, or a column does not exist.
         """
         asked = (self.seq, tuple(where), sort, text)
         if self._found[0] != asked:
@@ -251,7 +254,7 @@ class Followed:
         return self._found[1]
 
     def _note_columns(self, rows: Iterable[TrialRow]) -> None:
-        """Note the columns of the table, which are known from a few records: trials differ only in their metrics."""
+        """Add the columns of these trials; a few records are enough, because trials differ only in their metrics."""
         metrics = set[str]()
         for place, row in enumerate(rows):
             if place < _EXAMPLES or not row.metrics.keys() <= metrics:
@@ -263,7 +266,10 @@ class Followed:
     def latest(
         self, *, before: Seq | None = None, limit: int, trial: TrialId | None = None
     ) -> tuple[list[tuple[Seq, Entry]], Seq]:
-        """The last entries, or the last ones before a place, of one trial or of all; and how far back was looked."""
+        """Return the last entries before ``before``, of one trial or of all, and the first sequence number searched.
+
+        Entries of one trial are searched only in its latest stretches of the log, so there may be fewer than ``limit``.
+        """
         end = self.seq + 1 if before is None else min(before, self.seq + 1)
         if trial is None:
             begin = max(1, end - limit)
@@ -280,7 +286,7 @@ class Followed:
         return found[-limit:], found[-limit][0] if len(found) >= limit else begin
 
     def _about(self, trial: TrialId, first: Seq) -> Sequence[tuple[Seq, Entry]]:
-        """The entries about a trial in the stretch that begins at a place."""
+        """Return the entries about a trial in the stretch of the log that begins at the entry ``first``."""
         if (known := self._about_trials.get((trial, first))) is not None:
             return known
         is_all = first + STRETCH <= self.seq + 1
@@ -291,7 +297,7 @@ class Followed:
         return found
 
     def _between(self, begin: Seq, end: Seq) -> list[tuple[Seq, Entry]]:
-        """The entries from a place up to another, which is left out: those that are asked for again and again."""
+        """Return the entries from ``begin`` to ``end``, without ``end``, and cache them for the next request."""
         known = [(seq, entry) for seq in range(begin, end) if (entry := self._known.get(seq)) is not None]
         if len(known) == end - begin:
             return known
@@ -304,23 +310,23 @@ class Followed:
         return list(islice(self._log.read(after=begin - 1), max(0, end - begin)))
 
     def entries(self, *, after: Seq, limit: int) -> list[tuple[Seq, Entry]]:
-        """Entries behind a place, as far as the record has been read."""
+        """Return up to ``limit`` entries after ``after``, as far as the event log has been read."""
         return list(islice(self._log.read(after=after), min(limit, max(0, self.seq - after))))
 
     def keep(self) -> None:
-        """Save what was read for the next dashboard, where that is worth it."""
+        """Save a snapshot for the next dashboard if enough entries were read since the last one."""
         is_whole = self._history_seq == self.seq
         if self._last is not None and is_whole and self.seq - self._kept > _WORTH_KEEPING:
-            with suppress(OSError):  # then nothing is kept
+            with suppress(OSError):  # If this fails, writing the snapshot fails too, which only costs time later.
                 make_shared(self.files)
-            # What a driver keeps of it here is not kept twice.
+            # A driver saves snapshots of the other views on this machine, so they are not saved twice.
             views = {} if self._is_driven_here else self.chronicle.progress.parts()
             parts = {**views, "history": self.chronicle.history}
             write_snapshot(self.files / _KEPT, LogSnapshot(self.spec.identity, parts, self.seq, self._last))
             self._kept = self.seq
 
     def keep_drawn(self, key: Hashable, drawn: Drawn) -> None:
-        """Take a figure that was drawn, instead of one that nobody has asked for in a while."""
+        """Cache a figure that was drawn, and remove the least recently drawn one if there are too many."""
         self.drawn[key] = drawn
         self.drawn.move_to_end(key)
         if len(self.drawn) > _MOST_DRAWN:
@@ -333,7 +339,7 @@ class Followed:
                 # Trials that continue with the experiment are shown as paused now.
                 rows = self.chronicle.progress.trials.rows.values()
                 trials = {*trials, *(row.id for row in rows if row.has_job)}
-        else:  # as of nearly every entry
+        else:  # Nearly every entry is of this kind, so this path is the fast one.
             about = getattr(entry.event, "trial", None)
             trials = () if about is None else (about,)
         for trial in trials:
@@ -345,7 +351,7 @@ _KEPT = "chronicle"
 
 
 def _contains(record: Record, text: str) -> bool:
-    """Return whether one of a trial's values contains a text in small letters."""
+    """Return whether one of a trial's values contains a lower-case text."""
     told = (str(value).lower() for name, value in record.items() if value is not None and name not in _UNSAID)
     return text in "\0".join(told)
 
@@ -375,20 +381,21 @@ class _Reader:
                 if seq % _CHECKED_EVERY == 0 and time.monotonic() > until:
                     return False
         except BaseException:
-            self._entries = None  # it has ended with that, and would say next that this was all
+            # An iterator that has raised only ends when it is asked again, which would look like the end of the log.
+            self._entries = None
             raise
         self._entries = None
         return True
 
 
 def _spare_collector() -> None:
-    """Spare Python's collector of cycles what is there now and stays, or it looks through all of it again and again."""
+    """Exclude all current objects from Python's garbage collection, which would scan the large views repeatedly."""
     gc.freeze()
     _return_free_memory()
 
 
 def _return_free_memory() -> None:
-    """Return memory that reading has left free to the operating system, if the C library can."""
+    """Give memory that was freed after reading back to the operating system, if the C library supports it."""
     import ctypes
 
     with suppress(OSError, AttributeError):  # Only the GNU C library has it.
@@ -396,10 +403,11 @@ def _return_free_memory() -> None:
 
 
 class Listed(NamedTuple):
-    """What the store knows of an experiment at a glance.
+    """An experiment in the list, without its event log.
 
     Attributes:
-        driven: whether a driver is at work on it.
+        record: what the store lists of it.
+        driven: whether a driver runs it.
     """
 
     record: ExperimentRecord
@@ -407,7 +415,7 @@ class Listed(NamedTuple):
 
 
 class Library:
-    """All experiments of a home; those that were asked for last are held."""
+    """All experiments of a home; the views of those that were requested last are cached."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -419,7 +427,7 @@ class Library:
         self._missing: dict[ExperimentId, str | None] = {}
 
     def glance(self) -> Sequence[Listed]:
-        """All experiments, the oldest first, as they were a moment ago."""
+        """Return all experiments, the oldest first; the list is up to 0.3 seconds old."""
         if time.monotonic() - self._listed_at > _GLANCE_SECONDS:
             self._list = {record.id: self._look(record) for record in self.home.store.experiments()}
             self._listed_at = time.monotonic()
@@ -428,7 +436,7 @@ class Library:
         return list(self._list.values())
 
     def listed(self, experiment: ExperimentId) -> Listed:
-        """One of them, as it was a moment ago; the others are not looked at for it.
+        """Return one experiment of the list, up to 0.3 seconds old, without reading the others.
 
         Raises:
             NotFound: there is no such experiment.
@@ -441,7 +449,7 @@ class Library:
         return self._list[experiment]
 
     def look_again(self) -> None:
-        """Something was changed just now."""
+        """Read the list again at the next request, because an experiment was just changed."""
         self._listed_at = 0.0
         self._looked_at.clear()
 
@@ -450,11 +458,11 @@ class Library:
         if record.id not in self._missing:
             self._missing[record.id] = self.home.missing(record.id)
         record = record._replace(damage=record.damage or self._missing[record.id])
-        # Whoever doesn't run needs no driver.
+        # An experiment in an inactive state has no driver, so its lease need not be read.
         return Listed(record, record.state.active and not self.home.is_interrupted(record))
 
     def spec(self, experiment: ExperimentId) -> ExperimentSpec:
-        """What an experiment is.
+        """Return the specification of an experiment.
 
         Raises:
             NotFound: there is no such experiment.
@@ -464,7 +472,7 @@ class Library:
         return spec
 
     def follow(self, experiment: ExperimentId) -> Followed:
-        """One experiment, as far as it has been read.
+        """Return an experiment and its views, as far as its event log has been read.
 
         Raises:
             NotFound: there is no such experiment.
@@ -479,7 +487,7 @@ class Library:
         return followed
 
     def close(self) -> None:
-        """Keep what was read, and close the home."""
+        """Save snapshots of the cached experiments, and close the home."""
         for followed in self._followed.values():
             followed.keep()
         self.home.close()

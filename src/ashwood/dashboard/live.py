@@ -1,7 +1,7 @@
-"""What has changed, told while it does: server-sent events.
+"""Live updates as server-sent events.
 
-Whoever listens says how far it knows the record already, by the place of an entry; so each gets just what is new to
-it, also after its connection was lost, and a slow one gets less often more.
+A client sends the sequence number of the last entry that it knows.  So it gets only what is new to it, also after a
+lost connection, and a slow client gets fewer, larger messages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVENTS = "text/event-stream"
 _TICK_SECONDS = 0.25
 _PING_SECONDS = 15.0
 _MOST_TRIALS = 300
-"""More changed ones are told as a number: the page reads what it shows again."""
+"""If more trials have changed, only their number is sent, and the page requests again what it shows."""
 _MOST_LINES = 20
 _MOST_DIGITS = 15
 
@@ -34,18 +34,21 @@ TellHeader: TypeAlias = Callable[[Library, Followed], Header]
 
 
 def message(event: str, data: Any, *, id: str | None = None) -> bytes:  # noqa: A002 - the protocol's own word
-    """One server-sent event."""
+    """Return the bytes of one server-sent event."""
     lines = [f"event: {event}".encode(), *([] if id is None else [f"id: {id}".encode()])]
     return b"\n".join([*lines, b"data: " + encode(data), b"", b""])
 
 
 def stream(events: AsyncIterable[bytes]) -> StreamingResponse:
-    """An answer that tells events as they happen."""
+    """Return a response that sends events as they happen."""
     return StreamingResponse(until_failure(events), media_type=EVENTS, headers={"X-Accel-Buffering": "no"})
 
 
 async def until_failure(events: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Events; what ends them is the last, ``failed``, as an answer that has begun can't be another any more."""
+    """Yield events, and a last event ``failed`` if an error ends them.
+
+    An error cannot become the status of a response that has already started.
+    """
     try:
         async for event in events:
             yield event
@@ -53,8 +56,8 @@ async def until_failure(events: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
         yield message("failed", failure(error))
 
 
-def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
-    """Where a stream goes on: where a browser that reconnects says that it was, else where it was asked to begin."""
+def resume_position(last_event_id: str | None, otherwise: int) -> int:
+    """Return where a stream resumes: the Last-Event-ID that a reconnecting browser sent, or ``otherwise``."""
     said = last_event_id or ""
     return int(said) if said.isdecimal() and len(said) <= _MOST_DIGITS else otherwise
 
@@ -62,7 +65,7 @@ def goes_on_at(last_event_id: str | None, otherwise: int) -> int:
 async def experiment_events(
     desk: Desk, experiment: ExperimentId, since: Seq, header: Callable[[Library, Followed], Header]
 ) -> AsyncGenerator[bytes]:
-    """What happens to an experiment behind the entry ``since``, for ever.
+    """Yield the changes of an experiment after the entry ``since``, without end.
 
     Raises:
         NotFound: there is no such experiment.
@@ -98,23 +101,24 @@ def _difference(
         return difference
     trials = followed.changed(since)
     if since < followed.begin:
-        difference["many"] = len(followed.chronicle.progress.trials.rows)  # any of them
+        # This dashboard began to read after `since`, so it does not know which trials have changed since then.
+        difference["many"] = len(followed.chronicle.progress.trials.rows)
     elif len(trials) > _MOST_TRIALS:
         difference["many"] = len(trials)
     else:
         difference["trials"] = [followed.record(trial) for trial in trials]
-    # All who listen are told the same entries, which are decoded once.
+    # Every client of the experiment gets the same entries, which are decoded only once.
     latest, _ = followed.latest(limit=max(0, min(_MOST_LINES, followed.seq - since)))
     difference["events"] = [event_line(seq, entry, followed.spec) for seq, entry in latest]
     return difference
 
 
 _CLOCKS = {"seconds", "seconds_left", "utilisation", "seq"}
-"""What changes by itself as time goes by: told with the rest."""
+"""Fields that change with the time alone; they are sent only together with other changes."""
 
 
 async def list_events(desk: Desk, cards: Callable[[Library], list[Card]]) -> AsyncGenerator[bytes]:
-    """What changes in the list of experiments, for ever."""
+    """Yield the changes of the list of experiments, without end."""
     before: dict[int, Card] = {}
     said = time.monotonic()
     yield b"retry: 1000\n\n"

@@ -1,7 +1,6 @@
-"""Previews in processes of their own, with limits, so that no input holds up the dashboard or its other users.
+"""Previews of searches in separate, limited processes, so that no input can block the dashboard.
 
-This module is both halves: `preview` starts a process for one question and waits for its answer, and `main` is what
-that process runs.
+`preview` starts a process for one question and waits for its answer; `main` is what that process runs.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ MEMORY = 1 << 30
 """Bytes of address space that a preview may take."""
 
 _MOST_TRIALS = 20_000
-"""Simulating more takes longer than a person waits for a page."""
+"""Largest search that is simulated; more trials take longer than a user waits for a page."""
 _NICENESS = 5
 _OUT_OF_MEMORY = 3
 _COMMAND = (sys.executable, "-P", "-m", "ashwood.dashboard.previewing")
@@ -58,7 +57,7 @@ async def preview(question: Mapping[str, Any]) -> bytes | None:
 
 
 def out_of_limits() -> Previewed:
-    """The answer for a file whose preview takes too long or too much memory."""
+    """Return the answer for a file whose preview takes too long or too much memory."""
     limits = f"{SECONDS} s (less while many others are asked for) and {MEMORY >> 20} MiB"
     message = f"a preview on a page may take {limits}, and this file needs more; {_ELSEWHERE}"
     return {"ok": False, "problems": [{"line": None, "key": "", "message": message}]}
@@ -82,14 +81,14 @@ def _limit() -> None:
     # The dashboard ends this process in time, unless the dashboard itself has ended.
     signal.alarm(2 * SECONDS)
     for kind, most in ((resource.RLIMIT_CPU, SECONDS), (resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
-        with suppress(OSError, ValueError):  # macOS has no limit of the address space
+        with suppress(OSError, ValueError):  # macOS cannot limit the address space.
             resource.setrlimit(kind, (most, most))
 
 
 def answer_of(
     text: str, workers: int | None, unit_seconds: float | None, cost_per_worker_hour: float | None
 ) -> Previewed:
-    """The plan, or everything that is wrong with the file and in which line."""
+    """Return the plan of an experiment file, or its problems with their line numbers."""
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
     from ashwood.views.outlook import Prices

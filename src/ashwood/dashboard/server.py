@@ -1,4 +1,4 @@
-"""Serving the dashboard: one process, one address."""
+"""The HTTP server of the dashboard: one process that listens at one address."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ from ashwood.eventlog.home import Home
 _BACKLOG = 128
 _PORTS_TRIED = 20
 _NICENESS = 5
-"""Looking never takes a core away from training."""
+"""Niceness of the process, so that the dashboard does not slow training down."""
 _LAST_SECONDS = 5.0
-"""After a signal, whatever still runs then is abandoned. The dashboard only reads, so nothing is lost."""
+"""Seconds from a signal until the process is ended forcibly.  The dashboard only reads, so nothing is lost."""
 _SWITCH_SECONDS = 0.001
-"""While one thread draws, an answer changes threads several times, and waits so long each time (Python: 0.005)."""
+"""Seconds that a thread may hold the interpreter lock while others wait (Python's default: 0.005).
+
+While one thread draws, an answer changes threads several times, and may wait that long each time.
+"""
 
 
 def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
-    """A socket that takes connections at an address; with ``or_next``, at a free port from there on.
+    """Return a socket that listens at an address; with ``or_next``, at the next free port.
 
     Raises:
-        AshwoodError: the address is taken, or none of this machine.
+        AshwoodError: the port is in use, or the address does not belong to this machine.
     """
     error: OSError | None = None
     for candidate in range(port, port + (_PORTS_TRIED if or_next and port else 1)):
@@ -42,8 +45,8 @@ def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
         except OSError as failed:
             error = failed
         else:
-            # Connections have it from here; asyncio doesn't see that they are TCP, and each answer would wait 40 ms for
-            # the browser to acknowledge its first half.
+            # Connections inherit the option from here.  asyncio does not set it, because it does not recognise them as
+            # TCP.  Without it, each answer would wait 40 ms for the browser to acknowledge its first part.
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return taken
     why = "" if error is None else f": {error.strerror or error}"
@@ -63,15 +66,15 @@ def serve(
     steering: Steering | None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve the dashboard of a home until the process is told to end, by SIGINT or SIGTERM.
+    """Serve the dashboard of a home until the process gets SIGINT or SIGTERM.
 
     Args:
-        taken: takes the connections; closed at the end.
-        rules: what is let through.
+        taken: listening socket; closed at the end.
+        rules: which requests are allowed.
         open_home: opens the home.
-        name: of the home, for people.
-        steering: has things done; None: nothing can be changed.
-        ready: called when the first page can be asked for.
+        name: name of the home, shown to users.
+        steering: carries out changes, or None for a read-only dashboard.
+        ready: called when the server accepts requests.
     """
     with suppress(OSError):
         os.nice(_NICENESS)
@@ -80,15 +83,15 @@ def serve(
     config = uvicorn.Config(
         Guard(app, rules),
         log_level="warning",
-        # It would write tokens down.
+        # An access log would contain tokens.
         access_log=False,
         server_header=False,
         ws="none",
         proxy_headers=False,
-        # Live pages are let go at once; a download may be long.
+        # Live streams end at once.  A download could take long, so it is cut off after a second.
         timeout_graceful_shutdown=1,
     )
-    # Ctrl-C is how people end it, and is raised again when all is done.
+    # uvicorn raises KeyboardInterrupt again after the shutdown, but Ctrl-C is the normal way to end the server.
     with closing(taken), suppress(KeyboardInterrupt):
         _Server(config, app.state.dashboard.desk, ready).run(sockets=[taken])
 
@@ -103,7 +106,7 @@ class _Server(uvicorn.Server):
         """End on a signal: within a few seconds even if a thread never returns, and at once on a second signal."""
         if self.should_exit:
             os._exit(128 + sig)
-        # Python waits for its threads before it ends, but not for daemons.
+        # Python waits for its threads before it ends, except for daemon threads.
         watchdog = threading.Timer(_LAST_SECONDS, os._exit, [128 + sig])
         watchdog.daemon = True
         watchdog.start()

@@ -1,7 +1,10 @@
-"""The shapes of the API's answers, for the schema and for readers; times are seconds since 1970, durations seconds.
+"""Types of the API's answers, for the OpenAPI schema and for readers.
 
-A trial as a row of a table is flat: fixed names; ``best.NAME`` and ``seen.NAME`` of the searcher's metric, the best
-result and the best report; ``last.NAME``, the last report of each metric; and ``hparams.NAME`` for each hyperparameter.
+Times are in seconds since 1970, durations in seconds.
+
+A row of the table of trials is flat.  Besides fixed names, it has ``best.NAME`` and ``seen.NAME`` for the search's
+metric (the best result and the best report), ``last.NAME`` for the last report of each metric, and ``hparams.NAME`` for
+each hyperparameter.
 """
 
 from __future__ import annotations
@@ -15,20 +18,20 @@ Row: TypeAlias = dict[str, Any]
 
 
 class Explained(TypedDict):
-    """What went wrong, and what to do."""
+    """An error: ``what`` went wrong, and a ``hint`` that says what to do."""
 
     what: str
     hint: str
 
 
 class Failure(TypedDict):
-    """Every answer that isn't what was asked for."""
+    """The body of every error response."""
 
     error: Explained
 
 
 class Home(TypedDict):
-    """What is looked at."""
+    """The home that the dashboard shows."""
 
     name: str
     version: str
@@ -36,7 +39,7 @@ class Home(TypedDict):
 
 
 class Best(TypedDict):
-    """A metric, and where and when it came from."""
+    """A value of the metric, with its trial, length and time."""
 
     trial: int
     metric: float
@@ -45,7 +48,7 @@ class Best(TypedDict):
 
 
 class Card(TypedDict):
-    """An experiment in a list; ``damage``: what of it is damaged and what to do, for the state ``damaged``."""
+    """An experiment in a list; ``damage`` says what is damaged and what to do, if the state is ``damaged``."""
 
     id: int
     name: str
@@ -69,13 +72,17 @@ class Card(TypedDict):
 
 
 class Experiments(TypedDict):
-    """All experiments, the latest first."""
+    """The list of all experiments, the latest first."""
 
     experiments: list[Card]
 
 
 class Rung(TypedDict):
-    """One step of a bracket: how many trials were compared there, went on, failed, are on their way, may yet go on."""
+    """A rung of a bracket, with counts of its trials.
+
+    ``arrived``: compared at the rung; ``promoted``: promoted from it; ``failed``: ended before they were compared, or
+    while paused; ``training``: training towards it now; ``waiting``: paused at it, and may still be promoted.
+    """
 
     length: int
     arrived: int
@@ -86,7 +93,7 @@ class Rung(TypedDict):
 
 
 class Bracket(TypedDict):
-    """One bracket."""
+    """A bracket: how many trials it plans and has created, and its rungs."""
 
     number: int
     planned: int
@@ -95,7 +102,7 @@ class Bracket(TypedDict):
 
 
 class Node(TypedDict):
-    """One machine of a cluster."""
+    """A machine of a cluster, its number of slots, and the trials that it trains."""
 
     name: str
     slots: int
@@ -103,7 +110,7 @@ class Node(TypedDict):
 
 
 class Settings(TypedDict):
-    """What can be changed while an experiment runs, as it is now."""
+    """The current values of the settings that can change while an experiment runs."""
 
     max_concurrent_trials: int
     max_trials: int
@@ -113,7 +120,7 @@ class Settings(TypedDict):
 
 
 class Possible(TypedDict):
-    """What can be done to an experiment in its state."""
+    """Which actions are allowed in the current state of an experiment."""
 
     pause: bool
     activate: bool
@@ -123,9 +130,9 @@ class Possible(TypedDict):
 
 
 class Header(Card):
-    """Where an experiment stands; ``read``: how much of its record that takes into account.
+    """The current state of an experiment; ``read`` is the fraction of its event log that the state includes.
 
-    ``seen``: the best report, if it is better than the best result because it has no checkpoint.
+    ``seen`` is the best report if it is better than the best result, because no checkpoint was saved at its length.
     """
 
     seen: Best | None
@@ -149,7 +156,7 @@ class Header(Card):
 
 
 class Description(TypedDict):
-    """What of an experiment never changes."""
+    """The part of an experiment that never changes."""
 
     description: str
     seed: int
@@ -162,19 +169,19 @@ class Description(TypedDict):
 
 
 class ExperimentPage(Header, Description):
-    """One experiment; its best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``."""
+    """An experiment; its best trial is a row with ``hyperparameters``, ``as_yaml``, ``as_python`` and ``download``."""
 
     best_trial: Row | None
 
 
 class Spark(TypedDict):
-    """The best metric so far in a few points: seconds that drivers had run, metric."""
+    """The best metric so far as a few points, each the seconds that drivers had run and the metric."""
 
     points: list[list[float]]
 
 
 class Column(TypedDict):
-    """A column of a table; ``kind``: number, text, time, duration, state or trial."""
+    """A column of a table; its ``kind`` is number, text, time, duration, state or trial."""
 
     key: str
     label: str
@@ -183,7 +190,7 @@ class Column(TypedDict):
 
 
 class Trials(TypedDict):
-    """A page of a table of trials; ``total``: all of them, ``matching``: those that fit the conditions."""
+    """A page of the table of trials; ``total`` counts all trials, ``matching`` those that meet the conditions."""
 
     total: int
     matching: int
@@ -194,7 +201,7 @@ class Trials(TypedDict):
 
 
 class Step(TypedDict):
-    """A decision about a trial, with the numbers that its reason has."""
+    """A decision about a trial, with the numbers in its reason."""
 
     at: float
     kind: str
@@ -208,7 +215,7 @@ class Step(TypedDict):
 
 
 class Attempt(TypedDict):
-    """One process that worked on a trial."""
+    """An attempt: one process that trained a trial."""
 
     number: int
     slot: int
@@ -221,14 +228,14 @@ class Attempt(TypedDict):
 
 
 class Happening(TypedDict):
-    """What happened, in a few words."""
+    """An event of a trial, described in a few words."""
 
     at: float
     text: str
 
 
 class Checkpoint(TypedDict):
-    """A checkpoint; ``download``: where to get it as a tar archive."""
+    """A checkpoint; ``download`` is the address of its tar archive, or null if it cannot be downloaded."""
 
     name: str
     length: int
@@ -240,14 +247,14 @@ class Checkpoint(TypedDict):
 
 
 class PossibleOfTrial(TypedDict):
-    """What can be done to a trial."""
+    """Which actions are allowed in the current state of a trial."""
 
     stop: bool
     kill: bool
 
 
 class Copies(TypedDict):
-    """A trial's hyperparameters as people take them along."""
+    """A trial's hyperparameters in formats to copy: JSON, YAML and Python."""
 
     hyperparameters: dict[str, Any]
     as_yaml: str
@@ -255,7 +262,7 @@ class Copies(TypedDict):
 
 
 class TrialPage(Copies):
-    """All about a trial but its curves and its log."""
+    """A trial's page, without its curves and its output."""
 
     row: Row
     target: int
@@ -269,7 +276,7 @@ class TrialPage(Copies):
 
 
 class Curve(TypedDict):
-    """A metric of a trial by length; null: not a finite number."""
+    """A metric of a trial by length; a value is null if it is not a finite number."""
 
     lengths: list[int]
     at: list[float]
@@ -277,7 +284,7 @@ class Curve(TypedDict):
 
 
 class Metrics(TypedDict):
-    """A trial's curves, by the name of the metric."""
+    """A trial's curves, by the name of the metric; ``total`` is its number of reports."""
 
     total: int
     seq: int
@@ -285,7 +292,7 @@ class Metrics(TypedDict):
 
 
 class EventLine(TypedDict):
-    """An entry of the log for people."""
+    """A readable line for an entry of the event log."""
 
     seq: int
     at: float
@@ -295,7 +302,7 @@ class EventLine(TypedDict):
 
 
 class Events(TypedDict):
-    """Entries of the log, the oldest first; ``first``: how far back was looked."""
+    """Entries of the event log, the oldest first; ``first`` is the lowest sequence number that was searched."""
 
     events: list[EventLine]
     first: int
@@ -303,7 +310,7 @@ class Events(TypedDict):
 
 
 class Output(TypedDict):
-    """A piece of a trial's output; places are in bytes."""
+    """A part of a trial's output; ``begin``, ``end`` and ``size`` are in bytes."""
 
     text: str
     begin: int
@@ -313,7 +320,7 @@ class Output(TypedDict):
 
 
 class Wrong(TypedDict):
-    """One thing that is wrong with an experiment file."""
+    """A problem in an experiment file, with its line and key."""
 
     line: int | None
     key: str
@@ -321,7 +328,7 @@ class Wrong(TypedDict):
 
 
 class Previewed(TypedDict):
-    """What a file would do: a plan, or what is wrong with it."""
+    """The preview of an experiment file: its plan, or its problems."""
 
     ok: bool
     problems: list[Wrong]
@@ -335,7 +342,7 @@ class Previewed(TypedDict):
 
 
 class FigureOption(TypedDict):
-    """How a figure can be drawn otherwise; ``allowed``: the values that there are, null: a flag or a number."""
+    """An option of a figure; ``allowed`` lists its values, or is null for a flag or a number."""
 
     name: str
     title: str
@@ -347,7 +354,7 @@ class FigureOption(TypedDict):
 
 
 class Figure(TypedDict):
-    """A figure that can be drawn."""
+    """A kind of figure that can be drawn, with its options."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""What the dashboard has done to experiments: who offers it is passed in, as this room runs nothing itself."""
+"""Interface for changing experiments; the implementation is passed in, because this package starts no driver."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ashwood.experiment.events import Request
 
 
 class Steering(Protocol):
-    """Called in threads of their own; each call returns when what was asked for is recorded."""
+    """Carries out changes to experiments; each call runs in a worker thread and returns once the change is recorded."""
 
     def ask(self, experiment: ExperimentId, request: Request) -> None:
-        """Have something done to an experiment, by its driver where one lives.
+        """Send a request to an experiment; its driver carries it out if one runs.
 
         Raises:
-            RequestRefused: it can't be done, and why.
-            AshwoodError: nobody answered; the request stays recorded.
+            RequestRefused: the request cannot be carried out; the message says why.
+            AshwoodError: no driver answered in time; the request stays recorded.
         """
         ...
 
@@ -24,8 +24,8 @@ class Steering(Protocol):
         """Start a driver that outlives the dashboard.
 
         Raises:
-            RequestRefused: one lives already, or the experiment has ended.
-            AshwoodError: it ended at once.
+            RequestRefused: a driver runs already, or the experiment has ended.
+            AshwoodError: the new driver ended at once.
         """
         ...
 
@@ -37,7 +37,7 @@ class Steering(Protocol):
         labels: list[str] | None = None,
         archived: bool | None = None,
     ) -> None:
-        """Change what lists show; None: leave it.
+        """Change the name, the labels or the archived flag of an experiment; None leaves a value unchanged.
 
         Raises:
             NotFound: there is no such experiment.

@@ -1,4 +1,4 @@
-"""What a report says in words and tables, before and behind its figures."""
+"""The text and the tables of a report, around its figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ashwood.views.wording import format_duration, format_length, format_value
 
 SHOWN_TRIALS = 20
 SHOWN_HPARAMS = 8
-"""More columns don't fit on paper."""
+"""Number of hyperparameters, at most, that have a column: more do not fit on a printed page."""
 
 _SHOWN_FAILURES = 10
 _SHOWN_COMMIT = 10
@@ -37,15 +37,15 @@ _LOOKS = {"completed": "good", "errored": "bad", "canceled": "bad"}
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a home knows of an experiment beside its log.
+    """What a home stores of an experiment in addition to its event log.
 
     Attributes:
-        id: its number.
-        name: as it is called now.
-        state: where it stands; ``interrupted``: it should be running, but nobody drives it.
-        created_at: when it was made, in seconds since 1970.
-        made_at: when the report was.
-        labels: of the experiment.
+        id: number of the experiment.
+        name: current name of the experiment.
+        state: state of the experiment; ``interrupted`` if it is active, but its driver no longer runs.
+        created_at: time at which the experiment was created, in seconds since 1970.
+        made_at: time at which the report is made, in seconds since 1970.
+        labels: labels of the experiment.
     """
 
     id: int
@@ -57,12 +57,12 @@ class About:
 
     @property
     def runs(self) -> bool:
-        """Whether a driver works on it."""
+        """Whether a driver runs the experiment."""
         return self.state in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 
 def head(told: Chronicle, about: About) -> Iterator[Child]:
-    """What it is, and how far it came."""
+    """Yield the head of the report: name, state, description and facts of the experiment."""
     yield h(
         "div",
         h("h1", about.name),
@@ -79,7 +79,7 @@ def head(told: Chronicle, about: About) -> Iterator[Child]:
 
 
 def _unfinished(told: Chronicle, about: About) -> str:
-    """What everything else is to be read with, if this isn't all."""
+    """Return a notice that the results are incomplete and why, or an empty string if the search has completed."""
     progress = told.progress
     if about.state == ExperimentState.ERRORED:
         return f"It failed: {progress.why_ended or 'no reason was recorded'}."
@@ -95,7 +95,7 @@ def _unfinished(told: Chronicle, about: About) -> str:
     done = progress.forecast().fraction
     how = {
         ExperimentState.PAUSED: "It is paused",
-        _INTERRUPTED: "Nobody drives it: its driver is gone, and it can be resumed",
+        _INTERRUPTED: "It was interrupted: its driver is no longer running, and it can be resumed",
     }.get(about.state, "It is still running")
     why = (
         f" ({progress.why_ended.removeprefix('paused ')})"
@@ -133,7 +133,7 @@ def _code(spec: ExperimentSpec) -> Child:
     kind, target = spec.entrypoint.kind, spec.entrypoint.target
     if kind is EntrypointKind.PICKLE:
         return "a function of a notebook"
-    # Where it lies on the machine is nobody's business.
+    # Reports are sent to others, who need not know the path on this machine.
     return h("code", target.rpartition("/")[2] if kind is EntrypointKind.SCRIPT else target)
 
 
@@ -156,7 +156,7 @@ def _provenance(provenance: Mapping[str, Any]) -> Iterator[tuple[str, Child]]:
 
 
 def result(told: Chronicle) -> Child:
-    """The best trial and its hyperparameters."""
+    """Return the section about the best trial and its hyperparameters."""
     best, spec = told.progress.trials.leader, told.spec
     if best is None:
         return _section("Result", h("p", f"No trial has reported a {spec.metric} that is a finite number."))
@@ -200,7 +200,7 @@ def result(told: Chronicle) -> Child:
 
 
 def search(told: Chronicle) -> Child:
-    """What the search was to do, and what it did."""
+    """Return the section about the search: its settings, its trials, its training and its brackets."""
     settings, progress, unit = told.spec.search, told.progress, told.spec.unit
     brackets = progress.ladder.brackets
     lengths = sorted({length for bracket in brackets for length in bracket.lengths})
@@ -308,7 +308,7 @@ def _arrows(settings: SearchSettings) -> str:
 
 
 def trials(told: Chronicle) -> Child:
-    """The best of them."""
+    """Return the table of the best trials, or None if there is none."""
     best = told.progress.trials.best(SHOWN_TRIALS)
     if not best:
         return None
@@ -341,7 +341,7 @@ def trials(told: Chronicle) -> Child:
 
 
 def _short(value: Any) -> str:
-    """With as many digits as a person compares; all of the best trial's are above."""
+    """Return a value shortened for the table; the section about the best trial shows all of its digits."""
     if isinstance(value, float):
         return f"{value:.4g}"
     said = " ".join(format_value(value).split())
@@ -352,7 +352,7 @@ def _short(value: Any) -> str:
 
 
 def trouble(told: Chronicle) -> Child:
-    """What went wrong; None: nothing did."""
+    """Return the section about failures and warnings, or None if there were none."""
     progress = told.progress
     counts = [
         (progress.failed_attempts, "attempts failed"),
@@ -392,7 +392,7 @@ def _counted(count: int, words: str) -> str:
 
 
 def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
-    """Trials, and the first line of everything that went wrong with them."""
+    """Yield each failure, as its trial and the first line of its message."""
     losses: defaultdict[TrialId, list[str]] = defaultdict(list)
     for loss in told.history.losses:
         what = "rejected its hyperparameters" if isinstance(loss, HparamsRejected) else "lost its worker"
@@ -423,7 +423,7 @@ def _some(numbers: Sequence[int], most: int = 6) -> str:
 
 
 def experiment_file(spec: ExperimentSpec) -> Child:
-    """What it was told to do, word for word."""
+    """Return the section with the text of the experiment file."""
     if not spec.config_text:
         return _section("Experiment file", h("p", "There is none: the experiment was built in Python."))
     return _section(
@@ -446,7 +446,7 @@ def _pairs(pairs: Iterable[tuple[str, Child]]) -> Iterator[Markup]:
 
 
 def _wide(table: Markup) -> Markup:
-    """A table that may be wider than the page."""
+    """Return a table in a box that scrolls if the table is wider than the page."""
     return h("div", table, class_="wide", tabindex="0", role="group", aria_label="table")
 
 
@@ -458,7 +458,7 @@ def _table(
     spare: Container[int] = (),
     caption: str | None = None,
 ) -> Markup:
-    """A table; ``numbers``: the columns that are aligned to the right; ``spare``: those that paper has no room for."""
+    """Return a table; columns in ``numbers`` are aligned to the right, those in ``spare`` are not printed."""
 
     def looks(place: int) -> str | None:
         return " ".join(["number"] * (place in numbers) + ["spare"] * (place in spare)) or None
@@ -479,10 +479,10 @@ def _count(number: int, unit: str) -> str:
 
 
 def _moment(at: float) -> str:
-    """The same for whoever reads it, wherever that is."""
+    """Return a time in UTC, so that readers in all time zones see the same text."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def made(about: About, version: str) -> str:
-    """Who made the report, and when."""
+    """Return the line that says how and when the report was made."""
     return f"Made with Ashwood {version} on {_moment(about.made_at)} from the record of experiment {about.id}."

@@ -1,6 +1,6 @@
-"""How good the best was, and when: of one experiment, or of several beside each other.
+"""Figures of the best metric so far over time, for one experiment or for several.
 
-What is best is defined in `ashwood.views.trials`: results are those of checkpoints if the experiment saves any.
+`ashwood.views.trials` defines which trial is best: if an experiment saves checkpoints, only their results count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MANY = 2_000
 
 
 class _Course(NamedTuple):
-    """How the best became better: a point each, and one for where it stands now."""
+    """The improvements of the best metric, one point each, and a last point for the current time."""
 
     x: list[float]
     y: list[float]
@@ -36,15 +36,15 @@ class _Course(NamedTuple):
 
 
 def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
-    """The best metric so far, in steps, with the best result of every trial behind.
+    """Draw the best metric so far as steps, with the best result of each trial behind them.
 
     Args:
-        told: the experiment.
-        against: ``time`` for which drivers ran it, ``trials`` that were created, or ``units`` of training.
-        theme: the colours.
+        told: views of the experiment.
+        against: horizontal axis: ``time`` that drivers have run, ``trials`` created, or ``units`` of training.
+        theme: colours of the figure.
 
     Raises:
-        AshwoodError: it can't be drawn against that, or plotly is not installed.
+        AshwoodError: ``against`` has another value, or plotly is not installed.
     """
     check_against(against)
     if not told.improvements:
@@ -100,10 +100,10 @@ def draw_best_so_far(told: Chronicle, *, against: Against = "time", theme: Theme
 
 
 def draw_comparison(several: Mapping[str, Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
-    """The best so far of several experiments, by the names that they are to have.
+    """Draw the best metric so far of several experiments, whose keys are their names in the legend.
 
     Raises:
-        AshwoodError: they can't be drawn against that, or plotly is not installed.
+        AshwoodError: ``against`` has an unknown value, or plotly is not installed.
     """
     check_against(against)
     known = {name: told for name, told in several.items() if told.improvements}
@@ -137,15 +137,15 @@ def draw_comparison(several: Mapping[str, Chronicle], *, against: Against = "tim
 
 
 def _dash(place: int, theme: Theme) -> str:
-    """When the colours are used up, they come again in dashes."""
+    """Return a line's dash style: solid until all colours are used, then other styles for the same colours."""
     return ("solid", "dash", "dot")[place // len(theme.series) % 3]
 
 
 def check_against(against: str) -> None:
-    """Whether something can be drawn against that.
+    """Check the name of a horizontal axis.
 
     Raises:
-        AshwoodError: it can't.
+        AshwoodError: it is unknown.
     """
     if against not in AGAINST:
         raise AshwoodError(f"against {against!r}: expected {', '.join(AGAINST[:-1])} or {AGAINST[-1]}")
@@ -192,7 +192,7 @@ def _steps(course: _Course, name: str, colour: str, dash: str = "solid", *, name
         "x": course.x,
         "y": course.y,
         "line": {"shape": "hv", "width": 2.4, "color": colour, "dash": dash},
-        # The last point is no improvement but where it stands now.
+        # The last point has no marker, because it is the current time and not an improvement.
         "marker": {"size": [*[5.5] * (len(course.x) - 1), 0], "color": colour, "line": {"width": 0}},
         "customdata": [[trial] for trial in course.trials],
         "hovertext": course.told,
@@ -203,7 +203,7 @@ def _steps(course: _Course, name: str, colour: str, dash: str = "solid", *, name
 def _results(
     told: Chronicle, against: Against, unit: TimeUnit
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int32]] | None:
-    """The best result of each trial, when it was known; None: that isn't known."""
+    """Return the positions, metrics and ids of the best result of each trial, or None if no position is known."""
     if against == "units":
         return None
     import numpy as np

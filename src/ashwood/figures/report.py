@@ -1,4 +1,4 @@
-"""A report: one page with everything in it, to send to a colleague; it asks no network for anything."""
+"""A report of an experiment: a self-contained HTML page that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ _SUBTITLE = re.compile(r"<br><span[^>]*>(.*)</span>$", re.DOTALL)
 
 
 class _Drawn(NamedTuple):
-    """A figure, or why there is none."""
+    """A figure in both themes, or the reason why it is missing.
+
+    Attributes:
+        name: name of the figure.
+        light: figure with light colours.
+        dark: differences of the dark figure from the light one.
+        missing: reason why there is no figure, or an empty string.
+    """
 
     name: str
     light: Json
@@ -47,7 +54,7 @@ class _Drawn(NamedTuple):
 
 
 def render_report(told: Chronicle, about: About) -> str:
-    """The report of an experiment, as HTML.
+    """Return the report of an experiment as HTML.
 
     Raises:
         AshwoodError: plotly is not installed.
@@ -72,7 +79,7 @@ def render_report(told: Chronicle, about: About) -> str:
         ],
         island,
     )
-    # Half a character, as the file names in errors can have, is no text that can be written.
+    # File names in error messages can contain lone surrogates, which cannot be encoded as UTF-8.
     return page.encode(errors="replace").decode()
 
 
@@ -90,7 +97,10 @@ def _drawn(name: str, told: Chronicle) -> _Drawn:
 
 
 def _differences(this: Json, that: Json, path: Sequence[str | int] = ()) -> Iterator[tuple[Sequence[str | int], Json]]:
-    """What to put where in one so that it is the other: of two figures of the same data nothing but colours."""
+    """Yield the paths and values that change ``this`` into ``that``.
+
+    Two figures of the same data differ only in their colours, so this is much shorter than a second figure.
+    """
     if isinstance(this, dict) and isinstance(that, dict) and this.keys() == that.keys():
         for name, value in this.items():
             yield from _differences(value, that[name], (*path, name))
@@ -130,7 +140,7 @@ def _figure(drawn: _Drawn) -> Markup:
 
 
 def _subtitle(figure: Json) -> str:
-    """What a figure says below its title, as text."""
+    """Return the subtitle of a figure as plain text, or an empty string."""
     found = _SUBTITLE.search(figure["layout"].get("title", {}).get("text", ""))
     return unescape(found[1]) if found else ""
 
@@ -142,8 +152,8 @@ def _page(title: str, body: Sequence[Child], island: Json) -> str:
     bundle, own = plotly_script(), _asset("report.js")
     scripts = [_script(bundle), _script(own)]
     hashes = " ".join(f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'" for text in (bundle, own))
-    # Nothing is fetched and nothing is sent, whatever is in here.  Figures of many points need functions that Plotly
-    # makes of text; where it may not, it says that there is no WebGL.
+    # The policy blocks all network requests, whatever text the experiment puts into the page.  For figures with many
+    # points, Plotly compiles functions from text.  Without 'unsafe-eval', it would report that WebGL is missing.
     policy = (
         f"default-src 'none'; script-src {hashes} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
@@ -178,7 +188,7 @@ def _script(text: str) -> Markup:
 
 
 def _to_json(data: Json) -> str:
-    """JSON that is the same inside of HTML: no markup can begin in it."""
+    """Return JSON that is safe inside HTML: markup characters are escaped, so no tag can begin in it."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

@@ -1,6 +1,6 @@
-"""What stands before the dashboard: who may ask what, how much and how often.
+"""Access control in front of the dashboard: which requests are allowed, how large and how often.
 
-Start reading at `verdicts.py`; `middleware.py` does what it says.
+Start reading at `verdicts.py`, which decides; `middleware.py` carries the decisions out.
 """
 
 from ashwood.dashboard.guard.answers import error_body

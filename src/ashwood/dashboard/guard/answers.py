@@ -1,4 +1,4 @@
-"""Answers that the guard gives by itself, and the headers of every answer: pure."""
+"""Responses of the guard itself, and the security headers of every response; pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 Headers = list[tuple[bytes, bytes]]
 
-# Plotly sets styles on elements.  Whoever wants `script-src 'unsafe-eval'` for its gl3d charts gets other charts.
+# Plotly sets styles on elements, which needs 'unsafe-inline' for styles.  Its WebGL charts would need 'unsafe-eval' for
+# scripts, which is not allowed: the pages draw such charts differently.
 _CONTENT_SECURITY_POLICY: Final = "; ".join(
     [
         "default-src 'none'",
@@ -36,14 +37,14 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
 class Refusal(NamedTuple):
-    """A request that isn't let through.
+    """The response to a request that is not allowed.
 
     Attributes:
-        status: of HTTP.
-        what: what was wrong.
-        hint: what to do.
-        headers: further headers.
-        asks_for_token: a page that says so offers a field for it.
+        status: HTTP status code.
+        what: what is wrong with the request.
+        hint: what the user can do.
+        headers: additional headers.
+        asks_for_token: whether the page that shows it has a field for the token.
     """
 
     status: int
@@ -54,7 +55,7 @@ class Refusal(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What is sent."""
+    """A response of the guard: status code, headers and body."""
 
     status: int
     headers: Headers
@@ -62,16 +63,16 @@ class Answer(NamedTuple):
 
 
 def error_body(what: str, hint: str) -> dict[str, dict[str, str]]:
-    """The one shape of errors."""
+    """Return the JSON body of every error."""
     return {"error": {"what": what, "hint": hint}}
 
 
 def protected(headers: Iterable[tuple[bytes, bytes]], *, stored: bool) -> Headers:
-    """Headers of an answer with those that protect; never one that lets other sites read it.
+    """Return headers of a response with the security headers, without any that lets other sites read it (CORS).
 
     Args:
-        headers: what the answer came with.
-        stored: whether browsers may keep it.
+        headers: headers that the application set.
+        stored: whether browsers may cache the response.
     """
     given = [(name.lower(), value) for name, value in headers]
     kept = [
@@ -83,7 +84,7 @@ def protected(headers: Iterable[tuple[bytes, bytes]], *, stored: bool) -> Header
 
 
 def refused(refusal: Refusal, *, page: bool) -> Answer:
-    """A refusal as JSON, or as a page for who opened one in a browser."""
+    """Return a refusal as JSON, or as an HTML page if a browser requested a page."""
     if page:
         kind, body = b"text/html; charset=utf-8", _page(refusal).encode()
     else:
@@ -93,7 +94,7 @@ def refused(refusal: Refusal, *, page: bool) -> Answer:
 
 
 def sent_on(location: str, cookie: bytes | None) -> Answer:
-    """On to another address of this server, with a cookie."""
+    """Return a redirect to another address of this server, which can set a cookie."""
     headers = [(b"location", location.encode()), (b"content-length", b"0")]
     if cookie is not None:
         headers.append((b"set-cookie", cookie))

@@ -1,4 +1,4 @@
-"""Names and addresses of machines."""
+"""Parsing and comparing of host names and IP addresses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def host_name(host: bytes) -> str | None:
-    """The name in a Host header, as names are compared; None: it isn't one."""
+    """Return the normalised name in a Host header, or None if the header is malformed."""
     match = _HOST.fullmatch(host)
     if match is None:
         return None
@@ -24,29 +24,29 @@ def host_name(host: bytes) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches a server that is bound to this."""
+    """Return whether a server bound to this host can be reached only from this machine."""
     return host == "localhost" or (is_address(host) and ip_address(host).is_loopback)
 
 
 def is_everywhere(host: str) -> bool:
-    """Whether a server that is bound to this listens at all addresses of the machine."""
+    """Return whether a server bound to this host listens at all addresses of the machine."""
     if is_address(host):
         return ip_address(host).is_unspecified
-    try:  # as whoever resolves names reads 0, 0.0 or 0x0
+    try:  # The system's resolver also takes short forms of 0.0.0.0: 0, 0.0 or 0x0.
         return host == "" or socket.inet_aton(host) == bytes(4)
     except (OSError, ValueError):
         return False
 
 
 def bare(host: str) -> str:
-    """An address without the brackets that it has in URLs, and ``*`` as servers are bound to it."""
+    """Return an address without the brackets that it has in URLs, or an empty string for ``*``, as servers expect."""
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1]
     return "" if host == "*" else host
 
 
 def is_address(name: str) -> bool:
-    """Whether it is an address, of version 4 or 6."""
+    """Return whether a name is an IP address, of version 4 or 6."""
     try:
         ip_address(name)
     except ValueError:
@@ -55,5 +55,5 @@ def is_address(name: str) -> bool:
 
 
 def plain(name: str) -> str:
-    """A name or an address as they are compared."""
+    """Return a name or an address in the normalised form that is used to compare them."""
     return str(ip_address(name)) if is_address(name) else name.lower()

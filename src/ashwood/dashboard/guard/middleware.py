@@ -1,4 +1,4 @@
-"""The ASGI part: every request passes its verdicts, every answer gets its headers, nothing is buffered."""
+"""ASGI middleware that checks every request and adds headers to every response, without buffering any."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _REFUSED_BY_POLICY = 1008
 
 
 class Guard:
-    """ASGI middleware, to be put around the whole application, so that it sees its failures, too."""
+    """ASGI middleware that wraps the whole application, so that it also handles exceptions of the application."""
 
     def __init__(self, app: ASGIApp, rules: GuardRules, clock: Clock = time.monotonic) -> None:
-        """Guard an application."""
+        """Wrap an application; ``clock`` returns seconds."""
         self._app = app
         self._rules = rules
         self._pass = secrets.token_urlsafe(32)
@@ -30,7 +30,7 @@ class Guard:
         self._streams = Places(rules.streams, rules.streams_each)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request to the application, or refuse it."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": _REFUSED_BY_POLICY})
         elif scope["type"] == "http":
@@ -67,7 +67,7 @@ class Guard:
         )
 
     def _stranger(self, request: Request, client: str) -> Refusal | Answer | None:
-        """Who doesn't know the token; who shows it in an address is sent on without it."""
+        """Return a refusal if the token is missing or wrong, a redirect without it if it is in the address, or None."""
         if self._rules.token is None:
             return None
         shown = tokens.shown_token(request)
@@ -77,8 +77,8 @@ class Guard:
         if shown is None:
             return tokens.unknown()
         if not tokens.is_secret(shown, self._rules.token):
-            # The right token is let through however many wrong ones came from its address: many users, or all behind a
-            # proxy, may share the address, and a token is too long to be guessed.
+            # Only wrong tokens count towards the limit, and the right one is always accepted.  Many users, for example
+            # all behind a proxy, can share an address, and a token is too long to be guessed.
             seconds = self._attempts.take(client)
             return _later(seconds, "Too many wrong tokens came from your address.") if seconds else tokens.wrong_token()
         if not in_address:
@@ -91,15 +91,15 @@ class Guard:
 
 
 class _Gone(OSError):
-    """Nothing that the application sends arrives any more."""
+    """Raised in the application when it sends more of a response that the guard has replaced."""
 
 
 class _Exchange:
-    """One request and its answer, on their way.
+    """A request in progress and its response.
 
     Attributes:
-        started: whether the answer has begun.
-        refused: whether it was broken off with an answer of the guard's.
+        started: whether the headers of the response were sent.
+        refused: whether the guard ended it with a refusal.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class _Exchange:
         self._streaming = False
 
     async def answer(self, answer: Refusal | Answer) -> None:
-        """Answer in place of the application."""
+        """Send a response in place of the application."""
         if isinstance(answer, Refusal):
             answer = refused(answer, page=self._request.wants_page)
         self.started = True
@@ -125,7 +125,7 @@ class _Exchange:
         await self._send({"type": "http.response.body", "body": answer.body})
 
     async def receive(self) -> Message:
-        """What the client sends, as long as it is no more than allowed."""
+        """Return the next message from the client; a body that is too large or not JSON ends the request."""
         if self.refused:
             return {"type": "http.disconnect"}
         message = await self._receive()
@@ -141,7 +141,7 @@ class _Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """What the application answers, with the headers that protect it."""
+        """Send a message of the application, with the security headers added to its headers."""
         if self.refused:
             raise _Gone
         if message["type"] == "http.response.start":
@@ -153,7 +153,7 @@ class _Exchange:
         await self._send(message)
 
     def end(self) -> None:
-        """Give back what was taken."""
+        """Free the client's place for a live stream, if it has one."""
         if self._streaming:
             self._streaming = False
             self._streams.leave(self._client)
@@ -184,7 +184,7 @@ def _client(scope: Scope) -> str:
 
 
 def _hide_token(scope: Scope, request: Request) -> None:
-    """Servers log the address from this very scope."""
+    """Remove the token from the scope, because servers log the address from it."""
     if tokens.tokens_in_address(request):
         scope["query_string"] = tokens.query_without_token(request)
 

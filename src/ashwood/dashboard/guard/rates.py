@@ -1,4 +1,4 @@
-"""How much one client may do: counts with a clock from outside, and a bound on what is remembered."""
+"""Rate and concurrency limits for each client, with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ _MOST_CLIENTS = 4096
 
 
 class Buckets:
-    """A bucket of permits for each client, that fills up again at a steady rate."""
+    """A token bucket for each client: its permits are refilled at a steady rate."""
 
     def __init__(self, permits: float, seconds: float, clock: Clock) -> None:
-        """So many permits at once, and again over so many seconds."""
+        """Give each client ``permits`` at once, which are refilled completely within ``seconds``."""
         self._permits = permits
         self._per_second = permits / seconds
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, client: str) -> float:
-        """Seconds until the client has a permit; 0: it has one."""
+        """Return the seconds until the client has a permit, or 0 if it has one now."""
         return max(0.0, (1.0 - self._now(client)) / self._per_second)
 
     def take(self, client: str) -> float:
-        """Take a permit and return 0; or the seconds until there is one."""
+        """Take a permit and return 0, or return the seconds until the client has one."""
         seconds = self.wait(client)
         if not seconds:
             self._left[client] = (self._now(client) - 1.0, self._clock())
@@ -40,7 +40,7 @@ class Buckets:
 
 
 class Places:
-    """So many places, and so many of them for one client."""
+    """A limited number of places for concurrent streams, in all and for each client."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most = most
@@ -48,14 +48,14 @@ class Places:
         self._taken: Counter[str] = Counter()
 
     def take(self, client: str) -> bool:
-        """Whether the client has got a place."""
+        """Take a place for a client; return False if all places, or all of this client, are taken."""
         if self._taken.total() >= self._most or self._taken[client] >= self._most_each:
             return False
         self._taken[client] += 1
         return True
 
     def leave(self, client: str) -> None:
-        """Give a place back."""
+        """Free a place of a client."""
         self._taken[client] -= 1
         if not self._taken[client]:
             del self._taken[client]

@@ -1,4 +1,4 @@
-"""A request, as far as its verdicts need it."""
+"""The parts of an HTTP request that the guard checks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Request(NamedTuple):
-    """What decisions look at.
+    """The parts of an HTTP request that the guard checks.
 
     Attributes:
-        method: in capitals.
-        path: decoded.
-        query: as it came.
+        method: HTTP method, in upper case.
+        path: decoded path.
+        query: undecoded query string.
         scheme: ``http`` or ``https``.
-        length: bytes of its address.
-        headers: all values under each name in small letters.
+        length: length of the undecoded path and query, in bytes.
+        headers: all values of each header, by its name in lower case.
     """
 
     method: str
@@ -31,7 +31,7 @@ class Request(NamedTuple):
 
     @classmethod
     def of(cls, scope: Scope) -> Request:
-        """Read an ASGI scope."""
+        """Return the request of an ASGI scope."""
         headers: dict[bytes, list[bytes]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.lower(), []).append(value.strip())
@@ -40,30 +40,30 @@ class Request(NamedTuple):
         return cls(scope["method"].upper(), path, query, scope.get("scheme", "http"), length, headers)
 
     def all(self, name: bytes) -> list[bytes]:
-        """Every value of a header."""
+        """Return all values of a header."""
         return self.headers.get(name, [])
 
     def one(self, name: bytes) -> bytes | None:
-        """The value of a header; None where there is none, or more than one, so that nothing is clear."""
+        """Return the value of a header, or None if the request has none or several, which would be ambiguous."""
         values = self.all(name)
         return values[0] if len(values) == 1 else None
 
     @property
     def reads(self) -> bool:
-        """Whether it asks for something and for no change."""
+        """Whether its method only reads and changes nothing."""
         return self.method in _READING
 
     @property
     def is_api(self) -> bool:
-        """Whether a program asks, not a person's browser for a page."""
+        """Whether it is a request to the API, not for a page."""
         return self.path == "/api" or self.path.startswith("/api/")
 
     @property
     def wants_page(self) -> bool:
-        """Whether an error is best shown as a page."""
+        """Whether an error should be an HTML page."""
         return self.opens_page and b"text/html" in b",".join(self.all(b"accept"))
 
     @property
     def opens_page(self) -> bool:
-        """Whether it asks for a page, in whose address a token may stand."""
+        """Whether it requests a page, whose address may contain a token."""
         return self.method == "GET" and not self.is_api

@@ -1,4 +1,4 @@
-"""What the guard lets through."""
+"""Configuration of the guard: which requests it allows."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~-]{16,}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardRules:
-    """What is let through.
+    """Rules for the requests that the guard allows.
 
     Attributes:
-        hosts: names and addresses, besides those of loopback, under which the server is asked.
-        any_address: it is asked under any address as well: no site can make an address its own, as it can a name.
-        port: where it listens; cookies are named by it.
-        token: what a client must know; None: nothing.
-        read_only: nothing may be changed.
-        harmless_posts: paths under which POST changes nothing.
-        max_body: bytes of a request's body.
-        max_url: bytes of its address.
-        max_headers: bytes of its headers.
-        streams: live answers at once.
-        streams_each: of these, for one client.
-        changes_per_second: requests other than for reading, of one client, and twice as many at once.
-        attempts_per_minute: wrong tokens, of one client.
+        hosts: names and addresses, besides those of loopback, that the Host header may contain.
+        any_address: whether the Host header may contain any IP address.  Another site can make its own name point at
+            this server (DNS rebinding), but not an address.
+        port: port of the server; the name of its cookie contains it.
+        token: token that clients must send, or None if they need none.
+        read_only: whether all changes are refused.
+        harmless_posts: paths for which POST changes nothing.
+        max_body: largest body of a request, in bytes.
+        max_url: longest address of a request, in bytes.
+        max_headers: largest headers of a request in all, in bytes.
+        streams: largest number of concurrent live streams.
+        streams_each: largest number of concurrent live streams of one client.
+        changes_per_second: rate limit of one client's changing requests; twice as many may come at once.
+        attempts_per_minute: rate limit of one client's wrong tokens.
     """
 
     hosts: frozenset[str] = frozenset()
@@ -48,9 +49,9 @@ class GuardRules:
     attempts_per_minute: int = 10
 
     def __post_init__(self) -> None:
-        """Check the token, which goes into addresses and headers as it is."""
+        """Check that the token can be used in addresses and headers without escaping."""
         if self.token is not None and not _TOKEN.fullmatch(self.token):
-            raise ValueError("a token has at least 16 characters, of letters, digits and the signs . _ ~ -")
+            raise ValueError("a token must have at least 16 characters, which may be letters, digits and . _ ~ -")
 
 
 def rules_for(
@@ -62,15 +63,15 @@ def rules_for(
     allowed_hosts: Iterable[str] = (),
     read_only: bool = False,
 ) -> GuardRules:
-    """The rules of a server that is bound to this address; with a new token where one is needed and none is given.
+    """Return the rules for a server at an address, with a new token if one is needed and none is given.
 
     Args:
-        host: what it is bound to; all addresses of the machine: ``0.0.0.0`` or ``::``.
-        port: where it listens.
-        token: one that clients know already.
-        with_token: ask for a token on loopback, too.
-        allowed_hosts: further names and addresses under which it is asked.
-        read_only: nothing may be changed.
+        host: address to which the server is bound; ``0.0.0.0`` or ``::`` means all addresses of the machine.
+        port: port of the server.
+        token: token that clients know already, or None.
+        with_token: whether a token is required on loopback too.
+        allowed_hosts: more names and addresses that the Host header may contain.
+        read_only: whether all changes are refused.
     """
     host = bare(host)
     if token is None and (with_token or not is_loopback(host)):

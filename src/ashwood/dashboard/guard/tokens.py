@@ -1,6 +1,6 @@
-"""Who knows the token: pure.
+"""Token authentication; pure functions.
 
-A client that has shown it once gets a cookie with a pass, a secret of this run of the server.
+A client that has sent the token once gets a cookie with a pass, a secret that each start of the server makes anew.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _OPEN_THE_ADDRESS = (
 
 
 def shown_token(request: Request) -> bytes | None:
-    """The token that a client shows, right or wrong: in a header, or in the address of a page."""
+    """Return the token in a request's header or page address, empty if there are several, or None if there is none."""
     bearers = [value[7:].strip() for value in request.all(b"authorization") if value[:7].lower() == b"bearer "]
     tokens = bearers or (tokens_in_address(request) if request.opens_page else [])
     if not tokens:
@@ -29,49 +29,52 @@ def shown_token(request: Request) -> bytes | None:
 
 
 def tokens_in_address(request: Request) -> list[bytes]:
-    """What stands as a token in the address."""
+    """Return all values of the parameter ``token`` in the address."""
     return [value.encode(errors="replace") for name, value in _parameters(request.query) if name == "token"]
 
 
 def is_secret(shown: bytes, secret: str) -> bool:
-    """Whether somebody knows a secret, in a time that tells nothing about it."""
+    """Return whether a value equals a secret, in a time that reveals nothing about the secret."""
     return hmac.compare_digest(shown, secret.encode())
 
 
 def has_pass(request: Request, rules: GuardRules, secret: str) -> bool:
-    """Whether it comes with a cookie that holds the pass."""
+    """Return whether a request has a cookie that contains the pass."""
     name = _cookie_name(rules)
     return any(is_secret(value, secret) for key, value in _cookies(request) if key == name)
 
 
 def cookie_with_pass(request: Request, rules: GuardRules, secret: str) -> bytes:
-    """A cookie for later requests, that scripts can't read.
+    """Return a cookie with the pass for later requests, which scripts cannot read.
 
-    Lax, not Strict: what is opened from a link, in a chat or a terminal in the browser, comes with it.  Such a link
-    reads and changes nothing; what changes something is refused to other sites by where it comes from.
+    It is SameSite=Lax, not Strict, so that browsers send it when a user follows a link, for example in a chat.  Such a
+    link only reads.  Changes that come from pages of other sites are refused by their origin.
     """
     secure = b"; Secure" if request.scheme == "https" else b""
     return b"%s=%s; Path=/; HttpOnly; SameSite=Lax%s" % (_cookie_name(rules), secret.encode(), secure)
 
 
 def without_token(request: Request) -> str:
-    """The address of a page without the token, on this server whatever stands in it."""
+    """Return the address of a page without the token.
+
+    It begins with exactly one slash: with two, a browser would read the rest as the name of another server.
+    """
     rest = query_without_token(request).decode()
     return "/" + quote(request.path.lstrip("/\\"), errors="replace") + ("?" + rest if rest else "")
 
 
 def query_without_token(request: Request) -> bytes:
-    """The rest of the address's parameters."""
+    """Return the query string without the token."""
     return urlencode([(name, value) for name, value in _parameters(request.query) if name != "token"]).encode()
 
 
 def unknown() -> Refusal:
-    """No token, where one is needed."""
+    """Return the refusal of a request without a token."""
     return _unauthorised("This dashboard asks for a token.")
 
 
 def wrong_token() -> Refusal:
-    """Another token than the right one."""
+    """Return the refusal of a request with a wrong token."""
     return _unauthorised("This isn't the token of this dashboard.")
 
 
@@ -82,7 +85,7 @@ def _unauthorised(what: str) -> Refusal:
 
 
 def _cookie_name(rules: GuardRules) -> bytes:
-    """With the port in it: cookies of one host are shared by all its ports."""
+    """Return the cookie's name, which contains the port because browsers share cookies between all ports of a host."""
     return b"ashwood_%d" % rules.port
 
 

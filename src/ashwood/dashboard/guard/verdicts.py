@@ -1,7 +1,8 @@
-"""Who may ask what of the dashboard: pure decisions about one request, by its method, address and headers.
+"""Decisions about single requests, by their method, address and headers; pure functions.
 
-The dangers they are made for: a page of another site, open in the same browser, that sends requests here or points a
-name of its own at this machine (DNS rebinding); other people on the network; and requests that are too large.
+They protect against three dangers.  A page of another site in the same browser can send requests here, or make its own
+host name point at this machine (DNS rebinding).  Other people on the network can reach the server.  Requests can be
+too large.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ _MOST_DIGITS = 18
 
 
 def misdirected(request: Request, rules: GuardRules) -> Refusal | None:
-    """A request that wasn't meant for this server: other sites' names, other sites' pages."""
+    """Return a refusal if a request is too long, names another host or comes from another site, or None."""
     return _too_long(request, rules) or _other_host(request, rules) or _other_site(request)
 
 
 def forbidden(request: Request, rules: GuardRules) -> Refusal | None:
-    """A request of somebody known, that isn't let through all the same."""
+    """Return a refusal if an authenticated request changes a read-only dashboard or has a bad body, or None."""
     return _change_when_read_only(request, rules) or _body(request, rules)
 
 
@@ -64,7 +65,7 @@ def _other_site(request: Request) -> Refusal | None:
 
 
 def _is_own(request: Request) -> bool:
-    """Whether it comes from a page of this server, or from no page at all."""
+    """Return whether a request comes from a page of this server, or from no page at all."""
     sites, origins = request.all(b"sec-fetch-site"), request.all(b"origin")
     if len(sites) > 1 or len(origins) > 1 or not _OWN.issuperset(sites):
         return False
@@ -72,10 +73,11 @@ def _is_own(request: Request) -> bool:
 
 
 def _is_own_origin(origin: bytes, request: Request, *, vouched: bool) -> bool:
-    """Whether a page's origin is this server's.
+    """Return whether an Origin header names this server.
 
-    Browsers vouch for pages by Sec-Fetch-Site, and pages can't set it.  Then a proxy may have turned https into http,
-    and the origin may be kept back, as the policy on referrers asks for.
+    If ``vouched``, the browser has sent ``Sec-Fetch-Site: same-origin``, which pages cannot set.  Then the scheme may
+    differ, because a proxy may have turned https into http.  The origin may also be ``null``, because our
+    Referrer-Policy makes browsers hide it.
     """
     if origin == b"null":
         return vouched
@@ -114,7 +116,10 @@ def _body(request: Request, rules: GuardRules) -> Refusal | None:
 
 
 def not_json(request: Request) -> Refusal | None:
-    """A body that isn't JSON by its headers: what forms of other sites can send."""
+    """Return a refusal if the headers do not declare a JSON body, or None.
+
+    Forms of other sites can only send bodies of other types.
+    """
     kind = (request.one(b"content-type") or b"").partition(b";")[0].strip().lower()
     if kind == b"application/json":
         return None
@@ -122,6 +127,6 @@ def not_json(request: Request) -> Refusal | None:
 
 
 def too_large(rules: GuardRules) -> Refusal:
-    """A body over the limit; the connection ends, so that the rest needn't be read."""
+    """Return the refusal of a body over the limit; it closes the connection, so that the rest need not be read."""
     hint = f"At most {rules.max_body} bytes are read."
     return Refusal(413, "The body of this request is too large.", hint, ((b"connection", b"close"),))

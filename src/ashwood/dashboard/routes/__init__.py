@@ -1,1 +1,1 @@
-"""The REST interface, one file an idea; all of it under ``/api/v1``."""
+"""The routes of the REST API, all under ``/api/v1``."""

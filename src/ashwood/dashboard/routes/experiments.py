@@ -1,4 +1,4 @@
-"""Experiments: the list, one of them, its trials and its log."""
+"""Routes for experiments: the list, one experiment, its trials and its event log."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _MOST_EVENTS = 500
 
 @router.get("/home", responses=telling(shapes.Home))
 async def home(context: Context) -> Json:
-    """What is looked at, and whether it may be changed."""
+    """Return the home's name, Ashwood's version, and whether the dashboard is read-only."""
     answer: shapes.Home = {"name": context.name, "version": __version__, "read_only": context.steering is None}
     return Json(answer)
 
 
 @router.get("/experiments", responses=telling(shapes.Experiments))
 async def experiments(context: Context) -> Json:
-    """All experiments, archived ones included, the latest first."""
+    """Return all experiments, including archived ones, the latest first."""
     return Json({"experiments": await context.desk.do(cards)})
 
 
 @router.get("/live", response_class=StreamingResponse, responses=telling(None, media=live.EVENTS))
 async def live_list(context: Context) -> StreamingResponse:
-    """Changes of the list, as server-sent events: ``changed`` with ``{experiments, gone}``."""
+    """Stream changes of the list as server-sent events ``changed`` with ``{experiments, gone}``."""
     return live.stream(live.list_events(context.desk, cards))
 
 
 @router.get("/experiments/{experiment}", responses=telling(shapes.ExperimentPage, 404))
 async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
-    """One experiment: where it stands, its brackets, its best trial."""
+    """Return an experiment: its state, its brackets and its best trial."""
     return Json(await context.page(experiment))
 
 
@@ -54,22 +54,22 @@ async def experiment(context: Context, experiment: ExperimentNumber) -> Json:
 async def live_experiment(
     context: Context,
     experiment: ExperimentNumber,
-    since: Annotated[int, Query(ge=0, le=LARGEST, description="The entry up to which the record is known.")] = 0,
-    last_event_id: Annotated[str | None, Header(description="As a browser sends it when it reconnects.")] = None,
+    since: Annotated[int, Query(ge=0, le=LARGEST, description="The last entry of the event log that is known.")] = 0,
+    last_event_id: Annotated[str | None, Header(description="Sent by browsers when they reconnect.")] = None,
 ) -> StreamingResponse:
-    """What happens, as server-sent events: ``changed`` with ``{seq, experiment?, trials?, many?, events?}``.
+    """Stream changes as server-sent events ``changed`` with ``{seq, experiment?, trials?, many?, events?}``.
 
-    Where the record can be followed no further, ``failed`` with ``{error}`` is the last.
+    If the event log cannot be read any further, the last event is ``failed`` with ``{error}``.
     """
-    # What is wrong with the record is said in an answer, as long as there can be one.
+    # An error here becomes a normal error response.  Once the stream has started, the status cannot change.
     await context.desk.do(lambda library: library.follow(experiment).advance())
-    known = live.goes_on_at(last_event_id, since)
+    known = live.resume_position(last_event_id, since)
     return live.stream(live.experiment_events(context.desk, experiment, known, header))
 
 
 @router.get("/experiments/{experiment}/spark", responses=telling(shapes.Spark, 404))
 async def spark(context: Context, experiment: ExperimentNumber) -> Json:
-    """The best metric so far, in a few points: ``[seconds that drivers had run, metric]``."""
+    """Return the best metric so far as a few points ``[seconds that drivers had run, metric]``."""
 
     def summed_up(library: Library) -> Mapping[str, Any]:
         return library.listed(experiment).record.summary
@@ -79,7 +79,7 @@ async def spark(context: Context, experiment: ExperimentNumber) -> Json:
         shown = [[each.driven, each.metric] for each in thinned(progress.improvements, POINTS)]
         return _to_end(shown, progress.trials.spending.driver_seconds)
 
-    # Drivers sum it up, so that a list of many experiments needs none of their records.
+    # Drivers store the points in their summary, so that a list of many experiments needs no event logs.
     summary = await context.desk.do(summed_up)
     if "improvements" in summary:
         return Json({"points": _to_end(summary["improvements"], summary["seconds"])})
@@ -87,7 +87,7 @@ async def spark(context: Context, experiment: ExperimentNumber) -> Json:
 
 
 def _to_end(points: Sequence[list[float]], end: float) -> list[list[float]]:
-    """With the last metric once more, as it is still the best."""
+    """Return the points with the last metric repeated at ``end``, because it is still the best."""
     return [*points, *([end, metric] for _, metric in points[-1:])]
 
 
@@ -97,11 +97,15 @@ async def trials(
     experiment: ExperimentNumber,
     offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     limit: Annotated[int, Query(ge=0, le=_MOST_ROWS)] = 100,
-    sort: Annotated[str, Query(max_length=200, description="A column; - before it: the largest first.")] = "",
-    where: Annotated[Sequence[str], Query(max_length=20, description="KEY=VALUE, all of which must hold.")] = (),
-    q: Annotated[str, Query(max_length=200, description="Text that a trial's values contain.")] = "",
+    sort: Annotated[
+        str, Query(max_length=200, description="A column to sort by; with - before it, the largest first.")
+    ] = "",
+    where: Annotated[
+        Sequence[str], Query(max_length=20, description="Conditions such as KEY=VALUE, which must all hold.")
+    ] = (),
+    q: Annotated[str, Query(max_length=200, description="Text that one of a trial's values must contain.")] = "",
 ) -> Json:
-    """A page of the table of trials; without ``sort``, and among equals, the best first."""
+    """Return a page of the table of trials; without ``sort``, and among equals, the best comes first."""
 
     def page(followed: Followed) -> shapes.Trials:
         found = followed.find(where, sort, q.lower())
@@ -119,7 +123,7 @@ async def trials(
 
 @router.get("/experiments/{experiment}/trials/{trial}", responses=telling(shapes.TrialPage, 404))
 async def trial(context: Context, experiment: ExperimentNumber, trial: TrialNumber) -> Json:
-    """All about a trial but its curves and its log."""
+    """Return a trial's page, without its curves and its output."""
 
     def page(library: Library, followed: Followed) -> shapes.TrialPage:
         return answers.trial_page(followed, trial, library.home.checkpoints(experiment, followed.spec))
@@ -132,9 +136,9 @@ async def metrics(
     context: Context,
     experiment: ExperimentNumber,
     trial: TrialNumber,
-    points: Annotated[int, Query(ge=2, le=10_000, description="At most so many of each metric.")] = 500,
+    points: Annotated[int, Query(ge=2, le=10_000, description="Number of points of each metric, at most.")] = 500,
 ) -> Json:
-    """A trial's curves, each thinned so that peaks stay: ``{name: {lengths, at, values}}``."""
+    """Return a trial's curves ``{name: {lengths, at, values}}``, thinned so that peaks remain."""
 
     def curves(followed: Followed) -> shapes.Metrics:
         reports = followed.chronicle.history.reports.of(answers.find_trial(followed, trial).id)
@@ -155,11 +159,13 @@ async def metrics(
 async def events(
     context: Context,
     experiment: ExperimentNumber,
-    before: Annotated[int | None, Query(ge=1, description="Entries before this place; none: the latest.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, description="Only entries before this one; the latest if absent.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_EVENTS)] = 100,
-    trial: Annotated[int | None, Query(ge=0, description="Of this trial alone.")] = None,
+    trial: Annotated[int | None, Query(ge=0, description="Only entries of this trial.")] = None,
 ) -> Json:
-    """Entries of the log, the oldest first, with what was decided and why."""
+    """Return entries of the event log, the oldest first, with their decisions and reasons."""
 
     def entries(followed: Followed) -> shapes.Events:
         found, first = followed.latest(before=before, limit=limit, trial=trial)

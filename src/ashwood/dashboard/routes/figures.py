@@ -1,4 +1,4 @@
-"""Figures as Plotly's JSON: the same that notebooks and reports have."""
+"""Routes for figures as Plotly JSON: the same figures as in notebooks and reports."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ router = APIRouter(default_response_class=Json)
 
 _MOST_COMPARED = 12
 _PATIENCE = 20
-"""A figure that took so long to draw is good for so many times as long, while its experiment runs."""
+"""While an experiment runs, a figure is reused for this multiple of the time that drawing it took."""
 _LEAST_SECONDS = 1.0
 
-Theme = Annotated[Literal["light", "dark"], Query(description="Of the paper that it is drawn on.")]
-Etag = Annotated[str | None, Header(description="As the figure came with, to be told that it hasn't changed.")]
+Theme = Annotated[Literal["light", "dark"], Query(description="Light or dark background.")]
+Etag = Annotated[str | None, Header(description="ETag of a known figure; if it is unchanged, the status is 304.")]
 
 
 @router.get("/experiments/{experiment}/figures", responses=telling(list[shapes.Figure], 404))
 async def figures(context: Context, experiment: ExperimentNumber) -> Json:
-    """The figures that there are, and how each can be drawn otherwise."""
+    """Return the figures of an experiment, with their options."""
     return Json(await context.desk.ask(experiment, lambda followed: registry.describe(followed.chronicle)))
 
 
@@ -47,7 +47,7 @@ async def figure(
     theme: Theme = "light",
     if_none_match: Etag = None,
 ) -> Response:
-    """A figure, ``{data, layout}``; its options are further parameters, as the list of figures names them."""
+    """Return a figure ``{data, layout}``; its options, which the list of figures names, are query parameters."""
     options = {key: value for key, value in request.query_params.items() if key != "theme"}
 
     key = (name, theme, *sorted(options.items()))
@@ -67,12 +67,18 @@ async def figure(
 @router.get("/figures/compare", responses=telling(dict[str, Any], 400, 404) | {304: {}})
 async def compared(
     context: Context,
-    ids: Annotated[str, Query(pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$", description="Numbers, with commas.")],
+    ids: Annotated[
+        str,
+        Query(
+            pattern=r"^[1-9][0-9]{0,14}(,[1-9][0-9]{0,14})*$",
+            description="Numbers of experiments, separated by commas.",
+        ),
+    ],
     against: Against = "time",
     theme: Theme = "light",
     if_none_match: Etag = None,
 ) -> Response:
-    """The best so far of several experiments in one figure."""
+    """Return a figure with the best metric so far of several experiments."""
     numbers = list(dict.fromkeys(map(int, ids.split(","))))[:_MOST_COMPARED]
     for number in numbers:
         await context.desk.ask(number, lambda followed: followed.seq)
@@ -99,10 +105,10 @@ async def _shown(
     draw: Callable[[], str],
     if_none_match: str | None,
 ) -> Response:
-    """A figure as it was drawn last, or anew."""
+    """Return the response with a figure: the ``known`` one, or else one that is drawn now."""
 
     def draw_anew() -> Drawn:
-        # Whoever asked for the same a moment ago may have had it drawn.
+        # While this request waited for the drawing thread, another request may have drawn the same figure.
         if (known := _still_good(several, key)) is not None:
             return known
         fresh = _draw(tuple(each.seq for each in several), draw)
@@ -114,13 +120,13 @@ async def _shown(
 
 
 def _still_good(several: Sequence[Followed], key: Hashable) -> Drawn | None:
-    """A figure as it was drawn, if it shows all that has happened, or is young for what it took to draw."""
+    """Return a cached figure if it shows the latest entries or was drawn recently enough, or None."""
     known = several[0].drawn.get(key)
     return known if known is not None and _stale_in(known, several) > 0 else None
 
 
 def _stale_in(known: Drawn, several: Sequence[Followed]) -> float:
-    """In how many seconds it has to be drawn again, if nothing more happens."""
+    """Return the seconds until a figure must be drawn again, infinite if it shows the latest entries."""
     if known.seqs == tuple(each.seq for each in several):
         return inf
     if not any(each.chronicle.progress.state.active for each in several):
@@ -136,7 +142,7 @@ def _draw(seqs: tuple[Seq, ...], draw: Callable[[], str]) -> Drawn:
 
 
 def _answer(drawn: Drawn, stale_in: float, known: str | None) -> Response:
-    """With the time after which to ask again, where more has happened already than the figure shows."""
+    """Return the response; if the figure does not show the latest entries, it says when to request it again."""
     later = {} if stale_in == inf else {"Retry-After": str(max(1, ceil(stale_in)))}
     headers: Mapping[str, str] = {"ETag": drawn.etag, "Cache-Control": "no-cache", **later}
     if known == headers["ETag"]:

@@ -1,6 +1,7 @@
-"""What trials wrote: their output, and their checkpoints.
+"""Routes for the output and the checkpoints of trials.
 
-A request names numbers, or a checkpoint that the record names, too: no text of a request becomes a path.
+Requests contain only numbers and names of checkpoints that the event log also contains.  So no text of a request
+becomes part of a path.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Followed, Library
-from ashwood.dashboard.live import EVENTS, goes_on_at, message, stream
+from ashwood.dashboard.live import EVENTS, message, resume_position, stream
 from ashwood.dashboard.paths import LARGEST, ExperimentNumber, TrialNumber
 from ashwood.dashboard.shapes import Output
 from ashwood.errors import NotFound
@@ -48,11 +49,13 @@ async def log(
     context: Context,
     experiment: ExperimentNumber,
     trial: TrialNumber,
-    tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="So many last bytes.")] = 65_536,
-    after: Annotated[int | None, Query(ge=0, le=LARGEST, description="What is behind this byte, instead.")] = None,
-    until: Annotated[int | None, Query(ge=0, le=LARGEST, description="Of what is before this byte.")] = None,
+    tail: Annotated[int, Query(ge=1, le=_LONGEST_TEXT, description="Number of bytes to return from the end.")] = 65_536,
+    after: Annotated[
+        int | None, Query(ge=0, le=LARGEST, description="Return the output after this byte instead.")
+    ] = None,
+    until: Annotated[int | None, Query(ge=0, le=LARGEST, description="Only output before this byte.")] = None,
 ) -> Json:
-    """The output of a trial, of all its attempts; ``begin`` and ``end`` are places in bytes of all that was printed."""
+    """Return the output of all attempts of a trial; ``begin`` and ``end`` are byte positions in the output."""
     path, limit = await _log_of(context, experiment, trial)
     return Json(await run_sync(_read_log, path, limit, after, tail, until))
 
@@ -69,9 +72,9 @@ async def live_log(
     after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
-    """More of it as it is written, as server-sent events ``text``; ``end`` when the trial has ended."""
+    """Stream new output of a trial as server-sent events ``text``, and ``end`` when the trial has ended."""
     path, limit = await _log_of(context, experiment, trial)
-    events = _follow(context, experiment, trial, path, limit, goes_on_at(last_event_id, after))
+    events = _follow(context, experiment, trial, path, limit, resume_position(last_event_id, after))
     return stream(events)
 
 
@@ -81,12 +84,12 @@ async def live_log(
     responses=telling(None, 404, media="application/x-tar"),
 )
 async def download(context: Context, experiment: ExperimentNumber, trial: TrialNumber, name: str) -> StreamingResponse:
-    """A checkpoint as a tar archive, checked byte for byte; ``name`` as in the trial's list, without ``trial-N/``."""
+    """Return a verified checkpoint as a tar archive; ``name`` is its name in the trial's list without ``trial-N/``."""
     full = f"trial-{trial}/{name}"
 
     def storage_of(library: Library, followed: Followed) -> Storage:
         if parse_name(full) is None or full not in followed.chronicle.checkpoints.rows:
-            raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name any more")
+            raise NotFound(f"trial {trial} of experiment {experiment} has no checkpoint of that name (deleted?)")
         return library.home.storage(experiment, followed.spec)
 
     storage = await context.desk.consult(experiment, storage_of)
@@ -97,7 +100,7 @@ async def download(context: Context, experiment: ExperimentNumber, trial: TrialN
 
 
 class _Download(StreamingResponse):
-    """A directory as a tar archive; lets go of it at the end, whether or not anybody waited for that."""
+    """A directory as a tar archive; the directory is released at the end, even if the client disconnects."""
 
     def __init__(self, directory: Path, stack: ExitStack, *, headers: Mapping[str, str]) -> None:
         pieces = _tar(directory)
@@ -135,8 +138,9 @@ def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
     except OSError as error:
-        raise NotFound(f"the log can't be read: {path.name} {error.strerror}") from None
-    # A character isn't cut in two: its rest comes with what follows, its beginning with what is before.
+        raise NotFound(f"cannot read the log {path.name}: {error.strerror}") from None
+    # UTF-8 characters are not split: an incomplete one at the end is left to the next piece, and one at the beginning
+    # to the piece before.
     place = gap.place(begin)
     if gap.position(place + len(data)) != until:
         data = _whole(data)
@@ -153,12 +157,12 @@ def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until
 
 
 def _rest(data: bytes) -> int:
-    """How many bytes at the beginning may be the rest of a character."""
+    """Return the number of bytes at the beginning that continue a character of the piece before (0 to 3)."""
     return next((place for place, byte in enumerate(data[:3]) if byte & 0b1100_0000 != 0b1000_0000), min(3, len(data)))
 
 
 def _whole(data: bytes) -> bytes:
-    """Without the beginning of a character at the end, whose rest isn't there yet."""
+    """Return the data without an incomplete UTF-8 character at its end."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte & 0b1100_0000 == 0b1000_0000:
@@ -174,7 +178,7 @@ async def _follow(
     quiet = 0
     yield b"retry: 1000\n\n"
     while not context.desk.leaving:
-        # Asked before reading: what was written before the end is there then.
+        # Check whether the trial has ended before reading, so that the last piece includes all output until its end.
         ended = await context.desk.ask(
             experiment,
             lambda followed: (
@@ -197,7 +201,7 @@ async def _follow(
 
 
 def _tar(directory: Path) -> Generator[bytes]:
-    """A directory as a tar archive, a piece at a time."""
+    """Yield a directory as a tar archive, piece by piece."""
     for path, entry in contents(directory):
         info = tarfile.TarInfo(path)
         if entry.is_symlink() and (target := inner_target(directory, path)) is not None:

@@ -1,4 +1,4 @@
-"""What an experiment file would do, before anything runs."""
+"""Route that previews the search of an experiment file without running it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _running: list[anyio.CancelScope] = []
 
 
 class Question(BaseModel):
-    """An experiment file, and what is known of how it would train."""
+    """An experiment file, and assumptions about its training."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str = Field(max_length=_LONGEST_TEXT, description="The file's text.")
     workers: int | None = Field(None, ge=1, le=10_000, description="How many trials can train at once.")
     unit_seconds: float | None = Field(
-        None, gt=0, le=1e9, description="What one unit of length takes to train, on average."
+        None, gt=0, le=1e9, description="Average seconds that training for one unit of length takes."
     )
     cost_per_worker_hour: float | None = Field(None, ge=0, le=1e9)
 
 
 @router.post("/preview", responses=telling(Previewed))
 async def preview_text(question: Question, request: Request) -> Response:
-    """The plan, or everything that is wrong with the file and in which line."""
+    """Return the plan of an experiment file, or its problems with their line numbers."""
     answer: bytes | None = None
     async with anyio.create_task_group() as tasks:
         if len(_running) >= _AT_ONCE:
@@ -50,7 +50,7 @@ async def preview_text(question: Question, request: Request) -> Response:
 
 
 async def _cancel_when_gone(request: Request, scope: anyio.CancelScope) -> None:
-    """Cancel when the client has closed the connection, as a page does when its text changes."""
+    """Cancel a scope when the client closes the connection, as a page does when its text changes."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

@@ -1,4 +1,4 @@
-"""What a person has done to an experiment: through the inbox of requests, as with the command line."""
+"""Routes that change experiments, through the same requests as the command line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DONE = telling(Header, 400, 403, 404, 409)
 
 _MOST = 10**9
 _BOUNDS = {"metric_at": "stop_at", "max_seconds": "max_seconds"}
-"""What requests call them."""
+"""Settings that can be removed, and their names in requests to a driver."""
 _Label: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 _Name: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -39,27 +39,34 @@ class _Changes(BaseModel):
 
 
 class Settings(_Changes):
-    """Settings to change; those that are absent stay."""
+    """Settings to change; absent ones remain unchanged."""
 
-    max_concurrent_trials: int | None = Field(None, ge=0, le=_MOST, description="0: as many as there is room for.")
+    max_concurrent_trials: int | None = Field(
+        None, ge=0, le=_MOST, description="Largest number of trials that train at once; 0 for no limit."
+    )
     max_trials: int | None = Field(None, ge=1, le=MOST_TRIALS)
     max_invalid_trials: int | None = Field(
-        None, ge=1, le=_MOST, description="It pauses when so many trials have declared their hyperparameters invalid."
+        None,
+        ge=1,
+        le=_MOST,
+        description="Number of trials with invalid hyperparameters at which the experiment pauses.",
     )
-    metric_at: float | None = Field(None, allow_inf_nan=False, description="A metric that is enough; null: none is.")
+    metric_at: float | None = Field(
+        None, allow_inf_nan=False, description="Stop when the metric reaches this value; null for none."
+    )
     max_seconds: float | None = Field(
-        None, gt=0, le=_MOST, allow_inf_nan=False, description="How long drivers may run it in all; null: for ever."
+        None, gt=0, le=_MOST, allow_inf_nan=False, description="Seconds that drivers may run in all; null for no limit."
     )
 
     def changes(self) -> dict[str, Any]:
-        """As a request has them: bounds may be taken away, numbers may not."""
+        """Return the changes for a request to the driver: null removes a bound, but leaves other settings unchanged."""
         given = self.model_dump(exclude_unset=True)
         bounds = {_BOUNDS[name]: value for name, value in given.items() if name in _BOUNDS}
         return bounds | {name: value for name, value in given.items() if name not in _BOUNDS and value is not None}
 
 
 class Notes(_Changes):
-    """What lists show; what is absent stays."""
+    """Name, labels and archived flag of an experiment; absent ones remain unchanged."""
 
     name: _Name | None = None
     labels: list[_Label] | None = Field(None, max_length=50)
@@ -75,7 +82,7 @@ _REQUESTS: dict[str, Request] = {
 
 @router.post("/experiments/{experiment}/activate", responses=_DONE)
 async def activate(context: Context, experiment: ExperimentNumber) -> Json:
-    """Let a paused or interrupted experiment go on, in a process of its own that outlives this page."""
+    """Resume a paused or interrupted experiment, in a driver process that outlives the dashboard."""
     await run_sync(context.steered().activate, experiment)
     return await _now(context, experiment)
 
@@ -86,7 +93,7 @@ async def act(
     experiment: ExperimentNumber,
     action: Literal["pause", "cancel", "kill"],
 ) -> Json:
-    """Pause it, or end it for good: ``cancel`` lets trials save first, ``kill`` doesn't."""
+    """Pause an experiment, or end it for good: ``cancel`` lets its trials save checkpoints first, ``kill`` does not."""
     return await _ask(context, experiment, _REQUESTS[action])
 
 
@@ -97,20 +104,20 @@ async def act_on_trial(
     trial: TrialNumber,
     action: Literal["stop", "kill"],
 ) -> Json:
-    """End a trial: ``stop`` lets its results stand, ``kill`` makes it the worst in its rung."""
+    """End a trial: ``stop`` keeps its results, ``kill`` ranks it as the worst of its rung."""
     request = TrialStopRequested(trial) if action == "stop" else TrialKillRequested(trial)
     return await _ask(context, experiment, request)
 
 
 @router.patch("/experiments/{experiment}/settings", responses=_DONE)
 async def change_settings(context: Context, experiment: ExperimentNumber, settings: Settings) -> Json:
-    """Change how many trials there are, how many train at once, and what is enough, also while it runs."""
+    """Change the number of trials, how many train at once, and when the search stops, even while it runs."""
     return await _ask(context, experiment, SettingsChanged(settings.changes()))
 
 
 @router.patch("/experiments/{experiment}", responses=_DONE)
 async def annotate(context: Context, experiment: ExperimentNumber, notes: Notes) -> Json:
-    """Change its name, its labels, or whether it is archived."""
+    """Change an experiment's name or labels, or archive it."""
     steering = context.steered()
     await run_sync(lambda: steering.annotate(experiment, name=notes.name, labels=notes.labels, archived=notes.archived))
     return await _now(context, experiment)
@@ -122,9 +129,9 @@ async def _ask(context: Dashboard, experiment: ExperimentId, request: Request) -
 
 
 async def _now(context: Dashboard, experiment: ExperimentId) -> Json:
-    """Where the experiment stands after what was done."""
+    """Return the header of an experiment after a change."""
     await context.desk.do(lambda library: library.look_again())
-    # An answer without what was just recorded would deny what was done.
+    # An answer without the entries that were just recorded would look as if the change had not been made.
     await context.desk.catch_up(experiment)
     answer: Header = await context.desk.consult(experiment, header)
     return Json(answer)

@@ -48,9 +48,9 @@ export async function get(path, { query, signal } = {}) {
 }
 
 /**
- * Get what may not have changed.
- * @returns {Promise<{etag: string | null, data: any, again: number | null}>} data null: it hasn't; again: in so many
- *   seconds it will have
+ * Get data if it has changed since a known ETag.
+ * @returns {Promise<{etag: string | null, data: any, again: number | null}>} data: null if it is unchanged; again:
+ *   seconds until it should be requested again, or null
  */
 export async function getChanged(path, { query, signal, etag } = {}) {
   const headers = etag ? { "If-None-Match": etag } : {};

@@ -1,10 +1,10 @@
-/** News from the server, for as long as somebody looks. */
+/** Live updates from the server, while the page is visible. */
 
 import { get } from "./api.js";
 import { announce, h, put } from "./dom.js";
 import { time } from "./format.js";
 
-// A browser keeps few connections to one server; a tab that nobody sees gives its one back.
+// Browsers open only a few connections to one server, so a hidden tab closes its own after this many milliseconds.
 const HIDDEN_FOR = 10_000;
 const SLOWEST = 8_000;
 
@@ -154,6 +154,6 @@ async function compare() {
       document.getElementById("banner").hidden = false;
     }
   } catch {
-    // It is told as a lost connection.
+    // The lost connection is shown already.
   }
 }

@@ -1,4 +1,4 @@
-/** One experiment as far as it is known, and who wants to hear of it. */
+/** One experiment as far as it is loaded, and the listeners to its changes. */
 
 import { get } from "./api.js";
 import { throttle } from "./dom.js";
@@ -11,7 +11,7 @@ const HEADER_EVERY = 2_000;
  * @property {number} [seq] up to which entry of the log that is
  * @property {Record<string, any>} [experiment] what of its header
  * @property {any[]} [trials] rows
- * @property {number} [many] so many trials, too many to tell
+ * @property {number} [many] number of changed trials, if they are too many to be sent
  * @property {{seq: number, at: number, text: string}[]} [events] the latest
  */
 export class Model {

@@ -233,7 +233,7 @@ export class Parallel {
   }
 }
 
-/** An axis: where on it, from 0 to 1, each trial is, how its places are told, and which are chosen at first. */
+/** Return an axis: each trial's position on it from 0 to 1, the labels of its ticks, and the initially chosen range. */
 function axisOf({ label, range: [from, to], values, tickvals, ticktext, constraintrange }) {
   const place = (value) => (value - from) / (to - from || 1);
   const known = (ticktext ?? []).map((words) => words.replaceAll(UNSEEN, ""));

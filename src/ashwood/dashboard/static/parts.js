@@ -22,7 +22,7 @@ const SIGNS = {
   damaged: "!",
 };
 
-/** A state, told by its word, a sign and a colour. */
+/** Return a badge that shows a state by its word, a symbol and a colour. */
 export function badge(state) {
   return h(
     "span",

@@ -1,6 +1,7 @@
 /**
- * Many points of a figure, on canvases of the page's own: Plotly draws so many by WebGL alone, which needs `eval`,
- * and that is forbidden here. Plotly draws all else and keeps the axes; whoever zooms zooms the points, too.
+ * Drawing of figures with many points on canvases of the page. Plotly can draw that many points only with WebGL, which
+ * needs `eval`, and the page's security policy forbids that. Plotly draws everything else, including the axes; when the
+ * user zooms, the points follow its axes.
  */
 
 import { h, put } from "./dom.js";

@@ -11,7 +11,7 @@ import * as format from "./format.js";
  * @property {boolean} [sortable]
  * @property {(row: any) => any} [render] nodes or text
  * @property {(row: any) => any} [watch] what has to differ for `render` to be asked again
- * @property {boolean} [quiet] its label isn't shown, just told to who can't see
+ * @property {boolean} [quiet] whether the label is hidden, and only read out by screen readers
  * @property {boolean} [spare] left out where there is little room
  * @property {string} [width]
  * @property {string} [title]
@@ -27,7 +27,7 @@ const SHOWN = {
 export class Table {
   /**
    * @param {object} options
-   * @param {string} options.label what it shows, for who can't see it
+   * @param {string} options.label what it shows, for screen readers
    * @param {(row: any) => any} options.key
    * @param {(row: any) => string} [options.href] where a row leads
    * @param {(sort: string) => void} [options.onSort] asked for another order: a key, `-` before it the largest first

@@ -89,7 +89,7 @@ export default async function events({ model, signal, place }) {
       if (news.length && known === -Infinity) put(list);
       list.prepend(...take({ events: news }).map(line));
     } catch {
-      // The connection's state is told elsewhere.
+      // The state of the connection is shown elsewhere.
     }
     return undefined;
   }, AGAIN);

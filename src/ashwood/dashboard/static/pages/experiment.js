@@ -238,7 +238,7 @@ class Header {
     this.far.classList.toggle("going", this.model.runs);
   }
 
-  /** While nobody drives the experiment, who was running goes on later. */
+  /** Return the words for a trial's state; without a driver, a running trial only resumes later. */
   #words(state) {
     return state === "running" && !this.model.runs ? "to go on" : state;
   }

@@ -1,4 +1,4 @@
-/** The API, as its schema tells it: for those who write programs. */
+/** The API reference page, made from the OpenAPI schema. */
 
 import { get } from "../api.js";
 import { h } from "../dom.js";

@@ -24,7 +24,7 @@ export default async function trialPage(place) {
     const answer = await get(path, { signal });
     return { ...answer.row, ...answer };
   };
-  // In this order: what happens to the trial from here on is told.
+  // The model is loaded first: it then reports all changes to the trial that happen after the trial is fetched.
   await model.load();
   let trial = await fetchTrial();
   place.title(`Trial ${number} of ${model.data.name} (#${id})`);

@@ -74,7 +74,7 @@ export default async function trials({ model, signal, place }) {
   let columns = [];
   let known = null;
   let sort = place.query.get("sort") ?? "";
-  // The server's, where nobody has chosen one.
+  // The server's order, used if the user has not chosen one.
   let usual = "";
   let page = Math.max(1, Number(place.query.get("page")) || 1);
   let limit = kept.get("trials.limit") ?? 100;
