@@ -19,7 +19,7 @@
   const TITLE = 44;
   const CLEAR = "rgba(0,0,0,0)";
 
-  // Whoever makes a PDF or a picture of this page asks for #paper or #picture.
+  // A program that makes a PDF or a picture of this page opens it with #paper or #picture.
   const on = ["paper", "picture"].find((each) => location.hash === `#${each}`) ?? "screen";
   root.dataset.on = on;
   let chosen = on === "screen" ? null : "light";
@@ -69,7 +69,7 @@
     if (root.dataset.drawn !== theme()) drawAll();
   }
 
-  // A printer has light paper, and waits for nobody.
+  // Paper is light, and a printer does not wait for figures that are not drawn yet.
   addEventListener("beforeprint", () => {
     if (on !== "screen") return;
     root.dataset.drawn = "light";

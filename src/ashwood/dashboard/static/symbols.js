@@ -14,7 +14,7 @@ const CORNERS = {
   x: plus(1.25, THIN).map(([x, y]) => [(x - y) * Math.SQRT1_2, (x + y) * Math.SQRT1_2]),
 };
 
-/** So many corners around the middle, the first at the top. */
+/** Corners of a regular polygon around the middle, the first at the top. */
 function around(count, radius) {
   return Array.from({ length: count }, (_, at) => {
     const angle = (2 * Math.PI * at) / count - Math.PI / 2;

@@ -352,7 +352,7 @@ class Header {
           { class: "field" },
           h("span", null, "max_invalid_trials"),
           invalid,
-          h("small", null, "It pauses when so many trials have declared their hyperparameters invalid."),
+          h("small", null, "It pauses when this number of trials have declared their hyperparameters invalid."),
         ),
         h(
           "label",
