@@ -217,7 +217,10 @@ def test_one_that_has_not_ended_says_so() -> None:
     spec = workers.experiment.spec
     half = chronicle(spec, workers.entries[:60])
     assert "It has not ended. It is still running; about" in page_of(half).said
-    assert "It has not ended. It was interrupted: its driver is no longer running" in page_of(half, state="interrupted").said
+    assert (
+        "It has not ended. It was interrupted: its driver is no longer running"
+        in page_of(half, state="interrupted").said
+    )
     paused = chronicle(spec, workers.entries)
     assert paused.progress.state == "paused"
     assert "It has not ended. It is paused" in page_of(paused).said

@@ -138,7 +138,7 @@ def _read_log(path: Path, limit: int | None, after: int | None, tail: int, until
     except FileNotFoundError:
         return {"text": "", "begin": 0, "end": 0, "size": 0, "exists": False}
     except OSError as error:
-        raise NotFound(f"cannot read the log {path.name}: {error.strerror}") from None
+        raise NotFound(f"cannot read the log: {path.name} {error.strerror}") from None
     # UTF-8 characters are not split: an incomplete one at the end is left to the next piece, and one at the beginning
     # to the piece before.
     place = gap.place(begin)

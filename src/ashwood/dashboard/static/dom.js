@@ -55,7 +55,7 @@ export function mark(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
 }
 
-/** Tell people who listen to the page. */
+/** Announce a text to users of screen readers. */
 export function announce(text) {
   const place = document.getElementById("announcer");
   if (place) write(place, text);
@@ -80,7 +80,7 @@ export function throttle(work, milliseconds) {
   return throttled;
 }
 
-/** Run when nothing has called for so long. */
+/** Return a function that runs another one once it has not been called for a time. */
 export function debounce(work, milliseconds) {
   let timer = null;
   const debounced = (...values) => {

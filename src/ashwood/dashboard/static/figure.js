@@ -26,7 +26,7 @@ export function plotly() {
   return bundle;
 }
 
-/** light or dark, as it is now. */
+/** Return the current theme, light or dark. */
 export function theme() {
   const chosen = document.documentElement.dataset.theme;
   return chosen ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");

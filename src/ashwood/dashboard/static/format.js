@@ -30,7 +30,7 @@ export function count(value) {
 /** 62 % */
 export function percent(fraction) {
   if (fraction === null || fraction === undefined) return NONE;
-  // What isn't all of it is never 100 %.
+  // An incomplete share is never rounded up to 100 %.
   return `${fraction >= 1 ? 100 : Math.min(99, Math.round(fraction * 100))} %`;
 }
 
@@ -45,7 +45,7 @@ export function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-/** About so long: 40 s, 12 min, 2.5 h, 3 d. */
+/** Return a rounded duration: 40 s, 12 min, 2.5 h, 3 d. */
 export function roughly(seconds) {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return NONE;
   if (seconds < 100) return `${Math.max(1, Math.round(seconds))} s`;

@@ -17,8 +17,8 @@ let lostAt = null;
  * @param {string} path below /api/v1
  * @param {object} how
  * @param {Record<string, (data: any) => void>} how.events by name
- * @param {() => void} [how.missed] the connection is back: what happened meanwhile isn't known
- * @param {() => string} [how.address] where to go on, instead of `path`
+ * @param {() => void} [how.missed] called when the connection is back; events may have been missed
+ * @param {() => string} [how.address] address at which to resume, instead of `path`
  * @param {AbortSignal} how.signal
  * @param {boolean} [how.shown] whether the page's state of connection is this one
  */

@@ -1,4 +1,4 @@
-/** One experiment: what it is and where it stands, and tabs with the rest. */
+/** The page of an experiment: its description, its state, and tabs with everything else. */
 
 import { get, patch, post } from "../api.js";
 import { ask, attempt, toast } from "../dialog.js";
