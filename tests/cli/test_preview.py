@@ -119,7 +119,7 @@ def test_like_takes_training_times_of_experiment(small: Workplace) -> None:
     assert shown["outlook"]["disk_bytes"]["middle"] > 0
     said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
     assert said.startswith("In experiment 1: 16 trials took ")
-    planned = small.json("plan", "--file", "toy.yaml", "--like", "1", "--workers", "1", "--deadline", "1h")
+    planned = small.json("plan", "--file", "toy.yaml", "--like", "1", "--workers", "1", "--deadline", "10s")
     assert planned["conditions"]["unit_seconds"] == measured["unit_seconds"]
 
 
