@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, HparamsRejected
+from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.search_method import losses
 from tests.experiment.conftest import Begin
@@ -179,6 +180,23 @@ def test_best_checkpoint_is_known_without_invalid_damaged_and_diverged_ones(begi
     world.handle(CheckpointDamaged(1, 0, "trial-1/length-2-attempt-1", "a file is missing"))
     losses.append(world.experiment.best_saved)
     assert losses == [0.01, 0.01, 0.01, 0.5, inf]
+
+
+def test_invalid_and_damaged_trials_besides_the_best_cost_no_search(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = begin(slots=3, max_length=4, max_trials=3, method="random", checkpoint_policy=CheckpointPolicy())
+    for process, loss in zip([world.processes[trial] for trial in (0, 1, 2)], [0.01, 0.5, 0.7], strict=True):
+        world.report(process, 2, loss=loss)
+        world.save(process)
+    experiment = Experiment(world.spec)
+    for event, _ in world.log:
+        experiment.handle(event)
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "__iter__", lambda _: pytest.fail("all checkpoints are looked at"))
+        experiment.handle(HparamsRejected(1, 1, "no"))
+        experiment.handle(CheckpointDamaged(2, 0, "trial-2/length-2-attempt-1", "a file is missing"))
+    assert experiment.best_saved == 0.01
 
 
 def test_checkpoint_of_invalid_trial_does_not_count_among_the_best_of_the_experiment(begin: Begin) -> None:

@@ -120,6 +120,7 @@ class Experiment:
         self._sampler = DensitySampler(spec.space, spec.seed) if spec.search.sampler is Sampler.DENSITY else None
         self.checkpoints = Checkpoints(spec.checkpoint_policy, self._has_ended, rules=spec.rules)
         self.best_saved = inf
+        self._best_saver: TrialId | None = None
         self.stop_at = spec.stop_at
         self.max_seconds = spec.max_seconds
         self.max_invalid_trials = spec.max_invalid_trials
@@ -594,8 +595,8 @@ class Experiment:
         # The attempt may be over: a trial can be promoted while its last process still saves.
         trial = self.trials[event.trial]
         loss = self._loss_at(event)
-        if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID:
-            self.best_saved = min(self.best_saved, loss)
+        if loss is not None and isfinite(loss) and trial.state is not TrialState.INVALID and loss < self.best_saved:
+            self.best_saved, self._best_saver = loss, trial.id
         unneeded = self.checkpoints.add(Checkpoint(event.trial, event.path, event.length, loss))
         before = trial.checkpoint_length
         self._resume_from_latest(trial)
@@ -611,19 +612,26 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         return None if metric is None else self._sign * metric
 
-    def _lowest_saved(self) -> float:
-        """Return the lowest loss of the checkpoints that are kept, without those of invalid hyperparameters."""
+    def _discount_saved(self, trial: Trial) -> None:
+        """Find the best checkpoint again, without those of invalid hyperparameters, if it was one of this trial.
+
+        All checkpoints are looked at, but only if the best of all is damaged or belongs to an invalid trial.
+        """
+        if trial.id != self._best_saver:
+            return
         losses = (
-            checkpoint.loss
+            (checkpoint.loss, checkpoint.trial)
             for checkpoint in self.checkpoints
-            if checkpoint.loss is not None and self.trials[checkpoint.trial].state is not TrialState.INVALID
+            if checkpoint.loss is not None
+            and isfinite(checkpoint.loss)
+            and self.trials[checkpoint.trial].state is not TrialState.INVALID
         )
-        return min(filter(isfinite, losses), default=inf)
+        self.best_saved, self._best_saver = min(losses, default=(inf, None))
 
     def _checkpoint_damaged(self, event: CheckpointDamaged) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         known = self.checkpoints.drop(trial.id, event.path)
-        self.best_saved = self._lowest_saved()
+        self._discount_saved(trial)
         self._resume_from_latest(trial)
         headline = f"checkpoint {event.path} is damaged: {event.why}"
         if not self._works(trial, event):
@@ -738,7 +746,7 @@ class Experiment:
         if self.spec.rules >= 1:
             self._discount(trial)
         yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
-        self.best_saved = self._lowest_saved()
+        self._discount_saved(trial)
         yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
 
