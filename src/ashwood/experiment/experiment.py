@@ -440,12 +440,9 @@ class Experiment:
                 return (Warn(f"trial {trial.id} reported {self.spec.metric!r} at length {event.length} again"),)
             self._common_failures.note_report()
             trial.loss = self._sign * metric
-            if isfinite(metric):
-                trial.best_loss = min(trial.best_loss, trial.loss)
-                if self._best is None or trial.loss < self._best[0]:
-                    self._best = (trial.loss, trial.id)
-                    if self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
-                        return self._judge_last(trial, event.length, goal)
+            is_best = isfinite(metric) and self._note_best(trial)
+            if is_best and self.state is ExperimentState.RUNNING and (goal := self.goal_reached) is not None:
+                return self._judge_last(trial, event.length, goal)
         if event.length < trial.target:
             return ()
         if metric is None:
@@ -463,9 +460,15 @@ class Experiment:
         metric = event.metrics.get(self.spec.metric)
         if metric is not None and isfinite(metric):
             trial.loss = self._sign * metric
-            trial.best_loss = min(trial.best_loss, trial.loss)
-            if self._best is None or trial.loss < self._best[0]:
-                self._best = (trial.loss, trial.id)
+            self._note_best(trial)
+
+    def _note_best(self, trial: Trial) -> bool:
+        """Take the finite loss of a trial's latest report, and return whether it is the best of the experiment."""
+        trial.best_loss = min(trial.best_loss, trial.loss)
+        if self._best is not None and trial.loss >= self._best[0]:
+            return False
+        self._best = (trial.loss, trial.id)
+        return True
 
     def _needs_no_metric(self, metrics: Mapping[str, float]) -> bool:
         """Return whether a report at or past the target may lack the metric of the search."""
