@@ -478,15 +478,18 @@ class Attempt:
         machines know of no report of rank 0 but those that the search answers.
         """
         job = self.job
-        if self._saver is None or job.save_on == "none" or self._follows or job.rendezvous is not None:
+        if job.save_on == "none" or job.metric is None or self._follows or job.rendezvous is not None:
             return False
-        place = self._place()
-        if job.metric is None or self._saver[0] != place or self._saved_at == place:
+        if self._unsaved_offer() is None:
             return False
         metric = self._unsaved.get(self.length, {}).get(job.metric)
         if metric is None or job.save_on == "all":
             return metric is not None
-        return isfinite(metric) and self._loss(metric) < min(self._best, self._link.best())
+        return isfinite(metric) and self._loss(metric) < self._best_saved()
+
+    def _best_saved(self) -> float:
+        """Return the lowest loss that this attempt or, as far as the driver has said, the experiment has saved."""
+        return min(self._best, self._link.best())
 
     def _loss(self, metric: float) -> float:
         return metric if self.job.smaller_is_better else -metric
@@ -494,19 +497,27 @@ class Attempt:
     def _place(self) -> Place:
         return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
+    def _unsaved_offer(self) -> Save | None:
+        """Return the callable that the training code passed at this place, or None if there is nothing to save."""
+        if self._saver is None:
+            return None
+        place, (offered_at, save) = self._place(), self._saver
+        if offered_at != place or self._saved_at == place:
+            return None
+        # Where the attempt began, its checkpoint already has this name.
+        return None if place == ("", self.job.length) and self.job.length > 0 else save
+
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
         """Save this place with the callable of its report, unless it is saved or has none.
 
         If the save is not ``required``, training continues while the storage fails, and the next report tries again.
         """
-        place = self._place()
-        if not wanted or self._saver is None or self._saver[0] != place or self._saved_at == place:
+        save = self._unsaved_offer() if wanted else None
+        if save is None:
             return
-        if place == ("", self.job.length) and self.job.length > 0:
-            return  # It is the state with which the attempt began, so its checkpoint already has this name.
-        length = self.length
+        place, length = self._place(), self.length
         if self._follows:
-            self._join_in(self._saver[1])
+            self._join_in(save)
             self._saved_at = place
             self._saved_position = place[1]
             return
@@ -515,7 +526,7 @@ class Attempt:
         name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
         metrics = self._unsaved.pop(length, {})
         about = About(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
-        if not self._save(name, self._saver[1], about, required):
+        if not self._save(name, save, about, required):
             self._unsaved |= {length: metrics} if metrics else {}
             return
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
@@ -591,7 +602,7 @@ class Attempt:
             length, checkpoint = self._checkpoint
             if checkpoint is None:
                 length = 0
-            best = min(self._best, self._link.best())
+            best = self._best_saved()
             again = self.job._replace(target=self.target, length=length, checkpoint=checkpoint)
             return Again(again._replace(best=best if best < inf else None))
         if self.loop is None and self._named is None and (metrics := self._single_result(returned)):
