@@ -65,7 +65,6 @@ class Dispatcher:
         self._suspended: set[tuple[TrialId, int]] = set()
         self._slots = 0
         # Workers save a checkpoint when a report is better than the best one, so they must know it.
-        self._tells_best = experiment.spec.save_on is SaveOn.BEST
         self._best = experiment.best_saved
 
     @property
@@ -99,9 +98,10 @@ class Dispatcher:
         self._slots = slots
         commands = [command for decision in decisions for command in self._command(decision, now)]
         commands.extend(self._hurry())
-        if self._tells_best and self._experiment.best_saved != self._best:
+        if self._experiment.best_saved != self._best:
             self._best = self._experiment.best_saved
-            commands.extend(NoteBest(*attempt, self._best) for attempt in self.live.items())
+            if self._experiment.spec.save_on is SaveOn.BEST:
+                commands.extend(NoteBest(*attempt, self._best) for attempt in self.live.items())
         if self._queue:
             commands.extend(self._starts(slots, now))
         return commands
@@ -162,7 +162,7 @@ class Dispatcher:
                 continue
             self.live[trial.id] = trial.attempt
             length, checkpoint = self._start_of(trial)
-            best = self._best if self._tells_best and self._best < inf else None
+            best = self._best if self._best < inf else None
             start = (trial.id, trial.attempt, trial.target, trial.hparams, trial.seed, length, checkpoint, best)
             yield StartAttempt(*start)
         self._queue.extendleft(reversed(held))
