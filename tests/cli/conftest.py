@@ -59,7 +59,7 @@ reproducibility: {experiment_seed: 5}
 
 
 def _settings() -> list[str]:
-    """Variables of whoever runs the tests that commands of tests must not see."""
+    """Return the names of environment variables that commands under test must not inherit."""
     return [name for name in os.environ if name.startswith("ASHWOOD_") and name != LOCKS]
 
 

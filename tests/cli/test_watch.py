@@ -76,7 +76,7 @@ def test_watch_fits_any_experiment_to_the_screen(ran: Workers, width: int, heigh
 @given(ran=runs(), data=st.data())
 def test_watch_shows_the_same_for_any_split_of_the_log(ran: Workers, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.sets(st.integers(0, len(ran.entries)), max_size=5)) | {0, len(ran.entries)})
-    # The time left is a matter of when somebody looked.
+    # The time left depends on when it was forecast, so it is not compared.
     seen = watcher(ran, entries=(), driven=False)
     for start, end in pairwise(cuts):
         seen.observe(ran.entries[start:end])
