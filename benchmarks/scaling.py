@@ -20,7 +20,7 @@ from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.experiment.experiment import Experiment
 from ashwood.search.plan import plan_search
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
+from ashwood.search.settings import AUTO_DEFAULTS, Method, Mode, SearchSettings
 from ashwood.simulation.costs import NO_COSTS, Costs
 from ashwood.simulation.training import Exchangeable
 from benchmarks.ours import peak_memory
@@ -37,8 +37,8 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "auto": {
         "method": Method.ADAPTIVE_ASHA,
         "mode": Mode.AUTO,
-        "divisor": AUTO_DIVISOR,
-        "max_rungs": AUTO_MAX_RUNGS,
+        "divisor": AUTO_DEFAULTS.divisor,
+        "max_rungs": AUTO_DEFAULTS.max_rungs,
     },
     "sync_halving": {"method": Method.SYNC_HALVING},
 }
