@@ -10,6 +10,7 @@ from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import Entry, ExperimentId
 from ashwood.experiment.events import Request
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.progress import Progress
@@ -71,7 +72,9 @@ def append(
     progress = Progress(spec)
     for entry in (*before, *entries):
         progress.apply(*entry)
-    home.store.log(experiment).append(entries, summary=progress.summary(entries[-1].at if entries else None))
+    home.store.log(experiment).append(
+        entries, summary=Forecaster(progress).summary(entries[-1].at if entries else None)
+    )
 
 
 def a_home(path: Path) -> Path:

@@ -553,7 +553,7 @@ def test_previews_point_at_lines(client: TestClient) -> None:
     answer = client.post("/api/v1/preview", json={"text": text, "workers": 4, "unit_seconds": 2.0}).json()
     assert answer["ok"]
     assert answer["plan"]["total_trials"] == 400
-    assert answer["plan"]["outlook"]["seconds"]["middle"] > 0
+    assert answer["plan"]["forecast"]["seconds"]["middle"] > 0
     large = text.replace("max_trials: 400", "max_trials: 1_000_000")
     assert "take too long" in client.post("/api/v1/preview", json={"text": large}).json()["too_large"]
 

@@ -14,6 +14,7 @@ from ashwood.experiment.events import (
     Event,
     ValidationReported,
 )
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 Objective = Callable[[Mapping[str, Any], int], float]
@@ -121,7 +122,7 @@ class Quiet:
             self.progress.apply(*entry)
 
     def summary(self) -> dict[str, Any]:
-        return self.progress.summary()
+        return Forecaster(self.progress).summary()
 
     def interrupted(self, count: int) -> None: ...
 

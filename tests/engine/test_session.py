@@ -22,6 +22,7 @@ from ashwood.eventlog.sql import SqlLog, SqlStore
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 from .instant_backend import InstantBackend, Quiet
@@ -84,7 +85,7 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
         folded.handle(entry.event)
         progress.apply(*entry)
     # The driver kept this summary, recorded one more entry, and was killed.
-    log.append([], summary=progress.summary())
+    log.append([], summary=Forecaster(progress).summary())
     log.append([Entry(0.0, event, folded.handle(event)) for event in asked])
     state = Session(home, experiment).run(Quiet())
     progress = Progress(SPEC)
@@ -92,7 +93,7 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
         progress.apply(*entry)
     record = home.store.record(experiment)
     assert record.state is state
-    assert record.summary == progress.summary()
+    assert record.summary == Forecaster(progress).summary()
     assert "running" not in record.summary["trials"]
 
 

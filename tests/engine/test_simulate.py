@@ -34,10 +34,10 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.search_method import search_settings
 
 from .test_loop import SPEC, entries, new_log

@@ -35,9 +35,9 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
+from ashwood.forecast.costs import Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, Mode
-from ashwood.simulation.costs import Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.records import full_spec
 
 _SLOTS_OF_NODE = 2

@@ -17,10 +17,10 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.figures import fold_timeline
 from ashwood.figures.animation import Part, animate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import PowerLaw
 from ashwood.views.scene import Film
 from ashwood.views.timeline import Timeline
 

@@ -202,7 +202,7 @@ class Watcher(Reporter):
         self.name, self.is_driven, self.complete = name, driven, complete
         # Before the log has been read to its end, a forecast would be about the past.
         self.progress.search = None if self._experiment is None or not complete else self._experiment.search
-        self.progress.look(at)
+        self.forecaster.look(at)
 
     def just_promoted(self, now: float) -> Promotions:
         """Return how many trials of each rung were promoted in the last 3 s, or since an older last call."""
@@ -251,7 +251,8 @@ def render(
     """
     progress, width = seen.progress, console.width
     moved = seen.just_promoted(now or time.time()) if height is not None and seen.complete else None
-    title, notices, bar = _title(seen, live=height is not None), list(_notices(seen)), render_bar(progress, now, width)
+    title, notices = _title(seen, live=height is not None), list(_notices(seen))
+    bar = render_bar(seen.forecaster, now, width)
     ladder = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
     gap = [Text()] if height is None or height >= _ROOMY else []
     wanted, brief = best or _MOST_BEST, width < NARROW

@@ -30,6 +30,7 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.storage.port import is_foreign
 from ashwood.views.descriptions import describe_decision, describe_event
@@ -119,7 +120,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
         listed["state"] = str(progress.state)
     runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
     spending = progress.trials.spending
-    forecast = progress.forecast()
+    forecast = Forecaster(progress).forecast()
     best, seen = progress.best, progress.seen
     states = progress.trials.states
     return {

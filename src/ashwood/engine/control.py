@@ -17,6 +17,7 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId
 from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import MOST_TRIALS
 
 _POLL_SECONDS = 0.02
@@ -89,7 +90,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
             entries += recorder.take([DriverStopped()])
         for entry in entries:
             folded.progress.apply(*entry)
-        recorder.summarize(folded.progress.summary())
+        recorder.summarize(Forecaster(folded.progress).summary())
         with CheckpointDeletion(home.storage(experiment, spec)) as deletion:
             deletion.observe(entries)
     return True

@@ -37,6 +37,7 @@ from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.events import CheckpointDamaged
 from ashwood.experiment.experiment import Experiment
+from ashwood.forecast.time_left import Forecaster
 from ashwood.trial.sharing import make_shared
 from ashwood.trial.storage import About, Storage
 from ashwood.trial.storage.port import ASIDE
@@ -121,7 +122,7 @@ def replayed(home: Home, experiment: ExperimentId, beat: Callable[[], None] = la
 def rebuild(home: Home, experiment: ExperimentId, folded: Folded, token: Token | None = None) -> str:
     """Rebuild the state, the summary, the name and the labels in an experiment's row; return what was done."""
     home.store.annotate(experiment)
-    home.store.log(experiment, token).append([], summary=folded.progress.summary())
+    home.store.log(experiment, token).append([], summary=Forecaster(folded.progress).summary())
     return "rebuilt from the event log and the experiment's spec"
 
 

@@ -11,13 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ashwood.forecast.arrivals import guaranteed_arrivals, is_exact, total_length
+from ashwood.forecast.conditions import ANY_CONDITIONS, Conditions, affordable, simulate
+from ashwood.forecast.play import Arrivals
+from ashwood.forecast.searches import (
+    Prices,
+    SearchForecast,
+    forecast_alternatives,
+    forecast_search,
+    full_trainings,
+    simulate_checkpoints,
+)
 from ashwood.search.plan import SearchPlan, plan_search
 from ashwood.search.settings import SearchSettings
-from ashwood.simulation.play import Arrivals
-from ashwood.views.arrivals import guaranteed_arrivals, is_exact, total_length
-from ashwood.views.outlook import Outlook, Prices, full_trainings, look_ahead, look_beside, simulate_checkpoints
 from ashwood.views.plain import plain
-from ashwood.views.simulation import ANY_CONDITIONS, Conditions, affordable, simulate
 
 # One in twenty simulations is below a range from 5 to 95 %, and one above.
 _STEP = 20
@@ -98,7 +105,7 @@ class Preview:
         total_trials: number of trials that are created.
         total_length: training length of all trials.
         share: total_length divided by the length for training all trials to the end.
-        outlook: forecast of time and cost, or None if the time for one unit of length is unknown.
+        forecast: forecast of time and cost, or None if the time for one unit of length is unknown.
         beside: forecasts for other searches with as many trials.
         full_trainings: number of trials that could train to the end in the same time if none was stopped early.
     """
@@ -114,8 +121,8 @@ class Preview:
     total_trials: int
     total_length: Estimate
     share: Estimate
-    outlook: Outlook | None = None
-    beside: tuple[Outlook, ...] = ()
+    forecast: SearchForecast | None = None
+    beside: tuple[SearchForecast, ...] = ()
     full_trainings: int | None = None
 
     @property
@@ -157,14 +164,14 @@ def preview(
     shown = _summarize(settings, plan, least, searches, exact=exact, workers=conditions.workers)
     if prices is None:
         return shown
-    outlook = look_ahead(
+    forecast = forecast_search(
         settings, conditions, prices, courses, simulate_checkpoints(settings, conditions, prices.policy)
     )
     return replace(
         shown,
-        outlook=outlook,
-        beside=tuple(look_beside(settings, conditions, prices)) if compare else (),
-        full_trainings=full_trainings(settings, conditions, outlook.seconds.middle),
+        forecast=forecast,
+        beside=tuple(forecast_alternatives(settings, conditions, prices)) if compare else (),
+        full_trainings=full_trainings(settings, conditions, forecast.seconds.middle),
     )
 
 

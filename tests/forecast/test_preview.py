@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 
+from ashwood.forecast.arrivals import expected_arrivals, expected_length, guaranteed_arrivals, total_length
+from ashwood.forecast.conditions import Conditions, affordable, simulate
+from ashwood.forecast.play import Arrivals
+from ashwood.forecast.preview import Estimate, Preview, end, preview, reach
+from ashwood.forecast.searches import Prices
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.simulation.play import Arrivals
-from ashwood.views.arrivals import expected_arrivals, expected_length, guaranteed_arrivals, total_length
-from ashwood.views.outlook import Prices
-from ashwood.views.preview import Estimate, Preview, end, preview, reach
-from ashwood.views.simulation import Conditions, affordable, simulate
 from tests.views import streams
 from tests.views.simulate import Workers, arrivals_of, asha, power_law, spec_of
 
@@ -213,7 +213,7 @@ def test_expectations_of_exact_methods_are_exact() -> None:
     assert expected_length(replace(settings, method=Method.RANDOM, max_trials=7)) == 7 * settings.max_length
 
 
-# -- with an outlook ----------------------------------------------------------------------------
+# -- with an forecast ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("settings", [asha(12), asha(12, method=Method.SYNC_HALVING), asha(5, method=Method.RANDOM)])
@@ -221,10 +221,10 @@ def test_forecast_does_not_change_preview(settings: SearchSettings) -> None:
     conditions = Conditions(workers=4, unit_seconds=3.0)
     shown = preview(settings, conditions=conditions, prices=Prices(worker_hour=2.0), simulations=19)
     bare = preview(settings, conditions=conditions, simulations=19)
-    assert replace(shown, outlook=None, beside=(), full_trainings=None) == bare
+    assert replace(shown, forecast=None, beside=(), full_trainings=None) == bare
     data = json.loads(json.dumps(shown.to_json()))
-    assert set(data["outlook"]["seconds"]) == {"low", "middle", "high"}
-    assert data["outlook"]["cost"]["middle"] == 2 * data["outlook"]["worker_hours"]["middle"]
+    assert set(data["forecast"]["seconds"]) == {"low", "middle", "high"}
+    assert data["forecast"]["cost"]["middle"] == 2 * data["forecast"]["worker_hours"]["middle"]
     assert len(data["beside"]) == len(shown.beside)
 
 

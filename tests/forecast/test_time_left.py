@@ -20,11 +20,12 @@ from ashwood.experiment.events import AttemptStarted, DriverStarted, Event, Sett
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.play import play
+from ashwood.forecast.time_left import Forecast, Forecaster
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.play import play
-from ashwood.simulation.training import PowerLaw
-from ashwood.views.progress import Forecast, Progress
+from ashwood.views.progress import Progress
 from tests.views import streams
 from tests.views.simulate import Workers, asha, spec_of
 
@@ -36,7 +37,8 @@ class Watched:
 
     def __init__(self, spec: ExperimentSpec, workers: int, *, every: float, spread: float = 1.5) -> None:
         self.progress = Progress(spec)
-        self.foretold: list[tuple[float, Forecast]] = []
+        forecaster = Forecaster(self.progress)
+        self.forecasts: list[tuple[float, Forecast]] = []
         experiment = Experiment(spec)
         self.progress.search = experiment.search
         training = PowerLaw(max_length=spec.search.max_length, unit_seconds=2.0, spread=spread)
@@ -48,10 +50,10 @@ class Watched:
             for entry in entries:
                 self.progress.apply(*entry)
             at = entries[-1].at
-            self.progress.look(at)
+            forecaster.look(at)
             if at >= due and self.progress.state is ExperimentState.RUNNING:
                 due = at + every
-                self.foretold.append((at, self.progress.forecast(at)))
+                self.forecasts.append((at, forecaster.forecast(at)))
 
         simulate(experiment, backend, observers=[observe])
         self.end = backend.clock.now
@@ -73,7 +75,7 @@ def test_time_left_is_about_right_during_whole_search(settings: SearchSettings, 
     hits, ratios = [], []
     for seed in range(3):
         watched = Watched(replace(spec_of(settings), seed=seed), workers, every=25.0)
-        for at, forecast in watched.foretold:
+        for at, forecast in watched.forecasts:
             left, actual = forecast.time_left, watched.end - at
             if left is not None and actual > 0.02 * watched.end:
                 assert 0 <= left.low <= left.middle <= left.high
@@ -90,7 +92,7 @@ def test_time_left_includes_last_long_trials() -> None:
     """There are few long trials on many workers at the end, so the pace so far says nothing about it."""
     watched = Watched(replace(spec_of(asha(60, max_concurrent_trials=0)), seed=1), 30, every=1.0, spread=1.0)
     progress = watched.progress
-    at, forecast = next((at, each) for at, each in watched.foretold if at > 0.6 * watched.end)
+    at, forecast = next((at, each) for at, each in watched.forecasts if at > 0.6 * watched.end)
     assert forecast.time_left is not None
     assert forecast.time_left.middle == pytest.approx(watched.end - at, rel=0.3)
     by_pace = progress.trials.spending.seconds_to_train(forecast.total_length * (1 - forecast.fraction), at)
@@ -104,7 +106,7 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
         plays.append(1)
         return play(*arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("ashwood.views.remaining.play", counted)
+    monkeypatch.setattr("ashwood.forecast.time_left.play", counted)
     watched = Watched(spec_of(asha(40)), 4, every=60.0)
     before = len(plays)
     assert before > 10
@@ -112,14 +114,15 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
+    forecaster = Forecaster(progress)
     for entry in ran.run(stop_after=60, crash=True):
         progress.apply(*entry)
     now = ran.entries[-1].at
-    progress.look(now)
-    first = progress.forecast(now)
+    forecaster.look(now)
+    first = forecaster.forecast(now)
     after = len(plays)
-    assert progress.forecast(now) == first
-    assert progress.forecast(now + 0.01).time_left is not None
+    assert forecaster.forecast(now) == first
+    assert forecaster.forecast(now + 0.01).time_left is not None
     assert len(plays) == after
     assert watched.end > 0
 
@@ -128,15 +131,16 @@ def test_very_large_search_is_estimated_by_pace() -> None:
     ran = Workers(spec_of(asha(1_300)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
+    forecaster = Forecaster(progress)
     for entry in ran.run(stop_after=60, crash=True):
         progress.apply(*entry)
     now = ran.entries[-1].at
-    progress.look(now)
-    forecast = progress.forecast(now)
+    forecaster.look(now)
+    forecast = forecaster.forecast(now)
     assert forecast.time_left is None
     assert forecast.seconds is not None
     assert forecast.seconds > 0
-    assert progress.forecast(now, patience=60.0).time_left is not None
+    assert forecaster.forecast(now, patience=60.0).time_left is not None
 
 
 def test_max_seconds_limits_time_left() -> None:
@@ -144,44 +148,46 @@ def test_max_seconds_limits_time_left() -> None:
     ran = Workers(spec, lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(spec)
     progress.search = ran.experiment.search
+    forecaster = Forecaster(progress)
     entries = ran.run(stop_after=40, crash=True)
     for entry in entries:
         progress.apply(*entry)
     now = entries[-1].at
-    progress.look(now)
-    unbound = progress.forecast(now).seconds
+    forecaster.look(now)
+    unbound = forecaster.forecast(now).seconds
     assert unbound is not None
     settings = SettingsChanged({"max_seconds": now - entries[0].at + 5.0})
     progress.apply(now, settings, ran.experiment.handle(settings))
-    assert progress.forecast(now).seconds == pytest.approx(5.0)
+    assert forecaster.forecast(now).seconds == pytest.approx(5.0)
 
 
 def test_pausing_experiment_has_no_simulated_time_left() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
+    forecaster = Forecaster(progress)
     for entry in ran.run(stop_after=40):
         progress.apply(*entry)
-    progress.look(ran.entries[-1].at)
-    assert progress.forecast(ran.entries[-1].at).time_left is None
+    forecaster.look(ran.entries[-1].at)
+    assert forecaster.forecast(ran.entries[-1].at).time_left is None
 
 
-def test_snapshot_leaves_out_picture_and_simulations() -> None:
+def test_snapshot_of_progress_leaves_out_search() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
+    forecaster = Forecaster(progress)
     for entry in ran.run(stop_after=40, crash=True):
         progress.apply(*entry)
-    before = len(pickle.dumps((ran.experiment, progress)))
-    progress.look(ran.entries[-1].at)
-    progress.forecast(ran.entries[-1].at)
-    body = pickle.dumps((ran.experiment, progress))
-    assert len(body) < 1.2 * before
-    experiment, again = pickle.loads(body)
+    forecaster.look(ran.entries[-1].at)
+    forecaster.forecast(ran.entries[-1].at)
+    experiment, again = pickle.loads(pickle.dumps((ran.experiment, progress)))
+    assert again.expected_arrivals == progress.expected_arrivals
     assert again.search is None, "it belongs to the experiment"
     again.search = experiment.search
-    again.look(ran.entries[-1].at)
-    assert again.forecast(ran.entries[-1].at).time_left is not None
+    forecaster = Forecaster(again)
+    forecaster.look(ran.entries[-1].at)
+    assert forecaster.forecast(ran.entries[-1].at).time_left is not None
 
 
 @given(ran=streams.workers())
@@ -193,12 +199,13 @@ def test_forecast_works_at_any_moment(ran: Workers) -> None:
         ran.run(stop_after=stop_after, crash=True)
         progress = Progress(ran.experiment.spec)
         progress.search = ran.experiment.search
+        forecaster = Forecaster(progress)
         for entry in ran.entries:
             progress.apply(*entry)
         now = ran.entries[-1].at
-        progress.look(now)
+        forecaster.look(now)
         for later in (0.0, 3.0):
-            left = progress.forecast(now + later).time_left
+            left = forecaster.forecast(now + later).time_left
             assert left is None or 0 <= left.low <= left.middle <= left.high
 
 
@@ -212,6 +219,7 @@ def test_forecast_survives_extreme_durations(paces: list[float], elapsed: float)
     spec = spec_of(asha(12))
     experiment, progress = Experiment(spec), Progress(spec)
     progress.search = experiment.search
+    forecaster = Forecaster(progress)
     at = 0.0
 
     def tell(event: Event) -> None:
@@ -224,6 +232,6 @@ def test_forecast_survives_extreme_durations(paces: list[float], elapsed: float)
         at += pace
         if experiment.trials[slot].target > 1:
             tell(ValidationReported(slot, 1, 1, {"loss": 0.5}))
-    progress.look(at)
-    left = progress.forecast(at + elapsed).time_left
+    forecaster.look(at)
+    left = forecaster.forecast(at + elapsed).time_left
     assert left is None or 0 <= left.low <= left.middle <= left.high < inf

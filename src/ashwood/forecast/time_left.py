@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import exp, log
+from math import exp, inf, log
 from typing import Any, NamedTuple
 
-from ashwood.search.settings import SearchSettings
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.forecast.arrivals import expected_arrivals, total_length
+from ashwood.forecast.conditions import Conditions, draw_training
+from ashwood.forecast.costs import NORMAL
+from ashwood.forecast.play import Underway, play
+from ashwood.forecast.training import Exchangeable, Setting, Trained, lognormal, mixed
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Snapshot, TrialId
-from ashwood.simulation.costs import NORMAL
-from ashwood.simulation.play import Underway, play
-from ashwood.simulation.training import Exchangeable, Setting, Trained, lognormal, mixed
-from ashwood.views.measured import UNKNOWN_SPREAD, Measured, Measuring
-from ashwood.views.simulation import Conditions, draw_training
+from ashwood.views.ladder import BracketView
+from ashwood.views.measured import UNKNOWN_SPREAD, Measured
+from ashwood.views.progress import Progress
 
 # With 19 simulations, one in ten ends lies below the second lowest, and one in ten above the second highest.
 _KEPT = 19
@@ -44,6 +49,22 @@ class TimeLeft(NamedTuple):
     low: float
     middle: float
     high: float
+
+
+class Forecast(NamedTuple):
+    """How much of an experiment is done, and how long the rest takes.
+
+    Attributes:
+        total_length: expected training length of all trials, without repeated work.
+        fraction: share of this length that is done, from 0 to 1.
+        seconds: expected seconds until the end, or None if unknown or if no driver runs.
+        time_left: range of the expected seconds until the end, or None if unknown.
+    """
+
+    total_length: float
+    fraction: float
+    seconds: float | None
+    time_left: TimeLeft | None = None
 
 
 class AtWork(NamedTuple):
@@ -94,45 +115,110 @@ class _End(NamedTuple):
     at: float
 
 
-class Remaining:
-    """Simulates the rest of a search, with a few simulations for each call."""
+class Forecaster:
+    """Forecasts how long the rest of an experiment takes.
 
-    def __init__(self, settings: SearchSettings) -> None:
-        self._settings = settings
+    Each call adds a few simulations of the rest to the latest ones.
+
+    Attributes:
+        progress: the progress of the experiment, which its owner updates.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._settings = progress.spec.search
+        self._plan = plan_search(self._settings)
         self._picture: Picture | None = None
         self._ends: deque[_End] = deque(maxlen=_KEPT)
         self._played = 0
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the picture and the simulations, which are soon out of date."""
-        return {**self.__dict__, "_picture": None, "_ends": deque(maxlen=_KEPT)}
+    def look(self, at: float) -> None:
+        """Copy the state of the search from time to time, because simulations start from it.
 
-    def wants_picture(self, at: float) -> bool:
-        """Return whether it is time for another picture.  They are rare, because each takes some time."""
-        picture = self._picture
-        return picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost)
+        Only the thread that changes the search may call this, because the search must not change meanwhile.
+        """
+        progress, picture = self.progress, self._picture
+        if progress.search is None or progress.state is not ExperimentState.RUNNING:
+            self._picture = None
+            self._ends.clear()
+        elif picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost):
+            self._picture = _take_picture(progress, progress.search, at)
 
-    def look(self, picture: Picture) -> None:
-        """Start later simulations from this picture."""
-        self._picture = picture
+    def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
+        """Return how much of the experiment is done, and how long the rest takes.
 
-    def forget(self) -> None:
-        """Forget the picture and all simulations, because the search no longer runs or was replaced."""
-        self._picture = None
-        self._ends.clear()
-
-    def seconds(self, now: float, measuring: Measuring, jobs: float, *, patience: float = MOMENT) -> TimeLeft | None:
-        """Return the seconds until the search is done, or None if unknown or too slow to simulate.
+        The first call simulates a few searches, which takes about a tenth of a second.
 
         Args:
-            now: current time in seconds since 1970.
-            measuring: measured times of training.
-            jobs: approximate number of jobs until the end of the search.
-            patience: approximate number of seconds that this call may take.
+            now: current time in seconds since 1970, or None for no estimate of the time left.
+            patience: seconds that an estimate of the time left may take.
         """
-        picture = self._picture
+        progress = self.progress
+        trained, spending = progress.length_trained, progress.trials.spending
+        if progress.state.ended and progress.state is not ExperimentState.CANCELED:
+            return Forecast(trained, 1.0, 0.0)
+        arrivals = self._arrivals_to_come()
+        total = max(total_length(self._plan, arrivals), trained)
+        fraction = trained / total
+        if progress.state.ended:
+            return Forecast(total, fraction, 0.0)
+        if now is None:
+            return Forecast(total, fraction, None)
+        most = inf if progress.max_seconds is None else max(0.0, progress.max_seconds - spending.driven(now))
+        if (left := self._time_left(now, arrivals, patience)) is not None:
+            left = TimeLeft(*(min(seconds, most) for seconds in left))
+            return Forecast(total, fraction, left.middle, left)
+        seconds = spending.seconds_to_train(total - trained, now)
+        return Forecast(total, fraction, None if seconds is None else min(seconds, most))
+
+    def summary(self, now: float | None = None) -> dict[str, Any]:
+        """Return a summary for lists of experiments as JSON-able data, with the time left if ``now`` is given."""
+        total, fraction, seconds, left = self.forecast(now)
+        return {
+            **self.progress.summary(now),
+            "length_expected": round(total, 1),
+            "fraction": round(fraction, 4),
+            "seconds_left": seconds,
+            "seconds_left_range": None if left is None else [left.low, left.high],
+        }
+
+    def _arrivals_to_come(self) -> list[list[float]]:
+        """Return the final number of trials at each rung: an expectation that real arrivals replace step by step."""
+        progress = self.progress
+        if progress.expected_arrivals is None:
+            progress.expected_arrivals = expected_arrivals(self._settings)
+        return [
+            # A user may have changed the number of trials since the search was planned.
+            self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
+            for bracket, plan, means in zip(
+                progress.ladder.brackets, self._plan.brackets, progress.expected_arrivals, strict=True
+            )
+        ]
+
+    def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
+        settings = self._settings
+        stops_once = settings.stop_once and settings.method is not Method.SYNC_HALVING
+        arrivals = [float(bracket.planned)]
+        for rung, mean in zip(bracket.rungs, means[1:], strict=False):
+            known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
+            if stops_once:
+                # Each trial that has arrived was promoted or stopped for good.
+                arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
+            else:
+                settled = max(rung.promoted, arrivals[-1] // float(settings.divisor))
+                arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
+        return arrivals
+
+    def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
+        """Return the seconds until the search is done, or None if unknown or too slow to simulate."""
+        picture, measuring = self._picture, self.progress.measuring
         if picture is None or picture.slots == 0:
             return None
+        jobs = sum(
+            max(0.0, count - rung.arrived)
+            for bracket, counts in zip(self.progress.ladder.brackets, arrivals, strict=True)
+            for rung, count in zip(bracket.rungs, counts, strict=True)
+        )
         cost = _LEAST_COST + picture.cost + jobs * _JOB_COST
         pause = _SHARE * cost
         if not self._ends or now - self._ends[-1].played_at >= pause:
@@ -153,11 +239,12 @@ class Remaining:
     def _play(self, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]) -> float:
         """Return the seconds until the end of the search in one more simulation."""
         number = self._played = self._played + 1
-        conditions = _with_those_at_work(measured.conditions(picture.slots), picture, now, measured, paces)
+        conditions = Conditions.from_measured(measured, picture.slots)
+        conditions = _with_those_at_work(conditions, picture, now, measured, paces)
         training = _KnownPaces(draw_training(self._settings, conditions, number), paces, number)
-        snapshot, seeds = _with_simulated_losses(picture.search, training, number)
         search = Tournament(self._settings)
-        search.restore(snapshot)
+        search.restore(picture.search)
+        seeds = _simulate_losses(search, training, number)
         targets = _targets(search)
         remaining: dict[TrialId, float] = {}
         leaving: dict[TrialId, float] = {}
@@ -172,6 +259,22 @@ class Remaining:
         underway = Underway(seeds=seeds, remaining=remaining, leaving=leaving)
         course = play(search, training, picture.slots, costs=conditions.costs, seed=number, underway=underway)
         return course.seconds
+
+
+def _take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
+    rows, spending = progress.trials.rows, progress.trials.spending
+    at_work = {
+        trial: AtWork(
+            live.length,
+            live.known_at,
+            towards=max(1, rows[trial].target - live.length),
+            leaving=rows[trial].state is not TrialState.RUNNING or rows[trial].attempt != live.attempt,
+            fresh=live.known_at == live.since,
+        )
+        for trial, live in spending.live.items()
+    }
+    results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
+    return Picture(search.snapshot(), at, spending.slots, at_work, results)
 
 
 def _targets(search: Tournament) -> dict[TrialId, int]:
@@ -251,33 +354,21 @@ class _KnownPaces:
         return None if pace is None else pace * lognormal(mixed(self._number, trial), _PACE_ERROR)
 
 
-def _with_simulated_losses(search: Snapshot, training: _KnownPaces, number: int) -> tuple[Snapshot, dict[TrialId, int]]:
-    """Return the state of a search with simulated losses in the order of the real ones, and seeds of its trials.
+def _simulate_losses(search: Tournament, training: _KnownPaces, number: int) -> dict[TrialId, int]:
+    """Replace the losses of a search by simulated ones in the same order, and return the seeds of its trials.
 
     Real losses have another scale than simulated ones.  A better trial gets a seed of better quality, so that it
     continues to be better in the simulation.
     """
     seeds: dict[TrialId, int] = {}
-    brackets = []
-    for place, bracket in enumerate(search["brackets"]):
-        rungs: Sequence[Mapping[str, Any]] = bracket["rungs"]
-        # A trial at a higher rung is better; trials at the same rung are in the order of their ranks.
-        standing = dict.fromkeys(trial for rung in reversed(rungs) for trial, _, _ in rung["results"])
-        drawn = sorted(int(mixed(number, (place << 24) + nth) * 2**31) for nth in range(len(standing)))
+    for bracket in search.brackets:
+        standing = bracket.standing()
+        drawn = sorted(int(mixed(number, (bracket.number << 24) + nth) * 2**31) for nth in range(len(standing)))
         seeds.update(zip(standing, drawn, strict=True))
-        simulated = [_simulated(rung, training, seeds, level) for level, rung in enumerate(rungs)]
-        brackets.append({**bracket, "rungs": simulated})
-    return {**search, "brackets": brackets}, seeds
+        for level, rung in enumerate(bracket.rungs):
 
+            def loss(trial: TrialId, level: int = level) -> float:
+                return training.train(Setting(trial, seeds[trial]), 0, level).loss
 
-def _simulated(
-    rung: Mapping[str, Any], training: _KnownPaces, seeds: Mapping[TrialId, int], level: int
-) -> dict[str, Any]:
-    results = rung["results"]
-    losses = iter(
-        sorted(training.train(Setting(trial, seeds[trial]), 0, level).loss for trial, kind, _ in results if kind == 0)
-    )
-    return {
-        **rung,
-        "results": [[trial, kind, repr(next(losses)) if kind == 0 else loss] for trial, kind, loss in results],
-    }
+            rung.replace_losses(loss)
+    return seeds

@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from ashwood.forecast.conditions import Conditions, simulate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
+from ashwood.forecast.searches import Prices, SearchForecast, forecast_search
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.simulation.costs import Costs
-from ashwood.views.outlook import Outlook, Prices, look_ahead
 from ashwood.views.plain import plain
-from ashwood.views.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
-from ashwood.views.simulation import Conditions, simulate
 from tests.views.simulate import asha
 
 HOUR = 3600.0
@@ -25,17 +25,17 @@ HOUR = 3600.0
 @pytest.fixture(autouse=True)
 def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make fewer simulations, so that ranges are rougher and tests ten times as fast."""
-    monkeypatch.setattr("ashwood.views.plan._ROUGH", 400)
-    monkeypatch.setattr("ashwood.views.plan._CLOSER", 800)
+    monkeypatch.setattr("ashwood.forecast.plan._ROUGH", 400)
+    monkeypatch.setattr("ashwood.forecast.plan._CLOSER", 800)
 
 
 def fit(search: SearchSettings, conditions: Conditions, **budget: float) -> Plan:
     return make_plan(search, conditions, Budget(**budget), Prices())
 
 
-def seen(settings: SearchSettings, conditions: Conditions, count: int = 49) -> Outlook:
+def seen(settings: SearchSettings, conditions: Conditions, count: int = 49) -> SearchForecast:
     courses = [simulate(settings, number=100 + number, conditions=conditions) for number in range(count)]
-    return look_ahead(settings, conditions, Prices(), courses)
+    return forecast_search(settings, conditions, Prices(), courses)
 
 
 def test_proposal_fits_and_many_more_trials_do_not() -> None:
@@ -103,7 +103,7 @@ def test_too_tight_budget_names_least_time() -> None:
 
 
 def test_plan_has_at_most_most_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashwood.views.plan.MOST_TRIALS", 120)
+    monkeypatch.setattr("ashwood.forecast.plan.MOST_TRIALS", 120)
     plan = fit(asha(1, max_length=1), Conditions(workers=500, unit_seconds=0.1, spread=1.0), seconds=100 * HOUR)
     assert [each.trials for each in (plan.proposal, *plan.alternatives)] == [120] * 5
     assert MOST_TRIALS == 10_000
@@ -131,7 +131,7 @@ def test_any_proposal_fits(length: int, workers: int, trainings: float, spread: 
         least, most_length = error.seconds, error.most_length
     else:
         least, most_length = 0.0, 0
-        for outlook in (plan.proposal, *plan.alternatives):
-            assert 1 <= outlook.trials <= MOST_TRIALS
-            assert outlook.seconds.high <= bound
+        for forecast in (plan.proposal, *plan.alternatives):
+            assert 1 <= forecast.trials <= MOST_TRIALS
+            assert forecast.seconds.high <= bound
     assert least == 0 or (least > bound and most_length <= length)

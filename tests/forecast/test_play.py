@@ -17,11 +17,11 @@ from ashwood.experiment.events import AttemptEnded, AttemptStarted, DriverStarte
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.play import Underway, play
+from ashwood.forecast.training import Exchangeable, PowerLaw, Training
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.tournament import Tournament
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.play import Underway, play
-from ashwood.simulation.training import Exchangeable, PowerLaw, Training
 from ashwood.views.trials import TrialTable
 from tests.views import streams
 from tests.views.simulate import arrivals_of, asha, spec_of

@@ -9,10 +9,10 @@ from math import sqrt
 from statistics import fmean
 from typing import TypeAlias
 
+from ashwood.forecast.conditions import simulate
+from ashwood.forecast.play import Arrivals
 from ashwood.search.plan import BracketPlan, SearchPlan, plan_search
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.simulation.play import Arrivals
-from ashwood.views.simulation import simulate
 
 MeanArrivals: TypeAlias = tuple[tuple[float, ...], ...]
 """Mean number of trials that reach each rung, for each bracket."""

@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 
+from ashwood.forecast.costs import NO_COSTS, Costs, normal_draw
+from ashwood.forecast.play import Course, Witness, play
+from ashwood.forecast.training import Exchangeable, log_spread
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Sampler, SearchSettings
 from ashwood.search.tournament import Tournament
-from ashwood.simulation.costs import NO_COSTS, Costs, normal_draw
-from ashwood.simulation.play import Course, Witness, play
-from ashwood.simulation.training import Exchangeable, log_spread
+from ashwood.views.measured import Measured
 
 _SEED = 0
 _WIDEST_SPREAD = 2.0
@@ -50,6 +51,19 @@ class Conditions:
     spread_trials: int | None = None
     costs: Costs = NO_COSTS
     launch: float = 0.0
+
+    @classmethod
+    def from_measured(cls, measured: Measured, workers: int | None) -> Conditions:
+        """Return the conditions of further trials, with a number of workers or None if that is unknown."""
+        return cls(
+            workers=workers,
+            unit_seconds=measured.unit_seconds,
+            unit_trials=measured.trials,
+            spread=measured.spread,
+            spread_trials=measured.trials,
+            costs=Costs(start=measured.start, restore=measured.restore, save=measured.save),
+            launch=measured.launch,
+        )
 
 
 ANY_CONDITIONS = Conditions()

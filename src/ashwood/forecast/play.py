@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol, TypeAlias
 
+from ashwood.forecast.costs import NO_COSTS, Costs
+from ashwood.forecast.training import Setting, Training
 from ashwood.search.draw import training_seed
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import GoOn, New, Pause, ReachedEnd, TrialId
-from ashwood.simulation.costs import NO_COSTS, Costs
-from ashwood.simulation.training import Setting, Training
 
 Arrivals: TypeAlias = tuple[tuple[int, ...], ...]
 """How many trials reached each rung, by bracket."""

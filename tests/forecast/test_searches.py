@@ -14,40 +14,40 @@ from ashwood.experiment.decisions import DeleteCheckpoint
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import Exchangeable, PowerLaw
-from ashwood.views.outlook import (
-    Outlook,
+from ashwood.forecast.conditions import Conditions, simulate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.searches import (
     Prices,
+    SearchForecast,
     alternatives,
+    forecast_alternatives,
+    forecast_search,
     full_trainings,
     in_mode,
-    look_ahead,
-    look_beside,
     simulate_checkpoints,
 )
-from ashwood.views.simulation import Conditions, simulate
+from ashwood.forecast.training import Exchangeable, PowerLaw
+from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from tests.views.simulate import asha, spec_of
 
 NO_PRICES = Prices()
 COSTS = Costs(start=4.0, restore=1.0, save=2.0)
 
 
-def outlook(
+def forecast(
     settings: SearchSettings,
     conditions: Conditions,
     prices: Prices = NO_PRICES,
     count: int = 19,
-) -> Outlook:
+) -> SearchForecast:
     courses = [simulate(settings, number=number, conditions=conditions) for number in range(count)]
-    return look_ahead(settings, conditions, prices, courses)
+    return forecast_search(settings, conditions, prices, courses)
 
 
 def test_forecast_of_random_search_by_hand() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
     conditions = Conditions(workers=4, unit_seconds=3.0, spread=1.0, costs=COSTS)
-    found = outlook(settings, conditions, Prices(worker_hour=2.0, checkpoint_bytes=5.0))
+    found = forecast(settings, conditions, Prices(worker_hour=2.0, checkpoint_bytes=5.0))
     each = 4 + 30 + 2
     assert found.seconds == (2 * each,) * 3
     assert found.worker_hours.middle == pytest.approx(4 * 2 * each / 3600)
@@ -72,8 +72,8 @@ def test_full_trainings_by_hand() -> None:
 
 def test_launch_time_varies_and_is_added() -> None:
     settings = asha(6, method=Method.RANDOM, max_length=10)
-    at_once = outlook(settings, Conditions(workers=4, spread=1.0))
-    later = outlook(settings, Conditions(workers=4, spread=1.0, launch=100.0))
+    at_once = forecast(settings, Conditions(workers=4, spread=1.0))
+    later = forecast(settings, Conditions(workers=4, spread=1.0, launch=100.0))
     assert 80 < later.seconds.middle - at_once.seconds.middle < 125
     assert later.seconds.high > 1.1 * later.seconds.middle
     assert later.tail_seconds == pytest.approx(at_once.tail_seconds)
@@ -82,7 +82,7 @@ def test_launch_time_varies_and_is_added() -> None:
 
 def test_worker_hours_include_idle_workers() -> None:
     settings = asha(40, max_concurrent_trials=4)
-    few, many = (outlook(settings, Conditions(workers=workers, spread=1.0)) for workers in (4, 16))
+    few, many = (forecast(settings, Conditions(workers=workers, spread=1.0)) for workers in (4, 16))
     assert many.seconds == few.seconds
     assert many.worker_hours.middle == pytest.approx(4 * few.worker_hours.middle)
     assert many.utilisation.middle == pytest.approx(few.utilisation.middle / 4)
@@ -90,13 +90,13 @@ def test_worker_hours_include_idle_workers() -> None:
 
 def test_unknown_conditions_widen_range() -> None:
     settings = asha(60, max_length=16)
-    known = outlook(settings, Conditions(workers=1, spread=1.5))
-    unsure = outlook(settings, Conditions(workers=1, spread=1.5, unit_trials=2))
-    vague = outlook(settings, Conditions(workers=1, spread=1.5, spread_trials=2))
+    known = forecast(settings, Conditions(workers=1, spread=1.5))
+    unsure = forecast(settings, Conditions(workers=1, spread=1.5, unit_trials=2))
+    vague = forecast(settings, Conditions(workers=1, spread=1.5, spread_trials=2))
     assert unsure.seconds.high / unsure.seconds.low > 1.3 * known.seconds.high / known.seconds.low
     assert vague.seconds.high / vague.seconds.low > 1.1 * known.seconds.high / known.seconds.low
-    certain = outlook(settings, Conditions(workers=1, spread=1.0, unit_trials=2, spread_trials=2))
-    assert certain == outlook(settings, Conditions(workers=1, spread=1.0))
+    certain = forecast(settings, Conditions(workers=1, spread=1.0, unit_trials=2, spread_trials=2))
+    assert certain == forecast(settings, Conditions(workers=1, spread=1.0))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_unknown_conditions_widen_range() -> None:
 def test_range_holds_for_experiments(settings: SearchSettings) -> None:
     """The experiments have other learning curves than the simulations of the preview."""
     conditions = Conditions(workers=6, unit_seconds=2.0, spread=1.4, costs=COSTS)
-    found = outlook(settings, conditions, count=99)
+    found = forecast(settings, conditions, count=99)
     hits = 0
     for seed in range(30):
         spec = replace(spec_of(settings), seed=seed)
@@ -127,8 +127,8 @@ def test_range_holds_for_experiments(settings: SearchSettings) -> None:
 
 def test_simulations_of_different_searches_have_same_draws() -> None:
     settings, conditions = asha(8, max_length=4), Conditions(workers=4)
-    rows = list(look_beside(settings, conditions, Prices()))
-    again = list(look_beside(settings, conditions, Prices()))
+    rows = list(forecast_alternatives(settings, conditions, Prices()))
+    again = list(forecast_alternatives(settings, conditions, Prices()))
     assert rows == again
     assert [row.simulations for row in rows] == [99] * len(rows)
 

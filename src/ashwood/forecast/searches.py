@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.spec import CheckpointPolicy
+from ashwood.forecast.conditions import Conditions, affordable, simulate
+from ashwood.forecast.play import Course
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.simulation.play import Course
-from ashwood.views.simulation import Conditions, affordable, simulate
 
 _HOUR = 3600.0
 # One in ten simulations is below a range from 10 to 90 %, and one above.
@@ -52,7 +52,7 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class SearchForecast:
     """The forecast for a search on given workers, if no trial fails.
 
     Attributes:
@@ -86,13 +86,13 @@ class Outlook:
     disk_bytes: Range | None
 
 
-def look_ahead(
+def forecast_search(
     settings: SearchSettings,
     conditions: Conditions,
     prices: Prices,
     courses: Sequence[Course],
     checkpoints: Sequence[int] = (),
-) -> Outlook:
+) -> SearchForecast:
     """Return the forecast for a search from simulations.
 
     Args:
@@ -116,7 +116,7 @@ def look_ahead(
     hours = _times(seconds, workers / _HOUR)
     kept = _range(checkpoints) if checkpoints else None
     price, size = prices.worker_hour, prices.checkpoint_bytes
-    return Outlook(
+    return SearchForecast(
         settings=settings,
         simulations=len(courses),
         trials=sum(bracket.trials for bracket in plan_search(settings).brackets),
@@ -133,12 +133,12 @@ def look_ahead(
     )
 
 
-def look_beside(settings: SearchSettings, conditions: Conditions, prices: Prices) -> Iterator[Outlook]:
+def forecast_alternatives(settings: SearchSettings, conditions: Conditions, prices: Prices) -> Iterator[SearchForecast]:
     """Yield forecasts for the alternatives to a search, each from fewer simulations."""
     for other in alternatives(settings):
         count = _count(other)
         courses = [simulate(other, number=number, conditions=conditions) for number in range(count)]
-        yield look_ahead(other, conditions, prices, courses)
+        yield forecast_search(other, conditions, prices, courses)
 
 
 def simulate_checkpoints(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from ashwood.views.arrivals import expected_length
-from ashwood.views.budget import budget
+from ashwood.forecast.arrivals import expected_length
+from ashwood.forecast.budget import budget
 from ashwood.views.chronicle import chronicle
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs

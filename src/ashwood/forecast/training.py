@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import exp, log, pi, sin, sqrt
 from typing import Any, NamedTuple, Protocol
 
+from ashwood.forecast.costs import NORMAL, normal_draw
 from ashwood.search.density import RANDOM_EVERY
 from ashwood.search.draw import bits, unit_draw
 from ashwood.search.vocabulary import TrialId
-from ashwood.simulation.costs import NORMAL, normal_draw
 
 
 class Setting(NamedTuple):

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from ashwood.forecast.conditions import Conditions, affordable, simulate
+from ashwood.forecast.searches import Prices, SearchForecast, forecast_search, in_mode
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.views.outlook import Outlook, Prices, in_mode, look_ahead
-from ashwood.views.simulation import Conditions, affordable, simulate
 
 MOST_TRIALS = 10_000
 """Largest number of trials that is proposed."""
@@ -72,8 +72,8 @@ class Plan:
         most_seconds: largest time of each search in seconds.
     """
 
-    proposal: Outlook
-    alternatives: tuple[Outlook, ...]
+    proposal: SearchForecast
+    alternatives: tuple[SearchForecast, ...]
     most_seconds: float
 
     @property
@@ -104,15 +104,15 @@ def make_plan(
     fittings = [_Fitting(form, conditions, prices, most_seconds) for form in _forms(search, conditions.workers)]
     found = [fitting.rough() for fitting in fittings]
     modes = {
-        outlook.settings.mode: number
-        for number, outlook in enumerate(found)
-        if outlook.settings.method is Method.ADAPTIVE_ASHA
+        forecast.settings.mode: number
+        for number, forecast in enumerate(found)
+        if forecast.settings.method is Method.ADAPTIVE_ASHA
     }
     if mode is None:
         ample = is_ample(found[modes[Mode.STANDARD]].settings)
         mode = Mode.STANDARD if ample else Mode.AGGRESSIVE
     chosen = modes[mode]
-    others = [outlook for number, outlook in enumerate(found) if number != chosen]
+    others = [forecast for number, forecast in enumerate(found) if number != chosen]
     return Plan(fittings[chosen].closer(found[chosen]), tuple(others), most_seconds)
 
 
@@ -143,7 +143,7 @@ class _Fitting:
         workers = conditions.workers or 1
         self._at_once = min(workers, form.max_concurrent_trials or workers)
 
-    def rough(self) -> Outlook:
+    def rough(self) -> SearchForecast:
         """Return the forecast for the search with about as many trials as fit, from few simulations."""
         least = self._look(1, _ROUGH)
         if least.seconds.high > self._most_seconds:
@@ -164,7 +164,7 @@ class _Fitting:
                 break
         return fits
 
-    def closer(self, found: Outlook) -> Outlook:
+    def closer(self, found: SearchForecast) -> SearchForecast:
         """Return the forecast from more simulations, with a corrected number of trials."""
         seen = self._look(found.trials, _CLOSER)
         more = self._guess(seen)
@@ -177,12 +177,12 @@ class _Fitting:
             seen = self._look(min(seen.trials - 1, self._guess(seen)), _CLOSER)
         return seen
 
-    def _guess(self, seen: Outlook) -> int:
+    def _guess(self, seen: SearchForecast) -> int:
         """Return a better guess of the number of trials that fit, from the forecast for another number."""
         more = (self._most_seconds - seen.seconds.high) / self._pace(seen)
         return max(1, min(MOST_TRIALS, _nice(int(seen.trials + more))))
 
-    def _pace(self, seen: Outlook) -> float:
+    def _pace(self, seen: SearchForecast) -> float:
         """Return the additional seconds for one more trial while all workers are busy."""
         busy = seen.utilisation.middle * seen.worker_hours.middle * _HOUR
         return max(busy / seen.trials / self._at_once, 1e-9)
@@ -193,11 +193,11 @@ class _Fitting:
         share = (self._most_seconds - besides) / max(least - besides, 1e-9)
         return max(0, int(self._form.max_length * share))
 
-    def _look(self, trials: int, budget: int) -> Outlook:
+    def _look(self, trials: int, budget: int) -> SearchForecast:
         settings = replace(self._form, max_trials=trials)
         count = affordable(trials, step=_STEP, budget=budget)
         courses = [simulate(settings, number=number, conditions=self._conditions) for number in range(count)]
-        return look_ahead(settings, self._conditions, self._prices, courses)
+        return forecast_search(settings, self._conditions, self._prices, courses)
 
 
 def _nice(number: int) -> int:

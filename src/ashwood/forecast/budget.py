@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ashwood.forecast.arrivals import MeanArrivals, expected_arrivals
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.arrivals import MeanArrivals, expected_arrivals
 from ashwood.views.chronicle import Chronicle
 
 
 @dataclass(slots=True)
-class Share:
+class RungSpending:
     """The training towards one rung.
 
     Attributes:
@@ -36,7 +36,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class Spent:
     """The training and time that an experiment took.
 
     Attributes:
@@ -45,7 +45,7 @@ class Budget:
         idle: seconds in which a slot had no process, added up over slots.
     """
 
-    shares: Sequence[Sequence[Share]]
+    shares: Sequence[Sequence[RungSpending]]
     busy: float
     idle: float
 
@@ -65,7 +65,7 @@ class Budget:
         return sum(share.expected for bracket in self.shares for share in bracket)
 
 
-def budget(views: Chronicle) -> Budget:
+def budget(views: Chronicle) -> Spent:
     """Return what an experiment took according to reports, in O(n) time for n spans of work."""
     timeline, spending = views.timeline, views.progress.trials.spending
     shares = _expectations(views)
@@ -78,15 +78,15 @@ def budget(views: Chronicle) -> Budget:
         share.repeated += span.length - span.start - further
         share.seconds += (timeline.until if span.end is None else span.end) - span.begin
         furthest[span.trial] = max(known, span.length)
-    return Budget(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
+    return Spent(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
 
 
-def _expectations(views: Chronicle) -> list[list[Share]]:
+def _expectations(views: Chronicle) -> list[list[RungSpending]]:
     plan = plan_search(views.spec.search)
     return [
         [
             # A user may have changed the number of trials since the search was planned.
-            Share(view.number, length, mean * view.planned / bracket.trials * (length - below))
+            RungSpending(view.number, length, mean * view.planned / bracket.trials * (length - below))
             for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
         ]
         for view, bracket, means in zip(
