@@ -15,6 +15,7 @@ import pytest
 from ashwood.backends.ray import cluster as module
 from ashwood.backends.ray import node_worker
 from ashwood.backends.ray.demand import Node
+from ashwood.checkpoints import About, open_storage
 from ashwood.engine import Home, Session, open_home, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.errors import ClusterError, EventLogError
@@ -34,7 +35,6 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RayCluster
-from ashwood.trial.storage import About, open_storage
 from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.engine.test_loop import SPEC, objective
 from tests.engine.test_session import Closing

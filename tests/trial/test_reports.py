@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ashwood.checkpoints import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
 from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial import Trial, attempt
 from ashwood.trial.attempt import Again, Ended, Failed, NoStorage, Outcome, Rejected, Stopped, Unusable
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
-from ashwood.trial.storage import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
 NUMBERS = [1, 1.5, np.float32(1.5), np.int64(3), np.array(2.0), float("nan"), float("inf"), True, np.False_]

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.library import Followed
 from ashwood.dashboard.shapes import (
     Attempt,
@@ -31,7 +32,6 @@ from ashwood.experiment import events as e
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage.port import is_foreign
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import TrialRow

@@ -12,6 +12,7 @@ from typing import Any
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, Finish, GoOn, StartAttempt
+from ashwood.checkpoints import is_remote
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     TRAINING,
@@ -31,7 +32,6 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import training_seed
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method
-from ashwood.trial.storage import is_remote
 from ashwood.views.agreement import Row, Runs, Verdict, compare, hints_of, verdict_of
 
 _STRETCHES = 4

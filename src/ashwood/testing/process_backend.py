@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from ashwood.backends.port import Abort, Backend, NoteBest, Suspend
+from ashwood.checkpoints import open_storage
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     FULL,
@@ -51,7 +52,6 @@ from ashwood.testing.backend import (
     toy_spec,
     until_last_word,
 )
-from ashwood.trial.storage import open_storage
 
 
 class ProcessBackendContract(BackendContract):

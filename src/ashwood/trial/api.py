@@ -7,11 +7,11 @@ from operator import index, length_hint
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import TRAINING, Attempt, Rejected, Save, Stopped
 from ashwood.trial.channel import Link
 from ashwood.trial.job import Job
-from ashwood.trial.sharing import make_shared
 from ashwood.trial.values import Values
 
 _T = TypeVar("_T")

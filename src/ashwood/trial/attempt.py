@@ -8,13 +8,7 @@ from itertools import islice
 from math import inf, isfinite
 from typing import Any, NamedTuple, NoReturn
 
-from ashwood.errors import StorageUnreachable, TrainingCodeError
-from ashwood.trial.channel import Link, Verdict
-from ashwood.trial.job import Job
-from ashwood.trial.lengths import STEPS, Scale
-from ashwood.trial.loop import Loop
-from ashwood.trial.signs import Signs
-from ashwood.trial.storage import (
+from ashwood.checkpoints import (
     RETRY_SECONDS,
     About,
     Patience,
@@ -24,6 +18,12 @@ from ashwood.trial.storage import (
     named_position,
     open_storage,
 )
+from ashwood.errors import StorageUnreachable, TrainingCodeError
+from ashwood.trial.channel import Link, Verdict
+from ashwood.trial.job import Job
+from ashwood.trial.lengths import STEPS, Scale
+from ashwood.trial.loop import Loop
+from ashwood.trial.signs import Signs
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -572,7 +572,7 @@ class Attempt:
 
     def _join_in(self, save: Save) -> None:
         """Call the saver with a temporary directory: saving can take all processes, but only rank 0 publishes."""
-        from ashwood.trial.storage.scratch import scratch  # Most trials train alone and do not need it.
+        from ashwood.checkpoints.scratch import scratch  # Most trials train alone and do not need it.
 
         with scratch() as directory:
             save(directory)

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ashwood.checkpoints import About, Patience, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.attempt import (
@@ -29,7 +30,6 @@ from ashwood.trial.attempt import (
 )
 from ashwood.trial.channel import Link, Message, Phase
 from ashwood.trial.job import Job
-from ashwood.trial.storage import About, Patience, open_storage
 
 _PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000

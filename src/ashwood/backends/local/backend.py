@@ -27,6 +27,8 @@ from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
 from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
+from ashwood.checkpoints.directory import FOLDER, directory_name
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     ABORTED,
@@ -49,8 +51,6 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message, Phase
-from ashwood.trial.directory import FOLDER, directory_name
-from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
 """Seconds between SIGTERM and SIGKILL for workers when the backend is closed."""

@@ -20,13 +20,13 @@ from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
 from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe, lacks_space, message_of, with_checkpoint
-from ashwood.trial.sharing import make_shared
 
 
 class Forked:
