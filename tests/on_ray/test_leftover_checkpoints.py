@@ -28,7 +28,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     PauseRequested,
     ValidationReported,
 )
@@ -107,7 +107,7 @@ def interrupted(home: Home) -> int:
         AttemptPreempted(0, 1, "its worker was lost"),
         CheckpointSaved(1, 1, 1, DELETED),
         CheckpointDamaged(1, 1, DELETED, "a file is missing"),
-        HparamsRejected(2, 1, "it does not fit"),
+        HparamsInvalid(2, 1, "it does not fit"),
     ]
     home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
     assert folded.trials[0].state is TrialState.PAUSED
