@@ -21,6 +21,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from ashwood.checkpoints.limited import trim
 from ashwood.dashboard import library
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.context import header
@@ -40,7 +41,6 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
-from ashwood.trial.limited import trim
 from ashwood.views.chronicle import Chronicle, History, chronicle
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha

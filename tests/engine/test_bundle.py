@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from ashwood.checkpoints import MANIFEST, About
 from ashwood.engine import Home, open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.engine.snapshot import check_imported, fold
@@ -27,7 +28,6 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.trial.storage import MANIFEST, About
 
 SPEC = ExperimentSpec(
     name="toy",

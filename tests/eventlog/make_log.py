@@ -22,10 +22,12 @@ from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.events import (
     UNREACHABLE,
+    AttemptFailed,
     AttemptStarted,
     CancelRequested,
     CapacityChanged,
     Event,
+    HparamsInvalid,
     RetryFailedRequested,
     SettingsChanged,
     StorageFailed,
@@ -107,6 +109,8 @@ class _Cluster(SimulatedBackend):
                 return event._replace(nodes=nodes, why="a node joined or left")
             case AttemptStarted(slot=slot):
                 return event._replace(node=f"10.0.0.{slot // _SLOTS_OF_NODE + 1}")
+            case AttemptFailed(trial, attempt) if trial % 2:
+                return HparamsInvalid(trial, attempt, "too wide")
         return event
 
 

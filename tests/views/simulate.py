@@ -17,7 +17,7 @@ from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointSaved,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     RetryFailedRequested,
     TrialStopped,
 )
@@ -153,7 +153,7 @@ class _Backend(SimulatedBackend):
         if fate < failing:
             return event._replace(error="boom\nTraceback")
         if fate < failing + rejecting:
-            return HparamsRejected(event.trial, event.attempt, "too big")
+            return HparamsInvalid(event.trial, event.attempt, "too big")
         return TrialStopped(event.trial, event.attempt)
 
 

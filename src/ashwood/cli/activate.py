@@ -11,13 +11,13 @@ from pathlib import Path
 
 import typer
 
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 from ashwood.cli import job
 from ashwood.cli.run import RunOptions, resume_experiment
 from ashwood.cli.where import BackendOptions
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.trial.regular import open_to_append, open_to_read
 
 _POLL_SECONDS = 0.05
 _RELEASE_SECONDS = 30.0

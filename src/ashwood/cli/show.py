@@ -13,6 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from ashwood.checkpoints import Storage
+from ashwood.checkpoints.limited import read_pieces
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.cli.export import read_trials, warn_of_damage
 from ashwood.cli.ladder import render_ladder
 from ashwood.cli.output import (
@@ -36,9 +39,6 @@ from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
 from ashwood.forecast.time_left import Forecaster
-from ashwood.trial.limited import read_pieces
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.storage import Storage
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of

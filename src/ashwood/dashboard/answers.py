@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.library import Followed
 from ashwood.dashboard.shapes import (
     Attempt,
@@ -32,7 +33,6 @@ from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage.port import is_foreign
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import TrialRow
@@ -357,7 +357,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptPreempted: "lost its worker",
     e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
-    e.HparamsRejected: "rejected its hyperparameters",
+    e.HparamsInvalid: "declared its hyperparameters invalid",
     e.TrialStopped: "stopped itself",
 }
 

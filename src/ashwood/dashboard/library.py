@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
+from ashwood.checkpoints import Patience, is_remote
+from ashwood.checkpoints.port import parsed
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.deletion import CheckpointDeletion
@@ -49,8 +51,6 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
 from ashwood.experiment.trial import Trial
-from ashwood.trial.storage import Patience, is_remote
-from ashwood.trial.storage.port import parsed
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]

@@ -15,6 +15,10 @@ from typing import Final, NamedTuple
 
 from ashwood.backends.local.logs import logged_experiment
 from ashwood.backends.local.worker_lock import is_held
+from ashwood.checkpoints import About, Storage
+from ashwood.checkpoints.port import ASIDE
+from ashwood.checkpoints.sharing import make_shared
+from ashwood.checkpoints.trees import name_below
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import WallClock
 from ashwood.engine.recorder import Recorder
@@ -38,10 +42,6 @@ from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.events import CheckpointDamaged
 from ashwood.experiment.experiment import Experiment
 from ashwood.forecast.time_left import Forecaster
-from ashwood.trial.sharing import make_shared
-from ashwood.trial.storage import About, Storage
-from ashwood.trial.storage.port import ASIDE
-from ashwood.trial.storage.trees import name_below
 
 _TRIAL_LOG: Final = "trial-*.log"
 

@@ -20,10 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
 from ashwood.eventlog.port import Entry, EventLog, Seq
-from ashwood.trial.regular import open_to_read
 
 FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
 """Packages whose code folds logs or is pickled; a snapshot is ignored if a file in one of them has changed since."""

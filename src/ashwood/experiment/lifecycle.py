@@ -19,7 +19,7 @@
     continued at once,  └─┘ ├── reached max_length ──► completed
     retried                 ├── stopped early ───────► stopped (also while it is paused)
                             ├── failed too often ────► errored
-                            ├── rejected ────────────► invalid
+                            ├── declared invalid ────► invalid
                             └── killed by a user ────► killed (also while it is paused)
 
     errored, or stopped with its bracket ── reopened ──► paused
@@ -88,7 +88,7 @@ class Step(StrEnum):
     DROPPED = "stopped early"
     CLOSED = "bracket finished"
     GAVE_UP = "failed too often"
-    REJECTED = "rejected"
+    INVALID = "declared invalid"
     KILLED = "killed by a user"
     REOPENED = "reopened"
     CONTINUED = "continued with the experiment"
@@ -101,7 +101,7 @@ TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
     (TrialState.RUNNING, Step.REACHED_END): TrialState.COMPLETED,
     (TrialState.RUNNING, Step.DROPPED): TrialState.STOPPED,
     (TrialState.RUNNING, Step.GAVE_UP): TrialState.ERRORED,
-    (TrialState.RUNNING, Step.REJECTED): TrialState.INVALID,
+    (TrialState.RUNNING, Step.INVALID): TrialState.INVALID,
     (TrialState.RUNNING, Step.KILLED): TrialState.KILLED,
     (TrialState.PAUSED, Step.PROMOTED): TrialState.RUNNING,
     (TrialState.PAUSED, Step.DROPPED): TrialState.STOPPED,

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ashwood.experiment.events import HparamsRejected
+from ashwood.experiment.events import HparamsInvalid
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
 from ashwood.figures.markup import Child, Markup, h
@@ -359,7 +359,7 @@ def trouble(told: Chronicle) -> Child:
         (progress.failed_attempts, "attempts failed"),
         (sum(row.preempted for row in progress.trials.rows.values()), "attempts lost their worker"),
         (progress.trials.states[TrialState.ERRORED], "trials were given up"),
-        (progress.trials.states[TrialState.INVALID], "trials rejected their hyperparameters"),
+        (progress.trials.states[TrialState.INVALID], "trials declared their hyperparameters invalid"),
         (progress.warnings, "warnings"),
     ]
     said = [_counted(count, words) for count, words in counts if count]
@@ -396,7 +396,7 @@ def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
     """Yield each failure, as its trial and the first line of its message."""
     losses: defaultdict[TrialId, list[str]] = defaultdict(list)
     for loss in told.history.losses:
-        what = "rejected its hyperparameters" if isinstance(loss, HparamsRejected) else "lost its worker"
+        what = "declared its hyperparameters invalid" if isinstance(loss, HparamsInvalid) else "lost its worker"
         losses[loss.trial].append(f"{what}: {_headline(loss.why)}")
     for row in told.progress.trials.rows.values():
         for error in row.errors:

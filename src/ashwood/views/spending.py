@@ -16,7 +16,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -101,7 +101,7 @@ class Spending:
                 | AttemptPreempted()
                 | StorageFailed()
                 | CheckpointDamaged()
-                | HparamsRejected()
+                | HparamsInvalid()
                 | TrialStopped()
             ):
                 return self._end(event)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.trial import limited
-from ashwood.trial.limited import find_gap, read_pieces, trim
+from ashwood.checkpoints import limited
+from ashwood.checkpoints.limited import find_gap, read_pieces, trim
 
 LIMIT = 100_000
 PRINTER = "import os, sys\nfor n in range(60000): os.write(1, b'%s %d\\n' % (sys.argv[1].encode(), n))"

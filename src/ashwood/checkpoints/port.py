@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from ashwood.checkpoints.links import settle_links
+from ashwood.checkpoints.manifest import About, Manifest, decode, read_manifest, verify
 from ashwood.errors import CheckpointError, TrainingCodeError
-from ashwood.trial.storage.links import settle_links
-from ashwood.trial.storage.manifest import About, Manifest, decode, read_manifest, verify
 
 Write = Callable[[Path], object]
 
@@ -89,7 +89,7 @@ class Storage(ABC):
             StorageUnreachable: the storage failed until the last try.
         """
         if "://" in name:
-            from ashwood.trial.storage import open_storage
+            from ashwood.checkpoints import open_storage
 
             root, _, trial = name.rpartition("/trial-")
             with open_storage(root).fetch(f"trial-{trial}") as directory:

@@ -1,6 +1,8 @@
 """Checkpoint storage: a local directory, or any URL that fsspec supports.
 
-Local storage needs only the standard library.  fsspec is imported at the first use of a remote storage.
+Local storage needs only the standard library.  fsspec is imported at the first use of a remote storage.  The modules
+`directory`, `limited`, `regular`, `sharing` and `trees` handle all files of an experiment that workers and the driver
+share.  They are here because both sides may import this package.
 """
 
 from __future__ import annotations
@@ -8,10 +10,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ashwood.trial.storage.local import LocalStorage
-from ashwood.trial.storage.manifest import MANIFEST, About, digest_of_draw
-from ashwood.trial.storage.patience import BRIEF, ONCE, RETRY_SECONDS, Patience
-from ashwood.trial.storage.port import Leftover, Storage, Stored, Write, checkpoint_name, named_position
+from ashwood.checkpoints.local import LocalStorage
+from ashwood.checkpoints.manifest import MANIFEST, About, digest_of_draw
+from ashwood.checkpoints.patience import BRIEF, ONCE, RETRY_SECONDS, Patience
+from ashwood.checkpoints.port import Leftover, Storage, Stored, Write, checkpoint_name, named_position
 
 __all__ = [
     "BRIEF",
@@ -43,7 +45,7 @@ def open_storage(url: str | os.PathLike[str], patience: Patience = BRIEF) -> Sto
     """
     text = os.fspath(url)
     if is_remote(text):
-        from ashwood.trial.storage.remote import RemoteStorage  # Most workers do not need it.
+        from ashwood.checkpoints.remote import RemoteStorage  # Most workers do not need it.
 
         return RemoteStorage(text, patience)
     return LocalStorage(Path(text.removeprefix(_LOCAL)).absolute())

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.checkpoints import MANIFEST, Storage, local, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage import MANIFEST, Storage, local, open_storage
-from tests.trial.storages import NAME, Files, contents, writes
+from tests.checkpoints.storages import NAME, Files, contents, writes
 
 _EFFECTS = frozenset({"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove"})
 _KILLED = 9

@@ -15,9 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
-from ashwood.trial.run import cause_of
-from ashwood.trial.storage import (
+from ashwood.checkpoints import (
     MANIFEST,
     About,
     Storage,
@@ -28,10 +26,12 @@ from ashwood.trial.storage import (
     named_position,
     open_storage,
 )
-from ashwood.trial.storage.links import copy_contents, settle_links
-from ashwood.trial.storage.port import Name, parsed
+from ashwood.checkpoints.links import copy_contents, settle_links
+from ashwood.checkpoints.port import Name, parsed
+from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
+from ashwood.trial.run import cause_of
+from tests.checkpoints.storages import NAME, Files, contents, writes
 from tests.s3 import S3
-from tests.trial.storages import NAME, Files, contents, writes
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
@@ -57,7 +57,7 @@ def files(url: str) -> Files:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ashwood.trial.storage.patience._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ashwood.checkpoints.patience._FIRST_PAUSE", 0.0)
 
 
 # -- saving and fetching ----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ashwood.trial.storage.trees import remove_tree
+from ashwood.checkpoints.trees import remove_tree
 
 
 @contextmanager

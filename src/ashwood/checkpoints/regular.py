@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ashwood.trial.sharing import share
+from ashwood.checkpoints.sharing import share
 
 # O_NONBLOCK: opening a pipe for reading returns at once, even if no process has it open for writing.
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from ashwood.checkpoints.links import contents, inner_target, link_text
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.errors import CheckpointError, StorageUnreachable, TrainingCodeError
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.storage.links import contents, inner_target, link_text
 
 MANIFEST = "ashwood-checkpoint.json"
 FORMAT = 3

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
+from ashwood.checkpoints.links import restore_links
+from ashwood.checkpoints.manifest import MANIFEST, About, Manifest, check, decode, describe
+from ashwood.checkpoints.patience import BRIEF, Patience, Progress, persist
+from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+from ashwood.checkpoints.scratch import scratch
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage.links import restore_links
-from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, check, decode, describe
-from ashwood.trial.storage.patience import BRIEF, Patience, Progress, persist
-from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
-from ashwood.trial.storage.scratch import scratch
 
 _EXTRAS = {
     "s3": "s3",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ashwood.trial.storage.manifest import digest_of_draw
+from ashwood.checkpoints.manifest import digest_of_draw
 
 VARIABLE = "ASHWOOD_TRIAL_DIRECTORY"
 """Environment variable with the path of the trial's directory."""

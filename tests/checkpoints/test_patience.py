@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ashwood.trial.storage.patience import (
+from ashwood.checkpoints.patience import (
     HURRY_SECONDS,
     RETRY_SECONDS,
     SILENT_SECONDS,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.local import LocalBackend
+from ashwood.checkpoints import MANIFEST, ONCE, open_storage
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.events import (
     AttemptEnded,
@@ -23,9 +24,8 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import drive, job, toy_spec
-from ashwood.trial.storage import MANIFEST, ONCE, open_storage
+from tests.checkpoints.storages import NAME, Files, contents, writes
 from tests.s3 import S3
-from tests.trial.storages import NAME, Files, contents, writes
 
 MODULE = "ashwood.testing.training"
 Make = Callable[[str], LocalBackend]

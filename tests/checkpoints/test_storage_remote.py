@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from ashwood.checkpoints import MANIFEST, ONCE, Storage, open_storage, patience
+from ashwood.checkpoints.scratch import scratch
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.storage import MANIFEST, ONCE, Storage, open_storage, patience
-from ashwood.trial.storage.scratch import scratch
-from tests.trial.storages import NAME, Files, contents, writes
+from tests.checkpoints.storages import NAME, Files, contents, writes
 
 OPERATIONS = ("put_file", "pipe_file", "cat_file", "get_file", "rm_file", "rm", "find")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.trial.regular import open_to_append, open_to_read
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 
 
 def make_socket(path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import fsspec
 
-from ashwood.trial.storage import Write, open_storage
-from ashwood.trial.storage.port import Storage
+from ashwood.checkpoints import Write, open_storage
+from ashwood.checkpoints.port import Storage
 
 NAME = "trial-3/length-4-attempt-1"
 

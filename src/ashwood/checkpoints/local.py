@@ -17,11 +17,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ashwood.checkpoints.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
+from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
+from ashwood.checkpoints.sharing import how_to_share, share, share_tree
+from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import CheckpointError, StorageUnreachable
-from ashwood.trial.sharing import how_to_share, share, share_tree
-from ashwood.trial.storage.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
-from ashwood.trial.storage.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
-from ashwood.trial.storage.trees import remove_tree
 
 _WRITING, _REPLACED, _DELETED = ".writing-", ".replaced-", ".deleted-"
 _HIDDEN = (_WRITING, _REPLACED, _DELETED)

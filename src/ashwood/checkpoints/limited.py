@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from ashwood.trial.regular import open_to_change
+from ashwood.checkpoints.regular import open_to_change
 
 LEAST_LIMIT = 100_000
 """The smallest limit in bytes.  A smaller limit, for example in an imported experiment, is raised to this one."""
