@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.sha import SyncHalving

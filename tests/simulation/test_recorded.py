@@ -2,10 +2,11 @@
 
 import pytest
 
+from ashwood.experiment.entry import fold
 from ashwood.search.settings import Method
 from ashwood.simulation.recorded import Curve, Point, Recorded
 from ashwood.simulation.training import Setting, Trained
-from ashwood.views.chronicle import chronicle
+from ashwood.views.chronicle import Chronicle
 from ashwood.views.recorded import recorded
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
@@ -47,7 +48,7 @@ def test_recorded_without_points_raises(curves: list[Curve]) -> None:
 def test_recorded_repeats_metrics_of_event_log() -> None:
     spec = spec_of(asha(27, method=Method.RANDOM, max_length=9))
     ran = Workers(spec, power_law(3), workers=3, period=1)
-    history = chronicle(spec, ran.run())
+    history = fold(Chronicle(spec), ran.run())
     record = recorded(history)
     for trial in history.progress.trials.rows:
         for report in history.history.reports.of(trial):

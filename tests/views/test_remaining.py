@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import AttemptStarted, DriverStarted, Event, SettingsChanged, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -45,8 +45,7 @@ class Watched:
 
         def observe(entries: Sequence[Entry]) -> None:
             nonlocal due
-            for entry in entries:
-                self.progress.apply(*entry)
+            fold(self.progress, entries)
             at = entries[-1].at
             self.progress.look(at)
             if at >= due and self.progress.state is ExperimentState.RUNNING:
@@ -112,8 +111,7 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
-    for entry in ran.run(stop_after=60, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
     progress.look(now)
     first = progress.forecast(now)
@@ -128,8 +126,7 @@ def test_very_large_search_is_estimated_by_pace() -> None:
     ran = Workers(spec_of(asha(1_300)), lambda trial, length: trial + 1 / length, workers=4)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
-    for entry in ran.run(stop_after=60, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
     progress.look(now)
     forecast = progress.forecast(now)
@@ -145,14 +142,13 @@ def test_max_seconds_limits_time_left() -> None:
     progress = Progress(spec)
     progress.search = ran.experiment.search
     entries = ran.run(stop_after=40, crash=True)
-    for entry in entries:
-        progress.apply(*entry)
+    fold(progress, entries)
     now = entries[-1].at
     progress.look(now)
     unbound = progress.forecast(now).seconds
     assert unbound is not None
     settings = SettingsChanged({"max_seconds": now - entries[0].at + 5.0})
-    progress.apply(now, settings, ran.experiment.handle(settings))
+    progress.apply(Entry(now, settings, ran.experiment.handle(settings)))
     assert progress.forecast(now).seconds == pytest.approx(5.0)
 
 
@@ -160,8 +156,7 @@ def test_pausing_experiment_has_no_simulated_time_left() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
-    for entry in ran.run(stop_after=40):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=40))
     progress.look(ran.entries[-1].at)
     assert progress.forecast(ran.entries[-1].at).time_left is None
 
@@ -170,8 +165,7 @@ def test_snapshot_leaves_out_picture_and_simulations() -> None:
     ran = Workers(spec_of(asha(40)), lambda trial, length: trial + 1 / length, workers=2)
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
-    for entry in ran.run(stop_after=40, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=40, crash=True))
     before = len(pickle.dumps((ran.experiment, progress)))
     progress.look(ran.entries[-1].at)
     progress.forecast(ran.entries[-1].at)
@@ -193,8 +187,7 @@ def test_forecast_works_at_any_moment(ran: Workers) -> None:
         ran.run(stop_after=stop_after, crash=True)
         progress = Progress(ran.experiment.spec)
         progress.search = ran.experiment.search
-        for entry in ran.entries:
-            progress.apply(*entry)
+        fold(progress, ran.entries)
         now = ran.entries[-1].at
         progress.look(now)
         for later in (0.0, 3.0):
@@ -215,7 +208,7 @@ def test_forecast_survives_extreme_durations(paces: list[float], elapsed: float)
     at = 0.0
 
     def tell(event: Event) -> None:
-        progress.apply(at, event, experiment.handle(event))
+        progress.apply(Entry(at, event, experiment.handle(event)))
 
     tell(DriverStarted(len(paces)))
     for slot in range(len(paces)):

@@ -9,8 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 
 from ashwood.engine.clock import elapsed
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.trial.storage import Storage
 
 _PATIENCE = 10.0

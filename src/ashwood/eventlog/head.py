@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
-from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
+from ashwood.eventlog.port import Answer, EventLog, ExperimentId, RequestId, Seq
+from ashwood.experiment.entry import Entry
 from ashwood.trial.sharing import share
 
 PERIOD: Final = 1.0

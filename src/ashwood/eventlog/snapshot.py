@@ -22,7 +22,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
-from ashwood.eventlog.port import Entry, EventLog, Seq
+from ashwood.eventlog.port import EventLog, Seq
+from ashwood.experiment.entry import Entry
 from ashwood.trial.regular import open_to_read
 
 FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
