@@ -25,7 +25,7 @@ from ashwood.config import build_experiment
 from ashwood.engine import Session, open_home
 from ashwood.engine.measure import measure, short_search
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
@@ -253,8 +253,7 @@ def _known(world: _World, spec: ExperimentSpec, *, past: bool) -> Measured:
     measuring = Measuring()
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            measuring.apply(*entry)
+        fold(measuring, entries)
 
     other = replace(spec, search=search, seed=spec.seed + 1_000)
     backend = SimulatedBackend(other, world.training, world.workers, costs=world.costs, period=1)
@@ -284,8 +283,7 @@ def _watch(
 
     def observe(entries: Sequence[Entry]) -> None:
         nonlocal due
-        for entry in entries:
-            progress.apply(*entry)
+        fold(progress, entries)
         at = entries[-1].at
         forecaster.look(at)
         if at >= due and progress.state is ExperimentState.RUNNING:

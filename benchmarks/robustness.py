@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from ashwood.forecast.costs import Costs, Faults
 from ashwood.forecast.training import Exchangeable, Setting, Trained

@@ -16,7 +16,8 @@ from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Answer, Entry, EventLog, RequestId, Seq
+from ashwood.eventlog.port import Answer, EventLog, RequestId, Seq
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
@@ -101,8 +102,7 @@ def _record(opened: Home, size: Size) -> None:
     progress = Progress(experiment_spec)
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            progress.apply(*entry)
+        fold(progress, entries)
 
     backend = _Quiet(experiment_spec, _Training(), _WORKERS, period=1, clock=VirtualClock(_BEGIN))
     simulate(Experiment(experiment_spec), backend, log=log, observers=[observe])

@@ -32,6 +32,7 @@ from ashwood.dashboard.routes.files import _read_log
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
     AttemptFailed,
     KillRequested,
@@ -41,7 +42,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
-from ashwood.views.chronicle import Chronicle, History, chronicle
+from ashwood.views.chronicle import Chronicle, History
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
 
@@ -57,7 +58,7 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
 @pytest.fixture(scope="module")
 def told(home: Path) -> Chronicle:
     with open_home(home) as opened:
-        return chronicle(opened.store.spec(1), (entry for _, entry in opened.store.log(1).read()))
+        return fold(Chronicle(opened.store.spec(1)), (entry for _, entry in opened.store.log(1).read()))
 
 
 # -- looking --------------------------------------------------------------------------------------------
@@ -167,7 +168,7 @@ def test_a_trial_says_its_way_and_why(client: TestClient, told: Chronicle) -> No
 def test_an_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     workers = ran(stop_after=200, crash=True)
     died = workers.entries[-1].at
-    live = chronicle(workers.experiment.spec, workers.entries).progress.trials.spending.live
+    live = fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.spending.live
     trial, lost = next(iter(live.items()))
     workers.run()
     with open_home(tmp_path, create=True) as home:
@@ -242,7 +243,8 @@ def test_a_metric_that_is_measured_less_often_is_told_where_it_was(tmp_path: Pat
             more = entry.event._replace(metrics={**entry.event.metrics, "accuracy": 0.5})
             workers.entries[place] = entry._replace(event=more)
     row = max(
-        chronicle(workers.experiment.spec, workers.entries).progress.trials.rows.values(), key=lambda row: row.length
+        fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.rows.values(),
+        key=lambda row: row.length,
     )
     with open_home(tmp_path, create=True) as home:
         add(home, workers)

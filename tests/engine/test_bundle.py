@@ -21,7 +21,7 @@ from ashwood.engine import Home, open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
 from ashwood.engine.snapshot import check_imported, fold
 from ashwood.errors import EventLogError, NotFound, RequestRefused
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState

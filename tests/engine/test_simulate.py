@@ -18,8 +18,8 @@ from ashwood.engine.simulate import simulate
 from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError
 from ashwood.eventlog.memory import MemoryLog
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CreateTrial, Preempted, Recovered, Retried, TrainTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptPreempted,

@@ -18,8 +18,8 @@ from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.simulate import simulate
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptFailed,

@@ -23,9 +23,9 @@ from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import snapshot
 from ashwood.eventlog.files import claim_directory
 from ashwood.eventlog.lease import take_lease
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted
 from ashwood.testing.records import full_spec, telling_entries
 from tests.users import ALICE, BOB, GROUP, as_user, shared_directory

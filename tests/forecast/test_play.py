@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, DriverStarted, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
@@ -47,7 +47,7 @@ class Observed:
 
     def observe(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            self.trials.apply(*entry)
+            self.trials.apply(entry)
             self.most_waiting = max(self.most_waiting, self.trials.states[TrialState.PAUSED])
             if self.first_end is None and any(isinstance(each, CompleteTrial) for each in entry.decisions):
                 self.first_end = entry.at

@@ -9,8 +9,8 @@ import pytest
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate as run_simulated
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import AttemptStarted, DriverStarted, Event, SettingsChanged, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -47,8 +47,7 @@ class Watched:
 
         def observe(entries: Sequence[Entry]) -> None:
             nonlocal due
-            for entry in entries:
-                self.progress.apply(*entry)
+            fold(self.progress, entries)
             at = entries[-1].at
             forecaster.look(at)
             if at >= due and self.progress.state is ExperimentState.RUNNING:
@@ -115,8 +114,7 @@ def test_second_call_at_once_simulates_nothing(monkeypatch: pytest.MonkeyPatch) 
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
     forecaster = Forecaster(progress)
-    for entry in ran.run(stop_after=60, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
     forecaster.look(now)
     first = forecaster.forecast(now)
@@ -132,8 +130,7 @@ def test_very_large_search_is_estimated_by_pace() -> None:
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
     forecaster = Forecaster(progress)
-    for entry in ran.run(stop_after=60, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=60, crash=True))
     now = ran.entries[-1].at
     forecaster.look(now)
     forecast = forecaster.forecast(now)
@@ -150,14 +147,13 @@ def test_max_seconds_limits_time_left() -> None:
     progress.search = ran.experiment.search
     forecaster = Forecaster(progress)
     entries = ran.run(stop_after=40, crash=True)
-    for entry in entries:
-        progress.apply(*entry)
+    fold(progress, entries)
     now = entries[-1].at
     forecaster.look(now)
     unbound = forecaster.forecast(now).seconds
     assert unbound is not None
     settings = SettingsChanged({"max_seconds": now - entries[0].at + 5.0})
-    progress.apply(now, settings, ran.experiment.handle(settings))
+    progress.apply(Entry(now, settings, ran.experiment.handle(settings)))
     assert forecaster.forecast(now).seconds == pytest.approx(5.0)
 
 
@@ -166,8 +162,7 @@ def test_pausing_experiment_has_no_simulated_time_left() -> None:
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
     forecaster = Forecaster(progress)
-    for entry in ran.run(stop_after=40):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=40))
     forecaster.look(ran.entries[-1].at)
     assert forecaster.forecast(ran.entries[-1].at).time_left is None
 
@@ -177,8 +172,7 @@ def test_snapshot_of_progress_leaves_out_search() -> None:
     progress = Progress(ran.experiment.spec)
     progress.search = ran.experiment.search
     forecaster = Forecaster(progress)
-    for entry in ran.run(stop_after=40, crash=True):
-        progress.apply(*entry)
+    fold(progress, ran.run(stop_after=40, crash=True))
     forecaster.look(ran.entries[-1].at)
     forecaster.forecast(ran.entries[-1].at)
     experiment, again = pickle.loads(pickle.dumps((ran.experiment, progress)))
@@ -200,8 +194,7 @@ def test_forecast_works_at_any_moment(ran: Workers) -> None:
         progress = Progress(ran.experiment.spec)
         progress.search = ran.experiment.search
         forecaster = Forecaster(progress)
-        for entry in ran.entries:
-            progress.apply(*entry)
+        fold(progress, ran.entries)
         now = ran.entries[-1].at
         forecaster.look(now)
         for later in (0.0, 3.0):
@@ -223,7 +216,7 @@ def test_forecast_survives_extreme_durations(paces: list[float], elapsed: float)
     at = 0.0
 
     def tell(event: Event) -> None:
-        progress.apply(at, event, experiment.handle(event))
+        progress.apply(Entry(at, event, experiment.handle(event)))
 
     tell(DriverStarted(len(paces)))
     for slot in range(len(paces)):

@@ -12,7 +12,6 @@ from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import (
     CloseTrial,
     CompleteTrial,
@@ -26,6 +25,7 @@ from ashwood.experiment.decisions import (
     StopTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec

@@ -12,7 +12,7 @@ from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
 from ashwood.errors import IllegalEvent
-from ashwood.eventlog.port import Entry as Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointSaved,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -9,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.experiment.decisions import CreateTrial, PauseTrial
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptStarted,
@@ -35,9 +38,8 @@ def measure(settings: SearchSettings, *, spread: float = 1.5, period: int | None
     training = Exchangeable(unit_seconds=2.0, spread=spread, noise=0.4)
     backend = SimulatedBackend(spec, training, 6, costs=COSTS, period=period)
 
-    def observe(entries: object) -> None:
-        for entry in entries:  # type: ignore[attr-defined]
-            measuring.apply(*entry)
+    def observe(entries: Sequence[Entry]) -> None:
+        fold(measuring, entries)
 
     simulate(Experiment(spec), backend, observers=[observe])
     found = measuring.result()
@@ -96,7 +98,7 @@ def test_times_of_one_trial_by_hand() -> None:
         (126.5, ValidationReported(1, 1, 1, {"loss": 0.5}), ()),
         (128.5, ValidationReported(1, 1, 2, {"loss": 0.5}), ()),
     ):
-        measuring.apply(at, event, decisions)
+        measuring.apply(Entry(at, event, decisions))
     found = measuring.result()
     assert found is not None
     assert (found.trials, found.unit_seconds, found.spread, found.launch) == (2, 2.0, None, 7.0)
@@ -108,9 +110,7 @@ def test_times_of_one_trial_by_hand() -> None:
 @given(ran=streams.runs())
 @hypothesis_settings(max_examples=50)
 def test_any_log_can_be_measured(ran: Workers) -> None:
-    measuring = Measuring()
-    for entry in ran.entries:
-        measuring.apply(*entry)
+    measuring = fold(Measuring(), ran.entries)
     found = measuring.result()
     if found is not None:
         assert found.trials > 0

@@ -20,7 +20,7 @@ from ashwood.cli.output import flatten, format_duration, format_length, format_v
 from ashwood.cli.text import brief, cut
 from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import (
     Asked,
     CloseTrial,
@@ -36,6 +36,7 @@ from ashwood.experiment.decisions import (
     Warn,
     WhyLeave,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, CapacityChanged
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
@@ -106,7 +107,7 @@ class Reporter:
         """Take entries that were committed to the event log."""
         with self._lock:
             for entry in entries:
-                self.progress.apply(*entry)
+                self.progress.apply(entry)
                 if self.running:
                     self._show(entry)
             if self.running and self.progress.state is ExperimentState.RUNNING:

@@ -23,8 +23,9 @@ from ashwood.cli.progress import Reporter, clock_time, how_it_ended, how_to_resu
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
 from ashwood.engine.snapshot import load, load_progress
-from ashwood.eventlog.port import Entry, ExperimentId, Seq
+from ashwood.eventlog.port import ExperimentId, Seq
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState

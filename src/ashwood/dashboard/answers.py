@@ -26,9 +26,10 @@ from ashwood.dashboard.shapes import (
     TrialPage,
 )
 from ashwood.errors import AshwoodError, NotFound
-from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
+from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.forecast.time_left import Forecaster

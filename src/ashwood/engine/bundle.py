@@ -46,9 +46,10 @@ from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
 from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 

@@ -38,8 +38,9 @@ from ashwood.errors import (
 )
 from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
+from ashwood.eventlog.port import LARGEST_ID, EventLog, ExperimentId
 from ashwood.eventlog.reserve import ReserveFile
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CancelRequested,
     CheckpointSaved,

@@ -9,8 +9,10 @@ from typing import NamedTuple
 from ashwood.errors import IllegalEvent, ReplayDivergence, RequestRefused
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
 from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.checkpoints import CheckpointTable
@@ -61,7 +63,7 @@ def fold(
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         check_entry(experiment, seq, last)
-        progress.apply(*last)
+        progress.apply(last)
         if seq % _ENTRIES_A_BEAT == 0:
             beat()
     progress.search = experiment.search
@@ -85,9 +87,7 @@ def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] =
     """
     spec, log = home.store.spec(experiment), home.store.log(experiment)
     progress, seq = load_progress(spec, home.snapshot(experiment), log, views) or (Progress(spec), 0)
-    for _, entry in log.read(after=seq):
-        progress.apply(*entry)
-    return progress
+    return fold_entries(progress, (entry for _, entry in log.read(after=seq)))
 
 
 def load_progress(
@@ -103,9 +103,7 @@ def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
     spec, log = home.store.spec(experiment), home.store.log(experiment)
     snapshot = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
     table: CheckpointTable = CheckpointTable(spec) if snapshot is None else snapshot.parts["checkpoints"]
-    for _, entry in log.read(after=0 if snapshot is None else snapshot.seq):
-        table.apply(*entry)
-    return table
+    return fold_entries(table, (entry for _, entry in log.read(after=0 if snapshot is None else snapshot.seq)))
 
 
 def check_imported(experiment: ExperimentId, spec: ExperimentSpec, log: EventLog) -> None:

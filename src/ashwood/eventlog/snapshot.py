@@ -23,9 +23,10 @@ from typing import Any, BinaryIO, NamedTuple
 from ashwood.checkpoints.regular import open_to_read
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
-from ashwood.eventlog.port import Entry, EventLog, Seq
+from ashwood.eventlog.port import EventLog, Seq
+from ashwood.experiment.entry import Entry
 
-FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
+FOLDING_PACKAGES = ("search", "experiment", "views")
 """Packages whose code folds logs or is pickled; a snapshot is ignored if a file in one of them has changed since."""
 
 _DIGEST_BYTES = 32

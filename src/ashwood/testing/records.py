@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from ashwood.eventlog.port import Driver, Entry
+from ashwood.eventlog.port import Driver
 from ashwood.experiment.decisions import (
     Asked,
     BracketReopened,
@@ -30,6 +30,7 @@ from ashwood.experiment.decisions import (
     TrialTimeIsUp,
     Warn,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptFailed,

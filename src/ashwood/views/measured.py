@@ -12,19 +12,18 @@ from typing import NamedTuple
 from ashwood.experiment.decisions import (
     CompleteTrial,
     CreateTrial,
-    Decision,
     PauseTrial,
     Retried,
     StopTrial,
     SuspendTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptStarted,
     CheckpointSaved,
     DriverStarted,
-    Event,
     LastWord,
     ValidationReported,
 )
@@ -127,8 +126,9 @@ class Measuring:
         self._saves: deque[float] = deque(maxlen=_KEPT)
         self._leaves: deque[float] = deque(maxlen=_KEPT)
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             live = self._live.get(event.trial)
             if live is not None and live.attempt == event.attempt and event.length > live.length:

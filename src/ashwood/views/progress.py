@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
-from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.tournament import Tournament
@@ -108,28 +109,28 @@ class Progress:
                 progress._views.append(parts[name])
         return progress
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        self.trials.apply(at, event, decisions)
-        self.ladder.apply(event, decisions)
-        self.measuring.apply(at, event, decisions)
+        self.trials.apply(entry)
+        self.ladder.apply(entry)
+        self.measuring.apply(entry)
         for view in self._views:
-            view.apply(at, event, decisions)
-        match event:
+            view.apply(entry)
+        match entry.event:
             case ValidationReported():
                 self.reports += 1
-            case AttemptFailed() if event.is_failure:
+            case AttemptFailed() as failed if failed.is_failure:
                 self.failed_attempts += 1
             case DriverStarted():
                 self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None
             case PauseRequested():
                 self.state = ExperimentState.PAUSING
-        if decisions:
-            self._take(decisions)
+        if entry.decisions:
+            self._take(entry.decisions)
         leader = self.trials.leader
         if (metric := None if leader is None else leader.metric) != self._noted:
             self._noted = metric
-            self._note_best(at)
+            self._note_best(entry.at)
 
     def _take(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
