@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.decisions import CloseTrial, ReopenTrial, TrialTimeIsUp, Warn
 from ashwood.experiment.events import (

@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from ashwood.eventlog.fold_cache import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
-from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
