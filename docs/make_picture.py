@@ -28,7 +28,7 @@ def main() -> None:
     progress = Progress(spec)
     shown = entries[: int(len(entries) * PART_OF_THE_WAY)]
     for entry in shown:
-        progress.apply(*entry)
+        progress.apply(entry)
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=124, file=nowhere, force_terminal=True, highlight=False)
         console.print("$ ashwood run digits.yaml", style="bold")

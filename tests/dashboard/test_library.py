@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from ashwood.dashboard.context import cards
 from ashwood.dashboard.library import Followed, Library, Remembered
 from ashwood.dashboard.shapes import Card
-from ashwood.engine.snapshot import fold, save
+from ashwood.eventlog.fold_cache import fold, save
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import fold as fold_entries

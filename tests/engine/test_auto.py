@@ -4,7 +4,7 @@ import pytest
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.engine.snapshot import fold
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.experiment.decisions import CreateTrial
 from ashwood.experiment.experiment import Experiment

@@ -13,9 +13,9 @@ import pytest
 from ashwood.backends.local.worker_lock import held
 from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
-from ashwood.engine.snapshot import Folded, fold
 from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
+from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.sql import SqlLog, SqlStore
 from ashwood.experiment.entry import Entry

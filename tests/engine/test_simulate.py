@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
-from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog
 from ashwood.experiment.decisions import CreateTrial, Preempted, Recovered, Retried, TrainTrial
 from ashwood.experiment.entry import Entry

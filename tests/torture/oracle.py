@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ashwood.cli.output import to_json
-from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryStore
 from ashwood.experiment.decisions import (
     CloseTrial,

@@ -21,8 +21,8 @@ from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
-from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
 from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.eventlog.fold_cache import fold, read_checkpoints, read_progress
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState

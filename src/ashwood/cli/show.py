@@ -32,8 +32,8 @@ from ashwood.cli.progress import LONGEST_ERROR, how_to_resume, named_trials, no_
 from ashwood.cli.text import brief, say, without_sequences
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
-from ashwood.engine.snapshot import fold, read_progress
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
+from ashwood.eventlog.fold_cache import fold, read_progress
 from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest, UnreadableRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState

@@ -22,7 +22,7 @@ from ashwood.cli.picture import NARROW, render_bar, render_trials
 from ashwood.cli.progress import Reporter, clock_time, how_it_ended, how_to_resume, leaving, named_trials, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
-from ashwood.engine.snapshot import load, load_progress
+from ashwood.eventlog.fold_cache import load, load_progress
 from ashwood.eventlog.port import ExperimentId, Seq
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
 from ashwood.experiment.entry import Entry
@@ -105,9 +105,8 @@ class LogFollower:
         snapshot = home.snapshot(experiment)
         if is_over(home.store.record(experiment).state):
             # Neither a forecast nor the latest events are shown, so the progress is enough.
-            if (found := load_progress(spec, snapshot, self._log)) is not None:
-                progress, self._after = found
-                self.seen.start_from(progress, None, [])
+            progress, self._after = load_progress(spec, snapshot, self._log)
+            self.seen.start_from(progress, None, [])
         elif (folded := load(spec, snapshot, self._log)) is not None:
             self._after = folded.seq
             first = max(0, folded.seq - _LOOKED_BACK)

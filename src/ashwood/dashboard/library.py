@@ -16,9 +16,9 @@ from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
 from ashwood.checkpoints.sharing import make_shared
+from ashwood.eventlog.fold_cache import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import EventLog, ExperimentId, ExperimentRecord, Seq
-from ashwood.eventlog.snapshot import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.decisions import EndExperiment
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import ExperimentSpec

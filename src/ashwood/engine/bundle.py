@@ -41,7 +41,6 @@ from ashwood.checkpoints.port import is_foreign, parse_name
 from ashwood.checkpoints.regular import open_to_read
 from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.engine.removal import remove_directory
-from ashwood.engine.snapshot import check_imported
 from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
@@ -136,7 +135,7 @@ def export_bundle(
     """
     record, spec = home.store.record(experiment), home.store.spec(experiment)
     log = home.store.log(experiment)
-    check_imported(experiment, spec, log)
+    home.check_imported(experiment)
     entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
@@ -195,7 +194,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         else:
             spec = with_own_storage(spec, known["created_at"])
         # The spec says how many entries to expect.  If this process is killed before it has written them all,
-        # `check_imported` refuses to run the experiment.
+        # `Home.check_imported` refuses to run the experiment.
         provenance = {**spec.provenance, IMPORTED: manifest["entries"]}
         spec = replace(spec, name=storable(spec.name), provenance=provenance)
         former = spec.identity

@@ -11,8 +11,8 @@ from contextlib import suppress
 from ashwood.engine.clock import WallClock
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.recorder import Recorder
-from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId
 from ashwood.experiment.entry import fold as fold_entries

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from ashwood.engine.loop import Engine
-from ashwood.eventlog import snapshot
+from ashwood.eventlog import fold_cache
+from ashwood.eventlog.fold_cache import FOLDING_PACKAGES, LogSnapshot, read_snapshot, write_snapshot
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.snapshot import FOLDING_PACKAGES, LogSnapshot, read_snapshot, write_snapshot
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.experiment import Experiment
@@ -102,7 +102,7 @@ def test_snapshot_of_other_code_is_not_unpickled(
 ) -> None:
     path, store = saved
     monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("read"))
-    monkeypatch.setattr(snapshot, "_code_digest", lambda: b"other")
+    monkeypatch.setattr(fold_cache, "_code_digest", lambda: b"other")
     assert read_snapshot(path, "me", store.log(1), ["a"]) is None
 
 

@@ -1,4 +1,7 @@
-"""Snapshot files: state folded from an event log, so that the log need not be read from its beginning again.
+"""The fold cache: state folded from an event log, and the snapshot file that keeps it for the next reader.
+
+Driver, commands and dashboard read an experiment through this module, so that none of them reads a long log from its
+beginning again.
 
 A snapshot is a cache.  If its file is damaged, or does not fit the log or this version of Ashwood, it is ignored.  It
 contains pickles, and unpickling can run any code.  So it is a file that only its owner can write, and is read only if
@@ -18,21 +21,154 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from ashwood.checkpoints.regular import open_to_read
+from ashwood.errors import IllegalEvent, ReplayDivergence
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
-from ashwood.eventlog.port import EventLog, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
 from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import fold as fold_entries
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.checkpoints import CheckpointTable
+from ashwood.views.progress import Progress
+
+if TYPE_CHECKING:
+    from ashwood.eventlog.home import Home
 
 FOLDING_PACKAGES = ("search", "experiment", "views")
 """Packages whose code folds logs or is pickled; a snapshot is ignored if a file in one of them has changed since."""
 
+_ENTRIES_A_BEAT = 1_000
+_EXPERIMENT = "experiment"
 _DIGEST_BYTES = 32
 _OFFSET_BYTES = 8
 _CHUNK_BYTES = 1 << 16
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Folded(NamedTuple):
+    """The state at an entry of an event log.
+
+    Attributes:
+        experiment: state of the experiment.
+        progress: views for users, such as trials and their metrics.
+        seq: number of the last entry that was applied.
+        last: that entry, or None if the event log is empty.
+    """
+
+    experiment: Experiment
+    progress: Progress
+    seq: Seq
+    last: Entry | None
+
+
+def fold(
+    spec: ExperimentSpec,
+    log: EventLog,
+    snapshot: Path | None = None,
+    *,
+    views: Collection[str] = (),
+    beat: Callable[[], None] = lambda: None,
+) -> Folded:
+    """Return the state at the end of an event log, and check that the search makes the recorded decisions again.
+
+    Args:
+        spec: the spec of the experiment.
+        log: its event log.
+        snapshot: path of its snapshot; if that exists and fits, only later entries are read and checked.
+        views: names of the views that are needed; see `read_progress`.
+        beat: called many times a second, because reading a long event log takes longer than the lease lasts.
+
+    Raises:
+        EventLogError: the event log is damaged; the message names the entry.
+        ReplayDivergence: the search decides otherwise than was recorded; the message names the entry.
+    """
+    folded = (snapshot and load(spec, snapshot, log, views, beat)) or Folded(Experiment(spec), Progress(spec), 0, None)
+    experiment, progress, seq, last = folded
+    for seq, last in log.read(after=folded.seq):
+        _check_entry(experiment, seq, last)
+        progress.apply(last)
+        if seq % _ENTRIES_A_BEAT == 0:
+            beat()
+    progress.search = experiment.search
+    return Folded(experiment, progress, seq, last)
+
+
+def save(path: Path, folded: Folded, beat: Callable[[], None] = lambda: None) -> None:
+    """Write a snapshot; an error is ignored.  ``beat`` is called many times a second meanwhile."""
+    if folded.last is not None:
+        parts = {**folded.progress.parts(), _EXPERIMENT: folded.experiment}
+        write_snapshot(path, LogSnapshot(folded.progress.spec.identity, parts, folded.seq, folded.last), beat)
+
+
+def load(
+    spec: ExperimentSpec,
+    path: Path,
+    log: EventLog,
+    views: Collection[str] = (),
+    beat: Callable[[], None] = lambda: None,
+) -> Folded | None:
+    """Return the state in a snapshot, or None if no snapshot fits the event log.  Arguments are as for `fold`."""
+    snapshot = read_snapshot(path, spec.identity, log, ("progress", *views, _EXPERIMENT), beat)
+    if snapshot is None:
+        return None
+    return Folded(snapshot.parts[_EXPERIMENT], Progress.from_parts(snapshot.parts), snapshot.seq, snapshot.last)
+
+
+def load_progress(spec: ExperimentSpec, path: Path, log: EventLog, views: Collection[str] = ()) -> tuple[Progress, Seq]:
+    """Return the progress in a snapshot and the number of its last entry, or the progress before the first entry."""
+    snapshot = read_snapshot(path, spec.identity, log, ("progress", *views))
+    return (Progress(spec), 0) if snapshot is None else (Progress.from_parts(snapshot.parts), snapshot.seq)
+
+
+def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] = ()) -> Progress:
+    """Return the progress of an experiment, from its snapshot and the later entries of its event log.
+
+    Recorded decisions are not checked; only `fold` does that.
+
+    Args:
+        home: the home of the experiment.
+        experiment: the ID of the experiment.
+        views: attributes of the progress that are needed, from `ashwood.views.progress.VIEWS`.  The others may be
+            missing, which saves time.
+
+    Raises:
+        NotFound: there is no experiment with that ID.
+        EventLogError: the event log is damaged; the message names the entry.
+    """
+    log = home.store.log(experiment)
+    progress, seq = load_progress(home.store.spec(experiment), home.snapshot(experiment), log, views)
+    return fold_entries(progress, (entry for _, entry in log.read(after=seq)))
+
+
+def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
+    """Return the checkpoints of an experiment.  This takes less memory than `read_progress`."""
+    spec, log = home.store.spec(experiment), home.store.log(experiment)
+    snapshot = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
+    table: CheckpointTable = CheckpointTable(spec) if snapshot is None else snapshot.parts["checkpoints"]
+    return fold_entries(table, (entry for _, entry in log.read(after=0 if snapshot is None else snapshot.seq)))
+
+
+def _check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:
+    """Let an experiment handle a recorded event, and compare its decisions with the recorded ones.
+
+    Raises:
+        ReplayDivergence: the decisions differ, or the event cannot happen in this state.
+    """
+    try:
+        decisions = experiment.handle(entry.event)
+    except IllegalEvent as error:
+        raise ReplayDivergence(f"entry {seq} of the event log cannot follow the entries before it: {error}") from error
+    # Decisions can be unequal although nothing differs: NaN is not equal to itself, and a tuple is read back as a list.
+    # Their encoded text is equal then.  It is compared only if needed, because encoding is slow.
+    if decisions != entry.decisions and encode_entry(entry._replace(decisions=decisions)) != encode_entry(entry):
+        raise ReplayDivergence(
+            f"entry {seq} of the event log has other decisions than this version of Ashwood makes: "
+            f"recorded {entry.decisions}, now {decisions}"
+        )
 
 
 class LogSnapshot(NamedTuple):

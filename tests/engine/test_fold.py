@@ -1,4 +1,4 @@
-"""Snapshots save time and change no result."""
+"""Folds that start from a snapshot give the same state as folds from the first entry."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ashwood.engine.loop import Engine
-from ashwood.engine.snapshot import Folded, fold, save
 from ashwood.errors import ReplayDivergence
-from ashwood.eventlog import snapshot
+from ashwood.eventlog import fold_cache
+from ashwood.eventlog.fold_cache import Folded, fold, save
 from ashwood.eventlog.memory import MemoryLog
 from ashwood.experiment.decisions import PauseTrial
 from ashwood.experiment.entry import Entry
@@ -57,7 +57,7 @@ def test_progress_has_search_with_and_without_snapshot(whole: list[Entry], tmp_p
 def test_fold_skips_entries_in_snapshot(whole: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "snapshot"
     save(path, fold(SPEC, log_of(whole)))
-    monkeypatch.setattr("ashwood.engine.snapshot.check_entry", lambda *_: pytest.fail("folded again"))
+    monkeypatch.setattr("ashwood.eventlog.fold_cache._check_entry", lambda *_: pytest.fail("folded again"))
     assert fold(SPEC, log_of(whole), path).seq == len(whole)
 
 
@@ -84,13 +84,13 @@ def test_snapshot_of_other_code_is_ignored(whole: list[Entry], tmp_path: Path, m
     tampered = [*whole[:at], whole[at]._replace(decisions=()), *whole[at + 1 :]]
     save(path, fold(SPEC, log_of(whole)))
     assert fold(SPEC, log_of(tampered), path).seq == len(whole)
-    monkeypatch.setattr(snapshot, "_code_digest", lambda: b"other")
+    monkeypatch.setattr(fold_cache, "_code_digest", lambda: b"other")
     with pytest.raises(ReplayDivergence, match=f"entry {at + 1} "):
         fold(SPEC, log_of(tampered), path)
 
 
 def test_code_digest_has_16_bytes_and_experiments_can_be_pickled() -> None:
-    assert len(snapshot._code_digest()) == 16
+    assert len(fold_cache._code_digest()) == 16
     assert pickle.loads(pickle.dumps(Experiment(SPEC))).search.snapshot() == Experiment(SPEC).search.snapshot()
 
 
