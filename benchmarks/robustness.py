@@ -26,7 +26,7 @@ from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial
 from ashwood.experiment.experiment import Experiment
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.search.sha import SyncHalving
+from ashwood.search.sha import ShaBracket
 from ashwood.search.tournament import Tournament
 from ashwood.simulation.costs import Costs, Faults
 from ashwood.simulation.training import Exchangeable, Setting, Trained
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     first: float
 
 
-class PlainHalving(SyncHalving):
+class PlainHalving(ShaBracket):
     """Without what Ashwood adds: a bracket whose best trials are lost sends no others to the end."""
 
     def _last_chance(self) -> None:

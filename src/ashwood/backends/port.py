@@ -45,7 +45,7 @@ class StartAttempt(NamedTuple):
     best: float | None = None
 
 
-class GoOn(NamedTuple):
+class ContinueAttempt(NamedTuple):
     """Answer a report at the target: continue to ``target``, a greater total length."""
 
     trial: TrialId
@@ -87,7 +87,7 @@ class Abort(NamedTuple):
     attempt: int
 
 
-Command: TypeAlias = StartAttempt | GoOn | Finish | Suspend | NoteBest | Abort
+Command: TypeAlias = StartAttempt | ContinueAttempt | Finish | Suspend | NoteBest | Abort
 
 
 class Backend(Protocol):

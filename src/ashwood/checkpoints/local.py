@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ashwood.checkpoints.manifest import MANIFEST, About, Manifest, decode, describe, read_manifest, verify
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, Manifest, decode, describe, read_manifest, verify
 from ashwood.checkpoints.port import ASIDE, Leftover, Storage, Stored, Write, fill, is_foreign, parse_name, parsed
 from ashwood.checkpoints.sharing import how_to_share, share, share_tree
 from ashwood.checkpoints.trees import remove_tree
@@ -37,7 +37,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
         """Write the checkpoint into a hidden directory, sync it to disk, and only then rename it to its name.
 
         Interrupted saves of earlier processes in the trial's directory are removed.

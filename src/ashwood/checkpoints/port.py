@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ashwood.checkpoints.links import settle_links
-from ashwood.checkpoints.manifest import About, Manifest, decode, read_manifest, verify
+from ashwood.checkpoints.manifest import CheckpointInfo, Manifest, decode, read_manifest, verify
 from ashwood.errors import CheckpointError, TrainingCodeError
 
 Write = Callable[[Path], object]
@@ -57,10 +57,10 @@ class Storage(ABC):
         owner: the experiment whose checkpoints can be fetched; by default any.
     """
 
-    owner = About()
+    owner = CheckpointInfo()
 
     @abstractmethod
-    def save(self, name: str, write: Write, about: Callable[[], About] = About) -> None:
+    def save(self, name: str, write: Write, about: Callable[[], CheckpointInfo] = CheckpointInfo) -> None:
         """Save and publish a checkpoint, which survives a power loss from then on.
 
         Args:
@@ -75,7 +75,7 @@ class Storage(ABC):
         """
 
     @contextmanager
-    def fetch(self, name: str, wanted: About | None = None) -> Iterator[Path]:
+    def fetch(self, name: str, wanted: CheckpointInfo | None = None) -> Iterator[Path]:
         """Yield a local directory with a verified checkpoint, which exists until the context ends.
 
         Args:

@@ -50,7 +50,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.experiment.trial import Trial
+from ashwood.experiment.trial import TrialRecord
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -233,7 +233,7 @@ class Session:
         # Time without a driver does not count as time of the experiment.
         at = None if folded.last is None else folded.last.at
 
-        def record(trials: Sequence[Trial]) -> None:
+        def record(trials: Sequence[TrialRecord]) -> None:
             for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 

@@ -148,7 +148,7 @@ class Job(NamedTuple):
     why: Reason
 
 
-class GoOn(NamedTuple):
+class Promote(NamedTuple):
     """Continue at once, to ``target``."""
 
     target: int
@@ -167,7 +167,7 @@ class Stop(NamedTuple):
     why: Reason
 
 
-Verdict: TypeAlias = GoOn | Pause | Stop
+Verdict: TypeAlias = Promote | Pause | Stop
 
 
 class Retired(NamedTuple):

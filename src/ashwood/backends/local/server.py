@@ -21,7 +21,7 @@ from ashwood.backends.local import reaper
 from ashwood.backends.local.sockets import listen
 from ashwood.trial.channel import Channel, Message, encode
 from ashwood.trial.command import RANKS, VARIABLE
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 
 _CHUNK = 1 << 16
 _GRACE = 30.0
@@ -78,7 +78,7 @@ class CommandServer:
         gave_up: whether the command was ended because it did not end by itself.
     """
 
-    def __init__(self, channel: Channel, job: Job, pending: Iterable[Message], locks: Sequence[int]) -> None:
+    def __init__(self, channel: Channel, job: WorkerJob, pending: Iterable[Message], locks: Sequence[int]) -> None:
         """Listen.
 
         Args:
