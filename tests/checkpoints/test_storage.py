@@ -363,7 +363,6 @@ def test_complete_lists_what_is_complete_in_order(storage: Storage, files: Files
     assert storage.complete(10) == [Stored("trial-10/length-4-attempt-1", 10, 4, 1, 9)]
     assert storage.complete(1) == []
     assert [tuple(leftover) for leftover in storage.leftovers()] == [("trial-9/length-64-attempt-2", 28)]
-    assert storage.leftovers(live={9}) == []
 
 
 def test_delete_removes_a_checkpoint_and_may_be_repeated(storage: Storage, files: Files) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -126,8 +126,8 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
-        """Return the incomplete checkpoints, except those of trials in ``live``, which may be saving now.
+    def leftovers(self) -> list[Leftover]:
+        """Return the incomplete checkpoints, also those that are being saved now.
 
         Checkpoints of event logs of version 1 have no manifest, so they are included.  Before callers delete anything,
         they must exclude checkpoints that the event log names.

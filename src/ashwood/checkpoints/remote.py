@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -183,12 +183,10 @@ class RemoteStorage(Storage):
         ]
         return sorted(stored, key=lambda stored: (stored.trial, stored.length, stored.attempt))
 
-    def leftovers(self, live: Collection[int] = ()) -> list[Leftover]:
+    def leftovers(self) -> list[Leftover]:
         """Return the checkpoints without a manifest, by one listing."""
         return [
-            Leftover(name, sum(files.values()))
-            for name, files in self._survey("").items()
-            if MANIFEST not in files and parsed(name).trial not in live
+            Leftover(name, sum(files.values())) for name, files in self._survey("").items() if MANIFEST not in files
         ]
 
     def _survey(self, folder: str) -> Mapping[str, Mapping[str, int]]:

@@ -69,27 +69,21 @@ class RunObserver(Protocol):
 
     def folded(self, progress: Progress) -> None:
         """Take the progress at the end of the event log; `observe` must apply later entries to it."""
-        ...
 
     def ready(self, slots: int) -> None:
         """Note that the backend is ready and has ``slots`` slots; trials start now."""
-        ...
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take new entries of the event log, which are durable."""
-        ...
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary for lists of experiments."""
-        ...
 
     def interrupted(self, count: int) -> None:
         """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
-        ...
 
     def warn(self, message: str) -> None:
         """Show a message that is not in the event log."""
-        ...
 
 
 class Session:

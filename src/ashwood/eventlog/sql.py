@@ -94,15 +94,12 @@ class Transaction(Protocol):
 
     def run(self, sql: str, *values: object) -> list[Any]:
         """Run a statement and return its rows."""
-        ...
 
     def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement once for each row of values."""
-        ...
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Add rows to a table in the fastest way that the database offers."""
-        ...
 
 
 class SqlStore(ABC):

@@ -98,11 +98,9 @@ class Announcements(Protocol):
 
     def next(self) -> Message | None:
         """Wait for the next announcement and return it, or None if rank 0 has ended."""
-        ...
 
     def put_back(self, announcement: Message) -> None:
         """Let the following call of `next` return this announcement."""
-        ...
 
 
 class FollowingAttempt(Attempt):

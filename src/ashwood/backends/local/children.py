@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ashwood.backends.local import reaper
 from ashwood.backends.local.command import fill_in
 from ashwood.backends.local.exits import describe_exit
 from ashwood.backends.local.logs import flush, summary, tail
@@ -218,13 +218,8 @@ def _await_group(leader: int) -> int:
         # WNOWAIT leaves the child a zombie, so its number, which is also the group's, cannot be reused before the group
         # is killed.
         os.waitid(os.P_PID, leader, os.WEXITED | os.WNOWAIT)
-        _kill_group(leader)
+        reaper.signal_group(leader)
         return os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
     code = os.waitstatus_to_exitcode(os.waitpid(leader, 0)[1])
-    _kill_group(leader)
+    reaper.signal_group(leader)
     return code
-
-
-def _kill_group(group: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)

@@ -26,7 +26,6 @@ class Runner(Protocol):
 
     def __call__(self, job: WorkerJob, channel: Channel, log: Path, /) -> Message:
         """Run an attempt, whose output goes to ``log``, and return the last message about it."""
-        ...
 
 
 class Inline:
