@@ -13,6 +13,7 @@ from rich.console import Console
 from ashwood.cli.live import render_progress
 from ashwood.cli.progress import opening
 from ashwood.engine import open_home
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 PART_OF_THE_WAY = 0.8
@@ -27,12 +28,12 @@ def main() -> None:
     progress = Progress(spec)
     shown = entries[: int(len(entries) * PART_OF_THE_WAY)]
     for entry in shown:
-        progress.apply(*entry)
+        progress.apply(entry)
     with Path("/dev/null").open("w") as nowhere:
         console = Console(record=True, width=124, file=nowhere, force_terminal=True, highlight=False)
         console.print("$ ashwood run digits.yaml", style="bold")
         console.print(opening(experiment, progress, progress.trials.spending.slots))
-        console.print(render_progress(progress, shown[-1].at))
+        console.print(render_progress(Forecaster(progress), shown[-1].at))
     console.save_svg(str(out), title="ashwood")
 
 

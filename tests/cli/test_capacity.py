@@ -10,7 +10,7 @@ import pytest
 from ashwood.cli.capacity import CapacityMessages
 from ashwood.cli.progress import PlainReporter
 from ashwood.engine import open_home
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptPreempted,
     AttemptStarted,

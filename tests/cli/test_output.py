@@ -5,8 +5,7 @@ import pytest
 
 from ashwood.cli.output import flatten, format_duration, format_moment, format_value, print_json
 from ashwood.cli.progress import time_left
-from ashwood.views.progress import Forecast
-from ashwood.views.remaining import TimeLeft
+from ashwood.forecast.time_left import Forecast, TimeLeft
 
 from .conftest import RANDOM, Workplace
 

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from ashwood.cli.live import LiveReporter
 from ashwood.cli.progress import JsonReporter, PlainReporter, Reporter
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Warn
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,

@@ -26,6 +26,7 @@ from ashwood.api.callables import (
     workdir_of,
 )
 from ashwood.api.searchers import Searcher, StopWhen
+from ashwood.checkpoints.links import copy_contents
 from ashwood.cli.export import make_frame, read_trials, report_records
 from ashwood.cli.progress import Reporter, make_reporter
 from ashwood.cli.where import BackendOptions, check_room
@@ -50,7 +51,6 @@ from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage.links import copy_contents
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import typer
 
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 from ashwood.cli import job
 from ashwood.cli.run import RunOptions, resume_experiment
 from ashwood.cli.where import BackendOptions
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
-from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.trial.regular import open_to_append, open_to_read
+from ashwood.experiment.lifecycle import Action, ExperimentState, allowed_actions
 
 _POLL_SECONDS = 0.05
 _RELEASE_SECONDS = 30.0
@@ -69,7 +69,7 @@ def start_driver(
 def _check_can_start(home: Home, experiment: int) -> None:
     _wait_for_former_driver(home, experiment)
     state = home.store.record(experiment).state
-    if state.ended:
+    if Action.ACTIVATE not in allowed_actions(state, interrupted=state.active):
         raise RequestRefused(
             f"experiment {experiment} is {state}: there is nothing left to run. To retry trials that failed: "
             f"ashwood resume {experiment} --retry-failed"

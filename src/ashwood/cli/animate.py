@@ -12,15 +12,14 @@ from ashwood.cli.output import format_length
 from ashwood.cli.text import say
 from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
-from ashwood.figures import fold_timeline
 from ashwood.figures.animation import Part, animate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import PowerLaw
 from ashwood.views.scene import Film
 from ashwood.views.timeline import Timeline
 
@@ -38,7 +37,7 @@ def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds:
     """Write an animation of a recorded experiment."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
-        timeline = fold_timeline(spec, (entry for _, entry in opened.store.log(experiment).read()))
+        timeline = fold(Timeline(spec), (entry for _, entry in opened.store.log(experiment).read()))
     search = spec.search
     better = "smaller" if spec.smaller_is_better else "larger"
     what = f"{search.method} on {spec.metric} ({better} is better), {format_length(len(timeline.paths), 'trials')}"
@@ -77,8 +76,7 @@ def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
     timeline = Timeline(spec)
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            timeline.apply(*entry)
+        fold(timeline, entries)
 
     simulate(Experiment(spec), SimulatedBackend(spec, _TRAINING, workers, costs=_COSTS), observers=[observe])
     return timeline

@@ -12,9 +12,9 @@ from ashwood.cli.output import format_length, format_moment
 from ashwood.cli.quantities import OptionParser
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.searches import Prices
 from ashwood.search.plan import plan_search
-from ashwood.views.outlook import Prices
-from ashwood.views.simulation import Conditions
 
 if TYPE_CHECKING:
     from ashwood.engine.measure import Findings
@@ -115,7 +115,7 @@ def measure_or_recall(
 def conditions_of(parsed: ParsedOptions, findings: Findings | None, spec: ExperimentSpec | None) -> Conditions:
     """Return the conditions of training: from the options or, if an option is not given, from the findings."""
     workers = parsed.workers if parsed.workers is not None or spec is None else workers_here(spec)
-    found = Conditions(workers=workers) if findings is None else findings.measured.conditions(workers)
+    found = Conditions(workers=workers) if findings is None else Conditions.from_measured(findings.measured, workers)
     costs = found.costs
     costs = replace(
         costs,

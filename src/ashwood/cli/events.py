@@ -16,7 +16,8 @@ from ashwood.engine import open_home
 from ashwood.engine.verification import rebuild, replayed
 from ashwood.errors import IllegalEvent
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
+from ashwood.eventlog.port import ExperimentId, Seq, Store
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from ashwood.cli.output import to_json
 from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
-from ashwood.engine.snapshot import read_progress
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.fold_cache import read_progress
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.views.table import Record, trial_records

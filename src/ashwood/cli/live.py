@@ -15,6 +15,7 @@ from ashwood.cli.picture import render_bar, render_best
 from ashwood.cli.progress import Reporter, closing, interruption, named_trials, opening
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 _FRAMES_A_SECOND = 4
@@ -60,14 +61,15 @@ class LiveReporter(Reporter):
 
     def _render(self) -> RenderableType:
         with self._lock:
-            return render_progress(self.progress, time.time(), self._console.width)
+            return render_progress(self.forecaster, time.time(), self._console.width)
 
 
-def render_progress(progress: Progress, now: float, width: int = WIDE) -> RenderableType:
+def render_progress(forecaster: Forecaster, now: float, width: int = WIDE) -> RenderableType:
     """Return the whole display: progress, rungs and the best trial so far."""
+    progress = forecaster.progress
     return Group(
         Text(),
-        render_bar(progress, now, width),
+        render_bar(forecaster, now, width),
         *_render_waits(progress),
         Text(),
         render_ladder(progress.spec, progress.ladder, width=width),

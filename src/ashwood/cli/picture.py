@@ -13,6 +13,7 @@ from ashwood.cli.output import flatten, format_capacity, format_duration, format
 from ashwood.cli.progress import no_best, time_left
 from ashwood.cli.text import brief
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.space import Const
 from ashwood.views.progress import Progress
 from ashwood.views.trials import TrialRow
@@ -26,9 +27,9 @@ NARROW = 100
 """Columns of a terminal below which optional words are left out."""
 
 
-def render_bar(progress: Progress, now: float | None, width: int) -> RenderableType:
+def render_bar(forecaster: Forecaster, now: float | None, width: int) -> RenderableType:
     """Return the progress of an experiment, on one line if it fits; ``now`` is None if no driver is running."""
-    forecast = progress.forecast(now)
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
     states = progress.trials.states
     spending = progress.trials.spending
     runs = now is not None and progress.state.active

@@ -20,7 +20,7 @@ from ashwood.cli.output import flatten, format_duration, format_length, format_v
 from ashwood.cli.text import brief, cut
 from ashwood.cli.writer import Writer
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import (
     Asked,
     CloseTrial,
@@ -36,11 +36,13 @@ from ashwood.experiment.decisions import (
     Warn,
     WhyLeave,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, CapacityChanged
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.progress import Forecast, Progress
+from ashwood.views.progress import Progress
 
 _CAUSES_TO_FIX = (CommonFailure, NoSpace, NoStorage, TooManyInvalid)
 """Reasons for which a paused experiment would pause again immediately after it is resumed."""
@@ -76,6 +78,7 @@ class Reporter:
 
     Attributes:
         progress: progress of the experiment.
+        forecaster: forecasts of the time left.
         writer: thread that writes the output while the context is active.
     """
 
@@ -83,6 +86,7 @@ class Reporter:
         self.id = experiment
         self.spec = spec
         self.progress = Progress(spec)
+        self.forecaster = Forecaster(self.progress)
         self.writer = Writer()
         self.running = False
         self._seen_warnings: set[str] = set()
@@ -97,23 +101,24 @@ class Reporter:
         """Take the progress that was folded from the event log so far."""
         with self._lock:
             self.progress = progress
+            self.forecaster = Forecaster(progress)
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take entries that were committed to the event log."""
         with self._lock:
             for entry in entries:
-                self.progress.apply(*entry)
+                self.progress.apply(entry)
                 if self.running:
                     self._show(entry)
             if self.running and self.progress.state is ExperimentState.RUNNING:
                 self._show_capacity(entries)
             # Not when the display is drawn, because a display thread must not read the search while it changes.
-            self.progress.look(entries[-1].at)
+            self.forecaster.look(entries[-1].at)
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary that the list of experiments shows."""
         with self._lock:
-            return self.progress.summary(time.time())
+            return self.forecaster.summary(time.time())
 
     def ready(self, slots: int) -> None:
         """Note that the backend has ``slots`` slots and trials start now."""
@@ -246,7 +251,7 @@ class PlainReporter(Reporter):
             )
         if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + self.seconds_between_lines
-            self.writer.echo(f"{clock_time(entry.at)}  {status_line(self.progress, entry.at)}")
+            self.writer.echo(f"{clock_time(entry.at)}  {status_line(self.forecaster, entry.at)}")
 
     def interrupted(self, count: int) -> None:
         self.writer.echo(interruption(count), err=True)
@@ -287,10 +292,10 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     )
 
 
-def status_line(progress: Progress, now: float) -> str:
+def status_line(forecaster: Forecaster, now: float) -> str:
     """Return the progress as one line."""
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
     states = progress.trials.states
-    forecast = progress.forecast(now)
     return (
         f"{forecast.fraction:.0%} done, {time_left(forecast)}; "
         f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "

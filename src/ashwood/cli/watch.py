@@ -22,9 +22,10 @@ from ashwood.cli.picture import NARROW, render_bar, render_trials
 from ashwood.cli.progress import Reporter, clock_time, how_it_ended, how_to_resume, leaving, named_trials, what_next
 from ashwood.cli.text import on_one_line
 from ashwood.engine import Home, open_home
-from ashwood.engine.snapshot import load, load_progress
-from ashwood.eventlog.port import Entry, ExperimentId, Seq
+from ashwood.eventlog.fold_cache import load, load_progress
+from ashwood.eventlog.port import ExperimentId, Seq
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -104,9 +105,8 @@ class LogFollower:
         snapshot = home.snapshot(experiment)
         if is_over(home.store.record(experiment).state):
             # Neither a forecast nor the latest events are shown, so the progress is enough.
-            if (found := load_progress(spec, snapshot, self._log)) is not None:
-                progress, self._after = found
-                self.seen.start_from(progress, None, [])
+            progress, self._after = load_progress(spec, snapshot, self._log)
+            self.seen.start_from(progress, None, [])
         elif (folded := load(spec, snapshot, self._log)) is not None:
             self._after = folded.seq
             first = max(0, folded.seq - _LOOKED_BACK)
@@ -202,7 +202,7 @@ class Watcher(Reporter):
         self.name, self.is_driven, self.complete = name, driven, complete
         # Before the log has been read to its end, a forecast would be about the past.
         self.progress.search = None if self._experiment is None or not complete else self._experiment.search
-        self.progress.look(at)
+        self.forecaster.look(at)
 
     def just_promoted(self, now: float) -> Promotions:
         """Return how many trials of each rung were promoted in the last 3 s, or since an older last call."""
@@ -251,7 +251,8 @@ def render(
     """
     progress, width = seen.progress, console.width
     moved = seen.just_promoted(now or time.time()) if height is not None and seen.complete else None
-    title, notices, bar = _title(seen, live=height is not None), list(_notices(seen)), render_bar(progress, now, width)
+    title, notices = _title(seen, live=height is not None), list(_notices(seen))
+    bar = render_bar(seen.forecaster, now, width)
     ladder = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
     gap = [Text()] if height is None or height >= _ROOMY else []
     wanted, brief = best or _MOST_BEST, width < NARROW
