@@ -25,7 +25,7 @@ PAGES = [
     ROOT / "examples/README.md",
     ROOT / "CONTRIBUTING.md",
 ]
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"`(ashwood [^`]+)`")
 MAIN_GUARD = 'if __name__ == "__main__":'
 
