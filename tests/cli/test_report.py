@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser as PageBrowser
 
-from ashwood.cli import browser
-from ashwood.cli.browser import VARIABLE, Browser, find_browser
-from ashwood.cli.report import make_page
+from ashwood.api import browser
+from ashwood.api.browser import VARIABLE, Browser, find_browser
+from ashwood.api.report import make_page
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
 from ashwood.eventlog.port import Entry
@@ -79,7 +79,7 @@ def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
             append(home, experiment, spec, workers.entries[half:], workers.entries[:half])
             return chronicle(spec, workers.entries)
 
-        monkeypatch.setattr("ashwood.cli.report.chronicle", slowly)
+        monkeypatch.setattr("ashwood.api.report.chronicle", slowly)
         assert '<span class="state good">completed</span>' in make_page(home, experiment)
 
 

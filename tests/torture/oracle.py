@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ashwood.cli.output import to_json
 from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
@@ -29,6 +28,7 @@ from ashwood.experiment.decisions import (
 from ashwood.experiment.events import AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.table import to_json
 from tests.torture.training import loss_at
 
 Line = list[Any]

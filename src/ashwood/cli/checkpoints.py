@@ -10,10 +10,6 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from ashwood.backends.local import clear_former_workers
-from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
-from ashwood.cli.progress import named_trials
-from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
@@ -23,6 +19,9 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.terminal.messages import named_trials, warn_of_damage
+from ashwood.terminal.output import format_time, print_json, print_table
+from ashwood.terminal.text import say
 from ashwood.trial.directory import directory_name, trial_of_directory
 from ashwood.trial.storage import MANIFEST, Leftover, Storage
 from ashwood.trial.storage.links import copy_contents
@@ -30,6 +29,7 @@ from ashwood.trial.storage.trees import remove_tree, size_of_tree
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import Checkpoint, TrialRow
+from ashwood.views.wording import format_length, format_size, format_value
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:
