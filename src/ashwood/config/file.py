@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ashwood.checkpoints.limited import LEAST_LIMIT
 from ashwood.config.backend import BACKEND, Backend
 from ashwood.config.entrypoint import ENTRYPOINT, ENTRYPOINT_FORMS
 from ashwood.config.environment import VARIABLES
@@ -21,7 +22,6 @@ from ashwood.config.section import Section, key, section
 from ashwood.config.storage import STORE, URL, Storage
 from ashwood.experiment.spec import Entrypoint, ExperimentSpec, Length, SaveOn
 from ashwood.search.space import Tree
-from ashwood.trial.limited import LEAST_LIMIT
 
 _DEFAULTS = {each.name: each.default for each in fields(ExperimentSpec)}
 

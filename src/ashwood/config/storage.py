@@ -8,12 +8,12 @@ from pathlib import Path as FilePath
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from ashwood.checkpoints import is_remote
 from ashwood.config.kinds import Kind, choice, single, text, whole
 from ashwood.config.report import Report
 from ashwood.config.section import Section, key
 from ashwood.config.wording import Path, all_of, must_be, not_one_of, shorten, shown
 from ashwood.experiment.spec import CheckpointPolicy
-from ashwood.trial.storage import is_remote
 
 _OFFERED = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hdfs", "webhdfs", "sftp", "ssh", "smb", "oss", "oci")
 """Schemes that are accepted without a check by fsspec, which may be installed only on the workers' machines."""
