@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev
 PYTEST := $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # Tests of the search, the engine, local trials and the main commands: they need only the extra "test".
-QUICK := $(addprefix tests/,backends config engine eventlog experiment search simulation trial views test_api.py) \
+QUICK := $(addprefix tests/,backends checkpoints config engine eventlog experiment forecast search trial views test_api.py) \
 	$(addprefix tests/cli/test_,commands.py control.py output.py quantities.py) \
 	--ignore-glob '*/test_ray_*' --ignore-glob '*/test_postgres*'
 

@@ -17,7 +17,7 @@ from ashwood.experiment.events import (
     AttemptEnded,
     AttemptStarted,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     TrialStopped,
     ValidationReported,
 )
@@ -245,7 +245,7 @@ def test_command_trains_with_same_api(tmp_path: Path, command: Callable[[str], L
     assert f"arguments [\"{mode}\", '0.5', '2', '/nowhere']" in trial_log(tmp_path / "logs", 0).read_text()
 
 
-@pytest.mark.parametrize(("mode", "last"), [("stop", TrialStopped(0, 1)), ("reject", HparamsRejected(0, 1, "no good"))])
+@pytest.mark.parametrize(("mode", "last"), [("stop", TrialStopped(0, 1)), ("reject", HparamsInvalid(0, 1, "no good"))])
 def test_command_can_end_its_trial(command: Callable[[str], LocalBackend], mode: str, last: Event) -> None:
     assert drive(command(mode), [job(hparams=hparams(mode))])[-1] == last
 
@@ -316,7 +316,7 @@ def test_command_gets_answer_that_its_worker_read_together_with_the_job(tmp_path
         ours.sendall(b'["finish",false]\n')
         run_command = Runner(f"{sys.executable} script.py train", str(tmp_path))
         first = Job(0, 1, 1, {"optimizer": {"lr": 0.5}}, 0, str(tmp_path / "checkpoints"), metric="loss", unit="epochs")
-        assert run_command(first, channel, tmp_path / "log") == ["ended", 3]
+        assert run_command(first, channel, tmp_path / "log") == ["AttemptEnded", 3]
 
 
 def test_command_that_never_calls_get_trial_fails(make: Make) -> None:

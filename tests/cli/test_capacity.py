@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.engine import open_home
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptPreempted,
     AttemptStarted,

@@ -3,10 +3,9 @@ import math
 
 import pytest
 
+from ashwood.forecast.time_left import Forecast, TimeLeft
 from ashwood.terminal.messages import time_left
 from ashwood.terminal.output import format_moment, print_json
-from ashwood.views.progress import Forecast
-from ashwood.views.remaining import TimeLeft
 from ashwood.views.table import flatten
 from ashwood.views.wording import format_duration, format_value
 

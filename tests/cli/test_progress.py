@@ -18,8 +18,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Warn
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,

@@ -22,8 +22,9 @@ from ashwood.cli import remote
 from ashwood.engine import Home
 from ashwood.errors import NotFound
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Asked, LeaveExperiment, Warn
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec

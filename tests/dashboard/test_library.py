@@ -14,11 +14,12 @@ from pydantic import TypeAdapter
 from ashwood.dashboard.context import cards
 from ashwood.dashboard.library import Followed, Library, Remembered
 from ashwood.dashboard.shapes import Card
-from ashwood.engine.snapshot import fold, save
+from ashwood.eventlog.fold_cache import fold, save
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CheckpointSaved, ValidationReported
-from ashwood.views.chronicle import STRETCH, chronicle
+from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from tests.views.test_chronicle import views_of
 
@@ -171,7 +172,7 @@ def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
         while not followed.advance():
             pass
         assert followed.read == 1
-        assert views_of(followed.chronicle) == views_of(chronicle(spec, entries))
+        assert views_of(followed.chronicle) == views_of(fold_entries(Chronicle(spec), entries))
         assert followed.about(3) == [
             entry
             for _, entry in followed.latest(limit=10**6, trial=3)[0]

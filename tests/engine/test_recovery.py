@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from ashwood.checkpoints import MANIFEST, ONCE, About, Storage, Stored, open_storage
+from ashwood.checkpoints.remote import RemoteStorage
 from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
@@ -20,7 +22,7 @@ from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecord
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -40,8 +42,6 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.testing.backend import PATIENCE
-from ashwood.trial.storage import MANIFEST, ONCE, About, Storage, Stored, open_storage
-from ashwood.trial.storage.remote import RemoteStorage
 
 from .instant_backend import InstantBackend, Quiet
 from .test_loop import SPEC, new_log, objective

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.checkpoints import About
+from ashwood.checkpoints.trees import name_below, remove_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.removal import CODE, remove_experiment
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
-from ashwood.trial.storage import About
-from ashwood.trial.storage.trees import name_below, remove_tree
 from tests.engine.test_bundle import SPEC
 
 NAME = "trial-0/length-3-attempt-1"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.checkpoints import MANIFEST, About, Storage
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
 from ashwood.errors import CheckpointError
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointSaved
-from ashwood.trial.storage import MANIFEST, About, Storage
 
 from .test_loop import SPEC
 

@@ -23,10 +23,10 @@ from ashwood.eventlog.codec import (
     from_rows,
     to_row,
 )
-from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
-from ashwood.experiment.decisions import LeaveExperiment, NoSpace
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, LeaveExperiment, NoSpace
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
@@ -121,6 +121,15 @@ def test_disk_filled_of_version_4_becomes_storage_failed() -> None:
     )
     left = LeaveExperiment(ExperimentState.PAUSED, NoSpace("full"))
     assert decode_entry(1.0, 4, text) == Entry(1.0, events.StorageFailed(0, 1, "full", events.FULL), (left,))
+
+
+def test_hparams_rejected_of_version_7_becomes_hparams_invalid() -> None:
+    text = (
+        '{"event":{"is":"HparamsRejected","trial":0,"attempt":1,"why":"too wide"},"decisions":[{"is":"CloseTrial",'
+        '"trial":0,"state":"invalid","why":{"is":"RejectedHparams","why":"too wide"}}]}'
+    )
+    closed = CloseTrial(0, TrialState.INVALID, DeclaredInvalid("too wide"))
+    assert decode_entry(1.0, 7, text) == Entry(1.0, events.HparamsInvalid(0, 1, "too wide"), (closed,))
 
 
 def test_spec_without_rules_has_rules_0() -> None:

@@ -57,8 +57,8 @@ def test_diagram_shows_each_step_of_the_table() -> None:
     assert lifecycle.__doc__ is not None
     pictured = re.sub(r"[^a-z_ ]+", " ", lifecycle.__doc__)
     for step in ("promoted", "paused at a rung", "bracket finished", "continued at once", "retried",
-                 "reached max_length", "stopped early", "failed too often", "rejected", "killed by a user", "reopened",
-                 "continued with the experiment"):  # fmt: skip
+                 "reached max_length", "stopped early", "failed too often", "declared invalid", "killed by a user",
+                 "reopened", "continued with the experiment"):  # fmt: skip
         assert step in pictured
         assert Step(step) in {step for _, step in TRANSITIONS}
     assert len(Step) == 12

@@ -14,6 +14,7 @@ from ashwood.backends.port import Abort
 from ashwood.backends.ray import RayBackend
 from ashwood.backends.ray.fleet import ActorExit, Process, Worker
 from ashwood.backends.ray.wire import Message, packed
+from ashwood.checkpoints import open_storage
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -28,7 +29,6 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.testing.backend import PATIENCE, job
-from ashwood.trial.storage import open_storage
 
 from .fakes import FakeActor, FakeCluster, FakeWorker, backend_on, close_fake_workers, requested_workers, until
 

@@ -16,11 +16,11 @@ from ashwood.backends.port import Abort, StartAttempt, Suspend
 from ashwood.backends.ray.node_worker import NodeWorker, WorkerConfig, _Logs, _Service
 from ashwood.backends.ray.staging import Direct, Staged
 from ashwood.backends.ray.wire import Message, Wire, packed
+from ashwood.checkpoints import open_storage
+from ashwood.checkpoints.limited import trim
 from ashwood.errors import StorageUnreachable
 from ashwood.experiment.spec import Length, Unit
 from ashwood.testing.backend import PATIENCE, endless, job, toy_spec
-from ashwood.trial.limited import trim
-from ashwood.trial.storage import open_storage
 
 from .fakes import connection
 

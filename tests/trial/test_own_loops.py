@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.checkpoints import open_storage
 from ashwood.errors import TrainingCodeError
 from ashwood.trial import Trial
 from ashwood.trial.attempt import Again, Ended, Failed
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
-from ashwood.trial.storage import open_storage
 from tests.trial.links import DROP, PAUSE, ScriptedLink, go, make_job, save
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ashwood.checkpoints import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
 from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial import Trial, attempt
-from ashwood.trial.attempt import Again, Ended, Failed, NoStorage, Outcome, Rejected, Stopped, Unusable
+from ashwood.trial.attempt import Again, Ended, Failed, Invalid, Outcome, Stopped, StorageTrouble, Unusable
 from ashwood.trial.channel import Verdict
 from ashwood.trial.run import outcome_of, run
-from ashwood.trial.storage import MANIFEST, RETRY_SECONDS, Patience, Storage, open_storage
 from tests.trial.links import DROP, PAUSE, SUSPEND, ScriptedLink, go, make_job, save
 
 NUMBERS = [1, 1.5, np.float32(1.5), np.int64(3), np.array(2.0), float("nan"), float("inf"), True, np.False_]
@@ -336,7 +336,7 @@ def test_ends_that_the_code_asks_for_pass_its_own_handlers(tmp_path: Path) -> No
         except BaseException:  # noqa: BLE001 - as training code does
             return
 
-    assert run(reject, make_job(tmp_path), ScriptedLink()) == Rejected("too many layers")
+    assert run(reject, make_job(tmp_path), ScriptedLink()) == Invalid("too many layers")
     assert run(swallow, make_job(tmp_path), ScriptedLink()) == Stopped()
 
 
@@ -418,7 +418,7 @@ def test_storage_that_fails_for_good_ends_the_attempt_without_a_failure(
 ) -> None:
     storage, link = FailingStorage(monkeypatch, failures=100), ScriptedLink()
     outcome = train_ten_epochs(link, tmp_path, storage, seconds=15.0)
-    assert isinstance(outcome, NoStorage)
+    assert isinstance(outcome, StorageTrouble)
     assert outcome.error.startswith(f"can't upload {tmp_path}: the token has expired\n")
     assert link.reports == [1, 2, 3, 4]
     assert storage.patience == [0.0, 0.0, 0.0, 10.0]
@@ -429,7 +429,7 @@ def test_save_that_a_trial_cannot_do_without_is_tried_for_the_rest_of_the_time(
 ) -> None:
     storage, link = FailingStorage(monkeypatch, failures=100), ScriptedLink()
     outcome = train_ten_epochs(link, tmp_path, storage, seconds=2.0)
-    assert isinstance(outcome, NoStorage)
+    assert isinstance(outcome, StorageTrouble)
     assert link.reports == list(range(1, 11))
     assert storage.patience[-1] == RETRY_SECONDS - 18.0
 

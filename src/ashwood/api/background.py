@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 from ashwood.engine import Home, open_home
 from ashwood.errors import AshwoodError, RequestRefused
 from ashwood.eventlog.port import ExperimentId
-from ashwood.experiment.lifecycle import ExperimentState
-from ashwood.trial.regular import open_to_append, open_to_read
+from ashwood.experiment.lifecycle import Action, ExperimentState, allowed_actions
 
 _POLL_SECONDS = 0.05
 _RELEASE_SECONDS = 30.0
@@ -51,7 +51,7 @@ def check_can_start(home: Home, experiment: ExperimentId) -> None:
     """
     _wait_for_former_driver(home, experiment)
     state = home.store.record(experiment).state
-    if state.ended:
+    if Action.ACTIVATE not in allowed_actions(state, interrupted=state.active):
         raise RequestRefused(
             f"experiment {experiment} is {state}: there is nothing left to run. To retry trials that failed: "
             f"ashwood resume {experiment} --retry-failed"

@@ -29,6 +29,7 @@ from ashwood.api.callables import (
 from ashwood.api.searchers import Searcher, StopWhen
 from ashwood.api.slots import check_room
 from ashwood.api.tables import make_frame, read_trials, report_records
+from ashwood.checkpoints.links import copy_contents
 from ashwood.config import Loaded, build_experiment, parse_backend, parse_stop_when
 from ashwood.engine import Home, Session, open_home
 from ashwood.engine.control import ask
@@ -52,7 +53,6 @@ from ashwood.figures import Figures
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.live import make_reporter
 from ashwood.terminal.reporter import Reporter
-from ashwood.trial.storage.links import copy_contents
 from ashwood.views.table import trial_records
 from ashwood.views.trials import TrialRow
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ashwood.engine import Home
-from ashwood.engine.snapshot import read_progress
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.fold_cache import read_progress
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import warn_of_damage

@@ -10,11 +10,15 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from ashwood.backends.local import clear_former_workers
+from ashwood.checkpoints import MANIFEST, Leftover, Storage
+from ashwood.checkpoints.directory import directory_name, trial_of_directory
+from ashwood.checkpoints.links import copy_contents
+from ashwood.checkpoints.trees import remove_tree, size_of_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
-from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
 from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.eventlog.fold_cache import fold, read_checkpoints, read_progress
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -22,10 +26,6 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
 from ashwood.terminal.output import format_time, print_json, print_table
 from ashwood.terminal.text import say
-from ashwood.trial.directory import directory_name, trial_of_directory
-from ashwood.trial.storage import MANIFEST, Leftover, Storage
-from ashwood.trial.storage.links import copy_contents
-from ashwood.trial.storage.trees import remove_tree, size_of_tree
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import Checkpoint, TrialRow

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from ashwood.engine import open_home
 from ashwood.engine.verification import rebuild, replayed
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, ExperimentId, Seq, Store
+from ashwood.eventlog.port import ExperimentId, Seq, Store
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.messages import is_over, warn_of_damage

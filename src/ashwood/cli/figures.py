@@ -12,15 +12,15 @@ from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
-from ashwood.figures import Figures, fold_timeline
+from ashwood.figures import Figures
 from ashwood.figures.animation import Part, animate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import PowerLaw
 from ashwood.terminal.text import say
 from ashwood.views.scene import Film
 from ashwood.views.timeline import Timeline
@@ -62,7 +62,7 @@ def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds:
     """Write an animation of a recorded experiment."""
     with open_home(home) as opened:
         spec = opened.store.spec(experiment)
-        timeline = fold_timeline(spec, (entry for _, entry in opened.store.log(experiment).read()))
+        timeline = fold(Timeline(spec), (entry for _, entry in opened.store.log(experiment).read()))
     search = spec.search
     better = "smaller" if spec.smaller_is_better else "larger"
     what = f"{search.method} on {spec.metric} ({better} is better), {format_length(len(timeline.paths), 'trials')}"
@@ -101,8 +101,7 @@ def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
     timeline = Timeline(spec)
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            timeline.apply(*entry)
+        fold(timeline, entries)
 
     simulate(Experiment(spec), SimulatedBackend(spec, _TRAINING, workers, costs=_COSTS), observers=[observe])
     return timeline

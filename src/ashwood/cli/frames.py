@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ashwood.checkpoints.sharing import make_shared, share_tree
 from ashwood.errors import AshwoodError
-from ashwood.trial.sharing import make_shared, share_tree
 
 SUBMISSION: Final = "ASHWOOD_SUBMISSION"
 """Environment variable that is set if the work directory came with the job; a JSON object describes its source."""

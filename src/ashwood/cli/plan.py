@@ -9,7 +9,7 @@ from math import inf
 from pathlib import Path
 
 from ashwood.cli import quantities
-from ashwood.cli.forecast import name_of, outlook_legend, outlook_table
+from ashwood.cli.forecast import forecast_legend, forecast_table, name_of
 from ashwood.cli.init import EXPERIMENT
 from ashwood.cli.options import PlanOptions, TrainingOptions
 from ashwood.cli.quantities import OptionParser
@@ -30,13 +30,13 @@ from ashwood.config import (
 )
 from ashwood.errors import AshwoodError
 from ashwood.experiment.spec import ExperimentSpec, Length, Unit
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.terminal.output import make_console, print_json
 from ashwood.terminal.text import say
 from ashwood.views.plain import plain
-from ashwood.views.plan import MOST_TRIALS, Budget, Plan, TooTight, is_ample, make_plan
-from ashwood.views.simulation import Conditions
 from ashwood.views.wording import format_duration, format_length
 
 _HOUR = 3600.0
@@ -237,9 +237,9 @@ def _print(plan: Plan, base: _Base, conditions: Conditions, budget: Budget) -> N
     console.print()
     console.print(f"On {workers}, with {describe_conditions(conditions, base.unit)}:", markup=False)
     console.print()
-    console.print(outlook_table(plan.proposal, plan.alternatives))
+    console.print(forecast_table(plan.proposal, plan.alternatives))
     console.print()
-    console.print(outlook_legend(search, base.unit), markup=False)
+    console.print(forecast_legend(search, base.unit), markup=False)
     for line in _reasons(plan, conditions.workers or 0, budget):
         console.print(line, markup=False)
 

@@ -12,11 +12,11 @@ from ashwood.cli.quantities import OptionParser
 from ashwood.errors import AshwoodError, ConfigError, Problem
 from ashwood.eventlog.home import open_home
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.searches import Prices
 from ashwood.search.plan import plan_search
 from ashwood.terminal import text
 from ashwood.terminal.output import format_moment
-from ashwood.views.outlook import Prices
-from ashwood.views.simulation import Conditions
 from ashwood.views.wording import format_length, format_size
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _describe_findings(options: TrainingOptions, findings: Findings, unit: Unit)
 def conditions_of(parsed: ParsedOptions, findings: Findings | None, spec: ExperimentSpec | None) -> Conditions:
     """Return the conditions of training: from the options or, if an option is not given, from the findings."""
     workers = parsed.workers if parsed.workers is not None or spec is None else workers_here(spec)
-    found = Conditions(workers=workers) if findings is None else findings.measured.conditions(workers)
+    found = Conditions(workers=workers) if findings is None else Conditions.from_measured(findings.measured, workers)
     costs = found.costs
     costs = replace(
         costs,

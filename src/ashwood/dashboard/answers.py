@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
+from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.library import Followed
 from ashwood.dashboard.shapes import (
     Attempt,
@@ -25,13 +26,14 @@ from ashwood.dashboard.shapes import (
     TrialPage,
 )
 from ashwood.errors import AshwoodError, NotFound
-from ashwood.eventlog.port import Entry, ExperimentId, ExperimentRecord, Seq
+from ashwood.eventlog.port import ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage.port import is_foreign
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 from ashwood.views.trials import TrialRow
@@ -119,7 +121,7 @@ def header(followed: Followed, listed: Card, now: float) -> Header:
         listed["state"] = str(progress.state)
     runs = listed["state"] in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
     spending = progress.trials.spending
-    forecast = progress.forecast()
+    forecast = Forecaster(progress).forecast()
     best, seen = progress.best, progress.seen
     states = progress.trials.states
     return {
@@ -356,7 +358,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptPreempted: "lost its worker",
     e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
-    e.HparamsRejected: "rejected its hyperparameters",
+    e.HparamsInvalid: "declared its hyperparameters invalid",
     e.TrialStopped: "stopped itself",
 }
 

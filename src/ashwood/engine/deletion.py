@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 
+from ashwood.checkpoints import Storage
 from ashwood.engine.clock import elapsed
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.trial.storage import Storage
+from ashwood.experiment.entry import Entry
 
 _PATIENCE = 10.0
 """Maximum number of seconds that the end of a run waits for deletions."""

@@ -10,6 +10,9 @@ from functools import partial
 from math import inf
 from typing import NamedTuple, TypeAlias
 
+from ashwood.checkpoints import RETRY_SECONDS, About, Storage, Stored, digest_of_draw
+from ashwood.checkpoints.manifest import Manifest
+from ashwood.checkpoints.port import parse_name
 from ashwood.engine.background import in_background, while_beating
 from ashwood.engine.clock import elapsed
 from ashwood.errors import CheckpointError, StorageUnreachable
@@ -18,9 +21,6 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.trial import Trial
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage import RETRY_SECONDS, About, Storage, Stored, digest_of_draw
-from ashwood.trial.storage.manifest import Manifest
-from ashwood.trial.storage.port import parse_name
 
 _Died: TypeAlias = AttemptFailed | AttemptPreempted
 

@@ -12,12 +12,12 @@ from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.local.reservation import reserve
 from ashwood.backends.local.worker_lock import is_held
 from ashwood.backends.port import Backend
+from ashwood.checkpoints.sharing import how_to_share, share
 from ashwood.errors import BackendError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.trial.sharing import how_to_share, share
 
 if TYPE_CHECKING:
     from ashwood.backends.ray import RayBackend

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from ashwood.checkpoints.sharing import share
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
-from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
-from ashwood.trial.sharing import share
+from ashwood.eventlog.port import Answer, EventLog, ExperimentId, RequestId, Seq
+from ashwood.experiment.entry import Entry
 
 PERIOD: Final = 1.0
 """Seconds between two writes of a head file."""

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from ashwood.checkpoints.sharing import share
 from ashwood.errors import DiskFull, EventLogError
-from ashwood.trial.sharing import share
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk and of an exceeded disk quota."""

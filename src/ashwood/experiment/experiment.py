@@ -24,6 +24,7 @@ from ashwood.experiment.decisions import (
     ContinueTrial,
     CreateTrial,
     Decision,
+    DeclaredInvalid,
     DeleteCheckpoint,
     EndExperiment,
     ExperimentEnded,
@@ -37,7 +38,6 @@ from ashwood.experiment.decisions import (
     PauseTrial,
     Preempted,
     Recovered,
-    RejectedHparams,
     ReopenTrial,
     Retried,
     StoppedByUser,
@@ -69,7 +69,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     KillRequested,
     LastWord,
     PauseRequested,
@@ -85,7 +85,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.failures import CommonFailures, lost_too_often
-from ashwood.experiment.lifecycle import ExperimentState, Step, TrialState, after
+from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Step, TrialState, after
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import Trial
@@ -151,7 +151,7 @@ class Experiment:
             AttemptPreempted: self._attempt_preempted,
             StorageFailed: self._storage_failed,
             CheckpointDamaged: self._checkpoint_damaged,
-            HparamsRejected: self._hparams_rejected,
+            HparamsInvalid: self._hparams_invalid,
             TrialStopped: self._trial_stopped,
             PauseRequested: self._pause_requested,
             CancelRequested: self._cancel_requested,
@@ -300,7 +300,7 @@ class Experiment:
                 yield SuspendTrial(trial.id, trial.attempt)
 
     def _pause_requested(self, event: PauseRequested) -> Iterable[Decision]:
-        if self.state is not ExperimentState.RUNNING:
+        if self.state not in ALLOWED[Action.PAUSE]:
             raise IllegalEvent(f"the experiment isn't running: it is {self.state}")
         self.state = ExperimentState.PAUSING
         if event.why:
@@ -357,7 +357,7 @@ class Experiment:
         worker is free.  If its bracket had finished, the trials that were paused then are paused again, because with
         another result other trials can be the best of a rung.  Earlier decisions are not changed.
         """
-        if self.ends_for_good or self.state is ExperimentState.CANCELED:
+        if self.ends_for_good or self.state not in ALLOWED[Action.RETRY_FAILED]:
             raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
         failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
         # Trials that had a job when the whole experiment failed.
@@ -733,7 +733,7 @@ class Experiment:
                 f"length {trial.checkpoint_length}"
             )
 
-    def _hparams_rejected(self, event: HparamsRejected) -> Iterable[Decision]:
+    def _hparams_invalid(self, event: HparamsInvalid) -> Iterable[Decision]:
         trial = self.trials[event.trial]
         if not self._works(trial, event):
             return
@@ -748,7 +748,7 @@ class Experiment:
             )
         if self.spec.rules >= 1:
             self._discount(trial)
-        yield from self._close(trial, Step.REJECTED, RejectedHparams(event.why))
+        yield from self._close(trial, Step.INVALID, DeclaredInvalid(event.why))
         self._discount_saved(trial)
         yield from self._pause_if_too_many_are_invalid()
         yield from self._pull()
@@ -763,7 +763,7 @@ class Experiment:
         self.checkpoints.reject(trial.id)
         trial.best_loss = inf
         if self._best is not None and self._best[1] == trial.id:
-            # This takes O(n) time, but only if the best of all trials is rejected after it has reported.
+            # This takes O(n) time, but only if the best of all trials is declared invalid after it has reported.
             best = min((each.best_loss, each.id) for each in self.trials.values())
             self._best = best if isfinite(best[0]) else None
 

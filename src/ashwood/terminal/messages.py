@@ -19,9 +19,10 @@ from ashwood.experiment.decisions import (
     WhyLeave,
 )
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.text import brief, say
-from ashwood.views.progress import Forecast, Progress
+from ashwood.views.progress import Progress
 from ashwood.views.table import flatten
 from ashwood.views.wording import format_duration, format_length, format_value
 
@@ -68,10 +69,10 @@ def opening(experiment: ExperimentId, progress: Progress, slots: int) -> str:
     )
 
 
-def status_line(progress: Progress, now: float) -> str:
+def status_line(forecaster: Forecaster, now: float) -> str:
     """Return the progress as one line."""
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
     states = progress.trials.states
-    forecast = progress.forecast(now)
     return (
         f"{forecast.fraction:.0%} done, {time_left(forecast)}; "
         f"{format_length(states.total(), 'trials')}, {format_length(progress.reports, 'reports')}, "

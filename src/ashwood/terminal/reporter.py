@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ashwood.eventlog.codec import encode_entry
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import (
     Asked,
     CloseTrial,
@@ -28,9 +28,11 @@ from ashwood.experiment.decisions import (
     TrialTimeIsUp,
     Warn,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptFailed, CapacityChanged
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.vocabulary import TrialId
 from ashwood.terminal.messages import (
     LONGEST_ERROR,
@@ -62,6 +64,7 @@ class Reporter:
 
     Attributes:
         progress: progress of the experiment.
+        forecaster: forecasts of the time left.
         running: whether trials have started.
         when_ready: function that the writer's thread calls when trials start, or None.
     """
@@ -72,6 +75,7 @@ class Reporter:
         self.id = experiment
         self.spec = spec
         self.progress = Progress(spec)
+        self.forecaster = Forecaster(self.progress)
         self.running = False
         self._seen_warnings: set[str] = set()
         self._seen_errors: set[str] = set()
@@ -104,23 +108,24 @@ class Reporter:
         """Take the progress that was folded from the event log so far."""
         with self._lock:
             self.progress = progress
+            self.forecaster = Forecaster(progress)
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take entries that were committed to the event log."""
         with self._lock:
             for entry in entries:
-                self.progress.apply(*entry)
+                self.progress.apply(entry)
                 if self.running:
                     self._show(entry)
             if self.running and self.progress.state is ExperimentState.RUNNING:
                 self._show_capacity(entries)
             # Not when the display is drawn, because a display thread must not read the search while it changes.
-            self.progress.look(entries[-1].at)
+            self.forecaster.look(entries[-1].at)
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary that the list of experiments shows."""
         with self._lock:
-            return self.progress.summary(time.time())
+            return self.forecaster.summary(time.time())
 
     def ready(self, slots: int) -> None:
         """Note that the backend has ``slots`` slots and trials start now."""
@@ -222,7 +227,7 @@ class PlainReporter(Reporter):
             self.write(f"{clock_time(entry.at)}  best so far: {result}{'' if seen is None else f'; {seen}'}")
         if entry.at >= self._next_line and not self.writer.is_far_behind:
             self._next_line = entry.at + _SECONDS_BETWEEN_LINES
-            self.write(f"{clock_time(entry.at)}  {status_line(self.progress, entry.at)}")
+            self.write(f"{clock_time(entry.at)}  {status_line(self.forecaster, entry.at)}")
 
 
 class JsonReporter(Reporter):

@@ -16,11 +16,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.decisions import Decision, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.space import Const
 from ashwood.terminal.ladder import Promotions, promotions, render_ladder
 from ashwood.terminal.messages import (
@@ -149,7 +151,7 @@ def render(
     """
     progress, width, height = screen.progress, console.width, console.height
     moved = None if mode == "printed" or not screen.complete else screen.just_promoted(now or time.time())
-    notices, bar = list(_notices(screen, mode)), _render_bar(progress, now, width)
+    notices, bar = list(_notices(screen, mode)), _render_bar(screen.forecaster, now, width)
     ladder = render_ladder(progress.spec, progress.ladder, width=width, moved=moved)
     gap = [Text()] if mode == "printed" or height >= _ROOMY else []
     narrow = width < _NARROW
@@ -249,9 +251,9 @@ def _line(at: float, message: str, style: str) -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
-def _render_bar(progress: Progress, now: float | None, width: int) -> RenderableType:
+def _render_bar(forecaster: Forecaster, now: float | None, width: int) -> RenderableType:
     """Return the progress of an experiment, on one line if it fits; ``now`` is None if no driver is running."""
-    forecast = progress.forecast(now)
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
     states = progress.trials.states
     spending = progress.trials.spending
     runs = now is not None and progress.state.active

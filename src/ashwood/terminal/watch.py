@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.live import Live
 
 from ashwood.engine import Home, open_home
-from ashwood.engine.snapshot import load, load_progress
 from ashwood.errors import IllegalEvent
-from ashwood.eventlog.port import Entry, ExperimentId, Seq
+from ashwood.eventlog.fold_cache import load, load_progress
+from ashwood.eventlog.port import ExperimentId, Seq
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.keys import Keys
@@ -92,7 +93,7 @@ class WatchedScreen(Screen):
         self.name, self.is_driven, self.complete = name, driven, complete
         # Before the log has been read to its end, a forecast would be about the past.
         self.progress.search = None if self._experiment is None or not complete else self._experiment.search
-        self.progress.look(at)
+        self.forecaster.look(at)
 
 
 class LogFollower:
@@ -111,9 +112,8 @@ class LogFollower:
         snapshot = home.snapshot(experiment)
         if is_over(home.store.record(experiment).state):
             # Neither a forecast nor the latest events are shown, so the progress is enough.
-            if (found := load_progress(spec, snapshot, self._log)) is not None:
-                progress, self._after = found
-                self.screen.start_from(progress, None, [])
+            progress, self._after = load_progress(spec, snapshot, self._log)
+            self.screen.start_from(progress, None, [])
         elif (folded := load(spec, snapshot, self._log)) is not None:
             self._after = folded.seq
             first = max(0, folded.seq - LOOKED_BACK)

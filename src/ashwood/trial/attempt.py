@@ -8,13 +8,7 @@ from itertools import islice
 from math import inf, isfinite
 from typing import Any, NamedTuple, NoReturn
 
-from ashwood.errors import StorageUnreachable, TrainingCodeError
-from ashwood.trial.channel import Link, Verdict
-from ashwood.trial.job import Job
-from ashwood.trial.lengths import STEPS, Scale
-from ashwood.trial.loop import Loop
-from ashwood.trial.signs import Signs
-from ashwood.trial.storage import (
+from ashwood.checkpoints import (
     RETRY_SECONDS,
     About,
     Patience,
@@ -24,6 +18,12 @@ from ashwood.trial.storage import (
     named_position,
     open_storage,
 )
+from ashwood.errors import StorageUnreachable, TrainingCodeError
+from ashwood.trial.channel import Link, Verdict
+from ashwood.trial.job import Job
+from ashwood.trial.lengths import STEPS, Scale
+from ashwood.trial.loop import Loop
+from ashwood.trial.signs import Signs
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -73,19 +73,19 @@ class Unusable(NamedTuple):
     why: str
 
 
-class NoSpace(NamedTuple):
-    """A disk or quota was full when the trial wrote something; ``error`` is as that of `Failed`."""
+class StorageTrouble(NamedTuple):
+    """Files could not be written or read.
+
+    Attributes:
+        error: as that of `Failed`.
+        cause: ``full`` if a disk or quota was full, ``unreachable`` if the checkpoint storage could not be used.
+    """
 
     error: str
+    cause: str
 
 
-class NoStorage(NamedTuple):
-    """The checkpoint storage could not be used; ``error`` is as that of `Failed`."""
-
-    error: str
-
-
-class Rejected(NamedTuple):
+class Invalid(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
     why: str
@@ -131,7 +131,7 @@ def _number_of(returned: Any) -> float | None:
         return None
 
 
-Outcome = Ended | Failed | Unusable | NoSpace | NoStorage | Rejected | Stopped | Again | Damaged
+Outcome = Ended | Failed | Unusable | StorageTrouble | Invalid | Stopped | Again | Damaged
 
 
 def draw_of(job: Job) -> str:
@@ -189,7 +189,7 @@ class Attempt:
         self._best = inf if job.best is None else job.best
         self._extra_seconds = 0.0
         self._warned_of_extra_saves = False
-        self._departure: Rejected | Stopped | None = None
+        self._departure: Invalid | Stopped | None = None
         self._follows = job.rank > 0
         link.started(job.length)
 
@@ -572,14 +572,14 @@ class Attempt:
 
     def _join_in(self, save: Save) -> None:
         """Call the saver with a temporary directory: saving can take all processes, but only rank 0 publishes."""
-        from ashwood.trial.storage.scratch import scratch  # Most trials train alone and do not need it.
+        from ashwood.checkpoints.scratch import scratch  # Most trials train alone and do not need it.
 
         with scratch() as directory:
             save(directory)
 
     # -- how it ends --------------------------------------------------------------------------
 
-    def leave(self, departure: Rejected | Stopped) -> NoReturn:
+    def leave(self, departure: Invalid | Stopped) -> NoReturn:
         """End the attempt from inside the training code."""
         self._departure = departure
         raise Leave

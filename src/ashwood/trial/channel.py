@@ -28,14 +28,13 @@ phase PHASE DIRECTORY            the trial's activity from now on, a `Phase`; DI
 checkpoint LENGTH NAME METRICS   a complete checkpoint is in the storage; METRICS: those
                                  reported at LENGTH
 warning MESSAGE                  the training code probably has a mistake
-ended LENGTH                     the last message of a job is this or one of the following
-failed ERROR CAUSE               CAUSE: see `ashwood.experiment.events.AttemptFailed`; may be missing
 unusable ERROR                   no trial of this search can train with this code
-no_space ERROR                   a disk is full, or a quota is used up
-no_storage ERROR                 the storage of checkpoints cannot be used
-invalid WHY
-stopped
-damaged NAME WHY                 the checkpoint to start from is damaged or missing; nothing was trained
+AttemptEnded LENGTH              the last message of a job has the name of the event that it
+AttemptFailed ERROR CAUSE        becomes, and the fields of the event after trial and attempt;
+StorageFailed ERROR CAUSE        the CAUSE of AttemptFailed may be missing; see
+HparamsInvalid WHY               `ashwood.experiment.events.LastWord`
+TrialStopped
+CheckpointDamaged NAME WHY
 ===============================  =====================================================
 
 Only the last message of a job frees the worker, and the driver sends no other job before it.

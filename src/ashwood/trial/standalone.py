@@ -10,16 +10,16 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from ashwood.checkpoints import MANIFEST, is_remote, open_storage
+from ashwood.checkpoints.directory import FOLDER, VARIABLE, directory_name
+from ashwood.checkpoints.manifest import Manifest, decode, read_manifest, verify
+from ashwood.checkpoints.sharing import make_shared
+from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import CheckpointError, TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Phase, Verdict
-from ashwood.trial.directory import FOLDER, VARIABLE, directory_name
 from ashwood.trial.job import Job
 from ashwood.trial.lengths import STEPS
-from ashwood.trial.sharing import make_shared
-from ashwood.trial.storage import MANIFEST, is_remote, open_storage
-from ashwood.trial.storage.manifest import Manifest, decode, read_manifest, verify
-from ashwood.trial.storage.trees import remove_tree
 
 _made: set[str] = set()
 """Directories of trials of this process."""

@@ -20,13 +20,13 @@ from ashwood.backends.local.runners import TrainingCode, train
 from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.server import CommandServer
 from ashwood.backends.local.sockets import sweep
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import Damaged, Ended, Failed, NoSpace, NoStorage, Outcome
+from ashwood.trial.attempt import Damaged, Ended, Failed, Outcome, StorageTrouble
 from ashwood.trial.channel import Channel, Message, Phase, encode
 from ashwood.trial.command import RANKS, VARIABLE
 from ashwood.trial.job import Job
-from ashwood.trial.run import describe, lacks_space, message_of, with_checkpoint
-from ashwood.trial.sharing import make_shared
+from ashwood.trial.run import describe, failure_of, message_of, with_checkpoint
 
 
 class Forked:
@@ -48,7 +48,7 @@ class Forked:
             message = _read(outcome)
         if message is None or code != 0:
             channel.end_line()
-            return ["failed", describe_exit(code, "the process of the trial") + tail(log)]
+            return ["AttemptFailed", describe_exit(code, "the process of the trial") + tail(log)]
         return message
 
     def _train(self, job: Job, channel: Channel, log: Path, outcome: IO[bytes]) -> None:
@@ -116,14 +116,13 @@ class Command:
             except TrainingCodeError as error:
                 return message_of(Failed(str(error)))
             except OSError as error:
-                why = f"Cannot make the directory of the trial: {describe(error)}"
-                return message_of(NoSpace(why) if lacks_space(error) else Failed(why))
+                return message_of(failure_of(error, "Cannot make the directory of the trial: "))
             if job.checkpoint is not None:
                 channel.send("phase", Phase.FETCHING, "")
             match with_checkpoint(job, partial(self._run, command, channel, pending, log), suspended):
                 case [["again", fields, _], left]:
                     job, pending = Job(*fields), left
-                case Failed() | NoSpace() | NoStorage() | Damaged() as outcome:
+                case Failed() | StorageTrouble() | Damaged() as outcome:
                     return message_of(outcome)
                 case [message, _]:
                     return message
@@ -156,22 +155,22 @@ class Command:
 
 def _last_message(server: CommandServer, code: int, job: Job, log: Path) -> Message:
     for message in (server.outcome, server.error):
-        if message is not None and message[0] in ("invalid", "stopped", "no_space", "no_storage"):
+        if message is not None and message[0] in ("HparamsInvalid", "TrialStopped", "StorageFailed"):
             return message
     error = server.lost if server.error is None else server.error[1].partition("\n")[0]
     cause = [] if server.error is None else server.error[2:]
     if server.gave_up:
         if error is not None:
-            return ["failed", error + tail(log)]
+            return ["AttemptFailed", error + tail(log)]
     elif code != 0:
         why = summary(log, raised=server.outcome is None) if server.error is None else error
         exit_ = ": ".join(filter(None, (describe_exit(_unshelled(code), "the command"), why)))
-        return ["failed", exit_ + tail(log), *cause]
+        return ["AttemptFailed", exit_ + tail(log), *cause]
     if error is not None:
-        return ["failed", error + tail(log), *cause]
+        return ["AttemptFailed", error + tail(log), *cause]
     if server.outcome is None:
         return [
-            "failed",
+            "AttemptFailed",
             "the command ended without a report: its program must call ashwood.get_trial() and report "
             f"{job.metric!r}" + tail(log),
         ]

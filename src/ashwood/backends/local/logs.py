@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from ashwood.trial.regular import open_to_append, open_to_read
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000

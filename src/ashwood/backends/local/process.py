@@ -16,8 +16,8 @@ from typing import IO, Any
 
 from ashwood.backends.local import reaper
 from ashwood.backends.local.worker_lock import held
+from ashwood.checkpoints.regular import open_to_append
 from ashwood.trial.channel import Message, encode
-from ashwood.trial.regular import open_to_append
 
 _START = "from ashwood.backends.local.worker import main; main()"
 _CHUNK = 1 << 18

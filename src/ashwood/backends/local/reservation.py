@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import Self
 
 from ashwood.backends.local.slots import Machine, plan, survey
+from ashwood.checkpoints.regular import open_lock
 from ashwood.errors import MachineError
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.regular import open_lock
 
 LOCKS = "ASHWOOD_LOCKS"
 """Environment variable with the directory of the lock files."""

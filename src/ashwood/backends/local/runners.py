@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ashwood.backends.local.logs import flush, tail
-from ashwood.trial.attempt import Failed, NoSpace, NoStorage, Outcome
+from ashwood.trial.attempt import Failed, Outcome, StorageTrouble
 from ashwood.trial.channel import Channel, DriverLink, Message
 from ashwood.trial.job import Job
 from ashwood.trial.run import message_of, run
@@ -54,7 +54,7 @@ def train(function: TrainingCode, job: Job, channel: Channel, log: Path) -> Outc
     log are appended to the error, because they may show its true cause.
     """
     outcome = run(function, job, DriverLink(channel))
-    if isinstance(outcome, Failed | NoSpace | NoStorage):
+    if isinstance(outcome, Failed | StorageTrouble):
         flush(sys.stdout, sys.stderr)
         said = tail(log)
         with suppress(AttributeError, OSError, ValueError):  # Training code has closed the stream, or the disk is full.

@@ -336,7 +336,7 @@ class CommandServer:
             self.outcome = outcome
             self._stop_relaying()
             self._answer_waiting()
-        elif peer.number == 0 and 0 not in self._ranks and (self.outcome is None or outcome[0] != "failed"):
+        elif peer.number == 0 and 0 not in self._ranks and (self.outcome is None or outcome[0] != "AttemptFailed"):
             self.outcome = outcome  # It counts unless another process joins as rank 0 later.
         if peer.rank is not None and (peer.rank == 0 or is_error):
             self._expect_end()
@@ -420,7 +420,9 @@ def _append(queue: deque[Message], announcement: Message) -> None:
 
 
 def _of_rank(rank: int, outcome: Message) -> Message:
-    return [outcome[0], f"rank {rank}: {outcome[1]}"]
+    # The same error of another rank may be a consequence of a temporary one, so it has no cause.
+    kind, error, *cause = outcome
+    return [kind, f"rank {rank}: {error}", *(cause if kind == "StorageFailed" else ())]
 
 
 def _kill_ranks(path: str) -> None:

@@ -22,12 +22,12 @@ from ashwood.backends.local.load import code_file, load, put_first
 from ashwood.backends.local.logs import Output, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
+from ashwood.checkpoints.directory import VARIABLE
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.channel import Channel
-from ashwood.trial.directory import VARIABLE
 from ashwood.trial.job import Job
 from ashwood.trial.run import describe
-from ashwood.trial.sharing import make_shared
 
 _OOM_SCORE = "500"
 _ANEW = "ASHWOOD_IMPORT_ANEW"

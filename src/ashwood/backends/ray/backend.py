@@ -28,6 +28,10 @@ from ashwood.backends.ray.node_worker import WorkerConfig
 from ashwood.backends.ray.transfer import SMALL, Transfer, TransferPool, as_text, from_text, pack_directory
 from ashwood.backends.ray.wire import Message, Wire, packed, unpacked
 from ashwood.backends.waker import Waker
+from ashwood.checkpoints import Storage, is_remote, open_storage
+from ashwood.checkpoints.port import is_foreign
+from ashwood.checkpoints.regular import open_to_append
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import BackendError, CheckpointError, StorageUnreachable
 from ashwood.experiment.events import (
     ABORTED,
@@ -41,11 +45,7 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.regular import open_to_append
 from ashwood.trial.run import blame
-from ashwood.trial.sharing import make_shared
-from ashwood.trial.storage import Storage, is_remote, open_storage
-from ashwood.trial.storage.port import is_foreign
 
 _MAINTENANCE_SECONDS = 1.0
 _CLOSE_SECONDS = 3.0

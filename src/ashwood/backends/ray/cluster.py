@@ -16,10 +16,10 @@ import ashwood
 from ashwood.backends.ray.demand import Amounts, Node, Shape, shape_of
 from ashwood.backends.ray.node_worker import NodeFiles, node_name
 from ashwood.backends.ray.transfer import unpack_directory
+from ashwood.checkpoints import Storage
+from ashwood.checkpoints.manifest import MANIFEST, About, decode, read_manifest, verify
 from ashwood.errors import CheckpointError, ClusterError
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.trial.storage import Storage
-from ashwood.trial.storage.manifest import MANIFEST, About, decode, read_manifest, verify
 
 NAMESPACE = "ashwood"
 LOCAL = "local"

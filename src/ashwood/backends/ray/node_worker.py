@@ -32,6 +32,11 @@ from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
 from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
 from ashwood.backends.ray.transfer import atomic_directory, from_text, pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
+from ashwood.checkpoints import Storage, open_storage
+from ashwood.checkpoints.directory import FOLDER
+from ashwood.checkpoints.limited import read_pieces
+from ashwood.checkpoints.regular import open_to_read
+from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -44,12 +49,7 @@ from ashwood.experiment.events import (
     StorageFailed,
 )
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.directory import FOLDER
-from ashwood.trial.limited import read_pieces
-from ashwood.trial.regular import open_to_read
 from ashwood.trial.run import blame
-from ashwood.trial.storage import Storage, open_storage
-from ashwood.trial.storage.trees import remove_tree
 
 _CONNECT_SECONDS = 20.0
 _WELCOME_SECONDS = 120.0

@@ -13,12 +13,12 @@ from pathlib import Path
 from ashwood.backends.port import StartAttempt
 from ashwood.backends.ray.transfer import SMALL, as_text, atomic_directory
 from ashwood.backends.ray.wire import Message, Wire
+from ashwood.checkpoints import MANIFEST, Patience, Storage, open_storage
+from ashwood.checkpoints.links import copy_contents
+from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.trial.run import blame
-from ashwood.trial.storage import MANIFEST, Patience, Storage, open_storage
-from ashwood.trial.storage.links import copy_contents
-from ashwood.trial.storage.trees import remove_tree
 
 Inbox = queue.SimpleQueue[Message]
 Wake = Callable[[], None]

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ashwood.trial.storage.links import contents, inner_target
-from ashwood.trial.storage.trees import remove_tree
+from ashwood.checkpoints.links import contents, inner_target
+from ashwood.checkpoints.trees import remove_tree
 
 SMALL = 1 << 16
 """Largest checkpoint, in bytes, that travels as text inside a message."""

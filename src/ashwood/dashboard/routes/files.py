@@ -20,6 +20,11 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ashwood.checkpoints import Storage
+from ashwood.checkpoints.limited import find_gap, read_piece
+from ashwood.checkpoints.links import contents, inner_target, link_text
+from ashwood.checkpoints.port import parse_name
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.dashboard import answers
 from ashwood.dashboard.context import Context, Dashboard, Json, telling
 from ashwood.dashboard.library import Followed, Library
@@ -30,11 +35,6 @@ from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.limited import find_gap, read_piece
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.storage import Storage
-from ashwood.trial.storage.links import contents, inner_target, link_text
-from ashwood.trial.storage.port import parse_name
 
 router = APIRouter(default_response_class=Json)
 
