@@ -27,7 +27,7 @@ from ashwood.eventlog.port import Entry
 from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.events import DriverStarted
-from ashwood.testing.records import full_spec, telling_entries
+from ashwood.testing.records import edge_case_entries, full_spec
 from tests.users import ALICE, BOB, GROUP, as_user, shared_directory
 
 SPEC = replace(full_spec(), checkpoint_storage=None)
@@ -58,8 +58,10 @@ def drive(home: Path, number: int | None = None) -> int:
             opened.log(experiment, lease.token) as log,
             held(directory / "workers.lock"),
         ):
-            log.append(telling_entries())
-            snapshot.write_snapshot(opened.snapshot(experiment), snapshot.LogSnapshot("", {}, 1, telling_entries()[0]))
+            log.append(edge_case_entries())
+            snapshot.write_snapshot(
+                opened.snapshot(experiment), snapshot.LogSnapshot("", {}, 1, edge_case_entries()[0])
+            )
             make_shared(opened.logs(experiment))
             with open_to_append(opened.logs(experiment) / "trial-0.log") as file:
                 file.write(b"a line\n")

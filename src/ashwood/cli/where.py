@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 
-from ashwood.backends.local.slots import plan, survey
+from ashwood.backends.local.slots import machine_for
 from ashwood.config import Loaded, parse_backend
 from ashwood.engine.session import Cluster
 from ashwood.errors import ConfigError, MachineError, Problem
@@ -73,8 +72,7 @@ def check_room(loaded: Loaded, workers: int | None = None) -> None:
     # On a cluster a node that is large enough may join later.
     if spec.ray is not None or spec.slots_per_trial == 1:
         return
-    environment = dict(os.environ)
     try:
-        plan(spec, survey(environment | dict(spec.environment)), workers, environment)
+        machine_for(spec, workers)
     except MachineError as error:
         raise loaded.refuse_slots(str(error)) from None

@@ -12,7 +12,7 @@ from typing import Any
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
-from ashwood.checkpoints import is_remote
+from ashwood.engine.sources import path_without_home
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     TRAINING,
@@ -123,7 +123,7 @@ def check(
     wanted = shortest if length is None else length
     if not 1 <= wanted <= spec.search.max_length:
         raise AshwoodError(f"length must be from 1 to {spec.search.max_length} (max_length), not {wanted}")
-    spec = replace(spec, checkpoint_storage=None)
+    spec = replace(spec, checkpoint_storage=None, source_checkpoint=path_without_home(spec))
     user = f"ashwood check of {spec.name}, process {os.getpid()}"
     with (
         tempfile.TemporaryDirectory(prefix="ashwood-check-") as directory,
@@ -202,7 +202,7 @@ class _Check:
             before = len(run.judged)
             length, checkpoint = run.checkpoint
             start = StartAttempt(
-                _TRIAL, attempt, target, self._hparams, seed, length, checkpoint or self._source_checkpoint()
+                _TRIAL, attempt, target, self._hparams, seed, length, checkpoint or self._spec.source_checkpoint
             )
             with LocalBackend(
                 self._spec,
@@ -273,14 +273,6 @@ class _Check:
                 raise _Failed(f"checkpoint {path} is damaged: {why}")
             case AttemptPreempted(why=why):
                 raise _Failed(why)
-
-    def _source_checkpoint(self) -> str | None:
-        source = self._spec.source_checkpoint
-        if source is None or is_remote(source):
-            return source
-        path = Path(self._spec.workdir, source)
-        # Otherwise it is a checkpoint of an experiment in a home, and the check opens no home.
-        return str(path.absolute()) if path.is_dir() else None
 
 
 def _answer(start: StartAttempt, target: int | None) -> Command:

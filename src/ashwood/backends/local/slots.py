@@ -70,6 +70,19 @@ def survey(environment: Mapping[str, str]) -> Machine:
     return Machine(_cores(), tuple(different.values()), uuids)
 
 
+def machine_for(spec: ExperimentSpec, workers: int | None) -> Machine:
+    """Return the cores and GPUs that this process may use for an experiment, after a check that a trial fits there.
+
+    Raises:
+        MachineError: not even one trial fits on the machine.
+        BackendError: ``workers`` is less than 1.
+    """
+    environment = dict(os.environ)
+    machine = survey(environment | dict(spec.environment))
+    plan(spec, machine, workers, environment)
+    return machine
+
+
 def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapping[str, str]) -> list[Slot]:
     """Return one slot for each worker.
 
