@@ -7,12 +7,12 @@ from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from ashwood.forecast.arrivals import expected_length
 from ashwood.search.density import DensitySampler
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import Promote
-from ashwood.views.arrivals import expected_length
 from benchmarks.quality.lcbench import PARAMETERS, STEPS
 from benchmarks.quality.workers import Job, Scheduler
 

@@ -29,8 +29,8 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
-from ashwood.simulation.training import Exchangeable, Setting, Trained
+from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
+from ashwood.forecast.training import Exchangeable, Setting, Trained
 from ashwood.testing.backend import BackendContract, drive, endless, finish, job, reported, say_nothing, toy_spec
 
 SPEC = toy_spec(Path("nowhere"))

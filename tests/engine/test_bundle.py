@@ -19,9 +19,9 @@ import pytest
 from ashwood.checkpoints import MANIFEST, CheckpointInfo
 from ashwood.engine import Home, open_home
 from ashwood.engine.bundle import export_bundle, import_bundle
-from ashwood.engine.snapshot import check_imported, fold
 from ashwood.errors import EventLogError, NotFound, RequestRefused
-from ashwood.eventlog.port import Entry
+from ashwood.eventlog.fold_cache import fold
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointSaved, DriverStarted, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
@@ -488,9 +488,8 @@ def test_killed_import_cannot_be_used(
     monkeypatch.setattr("ashwood.engine.bundle.remove_directory", die)  # A killed process does not tidy up.
     with pytest.raises(Killed):
         import_bundle(elsewhere, packed)
-    spec, log = elsewhere.store.spec(2), elsewhere.store.log(2)
     with pytest.raises(RequestRefused, match="was not imported completely: its event log has 0 of 3 entries"):
-        check_imported(2, spec, log)
+        elsewhere.check_imported(2)
     with pytest.raises(RequestRefused, match="ashwood delete 2"):
         export_bundle(elsewhere, 2, tmp_path / "again.ashwood")
 

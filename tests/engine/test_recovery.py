@@ -22,7 +22,7 @@ from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecord
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,

@@ -15,7 +15,7 @@ from ashwood.engine import Home, Session, open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
 from ashwood.errors import CheckpointError
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointSaved
 
 from .test_loop import SPEC

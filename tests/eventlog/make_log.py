@@ -18,8 +18,8 @@ from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.simulate import simulate
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptFailed,
@@ -37,9 +37,9 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
+from ashwood.forecast.costs import Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, Mode
-from ashwood.simulation.costs import Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.records import full_spec
 
 _SLOTS_OF_NODE = 2

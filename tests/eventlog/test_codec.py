@@ -23,9 +23,9 @@ from ashwood.eventlog.codec import (
     from_rows,
     to_row,
 )
-from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
 from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, LeaveExperiment, NoSpace
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.engine.snapshot import fold
 from ashwood.eventlog.codec import VERSION
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, ReopenTrial, TrialTimeIsUp, Warn
 from ashwood.experiment.events import (
@@ -113,10 +113,10 @@ def test_log_of_version_8_has_trials_with_invalid_hyperparameters(tmp_path: Path
     shutil.copy(LOGS / "version-8.db", path)
     with closing(SqliteStore(path)) as store:
         entries = [entry for number in range(1, 6) for _, entry in store.log(number).read()]
-    invalid = [(entry.event, entry.decisions) for entry in entries if isinstance(entry.event, HparamsInvalid)]
+    invalid = [(entry.event.trial, entry.decisions) for entry in entries if isinstance(entry.event, HparamsInvalid)]
     assert invalid
-    for event, decisions in invalid:
-        assert CloseTrial(event.trial, TrialState.INVALID, DeclaredInvalid("too wide")) in decisions
+    for trial, decisions in invalid:
+        assert CloseTrial(trial, TrialState.INVALID, DeclaredInvalid("too wide")) in decisions
 
 
 def test_log_of_version_7_has_trial_stopped_by_max_trial_time(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
 from ashwood.engine.worker_hosts import LocalHost
 from ashwood.errors import BackendError, EventLogError
-from ashwood.eventlog import snapshot
+from ashwood.eventlog import fold_cache
 from ashwood.eventlog.files import claim_directory
 from ashwood.eventlog.lease import take_lease
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted
 from ashwood.testing.records import edge_case_entries, full_spec
 from tests.users import ALICE, BOB, GROUP, as_user, shared_directory
@@ -59,8 +59,8 @@ def drive(home: Path, number: int | None = None) -> int:
             held(directory / "workers.lock"),
         ):
             log.append(edge_case_entries())
-            snapshot.write_snapshot(
-                opened.snapshot(experiment), snapshot.LogSnapshot("", {}, 1, edge_case_entries()[0])
+            fold_cache.write_snapshot(
+                opened.snapshot(experiment), fold_cache.LogSnapshot("", {}, 1, edge_case_entries()[0])
             )
             make_shared(opened.logs(experiment))
             with open_to_append(opened.logs(experiment) / "trial-0.log") as file:

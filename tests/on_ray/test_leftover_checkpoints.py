@@ -19,8 +19,8 @@ from ashwood.checkpoints import CheckpointInfo, open_storage
 from ashwood.engine import Home, Session, open_home, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.errors import ClusterError, EventLogError
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptPreempted,
     AttemptStarted,

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ashwood.experiment.decisions import CloseTrial, Decision, DeclaredInvalid, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, HparamsInvalid, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
@@ -31,7 +32,7 @@ def saves(trial: int, length: int, loss: float | None) -> list[Event]:
 def fold(spec: ExperimentSpec, events: list[Event], decisions: tuple[Decision, ...] = ()) -> CheckpointTable:
     table = CheckpointTable(spec)
     for at, event in enumerate(events):
-        table.apply(float(at), event, decisions if at == len(events) - 1 else ())
+        table.apply(Entry(float(at), event, decisions if at == len(events) - 1 else ()))
     return table
 
 

@@ -14,22 +14,22 @@ from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents
 from ashwood.checkpoints.trees import atomic_directory, remove_tree, size_of_tree
-from ashwood.cli.export import warn_of_damage
-from ashwood.cli.output import format_length, format_size, format_time, format_value, print_json, print_table
-from ashwood.cli.progress import named_trials
-from ashwood.cli.text import say
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
-from ashwood.engine.snapshot import fold, read_checkpoints, read_progress
 from ashwood.errors import AshwoodError, CheckpointError, ExperimentBusy, NotFound, StorageUnreachable
+from ashwood.eventlog.fold_cache import fold, read_checkpoints, read_progress
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.terminal.messages import named_trials, warn_of_damage
+from ashwood.terminal.output import format_time, print_json, print_table
+from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 from ashwood.views.trials import Checkpoint, TrialRow
+from ashwood.views.wording import format_length, format_size, format_value
 
 
 def show_checkpoints(home: str | None, experiment: ExperimentId, *, json: bool) -> None:

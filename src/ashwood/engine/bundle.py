@@ -42,14 +42,14 @@ from ashwood.checkpoints.regular import open_to_read
 from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.checkpoints.trees import sync
 from ashwood.engine.removal import remove_directory
-from ashwood.engine.snapshot import check_imported
 from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
 from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
 
@@ -136,7 +136,7 @@ def export_bundle(
     """
     record, spec = home.store.record(experiment), home.store.spec(experiment)
     log = home.store.log(experiment)
-    check_imported(experiment, spec, log)
+    home.check_imported(experiment)
     entries = islice(log.read(), until)
     with _replacing(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         writer = _Writer(archive)
@@ -195,7 +195,7 @@ def import_bundle(home: Home, path: Path, *, workdir: Path | None = None) -> Imp
         else:
             spec = with_own_storage(spec, known["created_at"])
         # The spec says how many entries to expect.  If this process is killed before it has written them all,
-        # `check_imported` refuses to run the experiment.
+        # `Home.check_imported` refuses to run the experiment.
         provenance = {**spec.provenance, IMPORTED: manifest["entries"]}
         spec = replace(spec, name=storable(spec.name), provenance=provenance)
         former = spec.identity

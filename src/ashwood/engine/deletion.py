@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from ashwood.checkpoints import Storage
 from ashwood.engine.clock import elapsed
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 
 _PATIENCE = 10.0
 """Maximum number of seconds that the end of a run waits for deletions."""

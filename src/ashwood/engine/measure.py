@@ -16,7 +16,8 @@ from ashwood.engine.session import Session
 from ashwood.engine.sources import path_without_home
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home, open_home
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, SearchSettings
@@ -87,10 +88,7 @@ def recall(home: Home, experiment: ExperimentId) -> Findings:
         NotFound: there is no experiment with that ID.
         AshwoodError: none of its trials has reported a metric.
     """
-    measuring = Measuring()
-    for _, entry in home.store.log(experiment).read():
-        measuring.apply(*entry)
-    measured = measuring.result()
+    measured = fold(Measuring(), (entry for _, entry in home.store.log(experiment).read())).result()
     if measured is None:
         raise AshwoodError(
             f"cannot measure training from experiment {experiment}: none of its trials has reported a metric"
@@ -146,9 +144,8 @@ class _Listener:
         pass
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self.measuring.apply(*entry)
-            self.progress.apply(*entry)
+        fold(self.measuring, entries)
+        fold(self.progress, entries)
 
     def summary(self) -> Mapping[str, Any]:
         return {}

@@ -22,8 +22,6 @@ from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
-from ashwood.engine.snapshot import Folded, check_imported, fold
-from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
 from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost, worker_host
 from ashwood.errors import (
@@ -36,10 +34,13 @@ from ashwood.errors import (
     RequestRefused,
     StorageUnreachable,
 )
+from ashwood.eventlog.fold_cache import Folded, fold
+from ashwood.eventlog.fold_cache import save as save_snapshot
 from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
+from ashwood.eventlog.port import LARGEST_ID, EventLog, ExperimentId
 from ashwood.eventlog.reserve import ReserveFile
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CancelRequested,
     CheckpointSaved,
@@ -166,7 +167,7 @@ class Session:
             # driver that uses the newer one.
             log.check()
             self._await_former_workers(host, lease, observer)
-            check_imported(self.id, self.spec, log)
+            self._home.check_imported(self.id)
             folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             observer.folded(folded.progress)

@@ -31,8 +31,9 @@ from types import UnionType
 from typing import Any, Final, ForwardRef, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ashwood.errors import EventLogError
-from ashwood.eventlog.port import Entry, Seq
+from ashwood.eventlog.port import Seq
 from ashwood.experiment import decisions, events
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import (

@@ -19,7 +19,8 @@ from ashwood.checkpoints.sharing import share
 from ashwood.checkpoints.trees import sync
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
-from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
+from ashwood.eventlog.port import Answer, EventLog, ExperimentId, RequestId, Seq
+from ashwood.experiment.entry import Entry
 
 PERIOD: Final = 1.0
 """Seconds between two writes of a head file."""

@@ -8,7 +8,7 @@
       experiments/7/logs/           trial-12.log
       experiments/7/trials/         12-1f0c9a7e/, the directory of a trial; see `ashwood.checkpoints.directory`
       experiments/7/head            head file, see `ashwood.eventlog.head`
-      experiments/7/snapshot        snapshot of the event log, see `ashwood.eventlog.snapshot`
+      experiments/7/snapshot        snapshot of the event log, see `ashwood.eventlog.fold_cache`
       experiments/7/ballast         reserve file while a driver runs, see `ashwood.eventlog.reserve`
 
 A home in PostgreSQL has its event logs in the database.  Its files are on the machine of each driver, in
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 from ashwood.checkpoints import BRIEF, CheckpointInfo, Patience, Storage, join_url, open_storage
 from ashwood.checkpoints.directory import FOLDER
 from ashwood.checkpoints.sharing import how_to_share, make_shared, owner_name, share
-from ashwood.errors import DiskFull, EventLogError, NotFound
+from ashwood.errors import DiskFull, EventLogError, NotFound, RequestRefused
 from ashwood.eventlog.files import Directories, claim_directory, find_directories, read_claim
 from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head
 from ashwood.eventlog.lease import Lease, is_driven, take_lease
@@ -178,7 +178,7 @@ class Home:
         return storage
 
     def snapshot(self, experiment: ExperimentId) -> Path:
-        """Return the path of the driver's snapshot of an experiment; see `ashwood.eventlog.snapshot`."""
+        """Return the path of the driver's snapshot of an experiment; see `ashwood.eventlog.fold_cache`."""
         return self.files(experiment) / "snapshot"
 
     def logs(self, experiment: ExperimentId) -> Path:
@@ -251,6 +251,19 @@ class Home:
         except EventLogError as error:
             return str(error).removeprefix(f"experiment {experiment}: ")
         return None
+
+    def check_imported(self, experiment: ExperimentId) -> None:
+        """Check that an imported experiment has all of its entries; the import may have been killed.
+
+        Raises:
+            RequestRefused: entries are missing.
+        """
+        expected, there = self.store.spec(experiment).imported_entries, self.store.log(experiment).last()
+        if there < expected:
+            raise RequestRefused(
+                f"experiment {experiment} was not imported completely: its event log has {there} of {expected} "
+                f"entries. Delete it (ashwood delete {experiment}) and import the file again"
+            )
 
     def unverified(self, experiment: ExperimentId) -> str | None:
         """Return which entries a crash may have cost, or None if the whole write-ahead log could be read."""

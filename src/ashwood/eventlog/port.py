@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from ashwood.experiment.decisions import Decision
-from ashwood.experiment.events import Event, Request
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
 
@@ -24,20 +24,6 @@ Token: TypeAlias = int
 
 Seq: TypeAlias = int
 """Number of an entry in its log: 1, 2, 3, … without gaps."""
-
-
-class Entry(NamedTuple):
-    """An entry of an event log: an event with the decisions that it caused.
-
-    Attributes:
-        at: when the event was handled, in seconds since 1970.
-        event: the event.
-        decisions: what the search decided about it.
-    """
-
-    at: float
-    event: Event
-    decisions: tuple[Decision, ...]
 
 
 class ExperimentRecord(NamedTuple):

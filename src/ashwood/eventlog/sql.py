@@ -41,7 +41,6 @@ from ashwood.eventlog.codec import (
 from ashwood.eventlog.port import (
     Answer,
     Driver,
-    Entry,
     ExperimentId,
     ExperimentRecord,
     LeaseState,
@@ -67,6 +66,7 @@ from ashwood.eventlog.rows import (
     storable,
 )
 from ashwood.eventlog.state import state_after
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec

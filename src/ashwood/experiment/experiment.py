@@ -18,7 +18,7 @@ from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import Decision
 from ashwood.experiment.events import Event
 from ashwood.experiment.failures import CommonFailures, lost_too_often
-from ashwood.experiment.lifecycle import ExperimentState, Transition, TrialState, after
+from ashwood.experiment.lifecycle import ALLOWED, Action, ExperimentState, Transition, TrialState, after
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.experiment.trial import TrialRecord
@@ -237,7 +237,7 @@ class Experiment:
                 yield d.SuspendTrial(trial.id, trial.attempt)
 
     def _pause_requested(self, event: e.PauseRequested) -> Iterable[Decision]:
-        if self.state is not ExperimentState.RUNNING:
+        if self.state not in ALLOWED[Action.PAUSE]:
             raise IllegalEvent(f"the experiment isn't running: it is {self.state}")
         self.state = ExperimentState.PAUSING
         if event.why:
@@ -294,7 +294,7 @@ class Experiment:
         worker is free.  If its bracket had finished, the trials that were paused then are paused again, because with
         another result other trials can be the best of a rung.  Earlier decisions are not changed.
         """
-        if self.ends_for_good or self.state is ExperimentState.CANCELED:
+        if self.ends_for_good or self.state not in ALLOWED[Action.RETRY_FAILED]:
             raise IllegalEvent("the experiment is canceled: its failed trials can't be retried")
         failed = [trial for trial in self.trials.values() if trial.state is TrialState.ERRORED]
         # Trials that had a job when the whole experiment failed.

@@ -1,4 +1,4 @@
-"""The states of experiments and trials, and the table of the transitions of a trial.
+"""The states of experiments and trials, what users may request in each, and the transitions of a trial.
 
 ::
 
@@ -62,6 +62,41 @@ class ExperimentState(StrEnum):
         return self in (ExperimentState.RUNNING, ExperimentState.PAUSING, ExperimentState.STOPPING)
 
 
+class Action(StrEnum):
+    """A change of an experiment that a user requests, by its name in the HTTP API."""
+
+    PAUSE = "pause"
+    ACTIVATE = "activate"
+    """Resume it with a new driver."""
+    CANCEL = "cancel"
+    KILL = "kill"
+    SET = "set"
+    """Change its settings."""
+    RETRY_FAILED = "retry_failed"
+
+
+_NOT_ENDED = frozenset(state for state in ExperimentState if not state.ended)
+
+ALLOWED: dict[Action, frozenset[ExperimentState]] = {
+    Action.PAUSE: frozenset({ExperimentState.RUNNING}),
+    Action.ACTIVATE: frozenset({ExperimentState.CREATED, ExperimentState.PAUSED, ExperimentState.STOPPED}),
+    Action.CANCEL: _NOT_ENDED,
+    Action.KILL: _NOT_ENDED,
+    Action.SET: _NOT_ENDED,
+    Action.RETRY_FAILED: frozenset(ExperimentState) - {ExperimentState.CANCELED},
+}
+"""The states in which each action is possible.  The experiment, the commands and the dashboard use this table."""
+
+
+def allowed_actions(state: ExperimentState, *, interrupted: bool = False) -> frozenset[Action]:
+    """Return the actions that are possible in a state.
+
+    If the experiment is interrupted, its driver died in an active state, so a new driver can resume it.
+    """
+    allowed = {action for action, states in ALLOWED.items() if state in states}
+    return frozenset(allowed | ({Action.ACTIVATE} if interrupted else set()))
+
+
 class TrialState(StrEnum):
     """The state of a trial."""
 
@@ -75,6 +110,11 @@ class TrialState(StrEnum):
     INVALID = "invalid"
     KILLED = "killed"
     """Ended by a user; it counts as the worst in its rung."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
+        return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
 class Transition(StrEnum):

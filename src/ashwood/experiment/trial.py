@@ -56,4 +56,4 @@ class TrialRecord:
     @property
     def ended(self) -> bool:
         """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
-        return self.state not in (TrialState.RUNNING, TrialState.PAUSED)
+        return self.state.ended

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from ashwood.eventlog.port import Driver, Entry
+from ashwood.eventlog.port import Driver
 from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ashwood.experiment.decisions import (
     FINISHES_A_STEP,
@@ -15,7 +15,8 @@ from ashwood.experiment.decisions import (
     StopTrial,
     TrainTrial,
 )
-from ashwood.experiment.events import AttemptPreempted, Event, HparamsInvalid, ValidationReported
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptPreempted, HparamsInvalid, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
@@ -51,8 +52,9 @@ class History:
         # The attempt of each trial that has a job.
         self._attempts: dict[TrialId, int] = {}
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         stretch = self._count // STRETCH
         self._count += 1
         about = getattr(event, "trial", None)
@@ -100,10 +102,10 @@ class Chronicle:
         self.progress = progress or Progress(spec)
         self.history = history or History(spec)
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        self.progress.apply(at, event, decisions)
-        self.history.apply(at, event, decisions)
+        self.progress.apply(entry)
+        self.history.apply(entry)
 
     @property
     def timeline(self) -> Timeline:
@@ -119,11 +121,3 @@ class Chronicle:
     def improvements(self) -> Sequence[Improvement]:
         """The improvements of the best metric."""
         return self.progress.improvements
-
-
-def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:
-    """Fold the entries of a log, in order, and return the views."""
-    views = Chronicle(spec)
-    for at, event, decisions in record:
-        views.apply(at, event, decisions)
-    return views

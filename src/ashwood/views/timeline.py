@@ -23,6 +23,7 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -228,8 +229,9 @@ class Timeline:
         self._shifts: list[tuple[float, float]] = []
         self._shift_began: float | None = None
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         if isinstance(event, DriverStarted):
             self._leave()  # The former driver is known to have run until the entry before, which is still in `until`.
         # If the clock was set back, no time is subtracted.

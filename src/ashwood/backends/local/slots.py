@@ -70,8 +70,8 @@ def survey(environment: Mapping[str, str]) -> Machine:
     return Machine(_cores(), tuple(different.values()), uuids)
 
 
-def machine_for(spec: ExperimentSpec, workers: int | None) -> Machine:
-    """Return the cores and GPUs that this process may use for an experiment, after a check that a trial fits there.
+def plan_here(spec: ExperimentSpec, workers: int | None) -> tuple[Machine, list[Slot]]:
+    """Return the cores and GPUs that this process may use for an experiment, and a slot for each worker.
 
     Raises:
         MachineError: not even one trial fits on the machine.
@@ -79,8 +79,7 @@ def machine_for(spec: ExperimentSpec, workers: int | None) -> Machine:
     """
     environment = dict(os.environ)
     machine = survey(environment | dict(spec.environment))
-    plan(spec, machine, workers, environment)
-    return machine
+    return machine, plan(spec, machine, workers, environment)
 
 
 def plan(spec: ExperimentSpec, machine: Machine, workers: int | None, base: Mapping[str, str]) -> list[Slot]:

@@ -21,9 +21,9 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
+from ashwood.forecast.training import Setting, Training
 from ashwood.search.vocabulary import TrialId
-from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
-from ashwood.simulation.training import Setting, Training
 
 _MOST_PREEMPTIONS = 1_000
 _MOST_PREEMPTIONS_PER_WORKER = 100
