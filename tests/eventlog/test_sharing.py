@@ -18,7 +18,7 @@ from ashwood.checkpoints.sharing import make_shared, share_tree
 from ashwood.engine import open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
-from ashwood.engine.worker_hosts import LocalHost
+from ashwood.engine.worker_hosts import WorkerHost
 from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.files import claim_directory
@@ -220,7 +220,7 @@ def test_error_names_owner_of_worker_lock(home: Path) -> None:
 
     def clear() -> None:
         with open_home(home) as opened:
-            LocalHost(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
+            WorkerHost(opened, number, SPEC).clear(lambda _: None, lambda *_: None)
 
     with pytest.raises(BackendError, match=rf"workers.lock, which workers lock: .* user {ALICE}, .*g\+rwX {home}"):
         as_user(BOB, clear)

@@ -14,20 +14,7 @@ from ashwood.backends.local.reservation import Reservation, reserve
 from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
 from ashwood.engine.sources import path_without_home
 from ashwood.errors import AshwoodError, BackendError
-from ashwood.experiment.events import (
-    TRAINING,
-    AttemptEnded,
-    AttemptFailed,
-    AttemptPreempted,
-    CheckpointDamaged,
-    CheckpointSaved,
-    Event,
-    HparamsInvalid,
-    StorageFailed,
-    TrialStopped,
-    TrialWarned,
-    ValidationReported,
-)
+from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import training_seed
 from ashwood.search.plan import plan_search
@@ -225,14 +212,14 @@ class _Check:
         while True:
             for event in backend.next_events(None):
                 self._note(event, run)
-                if isinstance(event, AttemptEnded):
+                if isinstance(event, e.AttemptEnded):
                     # If it was to continue, the training code has no loop and trains in one step.
                     run.ended = run.ended or not pauses
                     return
-                if run.invalid or isinstance(event, TrialStopped):
+                if run.invalid or isinstance(event, e.TrialStopped):
                     run.ended = True
                     return
-                if isinstance(event, ValidationReported) and event.length >= target and self._is_judged(event):
+                if isinstance(event, e.ValidationReported) and event.length >= target and self._is_judged(event):
                     run.judged.append(event.length)
                     following = self._next_target(run, stops)
                     target = start.target if following is None else following
@@ -252,26 +239,26 @@ class _Check:
             return at + 1
         return following
 
-    def _is_judged(self, event: ValidationReported) -> bool:
+    def _is_judged(self, event: e.ValidationReported) -> bool:
         if self._spec.metric:
             return self._spec.metric in event.metrics
-        return any(not name.startswith(TRAINING) for name in event.metrics)
+        return any(not name.startswith(e.TRAINING) for name in event.metrics)
 
-    def _note(self, event: Event, run: _Run) -> None:
+    def _note(self, event: e.Event, run: _Run) -> None:
         match event:
-            case ValidationReported(length=length, metrics=metrics):
+            case e.ValidationReported(length=length, metrics=metrics):
                 run.reports.setdefault(length, {}).update(metrics)
-            case CheckpointSaved(length=length, path=path):
+            case e.CheckpointSaved(length=length, path=path):
                 run.checkpoint, run.saves = (length, path), True
-            case TrialWarned():
+            case e.TrialWarned():
                 run.reads_checkpoint = False
-            case HparamsInvalid():
+            case e.HparamsInvalid():
                 run.invalid = True
-            case AttemptFailed(error=error) | StorageFailed(error=error):
+            case e.AttemptFailed(error=error) | e.StorageFailed(error=error):
                 raise _Failed(error)
-            case CheckpointDamaged(path=path, why=why):
+            case e.CheckpointDamaged(path=path, why=why):
                 raise _Failed(f"checkpoint {path} is damaged: {why}")
-            case AttemptPreempted(why=why):
+            case e.AttemptPreempted(why=why):
                 raise _Failed(why)
 
 
