@@ -204,7 +204,7 @@ def description(followed: Followed) -> Description:
         "config": spec.config_text,
         "provenance": dict(spec.provenance),
         "divisor": float(spec.search.divisor),
-        "lengths": [list(bracket) for bracket in followed.chronicle.timeline.lengths],
+        "lengths": [list(bracket) for bracket in followed.chronicle.ladder.lengths],
     }
 
 
@@ -252,7 +252,7 @@ def trial_page(followed: Followed, trial: TrialId, root: str) -> TrialPage:
         "row": followed.record(trial),
         **copies(row),
         "target": row.target,
-        "lengths": list(told.timeline.lengths[row.bracket]),
+        "lengths": list(told.ladder.lengths[row.bracket]),
         "way": [
             _step(entry.at, decision, spec)
             for entry in entries
