@@ -14,7 +14,7 @@ import pytest
 
 from ashwood.backends.local import clear_former_workers
 from ashwood.engine import open_home
-from ashwood.engine.snapshot import fold
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.head import head_path, read_head
 from ashwood.experiment.events import ValidationReported
 

@@ -11,6 +11,7 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import Request
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.progress import Progress
@@ -70,7 +71,8 @@ def append(
 ) -> None:
     """Record more, with the summary that a driver would write."""
     progress = fold(Progress(spec), (*before, *entries))
-    home.store.log(experiment).append(entries, summary=progress.summary(entries[-1].at if entries else None))
+    summary = Forecaster(progress).summary(entries[-1].at if entries else None)
+    home.store.log(experiment).append(entries, summary=summary)
 
 
 def a_home(path: Path) -> Path:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ashwood.engine.loop import Engine
-from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError, EventLogError, ReplayDivergence
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
 from ashwood.eventlog.port import Answer, RequestId, Seq
 from ashwood.experiment.decisions import CompleteTrial, PauseTrial, TrainTrial

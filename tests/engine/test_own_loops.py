@@ -11,7 +11,7 @@ import pytest
 
 from ashwood.config import build_experiment
 from ashwood.engine import Home, Session, open_home
-from ashwood.engine.snapshot import fold
+from ashwood.eventlog.fold_cache import fold
 from ashwood.experiment.decisions import PauseTrial, Warn
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (

@@ -13,9 +13,9 @@ import pytest
 from ashwood.backends.local.worker_lock import held
 from ashwood.engine import Home, Session, open_home, session, worker_hosts
 from ashwood.engine.loop import Engine
-from ashwood.engine.snapshot import Folded, fold
 from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
+from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.sql import SqlLog, SqlStore
 from ashwood.experiment.entry import Entry
@@ -23,6 +23,7 @@ from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 from .instant_backend import InstantBackend, Quiet
@@ -85,13 +86,13 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
         folded.handle(entry.event)
         progress.apply(entry)
     # The driver kept this summary, recorded one more entry, and was killed.
-    log.append([], summary=progress.summary())
+    log.append([], summary=Forecaster(progress).summary())
     log.append([Entry(0.0, event, folded.handle(event)) for event in asked])
     state = Session(home, experiment).run(Quiet())
     progress = fold_entries(Progress(SPEC), (entry for _, entry in log.read()))
     record = home.store.record(experiment)
     assert record.state is state
-    assert record.summary == progress.summary()
+    assert record.summary == Forecaster(progress).summary()
     assert "running" not in record.summary["trials"]
 
 

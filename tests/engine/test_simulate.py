@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
-from ashwood.engine.snapshot import fold
 from ashwood.errors import BackendError
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog
 from ashwood.experiment.decisions import CreateTrial, Preempted, Recovered, Retried, TrainTrial
 from ashwood.experiment.entry import Entry
@@ -34,10 +34,10 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.search_method import search_settings
 
 from .test_loop import SPEC, entries, new_log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from random import Random
 
 import pytest
@@ -36,8 +37,16 @@ from ashwood.experiment.decisions import (
     TrialTimeIsUp,
     Warn,
 )
-from ashwood.experiment.events import AttemptFailed, PauseRequested
-from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.experiment.events import (
+    AttemptFailed,
+    CancelRequested,
+    KillRequested,
+    PauseRequested,
+    Request,
+    SettingsChanged,
+)
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.search.settings import Method
 from ashwood.search.vocabulary import Created, Promoted, RetriedOnRequest, Waits
 from tests.experiment.conftest import Begin
@@ -46,7 +55,51 @@ from tests.experiment.world import state_of
 CANCELED = LeaveExperiment(ExperimentState.CANCELED, Asked("canceled"))
 
 
+REQUESTS: dict[Action, Request] = {
+    Action.PAUSE: PauseRequested(),
+    Action.CANCEL: CancelRequested(),
+    Action.KILL: KillRequested(),
+    Action.SET: SettingsChanged({"max_concurrent_trials": 3}),
+}
+
+
 # -- the whole experiment ----------------------------------------------------------------------
+
+
+def possible_requests(experiment: Experiment) -> set[Action]:
+    """Return the actions whose requests a copy of the experiment does not refuse."""
+    possible = set()
+    for action, request in REQUESTS.items():
+        try:
+            deepcopy(experiment).handle(request)
+        except IllegalEvent:
+            continue
+        possible.add(action)
+    return possible
+
+
+def test_experiment_accepts_the_requests_that_the_table_allows(begin: Begin) -> None:
+    world = begin(slots=2, max_trials=4)
+    seen = []
+    for step in (lambda: None, world.pause, world.stop, lambda: world.start(2), world.kill, world.stop):
+        step()
+        experiment = world.experiment
+        seen.append(experiment.state)
+        allowed = allowed_actions(experiment.state) & REQUESTS.keys()
+        if experiment.ends_for_good:  # It is stopping already because of a request to cancel or kill it.
+            allowed -= {Action.CANCEL}
+        assert possible_requests(experiment) == allowed, experiment.state
+    assert seen == ["running", "pausing", "paused", "running", "stopping", "canceled"]
+    assert (
+        possible_requests(Experiment(world.experiment.spec))
+        == allowed_actions(ExperimentState.CREATED) & REQUESTS.keys()
+    )
+
+
+def test_new_driver_can_resume_only_what_is_paused_stopped_or_interrupted() -> None:
+    resumable = {state for state in ExperimentState if Action.ACTIVATE in allowed_actions(state)}
+    assert resumable == {ExperimentState.CREATED, ExperimentState.PAUSED, ExperimentState.STOPPED}
+    assert Action.ACTIVATE in allowed_actions(ExperimentState.RUNNING, interrupted=True)
 
 
 def test_cancel_saves_running_trials_and_is_final(begin: Begin) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ashwood.cli.output import to_json
-from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.codec import encode_entry
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryStore
 from ashwood.experiment.decisions import (
     CloseTrial,
@@ -29,6 +28,7 @@ from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptStarted, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.views.table import to_json
 from tests.torture.training import loss_at
 
 Line = list[Any]

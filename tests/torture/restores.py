@@ -23,8 +23,8 @@ from pathlib import Path
 from random import Random
 
 from ashwood.engine import open_home
-from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.head import head_path, read_head
 from ashwood.experiment.events import AttemptFailed, ValidationReported
 

@@ -20,10 +20,11 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import Exchangeable
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import Created, Waits
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import Exchangeable
 from ashwood.views.measured import Measured, Measuring
 from tests.views import streams
 from tests.views.simulate import Workers, asha, spec_of
@@ -56,7 +57,7 @@ def test_measured_times_match_simulated_costs(method: Method, period: int | None
     assert found.start == pytest.approx(3.0, rel=0.1)
     assert found.restore == pytest.approx(1.0, rel=0.3)
     assert found.save == pytest.approx(0.5)
-    conditions = found.conditions(3)
+    conditions = Conditions.from_measured(found, 3)
     assert (conditions.workers, conditions.unit_seconds, conditions.spread) == (3, found.unit_seconds, found.spread)
     assert conditions.costs == Costs(start=found.start, restore=found.restore, save=found.save)
 

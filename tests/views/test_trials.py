@@ -17,7 +17,7 @@ from ashwood.experiment.events import (
     CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     ValidationReported,
 )
@@ -321,7 +321,7 @@ def test_invalid_trial_is_no_longer_leader() -> None:
         DriverStarted(2),
         ValidationReported(0, 1, 1, {"loss": 0.1}),
         ValidationReported(1, 1, 1, {"loss": 0.2}),
-        HparamsRejected(0, 1, "no"),
+        HparamsInvalid(0, 1, "no"),
     ):
         table.apply(Entry(1.0, event, experiment.handle(event)))
     assert table.leader is table.rows[1]

@@ -11,13 +11,14 @@ from contextlib import suppress
 from ashwood.engine.clock import WallClock
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.recorder import Recorder
-from ashwood.engine.snapshot import fold
 from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
+from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId
 from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import MOST_TRIALS
 
 _POLL_SECONDS = 0.02
@@ -88,7 +89,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         leaving = state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         if leaving or (folded.experiment.over and not state.ended):
             entries += recorder.take([DriverStopped()])
-        recorder.summarize(fold_entries(folded.progress, entries).summary())
+        recorder.summarize(Forecaster(fold_entries(folded.progress, entries)).summary())
         with CheckpointDeletion(home.storage(experiment, spec)) as deletion:
             deletion.observe(entries)
     return True

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from ashwood.checkpoints import is_remote
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.session import Session
 from ashwood.errors import AshwoodError
@@ -20,7 +21,6 @@ from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.trial.storage import is_remote
 from ashwood.views.measured import Measured, Measuring
 from ashwood.views.progress import Progress
 

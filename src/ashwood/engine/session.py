@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
+from ashwood.checkpoints import Patience, is_remote
+from ashwood.checkpoints.port import parsed
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.deletion import CheckpointDeletion
 from ashwood.engine.loop import Engine
 from ashwood.engine.recorder import Recorder
 from ashwood.engine.recovery import Recovery, is_wanted, set_aside_foreign, unrecorded
-from ashwood.engine.snapshot import Folded, check_imported, fold
-from ashwood.engine.snapshot import save as save_snapshot
 from ashwood.engine.sources import keep_source
 from ashwood.engine.worker_hosts import ReservationOptions, WorkerHost, worker_host
 from ashwood.errors import (
@@ -34,6 +34,8 @@ from ashwood.errors import (
     RequestRefused,
     StorageUnreachable,
 )
+from ashwood.eventlog.fold_cache import Folded, fold
+from ashwood.eventlog.fold_cache import save as save_snapshot
 from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import LARGEST_ID, EventLog, ExperimentId
@@ -49,9 +51,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.experiment.trial import Trial
-from ashwood.trial.storage import Patience, is_remote
-from ashwood.trial.storage.port import parsed
+from ashwood.experiment.trial import TrialRecord
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -70,27 +70,21 @@ class RunObserver(Protocol):
 
     def folded(self, progress: Progress) -> None:
         """Take the progress at the end of the event log; `observe` must apply later entries to it."""
-        ...
 
     def ready(self, slots: int) -> None:
         """Note that the backend is ready and has ``slots`` slots; trials start now."""
-        ...
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take new entries of the event log, which are durable."""
-        ...
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary for lists of experiments."""
-        ...
 
     def interrupted(self, count: int) -> None:
         """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
-        ...
 
     def warn(self, message: str) -> None:
         """Show a message that is not in the event log."""
-        ...
 
 
 class Session:
@@ -173,7 +167,7 @@ class Session:
             # driver that uses the newer one.
             log.check()
             self._await_former_workers(host, lease, observer)
-            check_imported(self.id, self.spec, log)
+            self._home.check_imported(self.id)
             folded = fold(self.spec, log, self._home.snapshot(self.id), views=VIEWS, beat=lease.beat)
             clock = WallClock(not_before=0.0 if folded.last is None else folded.last.at)
             observer.folded(folded.progress)
@@ -234,7 +228,7 @@ class Session:
         # Time without a driver does not count as time of the experiment.
         at = None if folded.last is None else folded.last.at
 
-        def record(trials: Sequence[Trial]) -> None:
+        def record(trials: Sequence[TrialRecord]) -> None:
             for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 

@@ -12,7 +12,7 @@ from ashwood.search.vocabulary import TrialId
 
 
 @dataclass(slots=True)
-class Trial:
+class TrialRecord:
     """The state of a trial after the events so far.
 
     Attributes:
@@ -56,4 +56,4 @@ class Trial:
     @property
     def ended(self) -> bool:
         """Whether the trial has ended, so that it never trains again unless failed trials are retried."""
-        return self.state not in (TrialState.RUNNING, TrialState.PAUSED)
+        return self.state.ended

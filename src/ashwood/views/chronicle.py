@@ -16,7 +16,7 @@ from ashwood.experiment.decisions import (
     TrainTrial,
 )
 from ashwood.experiment.entry import Entry
-from ashwood.experiment.events import AttemptPreempted, HparamsRejected, ValidationReported
+from ashwood.experiment.events import AttemptPreempted, HparamsInvalid, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
@@ -40,7 +40,7 @@ class History:
         entries: for each trial, numbers of the entries about it or with decisions about it, from 1.  Reports without
             decisions are left out.
         stretches: for each trial, indices of the stretches of the log with entries about it or decisions about it.
-        losses: events about rejected hyperparameters and lost workers.
+        losses: events about invalid hyperparameters and lost workers.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -48,7 +48,7 @@ class History:
         self.reports = ReportsByTrial()
         self.entries = Numbers()
         self.stretches = Numbers()
-        self.losses: list[HparamsRejected | AttemptPreempted] = []
+        self.losses: list[HparamsInvalid | AttemptPreempted] = []
         self._count = 0
         # The attempt of each trial that has a job.
         self._attempts: dict[TrialId, int] = {}
@@ -65,7 +65,7 @@ class History:
                 self.reports.add(event.trial, Report(at, event.attempt, event.length, event.metrics))
         elif about is not None:
             self.entries.add(about, self._count)
-            if isinstance(event, HparamsRejected | AttemptPreempted):
+            if isinstance(event, HparamsInvalid | AttemptPreempted):
                 self.losses.append(event)
         if about is not None:
             self.stretches.add(about, stretch)

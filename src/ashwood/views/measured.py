@@ -28,8 +28,6 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.search.vocabulary import TrialId
-from ashwood.simulation.costs import Costs
-from ashwood.views.simulation import Conditions
 
 _KEPT = 1_000
 """Number of the latest trials and attempts that are kept: enough for a mean, and a driver needs little memory."""
@@ -63,18 +61,6 @@ class Measured:
     start: float
     restore: float
     save: float
-
-    def conditions(self, workers: int | None) -> Conditions:
-        """Return the conditions under which further trials will train, with a number of workers or None if unknown."""
-        return Conditions(
-            workers=workers,
-            unit_seconds=self.unit_seconds,
-            unit_trials=self.trials,
-            spread=self.spread,
-            spread_trials=self.trials,
-            costs=Costs(start=self.start, restore=self.restore, save=self.save),
-            launch=self.launch,
-        )
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -102,7 +102,7 @@ class Spending:
                 | AttemptPreempted()
                 | StorageFailed()
                 | CheckpointDamaged()
-                | HparamsRejected()
+                | HparamsInvalid()
                 | TrialStopped()
             ):
                 return self._end(event)

@@ -30,7 +30,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -215,7 +215,7 @@ class Timeline:
                 if not hung and (span := self._live.get(trial)) is not None:
                     self._lost.append(span.slot)
                 self._end(event, SpanEnd.PREEMPTED)
-            case HparamsRejected():
+            case HparamsInvalid():
                 self._end(event, SpanEnd.INVALID)
             case TrialStopped():
                 self._end(event, SpanEnd.STOPPED)

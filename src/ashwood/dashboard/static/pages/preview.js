@@ -293,8 +293,8 @@ function showPlan(place, answer) {
     headline(plan, answer, unit),
     brackets(plan, unit),
     lengths(plan, unit),
-    plan.outlook
-      ? outlook(plan)
+    plan.forecast
+      ? forecast(plan)
       : h(
         "p",
         { class: "muted hint" },
@@ -378,8 +378,8 @@ function lengths(plan, unit) {
   );
 }
 
-function outlook(plan) {
-  const all = [["this search", plan.outlook], ...plan.beside.map((each) => [nameOf(each.settings), each])];
+function forecast(plan) {
+  const all = [["this search", plan.forecast], ...plan.beside.map((each) => [nameOf(each.settings), each])];
   const columns = [
     ["time", (each) => each.seconds, format.roughly],
     ["worker-hours", (each) => each.worker_hours, (hours) => String(Number(hours.toPrecision(3)))],
