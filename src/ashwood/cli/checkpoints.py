@@ -24,7 +24,7 @@ from ashwood.experiment.events import CheckpointSaved
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.terminal.messages import named_trials, warn_of_damage
-from ashwood.terminal.output import format_time, print_json, print_table
+from ashwood.terminal.output import format_time, print_json, print_table, writing
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
@@ -110,12 +110,12 @@ def download(
         folder = opened.trial_directories(experiment)
     if trial is not None and trial not in trials.rows:
         raise NotFound(f"experiment {experiment} has no trial {trial}")
-    wanted = [trial] if trial is not None else [row.id for row in trials.best(best)]
-    found = {number: saved for number in wanted if (saved := trials.rows[number].best_checkpoint) is not None}
-    own = {number: folder / _directory_of(trials.rows[number]) for number in wanted} if directories else {}
+    chosen = [trial] if trial is not None else [row.id for row in trials.best(best)]
+    found = {number: saved for number in chosen if (saved := trials.rows[number].best_checkpoint) is not None}
+    own = {number: folder / _directory_of(trials.rows[number]) for number in chosen} if directories else {}
     copied = {number: directory for number, directory in own.items() if directory.is_dir()}
     if not found and not copied:
-        raise NotFound(f"experiment {experiment} has no checkpoint of {_of(wanted)}; see: ashwood checkpoints")
+        raise NotFound(f"experiment {experiment} has no checkpoint of {_of(chosen)}; see: ashwood checkpoints")
     places = [out / f"trial-{number}" for number in found] + [out / f"trial-{number}-directory" for number in copied]
     taken = [str(place) for place in places if place.exists()]
     if taken:
@@ -128,7 +128,7 @@ def download(
         say(f"directory of trial {number}: {place}")
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
-    for number in wanted:
+    for number in chosen:
         if number not in found:
             say(f"trial {number} has no checkpoint", err=True)
     if damaged:
@@ -187,11 +187,10 @@ def _published(place: Path) -> Iterator[Path]:
     """Yield a temporary path for a directory that is renamed to ``place`` at the end, so that it is never partial."""
     partial = place.with_name(f".{place.name}.partial")
     try:
-        remove_tree(place.parent, partial.name, ignore_errors=True)
-        yield partial
-        partial.rename(place)
-    except OSError as error:
-        raise AshwoodError(f"cannot write {place}: {error.strerror or error}") from error
+        with writing(place):
+            remove_tree(place.parent, partial.name, ignore_errors=True)
+            yield partial
+            partial.rename(place)
     finally:
         remove_tree(place.parent, partial.name, ignore_errors=True)
 
