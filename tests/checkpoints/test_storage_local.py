@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.checkpoints import MANIFEST, Storage, local, open_storage
+from ashwood.checkpoints import MANIFEST, Storage, local, open_storage, trees
 from ashwood.errors import CheckpointError, StorageUnreachable
 from tests.checkpoints.storages import NAME, Files, contents, writes
 
@@ -118,16 +118,16 @@ def test_a_full_disk_passes_through_and_costs_only_the_new_checkpoint(
     assert contents(storage, NAME) == OLD
 
 
-def test_what_a_live_trial_writes_is_no_leftover(storage: Storage) -> None:
+def test_checkpoint_that_is_being_written_is_leftover_and_not_complete(storage: Storage) -> None:
     seen = []
 
     def write(directory: Path) -> None:
         (directory / "model").write_text("half")
-        seen.append((storage.complete(), storage.leftovers(live={3}), storage.leftovers(live={4})))
+        seen.append((storage.complete(), storage.leftovers()))
 
     storage.save(NAME, write)
-    [(complete, of_others, leftovers)] = seen
-    assert (complete, of_others) == ([], [])
+    [(complete, leftovers)] = seen
+    assert complete == []
     assert [leftover.name for leftover in leftovers] == ["trial-3/.writing-length-4-attempt-1"]
 
 
@@ -181,14 +181,14 @@ def test_probe_is_not_disturbed_by_another_with_the_same_process_id(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = [storage]  # another node, which probes between the write and the read of this one
-    sync = local._sync
+    sync = trees.sync
 
     def sync_and_let_the_other_probe(path: Path) -> None:
         sync(path)
         if others:
             others.pop().probe()
 
-    monkeypatch.setattr(local, "_sync", sync_and_let_the_other_probe)
+    monkeypatch.setattr(local, "sync", sync_and_let_the_other_probe)
     storage.probe()
     assert others == []
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
@@ -13,7 +12,7 @@ from ashwood.backends.local import clear_former_workers
 from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents
-from ashwood.checkpoints.trees import remove_tree, size_of_tree
+from ashwood.checkpoints.trees import atomic_directory, remove_tree, size_of_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.background import while_beating
 from ashwood.engine.recovery import unrecorded
@@ -123,8 +122,8 @@ def download(
     damaged = _copy_all(storage, found, spec, out)
     for number, directory in copied.items():
         place = out / f"trial-{number}-directory"
-        with _published(place) as partial:
-            shutil.copytree(directory, partial, symlinks=True, ignore=_special)
+        with writing(place), atomic_directory(place) as partial:
+            shutil.copytree(directory, partial, symlinks=True, ignore=_special, dirs_exist_ok=True)
         say(f"directory of trial {number}: {place}")
     for number in own.keys() - copied.keys():
         say(f"trial {number} has no directory in {folder}", err=True)
@@ -168,7 +167,7 @@ def _of(trials: Sequence[int]) -> str:
 
 
 def _copy(storage: Storage, name: str, place: Path) -> None:
-    with _published(place) as partial, storage.fetch(name) as directory:
+    with writing(place), atomic_directory(place) as partial, storage.fetch(name) as directory:
         copy_contents(directory, partial, skip=MANIFEST)
 
 
@@ -180,19 +179,6 @@ def _special(folder: str, names: list[str]) -> set[str]:
     """Return the names of pipes, sockets and devices, which cannot be copied."""
     modes = {name: Path(folder, name).lstat().st_mode for name in names}
     return {name for name, mode in modes.items() if not (S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode))}
-
-
-@contextmanager
-def _published(place: Path) -> Iterator[Path]:
-    """Yield a temporary path for a directory that is renamed to ``place`` at the end, so that it is never partial."""
-    partial = place.with_name(f".{place.name}.partial")
-    try:
-        with writing(place):
-            remove_tree(place.parent, partial.name, ignore_errors=True)
-            yield partial
-            partial.rename(place)
-    finally:
-        remove_tree(place.parent, partial.name, ignore_errors=True)
 
 
 def collect_garbage(home: str | None, experiment: ExperimentId, *, dry_run: bool) -> None:

@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ashwood.checkpoints import is_remote
 from ashwood.checkpoints.links import copy_contents
 from ashwood.checkpoints.local import LocalStorage
-from ashwood.checkpoints.manifest import MANIFEST, About, decode, read_manifest
+from ashwood.checkpoints.manifest import MANIFEST, CheckpointInfo, decode, read_manifest
 from ashwood.checkpoints.port import parse_name
 from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.checkpoints.trees import name_below
@@ -31,6 +32,18 @@ from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
 
 _SOURCES = "sources"
+
+
+def path_without_home(spec: ExperimentSpec) -> str | None:
+    """Return the checkpoint from which trials start, or None if only the home of another experiment has it.
+
+    Short trials of an experiment, which open no home, start from it.
+    """
+    source = spec.source_checkpoint
+    if source is None or is_remote(source):
+        return source
+    path = Path(spec.workdir, source)
+    return str(path.absolute()) if path.is_dir() else None
 
 
 def keep_source(home: Home, location: str) -> str:
@@ -55,7 +68,7 @@ def keep_source(home: Home, location: str) -> str:
         if name not in (stored.name for stored in storage.complete()):
             with storage.fetch(location) as source:
                 manifest = read_manifest(source)  # Version 1 of Ashwood wrote no manifests.
-                about = About() if manifest is None else decode(manifest, location).about
+                about = CheckpointInfo() if manifest is None else decode(manifest, location).about
                 storage.save(name, lambda directory: _link(source, directory), lambda: about)
     return storage.locate(name)
 

@@ -13,20 +13,20 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from ashwood.backends.local.load import code_file, load, put_first
-from ashwood.backends.local.logs import Output, flush, trial_log
+from ashwood.backends.local.logs import OutputRedirect, flush, trial_log
 from ashwood.backends.local.runners import Inline, Runner, TrainingCode
 from ashwood.backends.local.setup import Setup
 from ashwood.checkpoints.directory import VARIABLE
 from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.channel import Channel
-from ashwood.trial.job import Job
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.run import describe
 
 _OOM_SCORE = "500"
@@ -49,8 +49,11 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=wire))
     _settle_in(setup)
     imports_anew = os.environ.pop(_ANEW, None) is not None
-    output = Output()
-    runner = _anew(setup) if imports_anew else _prepare(setup, channel, locks)
+    output = OutputRedirect()
+    if imports_anew:
+        runner: Runner | None = _forked(partial(load, setup.kind, setup.target, setup.workdir))
+    else:
+        runner = _prepare(setup, channel, locks)
     if runner is None:
         return
     if setup.process_per_attempt and setup.kind != "command" and not imports_anew and (done := _obstacle()):
@@ -101,7 +104,7 @@ def _prepare(setup: Setup, channel: Channel, locks: Sequence[int]) -> Runner | N
             )
         channel.send("cannot_load", f"the training code {setup.target} can't be imported{hint}: {describe(error)}")
     else:
-        return _in_a_process(function) if setup.process_per_attempt else Inline(function)
+        return _forked(lambda: function) if setup.process_per_attempt else Inline(function)
     return None
 
 
@@ -126,20 +129,16 @@ def _begin_anew(environment: Mapping[str, str], setup: int, inherited: Sequence[
     os.execve(sys.executable, sys.orig_argv, {**environment, _ANEW: "1"})  # noqa: S606
 
 
-def _anew(setup: Setup) -> Runner:
-    from ashwood.backends.local.children import Forked
+def _forked(load_code: Callable[[], TrainingCode]) -> Runner:
+    from ashwood.backends.local.children import Forked  # It imports much that other workers do not need.
 
-    return Forked(partial(load, setup.kind, setup.target, setup.workdir))
-
-
-def _in_a_process(function: TrainingCode) -> Runner:
-    from ashwood.backends.local.children import Forked
-
-    return Forked(lambda: function)
+    return Forked(load_code)
 
 
-def _attempt(fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: Output) -> list[object]:
-    job = Job(**setup.common, **fields)  # type: ignore[arg-type]
+def _attempt(
+    fields: dict[str, object], setup: Setup, runner: Runner, channel: Channel, output: OutputRedirect
+) -> list[object]:
+    job = WorkerJob(**setup.common, **fields)  # type: ignore[arg-type]
     log = trial_log(setup.logs, job.trial)
     begins = f", from length {job.length}" if job.length else ""
     whose = f"experiment {job.experiment}, " if job.experiment else ""

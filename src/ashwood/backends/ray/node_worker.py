@@ -29,14 +29,15 @@ from ashwood.backends.local.setup import ALONE, Team
 from ashwood.backends.local.slots import Machine, visible_gpus
 from ashwood.backends.local.worker_lock import held, is_held
 from ashwood.backends.port import Abort, Command, StartAttempt, Suspend
-from ashwood.backends.ray.staging import Direct, Inbox, Staged, Staging, checkpoints_in, strip
-from ashwood.backends.ray.transfer import atomic_directory, from_text, pack_directory, unpack_directory
+from ashwood.backends.ray.staging import Inbox, Staged, Staging, checkpoints_in, strip
+from ashwood.backends.ray.transfer import from_text, pack_directory, unpack_directory
 from ashwood.backends.ray.wire import Hello, Message, Wire, packed, unpacked
 from ashwood.checkpoints import Storage, open_storage
 from ashwood.checkpoints.directory import FOLDER
 from ashwood.checkpoints.limited import read_pieces
 from ashwood.checkpoints.regular import open_to_read
-from ashwood.checkpoints.trees import remove_tree
+from ashwood.checkpoints.scratch import private_directory
+from ashwood.checkpoints.trees import atomic_directory, remove_tree
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     ABORTED,
@@ -77,7 +78,6 @@ class WorkerConfig(NamedTuple):
         marker: name of a file that the driver created in a storage that is a directory, or None.
         logs: the driver's directory of logs, for messages.
         cores: number of CPU cores of a trial on this node.
-        process_per_attempt: see `ashwood.backends.local.LocalBackend`.
         number: number of the experiment in its home.
     """
 
@@ -92,7 +92,6 @@ class WorkerConfig(NamedTuple):
     marker: str | None
     logs: str
     cores: int
-    process_per_attempt: bool | None
     number: int = 0
 
 
@@ -113,7 +112,7 @@ class NodeWorker:
         self._node = node_name(self._address, self._node_id)
         self._directory = _home_of(config.key, self._node_id) / f"{config.worker}-{config.rank}-{os.urandom(4).hex()}"
         self._staging: Staging = (
-            Direct(config.checkpoints)
+            Staging(config.checkpoints)
             if config.checkpoints is not None and "://" not in config.checkpoints
             else Staged(checkpoints_in(self._directory), config.checkpoints)
         )
@@ -279,20 +278,6 @@ def _directories_of(key: str) -> Path:
     return _base() / key / FOLDER
 
 
-def _own_base() -> Path:
-    """Create the directory for all workers of this user, if it does not exist, and return it.
-
-    Raises:
-        PermissionError: it belongs to another user, who could otherwise replace our checkpoints.
-    """
-    base = _base()
-    with suppress(FileExistsError):
-        base.mkdir(mode=0o700)
-    if base.is_symlink() or base.stat().st_uid != os.getuid():
-        raise PermissionError(f"{base} belongs to another user: remove it, or set TMPDIR for Ray's workers")
-    return base
-
-
 @contextmanager
 def _claimed(directory: Path) -> Iterator[None]:
     """Create a worker's directory and hold its lock, so that no sweep deletes it; sweep the base first.
@@ -300,7 +285,7 @@ def _claimed(directory: Path) -> Iterator[None]:
     Raises:
         OSError: the directory cannot be created or locked.
     """
-    base = _own_base()
+    base = private_directory(_base())
     with ExitStack() as lock:
         whole = os.open(base, os.O_RDONLY)
         try:
@@ -432,7 +417,6 @@ class _Service:
             directories=directories,
             workers=1,
             machine=Machine(config.cores, _gpus()),
-            process_per_attempt=config.process_per_attempt,
             grace=0.0,
             team=team,
             number=config.number,
