@@ -1,4 +1,5 @@
-# `make demo` runs an example search, `make test` runs the tests.  Each target first installs what it needs into $(VENV).
+# `make demo` runs an example search, `make test` runs the tests, `make docs` builds the documentation.  Each target first
+# installs what it needs into $(VENV).
 
 # Let Python cache bytecode, also if the shell forbids it: a search starts many processes, and each of them would compile
 # every module that it imports.
@@ -12,16 +13,21 @@ DEV := $(VENV)/.dev
 PYTEST := $(BIN)/pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
 
 # Tests of the search, the engine, local trials and the main commands: they need only the extra "test".
-QUICK := $(addprefix tests/,backends config engine eventlog experiment search simulation trial views test_api.py) \
+QUICK := $(addprefix tests/,backends checkpoints config engine eventlog experiment forecast search trial views test_api.py) \
 	$(addprefix tests/cli/test_,commands.py control.py output.py quantities.py) \
 	--ignore-glob '*/test_ray_*' --ignore-glob '*/test_postgres*'
 
-.PHONY: demo test test-all test-quick check format bench torture clean
+.PHONY: demo docs test test-all test-quick check format bench torture clean
 
 # The extra "dev" contains "examples", so after `make test` there is nothing left to install.
 demo: $(or $(wildcard $(DEV)),$(VENV)/.examples)
 	cd examples/digits && ../../$(BIN)/ashwood run digits.yaml
 	@echo "Look at it from examples/digits, with ../../$(BIN)/ashwood (or: source ../../$(BIN)/activate)."
+
+# Warnings are errors: a broken link or a docstring that cannot be shown fails the build.
+docs: $(or $(wildcard $(DEV)),$(VENV)/.docs)
+	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
+	@echo "Open build/site/index.html in a browser."
 
 test: $(DEV)
 	$(PYTEST)

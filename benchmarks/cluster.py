@@ -20,7 +20,7 @@ from tests.clusters import Nodes, ray_cluster
 
 from ashwood.engine import open_home
 from ashwood.errors import AshwoodError
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptPreempted, AttemptStarted
 from benchmarks import ours
 from benchmarks.ours import Ended

@@ -25,17 +25,19 @@ from ashwood.config import build_experiment
 from ashwood.engine import Session, open_home
 from ashwood.engine.measure import measure, short_search
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.preview import preview
+from ashwood.forecast.searches import Prices, Range, in_mode
+from ashwood.forecast.time_left import Forecaster
+from ashwood.forecast.training import PowerLaw, Setting, Trained, lognormal
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method, Mode, SearchSettings
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import PowerLaw, Setting, Trained, lognormal
 from ashwood.views.measured import Measured, Measuring
-from ashwood.views.outlook import Prices, Range, in_mode
-from ashwood.views.preview import preview
 from ashwood.views.progress import Progress
 from benchmarks.tables import Options, Table
 
@@ -251,8 +253,7 @@ def _known(world: _World, spec: ExperimentSpec, *, past: bool) -> Measured:
     measuring = Measuring()
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            measuring.apply(*entry)
+        fold(measuring, entries)
 
     other = replace(spec, search=search, seed=spec.seed + 1_000)
     backend = SimulatedBackend(other, world.training, world.workers, costs=world.costs, period=1)
@@ -264,10 +265,10 @@ def _known(world: _World, spec: ExperimentSpec, *, past: bool) -> Measured:
 
 
 def _predict(search: SearchSettings, known: Measured, workers: int) -> Range:
-    shown = preview(search, conditions=known.conditions(workers), prices=Prices(), compare=False)
-    if shown.outlook is None:
-        raise RuntimeError("there is no outlook")
-    return shown.outlook.seconds
+    shown = preview(search, conditions=Conditions.from_measured(known, workers), prices=Prices(), compare=False)
+    if shown.forecast is None:
+        raise RuntimeError("there is no forecast")
+    return shown.forecast.seconds
 
 
 def _watch(
@@ -276,18 +277,18 @@ def _watch(
     """What the run takes, and what is said of it on the way."""
     experiment, progress = Experiment(spec), Progress(spec)
     progress.search = experiment.search
+    forecaster = Forecaster(progress)
     seen: list[tuple[float, Range, float]] = []
     due = expected / 20
 
     def observe(entries: Sequence[Entry]) -> None:
         nonlocal due
-        for entry in entries:
-            progress.apply(*entry)
+        fold(progress, entries)
         at = entries[-1].at
-        progress.look(at)
+        forecaster.look(at)
         if at >= due and progress.state is ExperimentState.RUNNING:
             due = at + expected / 20
-            forecast = progress.forecast(at)
+            forecast = forecaster.forecast(at)
             rest = forecast.total_length - progress.length_trained
             by_pace = progress.trials.spending.seconds_to_train(rest, at)
             if forecast.time_left is not None and by_pace is not None:

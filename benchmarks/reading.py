@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from tests.engine.instant_backend import InstantBackend, Quiet
 
+from ashwood.checkpoints.port import checkpoint_name
 from ashwood.config import read_experiment
 from ashwood.engine import open_home, worker_hosts
 from ashwood.engine.session import Session
 from ashwood.experiment.events import CheckpointSaved, Event
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage.port import checkpoint_name
 from benchmarks.dashboard.served import Client, Served, dashboard
 from benchmarks.tables import Options, Table
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.torture.rack import Rack, random_cases
 
+from ashwood.checkpoints import open_storage
 from ashwood.config import read_experiment
 from ashwood.engine import open_home, worker_hosts
 from ashwood.engine.session import Session
 from ashwood.errors import NotFound
 from ashwood.experiment.events import CheckpointSaved, Event, SettingsChanged, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage import open_storage
 from benchmarks import ours
 from benchmarks.steps import Steps
 from benchmarks.tables import Options, Table

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.experiment.experiment import Experiment
+from ashwood.forecast.costs import NO_COSTS, Costs
+from ashwood.forecast.training import Exchangeable
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, SearchSettings
-from ashwood.simulation.costs import NO_COSTS, Costs
-from ashwood.simulation.training import Exchangeable
 from benchmarks.ours import peak_memory
 from benchmarks.tables import FIGURES, Options, Table
 from benchmarks.virtual import Course, spec_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CompleteTrial, CreateTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
 from ashwood.search.settings import SearchSettings
@@ -55,11 +55,11 @@ class Course:
         self.worked = [self._seconds[trial] for trial in self._complete]
 
     def _observe(self, entries: Sequence[Entry]) -> None:
-        for at, event, decisions in entries:
-            for trial, seconds in self._spending.apply(at, event):
+        for entry in entries:
+            for trial, seconds in self._spending.apply(entry):
                 self._seconds[trial] = self._seconds.get(trial, 0.0) + seconds
-            for decision in decisions:
+            for decision in entry.decisions:
                 if isinstance(decision, CreateTrial):
-                    self.full, self.work_until_full = at, self._spending.busy_seconds
+                    self.full, self.work_until_full = entry.at, self._spending.busy_seconds
                 elif isinstance(decision, CompleteTrial):
                     self._complete.append(decision.trial)

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ashwood.cli.live import render_progress
-from ashwood.cli.progress import opening
 from ashwood.engine import open_home
-from ashwood.views.progress import Progress
+from ashwood.terminal.messages import opening
+from ashwood.terminal.screen import Screen, render
 
 PART_OF_THE_WAY = 0.8
 
@@ -24,15 +23,14 @@ def main() -> None:
     with open_home() as home:
         spec = home.store.spec(experiment)
         entries = [entry for _, entry in home.store.log(experiment).read()]
-    progress = Progress(spec)
-    shown = entries[: int(len(entries) * PART_OF_THE_WAY)]
-    for entry in shown:
-        progress.apply(*entry)
+    screen = Screen(experiment, spec)
+    screen.observe(entries[: int(len(entries) * PART_OF_THE_WAY)])
+    progress = screen.progress
     with Path("/dev/null").open("w") as nowhere:
-        console = Console(record=True, width=124, file=nowhere, force_terminal=True, highlight=False)
+        console = Console(record=True, width=124, height=40, file=nowhere, force_terminal=True, highlight=False)
         console.print("$ ashwood run digits.yaml", style="bold")
         console.print(opening(experiment, progress, progress.trials.spending.slots))
-        console.print(render_progress(progress, shown[-1].at))
+        console.print(render(screen, screen.latest[-1].at, console, "inline"))
     console.save_svg(str(out), title="ashwood")
 
 

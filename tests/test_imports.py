@@ -24,7 +24,7 @@ def test_ray_is_imported_when_trials_run_on_a_cluster() -> None:
 def test_training_code_gets_by_with_the_standard_library() -> None:
     loaded = set(run("import sys, ashwood; ashwood.Trial, ashwood.get_trial; print(*sys.modules)").split())
     ours = {name for name in loaded if name.startswith("ashwood.")}
-    assert {name.split(".")[1] for name in ours} == {"trial", "errors"}
+    assert {name.split(".")[1] for name in ours} == {"trial", "checkpoints", "errors"}
     assert not loaded & {"typer", "rich", "pydantic", "yaml", "numpy", "sortedcontainers", "cloudpickle", "asyncio"}
 
 

@@ -16,13 +16,15 @@ from ashwood.engine import open_home
 from ashwood.engine.simulate import simulate
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Answer, Entry, EventLog, RequestId, Seq
+from ashwood.eventlog.port import Answer, EventLog, RequestId, Seq
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import CheckpointSaved, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
+from ashwood.forecast.training import Setting, Trained, mixed
 from ashwood.search.settings import Method, Mode, SearchSettings
 from ashwood.search.space import Categorical, Double, Int, Log, Space, Tree
-from ashwood.simulation.training import Setting, Trained, mixed
 from ashwood.views.progress import Progress
 from benchmarks.virtual import spec_of
 
@@ -100,12 +102,11 @@ def _record(opened: Home, size: Size) -> None:
     progress = Progress(experiment_spec)
 
     def observe(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            progress.apply(*entry)
+        fold(progress, entries)
 
     backend = _Quiet(experiment_spec, _Training(), _WORKERS, period=1, clock=VirtualClock(_BEGIN))
     simulate(Experiment(experiment_spec), backend, log=log, observers=[observe])
-    log.flush(progress.summary(backend.clock()))
+    log.flush(Forecaster(progress).summary(backend.clock()))
 
 
 class _Batches:
@@ -158,7 +159,7 @@ class _Training:
     """A loss that falls by a power law, to a floor that hyperparameters decide, with noise."""
 
     def train(self, setting: Setting, begin: int, end: int) -> Trained:
-        """See `ashwood.simulation.training.Training`."""
+        """See `ashwood.forecast.training.Training`."""
         h = setting.hparams
         floor = (
             0.1

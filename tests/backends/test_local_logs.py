@@ -7,9 +7,9 @@ import pytest
 from ashwood.backends.local import trimmer
 from ashwood.backends.local.logs import logged_experiment, summary, trial_log
 from ashwood.backends.local.trimmer import LogTrimmer
+from ashwood.checkpoints.limited import trim
 from ashwood.experiment.spec import EntrypointKind
 from ashwood.testing.backend import drive, job
-from ashwood.trial.limited import trim
 from tests.backends.helpers import Make, error, write
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "t.py", line 2, in <module>\n    boom()\n    ^^^^^^\n'

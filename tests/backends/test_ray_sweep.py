@@ -17,9 +17,9 @@ import pytest
 from ashwood.backends.ray import node_worker
 from ashwood.backends.ray.node_worker import _LOCK, NodeFiles, _claimed, _directories_of, _sweep
 from ashwood.backends.ray.staging import Staged, checkpoints_in
+from ashwood.checkpoints import open_storage
 from ashwood.experiment.events import CheckpointSaved
 from ashwood.testing.backend import job
-from ashwood.trial.storage import open_storage
 
 CHECKPOINT = "trial-0/length-4-attempt-1"
 HOLDER = """

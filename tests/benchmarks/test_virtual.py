@@ -9,9 +9,9 @@ from benchmarks.virtual import Course, spec_of
 
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.experiment.experiment import Experiment
+from ashwood.forecast.training import Exchangeable, Setting
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import Created, Exit, Job
-from ashwood.simulation.training import Exchangeable, Setting
 from benchmarks import robustness, scaling
 
 

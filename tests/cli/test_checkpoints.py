@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.checkpoints import MANIFEST, open_storage
 from ashwood.engine import open_home
-from ashwood.trial.storage import MANIFEST, open_storage
 from tests.cli.conftest import EXPERIMENT, RANDOM, TRAIN, Workplace
 from tests.s3 import S3, serve_s3
 

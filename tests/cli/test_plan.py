@@ -18,9 +18,9 @@ def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
         ("plan._ROUGH", 400),
         ("plan._CLOSER", 800),
         ("preview._SIMULATED_TRIALS", 600),
-        ("outlook._SIMULATED_TRIALS", 300),
+        ("searches._SIMULATED_TRIALS", 300),
     ):
-        monkeypatch.setattr(f"ashwood.views.{constant}", value)
+        monkeypatch.setattr(f"ashwood.forecast.{constant}", value)
 
 
 def test_plan_prints_reasons_and_alternatives(workplace: Workplace) -> None:

@@ -18,9 +18,9 @@ def _few_simulations(monkeypatch: pytest.MonkeyPatch) -> None:
         ("plan._ROUGH", 400),
         ("plan._CLOSER", 800),
         ("preview._SIMULATED_TRIALS", 600),
-        ("outlook._SIMULATED_TRIALS", 300),
+        ("searches._SIMULATED_TRIALS", 300),
     ):
-        monkeypatch.setattr(f"ashwood.views.{constant}", value)
+        monkeypatch.setattr(f"ashwood.forecast.{constant}", value)
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_preview_compares_time_and_cost_with_other_searches(small: Workplace) ->
 
 def test_preview_prints_json(small: Workplace) -> None:
     shown = small.json("preview-search", "toy.yaml", "--workers", "4", "--unit-time", "40s", *PRICED)
-    outlook = shown["outlook"]
-    assert outlook["seconds"]["low"] <= outlook["seconds"]["middle"] <= outlook["seconds"]["high"]
-    assert outlook["cost"]["middle"] == pytest.approx(2.1 * outlook["worker_hours"]["middle"])
-    assert outlook["disk_bytes"]["high"] == 3e8 * outlook["checkpoints"]["high"]
+    forecast = shown["forecast"]
+    assert forecast["seconds"]["low"] <= forecast["seconds"]["middle"] <= forecast["seconds"]["high"]
+    assert forecast["cost"]["middle"] == pytest.approx(2.1 * forecast["worker_hours"]["middle"])
+    assert forecast["disk_bytes"]["high"] == 3e8 * forecast["checkpoints"]["high"]
     assert shown["conditions"]["unit_seconds"] == 40
     assert shown["conditions"]["costs"] == {"start": 5, "restore": 0, "save": 2, "straggling": 0}
     assert [each["settings"]["method"] for each in shown["beside"]][-2:] == ["sync_halving", "random"]
@@ -55,7 +55,7 @@ def test_preview_prints_json(small: Workplace) -> None:
 
 def test_preview_without_unit_time_shows_no_times(small: Workplace) -> None:
     shown = small.json("preview-search", "toy.yaml", "--workers", "4")
-    assert shown["outlook"] is None
+    assert shown["forecast"] is None
     assert "conditions" not in shown
     assert "hours" not in small.ashwood("preview-search", "toy.yaml")
 
@@ -116,7 +116,7 @@ def test_like_takes_training_times_of_experiment(small: Workplace) -> None:
     assert measured["trials"] == 16
     assert assumed["unit_seconds"] == measured["unit_seconds"]
     assert assumed["costs"]["save"] == measured["save"]
-    assert shown["outlook"]["disk_bytes"]["middle"] > 0
+    assert shown["forecast"]["disk_bytes"]["middle"] > 0
     said = small.ashwood("preview-search", "toy.yaml", "--workers", "2", "--like", "1")
     assert said.startswith("In experiment 1: 16 trials took ")
     planned = small.json("plan", "--file", "toy.yaml", "--like", "1", "--workers", "1", "--deadline", "10s")
@@ -132,7 +132,7 @@ def test_options_override_findings(small: Workplace) -> None:
     assert (assumed["spread"], assumed["spread_trials"]) == (1, None)
     assert (assumed["costs"]["start"], assumed["costs"]["restore"]) == (5, 0)
     assert assumed["costs"]["save"] == shown["findings"]["measured"]["save"]
-    assert shown["outlook"]["disk_bytes"]["high"] == 1e6 * shown["outlook"]["checkpoints"]["high"]
+    assert shown["forecast"]["disk_bytes"]["high"] == 1e6 * shown["forecast"]["checkpoints"]["high"]
 
 
 def test_like_refuses_experiment_with_another_unit(small: Workplace) -> None:
@@ -159,7 +159,7 @@ def test_preview_on_cluster_uses_max_concurrent_trials(small: Workplace) -> None
     assert "On 16 workers (as many as can train at once, if the Ray cluster has" in small.ashwood(*command)
     assert "On 3 workers, with" in small.ashwood(*command, "--workers", "3")
     assert small.json(*command, "--set", "searcher.max_concurrent_trials=5")["conditions"]["workers"] == 5
-    assert small.json("preview-search", "toy.yaml")["outlook"] is None
+    assert small.json("preview-search", "toy.yaml")["forecast"] is None
     small.write(text.replace("name: adaptive_asha", "name: adaptive_asha, max_concurrent_trials: 0") + "backend: ray")
     said = small.ashwood(*command, code=2)
     assert "--workers: is missing: the number of workers of the Ray cluster is not known here" in said

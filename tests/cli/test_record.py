@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ashwood.engine import open_home
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import Warn
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CapacityChanged
 
 from .conftest import GATED, RANDOM, TRAIN, Workplace

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser as PageBrowser
 
-from ashwood.cli import browser
-from ashwood.cli.browser import VARIABLE, Browser, find_browser
-from ashwood.cli.report import make_page
+from ashwood.api import browser
+from ashwood.api.browser import VARIABLE, Browser, find_browser
+from ashwood.api.report import make_page
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import open_home
-from ashwood.eventlog.port import Entry
-from ashwood.experiment.spec import ExperimentSpec
+from ashwood.experiment.entry import Entry, fold
 from ashwood.search.space import Double, Space
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle
 from tests.browser import chromium
 from tests.dashboard.homes import add, append, ran
 from tests.views.simulate import asha, spec_of
@@ -75,11 +74,11 @@ def test_report_of_experiment_that_ends_during_reading_shows_it_ended(
     with open_home(tmp_path, create=True) as home:
         experiment = add(home, workers, until=half)
 
-        def slowly(spec: ExperimentSpec, _: Iterable[Entry]) -> Chronicle:
-            append(home, experiment, spec, workers.entries[half:], workers.entries[:half])
-            return chronicle(spec, workers.entries)
+        def slowly(views: Chronicle, _: Iterable[Entry]) -> Chronicle:
+            append(home, experiment, views.spec, workers.entries[half:], workers.entries[:half])
+            return fold(views, workers.entries)
 
-        monkeypatch.setattr("ashwood.cli.report.chronicle", slowly)
+        monkeypatch.setattr("ashwood.api.report.fold", slowly)
         assert '<span class="state good">completed</span>' in make_page(home, experiment)
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ashwood.eventlog.home import Home, open_home
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import Request
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import SearchSettings
 from ashwood.search.space import Categorical, Double, Log, Space
 from ashwood.views.progress import Progress
@@ -68,10 +70,9 @@ def append(
     before: Sequence[Entry] = (),
 ) -> None:
     """Append entries, with the summary that a driver would write."""
-    progress = Progress(spec)
-    for entry in (*before, *entries):
-        progress.apply(*entry)
-    home.store.log(experiment).append(entries, summary=progress.summary(entries[-1].at if entries else None))
+    progress = fold(Progress(spec), (*before, *entries))
+    summary = Forecaster(progress).summary(entries[-1].at if entries else None)
+    home.store.log(experiment).append(entries, summary=summary)
 
 
 def a_home(path: Path) -> Path:

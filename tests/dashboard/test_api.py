@@ -21,6 +21,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from ashwood.checkpoints.limited import trim
 from ashwood.dashboard import experiment_cache
 from ashwood.dashboard.app import create_app
 from ashwood.dashboard.live import experiment_events, message, resume_position, until_failure
@@ -30,6 +31,7 @@ from ashwood.dashboard.store_thread import StoreThread
 from ashwood.errors import NotFound
 from ashwood.eventlog.home import Home, open_home
 from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import fold
 from ashwood.experiment.events import (
     AttemptFailed,
     KillRequested,
@@ -39,8 +41,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
-from ashwood.trial.limited import trim
-from ashwood.views.chronicle import Chronicle, History, chronicle
+from ashwood.views.chronicle import Chronicle, History
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
 
@@ -56,7 +57,7 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
 @pytest.fixture(scope="module")
 def told(home: Path) -> Chronicle:
     with open_home(home) as opened:
-        return chronicle(opened.store.spec(1), (entry for _, entry in opened.store.log(1).read()))
+        return fold(Chronicle(opened.store.spec(1)), (entry for _, entry in opened.store.log(1).read()))
 
 
 # -- looking --------------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_trial_page_has_decisions_with_reasons(client: TestClient, told: Chronic
 def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     workers = ran(stop_after=200, crash=True)
     died = workers.entries[-1].at
-    live = chronicle(workers.experiment.spec, workers.entries).progress.trials.spending.live
+    live = fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.spending.live
     trial, lost = next(iter(live.items()))
     workers.run()
     with open_home(tmp_path, create=True) as home:
@@ -241,7 +242,8 @@ def test_metric_in_some_reports_only_has_points_at_their_lengths(tmp_path: Path)
             more = entry.event._replace(metrics={**entry.event.metrics, "accuracy": 0.5})
             workers.entries[place] = entry._replace(event=more)
     row = max(
-        chronicle(workers.experiment.spec, workers.entries).progress.trials.rows.values(), key=lambda row: row.length
+        fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.rows.values(),
+        key=lambda row: row.length,
     )
     with open_home(tmp_path, create=True) as home:
         add(home, workers)
@@ -552,7 +554,7 @@ def test_preview_names_the_lines_of_problems(client: TestClient) -> None:
     answer = client.post("/api/v1/preview", json={"text": text, "workers": 4, "unit_seconds": 2.0}).json()
     assert answer["ok"]
     assert answer["plan"]["total_trials"] == 400
-    assert answer["plan"]["outlook"]["seconds"]["middle"] > 0
+    assert answer["plan"]["forecast"]["seconds"]["middle"] > 0
     large = text.replace("max_trials: 400", "max_trials: 1_000_000")
     assert "take too long" in client.post("/api/v1/preview", json={"text": large}).json()["too_large"]
 

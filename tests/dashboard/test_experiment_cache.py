@@ -15,10 +15,12 @@ from ashwood.dashboard.answers import ExperimentSummary, list_experiments
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, WeightedCache
 from ashwood.eventlog.fold_cache import fold, save
 from ashwood.eventlog.home import Home, open_home
-from ashwood.eventlog.port import Entry, Seq
+from ashwood.eventlog.port import Seq
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CheckpointSaved, ValidationReported
-from ashwood.views.chronicle import STRETCH, chronicle
+from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from tests.views.test_chronicle import views_of
 
@@ -175,7 +177,7 @@ def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
         while not cached.read_entries():
             pass
         assert cached.fraction_read == 1
-        assert views_of(cached.chronicle) == views_of(chronicle(spec, entries))
+        assert views_of(cached.chronicle) == views_of(fold_entries(Chronicle(spec), entries))
         assert cached.entries_about(3) == [
             entry
             for _, entry in cached.latest_entries(limit=10**6, trial=3)[0]

@@ -175,9 +175,7 @@ def test_other_sites_may_link_to_pages_and_no_more(path: str) -> None:
 
 
 @given(method=CHANGES, headers=HEADERS, path=st.sampled_from(["/", "/api/v1/experiments/1/kill", "//api"]))
-def test_no_headers_allow_a_change_from_another_site(
-    method: str, headers: list[tuple[bytes, bytes]], path: str
-) -> None:
+def test_no_headers_allow_a_foreign_change(method: str, headers: list[tuple[bytes, bytes]], path: str) -> None:
     """A page can't take back what its browser says of where it comes from; here it even adds to it what it likes."""
     for said in ((b"Origin", b"http://evil.example"), (b"Sec-Fetch-Site", b"cross-site"), (b"origin", b"null")):
         others = [header for header in headers if header[0].lower() != b"sec-fetch-site"]

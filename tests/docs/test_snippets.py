@@ -1,5 +1,6 @@
 """Every command and snippet of the documentation is tried."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -24,8 +25,9 @@ PAGES = [
     ROOT / "examples/README.md",
     ROOT / "CONTRIBUTING.md",
 ]
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( *)```([^\n]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"`(ashwood [^`]+)`")
+MAIN_GUARD = 'if __name__ == "__main__":'
 
 
 class Block(NamedTuple):
@@ -48,10 +50,17 @@ def blocks(language: str) -> Iterator[Block]:
                 yield Block(page, line, found, re.sub(f"^{indent}", "", body, flags=re.MULTILINE))
 
 
+FIRST_EXPERIMENT = next(block for block in blocks("sh") if block.page.name == "guide.md")
+
+
 def is_slow(block: Block) -> bool:
     """Return whether a block starts a cluster, or runs or plans a search as other tests do, too."""
     searches = block.language == "sh" and ("ashwood run " in block.text or "ashwood plan " in block.text)
-    return "--ray-address local" in block.text or (searches and block.page.name != "README.md")
+    return (
+        "--ray-address local" in block.text
+        or "from ray import tune" in block.text
+        or (searches and block != FIRST_EXPERIMENT)
+    )
 
 
 def in_blocks(language: str) -> pytest.MarkDecorator:
@@ -63,6 +72,15 @@ def environment(place: Path) -> dict[str, str]:
     # An unset home: what the page says is what a reader gets.
     keep = {name: value for name, value in os.environ.items() if not name.startswith("ASHWOOD_")}
     return keep | {"PATH": f"{Path(sys.executable).parent}:{keep['PATH']}", "HOME": str(place)}
+
+
+def run_script(text: str, directory: Path) -> str:
+    (directory / "search.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "search.py"], cwd=directory, env=environment(directory), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @in_blocks("sh")
@@ -88,18 +106,21 @@ def test_experiment_files_load_without_a_warning(block: Block, tmp_path: Path) -
     assert read_experiment(file).warnings == ()
 
 
+def libraries(block: Block) -> set[str]:
+    return set(re.findall(r"^(?:import|from) (\w+)", block.text, re.MULTILINE))
+
+
 @in_blocks("python")
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "ashwood.run(" in block.text or "ashwood.create(" in block.text:
-        (tmp_path / "search.py").write_text(block.text)
-        done = subprocess.run(
-            [sys.executable, "search.py"], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return
     code = compile(block.text, str(block), "exec")
     if block.page.name == "architecture.md":
         return  # the three lines that are the system, not a program
+    if not all(importlib.util.find_spec(library) for library in libraries(block)):
+        assert libraries(block) & {"determined"}
+        return  # code for another tool, which is not installed
+    if MAIN_GUARD in block.text:
+        run_script(block.text, tmp_path)
+        return
     monkeypatch.chdir(tmp_path)
     import ashwood
 
@@ -118,6 +139,26 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     exec(code, names)
     if "def train(" in block.text:
         names["train"](ashwood.get_trial(hparams={"lr": 0.1}, epochs=2))  # type: ignore[operator]
+
+
+def test_output_in_readme_is_that_of_its_search(tmp_path: Path) -> None:
+    search = next(block for block in blocks("python") if block.page.name == "README.md")
+    shown = next(block for block in blocks("text") if block.page.name == "README.md")
+    # The number of a trial depends on the order in which its bracket and the others create trials.
+    printed = re.sub(r"trial \d+", "trial N", run_script(search.text, tmp_path)).splitlines()
+    assert set(re.sub(r"trial \d+", "trial N", shown.text).splitlines()) <= set(printed)
+
+
+def test_determined_file_and_its_training_code_run_together(tmp_path: Path) -> None:
+    page = ROOT / "docs/from-determined.md"
+    (file,) = (block.text for block in blocks("yaml") if block.page == page)
+    _, after = (block.text for block in blocks("python") if block.page == page)
+    (tmp_path / "experiment.yaml").write_text(file)
+    (tmp_path / "train.py").write_text(after)
+    command = ["ashwood", "run", "experiment.yaml", "--set", "searcher.max_trials=4"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "experiment 1 completed" in done.stdout
 
 
 def keys(schema: dict[str, Any], properties: dict[str, Any]) -> Iterator[str]:
@@ -139,10 +180,35 @@ def test_every_key_of_an_experiment_file_is_documented() -> None:
     assert missing == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the names of the places in a page that links can lead to, as a view of the repository makes them."""
+    text = FENCE.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | set(re.findall(r'<a id="([^"]+)">', text))
+
+
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+        for target in re.findall(r"\]\(([^):]+)\)", FENCE.sub("", page.read_text())):
+            path, _, anchor = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            if anchor:
+                assert anchor in anchors(linked), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_every_page_is_listed() -> None:
+    page = ROOT / "docs/README.md"
+    linked = {(page.parent / target).resolve() for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())}
+    assert set(PAGES) - {ROOT / "README.md", page} <= linked
+
+
+def test_files_that_contributors_read_about_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:src|tests|docs|examples|benchmarks|\.ci)/[\w/.-]*|[\w.-]+\.(?:md|toml))`", text)
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def commands_in_text() -> list[str]:
@@ -152,13 +218,18 @@ def commands_in_text() -> list[str]:
 
 @pytest.mark.parametrize("command", commands_in_text())
 def test_commands_in_the_text_exist_with_their_options(command: str) -> None:
-    _, name, *rest = shlex.split(command)
+    _, *words = shlex.split(command)
     group = get_command(app)
     assert isinstance(group, typer.core.TyperGroup)
+    known = options(group) | {"--install-completion"}
+    if words[0] == "--on":
+        del words[:2]
+    name, *rest = words
     if name.startswith("-"):
-        assert name in {"--version", "--help", "--install-completion"}
-        return
-    if name == "COMMAND":
-        return
-    known = {option for parameter in group.commands[name].params for option in parameter.opts} | {"--help", "-h"}
-    assert {word for word in rest if word.startswith("-")} <= known
+        assert name in known
+    elif name != "COMMAND":
+        assert {word for word in rest if word.startswith("-")} <= options(group.commands[name])
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}

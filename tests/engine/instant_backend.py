@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ashwood.backends.port import Abort, Command, Finish, GoOn, StartAttempt, Suspend
-from ashwood.eventlog.port import Entry
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, StartAttempt, Suspend
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -14,6 +14,7 @@ from ashwood.experiment.events import (
     Event,
     ValidationReported,
 )
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 Objective = Callable[[Mapping[str, Any], int], float]
@@ -48,7 +49,7 @@ class InstantBackend:
                     self._lengths[command.trial] = command.length
                     self._events.append(AttemptStarted(command.trial, command.attempt, 0, command.length))
                     self._train(command.trial, command.target)
-                case GoOn(trial=trial, target=target):
+                case ContinueAttempt(trial=trial, target=target):
                     self._train(trial, target)
                 case Finish(trial=trial, save=save):
                     self._let_go(trial, save)
@@ -117,11 +118,10 @@ class Quiet:
         self.is_ready = True
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self.progress.apply(*entry)
+        fold(self.progress, entries)
 
     def summary(self) -> dict[str, Any]:
-        return self.progress.summary()
+        return Forecaster(self.progress).summary()
 
     def interrupted(self, count: int) -> None: ...
 

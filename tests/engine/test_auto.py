@@ -10,9 +10,9 @@ from ashwood.experiment.decisions import CreateTrial
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.forecast.training import Setting, Trained
 from ashwood.search.settings import AUTO_DIVISOR, AUTO_MAX_RUNGS, Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.training import Setting, Trained
 
 
 class Bowl:

@@ -13,7 +13,8 @@ from ashwood.engine.clock import WallClock
 from ashwood.engine.loop import Engine
 from ashwood.errors import DiskFull, LeaseLost
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
-from ashwood.eventlog.port import Answer, Entry, RequestId, Seq, UnreadableRequest
+from ashwood.eventlog.port import Answer, RequestId, Seq, UnreadableRequest
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CancelRequested,
     Event,

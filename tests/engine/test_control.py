@@ -14,7 +14,7 @@ from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
 from ashwood.errors import AshwoodError, NotFound, RequestRefused
 from ashwood.eventlog.lease import take_lease
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     CancelRequested,

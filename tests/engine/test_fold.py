@@ -12,8 +12,8 @@ from ashwood.errors import ReplayDivergence
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.fold_cache import Folded, fold, save
 from ashwood.eventlog.memory import MemoryLog
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import PauseTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.experiment import Experiment
 from tests.experiment.world import state_of
 

@@ -10,8 +10,9 @@ from ashwood.engine.loop import Engine
 from ashwood.errors import BackendError, EventLogError, ReplayDivergence
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog, MemoryStore
-from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
+from ashwood.eventlog.port import Answer, RequestId, Seq
 from ashwood.experiment.decisions import CompleteTrial, PauseTrial, TrainTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import AttemptEnded, DriverStopped, Event, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState

@@ -12,8 +12,8 @@ import pytest
 from ashwood.config import build_experiment
 from ashwood.engine import Home, Session, open_home
 from ashwood.eventlog.fold_cache import fold
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import PauseTrial, Warn
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CheckpointSaved,
     PauseRequested,

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from ashwood.checkpoints import MANIFEST, ONCE, CheckpointInfo, Storage, Stored, open_storage
+from ashwood.checkpoints.remote import RemoteStorage
 from ashwood.engine import Home, Session, loop, open_home, session, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.engine.loop import Engine
@@ -20,7 +22,7 @@ from ashwood.engine.recovery import Recovery, owner, set_aside_foreign, unrecord
 from ashwood.engine.removal import remove_experiment
 from ashwood.errors import CheckpointError, RequestRefused, StorageUnreachable
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -40,8 +42,6 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.testing.backend import PATIENCE
-from ashwood.trial.storage import MANIFEST, ONCE, About, Storage, Stored, open_storage
-from ashwood.trial.storage.remote import RemoteStorage
 
 from .instant_backend import InstantBackend, Quiet
 from .test_loop import SPEC, new_log, objective
@@ -63,7 +63,7 @@ def experiment() -> Experiment:
 
 
 def save(storage: Storage, name: str, **metrics: float) -> None:
-    storage.save(name, lambda directory: (directory / "model").write_text("weights"), lambda: About(metrics))
+    storage.save(name, lambda directory: (directory / "model").write_text("weights"), lambda: CheckpointInfo(metrics))
 
 
 def recovered(experiment: Experiment, storage: Storage) -> list[Event]:
@@ -91,7 +91,7 @@ def test_recorded_report_is_not_recovered_again(experiment: Experiment, storage:
     assert recovered(experiment, storage) == [CheckpointSaved(0, 1, 1, "trial-0/length-1-attempt-1", {"loss": 0.5})]
 
 
-def mine(state: Experiment, **changes: Any) -> About:
+def mine(state: Experiment, **changes: Any) -> CheckpointInfo:
     """Return the identity in the manifest of a checkpoint of the only trial."""
     return owner(state.trials[0], state)._replace(metrics={"loss": 0.5}, **changes)
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.checkpoints import CheckpointInfo
+from ashwood.checkpoints.trees import name_below, remove_tree
 from ashwood.engine import Home, open_home
 from ashwood.engine.removal import CODE, remove_experiment
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
-from ashwood.trial.storage import About
-from ashwood.trial.storage.trees import name_below, remove_tree
 from tests.engine.test_bundle import SPEC
 
 NAME = "trial-0/length-3-attempt-1"
@@ -134,8 +134,8 @@ def test_deletion_keeps_other_checkpoints_in_shared_storage(home: Home, tmp_path
     experiment = create(home, spec)
     storage = home.storage(experiment, spec)
     identity = home.store.spec(experiment).identity
-    storage.save(NAME, write, lambda: About(experiment=identity))
-    storage.save("trial-1/length-3-attempt-1", write, lambda: About(experiment="another"))
+    storage.save(NAME, write, lambda: CheckpointInfo(experiment=identity))
+    storage.save("trial-1/length-3-attempt-1", write, lambda: CheckpointInfo(experiment="another"))
     storage.save("trial-2/length-3-attempt-1", write)  # which says nothing of its experiment
     (place / "notes.txt").write_text("mine")
     remove_experiment(home, experiment)

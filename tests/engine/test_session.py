@@ -17,11 +17,13 @@ from ashwood.engine.worker_hosts import LocalHost, ReservationOptions
 from ashwood.errors import BackendError, DiskFull, EventLogError, RequestRefused
 from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog, SqlStore
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CancelRequested, DriverStopped, Event, SettingsChanged
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.progress import Progress
 
 from .instant_backend import InstantBackend, Quiet
@@ -82,17 +84,15 @@ def test_experiment_that_ends_while_catching_up_gets_its_final_summary(home: Hom
     log, folded, progress = home.store.log(experiment), Experiment(SPEC), Progress(SPEC)
     for _, entry in log.read():
         folded.handle(entry.event)
-        progress.apply(*entry)
+        progress.apply(entry)
     # The driver kept this summary, recorded one more entry, and was killed.
-    log.append([], summary=progress.summary())
+    log.append([], summary=Forecaster(progress).summary())
     log.append([Entry(0.0, event, folded.handle(event)) for event in asked])
     state = Session(home, experiment).run(Quiet())
-    progress = Progress(SPEC)
-    for _, entry in log.read():
-        progress.apply(*entry)
+    progress = fold_entries(Progress(SPEC), (entry for _, entry in log.read()))
     record = home.store.record(experiment)
     assert record.state is state
-    assert record.summary == progress.summary()
+    assert record.summary == Forecaster(progress).summary()
     assert "running" not in record.summary["trials"]
 
 

@@ -18,8 +18,8 @@ from ashwood.engine.simulate import simulate
 from ashwood.errors import BackendError
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.memory import MemoryLog
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import CreateTrial, Preempted, Recovered, Retried, TrainTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptPreempted,
@@ -34,10 +34,10 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
+from ashwood.forecast.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import NO_COSTS, NO_FAULTS, Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.search_method import search_settings
 
 from .test_loop import SPEC, entries, new_log

@@ -18,14 +18,16 @@ from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.simulate import simulate
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
+    AttemptFailed,
     AttemptStarted,
     CancelRequested,
     CapacityChanged,
     Event,
+    HparamsInvalid,
     RetryFailedRequested,
     SettingsChanged,
     StorageFailed,
@@ -35,9 +37,9 @@ from ashwood.experiment.events import (
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
+from ashwood.forecast.costs import Costs, Faults, Workers
+from ashwood.forecast.training import PowerLaw
 from ashwood.search.settings import Method, Mode
-from ashwood.simulation.costs import Costs, Faults, Workers
-from ashwood.simulation.training import PowerLaw
 from ashwood.testing.records import full_spec
 
 _SLOTS_OF_NODE = 2
@@ -107,6 +109,8 @@ class _Cluster(SimulatedBackend):
                 return event._replace(nodes=nodes, why="a node joined or left")
             case AttemptStarted(slot=slot):
                 return event._replace(node=f"10.0.0.{slot // _SLOTS_OF_NODE + 1}")
+            case AttemptFailed(trial, attempt) if trial % 2:
+                return HparamsInvalid(trial, attempt, "too wide")
         return event
 
 

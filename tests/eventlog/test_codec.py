@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import (
     VERSION,
-    Row,
+    StoredEntry,
     decode_entry,
     decode_request,
     decode_spec,
@@ -23,10 +23,10 @@ from ashwood.eventlog.codec import (
     from_rows,
     to_row,
 )
-from ashwood.eventlog.port import Entry
 from ashwood.experiment import decisions, events
-from ashwood.experiment.decisions import LeaveExperiment, NoSpace
-from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, LeaveExperiment, NoSpace
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RULES, Demand, ExperimentSpec
 from ashwood.search import vocabulary
 from ashwood.testing.records import entries_of_control, full_spec, telling_entries, telling_requests
@@ -123,6 +123,15 @@ def test_disk_filled_of_version_4_becomes_storage_failed() -> None:
     assert decode_entry(1.0, 4, text) == Entry(1.0, events.StorageFailed(0, 1, "full", events.FULL), (left,))
 
 
+def test_hparams_rejected_of_version_7_becomes_hparams_invalid() -> None:
+    text = (
+        '{"event":{"is":"HparamsRejected","trial":0,"attempt":1,"why":"too wide"},"decisions":[{"is":"CloseTrial",'
+        '"trial":0,"state":"invalid","why":{"is":"RejectedHparams","why":"too wide"}}]}'
+    )
+    closed = CloseTrial(0, TrialState.INVALID, DeclaredInvalid("too wide"))
+    assert decode_entry(1.0, 7, text) == Entry(1.0, events.HparamsInvalid(0, 1, "too wide"), (closed,))
+
+
 def test_spec_without_rules_has_rules_0() -> None:
     text = json.dumps({name: value for name, value in json.loads(encode_spec(full_spec())).items() if name != "rules"})
     assert decode_spec(text).rules == 0
@@ -160,7 +169,7 @@ def test_from_rows_yields_entries_before_damaged_row_and_raises(entries: list[En
 
 def test_rows_of_version_1_are_read_without_digests() -> None:
     entries = telling_entries()
-    rows = [Row(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
+    rows = [StoredEntry(seq, entry.at, 1, encode_entry(entry), None) for seq, entry in enumerate(entries, start=1)]
     assert [repr(entry) for _, entry in from_rows(rows)] == [repr(entry) for entry in entries]
 
 

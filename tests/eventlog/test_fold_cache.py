@@ -14,7 +14,7 @@ from ashwood.engine.loop import Engine
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.fold_cache import FOLDING_PACKAGES, LogSnapshot, read_snapshot, write_snapshot
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.port import Entry
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.experiment import Experiment
 from ashwood.testing.records import full_spec
@@ -123,9 +123,8 @@ def test_folding_packages_are_all_packages_that_snapshots_depend_on() -> None:
     progress, chronicle = Progress(SPEC), Chronicle(SPEC)
     experiment = Experiment(SPEC)
     Engine(experiment, log, InstantBackend(objective)).run()
-    for _, entry in log.read():
-        progress.apply(*entry)
-        chronicle.apply(*entry)
+    fold(progress, (entry for _, entry in log.read()))
+    fold(chronicle, (entry for _, entry in log.read()))
     unpickler = _Classes(pickle.dumps((experiment, progress.parts(), chronicle.history)))
     unpickler.load()
     pickled = {module for module in unpickler.modules if module.startswith("ashwood.")}

@@ -14,8 +14,8 @@ from ashwood.errors import EventLogError, NotFound
 from ashwood.eventlog import head
 from ashwood.eventlog.head import HeadedLog, head_path, read_head
 from ashwood.eventlog.home import Home, open_home
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.testing.records import full_spec, telling_entries
 from tests.postgres import PostgresServer
 

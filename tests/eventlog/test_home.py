@@ -9,9 +9,9 @@ import pytest
 from ashwood.engine import open_home
 from ashwood.errors import EventLogError, ExperimentBusy, NotFound
 from ashwood.eventlog.home import with_own_storage
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.decisions import Asked, EndExperiment, LeaveExperiment
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CancelRequested, DriverStarted, DriverStopped
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import full_spec

@@ -11,13 +11,14 @@ import pytest
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.sqlite import SqliteStore
-from ashwood.experiment.decisions import CloseTrial, ReopenTrial, TrialTimeIsUp, Warn
+from ashwood.experiment.decisions import CloseTrial, DeclaredInvalid, ReopenTrial, TrialTimeIsUp, Warn
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptPreempted,
     AttemptStarted,
     CapacityChanged,
     CheckpointSaved,
+    HparamsInvalid,
     StorageFailed,
     TrialTrained,
     TrialWarned,
@@ -34,6 +35,7 @@ STATES = {
     5: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     6: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
     7: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
+    8: [State.COMPLETED, State.STOPPED, State.CANCELED, State.RUNNING, State.COMPLETED],
 }
 
 
@@ -104,6 +106,17 @@ def test_log_of_version_6_has_warning_of_training_code(tmp_path: Path) -> None:
         entries = [entry for _, entry in store.log(2).read()]
     warned = [entry for entry in entries if isinstance(entry.event, TrialWarned)]
     assert [entry.decisions for entry in warned] == [(Warn("trial 0: it never reads trial.checkpoint"),)]
+
+
+def test_log_of_version_8_has_trials_with_invalid_hyperparameters(tmp_path: Path) -> None:
+    path = tmp_path / "ashwood.db"
+    shutil.copy(LOGS / "version-8.db", path)
+    with closing(SqliteStore(path)) as store:
+        entries = [entry for number in range(1, 6) for _, entry in store.log(number).read()]
+    invalid = [(entry.event.trial, entry.decisions) for entry in entries if isinstance(entry.event, HparamsInvalid)]
+    assert invalid
+    for trial, decisions in invalid:
+        assert CloseTrial(trial, TrialState.INVALID, DeclaredInvalid("too wide")) in decisions
 
 
 def test_log_of_version_7_has_trial_stopped_by_max_trial_time(tmp_path: Path) -> None:

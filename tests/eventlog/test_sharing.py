@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.local.worker_lock import held, is_held
+from ashwood.checkpoints import open_storage
+from ashwood.checkpoints.regular import open_to_append
+from ashwood.checkpoints.sharing import make_shared, share_tree
 from ashwood.engine import open_home
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.sources import keep_source
@@ -20,14 +23,11 @@ from ashwood.errors import BackendError, EventLogError
 from ashwood.eventlog import fold_cache
 from ashwood.eventlog.files import claim_directory
 from ashwood.eventlog.lease import take_lease
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.reserve import ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted
 from ashwood.testing.records import full_spec, telling_entries
-from ashwood.trial.regular import open_to_append
-from ashwood.trial.sharing import make_shared, share_tree
-from ashwood.trial.storage import open_storage
 from tests.users import ALICE, BOB, GROUP, as_user, shared_directory
 
 SPEC = replace(full_spec(), checkpoint_storage=None)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.state import state_after
 from ashwood.experiment.decisions import Asked, Decision, EndExperiment, LeaveExperiment
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CancelRequested,
     DriverStarted,

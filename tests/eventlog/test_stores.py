@@ -11,10 +11,11 @@ from ashwood.errors import EventLogError, ExperimentBusy
 from ashwood.eventlog.codec import VERSION
 from ashwood.eventlog.driver import is_alive
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.port import Answer, Entry, UnreadableRequest
+from ashwood.eventlog.port import Answer, UnreadableRequest
 from ashwood.eventlog.postgres import PostgresStore
 from ashwood.eventlog.sql import SqlStore
 from ashwood.eventlog.sqlite import SqliteStore
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import PauseRequested, TrialKillRequested
 from ashwood.testing.records import a_driver, full_spec, telling_entries
 from ashwood.testing.store import StoreContract

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ashwood.experiment.checkpoints import Checkpoint, Checkpoints
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, HparamsRejected
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, HparamsInvalid
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.testing.search_method import losses
@@ -36,7 +36,7 @@ class Plain:
         self.policy = policy
         self.kept: list[Checkpoint] = []
         self.ended: set[int] = set()
-        self.rejected: set[int] = set()
+        self.invalid: set[int] = set()
         self.ever: list[Checkpoint] = []
         self.damaged: dict[int, set[str]] = {}
 
@@ -47,7 +47,7 @@ class Plain:
         names = {c.name for c in latest[max(0, len(latest) - count) :]} if count else set()
         best = sorted((c for c in mine if c.loss is not None), key=lambda c: c.rank)
         names |= {c.name for c in best[: self.policy.save_trial_best]}
-        rated = [c for c in self.kept if c.loss is not None and c.trial not in self.rejected]
+        rated = [c for c in self.kept if c.loss is not None and c.trial not in self.invalid]
         all_best = sorted(rated, key=lambda c: c.rank)
         return names | {c.name for c in all_best[: self.policy.save_experiment_best]}
 
@@ -69,7 +69,7 @@ def test_checkpoints_keep_what_policy_and_resuming_need(
     book = Checkpoints(policy, lambda trial: trial in plain.ended)
     for number, (what, trial, length, loss) in enumerate(steps):
         if what == "save":
-            if trial in plain.rejected:
+            if trial in plain.invalid:
                 continue  # Its attempt has ended.
             checkpoint = Checkpoint(trial, f"{trial}/{length}/{number}", length, loss)
             plain.kept.append(checkpoint)
@@ -80,7 +80,7 @@ def test_checkpoints_keep_what_policy_and_resuming_need(
             gone = book.ended(trial)
         elif what == "reject":
             plain.ended.add(trial)
-            plain.rejected.add(trial)
+            plain.invalid.add(trial)
             book.reject(trial)
             gone = book.ended(trial)
         else:
@@ -194,7 +194,7 @@ def test_invalid_and_damaged_trials_besides_the_best_cost_no_search(
         experiment.handle(event)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "__iter__", lambda _: pytest.fail("all checkpoints are looked at"))
-        experiment.handle(HparamsRejected(1, 1, "no"))
+        experiment.handle(HparamsInvalid(1, 1, "no"))
         experiment.handle(CheckpointDamaged(2, 0, "trial-2/length-2-attempt-1", "a file is missing"))
     assert experiment.best_saved == 0.01
 

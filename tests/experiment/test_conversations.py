@@ -14,6 +14,7 @@ from ashwood.experiment.decisions import (
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
+    DeclaredInvalid,
     EndExperiment,
     ExperimentEnded,
     GaveUp,
@@ -21,7 +22,6 @@ from ashwood.experiment.decisions import (
     PauseTrial,
     Preempted,
     Recovered,
-    RejectedHparams,
     Retried,
     StoppedItself,
     StopTrial,
@@ -443,7 +443,7 @@ def test_lost_work_causes_one_warning(begin: Begin) -> None:
 def test_invalid_trial_is_replaced(begin: Begin) -> None:
     world = begin(slots=1, max_trials=1, method=Method.RANDOM)
     closed, created = world.reject(world.processes[0])
-    assert closed == CloseTrial(0, TrialState.INVALID, RejectedHparams("too wide"))
+    assert closed == CloseTrial(0, TrialState.INVALID, DeclaredInvalid("too wide"))
     assert isinstance(created, CreateTrial)
     assert (created.trial, created.nth) == (1, 1)
 

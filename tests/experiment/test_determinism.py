@@ -89,7 +89,7 @@ def test_invalid_trials_are_replaced_by_same_trials(luck: Random) -> None:
                 world.reject(process)
             else:
                 world.report(process, process.target, loss=luck.random())
-        assert len(world.experiment.trials) - world.rejected == 12
+        assert len(world.experiment.trials) - world.invalid == 12
         return trials_of(world)
 
     assert live(1) == live(5) == live(50)

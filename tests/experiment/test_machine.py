@@ -228,7 +228,7 @@ class ExperimentMachine(RuleBasedStateMachine):
         fine = {TrialState.COMPLETED, TrialState.STOPPED}
         alive = any(trial.state in fine for trial in self.world.experiment.trials.values())
         assert ended.state is (ExperimentState.COMPLETED if alive else ExperimentState.ERRORED) or (
-            self.world.rejected > 10 * self.world.experiment.search.max_trials
+            self.world.invalid > 10 * self.world.experiment.search.max_trials
         )
         with pytest.raises(IllegalEvent, match="the experiment is"):
             self.world.experiment.handle(DriverStarted(1))

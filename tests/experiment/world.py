@@ -45,7 +45,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     KillRequested,
     PauseRequested,
     RetryFailedRequested,
@@ -224,7 +224,7 @@ class World:
             self._furthest[trial.id] = (trial.length, trial.checkpoint_length)
 
     def reject(self, process: Process) -> tuple[Decision, ...]:
-        return self._dies(process, HparamsRejected(process.trial, process.attempt, "too wide"))
+        return self._dies(process, HparamsInvalid(process.trial, process.attempt, "too wide"))
 
     def give_up(self, process: Process) -> tuple[Decision, ...]:
         return self._dies(process, TrialStopped(process.trial, process.attempt))
@@ -353,7 +353,7 @@ class World:
         before = {trial: state for trial, state in before.items() if trial not in reopened}
         named = [getattr(d, "trial", None) for d in decisions if not isinstance(d, DeleteCheckpoint)]
         assert all(before.get(trial, TrialState.RUNNING) in LIVE for trial in named if trial is not None)
-        assert len(experiment.trials) <= experiment.search.max_trials + self.rejected
+        assert len(experiment.trials) <= experiment.search.max_trials + self.invalid
         assert {checkpoint.name for checkpoint in experiment.checkpoints} <= self.stored.keys()
         for each in experiment.trials.values():
             if not each.ended and each.checkpoint not in (None, self.spec.source_checkpoint):
@@ -385,7 +385,7 @@ class World:
         return min(self.slots, concurrency) if concurrency else self.slots
 
     @property
-    def rejected(self) -> int:
+    def invalid(self) -> int:
         return sum(trial.state is TrialState.INVALID for trial in self.experiment.trials.values())
 
     def replay(self) -> None:

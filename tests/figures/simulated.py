@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.space import Categorical, Const, Double, Int, Log, Space
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle
 from tests.views.simulate import Curve, Workers, asha, power_law, spec_of
 
 SCRIPT = "<script>alert(1)</script>"
@@ -38,7 +39,7 @@ def simulated(
         spec(trials, **more), curve or power_law(3), workers=6, faults=(faults, faults / 4, faults / 4), period=1
     )
     ran.run(stop_after=stop_after, crash=True)
-    return chronicle(ran.experiment.spec, ran.entries[:stop_after])
+    return fold(Chronicle(ran.experiment.spec), ran.entries[:stop_after])
 
 
 def texts(figure: Any) -> Iterator[str]:

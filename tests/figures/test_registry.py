@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from ashwood.errors import AshwoodError
+from ashwood.experiment.entry import fold
 from ashwood.figures import Figures, ladder, timeline
 from ashwood.figures.registry import FIGURES, OptionKind, describe, draw
 from ashwood.figures.theme import DARK, LIGHT
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle
 from tests.figures.simulated import LINK, SPACE, is_safe, simulated
 from tests.views.simulate import Workers
 from tests.views.streams import runs
@@ -41,7 +42,7 @@ def test_figure_can_be_drawn_early_in_a_search(name: str, stop_after: int) -> No
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(runs())
 def test_figures_can_be_drawn_for_any_history(ran: Workers) -> None:
-    known = chronicle(ran.experiment.spec, ran.entries)
+    known = fold(Chronicle(ran.experiment.spec), ran.entries)
     for name in FIGURES:
         json.loads(draw(name, known).to_json())
 
@@ -62,7 +63,7 @@ def test_methods_and_registry_draw_same_figures(known: Chronicle) -> None:
     ran = Workers(replace(known.spec, name="x"), lambda trial, length: trial + 1 / length)
     ran.run()
     figures = Figures(ran.experiment.spec, lambda: ran.entries)
-    again = chronicle(ran.experiment.spec, ran.entries)
+    again = fold(Chronicle(ran.experiment.spec), ran.entries)
     for name in FIGURES:
         assert getattr(figures, name)().to_json() == draw(name, again).to_json()
 

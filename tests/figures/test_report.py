@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ashwood.errors import AshwoodError
+from ashwood.experiment.entry import fold
 from ashwood.experiment.spec import CheckpointPolicy
 from ashwood.figures import account, importance, report
 from ashwood.figures.extras import plotly_script
@@ -23,7 +24,7 @@ from ashwood.figures.report import About, render_report
 from ashwood.figures.theme import DARK, LIGHT
 from ashwood.search.settings import Method
 from ashwood.search.space import Categorical, Double, Log, Space
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle
 from tests.dashboard.homes import NASTY, nasty_spec, ran
 from tests.views.simulate import Workers, asha, power_law, spec_of
 
@@ -89,7 +90,7 @@ def page_of(told: Chronicle, **more: Any) -> Page:
 @pytest.fixture(scope="module")
 def nasty() -> Chronicle:
     workers = ran(40)
-    return chronicle(workers.experiment.spec, workers.entries)
+    return fold(Chronicle(workers.experiment.spec), workers.entries)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_half_a_character_is_no_obstacle() -> None:
     half = "\udcff"
     space = Space({"lr": Log(-4, 0), f"k{half}": Categorical((f"a{half}", "b")), "d": Double(0.0, 1.0)})
     spec = replace(nasty_spec(asha(20)), space=space, config_text=half)
-    page = page_of(chronicle(spec, ran(spec=spec).entries))
+    page = page_of(fold(Chronicle(spec), ran(spec=spec).entries))
     assert "k?" in page.said.encode().decode()
     assert "Left out" not in page.said
 
@@ -159,7 +160,7 @@ def patched(figure: Any, changes: Any) -> Any:
 def test_dark_paper_costs_no_second_copy_of_the_data() -> None:
     workers = Workers(spec_of(asha(1_500)), power_law(3), workers=16)
     workers.run()
-    told = chronicle(workers.experiment.spec, workers.entries)
+    told = fold(Chronicle(workers.experiment.spec), workers.entries)
     sizes = {
         name: [len(json.dumps(each)) for each in (island["light"], island["dark"])]
         for name, island in page_of(told).figures.items()
@@ -188,7 +189,7 @@ def test_better_report_without_checkpoint_is_a_second_line() -> None:
     spec = replace(spec_of(asha(8)), checkpoint_policy=CheckpointPolicy(save_trial_best=0))
     workers = Workers(spec, lambda _, length: 0.01 if length == 3 else 1.0, period=1)
     workers.run()
-    told = chronicle(workers.experiment.spec, workers.entries)
+    told = fold(Chronicle(workers.experiment.spec), workers.entries)
     seen = told.progress.describe_seen()
     assert seen is not None
     assert seen.startswith("lowest seen: ")
@@ -199,7 +200,7 @@ def test_what_it_was_run_with() -> None:
     workers = ran(8)
     git = {"root": "/home/me/x", "commit": "0123456789abcdef", "branch": "main", "prefix": "", "dirty": 2}
     provenance = {"ashwood": "0.1.0", "python": "3.12.1", "platform": "Linux", "packages": {}, "git": git}
-    told = chronicle(replace(workers.experiment.spec, provenance=provenance), workers.entries)
+    told = fold(Chronicle(replace(workers.experiment.spec, provenance=provenance)), workers.entries)
     said = page_of(told).said
     assert "Ashwood 0.1.0, Python 3.12.1, Linux" in said
     assert "0123456789 of main; 2 files differed from it, unrecorded" in said
@@ -215,13 +216,13 @@ def test_failures_are_counted_by_their_first_lines(page: Page) -> None:
 def test_one_that_has_not_ended_says_so() -> None:
     workers = ran(40, stop_after=80)
     spec = workers.experiment.spec
-    half = chronicle(spec, workers.entries[:60])
+    half = fold(Chronicle(spec), workers.entries[:60])
     assert "It has not ended. It is still running; about" in page_of(half).said
     assert (
         "It has not ended. It was interrupted: its driver is no longer running"
         in page_of(half, state="interrupted").said
     )
-    paused = chronicle(spec, workers.entries)
+    paused = fold(Chronicle(spec), workers.entries)
     assert paused.progress.state == "paused"
     assert "It has not ended. It is paused" in page_of(paused).said
 
@@ -230,7 +231,7 @@ def test_one_that_was_stopped_or_failed_says_why() -> None:
     spec = replace(spec_of(asha(12)), stop_at=1.9)
     workers = Workers(spec, power_law(3))
     workers.run()
-    stopped = chronicle(spec, workers.entries)
+    stopped = fold(Chronicle(spec), workers.entries)
     assert stopped.progress.state == "stopped"
     said = page_of(stopped).said
     assert f"It stopped before its search was done: {stopped.progress.why_ended}. It can be resumed." in said
@@ -240,7 +241,7 @@ def test_one_that_was_stopped_or_failed_says_why() -> None:
 
 
 def test_one_that_has_not_begun() -> None:
-    said = page_of(chronicle(nasty_spec(asha(4)), [])).said
+    said = page_of(fold(Chronicle(nasty_spec(asha(4))), [])).said
     assert "It had not begun" in said
     assert "No trial has reported" in said
 
@@ -250,7 +251,7 @@ def test_any_method(method: Method) -> None:
     trials = 1 if method is Method.SINGLE else 9
     workers = Workers(spec_of(asha(trials, method=method)), power_law(3))
     workers.run()
-    told = chronicle(workers.experiment.spec, workers.entries)
+    told = fold(Chronicle(workers.experiment.spec), workers.entries)
     assert f"{method}: {trials} trial" in page_of(told).said
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ashwood.figures.spending import draw_spending
 from ashwood.figures.theme import DARK
-from ashwood.views.budget import budget
+from ashwood.forecast.budget import budget
 from tests.figures.simulated import is_safe, simulated
 
 

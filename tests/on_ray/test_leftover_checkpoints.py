@@ -14,12 +14,13 @@ import pytest
 
 from ashwood.backends.ray import cluster as module
 from ashwood.backends.ray import node_worker
-from ashwood.backends.ray.demand import Node
+from ashwood.backends.ray.demand import NodeResources
+from ashwood.checkpoints import CheckpointInfo, open_storage
 from ashwood.engine import Home, Session, open_home, worker_hosts
 from ashwood.engine.control import ask
 from ashwood.errors import ClusterError, EventLogError
-from ashwood.eventlog.port import Entry
 from ashwood.eventlog.sql import SqlLog
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptPreempted,
     AttemptStarted,
@@ -27,14 +28,13 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     PauseRequested,
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import RayCluster
-from ashwood.trial.storage import About, open_storage
 from tests.engine.instant_backend import InstantBackend, Quiet
 from tests.engine.test_loop import SPEC, objective
 from tests.engine.test_session import Closing
@@ -72,7 +72,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("ray.remote", lambda _: SimpleNamespace(options=lambda **_: SimpleNamespace(remote=start)))
     monkeypatch.setattr("ray.get", lambda value: value)
     monkeypatch.setattr("ray.kill", lambda _actor: None)
-    monkeypatch.setattr(FakeCluster, "nodes", lambda _: [Node("node", "1f" * 28, {"CPU": 4.0})])
+    monkeypatch.setattr(FakeCluster, "nodes", lambda _: [NodeResources("node", "1f" * 28, {"CPU": 4.0})])
     monkeypatch.setattr(FakeCluster, "dismiss_former", lambda *_: None, raising=False)
     monkeypatch.setattr(module, "connected", connected)
     monkeypatch.setattr(node_worker, "_home_of", lambda _key, _node: there)
@@ -107,7 +107,7 @@ def interrupted(home: Home) -> int:
         AttemptPreempted(0, 1, "its worker was lost"),
         CheckpointSaved(1, 1, 1, DELETED),
         CheckpointDamaged(1, 1, DELETED, "a file is missing"),
-        HparamsRejected(2, 1, "it does not fit"),
+        HparamsInvalid(2, 1, "it does not fit"),
     ]
     home.store.log(experiment).append([Entry(0.0, event, folded.handle(event)) for event in events])
     assert folded.trials[0].state is TrialState.PAUSED
@@ -149,7 +149,7 @@ def test_resume_without_nodes_raises_before_any_wait(
 def leave_on(node: Path, *names: str) -> None:
     for name in names:
         open_storage(node).save(
-            name, lambda directory: (directory / "model").write_text("weights"), lambda: About({"loss": 0.5})
+            name, lambda directory: (directory / "model").write_text("weights"), lambda: CheckpointInfo({"loss": 0.5})
         )
 
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from ashwood.checkpoints import Patience, Write
 from ashwood.errors import StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.channel import Phase
 from ashwood.trial.signs import Signs
-from ashwood.trial.storage import Patience, Write
 
 from .links import ScriptedLink, make_job, save
 

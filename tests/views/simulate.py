@@ -12,22 +12,22 @@ from ashwood.backends.simulated import SimulatedBackend, VirtualClock
 from ashwood.engine.loop import Engine
 from ashwood.engine.simulate import simulate
 from ashwood.errors import IllegalEvent
-from ashwood.eventlog.port import Entry as Entry
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptFailed,
     CheckpointSaved,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     RetryFailedRequested,
     TrialStopped,
 )
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.forecast.costs import Costs, Faults
+from ashwood.forecast.training import Setting, Trained
 from ashwood.search.draw import unit_draw
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.space import Double, Space
-from ashwood.simulation.costs import Costs, Faults
-from ashwood.simulation.training import Setting, Trained
 
 Curve = Callable[[int, int], float]
 """Returns the metric of a trial at a length."""
@@ -153,12 +153,12 @@ class _Backend(SimulatedBackend):
         if fate < failing:
             return event._replace(error="boom\nTraceback")
         if fate < failing + rejecting:
-            return HparamsRejected(event.trial, event.attempt, "too big")
+            return HparamsInvalid(event.trial, event.attempt, "too big")
         return TrialStopped(event.trial, event.attempt)
 
 
 class _Training(NamedTuple):
-    """An implementation of `ashwood.simulation.training.Training` from a learning curve."""
+    """An implementation of `ashwood.forecast.training.Training` from a learning curve."""
 
     curve: Curve
     sign: int

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint, RejectedHparams
-from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, HparamsRejected, ValidationReported
+from ashwood.experiment.decisions import CloseTrial, Decision, DeclaredInvalid, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved, Event, HparamsInvalid, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.testing.backend import toy_spec
@@ -31,7 +32,7 @@ def saves(trial: int, length: int, loss: float | None) -> list[Event]:
 def fold(spec: ExperimentSpec, events: list[Event], decisions: tuple[Decision, ...] = ()) -> CheckpointTable:
     table = CheckpointTable(spec)
     for at, event in enumerate(events):
-        table.apply(float(at), event, decisions if at == len(events) - 1 else ())
+        table.apply(Entry(float(at), event, decisions if at == len(events) - 1 else ()))
     return table
 
 
@@ -55,8 +56,8 @@ def test_checkpoint_has_metric_of_its_event(spec: ExperimentSpec) -> None:
 
 
 def test_checkpoint_of_invalid_trial_is_not_best_of_experiment(spec: ExperimentSpec) -> None:
-    events = [*saves(1, 2, 0.5), *saves(0, 2, 0.1), HparamsRejected(0, 1, "too large")]
-    closed = CloseTrial(0, TrialState.INVALID, RejectedHparams("too large"))
+    events = [*saves(1, 2, 0.5), *saves(0, 2, 0.1), HparamsInvalid(0, 1, "too large")]
+    closed = CloseTrial(0, TrialState.INVALID, DeclaredInvalid("too large"))
     kept = fold(spec, events, (closed,)).kept_as()
     assert [each for each, why in kept.items() if "best of experiment" in why] == [name(1, 2)]
 

@@ -6,10 +6,11 @@ from dataclasses import fields
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.experiment.entry import fold
 from ashwood.experiment.events import ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
-from ashwood.views.chronicle import STRETCH, Chronicle, chronicle
+from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.ladder import RungView
 from ashwood.views.progress import Progress
@@ -21,7 +22,7 @@ from tests.views.streams import runs
 @given(runs())
 def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
     spec = ran.experiment.spec
-    told = chronicle(spec, ran.entries)
+    told = fold(Chronicle(spec), ran.entries)
     sign = 1 if spec.smaller_is_better else -1
     losses = [sign * each.metric for each in told.improvements]
     assert losses == sorted(losses, reverse=True)
@@ -32,7 +33,7 @@ def test_improvements_improve_and_lead_to_the_best(ran: Workers) -> None:
 
 @given(runs())
 def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) -> None:
-    told = chronicle(ran.experiment.spec, ran.entries)
+    told = fold(Chronicle(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for number, (_, event, decisions) in enumerate(ran.entries, start=1):
         mere = isinstance(event, ValidationReported)
@@ -45,7 +46,7 @@ def test_history_has_entries_of_each_trial_without_mere_reports(ran: Workers) ->
 
 @given(runs())
 def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
-    told = chronicle(ran.experiment.spec, ran.entries)
+    told = fold(Chronicle(ran.experiment.spec), ran.entries)
     replayed = Experiment(ran.experiment.spec)
     expected: dict[int, list[Report]] = {}
     for at, event, _ in ran.entries:
@@ -63,12 +64,10 @@ def test_history_has_reports_of_trials_with_a_job(ran: Workers) -> None:
 def test_views_continued_from_snapshot_equal_views_of_whole_log(ran: Workers, data: st.DataObject) -> None:
     spec, entries = ran.experiment.spec, ran.entries
     cut = data.draw(st.integers(0, len(entries)))
-    first = chronicle(spec, entries[:cut])
+    first = fold(Chronicle(spec), entries[:cut])
     parts = pickle.loads(pickle.dumps({**first.progress.parts(), "history": first.history}))
-    again = Chronicle(spec, Progress.from_parts(parts), parts["history"])
-    for entry in entries[cut:]:
-        again.apply(*entry)
-    assert views_of(again) == views_of(chronicle(spec, entries))
+    again = fold(Chronicle(spec, Progress.from_parts(parts), parts["history"]), entries[cut:])
+    assert views_of(again) == views_of(fold(Chronicle(spec), entries))
 
 
 def vars_of(rung: RungView) -> dict[str, object]:
@@ -107,7 +106,7 @@ def views_of(told: Chronicle) -> list[str]:
 
 @given(runs())
 def test_stretches_of_trial_contain_its_entries(ran: Workers) -> None:
-    told = chronicle(ran.experiment.spec, ran.entries)
+    told = fold(Chronicle(ran.experiment.spec), ran.entries)
     expected: dict[int, list[int]] = {}
     for place, (_, event, decisions) in enumerate(ran.entries):
         for trial in trials_of(event, decisions):

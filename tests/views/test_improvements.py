@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ashwood.experiment.entry import fold
 from ashwood.views import progress
 from ashwood.views.improvements import POINTS, Improvement, thinned
 from ashwood.views.progress import Progress
@@ -34,12 +35,11 @@ def test_progress_keeps_a_bounded_number_of_improvements(monkeypatch: pytest.Mon
     workers = Workers(spec_of(asha(1, max_length=4096)), lambda _, length: 1 / length, period=1)
     workers.run()
     whole, few = Progress(workers.experiment.spec), Progress(workers.experiment.spec)
-    for entry in workers.entries:
-        whole.apply(*entry)
+    fold(whole, workers.entries)
     assert len(whole.improvements) > 1_000
     monkeypatch.setattr(progress, "_MOST_IMPROVEMENTS", 100)
     for entry in workers.entries:
-        few.apply(*entry)
+        few.apply(entry)
         assert len(few.improvements) <= 100
     assert few.improvements[-1] == whole.improvements[-1]
     assert few.improvements[0] == whole.improvements[0]

@@ -7,6 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 
 from ashwood.experiment.decisions import ContinueTrial, TrainTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import TrialState
@@ -20,7 +21,7 @@ from tests.views.streams import runs
 def ladder_of(ran: Workers) -> Ladder:
     ladder = Ladder(ran.experiment.spec.search)
     for _, event, decisions in ran.entries:
-        ladder.apply(event, decisions)
+        ladder.apply(Entry(0.0, event, decisions))
     return ladder
 
 
@@ -99,7 +100,7 @@ def test_report_past_several_rungs_counts_in_each() -> None:
         ValidationReported(0, 1, 5, {"loss": 1.0}),
         ValidationReported(1, 1, 4, {"loss": 2.0}),
     ):
-        ladder.apply(event, experiment.handle(event))
+        ladder.apply(Entry(0.0, event, experiment.handle(event)))
     assert [(rung.arrived, rung.promoted) for rung in ladder.brackets[0].rungs] == [(2, 1), (2, 1), (0, 0)]
     assert ladder.place(0) == (0, 2)
     assert ladder.place(1) is None
@@ -109,5 +110,5 @@ def test_promotion_while_experiment_pauses_counts_at_once() -> None:
     settings = asha(8, method=Method.ASYNC_HALVING, max_length=8, divisor=Fraction(2), stop_once=True)
     ladder, experiment = Ladder(settings), Experiment(spec_of(settings))
     for event in (DriverStarted(1), PauseRequested(), ValidationReported(0, 1, 1, {"loss": 1.0})):
-        ladder.apply(event, experiment.handle(event))
+        ladder.apply(Entry(0.0, event, experiment.handle(event)))
     assert ladder.place(0) == (0, 1)

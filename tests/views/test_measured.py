@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -9,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from ashwood.backends.simulated import SimulatedBackend
 from ashwood.engine.simulate import simulate
 from ashwood.experiment.decisions import CreateTrial, PauseTrial
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptStarted,
@@ -17,10 +20,11 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.experiment.experiment import Experiment
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import Exchangeable
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import Created, Waits
-from ashwood.simulation.costs import Costs
-from ashwood.simulation.training import Exchangeable
 from ashwood.views.measured import Measured, Measuring
 from tests.views import streams
 from tests.views.simulate import Workers, asha, spec_of
@@ -34,9 +38,8 @@ def measure(settings: SearchSettings, *, spread: float = 1.5, period: int | None
     training = Exchangeable(unit_seconds=2.0, spread=spread, noise=0.4)
     backend = SimulatedBackend(spec, training, 6, costs=COSTS, period=period)
 
-    def observe(entries: object) -> None:
-        for entry in entries:  # type: ignore[attr-defined]
-            measuring.apply(*entry)
+    def observe(entries: Sequence[Entry]) -> None:
+        fold(measuring, entries)
 
     simulate(Experiment(spec), backend, observers=[observe])
     found = measuring.result()
@@ -54,7 +57,7 @@ def test_measured_times_match_simulated_costs(method: Method, period: int | None
     assert found.start == pytest.approx(3.0, rel=0.1)
     assert found.restore == pytest.approx(1.0, rel=0.3)
     assert found.save == pytest.approx(0.5)
-    conditions = found.conditions(3)
+    conditions = Conditions.from_measured(found, 3)
     assert (conditions.workers, conditions.unit_seconds, conditions.spread) == (3, found.unit_seconds, found.spread)
     assert conditions.costs == Costs(start=found.start, restore=found.restore, save=found.save)
 
@@ -95,7 +98,7 @@ def test_times_of_one_trial_by_hand() -> None:
         (126.5, ValidationReported(1, 1, 1, {"loss": 0.5}), ()),
         (128.5, ValidationReported(1, 1, 2, {"loss": 0.5}), ()),
     ):
-        measuring.apply(at, event, decisions)
+        measuring.apply(Entry(at, event, decisions))
     found = measuring.result()
     assert found is not None
     assert (found.trials, found.unit_seconds, found.spread, found.launch) == (2, 2.0, None, 7.0)
@@ -107,9 +110,7 @@ def test_times_of_one_trial_by_hand() -> None:
 @given(ran=streams.runs())
 @hypothesis_settings(max_examples=50)
 def test_any_log_can_be_measured(ran: Workers) -> None:
-    measuring = Measuring()
-    for entry in ran.entries:
-        measuring.apply(*entry)
+    measuring = fold(Measuring(), ran.entries)
     found = measuring.result()
     if found is not None:
         assert found.trials > 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 
 from ashwood.experiment.decisions import CloseTrial, CreateTrial, GaveUp, Retried, TrainTrial
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptPreempted,
@@ -61,10 +62,10 @@ def test_no_nodes_on_one_machine(ran: Workers) -> None:
 
 def test_trial_that_lost_its_worker_too_often_has_error() -> None:
     table = TrialTable(replace(full_spec(), max_preemptions=1))
-    table.apply(0.0, DriverStarted(1), (CreateTrial(0, 0, 0, {}, 1, 4, Created(0, 0)),))
-    table.apply(1.0, AttemptPreempted(0, 1, "node a left"), ())
+    table.apply(Entry(0.0, DriverStarted(1), (CreateTrial(0, 0, 0, {}, 1, 4, Created(0, 0)),)))
+    table.apply(Entry(1.0, AttemptPreempted(0, 1, "node a left")))
     assert (table.rows[0].preempted, table.rows[0].errors) == (1, ())
-    table.apply(2.0, AttemptPreempted(0, 2, "node b left"), (TrainTrial(0, 3, 4, Retried(1, 1)),))
-    table.apply(3.0, AttemptPreempted(0, 3, "node c left"), (CloseTrial(0, TrialState.ERRORED, GaveUp(2)),))
+    table.apply(Entry(2.0, AttemptPreempted(0, 2, "node b left"), (TrainTrial(0, 3, 4, Retried(1, 1)),)))
+    table.apply(Entry(3.0, AttemptPreempted(0, 3, "node c left"), (CloseTrial(0, TrialState.ERRORED, GaveUp(2)),)))
     assert table.rows[0].preempted == 3
     assert [error.rpartition(": ")[2] for error in table.rows[0].errors] == ["node b left", "node c left"]

@@ -9,20 +9,19 @@ import pytest
 from hypothesis import given
 
 from ashwood.experiment.decisions import Warn
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import AttemptFailed, DriverStarted, ValidationReported
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecast, Forecaster
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.views.progress import Forecast, Progress
+from ashwood.views.progress import Progress
 from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs, workers
 
 
 def progress_of(ran: Workers) -> Progress:
-    progress = Progress(ran.experiment.spec)
-    for entry in ran.entries:
-        progress.apply(*entry)
-    return progress
+    return fold(Progress(ran.experiment.spec), ran.entries)
 
 
 @given(ran=runs())
@@ -47,12 +46,10 @@ def test_progress_agrees_with_the_experiment(ran: Workers) -> None:
 
 @given(ran=runs())
 def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
-    progress = Progress(ran.experiment.spec)
-    for entry in ran.entries:
-        progress.apply(*entry)
-    summary = progress.summary()
+    progress = fold(Progress(ran.experiment.spec), ran.entries)
+    summary = Forecaster(progress).summary()
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    total, fraction, seconds, _ = progress.forecast(ran.entries[-1].at)
+    total, fraction, seconds, _ = Forecaster(progress).forecast(ran.entries[-1].at)
     assert 0.0 <= fraction <= 1.0
     assert total >= progress.length_trained
     assert seconds is None or seconds >= 0.0
@@ -64,11 +61,9 @@ def test_summaries_are_json_and_forecasts_are_shares(ran: Workers) -> None:
 
 @given(ran=workers(faults=False))
 def test_forecast_of_ended_search_is_complete(ran: Workers) -> None:
-    progress = Progress(ran.experiment.spec)
-    for entry in ran.run()[:-1]:
-        progress.apply(*entry)
-    assert progress.forecast().total_length == pytest.approx(progress.length_trained)
-    assert progress.forecast().fraction == pytest.approx(1.0)
+    progress = fold(Progress(ran.experiment.spec), ran.run()[:-1])
+    assert Forecaster(progress).forecast().total_length == pytest.approx(progress.length_trained)
+    assert Forecaster(progress).forecast().fraction == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +81,12 @@ def test_forecast_of_ended_search_is_complete(ran: Workers) -> None:
 def test_forecast_is_steady_and_about_right(settings: SearchSettings, slots: int) -> None:
     ran = Workers(spec_of(settings), power_law(3), workers=slots, seed=5)
     progress = Progress(ran.experiment.spec)
+    forecaster = Forecaster(progress)
     forecasts: list[tuple[float, Forecast]] = []
     for entry in ran.run():
-        progress.apply(*entry)
+        progress.apply(entry)
         if not progress.state.ended:
-            forecasts.append((entry.at, progress.forecast(entry.at)))
+            forecasts.append((entry.at, forecaster.forecast(entry.at)))
     trained, begin, end = progress.length_trained, ran.entries[0].at, ran.entries[-1].at
     fractions = [forecast.fraction for _, forecast in forecasts]
     assert fractions[0] == 0.0
@@ -108,9 +104,9 @@ def test_no_time_left_before_first_report() -> None:
     spec = spec_of(asha(20))
     experiment, progress = Experiment(spec), Progress(spec)
     assert progress.state is ExperimentState.CREATED
-    assert progress.forecast(1.0).seconds is None
-    progress.apply(1.0, started := DriverStarted(2), experiment.handle(started))
-    assert progress.forecast(2.0).seconds is None
+    assert Forecaster(progress).forecast(1.0).seconds is None
+    progress.apply(Entry(1.0, started := DriverStarted(2), experiment.handle(started)))
+    assert Forecaster(progress).forecast(2.0).seconds is None
     assert progress.best is None
     assert progress.summary()["trials"] == {"running": 2}
 
@@ -123,7 +119,7 @@ def test_best_has_trial_length_and_time() -> None:
         (2.0, ValidationReported(1, 1, 1, {"loss": 0.5})),
         (3.0, ValidationReported(0, 1, 1, {"loss": 0.7})),
     ):
-        progress.apply(at, event, experiment.handle(event))
+        progress.apply(Entry(at, event, experiment.handle(event)))
     assert progress.best is not None
     assert progress.best._asdict() == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}
     assert progress.summary()["best"] == {"trial": 1, "metric": 0.5, "length": 1, "at": 2.0}

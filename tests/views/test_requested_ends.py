@@ -1,5 +1,6 @@
 """Tests that an attempt that was killed on request does not count as failed."""
 
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import ABORTED, AttemptFailed, AttemptStarted
 from ashwood.experiment.spec import Unit
 from ashwood.views.descriptions import describe_event
@@ -14,15 +15,15 @@ def test_attempt_killed_on_request_is_no_failure() -> None:
     spec = workers.experiment.spec
     told, plain = Progress(spec), Progress(spec)
     for entry in workers.entries:
-        told.apply(*entry)
-        plain.apply(*entry)
+        told.apply(entry)
+        plain.apply(entry)
         if isinstance(entry.event, AttemptStarted):
             break
     started = entry.event
     assert isinstance(started, AttemptStarted)
     for progress, error in ((told, ABORTED), (plain, "out of memory")):
         event = AttemptFailed(started.trial, started.attempt, error)
-        progress.apply(entry.at + 1.0, event, [])
+        progress.apply(Entry(entry.at + 1.0, event))
     assert (told.failed_attempts, plain.failed_attempts) == (0, 1)
     row = told.trials.rows[started.trial]
     assert trial_record(row, None, spec.metric, str)["failures"] == 0

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.settings import Method
@@ -28,8 +29,8 @@ def film_of(ran: Workers) -> Film:
 def test_last_scene_agrees_with_ladder_and_spending(ran: Workers) -> None:
     film, ladder, spending = film_of(ran), Ladder(ran.experiment.spec.search), Spending()
     for at, event, decisions in ran.entries:
-        ladder.apply(event, decisions)
-        spending.apply(at, event)
+        ladder.apply(Entry(0.0, event, decisions))
+        spending.apply(Entry(at, event))
     scene = film.scene(film.seconds)
     assert scene.over
     assert film.seconds == pytest.approx(spending.driver_seconds)

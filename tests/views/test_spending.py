@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -25,7 +26,7 @@ from tests.views.streams import runs
 def spending_of(*entries: tuple[float, Event]) -> Spending:
     spending = Spending()
     for at, event in entries:
-        spending.apply(at, event)
+        spending.apply(Entry(at, event))
     return spending
 
 
@@ -53,8 +54,8 @@ def test_dead_driver_counts_up_to_its_last_entry() -> None:
     spending = spending_of(
         (100.0, DriverStarted(1)), (100.0, AttemptStarted(0, 1, 0, 0)), (104.0, ValidationReported(0, 1, 2, {}))
     )
-    assert spending.apply(900.0, DriverStarted(2)) == [(0, 4.0)]
-    spending.apply(901.0, DriverStopped())
+    assert spending.apply(Entry(900.0, DriverStarted(2))) == [(0, 4.0)]
+    spending.apply(Entry(901.0, DriverStopped()))
     assert (spending.slot_seconds, spending.busy_seconds) == (6.0, 4.0)
 
 
@@ -83,8 +84,8 @@ def test_training_without_checkpoint_counts_as_repeated() -> None:
 
 def test_preempted_attempt_is_no_longer_busy() -> None:
     spending = spending_of((0.0, DriverStarted(1)), (0.0, AttemptStarted(0, 1, 0, 0)))
-    assert spending.apply(4.0, AttemptPreempted(0, 1, "a spot instance")) == ((0, 4.0),)
-    spending.apply(10.0, DriverStopped())
+    assert spending.apply(Entry(4.0, AttemptPreempted(0, 1, "a spot instance"))) == ((0, 4.0),)
+    spending.apply(Entry(10.0, DriverStopped()))
     assert (spending.busy_seconds, spending.slot_seconds) == (4.0, 10.0)
 
 
@@ -108,11 +109,11 @@ def test_time_left_counts_down_between_reports_and_follows_the_pace() -> None:
     spending = spending_of((0.0, DriverStarted(2)))
     assert spending.seconds_to_train(10, 1.0) is None
     for slot in (0, 1):
-        spending.apply(0.0, AttemptStarted(slot, 1, slot, 0))
-        spending.apply(10.0, ValidationReported(slot, 1, 5, {}))
+        spending.apply(Entry(0.0, AttemptStarted(slot, 1, slot, 0)))
+        spending.apply(Entry(10.0, ValidationReported(slot, 1, 5, {})))
     assert spending.seconds_to_train(20, 10.0) == pytest.approx(20.0)
     assert spending.seconds_to_train(20, 14.0) == pytest.approx(16.0)
-    spending.apply(20.0, DriverStopped())
+    spending.apply(Entry(20.0, DriverStopped()))
     assert spending.seconds_to_train(20, 20.0) is None
 
 
@@ -122,7 +123,7 @@ def test_spending_adds_up(ran: Workers) -> None:
     worked = 0.0
     trained = 0
     for at, event, _ in ran.entries:
-        worked += sum(seconds for _, seconds in spending.apply(at, event))
+        worked += sum(seconds for _, seconds in spending.apply(Entry(at, event)))
         assert spending.trained + spending.repeated >= trained
         trained = spending.trained + spending.repeated
     worked += sum(spending._last_at - live.since for live in spending.live.values())

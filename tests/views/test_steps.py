@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 
+from ashwood.experiment.entry import Entry
 from ashwood.search.rung import ranking_key
 from ashwood.views.ladder import Ladder
 from ashwood.views.scene import Film, Standing
@@ -17,7 +18,7 @@ from tests.views.test_timeline import timeline_of
 def test_steps_agree_with_ladder(ran: Workers) -> None:
     ladder = Ladder(ran.experiment.spec.search)
     for _, event, decisions in ran.entries:
-        ladder.apply(event, decisions)
+        ladder.apply(Entry(0.0, event, decisions))
     for bracket, told in zip(steps(timeline_of(ran)), ladder.brackets, strict=True):
         for step, rung in zip(bracket, told.rungs, strict=True):
             assert (step.length, step.arrived, step.went_on) == (rung.length, rung.arrived, rung.promoted)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -35,17 +36,14 @@ from tests.views.streams import runs
 
 
 def timeline_of(ran: Workers) -> Timeline:
-    timeline = Timeline(ran.experiment.spec)
-    for entry in ran.entries:
-        timeline.apply(*entry)
-    return timeline
+    return fold(Timeline(ran.experiment.spec), ran.entries)
 
 
 def told(settings: SearchSettings, *events: tuple[float, Event]) -> Timeline:
     spec = spec_of(settings)
     timeline, experiment = Timeline(spec), Experiment(spec)
     for at, event in events:
-        timeline.apply(at, event, experiment.handle(event))
+        timeline.apply(Entry(at, event, experiment.handle(event)))
     return timeline
 
 
@@ -191,7 +189,7 @@ def test_late_events_of_ended_attempt_change_nothing() -> None:
 def test_spans_of_slot_do_not_overlap_and_match_spending(ran: Workers) -> None:
     timeline, spending = timeline_of(ran), Spending()
     for at, event, _ in ran.entries:
-        spending.apply(at, event)
+        spending.apply(Entry(at, event))
     worked = [
         SlotTime(span.slot, span.begin, timeline.until if span.end is None else span.end) for span in timeline.spans
     ]
@@ -236,8 +234,8 @@ def test_trials_arrive_rung_by_rung(ran: Workers) -> None:
 def test_paths_agree_with_ladder_and_table(ran: Workers) -> None:
     timeline, ladder, table = timeline_of(ran), Ladder(ran.experiment.spec.search), TrialTable(ran.experiment.spec)
     for entry in ran.entries:
-        ladder.apply(entry.event, entry.decisions)
-        table.apply(*entry)
+        ladder.apply(entry)
+        table.apply(entry)
     # The table shows the trials of a paused experiment as paused although they keep their jobs.
     rests = ran.experiment.state is ExperimentState.PAUSED
     shown = {TrialState.RUNNING: TrialState.PAUSED} if rests else {}

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ashwood.experiment.decisions import DeleteCheckpoint, Retried, TrainTrial
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.events import (
     AttemptFailed,
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
     DriverStarted,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     ValidationReported,
 )
@@ -24,18 +25,15 @@ from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import CheckpointPolicy, ExperimentSpec
 from ashwood.search.settings import Method
-from ashwood.views.chronicle import chronicle
+from ashwood.views.chronicle import Chronicle
 from ashwood.views.trials import Checkpoint, TrialRow, TrialTable
 from tests.experiment.world import World, make_spec
-from tests.views.simulate import Entry, Workers, asha, power_law, spec_of
+from tests.views.simulate import Workers, asha, power_law, spec_of
 from tests.views.streams import runs
 
 
 def table_of(spec: ExperimentSpec, entries: list[Entry]) -> TrialTable:
-    table = TrialTable(spec)
-    for entry in entries:
-        table.apply(*entry)
-    return table
+    return fold(TrialTable(spec), entries)
 
 
 @given(ran=runs())
@@ -67,7 +65,7 @@ def test_last_report_of_a_stopped_trial_counts() -> None:
         world.report(world.processes[0], 1, loss=0.5)
         world.stop_trial(0)
         world.report(world.processes[0], 2, loss=0.25)
-        told = chronicle(world.spec, [(0.0, *entry) for entry in world.log])
+        told = fold(Chronicle(world.spec), [Entry(0.0, *entry) for entry in world.log])
         assert (told.progress.trials.rows[0].metric_length, len(told.history.reports.of(0))) == (length, length)
         assert told.progress.warnings == (rules < 3)
 
@@ -78,7 +76,7 @@ def test_best_agrees_with_search_of_whole_log(ran: Workers, damages: list[tuple[
     entries = with_damages(ran.entries, damages)
     table, results = TrialTable(spec), Reference(spec)
     for count, entry in enumerate(entries):
-        table.apply(*entry)
+        table.apply(entry)
         results.apply(entry)
         if count % 10 and count < len(entries) - 1:
             continue
@@ -195,7 +193,7 @@ def test_seconds_are_sum_of_attempts(ran: Workers) -> None:
 def one_trial(*, smaller_is_better: bool = True) -> tuple[TrialTable, TrialRow]:
     table = TrialTable(spec_of(asha(1, method=Method.SINGLE, max_length=9), smaller_is_better=smaller_is_better))
     experiment = Experiment(spec_of(asha(1, method=Method.SINGLE, max_length=9)))
-    table.apply(1.0, started := DriverStarted(1), experiment.handle(started))
+    table.apply(Entry(1.0, started := DriverStarted(1), experiment.handle(started)))
     return table, table.rows[0]
 
 
@@ -203,11 +201,11 @@ def test_nan_and_infinities_are_never_the_best() -> None:
     for smaller_is_better in (True, False):
         table, row = one_trial(smaller_is_better=smaller_is_better)
         for length, value in enumerate((nan, inf, -inf), start=1):
-            table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
+            table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
         assert table.leader is None
         assert table.best(1) == []
         assert table.ranked() == [row]
-        table.apply(3.0, ValidationReported(0, 1, 4, {"loss": 5.0}), ())
+        table.apply(Entry(3.0, ValidationReported(0, 1, 4, {"loss": 5.0})))
         assert table.leader is row
         assert [row.metric, row.metric_length, row.metric_at] == [5.0, 4, 3.0]
 
@@ -215,13 +213,13 @@ def test_nan_and_infinities_are_never_the_best() -> None:
 def test_best_is_the_best_checkpoint_and_not_the_lowest_report() -> None:
     spec = spec_of(asha(4, method=Method.RANDOM, max_length=64, max_concurrent_trials=4))
     experiment, table = Experiment(spec), TrialTable(spec)
-    table.apply(1.0, started := DriverStarted(4), experiment.handle(started))
+    table.apply(Entry(1.0, started := DriverStarted(4), experiment.handle(started)))
 
     def report(trial: int, length: int, loss: float) -> None:
-        table.apply(2.0, ValidationReported(trial, 1, length, {"loss": loss}), ())
+        table.apply(Entry(2.0, ValidationReported(trial, 1, length, {"loss": loss})))
 
     def save(trial: int, length: int, loss: float) -> None:
-        table.apply(3.0, CheckpointSaved(trial, 1, length, f"trial-{trial}/at-{length}", {"loss": loss}), ())
+        table.apply(Entry(3.0, CheckpointSaved(trial, 1, length, f"trial-{trial}/at-{length}", {"loss": loss})))
 
     report(0, 14, 0.0886)
     report(2, 8, 0.0903)
@@ -238,9 +236,9 @@ def test_best_is_the_best_checkpoint_and_not_the_lowest_report() -> None:
     assert [table.has_seen_better(table.rows[trial]) for trial in range(4)] == [True, False, True, False]
     assert table.best_seen is table.rows[0]
     assert (table.rows[0].seen, table.rows[0].seen_length) == (0.0886, 14)
-    table.apply(4.0, CheckpointDamaged(1, 0, "trial-1/at-32", "cut off"), ())
+    table.apply(Entry(4.0, CheckpointDamaged(1, 0, "trial-1/at-32", "cut off")))
     assert table.leader is table.rows[0]
-    table.apply(5.0, started, (DeleteCheckpoint(0, "trial-0/at-64"),))
+    table.apply(Entry(5.0, started, (DeleteCheckpoint(0, "trial-0/at-64"),)))
     assert table.leader is table.rows[0], "without any checkpoint, trials are in the order of their reports"
     assert table.leader.metric is None
 
@@ -248,32 +246,32 @@ def test_best_is_the_best_checkpoint_and_not_the_lowest_report() -> None:
 def test_best_is_the_best_report_if_no_checkpoint_is_kept_when_trials_end() -> None:
     spec = replace(spec_of(asha(1, method=Method.SINGLE, max_length=9)), checkpoint_policy=CheckpointPolicy(0, 0, 0))
     experiment, table = Experiment(spec), TrialTable(spec)
-    table.apply(1.0, started := DriverStarted(1), experiment.handle(started))
-    table.apply(2.0, ValidationReported(0, 1, 1, {"loss": 0.1}), ())
-    table.apply(3.0, CheckpointSaved(0, 1, 2, "at-2", {"loss": 0.2}), ())
+    table.apply(Entry(1.0, started := DriverStarted(1), experiment.handle(started)))
+    table.apply(Entry(2.0, ValidationReported(0, 1, 1, {"loss": 0.1})))
+    table.apply(Entry(3.0, CheckpointSaved(0, 1, 2, "at-2", {"loss": 0.2})))
     assert (table.rows[0].metric, table.rows[0].metric_length) == (0.1, 1)
 
 
 def test_larger_metric_is_best_if_spec_says_so() -> None:
     table, row = one_trial(smaller_is_better=False)
     for length, value in enumerate((0.5, 0.9, 0.7), start=1):
-        table.apply(float(length), ValidationReported(0, 1, length, {"loss": value}), ())
+        table.apply(Entry(float(length), ValidationReported(0, 1, length, {"loss": value})))
     assert (row.metric, row.metric_length) == (0.9, 2)
     assert row.metrics == {"loss": 0.7}
 
 
 def test_report_without_metric_is_latest_but_not_best() -> None:
     table, row = one_trial()
-    table.apply(2.0, ValidationReported(0, 1, 3, {"accuracy": 0.5}), ())
+    table.apply(Entry(2.0, ValidationReported(0, 1, 3, {"accuracy": 0.5})))
     assert (row.length, row.metrics, row.metric) == (3, {"accuracy": 0.5}, None)
 
 
 def test_best_checkpoint_has_best_metric() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.9)):
-        table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
+        table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
         if length != 2:
-            table.apply(2.0, CheckpointSaved(0, 1, length, f"at-{length}"), ())
+            table.apply(Entry(2.0, CheckpointSaved(0, 1, length, f"at-{length}")))
     assert row.checkpoint == Checkpoint("at-4", 4, 0.9, 2.0)
     assert row.best_checkpoint == Checkpoint("at-3", 3, 0.2, 2.0)
 
@@ -281,9 +279,9 @@ def test_best_checkpoint_has_best_metric() -> None:
 def test_best_checkpoint_is_found_if_checkpoints_arrive_late() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
-        table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
+        table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
     for length, value in ((1, 0.3), (2, 0.1), (3, 0.2)):
-        table.apply(3.0, CheckpointSaved(0, 1, length, f"at-{length}", {"loss": value}), ())
+        table.apply(Entry(3.0, CheckpointSaved(0, 1, length, f"at-{length}", {"loss": value})))
     assert row.checkpoint == Checkpoint("at-3", 3, 0.2, 3.0)
     assert row.best_checkpoint == Checkpoint("at-2", 2, 0.1, 3.0)
 
@@ -291,18 +289,18 @@ def test_best_checkpoint_is_found_if_checkpoints_arrive_late() -> None:
 def test_checkpoint_can_be_saved_before_its_metric_is_reported() -> None:
     table, row = one_trial()
     for length, value in ((1, 0.1), (2, 0.9)):
-        table.apply(2.0, CheckpointSaved(0, 1, length, f"at-{length}"), ())
+        table.apply(Entry(2.0, CheckpointSaved(0, 1, length, f"at-{length}")))
         assert row.best_checkpoint is not None
-        table.apply(2.0, ValidationReported(0, 1, length, {"loss": value}), ())
+        table.apply(Entry(2.0, ValidationReported(0, 1, length, {"loss": value})))
     assert row.checkpoint == Checkpoint("at-2", 2, 0.9, 2.0)
     assert row.best_checkpoint == Checkpoint("at-1", 1, 0.1, 2.0)
 
 
 def test_late_report_of_ended_attempt_is_ignored_but_its_checkpoint_counts() -> None:
     table, row = one_trial()
-    table.apply(2.0, AttemptFailed(0, 1, "boom"), (TrainTrial(0, 2, 9, Retried(1, 5)),))
-    table.apply(3.0, ValidationReported(0, 1, 3, {"loss": 0.1}), ())
-    table.apply(3.0, CheckpointSaved(0, 1, 3, "at-3"), ())
+    table.apply(Entry(2.0, AttemptFailed(0, 1, "boom"), (TrainTrial(0, 2, 9, Retried(1, 5)),)))
+    table.apply(Entry(3.0, ValidationReported(0, 1, 3, {"loss": 0.1})))
+    table.apply(Entry(3.0, CheckpointSaved(0, 1, 3, "at-3")))
     assert (row.attempt, row.length, row.metrics) == (2, 0, {})
     assert table.leader is None
     assert row.checkpoint == Checkpoint("at-3", 3, None, 3.0)
@@ -323,8 +321,8 @@ def test_invalid_trial_is_no_longer_leader() -> None:
         DriverStarted(2),
         ValidationReported(0, 1, 1, {"loss": 0.1}),
         ValidationReported(1, 1, 1, {"loss": 0.2}),
-        HparamsRejected(0, 1, "no"),
+        HparamsInvalid(0, 1, "no"),
     ):
-        table.apply(1.0, event, experiment.handle(event))
+        table.apply(Entry(1.0, event, experiment.handle(event)))
     assert table.leader is table.rows[1]
     assert [row.id for row in table.ranked()] == [1, 0, 2]

@@ -12,10 +12,10 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from ashwood.backends.local.load import IMPORTING, find, function_of, module_name
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.trial.guard import changed_names, read_source
-from ashwood.trial.sharing import make_shared
 
 _LARGE = 50_000_000
 """Largest size in bytes of a pickled callable without a warning."""

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from ashwood.cli.conditions import (
-    PreviewOptions,
+from ashwood.cli.forecast import forecast_lines, forecast_table
+from ashwood.cli.options import TrainingOptions
+from ashwood.cli.quantities import OptionParser
+from ashwood.cli.training_times import (
     conditions_of,
     describe_conditions,
     measure_or_recall,
@@ -17,23 +19,22 @@ from ashwood.cli.conditions import (
     parse_options,
     prices_of,
 )
-from ashwood.cli.outlook import outlook_lines, outlook_table
-from ashwood.cli.output import format_length, make_console, make_table, print_json
-from ashwood.cli.quantities import OptionParser
-from ashwood.cli.text import brief, say, warn
 from ashwood.config import read_experiment
 from ashwood.experiment.spec import ExperimentSpec, Unit
+from ashwood.forecast.conditions import Conditions
+from ashwood.forecast.preview import Estimate, Preview, preview
 from ashwood.search.settings import Method, SearchSettings
+from ashwood.terminal.output import make_console, make_table, print_json
+from ashwood.terminal.text import brief, say, warn
 from ashwood.views.plain import plain
-from ashwood.views.preview import Estimate, Preview, preview
-from ashwood.views.simulation import Conditions
+from ashwood.views.wording import format_length
 
 _LONGEST_NAME = 60
 _LONG_SIMULATION = 200_000
 """Number of trials from which on a preview announces that it takes long."""
 
 
-def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str], json: bool) -> None:
+def preview_file(file: Path, options: TrainingOptions, *, overrides: Sequence[str], json: bool) -> None:
     """Print the preview of a file's search, with time and cost if the options give the time of a unit of training."""
     parser = OptionParser()
     parsed = parse_options(options, parser)
@@ -59,7 +60,7 @@ def preview_file(file: Path, options: PreviewOptions, *, overrides: Sequence[str
         conditions = Conditions(workers=parsed.workers)
         shown = preview(spec.search, conditions=conditions)
     if json:
-        assumed = {} if shown.outlook is None else {"conditions": plain(conditions), "findings": plain(findings)}
+        assumed = {} if shown.forecast is None else {"conditions": plain(conditions), "findings": plain(findings)}
         print_json({"name": spec.name, "unit": spec.unit, **shown.to_json(), **assumed})
         return
     _print(shown, spec, conditions, workers_given=options.workers is not None)
@@ -93,15 +94,15 @@ def _print(shown: Preview, spec: ExperimentSpec, conditions: Conditions, *, work
             f"{format_length(spec.search.max_length, spec.unit)}.",
             markup=False,
         )
-    if shown.outlook is not None:
+    if shown.forecast is not None:
         here = "" if workers_given else f" ({_whose_workers(spec)}; change it with --workers)"
         console.print()
         workers = _count(conditions.workers or 0, "worker")
         console.print(f"On {workers}{here}, with {describe_conditions(conditions, spec.unit)}:", markup=False)
         console.print()
-        console.print(outlook_table(shown.outlook, shown.beside))
+        console.print(forecast_table(shown.forecast, shown.beside))
         console.print()
-        for line in outlook_lines(shown, spec):
+        for line in forecast_lines(shown, spec):
             console.print(line, markup=False)
 
 

@@ -13,20 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from ashwood.cli.export import read_trials, warn_of_damage
-from ashwood.cli.ladder import render_ladder
-from ashwood.cli.output import (
-    format_duration,
-    format_length,
-    format_time,
-    format_value,
-    make_console,
-    make_table,
-    print_json,
-    print_table,
-)
-from ashwood.cli.progress import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left
-from ashwood.cli.text import brief, say, without_sequences
+from ashwood.api.tables import read_trials
+from ashwood.checkpoints import Storage
+from ashwood.checkpoints.limited import read_pieces
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.engine import Home, open_home
 from ashwood.engine.provenance import dirt
 from ashwood.errors import AshwoodError, EventLogError, NotFound, ReplayDivergence
@@ -35,16 +25,18 @@ from ashwood.eventlog.port import ExperimentId, ExperimentRecord, PendingRequest
 from ashwood.experiment.decisions import ChangeSettings
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, Unit
-from ashwood.trial.limited import read_pieces
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.storage import Storage
+from ashwood.forecast.time_left import Forecaster
+from ashwood.terminal.ladder import render_ladder
+from ashwood.terminal.messages import LONGEST_ERROR, how_to_resume, named_trials, no_best, time_left, warn_of_damage
+from ashwood.terminal.output import format_time, make_console, make_table, print_json, print_table
+from ashwood.terminal.text import brief, say, without_sequences
 from ashwood.views.descriptions import describe_event
 from ashwood.views.ladder import BracketView
 from ashwood.views.nodes import nodes_of
 from ashwood.views.progress import Progress
 from ashwood.views.table import TRIAL_COLUMNS, best_first, heading, select, trial_records
 from ashwood.views.trials import TrialRow, TrialTable
-from ashwood.views.wording import describe_seen
+from ashwood.views.wording import describe_seen, format_duration, format_length, format_value
 
 _FOLLOW_SECONDS = 0.5
 _SHORTEST_NAME = 20
@@ -121,10 +113,11 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         progress = _read(opened, experiment, spec, runs=state == ExperimentState.RUNNING)
         pending = [request for _, request in opened.store.pending(experiment)]
         logs, storage = opened.logs(experiment), opened.storage(experiment, spec)
+    forecaster = Forecaster(progress)
     now = time.time() if state == ExperimentState.RUNNING else None
     if now is not None:
-        progress.look(now)
-        progress.forecast(now, patience=_PATIENCE)
+        forecaster.look(now)
+        forecaster.forecast(now, patience=_PATIENCE)
     stop_when = _stop_when(spec, progress.settings)
     best, capacity = progress.trials.leader, _capacity(progress, runs=now is not None)
     seen = progress.describe_seen()
@@ -144,7 +137,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
         print_json(
             {
                 **summary,
-                **progress.summary(now),
+                **forecaster.summary(now),
                 "state": state,
                 "driver_waits": waits,
                 "why_ended": progress.why_ended,
@@ -170,7 +163,7 @@ def show_experiment(home: str | None, experiment: int, *, json: bool) -> None:
     labels = [brief(line, console.width) for line in _notes(record)]
     for line in (*_backend(spec), *_bounds(stop_when, spec), *_code(spec.provenance), *labels):
         console.print(line, markup=False)
-    console.print(f"created {format_time(record.created_at)}; {_status(progress, now)}", markup=False)
+    console.print(f"created {format_time(record.created_at)}; {_status(forecaster, now)}", markup=False)
     _print_nodes(console, capacity)
     requests = [f"requested, not done yet: {_describe_request(request, spec.unit)}" for request in pending]
     without = [no_best(progress)] if best is None and progress.reports else []
@@ -311,8 +304,8 @@ def _write(text: str, is_terminal: bool) -> None:
     sys.stdout.flush()
 
 
-def _status(progress: Progress, now: float | None) -> str:
-    forecast = progress.forecast(now)
+def _status(forecaster: Forecaster, now: float | None) -> str:
+    progress, forecast = forecaster.progress, forecaster.forecast(now)
     left = "" if forecast.seconds is None or now is None else f", {time_left(forecast)}"
     repeated = f" ({progress.length_repeated} repeated)" if progress.length_repeated else ""
     return (
@@ -415,7 +408,7 @@ def _with_summary(home: Home, record: ExperimentRecord) -> ExperimentRecord:
     The driver writes the summary at most once a second, so one that was killed leaves an older one.
     """
     try:
-        return record._replace(summary=read_progress(home, record.id).summary())
+        return record._replace(summary=Forecaster(read_progress(home, record.id)).summary())
     except EventLogError:
         return record
 

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from ashwood.checkpoints import is_remote
 from ashwood.config import determined
 from ashwood.config import overrides as command_line
 from ashwood.config.backend import BACKEND, read_backend
@@ -29,7 +30,6 @@ from ashwood.config.wording import dotted
 from ashwood.errors import ConfigError, Problem
 from ashwood.experiment.spec import ExperimentSpec, Length
 from ashwood.search.space import Space
-from ashwood.trial.storage import is_remote
 
 _LARGEST_FILE = 4_000_000  # A million characters, the limit of `parse`, have at most four bytes each in UTF-8.
 

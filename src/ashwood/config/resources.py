@@ -6,11 +6,11 @@ import re
 from math import ceil
 from typing import Any
 
+from ashwood.checkpoints.limited import LEAST_LIMIT
 from ashwood.config.report import Report
 from ashwood.config.shape import MOST_WHOLE, Resources
 from ashwood.config.wording import Path, number, shown
 from ashwood.experiment.spec import Demand
-from ashwood.trial.limited import LEAST_LIMIT
 
 _RESOURCES: Path = ("resources",)
 SLOTS: tuple[Path, ...] = tuple((*_RESOURCES, f"{what}_per_trial") for what in ("slots", "gpus", "cpus"))

@@ -14,13 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeAlias, TypeVar
 
+from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment, ExperimentCache, ListedExperiment
 from ashwood.dashboard.trial_answers import copies, download_path
 from ashwood.errors import AshwoodError, EventLogError
-from ashwood.eventlog.port import Entry, Seq
+from ashwood.eventlog.port import Seq
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.lifecycle import Action, ExperimentState, TrialState, allowed_actions
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.storage.port import is_foreign
+from ashwood.forecast.time_left import Forecaster
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.nodes import nodes_of
 
@@ -314,7 +316,7 @@ def _header(cached: CachedExperiment) -> dict[str, Any]:
     interrupted = listed.record.state.active and not listed.driven and progress.state.active
     runs = progress.state.active and not interrupted
     allowed = allowed_actions(progress.state, interrupted=interrupted)
-    forecast, states = progress.forecast(), progress.trials.states
+    forecast, states = Forecaster(progress).forecast(), progress.trials.states
     return {
         **vars(summarize(listed, cached.spec)),
         # The event log is newer than the summary, which the driver writes once a second.

@@ -15,13 +15,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Generic, NamedTuple, TypeVar
 
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.eventlog.fold_cache import LogSnapshot, read_snapshot, write_snapshot
 from ashwood.eventlog.home import Home
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, ExperimentRecord, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, ExperimentRecord, Seq
 from ashwood.experiment.decisions import EndExperiment
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.sharing import make_shared
 from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
 from ashwood.views.progress import VIEWS, Progress
@@ -191,7 +192,7 @@ class CachedExperiment:
     def _take(self, seq: Seq, entry: Entry) -> None:
         table = self.chronicle.progress.trials
         by_checkpoint = table.by_checkpoint
-        self.chronicle.progress.apply(*entry)
+        self.chronicle.progress.apply(entry)
         if table.by_checkpoint != by_checkpoint:  # The first checkpoint changes the results of all trials.
             self._touched = OrderedDict.fromkeys(table.rows, seq)
         self._touch(seq, entry)
@@ -200,7 +201,7 @@ class CachedExperiment:
             self._take_history(seq, entry)
 
     def _take_history(self, seq: Seq, entry: Entry) -> None:
-        self.chronicle.history.apply(*entry)
+        self.chronicle.history.apply(entry)
         self._history_seq = seq
 
     @property

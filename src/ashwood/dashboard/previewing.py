@@ -113,10 +113,10 @@ def answer_of(
     """Return the plan of an experiment file, or its problems with their line numbers."""
     from ashwood.config import parse_experiment
     from ashwood.errors import ConfigError
-    from ashwood.views.outlook import Prices
+    from ashwood.forecast.conditions import Conditions
+    from ashwood.forecast.preview import preview as simulate
+    from ashwood.forecast.searches import Prices
     from ashwood.views.plain import plain
-    from ashwood.views.preview import preview as simulate
-    from ashwood.views.simulation import Conditions
 
     try:
         loaded = parse_experiment(text, workdir=Path("/"))

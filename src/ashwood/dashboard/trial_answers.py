@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ashwood.checkpoints.port import is_foreign
 from ashwood.dashboard.experiment_cache import CachedExperiment
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
@@ -15,7 +16,6 @@ from ashwood.experiment import decisions as d
 from ashwood.experiment import events as e
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.storage.port import is_foreign
 from ashwood.views.descriptions import describe_decision, describe_event
 from ashwood.views.table import Record, heading
 from ashwood.views.trials import TrialRow
@@ -281,7 +281,7 @@ _ENDS: Mapping[type, str] = {
     e.AttemptPreempted: "lost its worker",
     e.StorageFailed: "found a disk full",
     e.CheckpointDamaged: "found its checkpoint damaged",
-    e.HparamsRejected: "rejected its hyperparameters",
+    e.HparamsInvalid: "rejected its hyperparameters",
     e.TrialStopped: "stopped itself",
 }
 

@@ -32,24 +32,25 @@ from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 from ashwood import __version__
+from ashwood.checkpoints import Storage, is_remote, open_storage
+from ashwood.checkpoints.directory import FOLDER, trial_of_directory
+from ashwood.checkpoints.limited import read_pieces
+from ashwood.checkpoints.links import restore_links
+from ashwood.checkpoints.manifest import MANIFEST, decode, read_manifest
+from ashwood.checkpoints.port import is_foreign, parse_name
+from ashwood.checkpoints.regular import open_to_read
+from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.engine.removal import remove_directory
 from ashwood.errors import CheckpointError, EventLogError, NotFound
 from ashwood.eventlog.codec import VERSION, check_spec, decode_entry, decode_spec, encode_entry, encode_spec, fits
 from ashwood.eventlog.home import Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
 from ashwood.eventlog.rows import storable
 from ashwood.experiment.decisions import DeleteCheckpoint
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import CheckpointDamaged, CheckpointSaved
 from ashwood.experiment.spec import IMPORTED, ExperimentSpec
-from ashwood.trial.directory import FOLDER, trial_of_directory
-from ashwood.trial.limited import read_pieces
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.sharing import make_shared, share
-from ashwood.trial.storage import Storage, is_remote, open_storage
-from ashwood.trial.storage.links import restore_links
-from ashwood.trial.storage.manifest import MANIFEST, decode, read_manifest
-from ashwood.trial.storage.port import is_foreign, parse_name
 
 FORMAT: Final = 2
 """Newest format that can be read.  Format 2 has trial directories; a bundle without them is written in format 1."""
@@ -124,7 +125,7 @@ def export_bundle(
         out: path of the file.  A file that exists is replaced when the new one is complete.
         checkpoints: whether to pack its checkpoints.
         logs: whether to pack the logs of its trials.
-        directories: whether to pack its trial directories; see `ashwood.trial.directory`.
+        directories: whether to pack its trial directories; see `ashwood.checkpoints.directory`.
         until: number of the last entry to export; by default, all entries.
 
     Raises:

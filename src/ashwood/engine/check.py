@@ -11,7 +11,8 @@ from typing import Any
 
 from ashwood.backends.local import LocalBackend
 from ashwood.backends.local.reservation import Reservation, reserve
-from ashwood.backends.port import Command, Finish, GoOn, StartAttempt
+from ashwood.backends.port import Command, ContinueAttempt, Finish, StartAttempt
+from ashwood.checkpoints import is_remote
 from ashwood.errors import AshwoodError, BackendError
 from ashwood.experiment.events import (
     TRAINING,
@@ -21,7 +22,7 @@ from ashwood.experiment.events import (
     CheckpointDamaged,
     CheckpointSaved,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     StorageFailed,
     TrialStopped,
     TrialWarned,
@@ -31,7 +32,6 @@ from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.draw import training_seed
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method
-from ashwood.trial.storage import is_remote
 from ashwood.views.agreement import Row, Runs, Verdict, compare, hints_of, verdict_of
 
 _STRETCHES = 4
@@ -79,7 +79,7 @@ class _Run:
         checkpoint: length and name of the latest checkpoint.
         saves: whether a checkpoint was saved.
         reads_checkpoint: whether every process read the checkpoint that it was given.
-        rejected: whether the training code declared the hyperparameters invalid.
+        invalid: whether the training code declared the hyperparameters invalid.
         ended: whether the training code ended by itself.
     """
 
@@ -88,7 +88,7 @@ class _Run:
     checkpoint: tuple[int, str | None] = (0, None)
     saves: bool = False
     reads_checkpoint: bool = True
-    rejected: bool = False
+    invalid: bool = False
     ended: bool = False
 
 
@@ -187,7 +187,7 @@ class _Check:
             self._hparams = spec.space.grid_point(nth) if is_grid else spec.space.sample(spec.seed, 0, nth)
             self._seed = training_seed(spec.seed, 0, nth)
             run = self._train(f"straight-{nth}", self._seed, None)
-            if not run.rejected:
+            if not run.invalid:
                 return run, training_seed(spec.seed, 0, nth + 1)
         raise AshwoodError(
             f"the training code declared each of {draws} samples of hyperparameters invalid. Check its condition for "
@@ -213,7 +213,7 @@ class _Check:
                 locks=self._reservation.inherited,
             ) as backend:
                 self._attempt(backend, start, run, stops, pauses=pauses)
-            if run.rejected or run.ended or len(run.judged) == before:
+            if run.invalid or run.ended or len(run.judged) == before:
                 break
         return run
 
@@ -229,7 +229,7 @@ class _Check:
                     # If it was to continue, the training code has no loop and trains in one step.
                     run.ended = run.ended or not pauses
                     return
-                if run.rejected or isinstance(event, TrialStopped):
+                if run.invalid or isinstance(event, TrialStopped):
                     run.ended = True
                     return
                 if isinstance(event, ValidationReported) and event.length >= target and self._is_judged(event):
@@ -265,8 +265,8 @@ class _Check:
                 run.checkpoint, run.saves = (length, path), True
             case TrialWarned():
                 run.reads_checkpoint = False
-            case HparamsRejected():
-                run.rejected = True
+            case HparamsInvalid():
+                run.invalid = True
             case AttemptFailed(error=error) | StorageFailed(error=error):
                 raise _Failed(error)
             case CheckpointDamaged(path=path, why=why):
@@ -286,4 +286,4 @@ class _Check:
 def _answer(start: StartAttempt, target: int | None) -> Command:
     if target is None:
         return Finish(start.trial, start.attempt, save=True)
-    return GoOn(start.trial, start.attempt, target)
+    return ContinueAttempt(start.trial, start.attempt, target)

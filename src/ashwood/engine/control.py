@@ -15,8 +15,10 @@ from ashwood.errors import AshwoodError, ExperimentBusy, RequestRefused
 from ashwood.eventlog.fold_cache import fold
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import Answer, ExperimentId
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import DriverStopped, Request, SettingsChanged
 from ashwood.experiment.lifecycle import ExperimentState
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import MOST_TRIALS
 
 _POLL_SECONDS = 0.02
@@ -87,9 +89,7 @@ def _attend(home: Home, experiment: ExperimentId) -> bool:
         leaving = state in (ExperimentState.PAUSING, ExperimentState.STOPPING)
         if leaving or (folded.experiment.over and not state.ended):
             entries += recorder.take([DriverStopped()])
-        for entry in entries:
-            folded.progress.apply(*entry)
-        recorder.summarize(folded.progress.summary())
+        recorder.summarize(Forecaster(fold_entries(folded.progress, entries)).summary())
         with CheckpointDeletion(home.storage(experiment, spec)) as deletion:
             deletion.observe(entries)
     return True

@@ -6,12 +6,11 @@ import queue
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 
+from ashwood.checkpoints import Storage
 from ashwood.engine.clock import elapsed
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import DeleteCheckpoint
-from ashwood.trial.storage import Storage
+from ashwood.experiment.entry import Entry
 
 _PATIENCE = 10.0
 """Maximum number of seconds that the end of a run waits for deletions."""
@@ -50,9 +49,7 @@ class CheckpointDeletion:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if error is not None:
             # The lease may be lost, and another driver may need what this one was about to delete.
             self._over.set()

@@ -18,7 +18,8 @@ from ashwood.engine.dispatcher import Dispatcher
 from ashwood.engine.recorder import Observer, Recorder
 from ashwood.engine.recovery import Recovery
 from ashwood.errors import BackendError, DiskFull, EventLogError
-from ashwood.eventlog.port import Entry, EventLog, PendingRequest, RequestId
+from ashwood.eventlog.port import EventLog, PendingRequest, RequestId
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,

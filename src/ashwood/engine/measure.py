@@ -11,15 +11,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from ashwood.checkpoints import is_remote
 from ashwood.engine.removal import remove_experiment
 from ashwood.engine.session import Session
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.home import Home, open_home
-from ashwood.eventlog.port import Entry, ExperimentId
+from ashwood.eventlog.port import ExperimentId
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.plan import plan_search
 from ashwood.search.settings import Method, SearchSettings
-from ashwood.trial.storage import is_remote
 from ashwood.views.measured import Measured, Measuring
 from ashwood.views.progress import Progress
 
@@ -87,10 +88,7 @@ def recall(home: Home, experiment: ExperimentId) -> Findings:
         NotFound: there is no experiment with that ID.
         AshwoodError: none of its trials has reported a metric.
     """
-    measuring = Measuring()
-    for _, entry in home.store.log(experiment).read():
-        measuring.apply(*entry)
-    measured = measuring.result()
+    measured = fold(Measuring(), (entry for _, entry in home.store.log(experiment).read())).result()
     if measured is None:
         raise AshwoodError(
             f"cannot measure training from experiment {experiment}: none of its trials has reported a metric"
@@ -149,9 +147,8 @@ class _Listener:
         pass
 
     def observe(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self.measuring.apply(*entry)
-            self.progress.apply(*entry)
+        fold(self.measuring, entries)
+        fold(self.progress, entries)
 
     def summary(self) -> Mapping[str, Any]:
         return {}

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from ashwood import __version__
 from ashwood.backends.local.load import code_file
+from ashwood.checkpoints.sharing import make_shared, share_tree
+from ashwood.checkpoints.trees import remove_tree
 from ashwood.errors import AshwoodError, NotFound
 from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec
-from ashwood.trial.sharing import make_shared, share_tree
-from ashwood.trial.storage.trees import remove_tree
 
 _GIT_SECONDS: Final = 2.0
 _CHECKOUT_SECONDS: Final = 600.0

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ashwood.errors import DiskFull, IllegalEvent
-from ashwood.eventlog.port import Answer, Entry, EventLog, PendingRequest, RequestId, UnreadableRequest
+from ashwood.eventlog.port import Answer, EventLog, PendingRequest, RequestId, UnreadableRequest
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Event
 from ashwood.experiment.experiment import Experiment
 

@@ -6,6 +6,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from ashwood.checkpoints import Storage, is_remote
+from ashwood.checkpoints.sharing import how_to_share
+from ashwood.checkpoints.trees import name_below, remove_tree
 from ashwood.engine.background import while_beating
 from ashwood.engine.sources import release_source
 from ashwood.errors import AshwoodError, CheckpointError, EventLogError
@@ -14,9 +17,6 @@ from ashwood.eventlog.home import Home
 from ashwood.eventlog.lease import Lease
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.sharing import how_to_share
-from ashwood.trial.storage import Storage, is_remote
-from ashwood.trial.storage.trees import name_below, remove_tree
 
 CODE = "code"
 """Directory of a home for the files of checked-out commits."""

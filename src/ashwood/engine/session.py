@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from ashwood.backends.port import Backend
+from ashwood.checkpoints import Patience, is_remote
+from ashwood.checkpoints.port import parsed
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import Clock, WallClock, elapsed
 from ashwood.engine.deletion import CheckpointDeletion
@@ -36,8 +38,9 @@ from ashwood.eventlog.fold_cache import Folded, fold
 from ashwood.eventlog.fold_cache import save as save_snapshot
 from ashwood.eventlog.home import WAITS, Home, with_own_storage
 from ashwood.eventlog.lease import Lease
-from ashwood.eventlog.port import LARGEST_ID, Entry, EventLog, ExperimentId
+from ashwood.eventlog.port import LARGEST_ID, EventLog, ExperimentId
 from ashwood.eventlog.reserve import ReserveFile
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     CancelRequested,
     CheckpointSaved,
@@ -48,9 +51,7 @@ from ashwood.experiment.events import (
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.experiment.trial import Trial
-from ashwood.trial.storage import Patience, is_remote
-from ashwood.trial.storage.port import parsed
+from ashwood.experiment.trial import TrialRecord
 from ashwood.views.progress import VIEWS, Progress
 
 Cluster: TypeAlias = RayCluster | Literal["local", "recorded"]
@@ -69,27 +70,21 @@ class RunObserver(Protocol):
 
     def folded(self, progress: Progress) -> None:
         """Take the progress at the end of the event log; `observe` must apply later entries to it."""
-        ...
 
     def ready(self, slots: int) -> None:
         """Note that the backend is ready and has ``slots`` slots; trials start now."""
-        ...
 
     def observe(self, entries: Sequence[Entry]) -> None:
         """Take new entries of the event log, which are durable."""
-        ...
 
     def summary(self) -> Mapping[str, Any]:
         """Return the summary for lists of experiments."""
-        ...
 
     def interrupted(self, count: int) -> None:
         """Note the ``count``-th Ctrl-C.  A signal handler calls this, so it must not write or take a lock."""
-        ...
 
     def warn(self, message: str) -> None:
         """Show a message that is not in the event log."""
-        ...
 
 
 class Session:
@@ -233,7 +228,7 @@ class Session:
         # Time without a driver does not count as time of the experiment.
         at = None if folded.last is None else folded.last.at
 
-        def record(trials: Sequence[Trial]) -> None:
+        def record(trials: Sequence[TrialRecord]) -> None:
             for event in unrecorded(experiment, storage, trials, start.beat):
                 entries.extend(recorder.take([event], at=at))
 

@@ -15,6 +15,10 @@ from typing import Final, NamedTuple
 
 from ashwood.backends.local.logs import logged_experiment
 from ashwood.backends.local.worker_lock import is_held
+from ashwood.checkpoints import CheckpointInfo, Storage
+from ashwood.checkpoints.port import ASIDE
+from ashwood.checkpoints.sharing import make_shared
+from ashwood.checkpoints.trees import name_below
 from ashwood.engine.background import while_beating
 from ashwood.engine.clock import WallClock
 from ashwood.engine.recorder import Recorder
@@ -37,10 +41,7 @@ from ashwood.eventlog.wal import wal_of
 from ashwood.experiment.checkpoints import Checkpoint
 from ashwood.experiment.events import CheckpointDamaged
 from ashwood.experiment.experiment import Experiment
-from ashwood.trial.sharing import make_shared
-from ashwood.trial.storage import About, Storage
-from ashwood.trial.storage.port import ASIDE
-from ashwood.trial.storage.trees import name_below
+from ashwood.forecast.time_left import Forecaster
 
 _TRIAL_LOG: Final = "trial-*.log"
 
@@ -121,7 +122,7 @@ def replayed(home: Home, experiment: ExperimentId, beat: Callable[[], None] = la
 def rebuild(home: Home, experiment: ExperimentId, folded: Folded, token: Token | None = None) -> str:
     """Rebuild the state, the summary, the name and the labels in an experiment's row; return what was done."""
     home.store.annotate(experiment)
-    home.store.log(experiment, token).append([], summary=folded.progress.summary())
+    home.store.log(experiment, token).append([], summary=Forecaster(folded.progress).summary())
     return "rebuilt from the event log and the experiment's spec"
 
 
@@ -266,7 +267,7 @@ class ExperimentCheck:
         storage = self._home.storage(self._id, experiment.spec)
         try:
             if (source := experiment.spec.source_checkpoint) is not None:
-                yield from self._check_checkpoint(storage, source, About(), None)
+                yield from self._check_checkpoint(storage, source, CheckpointInfo(), None)
             there = while_beating(storage.complete, self._beat)
             names = {stored.name for stored in there}
             recorded = [checkpoint.name for checkpoint in experiment.checkpoints]
@@ -294,7 +295,7 @@ class ExperimentCheck:
             yield Finding(f"{error}. Some of its checkpoints were not checked")
 
     def _check_checkpoint(
-        self, storage: Storage, name: str, wanted: About, repair: Callable[[], str] | None
+        self, storage: Storage, name: str, wanted: CheckpointInfo, repair: Callable[[], str] | None
     ) -> Iterator[Finding]:
         def fetch() -> None:
             with storage.fetch(name, wanted):

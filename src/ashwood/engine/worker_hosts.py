@@ -12,12 +12,12 @@ from ashwood.backends.local import LocalBackend, clear_former_workers
 from ashwood.backends.local.reservation import reserve
 from ashwood.backends.local.worker_lock import is_held
 from ashwood.backends.port import Backend
+from ashwood.checkpoints.sharing import how_to_share, share
 from ashwood.errors import BackendError
 from ashwood.eventlog.home import Home
 from ashwood.eventlog.port import ExperimentId
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec, RayCluster
-from ashwood.trial.sharing import how_to_share, share
 
 if TYPE_CHECKING:
     from ashwood.backends.ray import RayBackend
@@ -52,7 +52,6 @@ class WorkerHost(Protocol):
         Raises:
             BackendError: a worker cannot be ended.
         """
-        ...
 
     def collect_checkpoints(self, wanted: Callable[[str], bool]) -> Iterator[str]:
         """Receive checkpoints that workers could not transfer to a former driver, and yield the name of each.
@@ -64,11 +63,9 @@ class WorkerHost(Protocol):
         Args:
             wanted: returns whether the checkpoint with a name is needed.
         """
-        ...
 
     def clean(self) -> None:
         """Delete files that workers left on their machines, after the experiment and all its workers have ended."""
-        ...
 
     def backend(self, workers: int | None, options: ReservationOptions) -> AbstractContextManager[Backend]:
         """Return a context manager for the backend that runs trials here.
@@ -80,7 +77,6 @@ class WorkerHost(Protocol):
         Raises:
             BackendError: no trial can run here.
         """
-        ...
 
 
 @contextmanager

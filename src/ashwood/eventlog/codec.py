@@ -14,6 +14,7 @@ shapes can still be decoded.  From version 2 on, a digest is stored with each re
 | 5 | ``StorageFailed`` with a cause instead of ``DiskFilled``; requests to retry failed trials |
 | 6 | ``TrialWarned`` |
 | 7 | ``TrialTrained``; ``max_invalid_trials`` among the settings |
+| 8 | ``HparamsInvalid`` and ``DeclaredInvalid`` instead of ``HparamsRejected`` and ``RejectedHparams`` |
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ from types import UnionType
 from typing import Any, Final, ForwardRef, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from ashwood.errors import EventLogError
-from ashwood.eventlog.port import Entry, Seq
+from ashwood.eventlog.port import Seq
 from ashwood.experiment import decisions, events
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import (
@@ -49,12 +51,13 @@ from ashwood.search import space as spaces
 from ashwood.search.settings import Method, Mode, Sampler, SearchSettings
 from ashwood.search.space import Hyperparameter, Space, Tree
 
-VERSION: Final = 7
+VERSION: Final = 8
 
-_EVENTS: Final = {cls.__name__: cls for cls in events.Event.__args__} | {"DiskFilled": events.StorageFailed}
+_FORMER_EVENTS: Final = {"DiskFilled": events.StorageFailed, "HparamsRejected": events.HparamsInvalid}
+_EVENTS: Final = _FORMER_EVENTS | {cls.__name__: cls for cls in events.Event.__args__}
 _REQUESTS: Final = {cls.__name__: cls for cls in events.Request.__args__}
 _DECISIONS: Final = {cls.__name__: cls for cls in decisions.Decision.__args__}
-_REASONS: Final = {
+_REASONS: Final = {"RejectedHparams": decisions.DeclaredInvalid} | {
     cls.__name__: cls
     for why in (decisions.WhyTrained, decisions.WhyClosed, decisions.WhyReopened, decisions.WhyLeave)
     for cls in why.__args__
@@ -67,7 +70,7 @@ _LEAVES: Final = {
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
-class Row(NamedTuple):
+class StoredEntry(NamedTuple):
     """An entry as it is stored in a table.
 
     Attributes:
@@ -85,13 +88,13 @@ class Row(NamedTuple):
     digest: int | None
 
 
-def to_row(seq: Seq, entry: Entry) -> Row:
+def to_row(seq: Seq, entry: Entry) -> StoredEntry:
     """Encode an entry with its number in the log."""
     body = encode_entry(entry)
-    return Row(seq, entry.at, VERSION, body, digest_of(body, _pack_header(seq, VERSION, entry.at)))
+    return StoredEntry(seq, entry.at, VERSION, body, digest_of(body, _pack_header(seq, VERSION, entry.at)))
 
 
-def from_rows(rows: Sequence[Row]) -> Iterator[tuple[Seq, Entry]]:
+def from_rows(rows: Sequence[StoredEntry]) -> Iterator[tuple[Seq, Entry]]:
     """Decode rows, and yield the entries with their numbers.
 
     Raises:
@@ -298,7 +301,7 @@ def _is_sound(seq: Seq, at: float, version: int, body: str, digest: int | None) 
         return False
 
 
-def _from_row(row: Row) -> Entry:
+def _from_row(row: StoredEntry) -> Entry:
     try:
         check_version(row.version)
         if row.version > 1:

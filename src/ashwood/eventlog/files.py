@@ -19,8 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ashwood.checkpoints.sharing import make_shared, share
 from ashwood.errors import EventLogError
-from ashwood.trial.sharing import make_shared, share
 
 _FILE: Final = "database"
 _DAMAGED: Final = "?"

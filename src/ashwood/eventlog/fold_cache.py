@@ -23,20 +23,22 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.errors import IllegalEvent, ReplayDivergence
 from ashwood.eventlog.codec import encode_entry
 from ashwood.eventlog.collector import no_collector
-from ashwood.eventlog.port import Entry, EventLog, ExperimentId, Seq
+from ashwood.eventlog.port import EventLog, ExperimentId, Seq
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.experiment import Experiment
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.regular import open_to_read
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
 
 if TYPE_CHECKING:
     from ashwood.eventlog.home import Home
 
-FOLDING_PACKAGES = ("search", "experiment", "simulation", "views")
+FOLDING_PACKAGES = ("search", "experiment", "views")
 """Packages whose code folds logs or is pickled; a snapshot is ignored if a file in one of them has changed since."""
 
 _ENTRIES_A_BEAT = 1_000
@@ -88,7 +90,7 @@ def fold(
     experiment, progress, seq, last = folded
     for seq, last in log.read(after=folded.seq):
         _check_entry(experiment, seq, last)
-        progress.apply(*last)
+        progress.apply(last)
         if seq % _ENTRIES_A_BEAT == 0:
             beat()
     progress.search = experiment.search
@@ -139,9 +141,7 @@ def read_progress(home: Home, experiment: ExperimentId, views: Collection[str] =
     """
     log = home.store.log(experiment)
     progress, seq = load_progress(home.store.spec(experiment), home.snapshot(experiment), log, views)
-    for _, entry in log.read(after=seq):
-        progress.apply(*entry)
-    return progress
+    return fold_entries(progress, (entry for _, entry in log.read(after=seq)))
 
 
 def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
@@ -149,9 +149,7 @@ def read_checkpoints(home: Home, experiment: ExperimentId) -> CheckpointTable:
     spec, log = home.store.spec(experiment), home.store.log(experiment)
     snapshot = read_snapshot(home.snapshot(experiment), spec.identity, log, ["checkpoints"])
     table: CheckpointTable = CheckpointTable(spec) if snapshot is None else snapshot.parts["checkpoints"]
-    for _, entry in log.read(after=0 if snapshot is None else snapshot.seq):
-        table.apply(*entry)
-    return table
+    return fold_entries(table, (entry for _, entry in log.read(after=0 if snapshot is None else snapshot.seq)))
 
 
 def _check_entry(experiment: Experiment, seq: Seq, entry: Entry) -> None:

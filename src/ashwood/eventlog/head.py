@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from ashwood.checkpoints.sharing import share
 from ashwood.errors import EventLogError
 from ashwood.eventlog.codec import VERSION, digest_of, encode_entry
-from ashwood.eventlog.port import Answer, Entry, EventLog, ExperimentId, RequestId, Seq
-from ashwood.trial.sharing import share
+from ashwood.eventlog.port import Answer, EventLog, ExperimentId, RequestId, Seq
+from ashwood.experiment.entry import Entry
 
 PERIOD: Final = 1.0
 """Seconds between two writes of a head file."""
@@ -179,9 +179,7 @@ class HeadedLog:
     def __enter__(self) -> HeadedLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _write_head(self) -> None:

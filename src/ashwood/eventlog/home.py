@@ -6,7 +6,7 @@
       ashwood.db                    event logs, leases and requests of all experiments
       experiments/7/checkpoints/    trial-12/length-16-attempt-2/
       experiments/7/logs/           trial-12.log
-      experiments/7/trials/         12-1f0c9a7e/, the directory of a trial; see `ashwood.trial.directory`
+      experiments/7/trials/         12-1f0c9a7e/, the directory of a trial; see `ashwood.checkpoints.directory`
       experiments/7/head            head file, see `ashwood.eventlog.head`
       experiments/7/snapshot        snapshot of the event log, see `ashwood.eventlog.fold_cache`
       experiments/7/ballast         reserve file while a driver runs, see `ashwood.eventlog.reserve`
@@ -29,6 +29,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ashwood.checkpoints import BRIEF, CheckpointInfo, Patience, Storage, join_url, open_storage
+from ashwood.checkpoints.directory import FOLDER
+from ashwood.checkpoints.sharing import how_to_share, make_shared, owner_name, share
 from ashwood.errors import DiskFull, EventLogError, NotFound, RequestRefused
 from ashwood.eventlog.files import Directories, claim_directory, find_directories, read_claim
 from ashwood.eventlog.head import EXPERIMENTS, HeadedLog, head_in, numbers_with_head
@@ -38,9 +41,6 @@ from ashwood.eventlog.reserve import FULL, Reserve, ReserveFile
 from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.eventlog.wal import has_wal, wal_of
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.directory import FOLDER
-from ashwood.trial.sharing import how_to_share, make_shared, owner_name, share
-from ashwood.trial.storage import BRIEF, About, Patience, Storage, join_url, open_storage
 
 if TYPE_CHECKING:
     from ashwood.eventlog.postgres import PostgresStore
@@ -174,7 +174,7 @@ class Home:
     def storage(self, experiment: ExperimentId, spec: ExperimentSpec, patience: Patience = BRIEF) -> Storage:
         """Return the checkpoint storage of an experiment.  ``patience`` is how long it retries failed operations."""
         storage = open_storage(self.checkpoints(experiment, spec), patience)
-        storage.owner = About(experiment=spec.identity)
+        storage.owner = CheckpointInfo(experiment=spec.identity)
         return storage
 
     def snapshot(self, experiment: ExperimentId) -> Path:
@@ -186,7 +186,7 @@ class Home:
         return self.files(experiment) / "logs"
 
     def trial_directories(self, experiment: ExperimentId) -> Path:
-        """Return the folder of the directories of an experiment's trials; see `ashwood.trial.directory`."""
+        """Return the folder of the directories of an experiment's trials; see `ashwood.checkpoints.directory`."""
         return self.files(experiment) / FOLDER
 
     def reserve_file(self, experiment: ExperimentId) -> ReserveFile:

@@ -12,7 +12,6 @@ from ashwood.errors import NotFound
 from ashwood.eventlog.port import (
     Answer,
     Driver,
-    Entry,
     ExperimentId,
     ExperimentRecord,
     LeaseState,
@@ -24,6 +23,7 @@ from ashwood.eventlog.port import (
 from ashwood.eventlog.refusals import busy, lost, moved_on
 from ashwood.eventlog.rows import check_name, storable
 from ashwood.eventlog.state import state_after
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.experiment.spec import ExperimentSpec

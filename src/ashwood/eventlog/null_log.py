@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ashwood.eventlog.port import Answer, Entry, RequestId, Seq
+from ashwood.eventlog.port import Answer, RequestId, Seq
+from ashwood.experiment.entry import Entry
 
 
 class NullLog:

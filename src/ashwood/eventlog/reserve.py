@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
+from ashwood.checkpoints.sharing import share
 from ashwood.errors import DiskFull, EventLogError
-from ashwood.trial.sharing import share
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a full disk and of an exceeded disk quota."""
@@ -25,11 +25,9 @@ class Reserve(Protocol):
 
     def reserve(self) -> None:
         """Reserve the space.  Idempotent."""
-        ...
 
     def release(self) -> None:
         """Free the space.  Idempotent."""
-        ...
 
 
 class ReserveFile:

@@ -20,13 +20,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from ashwood.checkpoints.sharing import how_to_share, owner_name, share
 from ashwood.errors import DiskFull, EventLogError
 from ashwood.eventlog.head import head_path
 from ashwood.eventlog.port import ExperimentId
 from ashwood.eventlog.reserve import FULL, has_room
 from ashwood.eventlog.sql import SqlStore, Sync, Transaction
 from ashwood.eventlog.wal import Tail, close_deleted, find_tail, has_wal, shm_of, truncate_tail, wal_of
-from ashwood.trial.sharing import how_to_share, owner_name, share
 
 APPLICATION_ID: Final = 0x41736877  # "Ashw"
 _BUSY_SECONDS: Final = 30.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ashwood.eventlog.port import Entry
 from ashwood.experiment.decisions import EndExperiment, LeaveExperiment
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 

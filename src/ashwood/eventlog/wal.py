@@ -20,7 +20,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final, NamedTuple
 
-from ashwood.trial.sharing import share
+from ashwood.checkpoints.sharing import share
 
 _HEADER: Final = struct.Struct(">8I")  # magic, version, page size, checkpoints, salts, checksum
 _HEADER_CHECKED: Final = 24

@@ -48,7 +48,7 @@ class FellBack(NamedTuple):
         return f"its latest checkpoint is damaged; it resumes from length {self.length}"
 
 
-class RejectedHparams(NamedTuple):
+class DeclaredInvalid(NamedTuple):
     """The training code declared the hyperparameters invalid."""
 
     why: str
@@ -131,7 +131,7 @@ WhyClosed: TypeAlias = (
     BracketFinished
     | ExperimentEnded
     | GaveUp
-    | RejectedHparams
+    | DeclaredInvalid
     | StoppedItself
     | StoppedByUser
     | TrialTimeIsUp

@@ -187,8 +187,11 @@ class CheckpointDamaged(NamedTuple):
     why: str
 
 
-class HparamsRejected(NamedTuple):
-    """Training code called ``trial.invalid_hparams(why)``, and its attempt ended."""
+class HparamsInvalid(NamedTuple):
+    """Training code called ``trial.invalid_hparams(why)``, and its attempt ended.
+
+    In logs of version 7 and older this event is called ``HparamsInvalid``.
+    """
 
     trial: TrialId
     attempt: int
@@ -271,7 +274,7 @@ Event: TypeAlias = (
     | AttemptPreempted
     | StorageFailed
     | CheckpointDamaged
-    | HparamsRejected
+    | HparamsInvalid
     | TrialStopped
     | PauseRequested
     | CancelRequested
@@ -285,7 +288,7 @@ Event: TypeAlias = (
 )
 
 LastWord: TypeAlias = (
-    AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsRejected | TrialStopped
+    AttemptEnded | AttemptFailed | AttemptPreempted | StorageFailed | CheckpointDamaged | HparamsInvalid | TrialStopped
 )
 """The last event of an attempt: each attempt has exactly one, after which its slot is free."""
 

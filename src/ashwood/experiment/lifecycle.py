@@ -19,7 +19,7 @@
     continued at once,  └─┘ ├── reached max_length ──► completed
     retried                 ├── stopped early ───────► stopped (also while it is paused)
                             ├── failed too often ────► errored
-                            ├── rejected ────────────► invalid
+                            ├── declared invalid ────► invalid
                             └── killed by a user ────► killed (also while it is paused)
 
     errored, or stopped with its bracket ── reopened ──► paused
@@ -117,10 +117,10 @@ class TrialState(StrEnum):
         return self not in (TrialState.RUNNING, TrialState.PAUSED)
 
 
-class Step(StrEnum):
+class Transition(StrEnum):
     """A transition of a trial from one state to another or to the same one."""
 
-    GOES_ON = "continued at once"
+    CONTINUED_AT_ONCE = "continued at once"
     RETRIED = "retried"
     WAITS = "paused at a rung"
     PROMOTED = "promoted"
@@ -128,32 +128,32 @@ class Step(StrEnum):
     DROPPED = "stopped early"
     CLOSED = "bracket finished"
     GAVE_UP = "failed too often"
-    REJECTED = "rejected"
+    INVALID = "declared invalid"
     KILLED = "killed by a user"
     REOPENED = "reopened"
     CONTINUED = "continued with the experiment"
 
 
-TRANSITIONS: dict[tuple[TrialState, Step], TrialState] = {
-    (TrialState.RUNNING, Step.GOES_ON): TrialState.RUNNING,
-    (TrialState.RUNNING, Step.RETRIED): TrialState.RUNNING,
-    (TrialState.RUNNING, Step.WAITS): TrialState.PAUSED,
-    (TrialState.RUNNING, Step.REACHED_END): TrialState.COMPLETED,
-    (TrialState.RUNNING, Step.DROPPED): TrialState.STOPPED,
-    (TrialState.RUNNING, Step.GAVE_UP): TrialState.ERRORED,
-    (TrialState.RUNNING, Step.REJECTED): TrialState.INVALID,
-    (TrialState.RUNNING, Step.KILLED): TrialState.KILLED,
-    (TrialState.PAUSED, Step.PROMOTED): TrialState.RUNNING,
-    (TrialState.PAUSED, Step.DROPPED): TrialState.STOPPED,
-    (TrialState.PAUSED, Step.KILLED): TrialState.KILLED,
-    (TrialState.PAUSED, Step.CLOSED): TrialState.STOPPED,
-    (TrialState.ERRORED, Step.REOPENED): TrialState.PAUSED,
-    (TrialState.STOPPED, Step.REOPENED): TrialState.PAUSED,
-    (TrialState.STOPPED, Step.CONTINUED): TrialState.RUNNING,
+TRANSITIONS: dict[tuple[TrialState, Transition], TrialState] = {
+    (TrialState.RUNNING, Transition.CONTINUED_AT_ONCE): TrialState.RUNNING,
+    (TrialState.RUNNING, Transition.RETRIED): TrialState.RUNNING,
+    (TrialState.RUNNING, Transition.WAITS): TrialState.PAUSED,
+    (TrialState.RUNNING, Transition.REACHED_END): TrialState.COMPLETED,
+    (TrialState.RUNNING, Transition.DROPPED): TrialState.STOPPED,
+    (TrialState.RUNNING, Transition.GAVE_UP): TrialState.ERRORED,
+    (TrialState.RUNNING, Transition.INVALID): TrialState.INVALID,
+    (TrialState.RUNNING, Transition.KILLED): TrialState.KILLED,
+    (TrialState.PAUSED, Transition.PROMOTED): TrialState.RUNNING,
+    (TrialState.PAUSED, Transition.DROPPED): TrialState.STOPPED,
+    (TrialState.PAUSED, Transition.KILLED): TrialState.KILLED,
+    (TrialState.PAUSED, Transition.CLOSED): TrialState.STOPPED,
+    (TrialState.ERRORED, Transition.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Transition.REOPENED): TrialState.PAUSED,
+    (TrialState.STOPPED, Transition.CONTINUED): TrialState.RUNNING,
 }
 
 
-def after(state: TrialState, step: Step) -> TrialState:
+def after(state: TrialState, step: Transition) -> TrialState:
     """Return the state of a trial after a step.
 
     Raises:

@@ -6,23 +6,19 @@ when a figure is drawn and not before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from ashwood.experiment.decisions import Decision
-from ashwood.experiment.events import Event
+from ashwood.experiment.entry import Entry, fold
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.figures.axes import Against, Summary
 from ashwood.figures.theme import DARK, LIGHT, Theme
-from ashwood.views.chronicle import Chronicle, chronicle
+from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import By
 from ashwood.views.timeline import Timeline
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-Record: TypeAlias = Iterable[tuple[float, Event, Sequence[Decision]]]
-"""The entries of an event log, in order."""
 
 
 class Figures:
@@ -37,7 +33,7 @@ class Figures:
         experiment.figures.ladder().show()
     """
 
-    def __init__(self, spec: ExperimentSpec, read: Callable[[], Record], theme: Theme = LIGHT) -> None:
+    def __init__(self, spec: ExperimentSpec, read: Callable[[], Iterable[Entry]], theme: Theme = LIGHT) -> None:
         """Set what to draw.
 
         Args:
@@ -121,7 +117,7 @@ class Figures:
         """Return a figure of which trial each worker trained when, and when workers were idle."""
         from ashwood.figures.timeline import draw_timeline
 
-        return draw_timeline(fold_timeline(self._spec, self._read()), theme=self._theme)
+        return draw_timeline(fold(Timeline(self._spec), self._read()), theme=self._theme)
 
     def spending(self) -> Figure:
         """Return a figure of the training spent and expected per bracket and rung, and the share of idle time."""
@@ -131,7 +127,7 @@ class Figures:
 
     def history(self) -> Chronicle:
         """Return the views of the experiment, folded from the current event log."""
-        return chronicle(self._spec, self._read())
+        return fold(Chronicle(self._spec), self._read())
 
 
 def compare(several: Mapping[str, Figures | Chronicle], *, against: Against = "time", theme: Theme = LIGHT) -> Figure:
@@ -149,11 +145,3 @@ def compare(several: Mapping[str, Figures | Chronicle], *, against: Against = "t
 
     histories = {name: each.history() if isinstance(each, Figures) else each for name, each in several.items()}
     return draw_comparison(histories, against=against, theme=theme)
-
-
-def fold_timeline(spec: ExperimentSpec, record: Record) -> Timeline:
-    """Return the timeline of workers and trials folded from the entries of an event log."""
-    timeline = Timeline(spec)
-    for at, event, decisions in record:
-        timeline.apply(at, event, decisions)
-    return timeline

@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from ashwood.experiment.events import HparamsRejected
+from ashwood.experiment.events import HparamsInvalid
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec
 from ashwood.figures.markup import Child, Markup, h
+from ashwood.forecast.budget import Spent, budget
+from ashwood.forecast.time_left import Forecaster
 from ashwood.search.settings import Method, SearchSettings
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.budget import Budget, budget
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.hparams import varied
 from ashwood.views.ladder import BracketView, RungView
@@ -92,7 +93,7 @@ def _unfinished(told: Chronicle, about: About) -> str:
     made = _moment(about.made_at)
     if about.state == ExperimentState.CREATED:
         return f"It had not begun when this was made, on {made}."
-    done = progress.forecast().fraction
+    done = Forecaster(progress).forecast().fraction
     how = {
         ExperimentState.PAUSED: "It is paused",
         _INTERRUPTED: "It was interrupted: its driver is no longer running, and it can be resumed",
@@ -257,7 +258,7 @@ def _created(told: Chronicle) -> str:
     return f"{count} created{': ' if there else ''}{', '.join(there)}."
 
 
-def _training(told: Chronicle, spent: Budget) -> Iterator[str]:
+def _training(told: Chronicle, spent: Spent) -> Iterator[str]:
     unit = told.spec.unit
     trials = sum(bracket.created for bracket in told.progress.ladder.brackets)
     everything = trials * told.spec.search.max_length
@@ -358,7 +359,7 @@ def trouble(told: Chronicle) -> Child:
         (progress.failed_attempts, "attempts failed"),
         (sum(row.preempted for row in progress.trials.rows.values()), "attempts lost their worker"),
         (progress.trials.states[TrialState.ERRORED], "trials were given up"),
-        (progress.trials.states[TrialState.INVALID], "trials rejected their hyperparameters"),
+        (progress.trials.states[TrialState.INVALID], "trials declared their hyperparameters invalid"),
         (progress.warnings, "warnings"),
     ]
     said = [_counted(count, words) for count, words in counts if count]
@@ -395,7 +396,7 @@ def _reasons(told: Chronicle) -> Iterator[tuple[int, str]]:
     """Yield each failure, as its trial and the first line of its message."""
     losses: defaultdict[TrialId, list[str]] = defaultdict(list)
     for loss in told.history.losses:
-        what = "rejected its hyperparameters" if isinstance(loss, HparamsRejected) else "lost its worker"
+        what = "declared its hyperparameters invalid" if isinstance(loss, HparamsInvalid) else "lost its worker"
         losses[loss.trial].append(f"{what}: {_headline(loss.why)}")
     for row in told.progress.trials.rows.values():
         for error in row.errors:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ashwood.figures.theme import LIGHT, Theme, Trace, blank, compose
-from ashwood.views.budget import Budget, Share, budget
+from ashwood.forecast.budget import RungSpending, Spent, budget
 from ashwood.views.chronicle import Chronicle
 from ashwood.views.wording import format_duration, format_length
 
@@ -64,7 +64,7 @@ def draw_spending(history: Chronicle, *, theme: Theme = LIGHT) -> Figure:
     )
 
 
-def _positions(shares: Sequence[Sequence[Share]]) -> Iterator[float]:
+def _positions(shares: Sequence[Sequence[RungSpending]]) -> Iterator[float]:
     """Yield the x position of each bar, with a gap between brackets."""
     position = 0.0
     for bracket in shares:
@@ -75,7 +75,7 @@ def _positions(shares: Sequence[Sequence[Share]]) -> Iterator[float]:
 
 
 def _training(
-    shares: Sequence[Share], positions: Sequence[float], spent: Budget, history: Chronicle, theme: Theme
+    shares: Sequence[RungSpending], positions: Sequence[float], spent: Spent, history: Chronicle, theme: Theme
 ) -> Iterator[Trace]:
     unit = history.spec.unit
     rungs = [(share.bracket, rung, len(bracket)) for bracket in spent.shares for rung, share in enumerate(bracket)]
@@ -125,7 +125,7 @@ def _training(
     }
 
 
-def _time(spent: Budget, theme: Theme) -> Iterator[Trace]:
+def _time(spent: Spent, theme: Theme) -> Iterator[Trace]:
     """Draw the shares of the workers' time.  Time of repeated training is estimated from the share of its length."""
     total = spent.busy + spent.idle
     done = spent.trained + spent.repeated
@@ -152,7 +152,7 @@ def _time(spent: Budget, theme: Theme) -> Iterator[Trace]:
         }
 
 
-def _captions(spent: Budget, positions: Sequence[float], theme: Theme) -> Iterator[dict[str, object]]:
+def _captions(spent: Spent, positions: Sequence[float], theme: Theme) -> Iterator[dict[str, object]]:
     if len(spent.shares) < 2:
         return
     begin = 0
@@ -170,7 +170,7 @@ def _captions(spent: Budget, positions: Sequence[float], theme: Theme) -> Iterat
         }
 
 
-def _subtitle(spent: Budget, history: Chronicle) -> str:
+def _subtitle(spent: Spent, history: Chronicle) -> str:
     unit = history.spec.unit
     repeated = f" ({spent.repeated:,} repeated)" if spent.repeated else ""
     trained = spent.trained + spent.repeated

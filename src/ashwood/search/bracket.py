@@ -159,6 +159,10 @@ class Bracket(ABC):
         self.planned = trials
         self._settle()
 
+    def standing(self) -> list[TrialId]:
+        """Return all trials with a result, the best first: those at a higher rung are better than all others."""
+        return list(dict.fromkeys(trial for rung in reversed(self.rungs) for trial in rung.ranking()))
+
     def retired(self) -> list[Retired]:
         """Return the paused trials of a bracket that has finished."""
         why = BracketFinished(self.number)

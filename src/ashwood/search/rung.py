@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from heapq import heapify, heappop, heappush
 from math import inf, isfinite, isnan
@@ -156,6 +156,10 @@ class Rung:
         """Return all trials that were not promoted and have not failed, the best first."""
         return [key[2] for key in self._ranking if key[0] != _FAILED and key[2] not in self._promoted]
 
+    def ranking(self) -> list[TrialId]:
+        """Return all trials with a result here, the best first."""
+        return [key[2] for key in self._ranking]
+
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON-able data."""
         # The loss is written as text: JSON has no infinity.
@@ -164,10 +168,22 @@ class Rung:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Set the state to that of a `snapshot`."""
-        keys: Sequence[Key] = [(kind, float(loss), trial) for trial, kind, loss in snapshot["results"]]
+        self._promoted = set(snapshot["promoted"])
+        self._fill([(kind, float(loss), trial) for trial, kind, loss in snapshot["results"]])
+
+    def replace_losses(self, loss: Callable[[TrialId], float]) -> None:
+        """Replace the losses by those that ``loss`` returns, sorted, so that the order of the trials stays the same.
+
+        Results that are NaN and failed trials stay as they are.
+        """
+        trials = [key[2] for key in self._ranking if key[0] == 0]
+        others = self._ranking[len(trials) :]
+        losses = sorted(map(loss, trials))
+        self._fill([*map(ranking_key, trials, losses), *others])
+
+    def _fill(self, keys: Sequence[Key]) -> None:
         self._ranking = SortedList(keys)
         self._keys = {key[2]: key for key in keys}
-        self._promoted = set(snapshot["promoted"])
         self._waiting = [key for key in keys if key[0] != _FAILED and key[2] not in self._promoted]
         heapify(self._waiting)
         self._count()

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from ashwood.backends.port import Abort, Backend, NoteBest, Suspend
+from ashwood.checkpoints import open_storage
 from ashwood.errors import BackendError
 from ashwood.experiment.events import (
     FULL,
@@ -29,7 +30,7 @@ from ashwood.experiment.events import (
     AttemptFailed,
     AttemptPreempted,
     CheckpointSaved,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -51,7 +52,6 @@ from ashwood.testing.backend import (
     toy_spec,
     until_last_word,
 )
-from ashwood.trial.storage import open_storage
 
 
 class ProcessBackendContract(BackendContract):
@@ -225,7 +225,7 @@ class ProcessBackendContract(BackendContract):
         invalid = job(trial=0, hparams={"do": "invalid"})
         stops = job(trial=1, hparams={"do": "stop"})
         events = drive(backend, [invalid, stops])
-        assert HparamsRejected(0, 1, "they make no sense") in events
+        assert HparamsInvalid(0, 1, "they make no sense") in events
         assert TrialStopped(1, 1) in events
 
     def test_missing_training_code_raises(self, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from ashwood.eventlog.port import Driver, Entry
+from ashwood.eventlog.port import Driver
 from ashwood.experiment.decisions import (
     Asked,
     BracketReopened,
@@ -30,6 +30,7 @@ from ashwood.experiment.decisions import (
     TrialTimeIsUp,
     Warn,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     UNREACHABLE,
     AttemptFailed,
@@ -41,7 +42,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
-    HparamsRejected,
+    HparamsInvalid,
     KillRequested,
     PauseRequested,
     Request,
@@ -159,7 +160,7 @@ def entries_of_control() -> list[Entry]:
     return [
         *(Entry(1.0, request, ()) for request in telling_requests()),
         Entry(1.0, PauseRequested(), (LeaveExperiment(paused, Asked("pause", "☃")),)),
-        Entry(1.0, HparamsRejected(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
+        Entry(1.0, HparamsInvalid(0, 1, "☃"), (LeaveExperiment(paused, TooManyInvalid(9, 9, "☃")),)),
         Entry(1.0, TimeRanOut(1e-9), (LeaveExperiment(stopped, TimeIsUp(1e-9, 0.0)),)),
         Entry(1.0, StorageFailed(0, 1, "full"), (LeaveExperiment(paused, NoSpace("full")),)),
         Entry(1.0, StorageFailed(0, 1, "silent", UNREACHABLE), (LeaveExperiment(paused, NoStorage("silent")),)),

@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from ashwood.errors import EventLogError, ExperimentBusy, LeaseLost, NotFound
-from ashwood.eventlog.port import Answer, Entry, ExperimentRecord, LeaseState, Store
+from ashwood.eventlog.port import Answer, ExperimentRecord, LeaseState, Store
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import DriverStarted, KillRequested, PauseRequested
 from ashwood.experiment.lifecycle import ExperimentState
 from ashwood.testing.records import a_driver, entries_of_control, full_spec, telling_entries, telling_requests

@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from ashwood.errors import AshwoodError
 from ashwood.eventlog.memory import MemoryStore
-from ashwood.eventlog.port import Answer, Driver, Entry, EventLog, ExperimentRecord, LeaseState, Store
+from ashwood.eventlog.port import Answer, Driver, EventLog, ExperimentRecord, LeaseState, Store
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Request
 from ashwood.testing.records import a_driver, entries_of_control, full_spec, telling_entries, telling_requests
 

@@ -7,11 +7,11 @@ from operator import index, length_hint
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import TrainingCodeError
-from ashwood.trial.attempt import TRAINING, Attempt, Rejected, Save, Stopped
+from ashwood.trial.attempt import TRAINING, Attempt, Invalid, Save, Stopped
 from ashwood.trial.channel import Link
-from ashwood.trial.job import Job
-from ashwood.trial.sharing import make_shared
+from ashwood.trial.job import WorkerJob
 from ashwood.trial.values import Values
 
 _T = TypeVar("_T")
@@ -70,7 +70,7 @@ class Trial:
             to each other, or None if there is one machine.
     """
 
-    def __init__(self, job: Job, link: Link, attempt: Attempt | None = None) -> None:
+    def __init__(self, job: WorkerJob, link: Link, attempt: Attempt | None = None) -> None:
         self.hparams = Values(job.hparams)
         self.data = Values(job.data)
         self.seed = job.seed
@@ -300,7 +300,7 @@ class Trial:
 
     def invalid_hparams(self, why: str) -> NoReturn:
         """Declare the hyperparameters invalid and end the training code; the search replaces the trial by another."""
-        self._attempt.leave(Rejected(why))
+        self._attempt.leave(Invalid(why))
 
     def stop(self) -> NoReturn:
         """End this trial early, for good; its results so far stay in the search."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ashwood.checkpoints import is_remote
 from ashwood.errors import TrainingCodeError
 from ashwood.trial.api import Trial
 from ashwood.trial.lengths import STEPS
 from ashwood.trial.standalone import standalone
-from ashwood.trial.storage import is_remote
 
 _connected: tuple[int, Trial] | None = None
 """The number of the process that connected to its worker, and the trial of its command."""

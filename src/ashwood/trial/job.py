@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Job(NamedTuple):
+class WorkerJob(NamedTuple):
     """One attempt of a trial: its training from a checkpoint to a total length of ``target``.
 
     Attributes:
@@ -17,7 +17,7 @@ class Job(NamedTuple):
         seed: the trial's seed.
         checkpoints: the experiment's checkpoint storage, a directory or URL.
         length: total length of the checkpoint, or 0 if there is none.
-        checkpoint: name of the checkpoint to start from, see `ashwood.trial.storage.Storage.fetch`, or None to train
+        checkpoint: name of the checkpoint to start from, see `ashwood.checkpoints.Storage.fetch`, or None to train
             from the start.
         data: the experiment's ``data`` settings.
         metric: name of the metric that the search compares, or None if there is no search.
@@ -35,7 +35,7 @@ class Job(NamedTuple):
         experiment_id: number of the experiment in its home, or 0 if there is no experiment.
         experiment_name: name of the experiment.
         pulse: greatest interval in seconds between two messages that steps were finished.
-        trial_directory: the trial's directory on this machine; see `ashwood.trial.directory`.
+        trial_directory: the trial's directory on this machine; see `ashwood.checkpoints.directory`.
         save_on: which reports save a checkpoint at once: ``best``, ``all`` or ``none``; see
             `ashwood.experiment.spec.SaveOn`.
         best: lowest loss of the experiment's checkpoints when the job began, or None if there was none.

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ashwood.checkpoints import CheckpointInfo, Patience, open_storage
 from ashwood.errors import CheckpointError, StorageUnreachable
 from ashwood.trial.api import Trial
 from ashwood.trial.attempt import (
@@ -18,27 +19,27 @@ from ashwood.trial.attempt import (
     Damaged,
     Ended,
     Failed,
+    Invalid,
     Leave,
-    NoSpace,
-    NoStorage,
     Outcome,
-    Rejected,
     Stopped,
+    StorageTrouble,
     Unusable,
     draw_of,
 )
 from ashwood.trial.channel import Link, Message, Phase
-from ashwood.trial.job import Job
-from ashwood.trial.storage import About, Patience, open_storage
+from ashwood.trial.job import WorkerJob
 
 _PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 _LONGEST = 30_000
 _T = TypeVar("_T")
 _LONGEST_LINE = 2_000
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+FULL, UNREACHABLE = "full", "unreachable"
+"""Causes of `StorageTrouble`."""
 
 
-def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+def run(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     """Run an attempt and return its outcome.  Exceptions of the training function do not leave this function."""
     while True:
         if job.checkpoint is not None:
@@ -50,8 +51,8 @@ def run(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
 
 
 def with_checkpoint(
-    job: Job, work: Callable[[Job], _T], suspended: Callable[[], bool]
-) -> _T | Damaged | Failed | NoSpace | NoStorage:
+    job: WorkerJob, work: Callable[[WorkerJob], _T], suspended: Callable[[], bool]
+) -> _T | Damaged | Failed | StorageTrouble:
     """Call ``work`` with a job whose checkpoint, if it has one, is verified and available in ``job.directory``.
 
     Return the result of ``work``, or the outcome of the attempt if the checkpoint cannot be fetched.  ``suspended``
@@ -62,18 +63,18 @@ def with_checkpoint(
         if job.checkpoint is not None:
             try:
                 storage = open_storage(job.checkpoints, Patience(hurries=suspended))
-                wanted = About(experiment=job.experiment, draw=draw_of(job))
+                wanted = CheckpointInfo(experiment=job.experiment, draw=draw_of(job))
                 directory = str(stack.enter_context(storage.fetch(job.checkpoint, wanted)))
             except StorageUnreachable as error:
-                return NoStorage(str(error))
+                return StorageTrouble(str(error), UNREACHABLE)
             except CheckpointError as error:
                 return Damaged(job.checkpoint, str(error))
             except OSError as error:  # The local disk failed during the download.
-                return NoSpace(describe(error)) if lacks_space(error) else Failed(describe(error))
+                return failure_of(error)
         return work(job._replace(directory=directory))
 
 
-def _call(function: Callable[[Trial], Any], job: Job, link: Link) -> Outcome:
+def _call(function: Callable[[Trial], Any], job: WorkerJob, link: Link) -> Outcome:
     trial = Trial(job, link)
     try:
         return outcome_of(trial, function(trial))
@@ -100,21 +101,19 @@ def message_of(outcome: Outcome) -> Message:
     """Return an outcome as the last message of a job; see `ashwood.trial.channel`."""
     match outcome:
         case Ended(length):
-            return ["ended", length]
+            return ["AttemptEnded", length]
         case Failed(error, cause):
-            return ["failed", error, cause]
+            return ["AttemptFailed", error, cause]
         case Unusable(why):
             return ["unusable", why]
-        case NoSpace(error):
-            return ["no_space", error]
-        case NoStorage(error):
-            return ["no_storage", error]
-        case Rejected(why):
-            return ["invalid", why]
+        case StorageTrouble(error, cause):
+            return ["StorageFailed", error, cause]
+        case Invalid(why):
+            return ["HparamsInvalid", why]
         case Stopped():
-            return ["stopped"]
+            return ["TrialStopped"]
         case Damaged(checkpoint, why):
-            return ["damaged", checkpoint, why]
+            return ["CheckpointDamaged", checkpoint, why]
         case Again(job):
             return ["again", job]
 
@@ -166,25 +165,27 @@ def _hint(error: BaseException) -> str:
     return hint_of_guard(error.name or "", last.tb_frame.f_globals.get("__file__"))
 
 
-def storage_trouble(error: BaseException) -> NoSpace | NoStorage | None:
+def storage_trouble(error: BaseException) -> StorageTrouble | None:
     """Return the outcome for an error of the disk or of checkpoint storage, or None for any other error.
 
     Libraries and training code may raise another exception from the original one, so the whole chain is examined.
     """
     if lacks_space(error):
-        return NoSpace(describe(error))
+        return StorageTrouble(describe(error), FULL)
     unreachable = next((each for each in _chain(error) if isinstance(each, StorageUnreachable)), None)
-    return None if unreachable is None else NoStorage(f"{unreachable}\n{describe(error)}")
+    return None if unreachable is None else StorageTrouble(f"{unreachable}\n{describe(error)}", UNREACHABLE)
+
+
+def failure_of(error: OSError, doing: str = "") -> StorageTrouble | Failed:
+    """Return the outcome for an error of the local file system; ``doing`` comes first in its text."""
+    text = doing + describe(error)
+    return StorageTrouble(text, FULL) if lacks_space(error) else Failed(text)
 
 
 def blame(error: BaseException) -> str:
     """Return the cause of an error in the transfer of a checkpoint: "full", "unreachable", or "" for any other."""
-    match storage_trouble(error):
-        case NoSpace():
-            return "full"
-        case NoStorage():
-            return "unreachable"
-    return ""
+    trouble = storage_trouble(error)
+    return "" if trouble is None else trouble.cause
 
 
 def lacks_space(error: BaseException) -> bool:
@@ -198,7 +199,7 @@ def lacks_space(error: BaseException) -> bool:
 
 def _says_full(error: BaseException) -> bool:
     words = "".join(traceback.format_exception_only(error))
-    return getattr(error, "errno", None) in _FULL or any(os.strerror(number) in words for number in _FULL)
+    return getattr(error, "errno", None) in _NO_SPACE or any(os.strerror(number) in words for number in _NO_SPACE)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

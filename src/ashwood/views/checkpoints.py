@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import nsmallest
 from math import inf, isfinite
 from typing import Any
 
-from ashwood.experiment.decisions import CloseTrial, Decision, DeleteCheckpoint
-from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, Event, ValidationReported
+from ashwood.experiment.decisions import CloseTrial, DeleteCheckpoint
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptEnded, CheckpointDamaged, CheckpointSaved, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.experiment.packing import pack, unpack
 from ashwood.experiment.spec import ExperimentSpec
@@ -61,8 +62,9 @@ class CheckpointTable:
         rows = {row.name: row for row in unpack(CheckpointRow, state["rows"])}
         self.__dict__ |= {**state, "rows": rows}
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             self._latest[event.trial] = event
         elif isinstance(event, CheckpointSaved):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ashwood.experiment.decisions import (
     FINISHES_A_STEP,
@@ -15,7 +15,8 @@ from ashwood.experiment.decisions import (
     StopTrial,
     TrainTrial,
 )
-from ashwood.experiment.events import AttemptPreempted, Event, HparamsRejected, ValidationReported
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptPreempted, HparamsInvalid, ValidationReported
 from ashwood.experiment.spec import ExperimentSpec
 from ashwood.search.vocabulary import TrialId
 from ashwood.views.checkpoints import CheckpointTable
@@ -38,7 +39,7 @@ class History:
         entries: for each trial, numbers of the entries about it or with decisions about it, from 1.  Reports without
             decisions are left out.
         stretches: for each trial, indices of the stretches of the log with entries about it or decisions about it.
-        losses: events about rejected hyperparameters and lost workers.
+        losses: events about invalid hyperparameters and lost workers.
     """
 
     def __init__(self, spec: ExperimentSpec) -> None:
@@ -46,13 +47,14 @@ class History:
         self.reports = ReportsByTrial()
         self.entries = Numbers()
         self.stretches = Numbers()
-        self.losses: list[HparamsRejected | AttemptPreempted] = []
+        self.losses: list[HparamsInvalid | AttemptPreempted] = []
         self._count = 0
         # The attempt of each trial that has a job.
         self._attempts: dict[TrialId, int] = {}
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         stretch = self._count // STRETCH
         self._count += 1
         about = getattr(event, "trial", None)
@@ -62,7 +64,7 @@ class History:
                 self.reports.add(event.trial, Report(at, event.attempt, event.length, event.metrics))
         elif about is not None:
             self.entries.add(about, self._count)
-            if isinstance(event, HparamsRejected | AttemptPreempted):
+            if isinstance(event, HparamsInvalid | AttemptPreempted):
                 self.losses.append(event)
         if about is not None:
             self.stretches.add(about, stretch)
@@ -100,10 +102,10 @@ class Chronicle:
         self.progress = progress or Progress(spec)
         self.history = history or History(spec)
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        self.progress.apply(at, event, decisions)
-        self.history.apply(at, event, decisions)
+        self.progress.apply(entry)
+        self.history.apply(entry)
 
     @property
     def timeline(self) -> Timeline:
@@ -119,11 +121,3 @@ class Chronicle:
     def improvements(self) -> Sequence[Improvement]:
         """The improvements of the best metric."""
         return self.progress.improvements
-
-
-def chronicle(spec: ExperimentSpec, record: Iterable[tuple[float, Event, Sequence[Decision]]]) -> Chronicle:
-    """Fold the entries of a log, in order, and return the views."""
-    views = Chronicle(spec)
-    for at, event, decisions in record:
-        views.apply(at, event, decisions)
-    return views

@@ -59,8 +59,8 @@ def describe_event(event: e.Event, unit: Unit) -> str:
 
 def _describe_request(event: e.Event) -> str:
     match event:
-        case e.HparamsRejected(trial, _, why):
-            return f"trial {trial} rejected its hyperparameters: {_headline(why)}"
+        case e.HparamsInvalid(trial, _, why):
+            return f"trial {trial} declared its hyperparameters invalid: {_headline(why)}"
         case e.TrialWarned(trial, attempt, message):
             return f"trial {trial} warned, attempt {attempt}: {_headline(message)}"
         case e.TrialTrained(trial, attempt, seconds):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ashwood.experiment.decisions import (
@@ -13,7 +12,6 @@ from ashwood.experiment.decisions import (
     CompleteTrial,
     ContinueTrial,
     CreateTrial,
-    Decision,
     ExperimentEnded,
     PauseTrial,
     ReopenTrial,
@@ -21,6 +19,7 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import Event, ValidationReported
 from ashwood.experiment.lifecycle import TrialState
 from ashwood.search.plan import plan_search
@@ -92,9 +91,10 @@ class Ladder:
         found = self._places.get(trial)
         return None if found is None else (found[0].number, found[1])
 
-    def apply(self, event: Event, decisions: Sequence[Decision]) -> None:
-        """Apply the event and the decisions of an entry."""
-        for decision in decisions:
+    def apply(self, entry: Entry) -> None:
+        """Apply an entry of the log."""
+        event = entry.event
+        for decision in entry.decisions:
             match decision:
                 case ChangeSettings(bracket_trials=planned):
                     for bracket, trials in zip(self.brackets, planned, strict=True):
@@ -102,9 +102,9 @@ class Ladder:
                 case CreateTrial(trial, number, target=target):
                     bracket = self.brackets[number]
                     bracket.created += 1
-                    if entry := bracket.lengths.index(target):
-                        self._entries[trial] = entry
-                    self._send(trial, bracket, entry)
+                    if first := bracket.lengths.index(target):
+                        self._entries[trial] = first
+                    self._send(trial, bracket, first)
                 case TrainTrial(trial, _, target) | ContinueTrial(trial, _, target):
                     bracket, _ = self._places[trial]
                     self._climb(trial, bracket.lengths.index(target))

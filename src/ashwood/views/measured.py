@@ -12,25 +12,22 @@ from typing import NamedTuple
 from ashwood.experiment.decisions import (
     CompleteTrial,
     CreateTrial,
-    Decision,
     PauseTrial,
     Retried,
     StopTrial,
     SuspendTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptStarted,
     CheckpointSaved,
     DriverStarted,
-    Event,
     LastWord,
     ValidationReported,
 )
 from ashwood.search.vocabulary import TrialId
-from ashwood.simulation.costs import Costs
-from ashwood.views.simulation import Conditions
 
 _KEPT = 1_000
 """Number of the latest trials and attempts that are kept: enough for a mean, and a driver needs little memory."""
@@ -64,18 +61,6 @@ class Measured:
     start: float
     restore: float
     save: float
-
-    def conditions(self, workers: int | None) -> Conditions:
-        """Return the conditions under which further trials will train, with a number of workers or None if unknown."""
-        return Conditions(
-            workers=workers,
-            unit_seconds=self.unit_seconds,
-            unit_trials=self.trials,
-            spread=self.spread,
-            spread_trials=self.trials,
-            costs=Costs(start=self.start, restore=self.restore, save=self.save),
-            launch=self.launch,
-        )
 
 
 @dataclass(slots=True)
@@ -141,8 +126,9 @@ class Measuring:
         self._saves: deque[float] = deque(maxlen=_KEPT)
         self._leaves: deque[float] = deque(maxlen=_KEPT)
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         if isinstance(event, ValidationReported):  # This comes first because most entries are reports.
             live = self._live.get(event.trial)
             if live is not None and live.attempt == event.attempt and event.length > live.length:

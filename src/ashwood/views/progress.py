@@ -1,28 +1,27 @@
-"""The progress of an experiment, for live displays and for the summaries in lists of experiments."""
+"""The progress of an experiment, for live displays and for lists of experiments.
+
+How long the rest takes is a forecast: `ashwood.forecast.time_left`.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from math import inf, nan
+from math import nan
 from typing import Any, NamedTuple
 
 from ashwood.experiment.changes import invalid_limit
 from ashwood.experiment.decisions import ChangeSettings, CloseTrial, Decision, EndExperiment, LeaveExperiment, Warn
-from ashwood.experiment.events import AttemptFailed, DriverStarted, Event, PauseRequested, ValidationReported
+from ashwood.experiment.entry import Entry
+from ashwood.experiment.events import AttemptFailed, DriverStarted, PauseRequested, ValidationReported
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.search.plan import plan_search
-from ashwood.search.settings import Method
 from ashwood.search.tournament import Tournament
 from ashwood.search.vocabulary import TrialId
-from ashwood.views.arrivals import MeanArrivals, expected_arrivals, total_length
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.improvements import POINTS, Improvement, thinned
-from ashwood.views.ladder import BracketView, Ladder
+from ashwood.views.ladder import Ladder
 from ashwood.views.measured import Measuring
-from ashwood.views.remaining import MOMENT, AtWork, Picture, Remaining, TimeLeft
 from ashwood.views.timeline import Timeline
 from ashwood.views.trials import TrialTable
 from ashwood.views.wording import describe_seen
@@ -43,22 +42,6 @@ class Best(NamedTuple):
     at: float
 
 
-class Forecast(NamedTuple):
-    """How much of an experiment is done, and how long the rest takes.
-
-    Attributes:
-        total_length: expected training length of all trials, without repeated work.
-        fraction: share of this length that is done, from 0 to 1.
-        seconds: expected seconds until the end, or None if unknown or if no driver runs.
-        time_left: range of the expected seconds until the end, or None if unknown.
-    """
-
-    total_length: float
-    fraction: float
-    seconds: float | None
-    time_left: TimeLeft | None = None
-
-
 class Progress:
     """The progress of an experiment, as a fold over log entries.
 
@@ -75,7 +58,10 @@ class Progress:
         warnings: number of warnings.
         recent_warnings: the latest warnings.
         measuring: measured times of training.
-        search: the search method for forecasts by `look`, or None if only the log is known.
+        search: the search method, for forecasts, or None if only the log is known.
+        expected_arrivals: number of trials that the plan expects at each rung of each bracket, or None if no forecast
+            was made yet.  A forecast stores it here, so that snapshots contain it, because it takes 0.1 s to compute.
+        max_seconds: largest time of all drivers together in seconds, by the latest settings, or None for no limit.
         settings: latest change of settings, or None if the settings are those of the spec.
         timeline: the work of each slot; the attribute is missing if it was not read from a snapshot.
         checkpoints: the table of checkpoints; the attribute is missing if it was not read from a snapshot.
@@ -97,10 +83,8 @@ class Progress:
         self.recent_warnings: deque[str] = deque(maxlen=_KEPT_WARNINGS)
         self.measuring = Measuring()
         self.search: Tournament | None = None
-        self._remaining = Remaining(spec.search)
-        self._max_seconds = spec.max_seconds
-        self._plan = plan_search(spec.search)
-        self._stops_once = spec.search.stop_once and spec.search.method is not Method.SYNC_HALVING
+        self.expected_arrivals: Sequence[Sequence[float]] | None = None
+        self.max_seconds = spec.max_seconds
         self.settings: ChangeSettings | None = None
         self.timeline = Timeline(spec)
         self.checkpoints = CheckpointTable(spec)
@@ -125,28 +109,28 @@ class Progress:
                 progress._views.append(parts[name])
         return progress
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        self.trials.apply(at, event, decisions)
-        self.ladder.apply(event, decisions)
-        self.measuring.apply(at, event, decisions)
+        self.trials.apply(entry)
+        self.ladder.apply(entry)
+        self.measuring.apply(entry)
         for view in self._views:
-            view.apply(at, event, decisions)
-        match event:
+            view.apply(entry)
+        match entry.event:
             case ValidationReported():
                 self.reports += 1
-            case AttemptFailed() if event.is_failure:
+            case AttemptFailed() as failed if failed.is_failure:
                 self.failed_attempts += 1
             case DriverStarted():
                 self.state, self.why_ended, self.leaving = ExperimentState.RUNNING, "", None
             case PauseRequested():
                 self.state = ExperimentState.PAUSING
-        if decisions:
-            self._take(decisions)
+        if entry.decisions:
+            self._take(entry.decisions)
         leader = self.trials.leader
         if (metric := None if leader is None else leader.metric) != self._noted:
             self._noted = metric
-            self._note_best(at)
+            self._note_best(entry.at)
 
     def _take(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
@@ -159,7 +143,7 @@ class Progress:
                 case LeaveExperiment():
                     self.state, self.leaving = ExperimentState.STOPPING, decision
                 case ChangeSettings(max_seconds=seconds):
-                    self.settings, self._max_seconds = decision, seconds
+                    self.settings, self.max_seconds = decision, seconds
                 case EndExperiment(state, reason):
                     self.state, self.why_ended = state, reason
                 case CloseTrial(trial, TrialState.INVALID):
@@ -239,77 +223,13 @@ class Progress:
         """Return the share of the time of all slots, over all drivers, in which an attempt was running."""
         return self.trials.spending.utilisation(now)
 
-    def look(self, at: float) -> None:
-        """Copy the state of the search from time to time, for forecasts.
-
-        Only the thread that changes the search may call this, because the search must not change meanwhile.
-        """
-        if self.search is None or self.state is not ExperimentState.RUNNING:
-            self._remaining.forget()
-        elif self._remaining.wants_picture(at):
-            self._remaining.look(self._picture(self.search, at))
-
-    def _picture(self, search: Tournament, at: float) -> Picture:
-        rows, spending = self.trials.rows, self.trials.spending
-        at_work = {
-            trial: AtWork(
-                live.length,
-                live.known_at,
-                towards=max(1, rows[trial].target - live.length),
-                leaving=rows[trial].state is not TrialState.RUNNING or rows[trial].attempt != live.attempt,
-                fresh=live.known_at == live.since,
-            )
-            for trial, live in spending.live.items()
-        }
-        results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
-        return Picture(search.snapshot(), at, spending.slots, at_work, results)
-
-    def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
-        """Return how much of the experiment is done, and how long the rest takes.
-
-        The first call simulates a few searches, which takes about a tenth of a second.
+    def summary(self, now: float | None = None) -> dict[str, Any]:
+        """Return a summary as JSON-able data; `ashwood.forecast.time_left.Forecaster.summary` adds the forecast.
 
         Args:
-            now: current time in seconds since 1970, or None for no estimate of the time left.
-            patience: seconds that an estimate of the time left may take.
+            now: current time in seconds since 1970, or None if no driver is running.
         """
-        if self.state.ended and self.state is not ExperimentState.CANCELED:
-            return Forecast(self.length_trained, 1.0, 0.0)
-        arrivals = self._arrivals_to_come()
-        total = max(total_length(self._plan, arrivals), self.length_trained)
-        fraction = self.length_trained / total
-        if self.state.ended:
-            return Forecast(total, fraction, 0.0)
-        if now is None:
-            return Forecast(total, fraction, None)
-        if (left := self._time_left(now, arrivals, patience)) is not None:
-            return Forecast(total, fraction, left.middle, left)
-        seconds = self.trials.spending.seconds_to_train(total - self.length_trained, now)
-        return Forecast(total, fraction, None if seconds is None else min(seconds, self._most_left(now)))
-
-    def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
-        """Return the time left by simulation of the rest of the search, or None if it cannot be simulated."""
-        jobs = sum(
-            max(0.0, count - rung.arrived)
-            for bracket, counts in zip(self.ladder.brackets, arrivals, strict=True)
-            for rung, count in zip(bracket.rungs, counts, strict=True)
-        )
-        left = self._remaining.seconds(now, self.measuring, jobs, patience=patience)
-        if left is None:
-            return None
-        most = self._most_left(now)
-        return TimeLeft(*(min(seconds, most) for seconds in left))
-
-    def _most_left(self, now: float) -> float:
-        """Return the seconds until the time limit of the experiment, or infinity if it has none."""
-        if self._max_seconds is None:
-            return inf
-        return max(0.0, self._max_seconds - self.trials.spending.driven(now))
-
-    def summary(self, now: float | None = None) -> dict[str, Any]:
-        """Return a summary as JSON-able data, with the time left if ``now`` is given."""
-        total, fraction, seconds, left = self.forecast(now)
-        best, seen = self.best, self.seen
+        best, seen, spending = self.best, self.seen, self.trials.spending
         return {
             "trials": {state.value: self.trials.states[state] for state in TrialState if self.trials.states[state]},
             "trials_planned": self.trials_planned,
@@ -324,35 +244,7 @@ class Progress:
             "warnings": self.warnings,
             "length_trained": self.length_trained,
             "length_repeated": self.length_repeated,
-            "length_expected": round(total, 1),
-            "fraction": round(fraction, 4),
             "utilisation": round(self.utilisation(), 4),
             "at": now,
-            "seconds": self.trials.spending.driver_seconds if now is None else self.trials.spending.driven(now),
-            "seconds_left": seconds,
-            "seconds_left_range": None if left is None else [left.low, left.high],
+            "seconds": spending.driver_seconds if now is None else spending.driven(now),
         }
-
-    @cached_property
-    def _means(self) -> MeanArrivals:
-        return expected_arrivals(self.spec.search)
-
-    def _arrivals_to_come(self) -> list[list[float]]:
-        """Return the final number of trials at each rung: an expectation that real arrivals replace step by step."""
-        return [
-            # A user may have changed the number of trials since the search was planned.
-            self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
-            for bracket, plan, means in zip(self.ladder.brackets, self._plan.brackets, self._means, strict=True)
-        ]
-
-    def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
-        arrivals = [float(bracket.planned)]
-        for rung, mean in zip(bracket.rungs, means[1:], strict=False):
-            known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
-            if self._stops_once:
-                # Each trial that has arrived was promoted or stopped for good.
-                arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
-            else:
-                settled = max(rung.promoted, arrivals[-1] // float(self.spec.search.divisor))
-                arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
-        return arrivals

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -15,8 +16,7 @@ from ashwood.experiment.events import (
     CheckpointSaved,
     DriverStarted,
     DriverStopped,
-    Event,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -74,8 +74,9 @@ class Spending:
         self._driven = False
         self._last_at = 0.0
 
-    def apply(self, at: float, event: Event) -> Sequence[tuple[TrialId, float]]:
+    def apply(self, entry: Entry) -> Sequence[tuple[TrialId, float]]:
         """Apply an event.  Return the trials whose attempts ended, each with the seconds that its attempt ran."""
+        at, event, _ = entry
         if isinstance(event, DriverStarted):
             ended = self._end_all()
             self._last_at = max(at, self._last_at)
@@ -101,7 +102,7 @@ class Spending:
                 | AttemptPreempted()
                 | StorageFailed()
                 | CheckpointDamaged()
-                | HparamsRejected()
+                | HparamsInvalid()
                 | TrialStopped()
             ):
                 return self._end(event)

@@ -23,6 +23,7 @@ from ashwood.experiment.decisions import (
     SuspendTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     AttemptEnded,
     AttemptFailed,
@@ -34,7 +35,7 @@ from ashwood.experiment.events import (
     DriverStarted,
     DriverStopped,
     Event,
-    HparamsRejected,
+    HparamsInvalid,
     LastWord,
     StorageFailed,
     TrialStopped,
@@ -228,8 +229,9 @@ class Timeline:
         self._shifts: list[tuple[float, float]] = []
         self._shift_began: float | None = None
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
+        at, event, decisions = entry
         if isinstance(event, DriverStarted):
             self._leave()  # The former driver is known to have run until the entry before, which is still in `until`.
         # If the clock was set back, no time is subtracted.
@@ -301,7 +303,7 @@ class Timeline:
                 if not hung and (span := self._live.get(trial)) is not None:
                     self._lost.append(span.slot)
                 self._end(event, SpanEnd.PREEMPTED)
-            case HparamsRejected():
+            case HparamsInvalid():
                 self._end(event, SpanEnd.INVALID)
             case TrialStopped():
                 self._end(event, SpanEnd.STOPPED)

@@ -14,7 +14,7 @@ The search and ``stop_when`` always use reports.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from heapq import nsmallest
 from math import inf, isfinite
@@ -36,6 +36,7 @@ from ashwood.experiment.decisions import (
     StopTrial,
     TrainTrial,
 )
+from ashwood.experiment.entry import Entry
 from ashwood.experiment.events import (
     TRAINING,
     AttemptFailed,
@@ -43,7 +44,6 @@ from ashwood.experiment.events import (
     AttemptStarted,
     CheckpointDamaged,
     CheckpointSaved,
-    Event,
     ValidationReported,
 )
 from ashwood.experiment.lifecycle import ExperimentState, TrialState
@@ -184,9 +184,10 @@ class TrialTable:
         leaders = {name: rows.get(state[name]) for name in _LEADERS}
         self.__dict__ |= {**state, **leaders, "rows": rows}
 
-    def apply(self, at: float, event: Event, decisions: Sequence[Decision]) -> None:
+    def apply(self, entry: Entry) -> None:
         """Apply an entry of the log."""
-        for trial, seconds in self.spending.apply(at, event):
+        at, event, decisions = entry
+        for trial, seconds in self.spending.apply(entry):
             self.rows[trial].seconds += seconds
         match event:
             case ValidationReported():

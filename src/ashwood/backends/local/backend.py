@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ashwood.backends.local.command import fill_in
@@ -25,22 +24,20 @@ from ashwood.backends.local.scratch import scratch_file
 from ashwood.backends.local.setup import ALONE, Setup, Team
 from ashwood.backends.local.slots import Machine, Slot, plan, survey
 from ashwood.backends.local.trimmer import LogTrimmer
-from ashwood.backends.port import Abort, Command, Finish, GoOn, NoteBest, StartAttempt, Suspend
+from ashwood.backends.port import Abort, Command, ContinueAttempt, Finish, NoteBest, StartAttempt, Suspend
 from ashwood.backends.waker import Waker
+from ashwood.checkpoints.directory import FOLDER, directory_name
+from ashwood.checkpoints.sharing import make_shared
 from ashwood.errors import BackendError, TrainingCodeError
 from ashwood.experiment.events import (
     ABORTED,
-    UNREACHABLE,
     AttemptEnded,
     AttemptFailed,
     AttemptPreempted,
     AttemptStarted,
-    CheckpointDamaged,
     CheckpointSaved,
     Event,
-    HparamsRejected,
-    StorageFailed,
-    TrialStopped,
+    LastWord,
     TrialTrained,
     TrialWarned,
     ValidationReported,
@@ -49,8 +46,6 @@ from ashwood.experiment.placeholders import OTHERS
 from ashwood.experiment.spec import EntrypointKind, ExperimentSpec, Length
 from ashwood.search.vocabulary import TrialId
 from ashwood.trial.channel import Message, Phase
-from ashwood.trial.directory import FOLDER, directory_name
-from ashwood.trial.sharing import make_shared
 
 _CLOSE_SECONDS = 1.0
 """Seconds between SIGTERM and SIGKILL for workers when the backend is closed."""
@@ -58,7 +53,7 @@ _PULSE = 1.0
 """Longest time in seconds until a worker reports that steps were finished."""
 _GIVE_UP_SECONDS = 5.0
 """Seconds after which a killed worker is given up if the kernel has not ended it, perhaps because of a dead disk."""
-_LAST = frozenset({"ended", "failed", "no_space", "no_storage", "damaged", "invalid", "stopped"})
+_LAST = {cls.__name__: cls for cls in LastWord.__args__}
 _REPORT_SECONDS = (0.5, 60.0)
 """Shortest and longest interval between events about an attempt's training time, if that is limited."""
 _ROUNDING = 1e-3
@@ -204,9 +199,7 @@ class LocalBackend:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -381,10 +374,10 @@ class LocalBackend:
             return
         event = _event(message, attempt, place.slot.number)
         if place.aborted:
-            # This holds for every last message, also for "ended": after a failure, the engine looks for checkpoints
-            # that no event has reported, because the abort may have hidden those events.
+            # This holds for every last message, also for AttemptEnded: after a failure, the engine looks for
+            # checkpoints that no event has reported, because the abort may have hidden those events.
             event = AttemptFailed(*attempt, ABORTED)
-        elif place.ending is not None and kind == "failed":
+        elif place.ending is not None and kind == "AttemptFailed":
             event = place.ending
         if kind in _LAST:
             yield from place.report_training(time.monotonic())
@@ -543,13 +536,13 @@ def _report_every(spec: ExperimentSpec) -> float:
     return inf if spec.max_trial_time is None else max(shortest, min(longest, spec.max_trial_time / 100))
 
 
-def _note_command(place: _Place, command: GoOn | Finish | Suspend | NoteBest) -> None:
+def _note_command(place: _Place, command: ContinueAttempt | Finish | Suspend | NoteBest) -> None:
     if place.liveness is None or isinstance(command, NoteBest):
         return
     if isinstance(command, Suspend):
         place.liveness.ask_to_stop(time.monotonic())
         return
-    if isinstance(command, GoOn):
+    if isinstance(command, ContinueAttempt):
         place.target = command.target
     if place.liveness.waits:  # The time until the next sign of life is measured from this answer on.
         place.liveness.alive(time.monotonic())
@@ -601,10 +594,10 @@ def check_command(spec: ExperimentSpec) -> None:
         raise BackendError(f"entrypoint: {error}") from None
 
 
-def _message(command: GoOn | Finish | Suspend | NoteBest) -> Message:
+def _message(command: ContinueAttempt | Finish | Suspend | NoteBest) -> Message:
     match command:
-        case GoOn(target=target):
-            return ["go", target]
+        case ContinueAttempt(target=target):
+            return ["continue", target]
         case Finish(save=save):
             return ["finish", save]
         case Suspend():
@@ -623,18 +616,7 @@ def _event(message: Message, attempt: tuple[TrialId, int], slot: int) -> Event:
             return CheckpointSaved(*attempt, length, path, metrics)
         case ["warning", said]:
             return TrialWarned(*attempt, said)
-        case ["ended", length]:
-            return AttemptEnded(*attempt, length)
-        case ["failed", error, *cause]:
-            return AttemptFailed(*attempt, error, *cause)
-        case ["no_space", error]:
-            return StorageFailed(*attempt, error)
-        case ["no_storage", error]:
-            return StorageFailed(*attempt, error, UNREACHABLE)
-        case ["invalid", why]:
-            return HparamsRejected(*attempt, why)
-        case ["stopped"]:
-            return TrialStopped(*attempt)
-        case ["damaged", path, why]:
-            return CheckpointDamaged(*attempt, path, why)
+        case [kind, *fields] if kind in _LAST:
+            event: Event = _LAST[kind](*attempt, *fields)
+            return event
     raise BackendError(f"Internal error: a worker sent an unknown message: {message!r}. Please report this")

@@ -17,7 +17,7 @@ WRITING_SECONDS = 15.0
 STORING_SECONDS = 60.0
 """Seconds without progress after which the transfer of a checkpoint to its storage counts as hung.
 
-Transfers have shorter limits of their own, see `ashwood.trial.storage.patience`.
+Transfers have shorter limits of their own, see `ashwood.checkpoints.patience`.
 """
 _LOOKS = 4
 """How many times the size of a checkpoint is measured within the limit for writing."""

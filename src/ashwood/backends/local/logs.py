@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from ashwood.trial.regular import open_to_append, open_to_read
+from ashwood.checkpoints.regular import open_to_append, open_to_read
 
 _TAIL_LINES = 20
 _TAIL_BYTES = 8_000
@@ -120,7 +120,7 @@ def flush(*streams: TextIO | None) -> bool:
     return written
 
 
-class Output:
+class OutputRedirect:
     """Redirects the standard output and error of this process.
 
     It redirects descriptors 1 and 2, because C libraries and child processes write to those.  Output that cannot be

@@ -20,13 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ashwood.backends.local.slots import Machine, plan, survey
+from ashwood.checkpoints.regular import open_lock
 from ashwood.errors import MachineError
 from ashwood.experiment.spec import ExperimentSpec
-from ashwood.trial.regular import open_lock
 
 LOCKS = "ASHWOOD_LOCKS"
 """Environment variable with the directory of the lock files."""
@@ -56,9 +55,7 @@ class Reservation:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         _close(self._locks.values())
 
     def inherited(self, gpus: Sequence[str]) -> tuple[int, ...]:

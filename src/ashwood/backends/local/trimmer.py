@@ -6,7 +6,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from ashwood.trial.limited import trim
+from ashwood.checkpoints.limited import trim
 
 _LOOK_SECONDS = 1.0
 _LOOK_SOON_SECONDS = 0.1

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ashwood.backends.local.reaper import GRACE
+from ashwood.checkpoints.sharing import share
 from ashwood.errors import BackendError
-from ashwood.trial.sharing import share
 
 _MARGIN = 2.0
 """Seconds that the worker reaper gets after the grace period to end workers."""

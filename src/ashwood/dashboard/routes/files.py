@@ -20,6 +20,11 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from ashwood.checkpoints import Storage
+from ashwood.checkpoints.limited import find_gap, read_piece
+from ashwood.checkpoints.links import contents, inner_target, link_text
+from ashwood.checkpoints.port import parse_name
+from ashwood.checkpoints.regular import open_to_read
 from ashwood.dashboard.context import LARGEST, Context, Dashboard, ExperimentNumber, Json, TrialNumber, responses_of
 from ashwood.dashboard.experiment_cache import CachedExperiment
 from ashwood.dashboard.live import EVENTS, PING, RETRY, message, resume_position, stream
@@ -27,11 +32,6 @@ from ashwood.dashboard.trial_answers import OutputPiece, find_trial
 from ashwood.errors import NotFound
 from ashwood.eventlog.port import ExperimentId
 from ashwood.search.vocabulary import TrialId
-from ashwood.trial.limited import find_gap, read_piece
-from ashwood.trial.regular import open_to_read
-from ashwood.trial.storage import Storage
-from ashwood.trial.storage.links import contents, inner_target, link_text
-from ashwood.trial.storage.port import parse_name
 
 router = APIRouter(default_response_class=Json)
 

@@ -236,7 +236,7 @@ function showPlan(place, answer) {
     headline(plan, answer, unit),
     brackets(plan, unit),
     lengths(plan, unit),
-    plan.outlook ? outlook(plan) : h("p", { class: "muted hint" }, hint),
+    plan.forecast ? forecast(plan) : h("p", { class: "muted hint" }, hint),
   );
 }
 
@@ -294,8 +294,8 @@ function lengths(plan, unit) {
   return tableCard("Trials per length", heads, plan.lengths.map(row), [0, 1, 3, 4, 5, 6]);
 }
 
-function outlook(plan) {
-  const all = [["this search", plan.outlook], ...plan.beside.map((each) => [nameOf(each.settings), each])];
+function forecast(plan) {
+  const all = [["this search", plan.forecast], ...plan.beside.map((each) => [nameOf(each.settings), each])];
   const columns = [
     ["time", (each) => each.seconds, format.roughly],
     ["worker-hours", (each) => each.worker_hours, (hours) => String(Number(hours.toPrecision(3)))],

@@ -1,0 +1,125 @@
+"""``ashwood report``, ``timeline`` and ``animate``: files with figures of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from ashwood.api.report import write_report
+from ashwood.backends.simulated import SimulatedBackend
+from ashwood.engine import open_home
+from ashwood.engine.simulate import simulate
+from ashwood.errors import AshwoodError
+from ashwood.experiment.entry import Entry, fold
+from ashwood.experiment.experiment import Experiment
+from ashwood.experiment.spec import Entrypoint, EntrypointKind, ExperimentSpec, Unit
+from ashwood.figures import Figures
+from ashwood.figures.animation import Part, animate
+from ashwood.forecast.costs import Costs
+from ashwood.forecast.training import PowerLaw
+from ashwood.search.settings import Method, SearchSettings
+from ashwood.search.space import Double, Space
+from ashwood.terminal.text import say
+from ashwood.views.scene import Film
+from ashwood.views.timeline import Timeline
+from ashwood.views.wording import format_length, format_size
+
+_DIVISOR = 3
+_MAX_LENGTH = 27
+_TRAINING = PowerLaw(max_length=_MAX_LENGTH, base=_DIVISOR, unit_seconds=60.0, spread=1.3)
+# As in the simulations of Li et al. 2020 (arXiv:1810.05934), appendix A.1.
+_COSTS = Costs(straggling=0.8)
+
+TYPICAL_SEED = 87
+"""Seed below 100 whose search is nearest to the medians of idle time and of the ends of the first and last trial."""
+
+
+def report_experiment(home: str | None, experiment: int, out: Path) -> None:
+    """Write a report in the format of the file's suffix, and print its size."""
+    with open_home(home) as opened:
+        write_report(opened, experiment, out)
+    say(f"Wrote {out} ({format_size(out.stat().st_size)}).")
+
+
+def write_timeline(home: str | None, experiment: int, out: Path) -> None:
+    """Write a self-contained page, which needs no network."""
+    if out.suffix.lower() != ".html":
+        raise AshwoodError(f"--out {out}: the file must end in .html; the page has a button that saves a picture")
+    with open_home(home) as opened:
+        log = opened.store.log(experiment)
+        figure = Figures(opened.store.spec(experiment), lambda: (entry for _, entry in log.read())).timeline()
+    try:
+        config = {"displaylogo": False, "showSendToCloud": False}
+        figure.write_html(out, include_plotlyjs=True, div_id="timeline", config=config)
+    except OSError as error:
+        raise AshwoodError(f"cannot write {out}: {error.strerror}") from error
+    say(f"Wrote {out}.")
+
+
+def animate_experiment(home: str | None, experiment: int, out: Path, *, seconds: float, fps: int) -> None:
+    """Write an animation of a recorded experiment."""
+    with open_home(home) as opened:
+        spec = opened.store.spec(experiment)
+        timeline = fold(Timeline(spec), (entry for _, entry in opened.store.log(experiment).read()))
+    search = spec.search
+    better = "smaller" if spec.smaller_is_better else "larger"
+    what = f"{search.method} on {spec.metric} ({better} is better), {format_length(len(timeline.paths), 'trials')}"
+    _write([Part(Film(timeline), spec.name, what)], out, f"experiment {experiment}", seconds, fps)
+
+
+def animate_halving(out: Path, *, workers: int, trials: int, seed: int, seconds: float, fps: int) -> None:
+    """Write an animation of simulated synchronous and asynchronous halving, with the same trials and workers."""
+    parts = [
+        Part(
+            Film(simulated(Method.SYNC_HALVING, workers, trials, seed)),
+            "Synchronous halving",
+            "Each rung waits for the slowest trial of the rung below.",
+        ),
+        Part(
+            Film(simulated(Method.ASYNC_HALVING, workers, trials, seed)),
+            "Asynchronous halving (ASHA)",
+            "No worker waits: the best trials so far are promoted at once.",
+        ),
+    ]
+    headline = (
+        f"The same {format_length(trials, 'trials')} on {format_length(workers, 'workers')}: "
+        "the best third of each rung are promoted"
+    )
+    _write(parts, out, headline, seconds, fps)
+
+
+def _write(parts: list[Part], out: Path, headline: str, seconds: float, fps: int) -> None:
+    frames = animate(parts, out, headline=headline, seconds=seconds, fps=fps)
+    say(f"Wrote {out} ({format_length(frames, 'frames')}, {out.stat().st_size / 1e6:.1f} MB).")
+
+
+def simulated(method: Method, workers: int, trials: int, seed: int) -> Timeline:
+    """Return the timeline of a search in virtual time; the trials depend only on the seed, not on the method."""
+    spec = replace(_SPEC, search=replace(_SPEC.search, method=method, max_trials=trials), seed=seed)
+    timeline = Timeline(spec)
+
+    def observe(entries: Sequence[Entry]) -> None:
+        fold(timeline, entries)
+
+    simulate(Experiment(spec), SimulatedBackend(spec, _TRAINING, workers, costs=_COSTS), observers=[observe])
+    return timeline
+
+
+_SPEC = ExperimentSpec(
+    name="simulated",
+    space=Space({"x": Double(0.0, 1.0)}),
+    search=SearchSettings(
+        method=Method.ASYNC_HALVING,
+        max_length=_MAX_LENGTH,
+        max_trials=1,
+        max_concurrent_trials=0,
+        divisor=Fraction(_DIVISOR),
+    ),
+    metric="loss",
+    unit=Unit.EPOCHS,
+    entrypoint=Entrypoint(EntrypointKind.FUNCTION, "simulated:train"),
+    workdir="",
+    seed=0,
+)

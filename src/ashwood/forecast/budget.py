@@ -1,0 +1,100 @@
+"""Training and time that each rung of each bracket took, beside the expected training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ashwood.forecast.arrivals import MeanArrivals, expected_arrivals
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import SearchSettings
+from ashwood.search.vocabulary import TrialId
+from ashwood.views.chronicle import Chronicle
+
+
+@dataclass(slots=True)
+class RungSpending:
+    """The training towards one rung.
+
+    Attributes:
+        bracket: index of the bracket.
+        length: total length of the rung.
+        expected: expected training length of the whole search towards this rung, without repeated work.
+        trained: training length beyond the former maximum of each trial.
+        repeated: training length that was repeated because no checkpoint held it.
+        seconds: time that processes trained towards this rung, added up.
+    """
+
+    bracket: int
+    length: int
+    expected: float
+    trained: int = 0
+    repeated: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """The training and time that an experiment took.
+
+    Attributes:
+        shares: the shares of the rungs of each bracket, the shortest rung first.
+        busy: seconds in which a slot had a process, added up over slots.
+        idle: seconds in which a slot had no process, added up over slots.
+    """
+
+    shares: Sequence[Sequence[RungSpending]]
+    busy: float
+    idle: float
+
+    @property
+    def trained(self) -> int:
+        """Total training length without repeated training."""
+        return sum(share.trained for bracket in self.shares for share in bracket)
+
+    @property
+    def repeated(self) -> int:
+        """Total training length that was repeated."""
+        return sum(share.repeated for bracket in self.shares for share in bracket)
+
+    @property
+    def expected(self) -> float:
+        """Total expected training length."""
+        return sum(share.expected for bracket in self.shares for share in bracket)
+
+
+def budget(views: Chronicle) -> Spent:
+    """Return what an experiment took according to reports, in O(n) time for n spans of work."""
+    timeline, spending = views.timeline, views.progress.trials.spending
+    shares = _expectations(views)
+    furthest: defaultdict[TrialId, int] = defaultdict(int)
+    for span in timeline.spans:
+        share = shares[span.bracket][span.rung]
+        known = furthest[span.trial]
+        further = max(0, span.length - max(known, span.start))
+        share.trained += further
+        share.repeated += span.length - span.start - further
+        share.seconds += (timeline.until if span.end is None else span.end) - span.begin
+        furthest[span.trial] = max(known, span.length)
+    return Spent(shares, spending.busy_seconds, max(0.0, spending.slot_seconds - spending.busy_seconds))
+
+
+def _expectations(views: Chronicle) -> list[list[RungSpending]]:
+    plan = plan_search(views.spec.search)
+    return [
+        [
+            # A user may have changed the number of trials since the search was planned.
+            RungSpending(view.number, length, mean * view.planned / bracket.trials * (length - below))
+            for length, below, mean in zip(bracket.lengths, (0, *bracket.lengths), means, strict=False)
+        ]
+        for view, bracket, means in zip(
+            views.progress.ladder.brackets, plan.brackets, _means(views.spec.search), strict=True
+        )
+    ]
+
+
+@lru_cache(maxsize=64)
+def _means(settings: SearchSettings) -> MeanArrivals:
+    return expected_arrivals(settings)

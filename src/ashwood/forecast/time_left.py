@@ -1,0 +1,374 @@
+"""Estimates how much longer a running search takes, by simulations of the rest of it.
+
+A driver has little time for this beside its work.  So each call adds only a few simulations to
+the latest ones, and the range is that of the ends of all of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import exp, inf, log
+from typing import Any, NamedTuple
+
+from ashwood.experiment.lifecycle import ExperimentState, TrialState
+from ashwood.forecast.arrivals import expected_arrivals, total_length
+from ashwood.forecast.conditions import Conditions, draw_training
+from ashwood.forecast.costs import NORMAL
+from ashwood.forecast.play import Underway, play
+from ashwood.forecast.training import Exchangeable, Setting, Trained, lognormal, mixed
+from ashwood.search.plan import plan_search
+from ashwood.search.settings import Method
+from ashwood.search.tournament import Tournament
+from ashwood.search.vocabulary import Snapshot, TrialId
+from ashwood.views.ladder import BracketView
+from ashwood.views.measured import UNKNOWN_SPREAD, Measured
+from ashwood.views.progress import Progress
+
+# With 19 simulations, one in ten ends lies below the second lowest, and one in ten above the second highest.
+_KEPT = 19
+_TENTH = 2
+# Approximate seconds for a simulation: in any case, for each result that it starts with, and for each job.
+_LEAST_COST = 5e-4
+_RESULT_COST = 4e-6
+_JOB_COST = 40e-6
+_PACE_ERROR = 1.1
+"""Factor by which the pace of a trial typically changes, up or down."""
+_ROUNDS = 3
+_TINY = 1e-9
+MOMENT = 0.05
+"""Seconds that a live display may wait for an estimate."""
+_SHARE = 50
+"""Forecasts take at most one part in this number of the time of a driver."""
+
+
+class TimeLeft(NamedTuple):
+    """Seconds until a search is done: in 90 % of simulations more than ``low``, in 90 % less than ``high``."""
+
+    low: float
+    middle: float
+    high: float
+
+
+class Forecast(NamedTuple):
+    """How much of an experiment is done, and how long the rest takes.
+
+    Attributes:
+        total_length: expected training length of all trials, without repeated work.
+        fraction: share of this length that is done, from 0 to 1.
+        seconds: expected seconds until the end, or None if unknown or if no driver runs.
+        time_left: range of the expected seconds until the end, or None if unknown.
+    """
+
+    total_length: float
+    fraction: float
+    seconds: float | None
+    time_left: TimeLeft | None = None
+
+
+class AtWork(NamedTuple):
+    """A running attempt.
+
+    Attributes:
+        length: total length that the trial is known to have reached.
+        since: time at which it had reached this length.
+        towards: length that it still has to train to its target.
+        leaving: whether it has reached its target and releases its worker.
+        fresh: whether it has reported nothing yet, so that the time since then includes its start.
+    """
+
+    length: int
+    since: float
+    towards: int
+    leaving: bool
+    fresh: bool
+
+
+class Picture(NamedTuple):
+    """A running search at one moment.
+
+    Attributes:
+        search: state of the search method.
+        at: the moment, in seconds since 1970.
+        slots: number of slots.
+        at_work: the running attempt of each trial.
+        results: number of results that the search has.
+    """
+
+    search: Snapshot
+    at: float
+    slots: int
+    at_work: Mapping[TrialId, AtWork]
+    results: int
+
+    @property
+    def cost(self) -> float:
+        """Approximate seconds that the copy of the state took."""
+        return self.results * _RESULT_COST
+
+
+class _End(NamedTuple):
+    """The end of the search in one simulation, and the time of the simulation."""
+
+    played_at: float
+    at: float
+
+
+class Forecaster:
+    """Forecasts how long the rest of an experiment takes.
+
+    Each call adds a few simulations of the rest to the latest ones.
+
+    Attributes:
+        progress: the progress of the experiment, which its owner updates.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._settings = progress.spec.search
+        self._plan = plan_search(self._settings)
+        self._picture: Picture | None = None
+        self._ends: deque[_End] = deque(maxlen=_KEPT)
+        self._played = 0
+
+    def look(self, at: float) -> None:
+        """Copy the state of the search from time to time, because simulations start from it.
+
+        Only the thread that changes the search may call this, because the search must not change meanwhile.
+        """
+        progress, picture = self.progress, self._picture
+        if progress.search is None or progress.state is not ExperimentState.RUNNING:
+            self._picture = None
+            self._ends.clear()
+        elif picture is None or at - picture.at >= max(1.0, _SHARE * picture.cost):
+            self._picture = _take_picture(progress, progress.search, at)
+
+    def forecast(self, now: float | None = None, *, patience: float = MOMENT) -> Forecast:
+        """Return how much of the experiment is done, and how long the rest takes.
+
+        The first call simulates a few searches, which takes about a tenth of a second.
+
+        Args:
+            now: current time in seconds since 1970, or None for no estimate of the time left.
+            patience: seconds that an estimate of the time left may take.
+        """
+        progress = self.progress
+        trained, spending = progress.length_trained, progress.trials.spending
+        if progress.state.ended and progress.state is not ExperimentState.CANCELED:
+            return Forecast(trained, 1.0, 0.0)
+        arrivals = self._arrivals_to_come()
+        total = max(total_length(self._plan, arrivals), trained)
+        fraction = trained / total
+        if progress.state.ended:
+            return Forecast(total, fraction, 0.0)
+        if now is None:
+            return Forecast(total, fraction, None)
+        most = inf if progress.max_seconds is None else max(0.0, progress.max_seconds - spending.driven(now))
+        if (left := self._time_left(now, arrivals, patience)) is not None:
+            left = TimeLeft(*(min(seconds, most) for seconds in left))
+            return Forecast(total, fraction, left.middle, left)
+        seconds = spending.seconds_to_train(total - trained, now)
+        return Forecast(total, fraction, None if seconds is None else min(seconds, most))
+
+    def summary(self, now: float | None = None) -> dict[str, Any]:
+        """Return a summary for lists of experiments as JSON-able data, with the time left if ``now`` is given."""
+        total, fraction, seconds, left = self.forecast(now)
+        return {
+            **self.progress.summary(now),
+            "length_expected": round(total, 1),
+            "fraction": round(fraction, 4),
+            "seconds_left": seconds,
+            "seconds_left_range": None if left is None else [left.low, left.high],
+        }
+
+    def _arrivals_to_come(self) -> list[list[float]]:
+        """Return the final number of trials at each rung: an expectation that real arrivals replace step by step."""
+        progress = self.progress
+        if progress.expected_arrivals is None:
+            progress.expected_arrivals = expected_arrivals(self._settings)
+        return [
+            # A user may have changed the number of trials since the search was planned.
+            self._final_arrivals(bracket, [mean * bracket.planned / plan.trials for mean in means])
+            for bracket, plan, means in zip(
+                progress.ladder.brackets, self._plan.brackets, progress.expected_arrivals, strict=True
+            )
+        ]
+
+    def _final_arrivals(self, bracket: BracketView, means: Sequence[float]) -> list[float]:
+        settings = self._settings
+        stops_once = settings.stop_once and settings.method is not Method.SYNC_HALVING
+        arrivals = [float(bracket.planned)]
+        for rung, mean in zip(bracket.rungs, means[1:], strict=False):
+            known = min(1.0, (rung.arrived + rung.failed) / arrivals[-1]) if arrivals[-1] else 1.0
+            if stops_once:
+                # Each trial that has arrived was promoted or stopped for good.
+                arrivals.append(max(1.0, rung.promoted + (1 - known) * mean))
+            else:
+                settled = max(rung.promoted, arrivals[-1] // float(settings.divisor))
+                arrivals.append(max(1.0, rung.promoted, known * settled + (1 - known) * mean))
+        return arrivals
+
+    def _time_left(self, now: float, arrivals: Sequence[Sequence[float]], patience: float) -> TimeLeft | None:
+        """Return the seconds until the search is done, or None if unknown or too slow to simulate."""
+        picture, measuring = self._picture, self.progress.measuring
+        if picture is None or picture.slots == 0:
+            return None
+        jobs = sum(
+            max(0.0, count - rung.arrived)
+            for bracket, counts in zip(self.progress.ladder.brackets, arrivals, strict=True)
+            for rung, count in zip(bracket.rungs, counts, strict=True)
+        )
+        cost = _LEAST_COST + picture.cost + jobs * _JOB_COST
+        pause = _SHARE * cost
+        if not self._ends or now - self._ends[-1].played_at >= pause:
+            if cost > patience or (measured := measuring.result()) is None:
+                self._ends.clear()
+                return None
+            while self._ends and now - self._ends[0].played_at > 2 * _KEPT * pause:
+                self._ends.popleft()
+            # As many simulations are due as fit into the time since the last call, at one for each pause.
+            due = _KEPT if not self._ends else int((now - self._ends[-1].played_at) / pause)
+            paces = measuring.paces()
+            for _ in range(max(1, min(_KEPT, due, int(patience / cost)))):
+                self._ends.append(_End(now, now + self._play(picture, now, measured, paces)))
+        ends = sorted(each.at for each in self._ends)
+        outside = _TENTH if len(ends) == _KEPT else 1
+        return TimeLeft(*(max(0.0, end - now) for end in (ends[outside - 1], ends[len(ends) // 2], ends[-outside])))
+
+    def _play(self, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]) -> float:
+        """Return the seconds until the end of the search in one more simulation."""
+        number = self._played = self._played + 1
+        conditions = Conditions.from_measured(measured, picture.slots)
+        conditions = _with_those_at_work(conditions, picture, now, measured, paces)
+        training = _KnownPaces(draw_training(self._settings, conditions, number), paces, number)
+        search = Tournament(self._settings)
+        search.restore(picture.search)
+        seeds = _simulate_losses(search, training, number)
+        targets = _targets(search)
+        remaining: dict[TrialId, float] = {}
+        leaving: dict[TrialId, float] = {}
+        for trial, work in picture.at_work.items():
+            elapsed = max(0.0, now - work.since)
+            target = targets.get(trial)
+            if target is None or work.leaving:
+                leaving[trial] = max(0.0, conditions.costs.save - elapsed)
+            else:
+                delay = conditions.costs.setting_up(work.length) * work.fresh
+                remaining[trial] = training.rest(trial, target - work.length, delay, elapsed)
+        underway = Underway(seeds=seeds, remaining=remaining, leaving=leaving)
+        course = play(search, training, picture.slots, costs=conditions.costs, seed=number, underway=underway)
+        return course.seconds
+
+
+def _take_picture(progress: Progress, search: Tournament, at: float) -> Picture:
+    rows, spending = progress.trials.rows, progress.trials.spending
+    at_work = {
+        trial: AtWork(
+            live.length,
+            live.known_at,
+            towards=max(1, rows[trial].target - live.length),
+            leaving=rows[trial].state is not TrialState.RUNNING or rows[trial].attempt != live.attempt,
+            fresh=live.known_at == live.since,
+        )
+        for trial, live in spending.live.items()
+    }
+    results = sum(len(rung) for bracket in search.brackets for rung in bracket.rungs)
+    return Picture(search.snapshot(), at, spending.slots, at_work, results)
+
+
+def _targets(search: Tournament) -> dict[TrialId, int]:
+    """Return the length at which the job of each training trial ends."""
+    return {trial: bracket.rungs[at].length for bracket in search.brackets for trial, at in bracket.training.items()}
+
+
+def _with_those_at_work(
+    conditions: Conditions, picture: Picture, now: float, measured: Measured, paces: Mapping[TrialId, float]
+) -> Conditions:
+    """Return conditions that include trials without a report, because the first trials to report are the fastest.
+
+    Of such a trial only a lower bound of its seconds per unit is known.  It counts with the mean of the values above
+    the bound, which depends on the mean of all trials, so both are computed in turns (expectation maximisation).
+    """
+    bounds = [
+        (now - work.since - conditions.costs.start) / work.towards
+        for trial, work in picture.at_work.items()
+        if trial not in paces and not work.leaving
+    ]
+    unit = measured.unit_seconds
+    for _ in range(_ROUNDS if bounds else 0):
+        beyond = sum(_mean_beyond(bound, unit, measured.spread or UNKNOWN_SPREAD) for bound in bounds)
+        unit = (measured.unit_seconds * measured.trials + beyond) / (measured.trials + len(bounds))
+    return replace(conditions, unit_seconds=unit)
+
+
+def _mean_beyond(bound: float, mean: float, spread: float) -> float:
+    """Return the mean of the values above a bound in a log-normal distribution."""
+    sigma = log(spread)
+    if bound <= 0 or not sigma or not mean:
+        return max(bound, mean)
+    above = (log(mean / bound) - sigma * sigma / 2) / sigma
+    share = NORMAL.cdf(above)
+    return mean * NORMAL.cdf(above + sigma) / share if share > _TINY else bound
+
+
+class _KnownPaces:
+    """Simulated training in which trials with a known pace keep it, apart from a small random change."""
+
+    def __init__(self, drawn: Exchangeable, paces: Mapping[TrialId, float], number: int) -> None:
+        self._drawn = drawn
+        self._paces = paces
+        self._number = number
+
+    def train(self, setting: Setting, begin: int, end: int) -> Trained:
+        """Train a trial from a total length of ``begin`` to one of ``end``."""
+        seconds, loss = self._drawn.train(setting, begin, end)
+        pace = self._pace(setting.trial)
+        return Trained(seconds if pace is None else pace * (end - begin), loss)
+
+    def rest(self, trial: TrialId, length: int, delay: float, elapsed: float) -> float:
+        """Return the seconds until a running trial reports at its target.
+
+        If its pace is unknown, it is drawn from the paces with which the trial could not have reported yet.
+
+        Args:
+            trial: the trial.
+            length: length from its last report, or its start, to its target.
+            delay: seconds that its start takes before any training.
+            elapsed: seconds since its last report or its start.
+        """
+        drawn, length = self._drawn, max(1, length)
+        if (pace := self._pace(trial)) is not None:
+            return max(0.0, delay + pace * length - elapsed)
+        sigma = log(drawn.spread)
+        median = drawn.unit_seconds * length * exp(-sigma * sigma / 2)
+        if not sigma or not median:
+            return max(0.0, delay + median - elapsed)
+        passed = NORMAL.cdf(log((elapsed - delay) / median) / sigma) if elapsed > delay else 0.0
+        quantile = passed + (1 - passed) * mixed(self._number, trial)
+        seconds = median * exp(sigma * NORMAL.inv_cdf(min(max(quantile, _TINY), 1 - _TINY)))
+        return max(0.0, delay + seconds - elapsed)
+
+    def _pace(self, trial: TrialId) -> float | None:
+        pace = self._paces.get(trial)
+        return None if pace is None else pace * lognormal(mixed(self._number, trial), _PACE_ERROR)
+
+
+def _simulate_losses(search: Tournament, training: _KnownPaces, number: int) -> dict[TrialId, int]:
+    """Replace the losses of a search by simulated ones in the same order, and return the seeds of its trials.
+
+    Real losses have another scale than simulated ones.  A better trial gets a seed of better quality, so that it
+    continues to be better in the simulation.
+    """
+    seeds: dict[TrialId, int] = {}
+    for bracket in search.brackets:
+        standing = bracket.standing()
+        drawn = sorted(int(mixed(number, (bracket.number << 24) + nth) * 2**31) for nth in range(len(standing)))
+        seeds.update(zip(standing, drawn, strict=True))
+        for level, rung in enumerate(bracket.rungs):
+
+            def loss(trial: TrialId, level: int = level) -> float:
+                return training.train(Setting(trial, seeds[trial]), 0, level).loss
+
+            rung.replace_losses(loss)
+    return seeds

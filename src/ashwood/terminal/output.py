@@ -1,0 +1,133 @@
+"""Printed output of the command line: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+
+from ashwood.terminal.text import brief, on_one_line, printable, say
+from ashwood.terminal.text import cut as shortened
+from ashwood.views.table import to_json
+from ashwood.views.wording import format_duration, format_value
+
+# If the output is a file or a pipe, tables are this wide, so that nothing is cut.
+_PIPE_WIDTH = 400
+_LONGEST_CELL = 1_000
+_LONGEST_HEADER = 60
+_NARROWEST = 4
+_GAP = "  "
+_CHUNK = 1_000
+"""Lines that are written in one call."""
+
+
+class _Console(Console):
+    """A console that replaces control characters in texts; its own escape sequences stay."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render to segments, whose texts are without control characters."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(printable(segment.text), segment.style)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output, or standard error, that doesn't fold lines unless it is a terminal."""
+    console = _Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else _Console(stderr=stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = ()) -> Table:
+    """Return a plain table for a console.  `print_table` is faster for many rows.
+
+    Args:
+        columns: the headers.
+        rows: the cells, of which each is one line.
+        right: columns that are aligned to the right.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    numeric = set(right)
+    for column in columns:
+        table.add_column(
+            Text(brief(column, _LONGEST_HEADER)),
+            justify="right" if column in numeric else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    return table
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Iterable[str] = (), cut: Iterable[str] = ()
+) -> None:
+    """Print a plain table with a line for each row, fast enough for 100,000 rows.
+
+    Args:
+        columns: the headers.
+        rows: the cells.
+        right: columns that are aligned to the right.
+        cut: columns whose cells are cut if the table is wider than the terminal; all other cells stay whole.
+    """
+    lines = [[brief(column, _LONGEST_HEADER) for column in columns]]
+    lines += (list(map(_cell, row)) for row in rows)
+    widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
+    cuttable, numeric = set(cut), set(right)
+    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - make_console().width
+    for place, column in enumerate(columns):
+        if column in cuttable and excess > 0:
+            narrowed = max(_NARROWEST, widths[place] - excess)
+            excess -= widths[place] - narrowed
+            widths[place] = narrowed
+    layout = [(width, column in numeric) for width, column in zip(widths, columns, strict=True)]
+    for begin, end in pairwise([0, *range(1, len(lines), _CHUNK), len(lines)]):
+        texts = (_GAP.join(map(_aligned, line, layout)).rstrip() for line in lines[begin:end])
+        say("\n".join(texts), bold=begin == 0)
+
+
+def _cell(value: Any) -> str:
+    text = format_value(value)
+    return text if isinstance(value, int | float) else on_one_line(text[:_LONGEST_CELL])
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else cell_len(text)
+
+
+def _aligned(text: str, layout: tuple[int, bool]) -> str:
+    """Return a text with the width of its column; ``layout`` is that, and whether to align to the right."""
+    width, right = layout
+    missing = width - _width(text)
+    if missing < 0:
+        return _aligned(shortened(text, width), layout)
+    return " " * missing + text if right else text + " " * missing
+
+
+def print_json(data: Any) -> None:
+    """Print strict JSON: NaN and infinities become null, and unprintable characters are escaped."""
+    utf = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
+    text = json.dumps(to_json(data), indent=2, ensure_ascii=not utf)
+    print("".join(f"\\u{ord(each):04x}" if printable(each) != each else each for each in text) if utf else text)
+
+
+def format_moment(seconds: float) -> str:
+    """Return a duration that may be very short: ``0``, ``12 ms``, ``5 s``."""
+    if not seconds:
+        return "0"
+    return f"{seconds * 1000:.2g} ms" if seconds < 0.1 else format_duration(seconds).replace(".0 s", " s")
+
+
+def format_time(at: float | None) -> str:
+    """Return a time in the local time zone, or – if it is None."""
+    return "–" if at is None else datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
