@@ -21,7 +21,7 @@ export class Model {
     this.path = `/experiments/${id}`;
     this.signal = signal;
     this.data = null;
-    // The last entry that listeners were told of. Loading the whole experiment does not change it, because listeners
+    // The last entry that listeners have received. Loading the whole experiment does not change it, because listeners
     // get only the changes that the stream sends.
     this.heard = null;
     this.receivedAt = 0;

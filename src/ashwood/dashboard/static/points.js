@@ -263,7 +263,7 @@ export class Points {
     this.tip.hidden = found === null;
     if (found === null) return;
     const { group, at } = found;
-    put(this.tip, told(group, at));
+    put(this.tip, tipOf(group, at));
     const [x, y] = [group.px[at], group.py[at]];
     const side = x > this.plot.clientWidth / 2 ? -this.tip.offsetWidth - 12 : 12;
     this.tip.style.setProperty("left", `${x + side}px`);
@@ -298,7 +298,7 @@ function isWithin(at, { _offset, _length }) {
 }
 
 /** Return the text that Plotly would show of a point by its template: lines, of which parts may be bold. */
-function told({ template = "", facts, x, y }, at) {
+function tipOf({ template = "", facts, x, y }, at) {
   const filled = template
     .replace(/<extra>.*<\/extra>/s, "")
     .replaceAll(/%\{(x|y|customdata\[(\d+)\])(?::([^}]*))?\}/g, (_, what, place, format) => {
