@@ -41,7 +41,7 @@ from ashwood.experiment.events import (
     ValidationReported,
 )
 from ashwood.figures.progress import draw_comparison
-from ashwood.views.chronicle import Chronicle, History
+from ashwood.views.history import History, TrialDetails
 from ashwood.views.progress import Progress
 from tests.views.simulate import asha
 
@@ -55,15 +55,15 @@ def get(client: TestClient, path: str, status: int = 200) -> Any:
 
 
 @pytest.fixture(scope="module")
-def told(home: Path) -> Chronicle:
+def told(home: Path) -> History:
     with open_home(home) as opened:
-        return fold(Chronicle(opened.store.spec(1)), (entry for _, entry in opened.store.log(1).read()))
+        return fold(History(opened.store.spec(1)), (entry for _, entry in opened.store.log(1).read()))
 
 
 # -- looking --------------------------------------------------------------------------------------------
 
 
-def test_list_contains_every_experiment(client: TestClient, told: Chronicle) -> None:
+def test_list_contains_every_experiment(client: TestClient, told: History) -> None:
     cards = get(client, "experiments")["experiments"]
     assert [(card["id"], card["state"]) for card in cards] == [(3, "created"), (2, "interrupted"), (1, "completed")]
     assert cards[2]["best"] == told.progress.summary()["best"]
@@ -71,7 +71,7 @@ def test_list_contains_every_experiment(client: TestClient, told: Chronicle) -> 
     assert cards[2]["labels"] == ["nice", f"l{NASTY}"]
 
 
-def test_experiment_page_agrees_with_event_log(client: TestClient, told: Chronicle) -> None:
+def test_experiment_page_agrees_with_event_log(client: TestClient, told: History) -> None:
     page = get(client, "experiments/1")
     assert page["best"]["metric"] == page["best_trial"]["best.loss"] == told.improvements[-1].metric
     saved = told.progress.trials.rows[page["best"]["trial"]].best_checkpoint
@@ -110,7 +110,7 @@ def test_sparkline_comes_from_summary_or_else_from_event_log(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-def test_pages_of_trials_contain_the_whole_table_in_order(client: TestClient, told: Chronicle, limit: int) -> None:
+def test_pages_of_trials_contain_the_whole_table_in_order(client: TestClient, told: History, limit: int) -> None:
     rows: list[dict[str, Any]] = []
     while True:
         page = get(client, f"experiments/1/trials?offset={len(rows)}&limit={limit}")
@@ -150,7 +150,7 @@ def test_trials_are_filtered_and_sorted_by_any_column(client: TestClient) -> Non
     assert "KEY=VALUE" in get(client, "experiments/1/trials?where=completed", 400)["error"]["what"]
 
 
-def test_trial_page_has_decisions_with_reasons(client: TestClient, told: Chronicle) -> None:
+def test_trial_page_has_decisions_with_reasons(client: TestClient, told: History) -> None:
     trial = told.progress.best
     assert trial is not None
     page = get(client, f"experiments/1/trials/{trial.trial}")
@@ -167,7 +167,7 @@ def test_trial_page_has_decisions_with_reasons(client: TestClient, told: Chronic
 def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     workers = ran(stop_after=200, crash=True)
     died = workers.entries[-1].at
-    live = fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.spending.live
+    live = fold(History(workers.experiment.spec), workers.entries).progress.trials.spending.live
     trial, lost = next(iter(live.items()))
     workers.run()
     with open_home(tmp_path, create=True) as home:
@@ -180,9 +180,9 @@ def test_attempt_ends_with_its_driver(tmp_path: Path) -> None:
     assert all(attempt["ended_at"] for attempt in attempts)
 
 
-def test_curves_have_at_most_the_requested_points(client: TestClient, told: Chronicle) -> None:
-    row = max(told.progress.trials.rows.values(), key=lambda row: len(told.history.reports.of(row.id)))
-    reports = told.history.reports.of(row.id)
+def test_curves_have_at_most_the_requested_points(client: TestClient, told: History) -> None:
+    row = max(told.progress.trials.rows.values(), key=lambda row: len(told.details.reports.of(row.id)))
+    reports = told.details.reports.of(row.id)
     whole = get(client, f"experiments/1/trials/{row.id}/metrics?points=5000")
     assert whole["metrics"]["loss"]["values"] == list(reports.values["loss"])
     assert whole["metrics"]["loss"]["lengths"] == list(reports.lengths)
@@ -242,7 +242,7 @@ def test_metric_in_some_reports_only_has_points_at_their_lengths(tmp_path: Path)
             more = entry.event._replace(metrics={**entry.event.metrics, "accuracy": 0.5})
             workers.entries[place] = entry._replace(event=more)
     row = max(
-        fold(Chronicle(workers.experiment.spec), workers.entries).progress.trials.rows.values(),
+        fold(History(workers.experiment.spec), workers.entries).progress.trials.rows.values(),
         key=lambda row: row.length,
     )
     with open_home(tmp_path, create=True) as home:
@@ -330,7 +330,7 @@ def test_log_that_is_not_a_regular_file_is_not_read(client: TestClient, home: Pa
             assert "is not a regular file" in "".join(answer.iter_text())
 
 
-def test_checkpoint_is_downloaded_completely(client: TestClient, home: Path, told: Chronicle, tmp_path: Path) -> None:
+def test_checkpoint_is_downloaded_completely(client: TestClient, home: Path, told: History, tmp_path: Path) -> None:
     saved = next(iter(told.checkpoints.rows.values()))
     files = {"model/weights.bin": bytes(range(256)) * 9_000, "empty": b"", "ä": b"text"}
 
@@ -356,7 +356,7 @@ def test_checkpoint_is_downloaded_completely(client: TestClient, home: Path, tol
 
 
 def test_canceled_download_releases_checkpoint(
-    home: Path, told: Chronicle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    home: Path, told: History, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "weights").write_bytes(b"1234")
     fetched: list[str] = []
@@ -572,9 +572,9 @@ def test_long_log_is_read_in_pieces_and_saved_in_a_snapshot(tmp_path: Path, monk
         with TestClient(app, base_url="http://localhost") as client:
             answers.append([get(client, "experiments/1"), get(client, "experiments/1/trials?limit=500")])
     assert answers[0] == answers[1]
-    assert (tmp_path / "experiments" / "1" / "chronicle").exists()
+    assert (tmp_path / "experiments" / "1" / "history").exists()
     monkeypatch.setattr(Progress, "apply", lambda *_: pytest.fail("read again"))
-    monkeypatch.setattr(History, "apply", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(TrialDetails, "apply", lambda *_: pytest.fail("read again"))
     app = create_app(lambda: open_home(tmp_path), name="home")
     with TestClient(app, base_url="http://localhost") as client:
         assert get(client, "experiments/1") == answers[0][0]

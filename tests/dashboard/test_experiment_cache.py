@@ -20,9 +20,9 @@ from ashwood.eventlog.sqlite import SqliteStore
 from ashwood.experiment.entry import Entry
 from ashwood.experiment.entry import fold as fold_entries
 from ashwood.experiment.events import CheckpointSaved, ValidationReported
-from ashwood.views.chronicle import STRETCH, Chronicle
 from ashwood.views.descriptions import trials_of
-from tests.views.test_chronicle import views_of
+from ashwood.views.history import STRETCH, History
+from tests.views.test_history import views_of
 
 from .homes import add, append, ran
 
@@ -98,7 +98,7 @@ def test_first_checkpoint_changes_the_rows_of_all_trials(tmp_path: Path) -> None
         saved = [trial for trial in cached.find() if cached.record(trial)["best.loss"] is not None]
         assert saved == [entries[first].event.trial]  # type: ignore[union-attr]
         assert set(reported) <= set(cached.changed_trials(since))
-        ranked = [row.id for row in cached.chronicle.progress.trials.ranked()]
+        ranked = [row.id for row in cached.history.progress.trials.ranked()]
         assert list(cached.find()) == ranked
 
 
@@ -177,7 +177,7 @@ def test_progress_is_read_from_the_snapshot_of_a_driver_and_history_later(
         while not cached.read_entries():
             pass
         assert cached.fraction_read == 1
-        assert views_of(cached.chronicle) == views_of(fold_entries(Chronicle(spec), entries))
+        assert views_of(cached.history) == views_of(fold_entries(History(spec), entries))
         assert cached.entries_about(3) == [
             entry
             for _, entry in cached.latest_entries(limit=10**6, trial=3)[0]

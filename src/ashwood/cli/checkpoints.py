@@ -27,7 +27,7 @@ from ashwood.terminal.output import format_time, print_json, print_table, writin
 from ashwood.terminal.text import say
 from ashwood.views.checkpoints import CheckpointTable
 from ashwood.views.progress import Progress
-from ashwood.views.trials import Checkpoint, TrialRow
+from ashwood.views.trials import TrialCheckpoint, TrialRow
 from ashwood.views.wording import format_length, format_size, format_value
 
 
@@ -137,7 +137,9 @@ def download(
         )
 
 
-def _copy_all(storage: Storage, checkpoints: Mapping[int, Checkpoint], spec: ExperimentSpec, out: Path) -> list[int]:
+def _copy_all(
+    storage: Storage, checkpoints: Mapping[int, TrialCheckpoint], spec: ExperimentSpec, out: Path
+) -> list[int]:
     """Copy the checkpoints of trials, and return the trials with a damaged one.
 
     Raises:

@@ -18,8 +18,8 @@ from ashwood.figures.progress import draw_best_so_far
 from ashwood.figures.spending import draw_spending
 from ashwood.figures.theme import LIGHT, Theme
 from ashwood.figures.timeline import draw_timeline
-from ashwood.views.chronicle import Chronicle
 from ashwood.views.curves import BY
+from ashwood.views.history import History
 from ashwood.views.hparams import varied
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Option:
     least: int = 1
     most: int = 1
 
-    def allowed(self, history: Chronicle) -> Sequence[str] | None:
+    def allowed(self, history: History) -> Sequence[str] | None:
         """Return the allowed values for an experiment, or None for a number or a flag."""
         match self.kind:
             case OptionKind.CHOICE:
@@ -71,7 +71,7 @@ class Option:
                 return metrics_of(history)
         return None
 
-    def read(self, value: str | float | None, history: Chronicle) -> str | int | bool | None:
+    def read(self, value: str | float | None, history: History) -> str | int | bool | None:
         """Return a value as the figure's function takes it; an empty one gives the default.
 
         Args:
@@ -208,7 +208,7 @@ def kind_of(name: str) -> Kind:
     raise AshwoodError(f"there is no figure {name!r}{hint}; there are: {', '.join(FIGURES)}")
 
 
-def draw(name: str, history: Chronicle, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
+def draw(name: str, history: History, options: Mapping[str, Any] | None = None, *, theme: Theme = LIGHT) -> Figure:
     """Return a figure by its name.
 
     Args:
@@ -229,7 +229,7 @@ def draw(name: str, history: Chronicle, options: Mapping[str, Any] | None = None
     return kind.function(history, **values, theme=theme)
 
 
-def describe(history: Chronicle) -> list[dict[str, Any]]:
+def describe(history: History) -> list[dict[str, Any]]:
     """Return all figures and their options, with the allowed values for an experiment, as JSON-able data."""
     return [
         {
@@ -252,7 +252,7 @@ def describe(history: Chronicle) -> list[dict[str, Any]]:
     ]
 
 
-def metrics_of(history: Chronicle) -> list[str]:
+def metrics_of(history: History) -> list[str]:
     """Return the names of all reported metrics, the searcher's first."""
     rows = history.progress.trials.rows.values()
     found = dict.fromkeys([history.spec.metric, *(name for row in rows for name in row.metrics)])

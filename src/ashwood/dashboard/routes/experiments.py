@@ -74,7 +74,7 @@ async def spark(context: Context, experiment: ExperimentNumber) -> Json:
         return cache.list_experiment(experiment).record.summary
 
     def points(cached: CachedExperiment) -> list[list[float]]:
-        progress = cached.chronicle.progress
+        progress = cached.history.progress
         shown = [[each.driven, each.metric] for each in thinned(progress.improvements, POINTS)]
         return _to_end(shown, progress.trials.spending.driver_seconds)
 
@@ -109,7 +109,7 @@ async def trials(
     def page(cached: CachedExperiment) -> trial_answers.TrialsPage:
         found = cached.find(where, sort, q.lower())
         return trial_answers.TrialsPage(
-            total=len(cached.chronicle.progress.trials.rows),
+            total=len(cached.history.progress.trials.rows),
             matching=len(found),
             seq=cached.seq,
             sort=sort or cached.best_first,
@@ -139,7 +139,7 @@ async def metrics(
     """Return a trial's curves ``{name: {lengths, at, values}}``, thinned so that peaks remain."""
 
     def curves(cached: CachedExperiment) -> trial_answers.TrialMetrics:
-        reports = cached.chronicle.history.reports.of(trial_answers.find_trial(cached, trial).id)
+        reports = cached.history.details.reports.of(trial_answers.find_trial(cached, trial).id)
         shown: dict[str, trial_answers.MetricCurve] = {}
         for name, values in reports.values.items():
             places, kept = reports.places(name), points_to_show(values, points)
