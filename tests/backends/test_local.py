@@ -8,7 +8,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.children import Command as Runner
 from ashwood.backends.local.logs import trial_log
 from ashwood.backends.port import Command, ContinueAttempt, Finish, Suspend

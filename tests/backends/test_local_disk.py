@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.logs import trial_log
 from ashwood.experiment.events import AttemptEnded, CheckpointSaved, Event, StorageFailed
 from ashwood.experiment.spec import Entrypoint, EntrypointKind

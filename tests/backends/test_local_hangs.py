@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.port import Suspend
 from ashwood.experiment.events import AttemptEnded, AttemptPreempted, CheckpointSaved, LastWord, ValidationReported
 from ashwood.experiment.spec import EntrypointKind

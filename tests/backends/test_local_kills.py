@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.port import Abort, Command, ContinueAttempt
 from ashwood.experiment.events import AttemptEnded, AttemptFailed, AttemptStarted, ValidationReported
 from ashwood.experiment.spec import EntrypointKind

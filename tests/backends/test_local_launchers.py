@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from ashwood.backends.local import LocalBackend, server, sockets
+from ashwood.backends.local import server, sockets
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.children import Command as Runner
 from ashwood.backends.port import Abort, Command, ContinueAttempt, Suspend
 from ashwood.experiment.events import (

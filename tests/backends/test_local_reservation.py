@@ -144,7 +144,7 @@ def test_drivers_that_use_cores_warn_of_each_other(monkeypatch: pytest.MonkeyPat
 DRIVER = """
 import json, sys
 from pathlib import Path
-from ashwood.backends.local import LocalBackend
+from ashwood.backends.local.backend import LocalBackend
 from ashwood.backends.local.reservation import reserve
 from ashwood.experiment.spec import Entrypoint, EntrypointKind
 from ashwood.testing.backend import job, toy_spec

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ashwood.backends.port import Abort
-from ashwood.backends.ray import RayBackend, fleet
+from ashwood.backends.ray import fleet
+from ashwood.backends.ray.backend import RayBackend
 from ashwood.backends.ray.fleet import ActorExit, Process, Worker
 from ashwood.backends.ray.wire import Message, packed
 from ashwood.checkpoints import open_storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 
-from ashwood.backends.local import clear_former_workers
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.engine import Home, open_home
 from ashwood.engine.verification import ExperimentCheck, Finding, check_commits, check_home
 from ashwood.errors import AshwoodError

@@ -135,7 +135,7 @@ class LocalBackend:
             process_per_attempt: run each attempt in a process forked from its worker, so that its memory and GPU are
                 certainly free afterwards; by default on GPUs, and if the experiment sets ``reuse_workers: false``.
             worker_lock: file that every process of an attempt holds locked for as long as it lives, for
-                `ashwood.backends.local.clear_former_workers` of the next driver; None for no such file.
+                `ashwood.backends.local.worker_lock.clear_former_workers` of the next driver; None for no such file.
             machine: the part of this machine to use, or None for all of it.
             locks: function that takes a worker's GPUs and returns descriptors that the worker holds for as long as it
                 lives; see `ashwood.backends.local.reservation`.
