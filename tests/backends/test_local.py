@@ -9,7 +9,7 @@ import cloudpickle
 import pytest
 
 from ashwood.backends.local.backend import LocalBackend
-from ashwood.backends.local.children import Command as Runner
+from ashwood.backends.local.children import CommandRunner as Runner
 from ashwood.backends.local.logs import trial_log
 from ashwood.backends.port import Command, ContinueAttempt, Finish, Suspend
 from ashwood.errors import BackendError

@@ -158,7 +158,7 @@ with (
                  machine=got.machine, locks=got.inherited, process_per_attempt=per_attempt) as backend,
 ):
     backend.dispatch([job(target=100, hparams=hparams)])
-    (directory / "worker").write_text(str(backend._places[0].worker.pid))
+    (directory / "worker").write_text(str(backend._slot_states[0].worker.pid))
     (directory / "reaper").write_text(str(backend._reaper.pid))
     while True:
         backend.next_events(None)

@@ -36,7 +36,7 @@ spec = ExperimentSpec(name="driver", space=Space({}), search=search, metric="los
 backend = LocalBackend(spec, checkpoints=directory / "checkpoints", logs=directory / "logs", workers=1,
                        process_per_attempt=per_attempt, worker_lock=directory / "workers.lock", grace=grace)
 backend.dispatch([StartAttempt(0, 1, goal, hparams, seed=0, length=0, checkpoint=None)])
-(directory / "worker").write_text(str(backend._places[0].worker.pid))
+(directory / "worker").write_text(str(backend._slot_states[0].worker.pid))
 (directory / "reaper").write_text(str(backend._reaper.pid))
 if forks and os.fork() == 0:
     (directory / "fork").write_text(str(os.getpid()))

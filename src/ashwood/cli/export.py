@@ -72,7 +72,7 @@ def _export_whole(
 ) -> None:
     """Write a file with the whole experiment."""
     # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
-    with open_home(home, salvage=until is not None) as opened:
+    with open_home(home, allow_damage=until is not None) as opened:
         if until is None:
             opened.log(experiment).check()
         exported = export_bundle(

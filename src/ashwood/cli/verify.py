@@ -78,7 +78,7 @@ def verify(home: str | None, experiment: ExperimentId | None, *, repair: bool, j
     report = _Report(repair=repair, json=json)
     with ExitStack() as stack:
         # A home with a damaged write-ahead log can be opened for reading only, so that nothing is lost.
-        opened = stack.enter_context(open_home(home, salvage=True))
+        opened = stack.enter_context(open_home(home, allow_damage=True))
         if report.take(None, check_commits(opened)) and repair:
             return report.end(0)
         if report.repaired:

@@ -20,10 +20,10 @@ from ashwood.checkpoints import (
 )
 from ashwood.errors import StorageUnreachable, TrainingCodeError
 from ashwood.trial.channel import Link, ReportAnswer
+from ashwood.trial.heartbeat import Heartbeat
 from ashwood.trial.job import WorkerJob
 from ashwood.trial.lengths import STEPS, Scale
 from ashwood.trial.loop import Loop
-from ashwood.trial.signs import Signs
 from ashwood.trial.values import nearest
 
 Save = Write
@@ -156,7 +156,7 @@ class Attempt:
         self._link = link
         # The target that was reached without the metric of the search, and the length to which loops continue for it.
         self._lengthened_at = self._lengthened_to = 0
-        self._signs = Signs(link, job.pulse)
+        self._heartbeat = Heartbeat(link, job.pulse)
         self.loop: Loop | None = None
         self.restored = job.directory is None
         # Length that the code named last, or None if it has named none.
@@ -216,7 +216,7 @@ class Attempt:
             while not self._leaves() and (goal := loop.scale.position(self._goal)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
-                self._signs.note(self._place())
+                self._heartbeat.note(self._place())
                 self._notice()
                 if self._over or self.length < self.target:
                     continue
@@ -272,7 +272,7 @@ class Attempt:
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
-        self._signs.note(self._place())
+        self._heartbeat.note(self._place())
         return self.loop
 
     def _due(self, loop: Loop) -> int:
@@ -345,7 +345,7 @@ class Attempt:
             self._advance(length)
         if not self.restored:
             self._warn_of_restoring()
-        self._signs.note(self._place())
+        self._heartbeat.note(self._place())
         if self._suspended and self._place() == self._began_at:
             return  # No step was trained, so this is the state with which the attempt began.
         length = self.length
@@ -426,7 +426,7 @@ class Attempt:
 
     def _ask(self, length: int) -> None:
         answer = self._link.answer()
-        self._signs.wait_over()
+        self._heartbeat.wait_over()
         self._obey(answer, length)
 
     def _obey(self, answer: ReportAnswer | None, length: int) -> None:
@@ -462,7 +462,7 @@ class Attempt:
         began = time.monotonic()
         self._save_if(True, required=False)
         self._extra_seconds += time.monotonic() - began
-        most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._signs.trained)
+        most = max(_LEAST_EXTRA_SECONDS, _MOST_EXTRA * self._heartbeat.trained)
         if self._extra_seconds > most and not self._warned_of_extra_saves:
             self._warned_of_extra_saves = True
             self._warn(
@@ -551,7 +551,7 @@ class Attempt:
         seconds = 0.0 if goes_on else max(_LAST_TRIES_SECONDS, RETRY_SECONDS - age)
         patience = Patience(seconds, self._hurries)
         try:
-            with self._signs.saving(save) as write:
+            with self._heartbeat.saving(save) as write:
                 open_storage(self.job.checkpoints, patience).save(name, write, lambda: about)
         except StorageUnreachable as error:
             if not goes_on or self._suspended:
@@ -566,7 +566,7 @@ class Attempt:
 
     def _hurries(self) -> bool:
         """Return whether the trial must stop, so that a failing storage is given up soon."""
-        self._signs.transferring()
+        self._heartbeat.transferring()
         self._notice()
         return self._suspended
 

@@ -25,7 +25,7 @@ Runner = Callable[[WorkerJob, Channel, Path], Message]
 """Runs an attempt, whose output goes to a log file, and returns the last message about it."""
 
 
-class Inline:
+class InlineRunner:
     """Runs each attempt in the worker process itself, without a child process."""
 
     def __init__(self, function: TrainingCode) -> None:
