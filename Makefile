@@ -17,7 +17,7 @@ QUICK := $(addprefix tests/,backends checkpoints config engine eventlog experime
 	$(addprefix tests/cli/test_,commands.py control.py output.py quantities.py) \
 	--ignore-glob '*/test_ray_*' --ignore-glob '*/test_postgres*'
 
-.PHONY: demo docs test test-all test-quick check format bench torture clean
+.PHONY: demo docs pictures test test-all test-quick check format bench torture clean
 
 # The extra "dev" contains "examples", so after `make test` there is nothing left to install.
 demo: $(or $(wildcard $(DEV)),$(VENV)/.examples)
@@ -28,6 +28,10 @@ demo: $(or $(wildcard $(DEV)),$(VENV)/.examples)
 docs: $(or $(wildcard $(DEV)),$(VENV)/.docs)
 	$(BIN)/sphinx-build -q -W --keep-going -c docs . build/site
 	@echo "Open build/site/index.html in a browser."
+
+pictures: $(DEV)
+	$(BIN)/python docs/make_picture.py
+	$(BIN)/python docs/make_dashboard_picture.py
 
 test: $(DEV)
 	$(PYTEST)

@@ -1,6 +1,6 @@
 """Make images/dashboard.png: the digits example in a real browser, while it runs.
 
-Run from the repository, with Chromium on the PATH: ``.venv/bin/python docs/make_dashboard_picture.py``.
+Run on a machine that does nothing else, with Chromium on the PATH: ``make pictures``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def _wait(place: Path) -> None:
 def _look(url: str, out: Path) -> None:
     with sync_playwright() as playwright:
         sandbox = ["--no-sandbox"] if sys.platform == "linux" else []
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
+        program = shutil.which("chromium") or shutil.which("chromium-headless-shell")
+        browser = playwright.chromium.launch(executable_path=program, args=sandbox)
         page = browser.new_page(viewport={"width": 1440, "height": 1130}, color_scheme="light")
         page.goto(f"{url}experiments/1")
         page.locator(".scatterlayer .point").first.wait_for()

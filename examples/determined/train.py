@@ -1,4 +1,4 @@
-"""Training code that is a command: a script with arguments, as Determined AI's users have them."""
+"""Training code that runs as a command with arguments, as it did with Determined AI."""
 
 import argparse
 import pickle
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--l2", type=float, default=0.0)
     args = parser.parse_args()
 
-    # Connected to the search where there is one; without, a trial of three epochs.
+    # In a search, this is the search's trial.  If the script runs by itself, it is a new trial of three epochs.
     trial = ashwood.get_trial(hparams={"global_batch_size": 16}, data={"test_fraction": 0.3}, epochs=3)
 
     features, labels = load_iris(return_X_y=True)

@@ -13,7 +13,7 @@ import ashwood
 images, labels = load_digits(return_X_y=True)
 x_train, x_valid, y_train, y_valid = train_test_split(images / 16, labels, test_size=0.25, random_state=0)
 
-# A learning rate that is much too high overflows; the search finds out by itself.
+# With a learning rate that is much too high, the weights overflow.  The search recognizes that by the loss.
 warnings.filterwarnings("ignore", category=RuntimeWarning)
 
 
@@ -36,7 +36,7 @@ def train(trial: ashwood.Trial) -> None:
         try:
             model.partial_fit(x_train, y_train, classes=range(10))
             probabilities = model.predict_proba(x_valid)
-        except ValueError:  # the weights are no numbers any more
+        except ValueError:  # the weights have become NaN or infinite
             trial.report(validation_loss=float("nan"), validation_accuracy=0.1)
             continue
         trial.report(
