@@ -27,7 +27,7 @@ from ashwood.trial.loop import Loop
 from ashwood.trial.values import nearest
 
 Save = Write
-Place = tuple[str, int]
+Position = tuple[str, int]
 """Where training is: the unit of a loop and the position in it, or an empty unit and the total length outside loops."""
 
 NO_VALIDATION = "no validation at length "
@@ -175,11 +175,11 @@ class Attempt:
         # Metrics that no checkpoint of this attempt contains, by length, in the order of the reports.
         self._unsaved: dict[int, dict[str, float]] = {}
         self._saves = False
-        self._saver: tuple[Place, Save] | None = None
-        self._saved_at: Place | None = None
-        # Place at which the code called `Trial.save`, but where the search must answer before it is saved.
-        self._save_later_at: Place | None = None
-        self._began_at: Place = ("", job.length)
+        self._saver: tuple[Position, Save] | None = None
+        self._saved_at: Position | None = None
+        # Position at which the code called `Trial.save`, but where the search must answer before it is saved.
+        self._save_later_at: Position | None = None
+        self._began_at: Position = ("", job.length)
         self._saved_position = job.length
         self._checkpoint = (job.length, job.checkpoint)
         # When saves that are not required began to fail, and how many seconds later the next one is tried.
@@ -216,7 +216,7 @@ class Attempt:
             while not self._leaves() and (goal := loop.scale.position(self._goal)) > loop.position:
                 yield loop.chunk(min(goal, self._due(loop)), goal)
                 loop.adapt()
-                self._heartbeat.note(self._place())
+                self._heartbeat.note(self._position())
                 self._notice()
                 if self._over or self.length < self.target:
                     continue
@@ -272,7 +272,7 @@ class Attempt:
         if self.loop is None:
             self._began_at = (unit, position)
         self.loop = Loop(unit, step, scale, position)
-        self._heartbeat.note(self._place())
+        self._heartbeat.note(self._position())
         return self.loop
 
     def _due(self, loop: Loop) -> int:
@@ -299,7 +299,7 @@ class Attempt:
 
     def _may_leave(self) -> bool:
         """Return whether nothing is lost that the next report would save if the attempt ends here."""
-        return self._place() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
+        return self._position() in (self._began_at, self._saved_at) or bool(self._reported and not self._saves)
 
     # -- lengths that the code names ----------------------------------------------------------
 
@@ -345,13 +345,13 @@ class Attempt:
             self._advance(length)
         if not self.restored:
             self._warn_of_restoring()
-        self._heartbeat.note(self._place())
-        if self._suspended and self._place() == self._began_at:
+        self._heartbeat.note(self._position())
+        if self._suspended and self._position() == self._began_at:
             return  # No step was trained, so this is the state with which the attempt began.
         length = self.length
         if save is not None:
             self._saves = True
-            self._saver = (self._place(), save)
+            self._saver = (self._position(), save)
         if metrics:
             if not self._follows:
                 self._link.reported(length, metrics)
@@ -379,10 +379,10 @@ class Attempt:
         if length is not None:
             self._advance(length)
         self._saves = True
-        self._saver = (self._place(), save)
+        self._saver = (self._position(), save)
         # If the process saved at its target and died, the trial could not repeat the report that the search waits for.
         if self.length >= self.target and not self._over:
-            self._save_later_at = self._place()
+            self._save_later_at = self._position()
         else:
             self._save_if(True)
         self._reported_since = self._suspended
@@ -442,7 +442,7 @@ class Attempt:
             self._went_on_at = length
             # Outside a loop the code is about to return, and is called again from its checkpoint.
             inside = self._looks if self.loop is None else self.loop.active
-            wanted = not inside or self._save_later_at == self._place() or self._period_passed()
+            wanted = not inside or self._save_later_at == self._position() or self._period_passed()
             self._save_if(wanted, required=not inside)
 
     def _period_passed(self) -> bool:
@@ -456,7 +456,7 @@ class Attempt:
     # -- checkpoints --------------------------------------------------------------------------
 
     def _save_best(self) -> None:
-        """Save this place if ``save_on`` asks for it.  Training goes on if the storage fails."""
+        """Save this position if ``save_on`` asks for it.  Training continues if the storage fails."""
         if not self._is_worth_saving():
             return
         began = time.monotonic()
@@ -472,7 +472,7 @@ class Attempt:
             )
 
     def _is_worth_saving(self) -> bool:
-        """Return whether ``save_on`` asks to save this place, which the training code offers and nothing has saved.
+        """Return whether ``save_on`` asks to save this position, which the training code offers and nothing has saved.
 
         If several machines train the trial together, they do not: saving may take all processes, and those on other
         machines know of no report of rank 0 but those that the search answers.
@@ -494,36 +494,36 @@ class Attempt:
     def _loss(self, metric: float) -> float:
         return metric if self.job.smaller_is_better else -metric
 
-    def _place(self) -> Place:
+    def _position(self) -> Position:
         return ("", self.length) if self.loop is None else (self.loop.unit, self.loop.position)
 
     def _unsaved_offer(self) -> Save | None:
-        """Return the callable that the training code passed at this place, or None if there is nothing to save."""
+        """Return the callable that the training code passed at this position, or None if there is nothing to save."""
         if self._saver is None:
             return None
-        place, (offered_at, save) = self._place(), self._saver
-        if offered_at != place or self._saved_at == place:
+        here, (offered_at, save) = self._position(), self._saver
+        if offered_at != here or self._saved_at == here:
             return None
         # Where the attempt began, its checkpoint already has this name.
-        return None if place == ("", self.job.length) and self.job.length > 0 else save
+        return None if here == ("", self.job.length) and self.job.length > 0 else save
 
     def _save_if(self, wanted: bool, *, required: bool = True) -> None:
-        """Save this place with the callable of its report, unless it is saved or has none.
+        """Save this position with the callable of its report, unless it is saved or has none.
 
         If the save is not ``required``, training continues while the storage fails, and the next report tries again.
         """
         save = self._unsaved_offer() if wanted else None
         if save is None:
             return
-        place, length = self._place(), self.length
+        here, length = self._position(), self.length
         if self._follows:
             self._join_in(save)
-            self._saved_at = place
-            self._saved_position = place[1]
+            self._saved_at = here
+            self._saved_position = here[1]
             return
         # If several positions have the same length, the name contains the position.
-        position = None if self.loop is None or self.loop.scale.same else place
-        name = checkpoint_name(self.job.trial, length, self.job.attempt, position)
+        named = None if self.loop is None or self.loop.scale.same else here
+        name = checkpoint_name(self.job.trial, length, self.job.attempt, named)
         metrics = self._unsaved.pop(length, {})
         about = CheckpointInfo(metrics, self.job.experiment, draw_of(self.job), tuple(self._unsaved.items()))
         if not self._save(name, save, about, required):
@@ -531,8 +531,8 @@ class Attempt:
             return
         # The manifest of this checkpoint contains the reports since the last one, so the next one need not.
         self._unsaved = {length: metrics} if metrics else {}
-        self._saved_at = place
-        self._saved_position = place[1]
+        self._saved_at = here
+        self._saved_position = here[1]
         self._checkpoint = (length, name)
         if self.job.metric in metrics and isfinite(metric := metrics[self.job.metric]):
             self._best = min(self._best, self._loss(metric))
