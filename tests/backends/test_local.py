@@ -275,14 +275,14 @@ from ashwood.trial import get_trial
 
 trial = get_trial(epochs=1000)
 link = trial._attempt._link
-answer = link.verdict
+answer = link.answer
 
 def answer_after_all_is_sent():
     while not Path("sent").exists():
         time.sleep(0.01)
     return answer()
 
-link.verdict = answer_after_all_is_sent
+link.answer = answer_after_all_is_sent
 for epoch in trial.epochs():
     pass
 trial.report(loss=trial.length, checkpoint=lambda d: (d / "x").touch())
