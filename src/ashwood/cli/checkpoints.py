@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
-from ashwood.backends.local import clear_former_workers
+from ashwood.backends.local.worker_lock import clear_former_workers
 from ashwood.checkpoints import MANIFEST, Leftover, Storage
 from ashwood.checkpoints.directory import directory_name, trial_of_directory
 from ashwood.checkpoints.links import copy_contents

@@ -56,7 +56,7 @@ def _export_whole(home: str | None, experiment: int, out: Path, options: ExportO
     """Write a file with the whole experiment."""
     chosen = {name: getattr(options, name) for name in ("checkpoints", "logs", "directories")}
     # With ``until``, the home may be damaged: the entries up to it may be all that can be read.
-    with open_home(home, salvage=options.until is not None) as opened:
+    with open_home(home, allow_damage=options.until is not None) as opened:
         if options.until is None:
             opened.log(experiment).check()
         exported = export_bundle(opened, experiment, out, until=options.until, **chosen)
